@@ -1,0 +1,136 @@
+//! Blobs: 2^20 bytes sealed with ChaCha20-Poly1305, named by the SHA-256 of the result (`docs/protocol.md` §2).
+//!
+//! All sealing and opening is in place: no copy and no allocation of a blob's size. The functions are meant for
+//! worker threads too: they take `Send` values only and know nothing of a node.
+
+use chacha20::ChaCha20;
+use chacha20::cipher::{KeyIvInit, StreamCipher};
+use chacha20poly1305::aead::{AeadInOut, KeyInit};
+use chacha20poly1305::{ChaCha20Poly1305, Tag};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::ids::{BlobId, Secret};
+use crate::rng::Rng;
+
+/// Bytes of plaintext in a blob.
+pub const PLAIN_LEN: usize = 1 << 20;
+/// Bytes of the tag at a blob's end.
+pub const TAG_LEN: usize = 16;
+/// Bytes of a blob: the plaintext and its tag.
+pub const BLOB_LEN: usize = PLAIN_LEN + TAG_LEN;
+/// Bytes of a ChaCha20-Poly1305 nonce (RFC 8439 §2.8).
+pub const NONCE_LEN: usize = 12;
+
+/// A native blob's key seals that blob only, so one nonce serves all.
+pub(crate) const NATIVE_NONCE: [u8; NONCE_LEN] = [0; NONCE_LEN];
+/// The nonce of the keystream that fills what the content leaves of a native blob. It differs from
+/// [`NATIVE_NONCE`]: the seal would add the same keystream to the filling again and so uncover where it stands, and
+/// that stream's first block is the seal's Poly1305 key.
+const FILL_NONCE: [u8; NONCE_LEN] = [0xff; NONCE_LEN];
+
+/// Where a native blob is and how to open it: 64 bytes (`docs/protocol.md` §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The blob's id.
+    pub id: BlobId,
+    /// The blob's key; its nonce is zero.
+    pub key: Secret,
+}
+
+/// Bytes of a [`Link`].
+pub const LINK_LEN: usize = 64;
+
+impl Link {
+    /// id, then key. The result holds the key: wipe it after use.
+    pub fn to_bytes(&self) -> Zeroizing<[u8; LINK_LEN]> {
+        let mut out = Zeroizing::new([0; LINK_LEN]);
+        out[..32].copy_from_slice(&self.id.0);
+        out[32..].copy_from_slice(self.key.expose());
+        out
+    }
+
+    /// id, then key.
+    pub fn from_bytes(bytes: &[u8; LINK_LEN]) -> Self {
+        let (id, key) = (core::array::from_fn(|i| bytes[i]), core::array::from_fn(|i| bytes[32 + i]));
+        Self { id: BlobId(id), key: Secret::new(key) }
+    }
+}
+
+/// Native sealing, in place: `buf[..len]` holds the content; afterwards `buf` holds the sealed blob.
+/// The key is BLAKE3's keyed hash of the content under `secret`, so equal content under one secret gives one blob.
+///
+/// # Panics
+/// Where `len` is above [`PLAIN_LEN`].
+pub fn seal(secret: &Secret, buf: &mut [u8; BLOB_LEN], len: usize) -> Link {
+    let key = Secret::new(*blake3::keyed_hash(secret.expose(), &buf[..len]).as_bytes());
+    let id = seal_with_key(&key, buf, len);
+    Link { id, key }
+}
+
+/// Native sealing under a known key: reproduces a blob from its content. The result is the blob's id, which is the
+/// one that [`seal`] gave exactly where the content is the same.
+///
+/// # Panics
+/// Where `len` is above [`PLAIN_LEN`].
+pub fn seal_with_key(key: &Secret, buf: &mut [u8; BLOB_LEN], len: usize) -> BlobId {
+    let gap = &mut buf[..PLAIN_LEN][len..];
+    if !gap.is_empty() {
+        gap.fill(0);
+        ChaCha20::new(key.expose().into(), &FILL_NONCE.into()).apply_keystream(gap);
+    }
+    seal_full(key, &NATIVE_NONCE, buf)
+}
+
+/// v5's sealing, in place: as [`seal`], under a key and nonce that the caller drew, the gap filled with random bytes.
+///
+/// # Panics
+/// Where `len` is above [`PLAIN_LEN`].
+pub fn seal_v5(
+    key: &Secret,
+    nonce: &[u8; NONCE_LEN],
+    padding: &mut Rng,
+    buf: &mut [u8; BLOB_LEN],
+    len: usize,
+) -> BlobId {
+    padding.fill(&mut buf[..PLAIN_LEN][len..]);
+    seal_full(key, nonce, buf)
+}
+
+/// Opens a native blob in place: the plaintext is `buf[..PLAIN_LEN]`. `false` (the buffer is as it was): the tag
+/// does not match.
+pub fn open(link: &Link, buf: &mut [u8; BLOB_LEN]) -> bool {
+    open_piece(&link.key, &NATIVE_NONCE, buf)
+}
+
+/// Whether `blob`'s SHA-256 is `id`. Meant for a worker thread.
+pub fn verify(id: &BlobId, blob: &[u8]) -> bool {
+    Sha256::digest(blob).as_slice().ct_eq(&id.0).into()
+}
+
+/// Opens in place what was sealed on its own, the tag at its end. `false` (the piece is as it was): shorter than a
+/// tag, or the tag does not match.
+pub(crate) fn open_piece(key: &Secret, nonce: &[u8; NONCE_LEN], piece: &mut [u8]) -> bool {
+    let Some((sealed, tag)) = piece.split_last_chunk_mut::<TAG_LEN>() else { return false };
+    cipher(key).decrypt_inout_detached(&(*nonce).into(), b"", sealed.into(), &Tag::from(*tag)).is_ok()
+}
+
+/// Seals in place, the last [`TAG_LEN`] bytes of `piece` taking the tag.
+///
+/// # Panics
+/// Where `piece` is shorter than a tag.
+pub(crate) fn seal_piece(key: &Secret, nonce: &[u8; NONCE_LEN], piece: &mut [u8]) {
+    let (plain, tag) = piece.split_last_chunk_mut::<TAG_LEN>().expect("the caller left room for the tag");
+    let sealed = cipher(key).encrypt_inout_detached(&(*nonce).into(), b"", plain.into());
+    *tag = sealed.expect("a piece is far shorter than ChaCha20's 256 GiB").into();
+}
+
+fn seal_full(key: &Secret, nonce: &[u8; NONCE_LEN], buf: &mut [u8; BLOB_LEN]) -> BlobId {
+    seal_piece(key, nonce, buf);
+    BlobId(Sha256::digest(&buf[..]).into())
+}
+
+fn cipher(key: &Secret) -> ChaCha20Poly1305 {
+    ChaCha20Poly1305::new(key.expose().into())
+}
