@@ -118,7 +118,10 @@ impl Identity {
             None => format!("{{\"publicKey\":\"{public}\",\"secretKey\":\"{}\"}}\n", *secret),
             Some(key) => {
                 let read = Zeroizing::new(hex::encode(key.expose()));
-                format!("{{\"publicKey\":\"{public}\",\"readKey\":\"{}\",\"secretKey\":\"{}\"}}\n", *read, *secret)
+                format!(
+                    "{{\"publicKey\":\"{public}\",\"readKey\":\"{}\",\"secretKey\":\"{}\"}}\n",
+                    *read, *secret
+                )
             }
         })
     }
@@ -131,9 +134,11 @@ impl Identity {
         let file: IdentityFile<'_> = serde_json::from_str(text)
             .map_err(|_| ParseError::Identity("it is not JSON with the texts publicKey and secretKey"))?;
         let pair = hex::decode_array(file.secret_key).map(Zeroizing::new);
-        let pair: Zeroizing<[u8; 64]> = pair.ok_or(ParseError::Identity("secretKey is not 128 hex digits"))?;
-        let signing = SigningKey::from_keypair_bytes(&pair)
-            .map_err(|_| ParseError::Identity("secretKey's second half is not the public key of its first half"))?;
+        let pair: Zeroizing<[u8; 64]> =
+            pair.ok_or(ParseError::Identity("secretKey is not 128 hex digits"))?;
+        let signing = SigningKey::from_keypair_bytes(&pair).map_err(|_| {
+            ParseError::Identity("secretKey's second half is not the public key of its first half")
+        })?;
         let read_key = file.read_key.map(Secret::from_hex).transpose();
         let read_key = read_key.map_err(|_| ParseError::Identity("readKey is not 64 hex digits"))?;
         let identity = Self { signing, read_key };

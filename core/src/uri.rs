@@ -106,7 +106,9 @@ fn parse_peer(text: &str) -> Option<PeerAddr> {
 /// (RFC 7693 §2.5) where the channel is private, so that who lacks the key cannot find the swarm.
 pub fn topic(channel: &PublicKey, read_key: Option<&Secret>) -> Topic {
     Topic(match read_key {
-        None => Blake2b::<U32>::default().chain(TOPIC_LABEL).chain(channel.as_bytes()).finalize_fixed().into(),
+        None => {
+            Blake2b::<U32>::default().chain(TOPIC_LABEL).chain(channel.as_bytes()).finalize_fixed().into()
+        }
         Some(key) => Blake2bMac::<U32>::new_from_slice(key.expose())
             .expect("BLAKE2b takes keys of up to 64 bytes")
             .chain(TOPIC_LABEL)

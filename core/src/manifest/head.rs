@@ -1,0 +1,292 @@
+//! The head: v5's signed JSON manifest, with `root` where the content does not fit (`docs/protocol.md` §6).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use chacha20poly1305::aead::{Aead, KeyInit};
+use chacha20poly1305::{ChaCha20Poly1305, Nonce};
+use poly1305::Poly1305;
+use salsa20::XSalsa20;
+use salsa20::cipher::{KeyIvInit, StreamCipher};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::json::Json;
+use super::{Collection, Item, check_collections, entry};
+use crate::bep44::SignedItem;
+use crate::blob::{NONCE_LEN, TAG_LEN};
+use crate::hex;
+use crate::identity::{Identity, PublicKey};
+use crate::ids::Secret;
+use crate::limits::{ITEM_VALUE_LEN_MAX, SEQUENCE_AHEAD_MAX};
+use crate::time::UnixTime;
+use crate::tree::TreeRef;
+
+/// Bytes of a secretbox nonce: XSalsa20's.
+const SECRETBOX_NONCE_LEN: usize = 24;
+/// The largest number with the digits of milliseconds for the next 300 000 years.
+const WIDEST_NUMBER: u64 = 9_999_999_999_999_999;
+
+/// What a head carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeadContent {
+    /// The content itself, in v5's form. (A title or description of the channel has no place there.)
+    Inline(Vec<Collection>),
+    /// A pointer to the body.
+    Root(TreeRef),
+}
+
+impl HeadContent {
+    /// Whether a head with this content fits a BEP 44 value, whatever its sequence and timestamp.
+    pub fn fits(&self, private: bool) -> bool {
+        // The lengths depend on nobody's key, so any will do.
+        let key = Secret::new([0; 32]);
+        let anyone = Identity::new(&key, None);
+        let seal = private.then_some((&key, [0; NONCE_LEN]));
+        Head::to_json(&anyone, WIDEST_NUMBER, WIDEST_NUMBER, self, seal).len() <= ITEM_VALUE_LEN_MAX
+    }
+
+    fn to_members(&self) -> (Json, Option<Json>) {
+        match self {
+            Self::Inline(collections) => {
+                (Json::Array(collections.iter().map(collection_to_value).collect()), None)
+            }
+            Self::Root(tree) => (Json::Array(Vec::new()), Some(entry::tree_to_value(tree))),
+        }
+    }
+
+    /// From the object that has `collections` and perhaps `root`, which goes before.
+    fn from_value(value: &Json) -> Result<Self, &'static str> {
+        if let Some(root) = value.get("root") {
+            return entry::tree_from_value(root).map(Self::Root);
+        }
+        let list = value.get("collections").and_then(Json::as_array).ok_or("it has no collections")?;
+        let collections = list.iter().map(collection_from_value).collect::<Result<Vec<_>, _>>()?;
+        check_collections(&collections)?;
+        Ok(Self::Inline(collections))
+    }
+}
+
+/// A verified, readable head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The channel.
+    pub public_key: PublicKey,
+    /// Its sequence.
+    pub sequence: u64,
+    /// The author's clock, milliseconds since 1970.
+    pub timestamp_ms: u64,
+    /// Whether it was sealed.
+    pub private: bool,
+    /// The content.
+    pub content: HeadContent,
+}
+
+impl Head {
+    /// The signed JSON text, members sorted by name (canonical), sealed where a read key and a nonce are given. The
+    /// nonce must never have been used with that key. JavaScript reads numbers exactly up to 2^53 only, which
+    /// milliseconds reach in the year 287 396.
+    pub fn to_json(
+        identity: &Identity,
+        sequence: u64,
+        timestamp_ms: u64,
+        content: &HeadContent,
+        seal: Option<(&Secret, [u8; NONCE_LEN])>,
+    ) -> String {
+        let public_key = Some(Json::hex(identity.public_key().as_bytes()));
+        let (collections, root) = content.to_members();
+        let timestamp = Some(Json::Uint(timestamp_ms));
+        let mut document = match seal {
+            None => Json::object([
+                ("collections", Some(collections)),
+                ("publicKey", public_key),
+                ("root", root),
+                ("sequence", Some(Json::Uint(sequence))),
+                ("timestamp", timestamp),
+            ]),
+            Some((read_key, nonce)) => {
+                let inner = Json::object([
+                    ("collections", Some(collections)),
+                    ("root", root),
+                    ("timestamp", timestamp),
+                ]);
+                let plain = Zeroizing::new(inner.to_text());
+                let cipher = ChaCha20Poly1305::new(read_key.expose().into());
+                let sealed = cipher.encrypt(&Nonce::from(nonce), plain.as_bytes());
+                Json::object([
+                    (
+                        "ciphertext",
+                        Some(Json::hex(&sealed.expect("a head is shorter than ChaCha20's 256 GiB"))),
+                    ),
+                    ("encrypted", Some(Json::Bool(true))),
+                    ("nonce", Some(Json::hex(&nonce))),
+                    ("publicKey", public_key),
+                    ("sequence", Some(Json::Uint(sequence))),
+                ])
+            }
+        };
+        document.sort();
+        let signature = Json::hex(&identity.sign(document.to_text().as_bytes()));
+        if let Json::Object(members) = &mut document {
+            members.push(("signature".into(), signature));
+        }
+        document.sort();
+        document.to_text()
+    }
+
+    /// Verifies and reads a head of `channel`. Both member orders and both nonce lengths are read (spec v5). The
+    /// caller bounds the text's length.
+    pub fn from_json(channel: &PublicKey, read_key: Option<&Secret>, text: &[u8]) -> Result<Self, HeadError> {
+        let mut document = Json::parse(text).ok_or(HeadError::Malformed("it is not JSON"))?;
+        let key = document.get("publicKey").and_then(Json::as_bytes);
+        if key.ok_or(HeadError::Malformed("it has no publicKey"))? != *channel.as_bytes() {
+            return Err(HeadError::OtherChannel);
+        }
+        verify(channel, &mut document)?;
+        let sequence = document.get("sequence").and_then(Json::as_u64);
+        let sequence = sequence.ok_or(HeadError::Malformed("its sequence is not a number from 0 on"))?;
+        let private = document.get("encrypted") == Some(&Json::Bool(true));
+        let inner = if private { open(&document, read_key)? } else { document };
+        let timestamp = inner.get("timestamp").and_then(Json::as_u64);
+        let timestamp_ms =
+            timestamp.ok_or(HeadError::Malformed("its timestamp is not a number from 0 on"))?;
+        let content = HeadContent::from_value(&inner).map_err(HeadError::Malformed)?;
+        Ok(Self { public_key: *channel, sequence, timestamp_ms, private, content })
+    }
+
+    /// Verifies and reads the head in a DHT item, whose own signature and sequence must agree, and whose sequence
+    /// must not lie far ahead of `now`.
+    pub fn from_item(item: &SignedItem, read_key: Option<&Secret>, now: UnixTime) -> Result<Self, HeadError> {
+        if !item.verify() {
+            return Err(HeadError::Signature);
+        }
+        let head = Self::from_json(&item.key, read_key, &item.value)?;
+        if u64::try_from(item.seq) != Ok(head.sequence) {
+            return Err(HeadError::SequenceMismatch);
+        }
+        if head.sequence > now.plus(SEQUENCE_AHEAD_MAX).0 {
+            return Err(HeadError::SequenceAhead);
+        }
+        Ok(head)
+    }
+}
+
+/// Checks and takes out `signature`: over the rest in its own order, or sorted by name.
+fn verify(channel: &PublicKey, document: &mut Json) -> Result<(), HeadError> {
+    let signature = document.get("signature").and_then(Json::as_bytes);
+    let signature = signature.ok_or(HeadError::Malformed("it has no signature of 128 hex digits"))?;
+    if let Json::Object(members) = document {
+        members.retain(|(name, _)| name != "signature");
+    }
+    let own_order = document.to_text();
+    if channel.verifies(own_order.as_bytes(), &signature) {
+        return Ok(());
+    }
+    document.sort();
+    let sorted = document.to_text();
+    let good = sorted != own_order && channel.verifies(sorted.as_bytes(), &signature);
+    good.then_some(()).ok_or(HeadError::Signature)
+}
+
+/// The JSON inside a sealed head.
+fn open(document: &Json, read_key: Option<&Secret>) -> Result<Json, HeadError> {
+    let member = |name| document.get(name).and_then(Json::as_text).and_then(hex::decode);
+    let nonce = member("nonce").ok_or(HeadError::Malformed("its nonce is not hex"))?;
+    let sealed = member("ciphertext").ok_or(HeadError::Malformed("its ciphertext is not hex"))?;
+    if nonce.len() != NONCE_LEN && nonce.len() != SECRETBOX_NONCE_LEN {
+        return Err(HeadError::Malformed("its nonce is neither 12 nor 24 bytes"));
+    }
+    let key = read_key.ok_or(HeadError::ReadKeyMissing)?;
+    let plain = if let Ok(nonce) = <[u8; SECRETBOX_NONCE_LEN]>::try_from(&*nonce) {
+        secretbox_open(key, &nonce, sealed)
+    } else {
+        let nonce =
+            Nonce::try_from(&*nonce).map_err(|_| HeadError::Malformed("its nonce is not 12 bytes"))?;
+        ChaCha20Poly1305::new(key.expose().into()).decrypt(&nonce, &*sealed).ok()
+    };
+    let plain = Zeroizing::new(plain.ok_or(HeadError::ReadKeyWrong)?);
+    Json::parse(&plain).ok_or(HeadError::Malformed("what it seals is not JSON"))
+}
+
+/// NaCl's `crypto_secretbox_open`: XSalsa20 whose first 32 bytes are the Poly1305 key, the tag in front.
+fn secretbox_open(key: &Secret, nonce: &[u8; SECRETBOX_NONCE_LEN], mut sealed: Vec<u8>) -> Option<Vec<u8>> {
+    let mut cipher = XSalsa20::new(key.expose().into(), &(*nonce).into());
+    let mut mac_key = Zeroizing::new([0; 32]);
+    cipher.apply_keystream(&mut *mac_key);
+    let (tag, message) = sealed.split_first_chunk_mut::<TAG_LEN>()?;
+    let computed = Poly1305::new((&*mac_key).into()).compute_unpadded(message);
+    if !bool::from(computed.as_slice().ct_eq(tag)) {
+        return None;
+    }
+    cipher.apply_keystream(message);
+    Some(sealed.split_off(TAG_LEN))
+}
+
+fn collection_to_value(collection: &Collection) -> Json {
+    let items = collection.items.iter().map(|item| match item {
+        Item::File(file) => entry::to_value(file),
+        Item::Magnet(uri) => Json::Text(uri.clone()),
+    });
+    Json::object([
+        ("items", Some(Json::Array(items.collect()))),
+        ("title", Some(Json::Text(collection.title.clone()))),
+    ])
+}
+
+fn collection_from_value(value: &Json) -> Result<Collection, &'static str> {
+    let title = match value.get("title") {
+        None => String::new(),
+        Some(title) => title.as_text().ok_or("a collection's title is not a text")?.into(),
+    };
+    let items = value.get("items").and_then(Json::as_array).ok_or("a collection has no items")?;
+    let item = |item: &Json| match item {
+        Json::Text(uri) => Ok(Item::Magnet(uri.clone())),
+        file => entry::from_value(file).map(Item::File),
+    };
+    Ok(Collection { title, items: items.iter().map(item).collect::<Result<_, _>>()? })
+}
+
+/// Why a head cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeadError {
+    /// Not the JSON of a head; the text says which part.
+    Malformed(&'static str),
+    /// It is another channel's.
+    OtherChannel,
+    /// The signature does not verify in either order of members.
+    Signature,
+    /// It is sealed and no read key is known.
+    ReadKeyMissing,
+    /// It is sealed under another read key.
+    ReadKeyWrong,
+    /// Its sequence is not that of the DHT item around it.
+    SequenceMismatch,
+    /// Its sequence lies more than [`SEQUENCE_AHEAD_MAX`] ahead of the clock.
+    SequenceAhead,
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed(why) => return write!(f, "the manifest is malformed: {why}"),
+            Self::OtherChannel => "the manifest is another channel's",
+            Self::Signature => {
+                "the manifest's signature does not verify: it is not from the channel's author"
+            }
+            Self::ReadKeyMissing => {
+                "the channel is private: use its address with the read key (megatorrent://PUBLICKEY:READKEY)"
+            }
+            Self::ReadKeyWrong => {
+                "the read key does not open the channel: ask its author for the present one"
+            }
+            Self::SequenceMismatch => "the manifest's sequence is not that of the DHT item around it",
+            Self::SequenceAhead => {
+                "the manifest's sequence is more than a day ahead of this computer's clock: check the clock"
+            }
+        })
+    }
+}
+
+impl core::error::Error for HeadError {}

@@ -1,0 +1,259 @@
+//! JSON as a signature sees it: members in the document's order, numbers and texts written as JavaScript's
+//! `JSON.stringify` writes them, since that is what v5 signs (`docs/protocol.md` §6).
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::hex;
+use crate::limits::JSON_DEPTH_MAX;
+
+/// A JSON value whose objects keep their members' order.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Json {
+    Null,
+    Bool(bool),
+    /// An integer from 0 to 2^64 − 1.
+    Uint(u64),
+    /// Any other number.
+    Float(f64),
+    Text(String),
+    Array(Vec<Self>),
+    Object(Vec<(String, Self)>),
+}
+
+impl Json {
+    /// Parses a whole text; `None` where it is not JSON, repeats a member or nests deeper than [`JSON_DEPTH_MAX`].
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+        // Serde's reader has a depth limit of its own (128), so hostile nesting cannot exhaust the stack.
+        let mut reader = serde_json::Deserializer::from_slice(text);
+        let value = Seed { depth_left: JSON_DEPTH_MAX }.deserialize(&mut reader).ok()?;
+        reader.end().ok()?;
+        Some(value)
+    }
+
+    /// An object of the members that are there.
+    pub(super) fn object<const N: usize>(members: [(&str, Option<Self>); N]) -> Self {
+        let present = members.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
+        Self::Object(present.collect())
+    }
+
+    /// Lowercase hex.
+    pub(super) fn hex(bytes: &[u8]) -> Self {
+        Self::Text(hex::encode(bytes))
+    }
+
+    /// An object's member.
+    pub(super) fn get(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Object(members) => members.iter().find(|(n, _)| n == name).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn as_u64(&self) -> Option<u64> {
+        match self {
+            Self::Uint(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    pub(super) fn as_array(&self) -> Option<&[Self]> {
+        match self {
+            Self::Array(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// Exactly `N` bytes in hex.
+    pub(super) fn as_bytes<const N: usize>(&self) -> Option<[u8; N]> {
+        hex::decode_array(self.as_text()?)
+    }
+
+    /// Orders the members of all objects by name, by UTF-16 code units as JavaScript's sort does.
+    pub(super) fn sort(&mut self) {
+        match self {
+            Self::Array(items) => items.iter_mut().for_each(Self::sort),
+            Self::Object(members) => {
+                members.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+                members.iter_mut().for_each(|(_, value)| value.sort());
+            }
+            _ => {}
+        }
+    }
+
+    /// The compact text.
+    pub(super) fn to_text(&self) -> String {
+        let mut out = String::new();
+        self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) {
+        match self {
+            Self::Null => out.push_str("null"),
+            Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Self::Uint(number) => out.push_str(&number.to_string()),
+            Self::Float(number) => out.push_str(&float_text(*number)),
+            Self::Text(text) => write_text(text, out),
+            Self::Array(items) => {
+                out.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    item.write(out);
+                }
+                out.push(']');
+            }
+            Self::Object(members) => {
+                out.push('{');
+                for (i, (name, value)) in members.iter().enumerate() {
+                    if i > 0 {
+                        out.push(',');
+                    }
+                    write_text(name, out);
+                    out.push(':');
+                    value.write(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+}
+
+/// ECMA-262, QuoteJSONString.
+fn write_text(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{8}' => out.push_str("\\b"),
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            '\u{c}' => out.push_str("\\f"),
+            '\r' => out.push_str("\\r"),
+            '\0'..='\u{1f}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+/// ECMA-262, Number::toString in base 10: the shortest digits that give the number back, with an exponent only from
+/// 10^21 on and below 10^−6.
+fn float_text(number: f64) -> String {
+    if number == 0.0 {
+        return "0".to_string(); // also −0
+    }
+    // Rust writes the shortest digits too, as d.ddde±x.
+    let scientific = format!("{:e}", number.abs());
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let digits = mantissa.replace('.', "");
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    let point = exponent + 1; // where the decimal point stands, counted from the first digit
+    let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
+    let zeros = |n: i32| "0".repeat(usize::try_from(n).unwrap_or_default());
+    let sign = if number < 0.0 { "-" } else { "" };
+    if count <= point && point <= 21 {
+        format!("{sign}{digits}{}", zeros(point - count))
+    } else if 0 < point && point <= 21 {
+        let (whole, part) = digits.split_at(usize::try_from(point).unwrap_or_default());
+        format!("{sign}{whole}.{part}")
+    } else if -6 < point && point <= 0 {
+        format!("{sign}0.{}{digits}", zeros(-point))
+    } else {
+        format!("{sign}{mantissa}e{exponent:+}")
+    }
+}
+
+/// Deserializes one value with so many levels left below it.
+#[derive(Clone, Copy)]
+struct Seed {
+    depth_left: usize,
+}
+
+impl Seed {
+    fn below<E: de::Error>(self) -> Result<Self, E> {
+        let depth_left = self.depth_left.checked_sub(1).ok_or_else(|| E::custom("nested too deep"))?;
+        Ok(Self { depth_left })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(Json::Uint(value))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "JavaScript too keeps negative integers as doubles")]
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(u64::try_from(value).map_or(Json::Float(value as f64), Json::Uint))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+        Ok(Json::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Json::Text(value.to_string()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Json, E> {
+        Ok(Json::Text(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
+        let below = self.below()?;
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element_seed(below)? {
+            items.push(item);
+        }
+        Ok(Json::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+        let below = self.below()?;
+        let mut members: Vec<(String, Json)> = Vec::new();
+        let mut names = alloc::collections::BTreeSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if !names.insert(name.clone()) {
+                return Err(de::Error::custom("a member is repeated"));
+            }
+            members.push((name, map.next_value_seed(below)?));
+        }
+        Ok(Json::Object(members))
+    }
+}
