@@ -1,0 +1,87 @@
+//! What a world and a host are made of.
+
+use core::ops::RangeInclusive;
+
+use megatorrent_core::ids::Secret;
+use megatorrent_core::rng::Rng;
+
+/// The world's physics. Ranges are drawn from the world's seed.
+#[derive(Clone, Debug)]
+pub struct WorldConfig {
+    /// One-way latency of a link, in milliseconds; drawn once for each link, so that its bytes stay in order.
+    pub latency_ms: RangeInclusive<u64>,
+    /// Bytes that one direction of a link holds: in flight, or arrived and not read. A full pipe takes no more.
+    pub window_bytes: usize,
+    /// Longest piece in which bytes cross a link; each piece's length is drawn between 1 and this.
+    pub cut_bytes_max: usize,
+    /// How long a store's job takes, in microseconds.
+    pub disk_us: RangeInclusive<u64>,
+    /// The DHT.
+    pub dht: DhtConfig,
+}
+
+impl Default for WorldConfig {
+    fn default() -> Self {
+        Self {
+            latency_ms: 5..=120,
+            window_bytes: 256 * 1024,
+            cut_bytes_max: 64 * 1024,
+            disk_us: 50..=8_000,
+            dht: DhtConfig::default(),
+        }
+    }
+}
+
+/// How the DHT behaves.
+#[derive(Clone, Debug)]
+pub struct DhtConfig {
+    /// How long an operation takes, in milliseconds.
+    pub latency_ms: RangeInclusive<u64>,
+    /// Of a hundred replicas, how many an operation does not reach; one that misses a put keeps its older copy.
+    pub loss_percent: u64,
+}
+
+impl Default for DhtConfig {
+    fn default() -> Self {
+        Self { latency_ms: 60..=2_500, loss_percent: 10 }
+    }
+}
+
+/// A host: what its node is told, and what surrounds it.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Seed of the identity that it publishes under.
+    pub identity_seed: Option<Secret>,
+    /// The identity's read key.
+    pub read_key: Option<Secret>,
+    /// Whether others can connect to it.
+    pub listens: bool,
+    /// Whether it has a DHT.
+    pub dht: bool,
+    /// Bytes that it can send each second, over all its links.
+    pub upload_bytes_per_sec: u64,
+    /// How far its wall clock is ahead of the world's, in milliseconds.
+    pub clock_ahead_ms: i64,
+    /// Blobs that its store has room for.
+    pub store_blobs_max: usize,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            identity_seed: None,
+            read_key: None,
+            listens: true,
+            dht: true,
+            upload_bytes_per_sec: 20_000_000,
+            clock_ahead_ms: 0,
+            store_blobs_max: usize::MAX,
+        }
+    }
+}
+
+/// A number of `range`.
+pub(crate) fn draw(rng: &mut Rng, range: &RangeInclusive<u64>) -> u64 {
+    let span = range.end().saturating_sub(*range.start());
+    range.start() + rng.below(span.saturating_add(1))
+}

@@ -1,0 +1,183 @@
+//! A host: one node with its disk, its sockets and what the world knows of them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use megatorrent_core::identity::{Identity, PublicKey};
+use megatorrent_core::ids::{ConnId, JobId};
+use megatorrent_core::limits::{
+    DHT_JOBS_MAX, DIALS_MAX, INBOUND_MAX, OUTBOUND_MAX, RECV_BUFFERS_MAX, SEND_BUFFERS_MAX,
+};
+use megatorrent_core::node::{Event, Job, Node};
+use megatorrent_core::time::{Instant, UnixTime};
+
+use crate::config::HostConfig;
+use crate::link::{LinkId, Side};
+use crate::store::Store;
+
+/// A host of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostId(pub(crate) u32);
+
+impl HostId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Wall time at the world's beginning (2023-11-14), in milliseconds since 1970.
+const UNIX_START_MS: u64 = 1_700_000_000_000;
+/// Events kept for [`crate::World::events`]; the oldest makes room.
+const EVENTS_KEPT_MAX: usize = 65_536;
+/// Wakes at one instant that a node may need before it counts as spinning.
+const WAKES_PER_INSTANT_MAX: u32 = 64;
+
+pub(crate) struct Host {
+    pub(crate) config: HostConfig,
+    pub(crate) address: SocketAddr,
+    /// `None` while the host is down.
+    pub(crate) node: Option<Node>,
+    /// How often the node was started; what was under way for an earlier one does not reach a later one.
+    pub(crate) epoch: u32,
+    pub(crate) conns: BTreeMap<ConnId, (LinkId, Side)>,
+    pub(crate) jobs: Jobs,
+    pub(crate) store: Store,
+    pub(crate) events: VecDeque<(Instant, Event)>,
+    /// The wake that is queued for this host; one with another version is stale.
+    pub(crate) wake_version: u64,
+    pub(crate) wake_at: Option<Instant>,
+    /// When its uplink has sent all that was given to it.
+    pub(crate) uplink_free_at: Instant,
+    /// When its disk has written all records given to it: they are written in order.
+    pub(crate) records_free_at: Instant,
+    last_wake: (Instant, u32),
+    /// The highest sequence that the node reported for each channel, over all its runs.
+    sequences: BTreeMap<PublicKey, u64>,
+}
+
+impl Host {
+    pub(crate) fn new(config: HostConfig, address: SocketAddr) -> Self {
+        let store = Store::new(config.store_blobs_max);
+        Self {
+            config,
+            address,
+            node: None,
+            epoch: 0,
+            conns: BTreeMap::new(),
+            jobs: Jobs::default(),
+            store,
+            events: VecDeque::new(),
+            wake_version: 0,
+            wake_at: None,
+            uplink_free_at: Instant(0),
+            records_free_at: Instant(0),
+            last_wake: (Instant(0), 0),
+            sequences: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.config.identity_seed.as_ref().map(|seed| Identity::new(seed, self.config.read_key.clone()))
+    }
+
+    pub(crate) fn unix(&self, now: Instant) -> UnixTime {
+        UnixTime((UNIX_START_MS + now.0 / 1_000_000).saturating_add_signed(self.config.clock_ahead_ms))
+    }
+
+    /// Keeps an event, after checking what it claims.
+    pub(crate) fn report(&mut self, now: Instant, event: Event) {
+        if let Event::Head { channel, sequence } = &event {
+            let highest = self.sequences.entry(*channel).or_default();
+            assert!(*highest <= *sequence, "a channel's sequence went back from {highest} to {sequence}");
+            *highest = *sequence;
+        }
+        if self.events.len() >= EVENTS_KEPT_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back((now, event));
+    }
+
+    /// Counts a wake at `now`: a node that asks for wake after wake at one instant would spin in a real driver.
+    pub(crate) fn count_wake(&mut self, now: Instant) {
+        let count = if self.last_wake.0 == now { self.last_wake.1 + 1 } else { 0 };
+        let reason = self.node.as_ref().and_then(Node::deadline).map_or("", |(_, reason)| reason);
+        assert!(count < WAKES_PER_INSTANT_MAX, "the node spins at one instant: {reason}");
+        self.last_wake = (now, count);
+    }
+
+    /// What must hold whenever the node has nothing to say.
+    pub(crate) fn check(&self, now: Instant) {
+        assert!(
+            self.conns.len() <= INBOUND_MAX + OUTBOUND_MAX,
+            "more connections than the node's limits allow"
+        );
+        if let Some(node) = &self.node {
+            let status = node.status(now);
+            assert!(status.inbound <= INBOUND_MAX, "{} inbound connections", status.inbound);
+            assert!(status.outbound <= OUTBOUND_MAX, "{} outbound connections", status.outbound);
+            assert_eq!(status.inbound + status.outbound, self.conns.len(), "node and sockets disagree");
+        }
+    }
+}
+
+/// The jobs that a node waits for. Checks that ids are not used twice and that no cap is passed.
+#[derive(Default)]
+pub(crate) struct Jobs {
+    open: BTreeMap<JobId, JobKind>,
+    counts: [usize; 5],
+    answered: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JobKind {
+    Dial = 0,
+    Read = 1,
+    Write = 2,
+    Dht = 3,
+    Other = 4,
+}
+
+impl JobKind {
+    pub(crate) fn of(job: &Job) -> Self {
+        match job {
+            Job::ReadBlob(..) => Self::Read,
+            Job::WriteBlob(..) => Self::Write,
+            Job::Dht(_) => Self::Dht,
+            Job::Have(_) | Job::OpenBlob(_) | Job::Persist(..) => Self::Other,
+        }
+    }
+
+    fn cap(self) -> usize {
+        match self {
+            Self::Dial => DIALS_MAX,
+            Self::Read => SEND_BUFFERS_MAX,
+            Self::Write => RECV_BUFFERS_MAX,
+            Self::Dht => DHT_JOBS_MAX,
+            Self::Other => usize::MAX,
+        }
+    }
+}
+
+impl Jobs {
+    /// A job begins.
+    pub(crate) fn begin(&mut self, id: JobId, kind: JobKind) {
+        assert!(self.open.insert(id, kind).is_none(), "the node used job id {id:?} while it is open");
+        self.counts[kind as usize] += 1;
+        assert!(self.counts[kind as usize] <= kind.cap(), "more than {} jobs of kind {kind:?}", kind.cap());
+    }
+
+    /// A job gets its answer.
+    pub(crate) fn end(&mut self, id: JobId) {
+        let kind = self.open.remove(&id).expect("the world answers only jobs that are open");
+        self.counts[kind as usize] -= 1;
+        self.answered += 1;
+    }
+
+    pub(crate) fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered
+    }
+}

@@ -1,0 +1,52 @@
+//! The simulator: many nodes of `megatorrent-core` in one thread and in virtual time, reproducible from one number.
+//!
+//! # Goals
+//! - The nodes are the real ones: every byte is sealed, framed and opened by core, and cut at arbitrary places on its
+//!   way. Core is driven as a real driver drives it, by its public methods alone.
+//! - One `u64` draws everything. Two runs of one seed have the same [`World::trace_hash`], on any machine.
+//! - No tick: the clock jumps from event to event, and a node is woken exactly at its own deadline. A deadline that is
+//!   forgotten is never made up for by chance. Nothing looks at all nodes at each step.
+//! - Checkers run all the way: whoever breaks a cap, reuses a job, spins, or lets a sequence go back ends the run.
+//!
+//! # Non-goals
+//! - No rule of the protocol is here. The DHT is an ideal key-value store with a real one's faults and rules; TCP is a
+//!   pair of byte pipes with latency, a bounded window, resets and half-open links.
+//!
+//! # Example
+//! ```
+//! use megatorrent_core::ids::Secret;
+//! use megatorrent_sim::{HostConfig, World, WorldConfig};
+//! use std::time::Duration;
+//!
+//! let mut world = World::new(1, WorldConfig::default());
+//! let seed = Some(Secret::new([7; 32]));
+//! let author = world.add_host(HostConfig { identity_seed: seed, ..HostConfig::default() });
+//! let reader = world.add_host(HostConfig::default());
+//! let file = world.ingest(author, "hello.txt", b"Hello!");
+//! world.publish(author, "Greetings", &[file.clone()], false);
+//! let channel = world.channel(author).expect("it has an identity");
+//! world.follow(reader, channel, None);
+//! assert!(world.run_until(Duration::from_secs(60), |world| world.is_complete(reader, &channel)));
+//! assert_eq!(world.read_file(reader, &file).as_deref(), Some(&b"Hello!"[..]));
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod author;
+mod config;
+mod dht;
+mod host;
+mod link;
+mod net;
+mod queue;
+mod store;
+mod trace;
+mod world;
+
+pub use config::{DhtConfig, HostConfig, WorldConfig};
+pub use dht::{Dht, ITEM_LIFETIME, PEER_LIFETIME, REPLICAS};
+pub use host::HostId;
+pub use link::LinkId;
+pub use net::DIAL_TIMEOUT;
+pub use store::Store;
+pub use world::{LISTEN_PORT, World};

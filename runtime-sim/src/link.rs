@@ -1,0 +1,121 @@
+//! Links: two byte pipes between two sockets.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use megatorrent_core::ids::{ConnId, JobId};
+use megatorrent_core::time::Instant;
+
+use crate::host::HostId;
+
+/// A link, for the world's methods on links; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(pub(crate) u64);
+
+/// One of a link's two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    Dialer = 0,
+    Listener = 1,
+}
+
+impl Side {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Dialer => Self::Listener,
+            Self::Listener => Self::Dialer,
+        }
+    }
+}
+
+/// What is at an end of a link.
+pub(crate) enum End {
+    /// The listener's end before the dial has reached it.
+    Unreached,
+    /// A node that waits for its dial's outcome.
+    Dialing { host: HostId, epoch: u32, job: JobId },
+    /// A node's socket.
+    Node { host: HostId, conn: ConnId },
+    /// A socket in the hands of whoever runs the world, with its address and what is left to send.
+    Raw { from: SocketAddr, unsent: VecDeque<u8> },
+    /// The socket is closed.
+    Closed,
+}
+
+/// A TCP connection, as far as its users can tell.
+pub(crate) struct Link {
+    /// What is at each end, by [`Side`].
+    pub(crate) ends: [End; 2],
+    /// The bytes on their way to each end, by [`Side`].
+    pub(crate) pipes: [Pipe; 2],
+    /// One way.
+    pub(crate) latency: Duration,
+    /// Nothing crosses the link any more, and neither end is told.
+    pub(crate) is_half_open: bool,
+}
+
+impl Link {
+    pub(crate) fn new(dialer: End, latency: Duration) -> Self {
+        Self {
+            ends: [dialer, End::Unreached],
+            pipes: [Pipe::default(), Pipe::default()],
+            latency,
+            is_half_open: false,
+        }
+    }
+
+    /// The node at `side`, where its connection is open.
+    pub(crate) fn node_at(&self, side: Side) -> Option<(HostId, ConnId)> {
+        match self.ends[side as usize] {
+            End::Node { host, conn } => Some((host, conn)),
+            _ => None,
+        }
+    }
+
+    /// The host at `side`, also while it dials.
+    pub(crate) fn host_at(&self, side: Side) -> Option<HostId> {
+        match self.ends[side as usize] {
+            End::Node { host, .. } | End::Dialing { host, .. } => Some(host),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_closed(&self, side: Side) -> bool {
+        matches!(self.ends[side as usize], End::Closed)
+    }
+}
+
+/// One direction of a link.
+#[derive(Default)]
+pub(crate) struct Pipe {
+    /// The bytes sent and not yet read; the first [`Self::arrived`] of them can be read.
+    pub(crate) bytes: VecDeque<u8>,
+    /// How many can be read.
+    pub(crate) arrived: usize,
+    /// Bytes for which the sender has not heard that they were read.
+    pub(crate) in_use: usize,
+    /// When the last byte sent arrives; what is sent later arrives no sooner.
+    pub(crate) last_arrival: Instant,
+    /// The sender has closed, and all its bytes have arrived.
+    pub(crate) is_ended: bool,
+}
+
+impl Pipe {
+    /// Moves up to `space.len()` of the arrived bytes into `space`: how many.
+    pub(crate) fn read(&mut self, space: &mut [u8]) -> usize {
+        let n = space.len().min(self.arrived);
+        let (front, back) = self.bytes.as_slices();
+        let from_front = n.min(front.len());
+        space[..from_front].copy_from_slice(&front[..from_front]);
+        space[from_front..n].copy_from_slice(&back[..n - from_front]);
+        self.bytes.drain(..n);
+        self.arrived -= n;
+        n
+    }
+
+    /// Nothing will come out of it any more.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.is_ended && self.arrived == 0
+    }
+}

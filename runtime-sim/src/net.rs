@@ -1,0 +1,370 @@
+//! Sockets and links: everything by which bytes pass between nodes.
+//!
+//! Whatever one host does reaches another as an event, never within the same call.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::ids::{ConnId, JobId};
+use megatorrent_core::time::Instant;
+
+use crate::config::draw;
+use crate::host::HostId;
+use crate::link::{End, Link, LinkId, Side};
+use crate::trace::Kind;
+use crate::world::{Happening, World};
+
+/// How long a dial to an address where nothing is takes to fail.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// First of the ports from which hosts dial.
+const EPHEMERAL_PORT_MIN: u16 = 49_152;
+
+impl World {
+    // --- for whoever runs the world ---------------------------------------------------------------------------
+
+    /// The links of a host, in the order in which they were made.
+    pub fn links_of(&self, id: HostId) -> Vec<LinkId> {
+        let ends = [Side::Dialer, Side::Listener];
+        let is_of = |link: &Link| ends.iter().any(|&side| link.host_at(side) == Some(id));
+        self.links.iter().filter(|(_, link)| is_of(link)).map(|(link, _)| *link).collect()
+    }
+
+    /// Breaks a link: both ends learn it at once, and what was on its way is lost.
+    pub fn reset(&mut self, id: LinkId) {
+        for to in [Side::Dialer, Side::Listener] {
+            self.queue.push(self.now, Happening::Reset { link: id, to });
+        }
+    }
+
+    /// Lets nothing cross a link any more, and tells neither end.
+    pub fn half_open(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.is_half_open = true;
+        }
+    }
+
+    /// Connects to a host from a socket that no node holds: what is sent on it is up to the caller, and it reads
+    /// nothing unless told to ([`Self::raw_read`]).
+    pub fn raw_dial(&mut self, from: SocketAddr, to: HostId) -> LinkId {
+        let to = self.address(to);
+        self.make_link(End::Raw { from, unsent: VecDeque::new() }, to)
+    }
+
+    /// Sends bytes on a raw socket, as fast as the other end takes them.
+    pub fn raw_send(&mut self, id: LinkId, bytes: &[u8]) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if let End::Raw { unsent, .. } = &mut link.ends[Side::Dialer as usize] {
+            unsent.extend(bytes);
+        }
+        self.write_socket(id, Side::Dialer);
+    }
+
+    /// Takes what has arrived on a raw socket.
+    pub fn raw_read(&mut self, id: LinkId) -> Vec<u8> {
+        let Some(link) = self.links.get_mut(&id) else { return Vec::new() };
+        let pipe = &mut link.pipes[Side::Dialer as usize];
+        let mut bytes = vec![0; pipe.arrived];
+        let n = pipe.read(&mut bytes);
+        let heard = self.now + link.latency;
+        self.queue.push(heard, Happening::Room { link: id, to: Side::Listener, n });
+        bytes
+    }
+
+    /// Whether a raw socket's other end has not closed, as far as is known at this end.
+    pub fn raw_is_open(&self, id: LinkId) -> bool {
+        let pipe = |link: &Link| link.pipes[Side::Dialer as usize].is_ended;
+        self.links.get(&id).is_some_and(|link| !link.is_closed(Side::Dialer) && !pipe(link))
+    }
+
+    // --- dialling -------------------------------------------------------------------------------------------
+
+    fn make_link(&mut self, dialer: End, to: SocketAddr) -> LinkId {
+        let id = LinkId(self.links_made);
+        self.links_made += 1;
+        let latency = Duration::from_millis(draw(&mut self.rng_links, &self.config.latency_ms));
+        self.links.insert(id, Link::new(dialer, latency));
+        self.queue.push(self.now + latency, Happening::DialArrives { link: id, to });
+        id
+    }
+
+    pub(crate) fn dial(&mut self, host: HostId, job: JobId, peer: &PeerAddr) {
+        let epoch = self.hosts[host.index()].epoch;
+        let dialer = End::Dialing { host, epoch, job };
+        // Names are not resolved here: they lead nowhere.
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let to = if let PeerAddr::Ip(addr) = peer { *addr } else { nowhere };
+        self.make_link(dialer, to);
+    }
+
+    pub(crate) fn dial_arrives(&mut self, id: LinkId, to: SocketAddr) {
+        let Some(from) = self.source_address(id) else { return };
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let back = self.now + link.latency;
+        let Some(&target) = self.addresses.get(&to).filter(|_| !link.is_half_open) else {
+            self.queue.push(self.now + DIAL_TIMEOUT, Happening::DialEnds { link: id, connected: false });
+            return;
+        };
+        let host = &mut self.hosts[target.index()];
+        let Some(node) = host.node.as_mut().filter(|_| host.config.listens) else {
+            self.queue.push(back, Happening::DialEnds { link: id, connected: false });
+            return;
+        };
+        // The kernel answers for the node: the dialler is connected even where the node then drops the socket.
+        self.queue.push(back, Happening::DialEnds { link: id, connected: true });
+        let accepted = node.accept(self.now, from.into());
+        self.trace.record(self.now, target, Kind::Accepted, u64::from(accepted.is_some()));
+        match accepted {
+            Some(conn) => self.open_end(id, Side::Listener, target, conn),
+            None => self.close_end(id, Side::Listener),
+        }
+        self.settle(target);
+    }
+
+    /// The address that the listener sees: a port of the dialler's for this link alone.
+    fn source_address(&self, id: LinkId) -> Option<SocketAddr> {
+        match &self.links.get(&id)?.ends[Side::Dialer as usize] {
+            End::Dialing { host, .. } => {
+                let ports = u64::from(u16::MAX - EPHEMERAL_PORT_MIN) + 1;
+                let offset = u16::try_from(id.0 % ports).expect("below the number of ports");
+                Some(SocketAddr::new(self.address(*host).ip(), EPHEMERAL_PORT_MIN + offset))
+            }
+            End::Raw { from, .. } => Some(*from),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn dial_ends(&mut self, id: LinkId, connected: bool) {
+        let Some(link) = self.links.get(&id) else { return };
+        let End::Dialing { host, epoch, job } = link.ends[Side::Dialer as usize] else {
+            // A raw socket: it sends what was given to it early.
+            if connected {
+                self.write_socket(id, Side::Dialer);
+            } else {
+                self.links.remove(&id);
+            }
+            return;
+        };
+        if !connected {
+            self.links.remove(&id);
+        }
+        let dialer = &mut self.hosts[host.index()];
+        let Some(node) = dialer.node.as_mut().filter(|_| dialer.epoch == epoch) else {
+            self.abort_end(id, Side::Dialer);
+            return;
+        };
+        dialer.jobs.end(job);
+        self.trace.record(self.now, host, Kind::Dialed, u64::from(connected));
+        match node.dialed(self.now, job, connected) {
+            Some(conn) => self.open_end(id, Side::Dialer, host, conn),
+            None => self.close_end(id, Side::Dialer),
+        }
+        self.settle(host);
+    }
+
+    /// A node takes over an end of a link. The caller settles the host.
+    fn open_end(&mut self, id: LinkId, side: Side, host: HostId, conn: ConnId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.ends[side as usize] = End::Node { host, conn };
+        let before = self.hosts[host.index()].conns.insert(conn, (id, side));
+        assert!(before.is_none(), "the node gave connection id {conn:?} twice");
+        self.read_socket(id, side);
+        self.write_socket(id, side);
+    }
+
+    // --- bytes ----------------------------------------------------------------------------------------------
+
+    pub(crate) fn bytes_arrive(&mut self, id: LinkId, to: Side, n: usize) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let pipe = &mut link.pipes[to as usize];
+        // What was on its way when the link was reset is lost.
+        if link.is_half_open || pipe.is_ended {
+            return;
+        }
+        pipe.arrived += n;
+        if link.is_closed(to) {
+            // Bytes for a closed socket: its kernel answers with a reset.
+            let heard = self.now + link.latency;
+            self.queue.push(heard, Happening::Reset { link: id, to: to.other() });
+            return;
+        }
+        self.read_socket(id, to);
+        self.settle_end(id, to);
+    }
+
+    pub(crate) fn room_arrives(&mut self, id: LinkId, to: Side, n: usize) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.is_half_open {
+            return;
+        }
+        link.pipes[to.other() as usize].in_use -= n;
+        self.write_socket(id, to);
+        self.settle_end(id, to);
+    }
+
+    fn settle_end(&mut self, id: LinkId, side: Side) {
+        if let Some(host) = self.links.get(&id).and_then(|link| link.host_at(side)) {
+            self.settle(host);
+        }
+    }
+
+    /// Reads what has arrived for as long as the node takes it. The caller settles the host.
+    pub(crate) fn read_socket(&mut self, id: LinkId, side: Side) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some((host, conn)) = link.node_at(side) else { return };
+        let Some(node) = &mut self.hosts[host.index()].node else { return };
+        let pipe = &mut link.pipes[side as usize];
+        let mut total = 0;
+        while pipe.arrived > 0 {
+            let space = node.recv_space(conn);
+            let len = space.len().min(self.config.cut_bytes_max);
+            if len == 0 {
+                break;
+            }
+            let n = pipe.read(&mut space[..len]);
+            node.received(self.now, conn, n);
+            total += n;
+        }
+        let is_finished = pipe.is_finished();
+        if total > 0 {
+            self.trace.record(self.now, host, Kind::Received, total as u64);
+            let heard = self.now + link.latency;
+            self.queue.push(heard, Happening::Room { link: id, to: side.other(), n: total });
+        }
+        if is_finished {
+            self.lose_end(id, side);
+        }
+    }
+
+    /// Writes what there is to send for as long as the pipe has room. The caller settles the host.
+    pub(crate) fn write_socket(&mut self, id: LinkId, side: Side) {
+        while let Some(n) = self.write_piece(id, side) {
+            let Some(link) = self.links.get_mut(&id) else { return };
+            let pipe = &mut link.pipes[side.other() as usize];
+            pipe.in_use += n;
+            let sent = match link.ends[side as usize] {
+                End::Node { host, .. } => {
+                    self.trace.record(self.now, host, Kind::Sent, n as u64);
+                    let host = &mut self.hosts[host.index()];
+                    let took = n as u64 * 1_000_000_000 / host.config.upload_bytes_per_sec.max(1);
+                    host.uplink_free_at = Instant(host.uplink_free_at.max(self.now).0 + took);
+                    host.uplink_free_at
+                }
+                _ => self.now,
+            };
+            pipe.last_arrival = pipe.last_arrival.max(sent + link.latency);
+            self.queue.push(pipe.last_arrival, Happening::Bytes { link: id, to: side.other(), n });
+        }
+    }
+
+    /// Moves one piece of a length drawn by the world from the socket into the pipe: its length. `None`: there is no
+    /// room, or nothing to send.
+    fn write_piece(&mut self, id: LinkId, side: Side) -> Option<usize> {
+        let link = self.links.get_mut(&id)?;
+        let pipe = &mut link.pipes[side.other() as usize];
+        let room = self.config.window_bytes.saturating_sub(pipe.in_use);
+        if room == 0 {
+            return None;
+        }
+        match &mut link.ends[side as usize] {
+            End::Node { host, conn } => {
+                let node = self.hosts[host.index()].node.as_mut()?;
+                let chunk = node.send_chunk(self.now, *conn);
+                if chunk.is_empty() {
+                    return None;
+                }
+                let n = cut(&mut self.rng_links, self.config.cut_bytes_max).min(room).min(chunk.len());
+                pipe.bytes.extend(&chunk[..n]);
+                node.sent(self.now, *conn, n);
+                Some(n)
+            }
+            End::Raw { unsent, .. } if !unsent.is_empty() => {
+                let n = cut(&mut self.rng_links, self.config.cut_bytes_max).min(room).min(unsent.len());
+                pipe.bytes.extend(unsent.drain(..n));
+                Some(n)
+            }
+            _ => None,
+        }
+    }
+
+    // --- endings --------------------------------------------------------------------------------------------
+
+    /// The node asks for the socket to be dropped.
+    pub(crate) fn close(&mut self, host: HostId, conn: ConnId) {
+        // The link may have ended on its own before the node was polled.
+        if let Some((id, side)) = self.hosts[host.index()].conns.remove(&conn) {
+            self.close_end(id, side);
+        }
+    }
+
+    /// An end closes: the other one learns it after all bytes that were sent.
+    fn close_end(&mut self, id: LinkId, side: Side) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.ends[side as usize] = End::Closed;
+        if link.is_closed(side.other()) {
+            self.links.remove(&id);
+        } else if !link.is_half_open {
+            let heard = link.pipes[side.other() as usize].last_arrival.max(self.now + link.latency);
+            self.queue.push(heard, Happening::Fin { link: id, to: side.other() });
+        }
+    }
+
+    /// An end is gone: the other one learns it, and what was on its way is lost.
+    pub(crate) fn abort_end(&mut self, id: LinkId, side: Side) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.ends[side as usize] = End::Closed;
+        if link.is_closed(side.other()) {
+            self.links.remove(&id);
+        } else if !link.is_half_open {
+            self.queue.push(self.now + link.latency, Happening::Reset { link: id, to: side.other() });
+        }
+    }
+
+    pub(crate) fn fin_arrives(&mut self, id: LinkId, to: Side) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.is_half_open {
+            return;
+        }
+        link.pipes[to as usize].is_ended = true;
+        self.read_socket_and_settle(id, to);
+    }
+
+    pub(crate) fn reset_arrives(&mut self, id: LinkId, to: Side) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.is_half_open {
+            return;
+        }
+        let pipe = &mut link.pipes[to as usize];
+        pipe.is_ended = true;
+        pipe.arrived = 0;
+        pipe.bytes.clear();
+        self.read_socket_and_settle(id, to);
+    }
+
+    fn read_socket_and_settle(&mut self, id: LinkId, to: Side) {
+        let host = self.links.get(&id).and_then(|link| link.host_at(to));
+        self.read_socket(id, to);
+        if let Some(host) = host {
+            self.settle(host);
+        }
+    }
+
+    /// A node's socket has ended. The caller settles the host.
+    fn lose_end(&mut self, id: LinkId, side: Side) {
+        let Some((host, conn)) = self.links.get(&id).and_then(|link| link.node_at(side)) else { return };
+        self.hosts[host.index()].conns.remove(&conn);
+        self.trace.record(self.now, host, Kind::Disconnected, u64::from(conn.slot));
+        if let Some(node) = &mut self.hosts[host.index()].node {
+            node.disconnected(self.now, conn);
+        }
+        self.close_end(id, side);
+    }
+}
+
+/// The length of a piece: short and long ones are about as frequent, so that every boundary is met.
+fn cut(rng: &mut megatorrent_core::rng::Rng, max: usize) -> usize {
+    let bits = rng.below(u64::from(usize::BITS - max.leading_zeros()));
+    let len = 1 + rng.below(1 << bits);
+    usize::try_from(len).map_or(max, |len| len.min(max))
+}

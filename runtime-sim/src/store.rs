@@ -1,0 +1,148 @@
+//! A host's disk: blobs and durable records. It outlives the node's crash.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
+use megatorrent_core::ids::BlobId;
+use megatorrent_core::node::{Job, JobResult, RecordKey, Written};
+
+/// Verified blobs of all stores: equal blobs of many hosts take memory once.
+#[derive(Default)]
+pub(crate) struct Pool(BTreeMap<BlobId, Weak<[u8]>>);
+
+impl Pool {
+    fn intern(&mut self, id: BlobId, bytes: &[u8]) -> Arc<[u8]> {
+        if let Some(known) = self.0.get(&id).and_then(Weak::upgrade) {
+            return known;
+        }
+        let fresh: Arc<[u8]> = bytes.into();
+        self.0.insert(id, Arc::downgrade(&fresh));
+        fresh
+    }
+}
+
+/// A host's blobs and records.
+pub struct Store {
+    blobs: BTreeMap<BlobId, Arc<[u8]>>,
+    records: BTreeMap<RecordKey, Vec<u8>>,
+    blobs_max: usize,
+    failing: bool,
+}
+
+impl Store {
+    pub(crate) fn new(blobs_max: usize) -> Self {
+        Self { blobs: BTreeMap::new(), records: BTreeMap::new(), blobs_max, failing: false }
+    }
+
+    /// Number of blobs stored.
+    pub fn blob_count(&self) -> usize {
+        self.blobs.len()
+    }
+
+    /// The ids stored, in order.
+    pub fn blob_ids(&self) -> impl Iterator<Item = BlobId> {
+        self.blobs.keys().copied()
+    }
+
+    /// A blob's bytes, sealed as they are stored.
+    pub fn blob(&self, id: &BlobId) -> Option<&[u8]> {
+        self.blobs.get(id).map(AsRef::as_ref)
+    }
+
+    /// The durable records, in order.
+    pub fn records(&self) -> impl Iterator<Item = (&RecordKey, &[u8])> {
+        self.records.iter().map(|(key, value)| (key, value.as_slice()))
+    }
+
+    /// Gives the store room for `blobs_max` blobs; those it holds stay.
+    pub fn set_room(&mut self, blobs_max: usize) {
+        self.blobs_max = blobs_max;
+    }
+
+    /// Makes every write fail, or work again.
+    pub fn set_failing(&mut self, failing: bool) {
+        self.failing = failing;
+    }
+
+    /// Flips a bit of a stored blob: whoever asks this host for it gets a wrong one. Whether the blob is stored.
+    pub fn corrupt(&mut self, id: &BlobId) -> bool {
+        let Some(stored) = self.blobs.get_mut(id) else { return false };
+        let mut bytes = stored.to_vec();
+        bytes[BLOB_LEN / 2] ^= 1;
+        *stored = bytes.into();
+        true
+    }
+
+    /// Loses a blob. Whether it was stored.
+    pub fn remove(&mut self, id: &BlobId) -> bool {
+        self.blobs.remove(id).is_some()
+    }
+
+    /// Opens a stored blob: its plaintext, [`PLAIN_LEN`] bytes.
+    pub fn open(&self, link: &Link) -> Option<Vec<u8>> {
+        let mut bytes = self.blob(&link.id)?.to_vec();
+        if !blob::open(link, bytes.as_mut_slice().try_into().ok()?) {
+            return None;
+        }
+        bytes.truncate(PLAIN_LEN);
+        Some(bytes)
+    }
+
+    /// Checks and stores a blob.
+    pub(crate) fn write(&mut self, pool: &mut Pool, id: BlobId, bytes: &[u8]) -> Written {
+        if !blob::verify(&id, bytes) {
+            return Written::Mismatch;
+        }
+        if self.failing {
+            return Written::Failed;
+        }
+        if self.blobs.len() >= self.blobs_max && !self.blobs.contains_key(&id) {
+            return Written::NoSpace;
+        }
+        self.blobs.insert(id, pool.intern(id, bytes));
+        Written::Stored
+    }
+
+    /// Does a job of the disk.
+    ///
+    /// # Panics
+    /// On a DHT job, which is no work for a disk.
+    pub(crate) fn perform(&mut self, pool: &mut Pool, job: Job) -> JobResult {
+        match job {
+            Job::ReadBlob(id, mut buffer) => {
+                let stored = self.blobs.get(&id);
+                if let Some(bytes) = stored {
+                    buffer.blob_mut().copy_from_slice(bytes);
+                }
+                let filled = stored.is_some();
+                JobResult::BlobRead(buffer, filled)
+            }
+            Job::WriteBlob(id, buffer) => {
+                let written = self.write(pool, id, buffer.blob());
+                JobResult::BlobWritten(buffer, written)
+            }
+            Job::Have(ids) => JobResult::Have(ids.iter().map(|id| self.blobs.contains_key(id)).collect()),
+            Job::OpenBlob(link) => {
+                let plain = self.open(&link);
+                if plain.is_none() {
+                    self.remove(&link.id);
+                }
+                JobResult::Opened(plain)
+            }
+            Job::Persist(key, value) => JobResult::Persisted(self.persist(key, value)),
+            Job::Dht(_) => unreachable!("a DHT job is dispatched to the DHT"),
+        }
+    }
+
+    fn persist(&mut self, key: RecordKey, value: Option<Vec<u8>>) -> bool {
+        if self.failing {
+            return false;
+        }
+        match value {
+            Some(value) => self.records.insert(key, value),
+            None => self.records.remove(&key),
+        };
+        true
+    }
+}

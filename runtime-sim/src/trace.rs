@@ -1,0 +1,109 @@
+//! The trace: a hash over all that happens, by which two runs are compared.
+
+use blake2::Blake2b;
+use blake2::digest::{Digest, consts::U32};
+use megatorrent_core::node::{Action, Event, Job};
+use megatorrent_core::time::Instant;
+
+use crate::host::HostId;
+
+/// A hash over (time, host, kind, count) of everything that passed between the nodes and their world.
+///
+/// Two runs of one seed have the same trace, on any machine; the numbers of the kinds are therefore part of what
+/// stays the same between commits that are compared.
+pub(crate) struct Trace {
+    hash: Blake2b<U32>,
+    entries: u64,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Started = 1,
+    Crashed = 2,
+    Woken = 3,
+    Received = 4,
+    Sent = 5,
+    Accepted = 6,
+    Dialed = 7,
+    Disconnected = 8,
+    Answered = 9,
+    Dial = 20,
+    Close = 21,
+    Readable = 22,
+    Writable = 23,
+    ReadBlob = 30,
+    WriteBlob = 31,
+    Have = 32,
+    OpenBlob = 33,
+    Persist = 34,
+    Dht = 35,
+    Head = 40,
+    Complete = 41,
+    Published = 42,
+    Connection = 43,
+    Banned = 44,
+    OtherEvent = 59,
+}
+
+impl Trace {
+    pub(crate) fn new() -> Self {
+        Self { hash: Blake2b::new(), entries: 0 }
+    }
+
+    pub(crate) fn record(&mut self, now: Instant, host: HostId, kind: Kind, count: u64) {
+        let mut entry = [0; 21];
+        entry[..8].copy_from_slice(&now.0.to_le_bytes());
+        entry[8..12].copy_from_slice(&host.0.to_le_bytes());
+        entry[12] = kind as u8;
+        entry[13..].copy_from_slice(&count.to_le_bytes());
+        self.hash.update(entry);
+        self.entries += 1;
+    }
+
+    pub(crate) fn record_action(&mut self, now: Instant, host: HostId, action: &Action) {
+        let (kind, count) = match action {
+            Action::Dial(job, addr) => (Kind::Dial, job.0 ^ u64::from(addr.port())),
+            Action::Close(conn, _) => (Kind::Close, u64::from(conn.slot)),
+            Action::Readable(conn) => (Kind::Readable, u64::from(conn.slot)),
+            Action::Writable(conn) => (Kind::Writable, u64::from(conn.slot)),
+            Action::Job(_, job) => of_job(job),
+            Action::Event(event) => of_event(event),
+        };
+        self.record(now, host, kind, count);
+    }
+
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        self.hash.clone().finalize().into()
+    }
+
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
+    }
+}
+
+fn of_job(job: &Job) -> (Kind, u64) {
+    match job {
+        Job::ReadBlob(id, _) => (Kind::ReadBlob, u64::from(id.0[0])),
+        Job::WriteBlob(id, _) => (Kind::WriteBlob, u64::from(id.0[0])),
+        Job::Have(ids) => (Kind::Have, ids.len() as u64),
+        Job::OpenBlob(link) => (Kind::OpenBlob, u64::from(link.id.0[0])),
+        Job::Persist(_, value) => (Kind::Persist, value.as_ref().map_or(0, |value| value.len() as u64)),
+        Job::Dht(_) => (Kind::Dht, 1),
+    }
+}
+
+fn of_event(event: &Event) -> (Kind, u64) {
+    match event {
+        Event::Head { sequence, .. } => (Kind::Head, *sequence),
+        Event::FileComplete { file, .. } => (Kind::Complete, *file as u64),
+        Event::ChannelComplete { sequence, .. } => (Kind::Complete, *sequence),
+        Event::Published { replicas, .. } => (Kind::Published, u64::from(*replicas)),
+        Event::Connected { conn, .. } | Event::Disconnected { conn, .. } => {
+            (Kind::Connection, u64::from(conn.slot))
+        }
+        Event::Banned { until, .. } => (Kind::Banned, until.0),
+        _ => (Kind::OtherEvent, 0),
+    }
+}

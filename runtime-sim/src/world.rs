@@ -1,0 +1,451 @@
+//! The world: its clock, its hosts, and what happens next.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use megatorrent_core::identity::PublicKey;
+use megatorrent_core::ids::{JobId, Secret};
+use megatorrent_core::limits::{INBOUND_MAX, OUTBOUND_MAX};
+use megatorrent_core::node::{Action, Command, Config, DhtError, DhtOp, Event, Input, Job, JobResult, Node};
+use megatorrent_core::rng::Rng;
+use megatorrent_core::time::Instant;
+
+use crate::config::{HostConfig, WorldConfig, draw};
+use crate::dht::Dht;
+use crate::host::{Host, HostId, JobKind};
+use crate::link::{Link, LinkId, Side};
+use crate::queue::Queue;
+use crate::store::{Pool, Store};
+use crate::trace::{Kind, Trace};
+
+/// The port on which a listening host is reached.
+pub const LISTEN_PORT: u16 = 6881;
+/// Actions that a node may ask for in one go: its caps on connections and jobs allow far fewer.
+const ACTIONS_PER_TURN_MAX: usize = 64 * (INBOUND_MAX + OUTBOUND_MAX);
+
+/// Hosts, links, stores and a DHT in virtual time, all drawn from one seed.
+///
+/// Nothing happens between two events: the world's clock jumps from one to the next, and a node is woken exactly at
+/// its own deadline. Whatever a checker finds wrong ends the run with a panic that names the seed
+/// ([`World::seed`] repeats it).
+pub struct World {
+    pub(crate) config: WorldConfig,
+    pub(crate) now: Instant,
+    pub(crate) queue: Queue<Happening>,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) addresses: BTreeMap<SocketAddr, HostId>,
+    pub(crate) links: BTreeMap<LinkId, Link>,
+    pub(crate) links_made: u64,
+    pub(crate) pool: Pool,
+    pub(crate) trace: Trace,
+    pub(crate) rng_links: Rng,
+    dht: Dht,
+    seed: u64,
+    rng_nodes: Rng,
+    rng_disks: Rng,
+    /// Events that nodes have reported.
+    reported: u64,
+}
+
+/// What can happen.
+pub(crate) enum Happening {
+    /// A node's deadline, unless the version is stale.
+    Wake { host: HostId, version: u64 },
+    /// A disk has done its work.
+    Disk { host: HostId, epoch: u32, id: JobId, job: Job },
+    /// A DHT operation's packets reach the DHT.
+    DhtReached { host: HostId, epoch: u32, id: JobId, op: DhtOp },
+    /// The DHT's answer, or part of it, reaches the host.
+    DhtAnswer { host: HostId, epoch: u32, input: Input },
+    /// A dial reaches the address dialled.
+    DialArrives { link: LinkId, to: SocketAddr },
+    /// A dial's outcome reaches the dialler.
+    DialEnds { link: LinkId, connected: bool },
+    /// Bytes reach an end of a link.
+    Bytes { link: LinkId, to: Side, n: usize },
+    /// The sender hears that bytes were read.
+    Room { link: LinkId, to: Side, n: usize },
+    /// The other end has closed, after all its bytes.
+    Fin { link: LinkId, to: Side },
+    /// The other end is gone, and what was under way with it.
+    Reset { link: LinkId, to: Side },
+}
+
+impl World {
+    /// An empty world.
+    pub fn new(seed: u64, config: WorldConfig) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let rng = Rng::new(bytes);
+        Self {
+            dht: Dht::new(config.dht.clone(), rng.fork("dht")),
+            config,
+            now: Instant(0),
+            queue: Queue::new(),
+            hosts: Vec::new(),
+            addresses: BTreeMap::new(),
+            links: BTreeMap::new(),
+            links_made: 0,
+            pool: Pool::default(),
+            trace: Trace::new(),
+            seed,
+            rng_links: rng.fork("links"),
+            rng_nodes: rng.fork("nodes"),
+            rng_disks: rng.fork("disks"),
+            reported: 0,
+        }
+    }
+
+    // --- hosts ----------------------------------------------------------------------------------------------
+
+    /// Adds a host with an address of its own and starts its node.
+    pub fn add_host(&mut self, config: HostConfig) -> HostId {
+        let id =
+            HostId(u32::try_from(self.hosts.len()).expect("hosts fit memory, so their number fits 32 bits"));
+        let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 1)) + id.0);
+        let address = SocketAddr::new(IpAddr::V4(ip), LISTEN_PORT);
+        self.addresses.insert(address, id);
+        self.hosts.push(Host::new(config, address));
+        self.start(id);
+        id
+    }
+
+    /// Starts a host's node on what its store has kept. Does nothing where it runs.
+    pub fn start(&mut self, id: HostId) {
+        let host = &mut self.hosts[id.index()];
+        if host.node.is_some() {
+            return;
+        }
+        let seed = self.rng_nodes.fork(&format!("{} {}", id.0, host.epoch)).bytes_32();
+        let config = Config { listen_port: host.config.listens.then_some(LISTEN_PORT), dht: host.config.dht };
+        let mut node = Node::new(config, host.identity(), seed, self.now, host.unix(self.now));
+        for (key, value) in host.store.records() {
+            assert!(node.restore(key, value), "the node does not take back its own record {key:?}");
+        }
+        host.node = Some(node);
+        self.trace.record(self.now, id, Kind::Started, u64::from(host.epoch));
+        self.settle(id);
+    }
+
+    /// Ends a host's node as SIGKILL does: its sockets are reset, and jobs that it was not told the end of never
+    /// happened. The store keeps what it holds.
+    pub fn crash(&mut self, id: HostId) {
+        let host = &mut self.hosts[id.index()];
+        if host.node.take().is_none() {
+            return;
+        }
+        host.epoch += 1;
+        host.jobs = crate::host::Jobs::default();
+        host.wake_version += 1;
+        host.wake_at = None;
+        let sockets = std::mem::take(&mut host.conns);
+        self.trace.record(self.now, id, Kind::Crashed, sockets.len() as u64);
+        for (link, side) in sockets.into_values() {
+            self.abort_end(link, side);
+        }
+    }
+
+    /// Sets a host's wall clock to be ahead of the world's, or behind where `ms` is negative.
+    pub fn set_clock_ahead(&mut self, id: HostId, ms: i64) {
+        let host = &mut self.hosts[id.index()];
+        host.config.clock_ahead_ms = ms;
+        let unix = host.unix(self.now);
+        if let Some(node) = &mut host.node {
+            node.set_clock(self.now, unix);
+            self.settle(id);
+        }
+    }
+
+    /// The address on which a host listens.
+    pub fn address(&self, id: HostId) -> SocketAddr {
+        self.hosts[id.index()].address
+    }
+
+    /// A host's node; `None` while it is down.
+    pub fn node(&self, id: HostId) -> Option<&Node> {
+        self.hosts[id.index()].node.as_ref()
+    }
+
+    /// The public key of a host's identity.
+    pub fn channel(&self, id: HostId) -> Option<PublicKey> {
+        self.hosts[id.index()].identity().map(|identity| identity.public_key())
+    }
+
+    /// Whether a host has all that the newest head it knows of a channel names.
+    pub fn is_complete(&self, id: HostId, channel: &PublicKey) -> bool {
+        let status = self.node(id).and_then(|node| node.channel_status(channel));
+        status.is_some_and(|status| status.complete)
+    }
+
+    /// A host's store.
+    pub fn store(&self, id: HostId) -> &Store {
+        &self.hosts[id.index()].store
+    }
+
+    /// A host's store, to fill it up or to damage it.
+    pub fn store_mut(&mut self, id: HostId) -> &mut Store {
+        &mut self.hosts[id.index()].store
+    }
+
+    /// What a host's node has reported, over all its runs, with when.
+    pub fn events(&self, id: HostId) -> impl DoubleEndedIterator<Item = &(Instant, Event)> {
+        self.hosts[id.index()].events.iter()
+    }
+
+    /// Jobs that a host's node waits for.
+    pub fn jobs_open(&self, id: HostId) -> usize {
+        self.hosts[id.index()].jobs.open_count()
+    }
+
+    /// Jobs that were answered since the node's start.
+    pub fn jobs_answered(&self, id: HostId) -> u64 {
+        self.hosts[id.index()].jobs.answered()
+    }
+
+    /// Gives a host's node a command. Does nothing while it is down.
+    pub fn command(&mut self, id: HostId, command: Command) {
+        self.input(id, Input::Command(command));
+    }
+
+    /// Has a host follow a channel.
+    pub fn follow(&mut self, id: HostId, channel: PublicKey, read_key: Option<Secret>) {
+        self.command(id, Command::Follow { channel, read_key });
+    }
+
+    /// The DHT.
+    pub fn dht(&self) -> &Dht {
+        &self.dht
+    }
+
+    /// The DHT, to take it away or to put things into it.
+    pub fn dht_mut(&mut self) -> &mut Dht {
+        &mut self.dht
+    }
+
+    // --- time -----------------------------------------------------------------------------------------------
+
+    /// The time since the world's beginning.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The seed that repeats this world.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The hash over all that has happened so far: equal for two runs of one seed.
+    pub fn trace_hash(&self) -> [u8; 32] {
+        self.trace.digest()
+    }
+
+    /// How many things the trace covers.
+    pub fn trace_len(&self) -> u64 {
+        self.trace.entries()
+    }
+
+    /// Lets `duration` pass.
+    pub fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.queue.next_at().is_some_and(|at| at <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Runs until `is_reached`, for at most `limit`: whether it was reached. Asked at the start and after each thing
+    /// that happens in which a node reports an event.
+    pub fn run_until(&mut self, limit: Duration, mut is_reached: impl FnMut(&Self) -> bool) -> bool {
+        let end = self.now + limit;
+        let mut seen = None;
+        loop {
+            if seen != Some(self.reported) {
+                seen = Some(self.reported);
+                if is_reached(self) {
+                    return true;
+                }
+            }
+            if self.queue.next_at().is_none_or(|at| at > end) {
+                self.now = end;
+                return false;
+            }
+            self.step();
+        }
+    }
+
+    /// Lets the next thing happen. `false`: there is none.
+    pub fn step(&mut self) -> bool {
+        let Some((at, happening)) = self.queue.pop() else { return false };
+        debug_assert!(at >= self.now);
+        self.now = at;
+        match happening {
+            Happening::Wake { host, version } => self.wake(host, version),
+            Happening::Disk { host, epoch, id, job } => self.disk_done(host, epoch, id, job),
+            Happening::DhtReached { host, epoch, id, op } => self.dht_reached(host, epoch, id, op),
+            Happening::DhtAnswer { host, epoch, input } => self.dht_answer(host, epoch, input),
+            Happening::DialArrives { link, to } => self.dial_arrives(link, to),
+            Happening::DialEnds { link, connected } => self.dial_ends(link, connected),
+            Happening::Bytes { link, to, n } => self.bytes_arrive(link, to, n),
+            Happening::Room { link, to, n } => self.room_arrives(link, to, n),
+            Happening::Fin { link, to } => self.fin_arrives(link, to),
+            Happening::Reset { link, to } => self.reset_arrives(link, to),
+        }
+        true
+    }
+
+    /// Checks each host against what must hold at any time.
+    ///
+    /// # Panics
+    /// Where it does not hold; the message names the host and the seed.
+    pub fn check(&self) {
+        for host in &self.hosts {
+            host.check(self.now);
+        }
+    }
+
+    // --- nodes ----------------------------------------------------------------------------------------------
+
+    pub(crate) fn input(&mut self, id: HostId, input: Input) {
+        if let Some(node) = &mut self.hosts[id.index()].node {
+            node.handle(self.now, input);
+            self.settle(id);
+        }
+    }
+
+    fn wake(&mut self, id: HostId, version: u64) {
+        let host = &mut self.hosts[id.index()];
+        if host.wake_version != version {
+            return;
+        }
+        host.wake_at = None;
+        host.count_wake(self.now);
+        self.trace.record(self.now, id, Kind::Woken, 0);
+        self.input(id, Input::Wake);
+    }
+
+    /// Does what the node asks until it asks nothing, then sleeps to its deadline. Follows whatever touches a node.
+    pub(crate) fn settle(&mut self, id: HostId) {
+        for turn in 0.. {
+            assert!(turn < ACTIONS_PER_TURN_MAX, "the node does not come to rest");
+            let Some(node) = &mut self.hosts[id.index()].node else { return };
+            let deadline = node.deadline();
+            let Some(action) = node.poll() else { break };
+            let is_due = deadline.is_some_and(|(at, _)| at <= self.now);
+            assert!(
+                is_due,
+                "an action waits, but the deadline is {deadline:?} at {:?}: {action:?}",
+                self.now
+            );
+            self.act(id, action);
+        }
+        let host = &mut self.hosts[id.index()];
+        let Some(node) = &host.node else { return };
+        let due = node.deadline().map(|(at, _)| at.max(self.now));
+        if host.wake_at != due {
+            host.wake_at = due;
+            host.wake_version += 1;
+            if let Some(at) = due {
+                self.queue.push(at, Happening::Wake { host: id, version: host.wake_version });
+            }
+        }
+    }
+
+    fn act(&mut self, id: HostId, action: Action) {
+        self.trace.record_action(self.now, id, &action);
+        match action {
+            Action::Dial(job, peer) => {
+                self.hosts[id.index()].jobs.begin(job, JobKind::Dial);
+                self.dial(id, job, &peer);
+            }
+            Action::Close(conn, _) => self.close(id, conn),
+            Action::Readable(conn) => {
+                if let Some(&(link, side)) = self.hosts[id.index()].conns.get(&conn) {
+                    self.read_socket(link, side);
+                }
+            }
+            Action::Writable(conn) => {
+                if let Some(&(link, side)) = self.hosts[id.index()].conns.get(&conn) {
+                    self.write_socket(link, side);
+                }
+            }
+            Action::Job(job_id, job) => self.begin_job(id, job_id, job),
+            Action::Event(event) => {
+                self.reported += 1;
+                self.hosts[id.index()].report(self.now, event);
+            }
+        }
+    }
+
+    // --- jobs -----------------------------------------------------------------------------------------------
+
+    fn begin_job(&mut self, id: HostId, job_id: JobId, job: Job) {
+        let host = &mut self.hosts[id.index()];
+        host.jobs.begin(job_id, JobKind::of(&job));
+        let epoch = host.epoch;
+        let job = match job {
+            Job::Dht(op) if host.config.dht => {
+                let reached = self.now + self.dht.reach();
+                self.queue.push(reached, Happening::DhtReached { host: id, epoch, id: job_id, op });
+                return;
+            }
+            Job::Dht(op) => {
+                let result = match op {
+                    DhtOp::Put(..) => JobResult::DhtPut(Err(DhtError::Disabled)),
+                    _ => JobResult::DhtDone(Err(DhtError::Disabled)),
+                };
+                let input = Input::Done(job_id, result);
+                self.queue.push(self.now, Happening::DhtAnswer { host: id, epoch, input });
+                return;
+            }
+            job => job,
+        };
+        let mut done = self.now + Duration::from_micros(draw(&mut self.rng_disks, &self.config.disk_us));
+        if matches!(job, Job::Persist(..)) {
+            done = done.max(host.records_free_at);
+            host.records_free_at = done;
+        }
+        self.queue.push(done, Happening::Disk { host: id, epoch, id: job_id, job });
+    }
+
+    fn disk_done(&mut self, id: HostId, epoch: u32, job_id: JobId, job: Job) {
+        let host = &mut self.hosts[id.index()];
+        if host.epoch != epoch {
+            return;
+        }
+        let result = host.store.perform(&mut self.pool, job);
+        self.answer(id, job_id, result);
+    }
+
+    fn dht_reached(&mut self, id: HostId, epoch: u32, job_id: JobId, op: DhtOp) {
+        // What was sent arrives, whatever became of the sender.
+        let from = self.hosts[id.index()].address.ip();
+        for (after, input) in self.dht.perform(self.now, from, job_id, op) {
+            self.queue.push(self.now + after, Happening::DhtAnswer { host: id, epoch, input });
+        }
+    }
+
+    fn dht_answer(&mut self, id: HostId, epoch: u32, input: Input) {
+        if self.hosts[id.index()].epoch != epoch {
+            return;
+        }
+        match input {
+            Input::Done(job, result) => self.answer(id, job, result),
+            news => self.input(id, news),
+        }
+    }
+
+    fn answer(&mut self, id: HostId, job: JobId, result: JobResult) {
+        self.hosts[id.index()].jobs.end(job);
+        self.trace.record(self.now, id, Kind::Answered, job.0);
+        self.input(id, Input::Done(job, result));
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the world's seed is {}, its time {} ns", self.seed, self.now.0);
+        }
+    }
+}
