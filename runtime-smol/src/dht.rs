@@ -1,0 +1,710 @@
+//! The Mainline DHT through the `mainline` crate: jobs in, [`Input`]s out.
+//!
+//! Goals: each [`DhtOp`] gets exactly one answer, whatever the client does; the client's known faults
+//! (`docs/dependencies.md`) stay inside this module. Non-goals: what to put or announce and when, and whether an item
+//! may be believed (core checks every one again).
+//!
+//! Rules that the client's faults impose:
+//! - at most [`OPS_MAX`] operations at once (beyond that its socket drops packets), one at a time for each target (its
+//!   queries are told apart by target only);
+//! - an operation ends after [`OP_TIMEOUT`], because a call that meets the client's death never returns; a dead
+//!   client is replaced;
+//! - a put may have reached only ourselves, or nodes that have left: then a get refreshes the client's node cache and
+//!   the put is tried once more. What we store at ourselves is not counted;
+//! - the list of nodes to begin with stays short, as each may be asked on each query.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_io::Timer;
+use futures_lite::{FutureExt, StreamExt};
+use mainline::async_dht::AsyncDht;
+use mainline::errors::{ConcurrencyError, PutMutableError, PutQueryError};
+use mainline::{Id, MutableItem, RequestFilter, RequestSpecific, ServerSettings};
+use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::bep44::SignedItem;
+use megatorrent_core::identity::PublicKey;
+use megatorrent_core::ids::{InfoHash, JobId};
+use megatorrent_core::limits::{DHT_JOBS_MAX, ITEM_VALUE_LEN_MAX};
+use megatorrent_core::node::{DhtError, DhtOp, Input, JobResult};
+use smol::lock::Semaphore;
+use smol::{LocalExecutor, Task};
+
+use crate::net;
+use crate::signal::Signal;
+
+/// Operations under way at once; later ones wait their turn.
+const OPS_MAX: usize = 8;
+/// An operation that takes longer has failed.
+const OP_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that does not answer a question about itself for this long is dead.
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node on this machine or a private network may take to answer. On the public DHT it is the client's
+/// default of two seconds; here each node that has left would cost that on every query.
+const LOCAL_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
+/// Nodes to begin with, in all; each may be asked on every query.
+const BOOTSTRAP_MAX: usize = 16;
+/// How many of them may come from the last run.
+const CACHED_BOOTSTRAP_MAX: usize = 12;
+/// The same in a private network, which is small, and where the one-shot clients of the last run are gone.
+const CACHED_BOOTSTRAP_LOCAL_MAX: usize = 4;
+/// Nodes kept for the next run.
+pub const CACHED_NODES_MAX: usize = 64;
+/// How often they are saved.
+const SAVE_INTERVAL: Duration = Duration::from_mins(5);
+/// How often the routing table is looked at while it is empty, at first and at last.
+const LOOK_INTERVAL_EMPTY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+/// How often it is looked at when it is not.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+/// A first node of a private network that meets none of the last run's nodes within this time begins a new network.
+const LONE_AFTER: Duration = Duration::from_secs(5);
+/// Pause before names are resolved again, or the client is built again, at first and at last.
+const RETRY_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(1));
+/// How long one round of name resolution may take; names that took longer are tried again.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Different items passed on from one get, and peers from one lookup; more are dropped.
+const FINDINGS_MAX: usize = 1024;
+
+const _: () = assert!(DHT_JOBS_MAX <= OPS_MAX, "core's jobs start without waiting for a slot");
+
+/// Whether and how a node takes part in the DHT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DhtMode {
+    /// A server on a loopback or private address; elsewhere a client that becomes a server when it finds that
+    /// others reach it.
+    #[default]
+    Auto,
+    /// Not at all: no UDP socket, and every operation fails with [`DhtError::Disabled`].
+    Off,
+    /// Stores for others from the start. For private networks and machines with a public address.
+    Server,
+    /// Never stores for others.
+    Client,
+}
+
+/// How this node takes part in the DHT, derived from [`DhtMode`] and the addresses at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Where the UDP socket is bound. The client knows IPv4 only.
+    pub ip: Ipv4Addr,
+    /// Whether it stores for others from the start.
+    pub server: bool,
+    /// Whether it stores for others at all.
+    pub serves: bool,
+    /// Whether this is a network of its own, on this machine or a private network: short timeouts, and never the
+    /// public network's nodes.
+    pub local: bool,
+}
+
+impl Plan {
+    /// `None`: there is no DHT.
+    pub fn new(mode: DhtMode, listen: Option<IpAddr>, bootstrap: &[PeerAddr]) -> Option<Self> {
+        let listen = listen.map(|ip| ip.to_canonical());
+        let is_local = |peer: &PeerAddr| matches!(peer, PeerAddr::Ip(addr) if net::is_local(addr.ip()));
+        let is_loopback = |peer: &PeerAddr| matches!(peer, PeerAddr::Ip(addr) if addr.ip().is_loopback());
+        let all = |test: &dyn Fn(&PeerAddr) -> bool| !bootstrap.is_empty() && bootstrap.iter().all(test);
+        let bound_locally = listen.is_some_and(net::is_local);
+        let ip = match listen {
+            Some(IpAddr::V4(ip)) => ip,
+            Some(ip) if ip.is_loopback() => Ipv4Addr::LOCALHOST,
+            None if all(&is_loopback) => Ipv4Addr::LOCALHOST,
+            Some(IpAddr::V6(_)) | None => Ipv4Addr::UNSPECIFIED,
+        };
+        let server = match mode {
+            DhtMode::Off => return None,
+            DhtMode::Auto => bound_locally,
+            DhtMode::Server => true,
+            DhtMode::Client => false,
+        };
+        Some(Self { ip, server, serves: mode != DhtMode::Client, local: bound_locally || all(&is_local) })
+    }
+}
+
+/// Keeps nodes for the next run.
+pub type Save = dyn Fn(&[SocketAddrV4]) + Send + Sync;
+
+/// What a [`Dht`] is told at its start.
+pub struct Config {
+    /// How to take part.
+    pub plan: Plan,
+    /// The UDP port; 0: any.
+    pub port: u16,
+    /// Nodes to begin with. None: the public network's well-known nodes, unless [`Plan::local`].
+    pub bootstrap: Vec<PeerAddr>,
+    /// Nodes known from the last run.
+    pub cached: Vec<SocketAddrV4>,
+    /// Keeps at most [`CACHED_NODES_MAX`] nodes for the next run; called on another thread.
+    pub save: Arc<Save>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("plan", &self.plan).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// A node of the DHT, or the absence of one. Operations go in by [`Self::submit`]; what they bring goes to the sink.
+pub struct Dht {
+    inner: Option<Rc<Inner>>,
+    ops: RefCell<BTreeMap<JobId, Task<()>>>,
+    keeper: RefCell<Option<Task<()>>>,
+    executor: Rc<LocalExecutor<'static>>,
+}
+
+impl fmt::Debug for Dht {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dht")
+            .field("config", &self.inner.as_ref().map(|inner| &inner.config))
+            .finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    config: Config,
+    sink: Box<dyn Fn(Input)>,
+    client: RefCell<Option<AsyncDht>>,
+    /// Notified when `client`, `address`, `nodes` or `dead` changes.
+    changed: Signal,
+    address: Cell<Option<SocketAddrV4>>,
+    nodes: Cell<usize>,
+    /// Newest known nodes, for the next run.
+    known: RefCell<Vec<SocketAddrV4>>,
+    dead: Cell<bool>,
+    slots: Semaphore,
+    busy: RefCell<BTreeSet<Id>>,
+    /// Notified when a target is free again.
+    freed: Signal,
+    own_puts: Arc<OwnPuts>,
+}
+
+impl Dht {
+    /// Starts the client on another thread; operations wait for it. With `None` there is no DHT.
+    pub fn start(
+        executor: &Rc<LocalExecutor<'static>>,
+        config: Option<Config>,
+        sink: impl Fn(Input) + 'static,
+    ) -> Self {
+        let inner = config.map(|config| {
+            Rc::new(Inner {
+                own_puts: Arc::new(OwnPuts::new(config.plan)),
+                known: RefCell::new(config.cached.clone()),
+                sink: Box::new(sink),
+                client: RefCell::default(),
+                changed: Signal::default(),
+                address: Cell::default(),
+                nodes: Cell::default(),
+                dead: Cell::default(),
+                slots: Semaphore::new(OPS_MAX),
+                busy: RefCell::default(),
+                freed: Signal::default(),
+                config,
+            })
+        });
+        let keeper = inner.as_ref().map(|inner| executor.spawn(keep(Rc::clone(inner))));
+        Self { inner, ops: RefCell::default(), keeper: RefCell::new(keeper), executor: Rc::clone(executor) }
+    }
+
+    /// Does `op`. Its one answer goes to the sink; where there is no DHT it is returned at once.
+    #[must_use = "an answer that is returned does not go to the sink"]
+    pub fn submit(self: &Rc<Self>, job: JobId, op: DhtOp) -> Option<JobResult> {
+        let Some(inner) = &self.inner else { return Some(failed(&op, DhtError::Disabled)) };
+        let (dht, inner) = (Rc::clone(self), Rc::clone(inner));
+        let task = self.executor.spawn(async move {
+            let result = run(&inner, job, &op).await;
+            (inner.sink)(Input::Done(job, result));
+            dht.ops.borrow_mut().remove(&job);
+        });
+        self.ops.borrow_mut().insert(job, task);
+        None
+    }
+
+    /// The UDP socket's address, once it is bound.
+    pub fn local_addr(&self) -> Option<SocketAddrV4> {
+        self.inner.as_ref()?.address.get()
+    }
+
+    /// Waits until the UDP socket is bound; `None` where there is no DHT.
+    pub async fn bound(&self) -> Option<SocketAddrV4> {
+        let inner = self.inner.as_ref()?;
+        Some(inner.changed.wait_for(|| inner.address.get()).await)
+    }
+
+    /// Nodes in the routing table, as of the last look at it.
+    pub fn nodes(&self) -> usize {
+        self.inner.as_ref().map_or(0, |inner| inner.nodes.get())
+    }
+
+    /// Waits until the routing table has a node; at once where there is no DHT.
+    pub async fn joined(&self) {
+        if let Some(inner) = &self.inner {
+            inner.changed.wait_for(|| (inner.nodes.get() > 0).then_some(())).await;
+        }
+    }
+
+    /// Drops what is under way, saves the known nodes and closes the socket.
+    pub async fn stop(&self) {
+        drop(self.ops.take());
+        drop(self.keeper.take());
+        let Some(inner) = &self.inner else { return };
+        let client = inner.client.take();
+        if let Some(client) = client {
+            look(inner, &client).await;
+        }
+        save(inner).await;
+    }
+}
+
+// --- operations ---------------------------------------------------------------------------------------------
+
+pub(crate) fn failed(op: &DhtOp, error: DhtError) -> JobResult {
+    match op {
+        DhtOp::Put(..) => JobResult::DhtPut(Err(error)),
+        DhtOp::Get(_) | DhtOp::Lookup(_) | DhtOp::Announce(..) => JobResult::DhtDone(Err(error)),
+    }
+}
+
+fn target(op: &DhtOp) -> Id {
+    match op {
+        DhtOp::Get(key) => MutableItem::target_from_key(key.as_bytes(), None),
+        DhtOp::Put(item, _) => MutableItem::target_from_key(item.key.as_bytes(), None),
+        DhtOp::Lookup(hash) | DhtOp::Announce(hash, _) => Id::from(hash.0),
+    }
+}
+
+/// Frees the target when the operation ends, also when it is dropped.
+struct Claim<'a>(&'a Inner, Id);
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.busy.borrow_mut().remove(&self.1);
+        self.0.freed.notify();
+    }
+}
+
+async fn run(inner: &Inner, job: JobId, op: &DhtOp) -> JobResult {
+    let target = target(op);
+    let _claim =
+        inner.freed.wait_for(|| inner.busy.borrow_mut().insert(target).then(|| Claim(inner, target))).await;
+    let _slot = inner.slots.acquire().await;
+    let work = async {
+        let client = inner.changed.wait_for(|| inner.client.borrow().clone()).await;
+        // The client's methods panic when its thread has died.
+        AssertUnwindSafe(perform(inner, &client, job, op)).catch_unwind().await.ok()
+    };
+    let late = async {
+        Timer::after(OP_TIMEOUT).await;
+        None
+    };
+    work.or(late).await.unwrap_or_else(|| {
+        inner.suspect();
+        failed(op, DhtError::Failed)
+    })
+}
+
+async fn perform(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) -> JobResult {
+    match op {
+        DhtOp::Get(key) => {
+            let mut seen = BTreeSet::new();
+            let found = get(client, key, |item| {
+                if seen.len() < FINDINGS_MAX && seen.insert((item.seq, item.signature)) {
+                    (inner.sink)(Input::DhtItem(job, item));
+                }
+            });
+            JobResult::DhtDone(found.await)
+        }
+        DhtOp::Put(item, cas) => JobResult::DhtPut(put(inner, client, item, *cas).await),
+        DhtOp::Lookup(hash) => JobResult::DhtDone(lookup(inner, client, job, *hash).await),
+        DhtOp::Announce(_, 0) => JobResult::DhtDone(Err(DhtError::Failed)),
+        DhtOp::Announce(hash, port) => {
+            let done = client.announce_peer(Id::from(hash.0), Some(*port)).await;
+            JobResult::DhtDone(done.map(drop).map_err(|error| query_error(&error)))
+        }
+    }
+}
+
+fn query_error(error: &PutQueryError) -> DhtError {
+    match error {
+        PutQueryError::NoClosestNodes => DhtError::NoNodes,
+        PutQueryError::ErrorResponse(_) | PutQueryError::Timeout => DhtError::Failed,
+    }
+}
+
+/// Hands each item found to `on_item`, with repetitions.
+async fn get(
+    client: &AsyncDht,
+    key: &PublicKey,
+    mut on_item: impl FnMut(SignedItem),
+) -> Result<(), DhtError> {
+    // Without a salt and without a lower bound of the sequence: the client mixes up queries that differ in either.
+    let mut found = client.get_mutable_detailed(key.as_bytes(), None, None);
+    while let Some(item) = found.items.next().await {
+        let usable =
+            item.key() == key.as_bytes() && item.seq() >= 0 && item.value().len() <= ITEM_VALUE_LEN_MAX;
+        if usable {
+            let (seq, value, signature) = (item.seq(), item.value().to_vec(), *item.signature());
+            on_item(SignedItem { key: *key, seq, value, signature });
+        }
+    }
+    let outcome = found.outcome.recv().await;
+    if outcome.responded() == 0 { Err(DhtError::NoNodes) } else { Ok(()) }
+}
+
+async fn put(inner: &Inner, client: &AsyncDht, item: &SignedItem, cas: Option<i64>) -> Result<u32, DhtError> {
+    if item.value.len() > ITEM_VALUE_LEN_MAX {
+        return Err(DhtError::TooLarge);
+    }
+    let first = put_once(inner, client, item, cas).await;
+    let retry = matches!(first, Ok(0) | Err(DhtError::Failed | DhtError::NoNodes));
+    if !retry && first != Err(DhtError::Stale) {
+        return first;
+    }
+    let (mut same, mut newer) = (0_u32, false);
+    get(client, &item.key, |found| {
+        same += u32::from(found.seq == item.seq && found.value == item.value);
+        newer |= found.seq > item.seq || (found.seq == item.seq && found.value != item.value);
+    })
+    .await?;
+    if retry {
+        return put_once(inner, client, item, cas).await;
+    }
+    // Some nodes refuse an item that they have already as if it were old.
+    if newer || same == 0 { Err(DhtError::Stale) } else { Ok(same) }
+}
+
+/// How many others took it.
+async fn put_once(
+    inner: &Inner,
+    client: &AsyncDht,
+    item: &SignedItem,
+    cas: Option<i64>,
+) -> Result<u32, DhtError> {
+    let (key, signature) = (*item.key.as_bytes(), item.signature);
+    let item = MutableItem::new_signed_unchecked(key, signature, &item.value, item.seq, None);
+    let watch = OwnPuts::watch(&inner.own_puts, item.target());
+    match client.put_mutable(item, cas).await {
+        Ok(outcome) => Ok(outcome.stored_at.saturating_sub(watch.seen())),
+        Err(PutMutableError::Query(error)) => Err(query_error(&error)),
+        Err(PutMutableError::Concurrency(error)) => Err(match error {
+            ConcurrencyError::NotMostRecent => DhtError::Stale,
+            ConcurrencyError::CasFailed => DhtError::CasMismatch,
+            ConcurrencyError::ConflictRisk => DhtError::Failed,
+        }),
+    }
+}
+
+async fn lookup(inner: &Inner, client: &AsyncDht, job: JobId, hash: InfoHash) -> Result<(), DhtError> {
+    let mut seen = BTreeSet::new();
+    let mut found = client.get_peers(Id::from(hash.0));
+    while let Some(peers) = found.next().await {
+        let mut fresh = Vec::new();
+        for peer in peers {
+            // The same peer comes from many nodes, and from one node many times.
+            if peer.port() != 0
+                && !peer.ip().is_unspecified()
+                && seen.len() < FINDINGS_MAX
+                && seen.insert(peer)
+            {
+                fresh.push(PeerAddr::from(SocketAddr::V4(peer)));
+            }
+        }
+        if !fresh.is_empty() {
+            (inner.sink)(Input::DhtPeers(job, fresh));
+        }
+    }
+    if seen.is_empty() && client.to_bootstrap().await.is_empty() { Err(DhtError::NoNodes) } else { Ok(()) }
+}
+
+// --- what reaches ourselves ---------------------------------------------------------------------------------
+
+/// Counts the puts that reach our own server through the network, so that they are not taken for replicas.
+#[derive(Debug)]
+struct OwnPuts {
+    serves: bool,
+    /// Our own socket's addresses, as far as they are known.
+    own: Mutex<BTreeSet<SocketAddrV4>>,
+    /// By the target as the client prints it.
+    watched: Mutex<BTreeMap<String, u32>>,
+}
+
+impl OwnPuts {
+    fn new(plan: Plan) -> Self {
+        Self { serves: plan.serves, own: Mutex::default(), watched: Mutex::default() }
+    }
+
+    fn watch(this: &Arc<Self>, target: &Id) -> Watch {
+        let name = target.to_string();
+        lock(&this.watched).insert(name.clone(), 0);
+        Watch { puts: Arc::clone(this), name }
+    }
+}
+
+struct Watch {
+    puts: Arc<OwnPuts>,
+    name: String,
+}
+
+impl Watch {
+    fn seen(&self) -> u32 {
+        lock(&self.puts.watched).get(&self.name).copied().unwrap_or(0)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        lock(&self.puts.watched).remove(&self.name);
+    }
+}
+
+/// The values behind these locks are whole after every statement, so a panic elsewhere does not spoil them.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The client's one hook into its server.
+#[derive(Clone, Debug)]
+struct Filter(Arc<OwnPuts>);
+
+impl RequestFilter for Filter {
+    fn allow_request(&self, request: &RequestSpecific, from: SocketAddrV4) -> bool {
+        if lock(&self.0.own).contains(&from) {
+            // The kind of request has no public name; its printed form does (a test holds the client to it).
+            let text = format!("{request:?}");
+            if text.contains("PutMutable") {
+                for (target, seen) in lock(&self.0.watched).iter_mut() {
+                    *seen += u32::from(text.contains(target));
+                }
+            }
+        }
+        self.0.serves
+    }
+}
+
+// --- the client's life --------------------------------------------------------------------------------------
+
+impl Inner {
+    /// An operation hung or panicked: have the keeper look whether the client lives.
+    fn suspect(&self) {
+        self.dead.set(true);
+        self.changed.notify();
+    }
+}
+
+/// A pause that grows.
+struct Backoff {
+    next: Duration,
+    max: Duration,
+}
+
+impl Backoff {
+    fn new((min, max): (Duration, Duration)) -> Self {
+        Self { next: min, max }
+    }
+
+    fn pause(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(self.max);
+        pause
+    }
+}
+
+/// The nodes that a client begins with.
+struct Origin {
+    /// Configured or well known, resolved so far.
+    given: BTreeSet<SocketAddrV4>,
+    /// Not yet resolved.
+    names: Vec<(String, u16)>,
+    cached: Vec<SocketAddrV4>,
+}
+
+impl Origin {
+    fn new(config: &Config) -> Self {
+        let mut peers = config.bootstrap.clone();
+        if peers.is_empty() && !config.plan.local {
+            peers.extend(mainline::DEFAULT_BOOTSTRAP_NODES.iter().filter_map(|name| name.parse().ok()));
+        }
+        let mut origin = Self { given: BTreeSet::new(), names: Vec::new(), cached: config.cached.clone() };
+        for peer in peers {
+            match peer {
+                PeerAddr::Ip(SocketAddr::V4(addr)) => drop(origin.given.insert(addr)),
+                PeerAddr::Ip(SocketAddr::V6(_)) => {}
+                PeerAddr::Name(host, port) => origin.names.push((host, port)),
+            }
+        }
+        origin
+    }
+
+    /// Resolves what is left; `true` where that brought an address.
+    async fn resolve(&mut self) -> bool {
+        let before = self.given.len();
+        let mut left = Vec::new();
+        let deadline = Instant::now() + RESOLVE_TIMEOUT;
+        for (host, port) in std::mem::take(&mut self.names) {
+            let late = async {
+                Timer::at(deadline).await;
+                Err(io::ErrorKind::TimedOut.into())
+            };
+            match net::resolve(&host, port).or(late).await {
+                Ok(addrs) => self.given.extend(addrs.into_iter().filter_map(|addr| match addr {
+                    SocketAddr::V4(addr) => Some(addr),
+                    SocketAddr::V6(_) => None,
+                })),
+                Err(_) => left.push((host, port)),
+            }
+        }
+        self.names = left;
+        self.given.len() > before
+    }
+
+    fn list(&self, local: bool, own: &BTreeSet<SocketAddrV4>) -> Vec<SocketAddrV4> {
+        let cached_max = if local { CACHED_BOOTSTRAP_LOCAL_MAX } else { CACHED_BOOTSTRAP_MAX };
+        let fresh = |addr: &&SocketAddrV4| !own.contains(addr);
+        let cached =
+            self.cached.iter().filter(fresh).filter(|addr| !self.given.contains(addr)).take(cached_max);
+        let cached: Vec<_> = cached.copied().collect();
+        let given = self.given.iter().filter(fresh).take(BOOTSTRAP_MAX - cached.len());
+        given.copied().chain(cached.iter().copied()).collect()
+    }
+}
+
+/// Builds the client, and builds it again when it dies or has better nodes to begin with.
+async fn keep(inner: Rc<Inner>) {
+    let mut origin = Origin::new(&inner.config);
+    let mut retry = Backoff::new(RETRY_INTERVAL);
+    if !origin.names.is_empty() {
+        origin.resolve().await;
+    }
+    loop {
+        match build(&inner, &origin).await {
+            Ok(client) => {
+                retry = Backoff::new(RETRY_INTERVAL);
+                inner.client.replace(Some(client.clone()));
+                inner.changed.notify();
+                watch_over(&inner, &client, &mut origin).await;
+                inner.client.replace(None);
+            }
+            Err(error) => {
+                tracing::warn!(%error, port = inner.config.port, "the DHT's UDP socket cannot be opened; trying again");
+                Timer::after(retry.pause()).await;
+            }
+        }
+    }
+}
+
+async fn build(inner: &Rc<Inner>, origin: &Origin) -> io::Result<AsyncDht> {
+    let plan = inner.config.plan;
+    // Once a port was chosen it is kept: others know us by it.
+    let port = inner.address.get().map_or(inner.config.port, |addr| addr.port());
+    let list = origin.list(plan.local, &lock(&inner.own_puts.own));
+    let mut builder = mainline::Dht::builder();
+    let filter = Box::new(Filter(Arc::clone(&inner.own_puts)));
+    builder
+        .bind_address(plan.ip)
+        .port(port)
+        .server_settings(ServerSettings { filter, ..ServerSettings::default() });
+    if plan.local {
+        builder.request_timeout(LOCAL_REQUEST_TIMEOUT);
+    }
+    if plan.server {
+        builder.server_mode();
+    }
+    let hint = list.first().copied();
+    if list.is_empty() {
+        builder.no_bootstrap();
+    } else {
+        builder.bootstrap(&list);
+    }
+    let client = smol::unblock(move || builder.build()).await?.as_async();
+    let info = AssertUnwindSafe(client.info())
+        .catch_unwind()
+        .await
+        .map_err(|_| io::Error::other("it died at once"))?;
+    let port = info.local_addr().port();
+    *lock(&inner.own_puts.own) = own_addrs(plan.ip, port, hint);
+    inner.address.set(Some(SocketAddrV4::new(plan.ip, port)));
+    Ok(client)
+}
+
+/// Under which addresses our own socket may write to itself.
+fn own_addrs(ip: Ipv4Addr, port: u16, towards: Option<SocketAddrV4>) -> BTreeSet<SocketAddrV4> {
+    if !ip.is_unspecified() {
+        return BTreeSet::from([SocketAddrV4::new(ip, port)]);
+    }
+    // Connecting a UDP socket sends nothing, but tells which interface faces that address.
+    let facing = towards.and_then(|addr| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect(addr).ok()?;
+        socket.local_addr().ok()
+    });
+    let facing = facing.and_then(|addr| match addr.ip() {
+        IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, port)),
+        IpAddr::V6(_) => None,
+    });
+    facing.into_iter().chain([SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)]).collect()
+}
+
+/// Looks at the routing table from time to time; returns when the client is to be replaced.
+async fn watch_over(inner: &Rc<Inner>, client: &AsyncDht, origin: &mut Origin) {
+    let built = Instant::now();
+    let mut look_again = Backoff::new(LOOK_INTERVAL_EMPTY);
+    let mut resolve_again = Backoff::new(RETRY_INTERVAL);
+    let mut resolve_at = built + resolve_again.pause();
+    let mut save_at = built + SAVE_INTERVAL;
+    loop {
+        if !look(inner, client).await {
+            tracing::warn!("the DHT client died; starting it again");
+            return;
+        }
+        let alone = inner.nodes.get() == 0;
+        if Instant::now() >= save_at {
+            save(inner).await;
+            save_at = Instant::now() + SAVE_INTERVAL;
+        }
+        if alone && !origin.names.is_empty() && Instant::now() >= resolve_at {
+            if origin.resolve().await {
+                return;
+            }
+            resolve_at = Instant::now() + resolve_again.pause();
+        }
+        let first = inner.config.plan.server && origin.given.is_empty() && origin.names.is_empty();
+        if alone && first && !origin.cached.is_empty() && built.elapsed() >= LONE_AFTER {
+            origin.cached.clear();
+            return;
+        }
+        let pause = if alone { look_again.pause() } else { LOOK_INTERVAL };
+        let suspected = inner.changed.wait_for(|| inner.dead.take().then_some(()));
+        suspected
+            .or(async {
+                Timer::after(pause).await;
+            })
+            .await;
+    }
+}
+
+/// Learns what the routing table holds; `false`: the client is dead.
+async fn look(inner: &Inner, client: &AsyncDht) -> bool {
+    let answer = async { AssertUnwindSafe(client.to_bootstrap()).catch_unwind().await.ok() };
+    let late = async {
+        Timer::after(ALIVE_TIMEOUT).await;
+        None
+    };
+    let Some(nodes) = answer.or(late).await else { return false };
+    inner.nodes.set(nodes.len());
+    if !nodes.is_empty() {
+        let nodes = nodes.iter().filter_map(|addr| addr.parse().ok()).take(CACHED_NODES_MAX);
+        inner.known.replace(nodes.collect());
+    }
+    inner.changed.notify();
+    true
+}
+
+async fn save(inner: &Inner) {
+    let (save, known) = (Arc::clone(&inner.config.save), inner.known.borrow().clone());
+    smol::unblock(move || save(&known)).await;
+}

@@ -1,0 +1,194 @@
+//! Disk jobs on threads of their own: hashing, reading and writing blobs beside the network thread.
+//!
+//! Goals: every job gets exactly one answer, also after [`Jobs::stop`]; records are stored in the order in which they
+//! were handed in. Non-goals: which job to do first (core starts no job that it could not wait for).
+//!
+//! The queues have no cap of their own, because core's caps bound them: a job that carries a blob holds one of its
+//! [`RECV_BUFFERS_MAX`](megatorrent_core::limits::RECV_BUFFERS_MAX) +
+//! [`SEND_BUFFERS_MAX`](megatorrent_core::limits::SEND_BUFFERS_MAX) buffers, questions are bounded by
+//! [`WANTED_PER_FETCH_MAX`](megatorrent_core::limits::WANTED_PER_FETCH_MAX), records by the tables they belong to.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+
+use megatorrent_core::ids::JobId;
+use megatorrent_core::node::{Job, JobResult, RecordKey, Written};
+use smol::channel::{self, Receiver, Sender};
+
+use crate::state::State;
+use crate::store::Store;
+
+/// Least number of blob threads, so that one slow disk access does not hold up all others.
+const WORKERS_MIN: usize = 2;
+/// Most blob threads: beyond it they only wait for each other's disk.
+const WORKERS_MAX: usize = 8;
+/// Stack of each thread. The work is shallow, and blobs are on the heap.
+const STACK_LEN: usize = 512 * 1024;
+
+type Answer = (JobId, JobResult);
+type Record = (JobId, RecordKey, Option<Vec<u8>>);
+
+/// The threads.
+pub(crate) struct Jobs {
+    blobs: Sender<(JobId, Job)>,
+    records: Sender<Record>,
+    answers: Receiver<Answer>,
+    pending: Cell<usize>,
+    threads: RefCell<Vec<JoinHandle<()>>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jobs").field("pending", &self.pending).finish_non_exhaustive()
+    }
+}
+
+impl Jobs {
+    /// Starts the threads.
+    pub(crate) fn start(store: &Store, state: &Arc<State>) -> io::Result<Self> {
+        let (blobs, blobs_out) = channel::unbounded();
+        let (records, records_out) = channel::unbounded();
+        let (answers_in, answers) = channel::unbounded();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let workers =
+            thread::available_parallelism().map_or(WORKERS_MIN, usize::from).clamp(WORKERS_MIN, WORKERS_MAX);
+        let mut threads = Vec::new();
+        for _ in 0..workers {
+            let (store, jobs, answers) = (store.clone(), blobs_out.clone(), answers_in.clone());
+            threads.push(spawn("blobs", move || serve_blobs(&store, &jobs, &answers))?);
+        }
+        let state = Arc::clone(state);
+        threads.push(spawn("records", move || serve_records(&state, &records_out, &answers_in))?);
+        if store.is_checking() {
+            let (store, stopping) = (store.clone(), Arc::clone(&stopping));
+            threads.push(spawn("check", move || check(&store, &stopping))?);
+        }
+        let threads = RefCell::new(threads);
+        Ok(Self { blobs, records, answers, pending: Cell::new(0), threads, stopping })
+    }
+
+    /// Hands a job to its thread. One that comes after [`Self::stop`] is answered at once: it has failed. (So has a DHT
+    /// job, which is not for here.)
+    pub(crate) fn submit(&self, id: JobId, job: Job) -> Result<(), JobResult> {
+        let refused = match job {
+            Job::Persist(key, value) => {
+                self.records.try_send((id, key, value)).err().map(|_| JobResult::Persisted(false))
+            }
+            job => self.blobs.try_send((id, job)).err().map(|error| failure(error.into_inner().1)),
+        };
+        if let Some(result) = refused {
+            return Err(result);
+        }
+        self.pending.set(self.pending.get() + 1);
+        Ok(())
+    }
+
+    /// The next answer.
+    pub(crate) async fn answer(&self) -> Answer {
+        let answer = self.answers.recv().await.expect("the threads end after this, in `stop`");
+        self.pending.set(self.pending.get() - 1);
+        answer
+    }
+
+    /// The next answer, if there is one already.
+    pub(crate) fn try_answer(&self) -> Option<Answer> {
+        let answer = self.answers.try_recv().ok()?;
+        self.pending.set(self.pending.get() - 1);
+        Some(answer)
+    }
+
+    /// Jobs that were not answered yet.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.get()
+    }
+
+    /// Lets the threads finish what they have and waits for them. Answers still come.
+    pub(crate) async fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+        self.blobs.close();
+        self.records.close();
+        let threads = self.threads.take();
+        smol::unblock(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a worker thread had panicked");
+                }
+            }
+        })
+        .await;
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).stack_size(STACK_LEN).spawn(work)
+}
+
+fn serve_blobs(store: &Store, jobs: &Receiver<(JobId, Job)>, answers: &Sender<Answer>) {
+    while let Ok((id, job)) = jobs.recv_blocking() {
+        if answers.try_send((id, perform(store, job))).is_err() {
+            return; // Nobody waits for answers any more.
+        }
+    }
+}
+
+fn perform(store: &Store, job: Job) -> JobResult {
+    match job {
+        Job::ReadBlob(id, mut buffer) => match store.read(&id, buffer.blob_mut()) {
+            Ok(found) => JobResult::BlobRead(buffer, found),
+            Err(error) => {
+                tracing::warn!(%error, "a blob cannot be read");
+                JobResult::BlobRead(buffer, false)
+            }
+        },
+        Job::WriteBlob(id, buffer) => {
+            let written = store.verify_and_write(&id, buffer.blob());
+            JobResult::BlobWritten(buffer, written)
+        }
+        Job::Have(ids) => JobResult::Have(ids.iter().map(|id| store.has(id)).collect()),
+        Job::OpenBlob(link) => JobResult::Opened(store.open_blob(&link).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a blob cannot be read");
+            None
+        })),
+        job @ (Job::Persist(..) | Job::Dht(_)) => failure(job),
+    }
+}
+
+/// The answer to a job that cannot be done.
+fn failure(job: Job) -> JobResult {
+    match job {
+        Job::ReadBlob(_, buffer) => JobResult::BlobRead(buffer, false),
+        Job::WriteBlob(_, buffer) => JobResult::BlobWritten(buffer, Written::Failed),
+        Job::Have(ids) => JobResult::Have(vec![false; ids.len()]),
+        Job::OpenBlob(_) => JobResult::Opened(None),
+        Job::Persist(..) => JobResult::Persisted(false),
+        Job::Dht(op) => crate::dht::failed(&op, megatorrent_core::node::DhtError::Failed),
+    }
+}
+
+fn serve_records(state: &State, jobs: &Receiver<Record>, answers: &Sender<Answer>) {
+    while let Ok((id, key, value)) = jobs.recv_blocking() {
+        let stored = state.persist(&key, value.as_deref());
+        if let Err(error) = &stored {
+            tracing::error!(%error, "a record cannot be stored");
+        }
+        if answers.try_send((id, JobResult::Persisted(stored.is_ok()))).is_err() {
+            return;
+        }
+    }
+}
+
+/// The machine may have gone down while blobs were written: hash all of them once, beside the node's work.
+fn check(store: &Store, stopping: &AtomicBool) {
+    match store.check_all(stopping) {
+        Ok(Some(removed)) => tracing::info!(removed, "all blobs are checked"),
+        Ok(None) => tracing::info!("the check of all blobs goes on at the next start"),
+        Err(error) => {
+            tracing::warn!(%error, "the blobs cannot all be checked; each is checked when it is used");
+        }
+    }
+}

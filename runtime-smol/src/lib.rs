@@ -1,0 +1,320 @@
+//! Megatorrent's runtime on real sockets, disk and DHT: it carries what core decides.
+//!
+//! Goals: one thread for the network, with bytes going straight between sockets and core's buffers; a few threads for
+//! the disk and for hashing; one for the DHT. Non-goals: any rule of the protocol.
+//!
+//! ```no_run
+//! use std::{path::Path, rc::Rc};
+//! use megatorrent_runtime_smol::{Options, Runtime, home::Home};
+//!
+//! let executor = Rc::new(smol::LocalExecutor::new());
+//! smol::block_on(executor.run(async {
+//!     let mut options = Options::new(Home::open(Path::new("data"))?);
+//!     options.listen = Some("127.0.0.1:0".parse()?);
+//!     let node = Runtime::start(&executor, options).await?;
+//!     println!("{:?}", node.next_event().await);
+//!     node.shutdown().await;
+//!     Ok::<(), Box<dyn std::error::Error>>(())
+//! }))?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_io::Async;
+use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::identity::{Identity, PublicKey};
+use megatorrent_core::node::{ChannelStatus, Command, Config, Event, Input, Node, NodeStatus};
+use smol::LocalExecutor;
+use zeroize::Zeroizing;
+
+use crate::dht::{Dht, DhtMode, Plan};
+use crate::driver::{Clock, Driver};
+use crate::home::Home;
+use crate::jobs::Jobs;
+use crate::state::{State, StateError};
+use crate::store::Store;
+
+pub mod dht;
+mod driver;
+pub mod export;
+pub mod home;
+pub mod ingest;
+mod jobs;
+mod net;
+mod signal;
+pub mod state;
+pub mod store;
+
+/// A node that ran for less does not wait for its blobs to reach the disk when it ends ([`Store::sync`]): its user
+/// waits, and all that is lost is a check of the blobs, should the machine go down.
+const SYNC_AFTER: Duration = Duration::from_mins(10);
+
+/// What a node is told at its start.
+#[derive(Debug)]
+pub struct Options {
+    /// Where it keeps its blobs and its state.
+    pub home: Home,
+    /// The author's keys, where it publishes.
+    pub identity: Option<Identity>,
+    /// Where it listens; `None`: it only dials. Port 0: one is chosen, and with a DHT on the same port number, one that
+    /// is free for both. `[::]` is IPv4 too.
+    pub listen: Option<SocketAddr>,
+    /// Whether and how it takes part in the DHT.
+    pub dht: DhtMode,
+    /// The DHT's UDP port; `None`: the number of the TCP port.
+    pub dht_port: Option<u16>,
+    /// Nodes to begin with: their UDP port is their DHT's, their TCP port takes peers.
+    pub bootstrap: Vec<PeerAddr>,
+}
+
+impl Options {
+    /// A node in `home` that listens nowhere and takes part in the DHT as it sees fit.
+    pub fn new(home: Home) -> Self {
+        Self { home, identity: None, listen: None, dht: DhtMode::Auto, dht_port: None, bootstrap: Vec::new() }
+    }
+}
+
+/// Why a node could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// Its TCP address cannot be listened on.
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// Its UDP address cannot be used.
+    DhtPort {
+        /// The address.
+        addr: SocketAddr,
+        /// The system's error.
+        error: io::Error,
+    },
+    /// Its state cannot be read.
+    State(StateError),
+    /// The system gives no randomness, no thread or no socket; what was asked for.
+    System(&'static str, io::Error),
+}
+
+impl StartError {
+    fn advice(error: &io::Error) -> &'static str {
+        match error.kind() {
+            io::ErrorKind::AddrInUse => "another program has this port: stop it or choose another port",
+            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose a higher one",
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine does not have that address: choose one that it has"
+            }
+            _ => "choose another address or port",
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen { addr, error } => {
+                write!(f, "cannot listen on TCP {addr}: {error}; {}", Self::advice(error))
+            }
+            Self::DhtPort { addr, error } => {
+                write!(
+                    f,
+                    "cannot use UDP {addr} for the DHT: {error}; {}, or do without the DHT",
+                    Self::advice(error)
+                )
+            }
+            Self::State(error) => error.fmt(f),
+            Self::System(what, error) => {
+                write!(f, "the system gives no {what}: {error}; close other programs or raise its limits")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Listen { error, .. } | Self::DhtPort { error, .. } | Self::System(_, error) => Some(error),
+            Self::State(error) => Some(error),
+        }
+    }
+}
+
+/// Starts nodes.
+#[derive(Debug)]
+pub struct Runtime;
+
+impl Runtime {
+    /// Starts a node on `executor`, which the caller runs. When this returns, the node listens, and its DHT socket is
+    /// bound unless a name has to be resolved first.
+    pub async fn start(
+        executor: &Rc<LocalExecutor<'static>>,
+        options: Options,
+    ) -> Result<Handle, StartError> {
+        let Options { home: Home { dir, store, state }, identity, listen, dht, dht_port, bootstrap } =
+            options;
+        let plan = Plan::new(dht, listen.map(|addr| addr.ip()), &bootstrap);
+        let bound = net::bind(listen, plan.map(|plan| plan.ip), dht_port)?;
+        let listener =
+            bound.listener.map(Async::new).transpose().map_err(|e| StartError::System("listener", e))?;
+
+        let clock = Clock::start();
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(seed.as_mut())
+            .map_err(|e| StartError::System("randomness", io::Error::other(e.to_string())))?;
+        let config = Config { listen_port: bound.local_addr.map(|addr| addr.port()), dht: plan.is_some() };
+        let mut node = Node::new(config, identity, *seed, clock.now(), driver::wall_time());
+        for (key, value) in state.records().map_err(StartError::State)? {
+            if !node.restore(&key, &value) {
+                tracing::warn!(?key, "a record of an earlier run cannot be read; it is left alone");
+            }
+        }
+        let state = Arc::new(state);
+        let jobs = Jobs::start(&store, &state).map_err(|e| StartError::System("thread", e))?;
+
+        let named = bootstrap.iter().any(|peer| matches!(peer, PeerAddr::Name(..)));
+        let wait = plan.is_some_and(|plan| !named && (plan.local || !bootstrap.is_empty()));
+        let config = plan.map(|plan| dht_config(plan, bound.dht_port, bootstrap.clone(), &dir));
+        let driver = Rc::new_cyclic(|driver: &std::rc::Weak<Driver>| {
+            let driver = driver.clone();
+            let sink = move |input| {
+                if let Some(driver) = driver.upgrade() {
+                    driver.handle(input);
+                }
+            };
+            let dht = Rc::new(Dht::start(executor, config, sink));
+            Driver::new(node, clock, dht, jobs, executor)
+        });
+        driver.run(listener);
+        for peer in bootstrap {
+            driver.handle(Input::Command(Command::AddPeer(peer)));
+        }
+        if wait {
+            driver.dht.bound().await;
+        }
+        let inner =
+            Inner { driver, dir, store, state, local_addr: bound.local_addr, started: Instant::now() };
+        Ok(Handle(Rc::new(inner)))
+    }
+}
+
+fn dht_config(plan: Plan, port: u16, bootstrap: Vec<PeerAddr>, dir: &Path) -> dht::Config {
+    let cached = home::load_dht_state(dir).iter().filter_map(|node| node.parse().ok()).collect();
+    let dir = dir.to_owned();
+    let save = Arc::new(move |nodes: &[SocketAddrV4]| {
+        let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+        if let Err(error) = home::save_dht_state(&dir, &nodes) {
+            tracing::warn!(%error, "the DHT's nodes cannot be saved; the next start begins from its bootstrap nodes");
+        }
+    });
+    dht::Config { plan, port, bootstrap, cached, save }
+}
+
+/// A running node. Clones are the same node; it stops with [`Self::shutdown`].
+#[derive(Clone, Debug)]
+pub struct Handle(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    driver: Rc<Driver>,
+    dir: PathBuf,
+    store: Store,
+    state: Arc<State>,
+    local_addr: Option<SocketAddr>,
+    started: Instant,
+}
+
+impl Handle {
+    /// Tells the node a wish; what becomes of it comes as events.
+    pub fn command(&self, command: Command) {
+        self.0.driver.handle(Input::Command(command));
+    }
+
+    /// The next piece of news, for one subscriber: each event is given once. Events wait in a ring of bounded size;
+    /// when it is full, the oldest event about a mere connection (connected, disconnected, dial failed) makes room, or
+    /// else the oldest of all, and [`Self::events_dropped`] counts it.
+    pub async fn next_event(&self) -> Event {
+        self.0.driver.next_event().await
+    }
+
+    /// The next piece of news, if one waits.
+    pub fn try_event(&self) -> Option<Event> {
+        self.0.driver.try_event()
+    }
+
+    /// Events that were dropped because nobody took them in time.
+    pub fn events_dropped(&self) -> u64 {
+        self.0.driver.events_dropped()
+    }
+
+    /// The node's counters.
+    pub fn status(&self) -> NodeStatus {
+        self.0.driver.node.borrow().status(self.0.driver.clock.now())
+    }
+
+    /// A followed channel's state.
+    pub fn channel_status(&self, channel: &PublicKey) -> Option<ChannelStatus> {
+        self.0.driver.node.borrow().channel_status(channel)
+    }
+
+    /// The channels followed.
+    pub fn channels(&self) -> Vec<PublicKey> {
+        self.0.driver.node.borrow().channels()
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.0.local_addr
+    }
+
+    /// The DHT's UDP address, once it is bound.
+    pub fn dht_addr(&self) -> Option<SocketAddrV4> {
+        self.0.driver.dht.local_addr()
+    }
+
+    /// Nodes in the DHT's routing table, as of the last look at it.
+    pub fn dht_nodes(&self) -> usize {
+        self.0.driver.dht.nodes()
+    }
+
+    /// Waits until the DHT's routing table has a node; at once where there is no DHT.
+    pub async fn dht_joined(&self) {
+        self.0.driver.dht.joined().await;
+    }
+
+    /// The node's blobs.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The node's state.
+    pub fn state(&self) -> &Arc<State> {
+        &self.0.state
+    }
+
+    /// The node's folder.
+    pub fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
+    /// Closes all connections, waits for the disk and saves the DHT's nodes. The node is of no use after this; its
+    /// folder is free again when the last handle is dropped.
+    pub async fn shutdown(&self) {
+        self.0.driver.shutdown().await;
+        if self.0.started.elapsed() >= SYNC_AFTER {
+            let store = self.0.store.clone();
+            if let Err(error) = smol::unblock(move || store.sync()).await {
+                tracing::warn!(%error, "the blobs are checked again should the machine go down");
+            }
+        }
+    }
+}

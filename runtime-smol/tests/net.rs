@@ -1,0 +1,312 @@
+//! The DHT driver over real UDP sockets on loopback.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_io::Timer;
+use futures_lite::FutureExt;
+use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::bep44::SignedItem;
+use megatorrent_core::identity::Identity;
+use megatorrent_core::ids::{InfoHash, JobId, Secret};
+use megatorrent_core::limits::ITEM_VALUE_LEN_MAX;
+use megatorrent_core::node::{DhtError, DhtOp, Input, JobResult};
+use megatorrent_runtime_smol::dht::{Config, Dht, DhtMode, Plan};
+use smol::LocalExecutor;
+use smol::channel::{self, Receiver};
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// A test that takes longer has failed.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Runs a test on an executor of its own, in bounded time.
+fn run<F: Future<Output = ()>>(test: impl FnOnce(Rc<LocalExecutor<'static>>) -> F) {
+    let executor = Rc::new(LocalExecutor::new());
+    let late = async {
+        Timer::after(PATIENCE).await;
+        panic!("the test takes too long");
+    };
+    smol::block_on(executor.run(test(Rc::clone(&executor)).or(late)));
+}
+
+/// A DHT node and what it brings.
+struct Peer {
+    dht: Rc<Dht>,
+    inputs: Receiver<Input>,
+    saved: Arc<Mutex<Vec<SocketAddrV4>>>,
+}
+
+/// The findings of one operation, and its answer.
+#[derive(Debug)]
+struct Outcome {
+    items: Vec<SignedItem>,
+    peers: Vec<PeerAddr>,
+    result: JobResult,
+}
+
+impl Peer {
+    async fn start(
+        executor: &Rc<LocalExecutor<'static>>,
+        listen: Option<IpAddr>,
+        bootstrap: &[SocketAddrV4],
+    ) -> Self {
+        let bootstrap: Vec<_> = bootstrap.iter().map(|addr| PeerAddr::from(SocketAddr::V4(*addr))).collect();
+        Self::with(executor, Plan::new(DhtMode::Auto, listen, &bootstrap), 0, bootstrap).await
+    }
+
+    async fn with(
+        executor: &Rc<LocalExecutor<'static>>,
+        plan: Option<Plan>,
+        port: u16,
+        bootstrap: Vec<PeerAddr>,
+    ) -> Self {
+        let (sink, inputs) = channel::unbounded();
+        let saved = Arc::new(Mutex::new(Vec::new()));
+        let save = {
+            let saved = Arc::clone(&saved);
+            Arc::new(move |nodes: &[SocketAddrV4]| *saved.lock().expect("nobody panicked") = nodes.to_vec())
+        };
+        let config = plan.map(|plan| Config { plan, port, bootstrap, cached: Vec::new(), save });
+        let dht = Dht::start(executor, config, move |input| sink.try_send(input).expect("the test listens"));
+        let dht = Rc::new(dht);
+        dht.bound().await;
+        Self { dht, inputs, saved }
+    }
+
+    fn addr(&self) -> SocketAddrV4 {
+        self.dht.local_addr().expect("bound")
+    }
+
+    async fn ask(&self, op: DhtOp) -> Outcome {
+        let mut outcomes = self.ask_all(vec![op]).await;
+        outcomes.remove(0)
+    }
+
+    /// Submits all at once; the outcomes are in the same order.
+    async fn ask_all(&self, ops: Vec<DhtOp>) -> Vec<Outcome> {
+        let mut open = ops.len();
+        let mut outcomes: Vec<(Vec<SignedItem>, Vec<PeerAddr>, Option<JobResult>)> = Vec::new();
+        outcomes.resize_with(open, Default::default);
+        for (index, op) in ops.into_iter().enumerate() {
+            if let Some(result) = self.dht.submit(JobId(index as u64), op) {
+                outcomes[index].2 = Some(result);
+                open -= 1;
+            }
+        }
+        while open > 0 {
+            let index = |job: JobId| usize::try_from(job.0).expect("an index");
+            match self.inputs.recv().await.expect("the node lives") {
+                Input::DhtItem(job, item) => outcomes[index(job)].0.push(item),
+                Input::DhtPeers(job, peers) => outcomes[index(job)].1.extend(peers),
+                Input::Done(job, result) => {
+                    assert!(outcomes[index(job)].2.replace(result).is_none(), "each job is answered once");
+                    open -= 1;
+                }
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        let done = |(items, peers, result): (_, _, Option<_>)| Outcome {
+            items,
+            peers,
+            result: result.expect("done"),
+        };
+        outcomes.into_iter().map(done).collect()
+    }
+}
+
+fn signed(author: u8, seq: i64, value: &[u8]) -> SignedItem {
+    SignedItem::sign(&Identity::new(&Secret::new([author; 32]), None), seq, value.to_vec())
+        .expect("short enough")
+}
+
+/// A network of three servers that know each other.
+async fn trio(executor: &Rc<LocalExecutor<'static>>) -> [Peer; 3] {
+    let first = Peer::start(executor, Some(LOOPBACK), &[]).await;
+    let second = Peer::start(executor, Some(LOOPBACK), &[first.addr()]).await;
+    let third = Peer::start(executor, Some(LOOPBACK), &[first.addr()]).await;
+    for peer in [&first, &second, &third] {
+        peer.dht.joined().await;
+    }
+    [first, second, third]
+}
+
+#[test]
+fn items_are_stored_at_others_and_found() {
+    run(async |executor| {
+        let [first, second, third] = trio(&executor).await;
+        let item = signed(1, 7, b"a head");
+
+        let put = second.ask(DhtOp::Put(item.clone(), None)).await;
+        assert!(
+            matches!(put.result, JobResult::DhtPut(Ok(2))),
+            "at the two others, not at ourselves: {put:?}"
+        );
+
+        for reader in [&first, &third] {
+            let got = reader.ask(DhtOp::Get(item.key)).await;
+            assert!(matches!(got.result, JobResult::DhtDone(Ok(()))), "{got:?}");
+            assert_eq!(got.items, std::slice::from_ref(&item), "once, whoever sends it");
+        }
+
+        let again = second.ask(DhtOp::Put(item.clone(), None)).await;
+        assert!(matches!(again.result, JobResult::DhtPut(Ok(2))), "a re-put is as good: {again:?}");
+        let old = first.ask(DhtOp::Put(signed(1, 6, b"older"), None)).await;
+        assert!(matches!(old.result, JobResult::DhtPut(Err(DhtError::Stale))), "{old:?}");
+        let cas = first.ask(DhtOp::Put(signed(1, 9, b"newer"), Some(8))).await;
+        assert!(matches!(cas.result, JobResult::DhtPut(Err(DhtError::CasMismatch))), "{cas:?}");
+        let nothing = third.ask(DhtOp::Get(signed(2, 1, b"").key)).await;
+        assert!(
+            matches!(nothing.result, JobResult::DhtDone(Ok(()))) && nothing.items.is_empty(),
+            "{nothing:?}"
+        );
+
+        let mut long = signed(1, 10, b"x");
+        long.value = vec![b'x'; ITEM_VALUE_LEN_MAX + 1];
+        let long = first.ask(DhtOp::Put(long, None)).await;
+        assert!(matches!(long.result, JobResult::DhtPut(Err(DhtError::TooLarge))), "{long:?}");
+        let full = first.ask(DhtOp::Put(signed(1, 10, &[b'x'; ITEM_VALUE_LEN_MAX]), None)).await;
+        assert!(matches!(full.result, JobResult::DhtPut(Ok(2))), "{full:?}");
+    });
+}
+
+#[test]
+fn peers_are_announced_and_found_without_repetition() {
+    run(async |executor| {
+        let [first, second, third] = trio(&executor).await;
+        let hash = InfoHash([5; 20]);
+        for announcer in [&first, &second] {
+            // Servers keep one entry for each announce; the finder must not see them all.
+            for _ in 0..3 {
+                let done = announcer.ask(DhtOp::Announce(hash, announcer.addr().port())).await;
+                assert!(matches!(done.result, JobResult::DhtDone(Ok(()))), "{done:?}");
+            }
+        }
+        let mut found = third.ask(DhtOp::Lookup(hash)).await;
+        assert!(matches!(found.result, JobResult::DhtDone(Ok(()))), "{found:?}");
+        found.peers.sort();
+        let mut expected = [first.addr(), second.addr()].map(|addr| PeerAddr::from(SocketAddr::V4(addr)));
+        expected.sort();
+        assert_eq!(found.peers, expected);
+
+        let none = third.ask(DhtOp::Lookup(InfoHash([6; 20]))).await;
+        assert!(matches!(none.result, JobResult::DhtDone(Ok(()))) && none.peers.is_empty(), "{none:?}");
+        let refused = first.ask(DhtOp::Announce(hash, 0)).await;
+        assert!(matches!(refused.result, JobResult::DhtDone(Err(DhtError::Failed))), "no port: {refused:?}");
+    });
+}
+
+#[test]
+fn operations_on_one_target_do_not_disturb_each_other() {
+    run(async |executor| {
+        let [first, second, third] = trio(&executor).await;
+        let hashes: Vec<_> = (0..8).map(|n| InfoHash([n; 20])).collect();
+        let port = second.addr().port();
+        for hash in &hashes {
+            second.ask(DhtOp::Announce(*hash, port)).await;
+        }
+        // All at once, a lookup behind an announce of the same hash: unordered, the client would mix them up.
+        let own = first.addr().port();
+        let ops = hashes.iter().flat_map(|hash| [DhtOp::Announce(*hash, own), DhtOp::Lookup(*hash)]);
+        for (index, outcome) in first.ask_all(ops.collect()).await.into_iter().enumerate() {
+            assert!(matches!(outcome.result, JobResult::DhtDone(Ok(()))), "{outcome:?}");
+            let other = PeerAddr::from(SocketAddr::V4(second.addr()));
+            assert!(index % 2 == 0 || outcome.peers.contains(&other), "{index}: {outcome:?}");
+        }
+        drop(third);
+    });
+}
+
+#[test]
+fn without_a_dht_every_operation_fails_at_once() {
+    run(async |executor| {
+        let plan = Plan::new(DhtMode::Off, Some(LOOPBACK), &[]);
+        assert_eq!(plan, None);
+        let peer = Peer::with(&executor, plan, 0, Vec::new()).await;
+        let item = signed(1, 1, b"v");
+        let put = peer.dht.submit(JobId(0), DhtOp::Put(item.clone(), None));
+        assert!(matches!(put, Some(JobResult::DhtPut(Err(DhtError::Disabled)))), "{put:?}");
+        for op in
+            [DhtOp::Get(item.key), DhtOp::Lookup(InfoHash([1; 20])), DhtOp::Announce(InfoHash([1; 20]), 1)]
+        {
+            let result = peer.dht.submit(JobId(0), op);
+            assert!(matches!(result, Some(JobResult::DhtDone(Err(DhtError::Disabled)))), "{result:?}");
+        }
+        assert_eq!(peer.dht.local_addr(), None);
+    });
+}
+
+#[test]
+fn a_node_alone_says_so_and_recovers_when_its_bootstrap_comes_up() {
+    run(async |executor| {
+        // A port that was free a moment ago, where the bootstrap will come up later.
+        let port = std::net::UdpSocket::bind((LOOPBACK, 0))
+            .and_then(|socket| socket.local_addr())
+            .expect("free")
+            .port();
+        let later = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        let early = Peer::start(&executor, Some(LOOPBACK), &[later]).await;
+        let item = signed(3, 1, b"v");
+        let got = early.ask(DhtOp::Get(item.key)).await;
+        assert!(matches!(got.result, JobResult::DhtDone(Err(DhtError::NoNodes))), "{got:?}");
+        let put = early.ask(DhtOp::Put(item.clone(), None)).await;
+        assert!(matches!(put.result, JobResult::DhtPut(Err(DhtError::NoNodes))), "{put:?}");
+        let looked = early.ask(DhtOp::Lookup(InfoHash([1; 20]))).await;
+        assert!(matches!(looked.result, JobResult::DhtDone(Err(DhtError::NoNodes))), "{looked:?}");
+        assert_eq!(early.dht.nodes(), 0);
+
+        let bootstrap =
+            Peer::with(&executor, Plan::new(DhtMode::Auto, Some(LOOPBACK), &[]), port, Vec::new()).await;
+        early.dht.joined().await;
+        let put = early.ask(DhtOp::Put(item, None)).await;
+        assert!(matches!(put.result, JobResult::DhtPut(Ok(1))), "{put:?}");
+        drop(bootstrap);
+    });
+}
+
+#[test]
+fn a_client_uses_the_network_without_serving_it() {
+    run(async |executor| {
+        let [first, second, third] = trio(&executor).await;
+        let client = Peer::start(&executor, None, &[first.addr()]).await;
+        client.dht.joined().await;
+        let item = signed(4, 1, b"v");
+        let put = client.ask(DhtOp::Put(item.clone(), None)).await;
+        assert!(matches!(put.result, JobResult::DhtPut(Ok(3))), "{put:?}");
+        let got = client.ask(DhtOp::Get(item.key)).await;
+        assert_eq!(got.items, [item]);
+
+        client.dht.stop().await;
+        let saved = client.saved.lock().expect("nobody panicked").clone();
+        assert!(saved.contains(&first.addr()), "the nodes are saved at the end: {saved:?}");
+        drop((second, third));
+    });
+}
+
+#[test]
+fn the_plan_follows_the_addresses() {
+    let peer = |text: &str| text.parse::<PeerAddr>().expect("an address");
+    let plan = |mode, listen: Option<&str>, bootstrap: &[&str]| {
+        let bootstrap: Vec<_> = bootstrap.iter().map(|text| peer(text)).collect();
+        Plan::new(mode, listen.map(|ip| ip.parse().expect("an address")), &bootstrap).expect("not off")
+    };
+    let expect = |ip: [u8; 4], server, local| Plan { ip: ip.into(), server, serves: true, local };
+
+    assert_eq!(plan(DhtMode::Auto, Some("127.0.0.1"), &[]), expect([127, 0, 0, 1], true, true));
+    assert_eq!(
+        plan(DhtMode::Auto, Some("192.168.1.2"), &["9.9.9.9:1"]),
+        expect([192, 168, 1, 2], true, true)
+    );
+    assert_eq!(plan(DhtMode::Auto, Some("::1"), &[]), expect([127, 0, 0, 1], true, true));
+    assert_eq!(plan(DhtMode::Auto, Some("0.0.0.0"), &[]), expect([0, 0, 0, 0], false, false));
+    assert_eq!(plan(DhtMode::Auto, Some("::"), &["router.example:6881"]), expect([0, 0, 0, 0], false, false));
+    assert_eq!(plan(DhtMode::Server, Some("0.0.0.0"), &["127.0.0.1:1"]), expect([0, 0, 0, 0], true, true));
+    // A one-shot command.
+    assert_eq!(plan(DhtMode::Auto, None, &["127.0.0.1:1"]), expect([127, 0, 0, 1], false, true));
+    assert_eq!(plan(DhtMode::Auto, None, &["10.0.0.1:1"]), expect([0, 0, 0, 0], false, true));
+    assert_eq!(plan(DhtMode::Auto, None, &["127.0.0.1:1", "9.9.9.9:1"]), expect([0, 0, 0, 0], false, false));
+    assert_eq!(plan(DhtMode::Auto, None, &[]), expect([0, 0, 0, 0], false, false));
+    let client = plan(DhtMode::Client, Some("127.0.0.1"), &[]);
+    assert!(!client.server && !client.serves);
+}
