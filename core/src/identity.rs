@@ -75,6 +75,7 @@ pub struct Identity {
 /// The members of `identity.json`, borrowed from its text so that no unwiped copy is made.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "they are the file's names")]
 struct IdentityFile<'a> {
     public_key: &'a str,
     secret_key: &'a str,

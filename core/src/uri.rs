@@ -1,7 +1,7 @@
 //! `megatorrent://` addresses and the topic under which a channel's swarm meets (`docs/protocol.md` §7).
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::str::FromStr;
 
@@ -52,7 +52,8 @@ impl ChannelUri {
         let mut out = String::new();
         for addr in &self.bootstrap {
             out.push_str(if out.is_empty() { "?" } else { "&" });
-            out.push_str(&format!("bootstrap={addr}"));
+            out.push_str("bootstrap=");
+            out.push_str(&addr.to_string());
         }
         out
     }

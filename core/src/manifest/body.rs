@@ -88,7 +88,9 @@ impl Writer {
         if !values.is_empty() {
             self.uint(key);
             self.header(Header::Array(Some(values.len())));
-            values.iter().for_each(|value| write(self, value));
+            for value in values {
+                write(self, value);
+            }
         }
     }
 
@@ -125,7 +127,9 @@ impl Writer {
                 // An empty file may have no chunk, yet its reference is there.
                 self.uint(6);
                 self.header(Header::Array(Some(chunks.len())));
-                chunks.iter().for_each(|chunk| self.chunk(chunk));
+                for chunk in chunks {
+                    self.chunk(chunk);
+                }
             }
         }
     }

@@ -290,3 +290,73 @@ impl fmt::Display for HeadError {
 }
 
 impl core::error::Error for HeadError {}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::ToString;
+
+    use super::*;
+
+    const READ_KEY: Secret = Secret::new([9; 32]);
+
+    /// NaCl's `crypto_secretbox`, to make what other v5 programs send.
+    fn secretbox(key: &Secret, nonce: &[u8; SECRETBOX_NONCE_LEN], message: &[u8]) -> Vec<u8> {
+        let mut cipher = XSalsa20::new(key.expose().into(), &(*nonce).into());
+        let mut mac_key = [0; 32];
+        cipher.apply_keystream(&mut mac_key);
+        let mut sealed = message.to_vec();
+        cipher.apply_keystream(&mut sealed);
+        let mut out = Poly1305::new(&mac_key.into()).compute_unpadded(&sealed).to_vec();
+        out.append(&mut sealed);
+        out
+    }
+
+    #[test]
+    fn nacl_vector_opens() {
+        // NaCl's tests/secretbox.c and secretbox2.c.
+        let key = Secret::from_hex("1b27556473e985d462cd51197a9a46c76009549eac6474f206c4ee0844f68389");
+        let key = key.expect("the test's hex is good");
+        let nonce = hex::decode_array("69696ee955b62b73cd62bda875fc73d68219e0036b7a0b37")
+            .expect("the test's hex is good");
+        let message = "be075fc53c81f2d5cf141316ebeb0c7b5228c52a4c62cbd44b66849b64244ffce5ecbaaf33bd751a1ac728d45e6c6129\
+                       6cdc3c01233561f41db66cce314adb310e3be8250c46f06dceea3a7fa1348057e2f6556ad6b1318a024a838f21af1fde\
+                       048977eb48f59ffd4924ca1c60902e52f0a089bc76897040e082f937763848645e0705";
+        let sealed = "f3ffc7703f9400e52a7dfb4b3d3305d98e993b9f48681273c29650ba32fc76ce48332ea7164d96a4476fb8c531a1186a\
+                      c0dfc17c98dce87b4da7f011ec48c97271d2c20f9b928fe2270d6fb863d51738b48eeee314a7cc8ab932164548e526ae\
+                      90224368517acfeabd6bb3732bc0e9da99832b61ca01b6de56244a9e88d5f9b37973f622a43d14a6599b1f654cb45a74\
+                      e355a5";
+        let sealed = hex::decode(sealed).expect("the test's hex is good");
+        assert_eq!(secretbox_open(&key, &nonce, sealed.clone()), hex::decode(message));
+        for at in [0, 15, 16, sealed.len() - 1] {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert_eq!(secretbox_open(&key, &nonce, changed), None);
+        }
+        assert_eq!(secretbox_open(&key, &nonce, sealed[..15].to_vec()), None);
+    }
+
+    #[test]
+    fn a_secretbox_head_is_read() {
+        let author = Identity::new(&Secret::new([1; 32]), None);
+        let nonce = [4; SECRETBOX_NONCE_LEN];
+        let inner = r#"{"collections":[{"title":"T","items":["magnet:?xt=urn:btih:0"]}],"timestamp":8}"#;
+        let sealed = hex::encode(&secretbox(&READ_KEY, &nonce, inner.as_bytes()));
+        let (key, nonce) = (author.public_key(), hex::encode(&nonce));
+        let unsigned = format!(
+            r#"{{"publicKey":"{key}","sequence":7,"encrypted":true,"nonce":"{nonce}","ciphertext":"{sealed}"}}"#
+        );
+        let signature = hex::encode(&author.sign(unsigned.as_bytes()));
+        let text = unsigned.replace("true,", &format!("true,\"signature\":\"{signature}\","));
+        let head = Head::from_json(&key, Some(&READ_KEY), text.as_bytes()).expect("v5's other form");
+        assert_eq!((head.sequence, head.timestamp_ms, head.private), (7, 8, true));
+        let items = alloc::vec![Item::Magnet("magnet:?xt=urn:btih:0".to_string())];
+        assert_eq!(
+            head.content,
+            HeadContent::Inline(alloc::vec![Collection { title: "T".to_string(), items }])
+        );
+        let wrong = Secret::new([8; 32]);
+        assert_eq!(Head::from_json(&key, Some(&wrong), text.as_bytes()), Err(HeadError::ReadKeyWrong));
+        assert_eq!(Head::from_json(&key, None, text.as_bytes()), Err(HeadError::ReadKeyMissing));
+    }
+}

@@ -86,7 +86,9 @@ impl Json {
             Self::Array(items) => items.iter_mut().for_each(Self::sort),
             Self::Object(members) => {
                 members.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-                members.iter_mut().for_each(|(_, value)| value.sort());
+                for (_, value) in members {
+                    value.sort();
+                }
             }
             _ => {}
         }
@@ -144,7 +146,10 @@ fn write_text(text: &str, out: &mut String) {
             '\n' => out.push_str("\\n"),
             '\u{c}' => out.push_str("\\f"),
             '\r' => out.push_str("\\r"),
-            '\0'..='\u{1f}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            '\0'..='\u{1f}' => {
+                out.push_str("\\u");
+                out.push_str(&hex::encode(&u32::from(c).to_be_bytes()[2..]));
+            }
             _ => out.push(c),
         }
     }
@@ -157,13 +162,18 @@ fn float_text(number: f64) -> String {
     if number == 0.0 {
         return "0".to_string(); // also −0
     }
-    // Rust writes the shortest digits too, as d.ddde±x.
-    let scientific = format!("{:e}", number.abs());
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let digits = mantissa.replace('.', "");
-    let exponent: i32 = exponent.parse().unwrap_or_default();
-    let point = exponent + 1; // where the decimal point stands, counted from the first digit
-    let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
+    // Serde's writer finds the same digits (of two equally near it too takes the even one, unlike `{:e}`), but lays
+    // them out in another way: [-]whole[.part][e[-]exponent].
+    let shortest = serde_json::to_string(&number.abs()).unwrap_or_default();
+    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = [whole, part].concat();
+    let leading = all.len() - all.trim_start_matches('0').len();
+    let digits = all.trim_matches('0');
+    // Where the decimal point stands, counted from the first digit; a double's exponents fit easily.
+    let place = |len: usize| i32::try_from(len).unwrap_or(i32::MAX);
+    let point = place(whole.len()) - place(leading) + exponent.parse::<i32>().unwrap_or_default();
+    let count = place(digits.len());
     let zeros = |n: i32| "0".repeat(usize::try_from(n).unwrap_or_default());
     let sign = if number < 0.0 { "-" } else { "" };
     if count <= point && point <= 21 {
@@ -174,7 +184,9 @@ fn float_text(number: f64) -> String {
     } else if -6 < point && point <= 0 {
         format!("{sign}0.{}{digits}", zeros(-point))
     } else {
-        format!("{sign}{mantissa}e{exponent:+}")
+        let (first, more) = digits.split_at(1);
+        let dot = if more.is_empty() { "" } else { "." };
+        format!("{sign}{first}{dot}{more}e{:+}", point - 1)
     }
 }
 
@@ -255,5 +267,119 @@ impl<'de> Visitor<'de> for Seed {
             members.push((name, map.next_value_seed(below)?));
         }
         Ok(Json::Object(members))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text(json: &str) -> Option<String> {
+        Json::parse(json.as_bytes()).map(|value| value.to_text())
+    }
+
+    #[test]
+    fn numbers_are_written_as_javascript_writes_them() {
+        for (read, written) in [
+            ("0", "0"),
+            ("-0", "0"),
+            ("-0.0", "0"),
+            ("1.0", "1"),
+            ("-12", "-12"),
+            ("9007199254740993", "9007199254740993"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("123456789012345680000", "123456789012345680000"),
+            ("1e20", "100000000000000000000"),
+            ("1e21", "1e+21"),
+            ("1.5e300", "1.5e+300"),
+            ("0.1", "0.1"),
+            ("-123.456", "-123.456"),
+            ("1752632500695037.25", "1752632500695037.2"),
+            ("1234567890.0e-1", "123456789"),
+            ("0.000001", "0.000001"),
+            ("0.00000123", "0.00000123"),
+            ("1.23e-7", "1.23e-7"),
+            ("5e-324", "5e-324"),
+            ("1.7976931348623157e308", "1.7976931348623157e+308"),
+        ] {
+            assert_eq!(text(read).as_deref(), Some(written), "{read}");
+        }
+        assert_eq!(text("1e400"), None);
+    }
+
+    #[test]
+    fn texts_are_escaped_as_javascript_escapes_them() {
+        let read = r#""\u0000\b\t\n\u000b\f\r\u001f\"\\\/\u007f\u2028é\ud83d\ude00""#;
+        let written = "\"\\u0000\\b\\t\\n\\u000b\\f\\r\\u001f\\\"\\\\/\u{7f}\u{2028}é😀\"";
+        assert_eq!(text(read).as_deref(), Some(written));
+        assert_eq!(text(r#""\ud83d""#), None, "half a surrogate pair is no text");
+    }
+
+    #[test]
+    fn order_is_kept_until_sorted_by_utf_16() {
+        // U+FF61 sorts before U+1F600 by code point and after it by UTF-16 code unit.
+        let given = "{\"｡\":1,\"b\":[{\"z\":1,\"a\":2}],\"😀\":2,\"a\":{}}";
+        let mut value = Json::parse(given.as_bytes()).expect("good JSON");
+        assert_eq!(value.to_text(), given);
+        value.sort();
+        assert_eq!(value.to_text(), "{\"a\":{},\"b\":[{\"a\":2,\"z\":1}],\"😀\":2,\"｡\":1}");
+    }
+
+    #[test]
+    fn ambiguous_or_deep_texts_are_refused() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(text(&nested(JSON_DEPTH_MAX)).is_some());
+        assert_eq!(text(&nested(JSON_DEPTH_MAX + 1)), None);
+        for bad in [
+            "",
+            "{}x",
+            "{\"a\":1,\"a\":2}",
+            "[{\"a\":{\"b\":1,\"b\":1}}]",
+            "{\"a\":1,\"\\u0061\":2}",
+            "nul",
+            "\u{feff}{}",
+            &"[".repeat(100_000),
+            &"{\"a\":".repeat(100_000),
+            &nested(100_000),
+        ] {
+            assert_eq!(text(bad), None, "{bad:.20}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            Just(Json::Null),
+            any::<bool>().prop_map(Json::Bool),
+            any::<u64>().prop_map(Json::Uint),
+            (i64::MIN..0).prop_map(|n| Json::parse(n.to_string().as_bytes()).expect("a number")),
+            any::<f64>().prop_map(|n| Json::parse(format!("{n:e}").as_bytes()).unwrap_or(Json::Null)),
+            any::<String>().prop_map(Json::Text),
+        ];
+        leaf.prop_recursive(4, 32, 6, |inner| {
+            let members = proptest::collection::btree_map(any::<String>(), inner.clone(), 0..6);
+            prop_oneof![
+                proptest::collection::vec(inner, 0..6).prop_map(Json::Array),
+                members
+                    .prop_map(|map| map.into_iter().collect::<Vec<_>>())
+                    .prop_shuffle()
+                    .prop_map(Json::Object),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn writing_then_reading_changes_nothing(value in any_json()) {
+            let written = value.to_text();
+            let read = Json::parse(written.as_bytes()).expect("our own writing is JSON");
+            prop_assert_eq!(read.to_text(), written);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Json::parse(&bytes);
+        }
     }
 }

@@ -1,0 +1,254 @@
+//! Blobs and trees (`docs/protocol.md` §2 and §3).
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use chacha20::cipher::{KeyIvInit, StreamCipher};
+use megatorrent_core::blob::{self, BLOB_LEN, LINK_LEN, Link, PLAIN_LEN};
+use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::rng::Rng;
+use megatorrent_core::tree::{FANOUT, Node, TREE_REF_LEN, TreeReader, TreeRef, TreeWriter};
+use proptest::prelude::*;
+use sha2::Digest;
+
+const SECRET: Secret = Secret::new([7; 32]);
+
+fn buffer(content: &[u8]) -> Box<[u8; BLOB_LEN]> {
+    let mut buf: Box<[u8; BLOB_LEN]> = vec![0xaa; BLOB_LEN].try_into().expect("a blob's length");
+    buf[..content.len()].copy_from_slice(content);
+    buf
+}
+
+#[test]
+fn sealing_is_what_the_protocol_says_to_the_byte() {
+    let content = b"a short file";
+    let mut buf = buffer(content);
+    let link = blob::seal(&SECRET, &mut buf, content.len());
+
+    let key = blake3::keyed_hash(SECRET.expose(), content);
+    let mut plain = vec![0; PLAIN_LEN];
+    chacha20::ChaCha20::new(key.as_bytes().into(), &[0xff; 12].into())
+        .apply_keystream(&mut plain[content.len()..]);
+    plain[..content.len()].copy_from_slice(content);
+    let cipher =
+        <chacha20poly1305::ChaCha20Poly1305 as chacha20poly1305::KeyInit>::new(key.as_bytes().into());
+    let sealed = chacha20poly1305::aead::Aead::encrypt(&cipher, &[0; 12].into(), &*plain).expect("it seals");
+    assert!(sealed == buf[..]);
+    assert_eq!(link.key.expose(), key.as_bytes());
+    assert_eq!(link.id.0.as_slice(), sha2::Sha256::digest(&sealed).as_slice());
+    insta::assert_snapshot!(link.id, @"dc0c070e83d9c173c41024ac65ea68de2e7cbe69af12d130c14fc0363e0b0552");
+}
+
+#[test]
+fn a_blob_opens_and_is_reproducible_from_content_and_key() {
+    for len in [0, 1, PLAIN_LEN - 1, PLAIN_LEN] {
+        let content: Vec<u8> = (0..len).map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]).collect();
+        let mut buf = buffer(&content);
+        let link = blob::seal(&SECRET, &mut buf, len);
+        assert!(blob::verify(&link.id, &buf[..]));
+
+        let mut again = buffer(&content);
+        assert_eq!(blob::seal_with_key(&link.key, &mut again, len), link.id);
+        assert!(again == buf);
+
+        assert!(blob::open(&link, &mut buf));
+        assert!(buf[..len] == content);
+    }
+}
+
+#[test]
+fn equal_content_gives_one_blob_under_one_secret_only() {
+    let seal = |secret: &Secret, content: &[u8]| blob::seal(secret, &mut buffer(content), content.len());
+    assert_eq!(seal(&SECRET, b"x"), seal(&SECRET, b"x"));
+    assert_ne!(seal(&SECRET, b"x").id, seal(&Secret::new([8; 32]), b"x").id);
+    assert_ne!(seal(&SECRET, b"x").id, seal(&SECRET, b"x\0").id);
+}
+
+#[test]
+fn a_changed_blob_neither_verifies_nor_opens() {
+    let mut buf = buffer(b"content");
+    let link = blob::seal(&SECRET, &mut buf, 7);
+    for at in [0, PLAIN_LEN - 1, PLAIN_LEN, BLOB_LEN - 1] {
+        buf[at] ^= 1;
+        let changed = buf.clone();
+        assert!(!blob::verify(&link.id, &buf[..]));
+        assert!(!blob::open(&link, &mut buf));
+        assert!(buf == changed, "a refused blob is left alone");
+        buf[at] ^= 1;
+    }
+    assert!(!blob::verify(&link.id, &buf[..BLOB_LEN - 1]));
+    let wrong = Link { id: link.id, key: Secret::new([1; 32]) };
+    assert!(!blob::open(&wrong, &mut buf));
+    assert!(blob::open(&link, &mut buf));
+}
+
+#[test]
+fn v5_sealing_pads_at_random_and_opens_under_its_nonce() {
+    let (key, nonce) = (Secret::new([3; 32]), [5; 12]);
+    let seal = |seed| {
+        let mut buf = buffer(b"abc");
+        let id = blob::seal_v5(&key, &nonce, &mut Rng::new([seed; 32]), &mut buf, 3);
+        (id, buf)
+    };
+    let (id, buf) = seal(1);
+    assert!(blob::verify(&id, &buf[..]));
+    assert_ne!(id, seal(2).0);
+    let cipher = <chacha20poly1305::ChaCha20Poly1305 as chacha20poly1305::KeyInit>::new(key.expose().into());
+    let plain = chacha20poly1305::aead::Aead::decrypt(&cipher, &nonce.into(), &buf[..]).expect("it opens");
+    assert_eq!((&plain[..3], plain.len()), (&b"abc"[..], PLAIN_LEN));
+}
+
+/// A data blob's link that tells which leaf it is, so that no data needs sealing.
+fn leaf_link(index: u64) -> Link {
+    let mut id = [0xda; 32];
+    id[..8].copy_from_slice(&index.to_be_bytes());
+    Link { id: BlobId(id), key: Secret::new(*blake3::hash(&id).as_bytes()) }
+}
+
+/// Index blobs by id: what a store would hold.
+type Store = BTreeMap<BlobId, Box<[u8; BLOB_LEN]>>;
+
+fn write(size: u64) -> (TreeRef, Store) {
+    let mut store = Store::new();
+    let mut keep = |buf: &mut [u8; BLOB_LEN], len: usize| {
+        assert!(len > 0 && len <= PLAIN_LEN && len.is_multiple_of(LINK_LEN));
+        let link = blob::seal(&SECRET, buf, len);
+        store.insert(link.id, buffer(&buf[..]));
+        Ok::<_, Infallible>(link)
+    };
+    let mut writer = TreeWriter::new();
+    for index in 0..size.div_ceil(PLAIN_LEN as u64).max(1) {
+        let Ok(()) = writer.push(leaf_link(index), &mut keep);
+    }
+    let Ok(tree) = writer.finish(size, &mut keep);
+    (tree, store)
+}
+
+fn open(store: &Store, node: &Node) -> Box<[u8; BLOB_LEN]> {
+    let mut buf = store[&node.link.id].clone();
+    assert!(blob::open(&node.link, &mut buf));
+    buf
+}
+
+fn leaves(store: &Store, node: &Node, out: &mut Vec<Node>) {
+    if node.height == 0 {
+        return out.push(node.clone());
+    }
+    for child in node.children(&open(store, node)[..PLAIN_LEN]) {
+        leaves(store, &child, out);
+    }
+}
+
+#[test]
+fn trees_around_their_boundaries_lead_to_every_leaf() {
+    const BLOB: u64 = PLAIN_LEN as u64;
+    const FULL: u64 = BLOB * FANOUT as u64;
+    for (size, depth, blobs) in [
+        (0, 0, 1),
+        (1, 0, 1),
+        (BLOB, 0, 1),
+        (BLOB + 1, 1, 2 + 1),
+        (2 * BLOB, 1, 2 + 1),
+        (FULL - BLOB, 1, 16_383 + 1),
+        (FULL - 1, 1, 16_384 + 1),
+        (FULL, 1, 16_384 + 1),
+        (FULL + 1, 2, 16_385 + 2 + 1),
+        (2 * FULL, 2, 32_768 + 2 + 1),
+        (2 * FULL + BLOB, 2, 32_769 + 3 + 1),
+    ] {
+        let (tree, store) = write(size);
+        assert_eq!((tree.depth, tree.blob_count()), (depth, blobs), "{size}");
+        let mut found = Vec::new();
+        leaves(&store, &tree.root(), &mut found);
+        let mut end = 0;
+        for (index, leaf) in found.iter().enumerate() {
+            assert_eq!((leaf.offset, &leaf.link), (end, &leaf_link(index as u64)));
+            end += leaf.len;
+        }
+        assert_eq!((end, (found.len() + store.len()) as u64), (size, blobs), "{size}");
+    }
+}
+
+#[test]
+fn a_failing_store_ends_the_writing() {
+    let mut writer = TreeWriter::new();
+    assert_eq!(writer.push(leaf_link(0), |_, _| Err("full")), Ok(()), "nothing to store yet");
+    assert_eq!(writer.push(leaf_link(1), |_, _| Err("full")), Ok(()));
+    assert_eq!(writer.finish(PLAIN_LEN as u64 + 1, |_, _| Err("full")), Err("full"));
+}
+
+#[test]
+fn references_have_one_depth_for_each_size() {
+    let sizes = [0, 1 << 20, (1 << 20) + 1, 1 << 34, (1 << 34) + 1, 1 << 48, (1 << 48) + 1, 1 << 62];
+    for (size, depth) in sizes.into_iter().zip([0, 0, 1, 1, 2, 2, 3, 3]) {
+        for other in 0..=u8::MAX {
+            assert_eq!(TreeRef::new(size, other, leaf_link(0)).is_some(), other == depth, "{size} {other}");
+        }
+        let tree = TreeRef::new(size, depth, leaf_link(9)).expect("canonical");
+        let mut bytes: [u8; TREE_REF_LEN] = *tree.to_bytes();
+        assert_eq!(TreeRef::from_bytes(&bytes), Some(tree));
+        bytes[8] ^= 1;
+        assert_eq!(TreeRef::from_bytes(&bytes), None);
+    }
+    assert!((0..=u8::MAX).all(|depth| TreeRef::new((1 << 62) + 1, depth, leaf_link(0)).is_none()));
+}
+
+#[test]
+fn the_largest_tree_has_its_shape_by_size_alone() {
+    let tree = TreeRef::new(1 << 62, 3, leaf_link(0)).expect("canonical");
+    assert_eq!(tree.blob_count(), (1 << 42) + (1 << 28) + (1 << 14) + 1);
+    let plain = vec![1; PLAIN_LEN];
+    let last = tree.root().child(&plain, FANOUT - 1).expect("the last child");
+    assert_eq!((last.height, last.offset, last.len), (2, (1 << 62) - (1 << 48), 1 << 48));
+    assert_eq!(tree.root().child(&plain, FANOUT), None);
+    assert_eq!(tree.root().children(&[1; LINK_LEN * 3 + 5]).len(), 3, "a short plaintext ends the list");
+}
+
+/// The stream's byte at `offset`.
+fn byte_at(offset: u64) -> u8 {
+    (offset ^ (offset >> 8) ^ (offset >> 20)).to_le_bytes()[0]
+}
+
+fn read(tree: &TreeRef, store: &Store, range: std::ops::Range<u64>) -> (Vec<u8>, usize) {
+    let (mut out, mut blobs) = (Vec::new(), 0);
+    let mut reader = TreeReader::new(tree, range);
+    while let Some(node) = reader.wanted().cloned() {
+        blobs += 1;
+        if node.height > 0 {
+            assert!(reader.feed(&open(store, &node)[..PLAIN_LEN]).is_empty());
+        } else {
+            assert_eq!(node.link, leaf_link(node.offset / PLAIN_LEN as u64));
+            let plain: Vec<u8> = (0..PLAIN_LEN as u64).map(|i| byte_at(node.offset + i)).collect();
+            let data = reader.feed(&plain);
+            assert!(!data.is_empty());
+            out.extend_from_slice(data);
+        }
+    }
+    (out, blobs)
+}
+
+#[test]
+fn reading_at_an_offset_costs_depth_blobs_first() {
+    const FULL: u64 = (PLAIN_LEN * FANOUT) as u64;
+    let (tree, store) = write(FULL + 5);
+    assert_eq!(
+        read(&tree, &store, FULL..FULL + 3),
+        (vec![byte_at(FULL), byte_at(FULL + 1), byte_at(FULL + 2)], 3)
+    );
+    let (data, blobs) = read(&tree, &store, FULL - 1..u64::MAX);
+    assert_eq!((data.len(), data[0], blobs), (6, byte_at(FULL - 1), 1 + 2 + 2));
+    assert_eq!(read(&tree, &store, 7..7), (vec![], 0));
+    assert_eq!(read(&tree, &store, FULL + 5..FULL + 9), (vec![], 0));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_range_reads_back(size in 0_u64..6 << 20, start in 0_u64..6 << 20, len in 0_u64..4 << 20) {
+        let (tree, store) = write(size);
+        let end = size.min(start + len);
+        let expected: Vec<u8> = (start..end).map(byte_at).collect();
+        prop_assert!(read(&tree, &store, start..start + len).0 == expected);
+    }
+}
