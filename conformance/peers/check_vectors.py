@@ -1,0 +1,535 @@
+#!/usr/bin/python3
+"""Checks the conformance vectors with Python's own hashes and OpenSSL's ciphers: nothing here is shared with core.
+
+    check_vectors.py [FOLDER]        check every vector; one JSON line, exit code 1 where something differs
+    check_vectors.py --write-foreign write vectors/foreign/heads.json, heads that this program signed
+
+What it cannot check it counts as skipped and names: BLAKE3 (keys of native blobs, content secrets) is not in Python's
+library, and core's stricter rules for Ed25519 keys are not OpenSSL's.
+"""
+
+import hashlib
+import json
+import os
+import struct
+import sys
+
+sys.dont_write_bytecode = True  # the tree stays clean
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+import v5
+
+VECTORS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vectors")
+FOREIGN = os.path.join("foreign", "heads.json")
+SCHEMA = 1
+SEED = bytes(range(32))
+READ_KEY = b"\x7a" * 32
+SPELLED_OUT_MAX = 2048
+CONTROL_LEN_MAX = 64 * 1024
+MEBI = 1 << 20
+FANOUT = 16_384
+DEPTH_MAX = 3
+
+
+class Skip(Exception):
+    """What Python's library cannot check."""
+
+
+class Reject(Exception):
+    """The input is refused; the class is the argument."""
+
+
+# --- values ---------------------------------------------------------------------------------------------------------
+
+
+def data(value):
+    """The bytes that hex or a description stands for (conformance/README.md)."""
+    if isinstance(value, str):
+        return bytes.fromhex(value)
+    if "repeat" in value:
+        pattern, length = data(value["repeat"]), value["length"]
+        return (pattern * (length // max(len(pattern), 1) + 1))[:length]
+    if "chacha20poly1305" in value:
+        sealed = value["chacha20poly1305"]
+        return ChaCha20Poly1305(data(sealed["key"])).encrypt(data(sealed["nonce"]), data(sealed["plain"]), None)
+    whole, part = data(value["patch"]), data(value["with"])
+    return whole[: value["at"]] + part + whole[value["at"] + len(part) :]
+
+
+def digest(whole):
+    """How an output stands in the vectors."""
+    if len(whole) <= SPELLED_OUT_MAX:
+        return whole.hex()
+    sha = hashlib.sha256(whole).hexdigest()
+    return {"length": len(whole), "sha256": sha, "head": whole[:32].hex(), "tail": whole[-32:].hex()}
+
+
+def private_key(seed):
+    """An Ed25519 key from its seed in hex."""
+    return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed))
+
+
+# --- layers: each operation gives the output, or raises Reject or Skip ------------------------------------------------
+
+
+def identity_sign(i):
+    private = private_key(i["seed"])
+    return {"public_key": v5.raw_public(private).hex(), "signature": private.sign(data(i["message"])).hex()}
+
+
+def identity_verify(i):
+    if i["signature"] == "00" * 64:
+        raise Skip("core refuses keys of small order and non-canonical ones, OpenSSL does not")
+    return v5.verify(data(i["public_key"]), data(i["message"]), data(i["signature"]))
+
+
+def identity_file(i):
+    try:
+        document = json.loads(i["text"])
+        v5.signing_key(document)
+    except (ValueError, KeyError, v5.Broken) as error:
+        raise Reject("identity") from error
+    return {"public_key": document["publicKey"], "read_key": document.get("readKey")}
+
+
+def identity_content_secret(i):
+    raise Skip("BLAKE3 is not in Python's library")
+
+
+def native(key, content):
+    """A native blob: the gap is keystream under an all-ones nonce, the seal's nonce is zero."""
+    gap = bytes(MEBI - len(content))
+    keystream = Cipher(algorithms.ChaCha20(key, bytes(4) + b"\xff" * 12), None).encryptor().update(gap)
+    blob = ChaCha20Poly1305(key).encrypt(bytes(12), content + keystream, None)
+    return {"id": v5.blob_id(blob), "blob": digest(blob)}
+
+
+def blob_seal_under_key(i):
+    return native(data(i["key"]), data(i["content"]))
+
+
+def blob_open(i):
+    try:
+        return digest(ChaCha20Poly1305(data(i["key"])).decrypt(bytes(12), data(i["blob"]), None))
+    except Exception as error:
+        raise Reject("tag") from error
+
+
+def blob_verify(i):
+    return v5.blob_id(data(i["blob"])) == i["id"]
+
+
+def blob_chunk(i):
+    chunk, blob = i["chunk"], data(i["blob"])
+    end = chunk["offset"] + chunk["length"]
+    if end > len(blob) or chunk["length"] <= v5.TAG_LEN or chunk["realSize"] > chunk["length"] - v5.TAG_LEN:
+        raise Reject("malformed")
+    try:
+        return digest(v5.open_chunk(chunk, blob))
+    except v5.Broken as error:
+        raise Reject("tag") from error
+
+
+def depth_of(size):
+    """The least depth of a tree that holds so many bytes."""
+    return next((depth for depth in range(DEPTH_MAX + 1) if size <= MEBI * FANOUT**depth), None)
+
+
+def blob_count(size, depth):
+    """Data blobs and index blobs."""
+    level = max(-(-size // MEBI), 1)
+    total = level
+    for _ in range(depth):
+        level = -(-level // FANOUT)
+        total += level
+    return total
+
+
+def tree_shape(i):
+    if depth_of(i["size"]) != i["depth"]:
+        raise Reject("depth")
+    return blob_count(i["size"], i["depth"])
+
+
+def tree_read(i):
+    size, depth, blob, key = struct.unpack(">QB32s32s", data(i["reference"]))
+    if depth_of(size) != depth:
+        raise Reject("depth")
+    return {"size": size, "depth": depth, "id": blob.hex(), "key": key.hex(), "blobs": blob_count(size, depth)}
+
+
+def tree_children(i):
+    root, plain = tree_read(i), data(i["plain"])
+    span = MEBI * FANOUT ** (root["depth"] - 1)
+    nodes = []
+    for index in range(-(-root["size"] // span)):
+        link = plain[index * 64 : index * 64 + 64]
+        offset = index * span
+        length = min(root["size"] - offset, span)
+        about = {"height": root["depth"] - 1, "offset": offset, "length": length}
+        nodes.append({"id": link[:32].hex(), "key": link[32:].hex(), **about})
+    return nodes
+
+
+def read_cbor(raw, at=0):
+    """The item at `at` and where it ends. Only well-formed input that core accepted comes here."""
+    kind, info = raw[at] >> 5, raw[at] & 31
+    at += 1
+    argument = info
+    if info >= 24:
+        width = 1 << (info - 24)
+        argument = int.from_bytes(raw[at : at + width], "big")
+        at += width
+    if kind == 0:
+        return argument, at
+    if kind == 1:
+        return -1 - argument, at
+    if kind in (2, 3):
+        whole = raw[at : at + argument]
+        return (whole if kind == 2 else whole.decode()), at + argument
+    if kind == 4:
+        items = []
+        for _ in range(argument):
+            item, at = read_cbor(raw, at)
+            items.append(item)
+        return items, at
+    if kind == 5:
+        members = {}
+        for _ in range(argument):
+            name, at = read_cbor(raw, at)
+            members[name], at = read_cbor(raw, at)
+        return members, at
+    return {20: False, 21: True, 22: None}[argument], at
+
+
+def body_content(raw):
+    """A body's content as the vectors show it."""
+    members, end = read_cbor(raw)
+    assert end == len(raw) and members[0] == 1
+    collections = [
+        {"title": one.get(1, ""), "items": [body_item(item) for item in one.get(2, [])]} for one in members.get(3, [])
+    ]
+    return {"title": members.get(1, ""), "description": members.get(2, ""), "collections": collections}
+
+
+def body_item(item):
+    if isinstance(item, str):
+        return item
+    entry = {"name": item[1], "size": item[2]}
+    if 3 in item:
+        entry["modified"] = item[3]
+    if item.get(4):
+        entry["executable"] = True
+    if 5 in item:
+        root = tree_read({"reference": item[5].hex()})
+        entry["root"] = {name: root[name] for name in ("depth", "id", "key", "size")}
+    else:
+        names = ("blobId", "offset", "length", "key", "nonce", "realSize")
+        plain = lambda field: field.hex() if isinstance(field, bytes) else field
+        entry["chunks"] = [dict(zip(names, map(plain, chunk))) for chunk in item[6]]
+    return entry
+
+
+def body_path(i):
+    raise Skip("the rules for paths are core's own")
+
+
+body_entry = body_path
+
+
+def head_write(i):
+    private = private_key(i["seed"])
+    content = dict(i["content"], timestamp=i["timestamp"])
+    if "root" in content:
+        content["collections"] = []
+    document = {"publicKey": v5.raw_public(private).hex(), "sequence": i["sequence"]}
+    if i["read_key"] is None:
+        document.update(content)
+    else:
+        nonce = data(i["nonce"])
+        sealed = v5.seal_content(data(i["read_key"]), nonce, v5.canonical(content))
+        document.update(encrypted=True, nonce=nonce.hex(), ciphertext=sealed.hex())
+    return v5.sign_manifest(private, document, in_order=False).decode()
+
+
+def head_content(text, read_key):
+    """A head's content as the vectors show it. Only what core accepted comes here."""
+    document = v5.read_manifest(text, read_key)
+    content = {"root": document["root"]} if "root" in document else {"collections": document["collections"]}
+    about = {"sequence": document["sequence"], "timestamp": document["timestamp"]}
+    return {**about, "private": document.get("encrypted", False), "content": content}
+
+
+def head_read(i):
+    try:
+        document = json.loads(i["text"])
+        if document["publicKey"] != i["public_key"]:
+            raise Reject("other-channel")
+        return head_content(i["text"], data(i["read_key"]) if i["read_key"] else None)
+    except v5.Broken as error:
+        raise Reject(str(error)) from error
+
+
+def head_item(i):
+    value = data(i["value"])
+    if not v5.verify(data(i["public_key"]), v5.item_signable(i["seq"], value), data(i["signature"])):
+        raise Reject("signature")
+    shown = head_content(value, None)
+    if shown["sequence"] != i["seq"]:
+        raise Reject("sequence-mismatch")
+    if shown["sequence"] > i["now"] + 24 * 3600 * 1000:
+        raise Reject("sequence-ahead")
+    return shown
+
+
+def bep44_sign(i):
+    value = data(i["value"])
+    if len(value) > v5.ITEM_VALUE_LEN_MAX:
+        raise Reject("too-large")
+    covered = v5.item_signable(i["seq"], value)
+    return {"covered": digest(covered), "signature": private_key(i["seed"]).sign(covered).hex()}
+
+
+def bep44_verify(i):
+    value = data(i["value"])
+    good = v5.verify(data(i["public_key"]), v5.item_signable(i["seq"], value), data(i["signature"]))
+    return good and len(value) <= v5.ITEM_VALUE_LEN_MAX
+
+
+def uri_topic(i):
+    key = data(i["read_key"]) if i["read_key"] else b""
+    topic = hashlib.blake2b(b"megatorrent topic" + data(i["public_key"]), digest_size=32, key=key).digest()
+    return {"topic": topic.hex(), "info_hash": topic[:20].hex()}
+
+
+def uri_parse(i):
+    raise Skip("the rules for addresses are core's own")
+
+
+uri_peer = uri_parse
+
+
+def keys_of(i):
+    """Both public keys, and the keys of both directions."""
+    dialler, listener = data(i["dialler_secret"]), data(i["listener_secret"])
+    public = [v5.raw_public(v5.X25519PrivateKey.from_private_bytes(secret)) for secret in (dialler, listener)]
+    shared = v5.shared_secret(dialler, public[1])
+    assert shared == v5.shared_secret(listener, public[0])
+    return public, v5.session_keys(shared)
+
+
+def handshake_exchange(i):
+    public, (client, server) = keys_of(i)
+    return {
+        "dialler_public": public[0].hex(),
+        "listener_public": public[1].hex(),
+        "dialler_frame": v5.seal_frame(client, 0, b"").hex(),
+        "listener_frame": v5.seal_frame(server, 0, b"").hex(),
+    }
+
+
+def handshake_finish(i):
+    try:
+        v5.shared_secret(data(i["secret"]), data(i["their_public"]))
+    except v5.Broken as error:
+        raise Reject("low-order-key") from error
+    return True
+
+
+def frame_key(i):
+    return keys_of(i)[1][0 if i["sender"] == "dialler" else 1]
+
+
+def frame_seal(i):
+    key = frame_key(i)
+    return digest(b"".join(v5.seal_frame(key, i["skip"] + n, data(text)) for n, text in enumerate(i["plaintexts"])))
+
+
+def frame_open(i):
+    key, wire, plaintexts = frame_key(i), data(i["wire"]), []
+    while wire:
+        (length,) = struct.unpack(">I", wire[:4])
+        nonce = v5.frame_nonce(i["skip"] + len(plaintexts))
+        try:
+            plaintexts.append(ChaCha20Poly1305(key).decrypt(nonce, wire[4 : 4 + length], None).hex())
+        except Exception as error:
+            raise Reject("tag") from error
+        wire = wire[4 + length :]
+    return plaintexts
+
+
+def frame_lengths(i):
+    wire, lengths = data(i["wire"]), []
+    longest = v5.FRAME_LEN_MAX if i["data_admitted"] else CONTROL_LEN_MAX + v5.TAG_LEN
+    while wire:
+        (length,) = struct.unpack(">I", wire[:4])
+        if length < v5.TAG_LEN:
+            raise Reject("frame-short")
+        if length > longest:
+            raise Reject("frame-long")
+        lengths.append(length)
+        wire = wire[4 + length :]
+    return lengths
+
+
+# --- checks that need the expectation ---------------------------------------------------------------------------------
+
+
+def check_seal(case):
+    """All of a native blob but its key's derivation."""
+    expect = case["expect"]
+    return native(bytes.fromhex(expect["key"]), data(case["input"]["content"])) == {
+        name: expect[name] for name in ("id", "blob")
+    }
+
+
+def check_tree(case):
+    """A tree's shape and reference; the ids of its blobs follow from keys that are BLAKE3's."""
+    expect, size = case["expect"], len(data(case["input"]["content"]))
+    parts = tree_read({"reference": expect["reference"]})
+    return parts == expect["parts"] and parts["size"] == size and len(expect["ids"]) == parts["blobs"] and (
+        expect["ids"][-1] == parts["id"]
+    )
+
+
+def check_body(case):
+    """That accepted CBOR holds what the vector says it does. A refusal is core's own rule."""
+    if "reject" in case:
+        raise Skip("strictness is core's own")
+    if case["op"] == "write":
+        wanted, raw = dict(case["input"]), bytes.fromhex(case["expect"])
+    else:
+        wanted, raw = dict(case["expect"]), data(case["input"]["cbor"])
+        if body_content(bytes.fromhex(wanted.pop("written"))) != wanted:
+            return False
+    return body_content(raw) == wanted
+
+
+def check_head_read(case):
+    """Accepted heads by content; refused ones by whether the signature or the read key is the reason."""
+    if "reject" not in case:
+        return head_read(case["input"]) == case["expect"]
+    if case["reject"] == "malformed":
+        raise Skip("strictness is core's own")
+    try:
+        head_read(case["input"])
+    except Reject:
+        return True
+    return False
+
+
+def check_message(case):
+    """That what core sends again is a plaintext that says the same to this implementation."""
+    if "reject" in case:
+        raise Skip("strictness is core's own")
+    shown, plain = case["expect"]["message"], data(case["input"]["plaintext"])
+    kinds = {"HELLO": 1, "REQUEST": 2, "DATA": 3, "FIND_PEERS": 4, "PEERS": 5, "PUBLISH": 6, "ANNOUNCE": 7, "OK": 8, "ERROR": 255}
+    if shown["type"] not in kinds:
+        return plain[:1] == bytes([shown.get("byte", 0)]) or not plain
+    if plain[0] != kinds[shown["type"]]:
+        return False
+    sent = case["expect"]["sent"]
+    if isinstance(sent, dict):
+        raise Skip("a long message stands in the vectors as a digest")
+    sent = bytes.fromhex(sent)
+    payload = sent[1:]
+    if sent[0] != plain[0]:
+        return False
+    if shown["type"] in ("REQUEST", "FIND_PEERS"):
+        return payload.decode() == shown["id"]
+    if shown["type"] == "HELLO":
+        return json.loads(payload).get("gossip") == {"sequences": shown["sequences"]}
+    if shown["type"] == "PEERS":
+        return json.loads(payload) == shown["peers"]
+    if shown["type"] == "ANNOUNCE":
+        return json.loads(payload) == {"blobId": shown["id"], "peerAddress": shown["peer"]}
+    if shown["type"] == "PUBLISH":
+        item = json.loads(payload)
+        covered = v5.item_signable(item["seq"], bytes.fromhex(item["v"]))
+        good = v5.verify(bytes.fromhex(item["k"]), covered, bytes.fromhex(item["sig"]))
+        return good == shown["verifies"] and all(item[name] == shown[name] for name in ("k", "seq", "v", "sig"))
+    return payload == plain[1 : 1 + len(payload)] or shown["type"] == "ERROR"
+
+
+WITH_EXPECTATION = {
+    ("blob", "seal"): check_seal,
+    ("tree", "write"): check_tree,
+    ("body", "write"): check_body,
+    ("body", "read"): check_body,
+    ("head", "read"): check_head_read,
+    ("message", "decode"): check_message,
+}
+
+
+def check(layer, case):
+    """Whether the case comes out the same here."""
+    special = WITH_EXPECTATION.get((layer, case["op"]))
+    if special:
+        return special(case)
+    operation = globals()[f"{layer}_{case['op'].replace('-', '_')}"]
+    try:
+        output = operation(case["input"])
+    except Reject as reject:
+        return case.get("reject") == str(reject)
+    return "expect" in case and output == case["expect"]
+
+
+# --- heads for core to read -------------------------------------------------------------------------------------------
+
+
+def foreign_heads():
+    """The same content in both orders of members, in the clear and in both encryptions."""
+    private = Ed25519PrivateKey.from_private_bytes(SEED)
+    entry = {"name": "Ünïcode.bin", "size": 5, "chunks": []}
+    chunk = {"blobId": "ab" * 32, "offset": 0, "length": v5.BLOB_LEN, "key": "cd" * 32, "nonce": "ef" * 12, "realSize": 5}
+    entry["chunks"].append(chunk)
+    collections = [{"title": 'a "title"\n/', "items": ["magnet:?xt=urn:btih:" + "c" * 40, entry]}]
+    heads = []
+    for in_order in (False, True):
+        for nonce in (None, bytes(range(12)), bytes(range(24))):
+            key = None if nonce is None else READ_KEY
+            text = v5.make_manifest(private, 1_700_000_000_000, 1_700_000_000_001, collections, in_order, key, nonce)
+            kind = "public" if nonce is None else {12: "ChaCha20-Poly1305", 24: "XSalsa20-Poly1305"}[len(nonce)]
+            name = f"{kind}, members in {'the document’s own order' if in_order else 'sorted order'}"
+            heads.append({"name": name, "read_key": key and key.hex(), "text": text.decode()})
+    return heads
+
+
+def foreign_text():
+    return json.dumps(foreign_heads(), indent=2, ensure_ascii=False) + "\n"
+
+
+def main():
+    """Checks a folder, or writes the heads."""
+    if sys.argv[1:] == ["--write-foreign"]:
+        with open(os.path.join(VECTORS, FOREIGN), "w", encoding="utf-8") as out:
+            out.write(foreign_text())
+        return 0
+    folder = sys.argv[1] if len(sys.argv) > 1 else VECTORS
+    wrong, checked, skipped = [], 0, {}
+    with open(os.path.join(folder, FOREIGN), encoding="utf-8") as file:
+        if file.read() != foreign_text():
+            wrong.append("foreign/heads.json is not what --write-foreign writes")
+    for name in sorted(os.listdir(folder)):
+        if not name.endswith(".json"):
+            continue
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
+            vectors = json.load(file)
+        assert vectors["schema"] == SCHEMA, f"{name}: schema {vectors['schema']}"
+        for case in vectors["cases"]:
+            try:
+                if check(vectors["layer"], case):
+                    checked += 1
+                else:
+                    wrong.append(f"{name}: {case['name']}")
+            except Skip as why:
+                skipped[str(why)] = skipped.get(str(why), 0) + 1
+    print(json.dumps({"checked": checked, "skipped": skipped, "wrong": wrong}, ensure_ascii=False))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+//! v5's messages: what a plaintext says, and how it is written again.
+
+use megatorrent_core::bep44::SignedItem;
+use megatorrent_core::codec::{Message, kind};
+use megatorrent_core::limits::{GOSSIP_CHANNELS_MAX, PEERS_MAX, TEXT_LEN_MAX};
+use serde_json::{Value, json};
+
+use super::{Cases, Fault, Input, Layer, author, hex, violation};
+use crate::value::{digest, no_such_op};
+
+pub(super) const LAYER: Layer = Layer {
+    name: "message",
+    about: "decode: plaintext of a frame -> the message, and the plaintext with which it is sent.",
+    cases,
+    run,
+};
+
+fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
+    if op != "decode" {
+        return Err(no_such_op(op));
+    }
+    let plaintext = input.bytes("plaintext")?;
+    let message = Message::decode(&plaintext).map_err(violation)?;
+    let sent = match &message {
+        Message::Empty => Vec::new(),
+        message => {
+            let (kind, payload) = message.encode();
+            [&[kind], &payload[..]].concat()
+        }
+    };
+    Ok(json!({ "message": describe(&message), "sent": digest(&sent) }))
+}
+
+fn describe(message: &Message<'_>) -> Value {
+    match message {
+        Message::Hello(version, sequences) => {
+            let sequences = sequences.iter().map(|(key, sequence)| (key.to_string(), (*sequence).into()));
+            json!({ "type": "HELLO", "v": version, "sequences": Value::Object(sequences.collect()) })
+        }
+        Message::Request(id) => json!({ "type": "REQUEST", "id": id.to_hex() }),
+        Message::Data(bytes) => json!({ "type": "DATA", "bytes": digest(bytes) }),
+        Message::FindPeers(id) => json!({ "type": "FIND_PEERS", "id": id.to_hex() }),
+        Message::Peers(peers) => {
+            let peers: Vec<_> = peers.iter().map(ToString::to_string).collect();
+            json!({ "type": "PEERS", "peers": peers })
+        }
+        Message::Publish(item) => json!({
+            "type": "PUBLISH",
+            "k": item.key.to_string(),
+            "seq": item.seq,
+            "v": hex(&item.value),
+            "sig": hex(&item.signature),
+            "verifies": item.verify(),
+        }),
+        Message::Announce(id, peer) => {
+            json!({ "type": "ANNOUNCE", "id": id.to_hex(), "peer": peer.to_string() })
+        }
+        Message::Ok(text) => json!({ "type": "OK", "text": text }),
+        Message::Error(text) => json!({ "type": "ERROR", "text": text }),
+        Message::Unknown(kind) => json!({ "type": "unknown", "byte": kind }),
+        Message::Empty => json!({ "type": "empty" }),
+    }
+}
+
+/// The arguments of one message.
+fn message(kind: u8, payload: impl AsRef<[u8]>) -> Value {
+    json!({ "plaintext": hex(&[&[kind], payload.as_ref()].concat()) })
+}
+
+fn cases(cases: &mut Cases) {
+    cases.section(10);
+    cases.accept("an empty frame", "decode", json!({ "plaintext": "" }));
+    cases.accept("an unknown type", "decode", message(0x42, b"whatever"));
+    cases.accept("DATA", "decode", message(kind::DATA, b"part of a blob"));
+    cases.accept("DATA without bytes", "decode", message(kind::DATA, b""));
+    cases.accept("OK", "decode", message(kind::OK, b"Published"));
+    cases.accept("ERROR", "decode", message(kind::ERROR, b"Not Found"));
+    cases.accept("ERROR whose text is cut", "decode", message(kind::ERROR, "x".repeat(TEXT_LEN_MAX + 1)));
+    cases.accept("ERROR that is no UTF-8", "decode", message(kind::ERROR, [0xff, 0xfe, b'x']));
+    hello_cases(cases);
+    id_cases(cases);
+    peers_cases(cases);
+    publish_cases(cases);
+    announce_cases(cases);
+}
+
+fn hello_cases(cases: &mut Cases) {
+    let key = author().public_key();
+    let hello = |text: &str| message(kind::HELLO, text.replace("KEY", &key.to_string()));
+    for (name, text) in [
+        ("HELLO that says nothing", "{}"),
+        ("HELLO with version and no gossip", r#"{"v":5}"#),
+        ("HELLO of a later version", r#"{"v":6,"gossip":{}}"#),
+        ("HELLO with a bare gossip map", r#"{"gossip":{"KEY":1700000000000}}"#),
+        ("HELLO with sequences", r#"{"v":5,"gossip":{"sequences":{"KEY":1700000000000}}}"#),
+        ("HELLO with members more", r#"{"v":5,"agent":"x","gossip":{"sequences":{"KEY":1},"more":[1]}}"#),
+        ("HELLO with white space", "{ \"v\" : 5 ,\n\"gossip\" : { } }"),
+        (
+            "HELLO with keys and numbers that mean nothing",
+            r#"{"v":5,"gossip":{"sequences":{"KEY":-1,"x":2}}}"#,
+        ),
+    ] {
+        cases.accept(name, "decode", hello(text));
+    }
+    for (name, text, class) in [
+        ("HELLO of version 4", r#"{"v":4,"gossip":{}}"#, "version"),
+        ("HELLO whose version is a text", r#"{"v":"5"}"#, "malformed"),
+        ("HELLO whose version is negative", r#"{"v":-5}"#, "malformed"),
+        ("HELLO whose gossip is a list", r#"{"v":5,"gossip":[]}"#, "malformed"),
+        ("HELLO that is a list", "[]", "malformed"),
+        ("HELLO that ends early", r#"{"v":5"#, "malformed"),
+        ("HELLO with bytes after it", r#"{"v":5}x"#, "malformed"),
+        ("HELLO without payload", "", "malformed"),
+    ] {
+        cases.reject(name, "decode", hello(text), class);
+    }
+    let deep = |depth: usize| {
+        message(
+            kind::HELLO,
+            format!(r#"{{"v":5,"gossip":{{}},"x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth)),
+        )
+    };
+    cases.reject("HELLO nested 1000 deep", "decode", deep(1000), "malformed");
+    let keys = (0..=GOSSIP_CHANNELS_MAX).map(|i| format!(r#""{i}":1"#)).collect::<Vec<_>>().join(",");
+    cases.accept(
+        "HELLO with more channels than are read",
+        "decode",
+        hello(&format!(r#"{{"gossip":{{{keys}}}}}"#)),
+    );
+}
+
+fn id_cases(cases: &mut Cases) {
+    for (kind, name) in [(kind::REQUEST, "REQUEST"), (kind::FIND_PEERS, "FIND_PEERS")] {
+        cases.accept(name, "decode", message(kind, "0123456789abcdef".repeat(4)));
+        for (what, payload) in [
+            ("without an id", String::new()),
+            ("for 63 digits", "a".repeat(63)),
+            ("for 65 digits", "a".repeat(65)),
+            ("for 32 raw bytes", "\u{1}".repeat(32)),
+            ("for what is no hex", "g".repeat(64)),
+            ("with a line's end", format!("{}\n", "a".repeat(64))),
+            ("for a path", "../../identity.json".into()),
+            ("for a path of 64 characters", format!("{}/", "../".repeat(21))),
+        ] {
+            cases.reject(format!("{name} {what}"), "decode", message(kind, payload), "malformed");
+        }
+    }
+}
+
+fn peers_cases(cases: &mut Cases) {
+    let peers = |text: &str| message(kind::PEERS, text);
+    cases.accept("PEERS, none", "decode", peers("[]"));
+    cases.accept("PEERS", "decode", peers(r#"["192.0.2.1:6881","[2001:db8::1]:6881"]"#));
+    let onion = format!(r#"["{}.onion:80"]"#, "a".repeat(56));
+    cases.accept("PEERS with an onion name", "decode", peers(&onion));
+    let useless =
+        r#"["0.0.0.0:1","224.0.0.1:1","192.0.2.1:0","192.0.2.1","example.org:1",7,null,"192.0.2.2:2"]"#;
+    cases.accept("PEERS with addresses of no use", "decode", peers(useless));
+    let many = (0..=PEERS_MAX).map(|i| format!(r#""192.0.2.{i}:1""#)).collect::<Vec<_>>().join(",");
+    cases.accept("PEERS with more than are read", "decode", peers(&format!("[{many}]")));
+    cases.reject("PEERS that is an object", "decode", peers("{}"), "malformed");
+    cases.reject("PEERS nested 60 000 deep", "decode", peers(&"[".repeat(60_000)), "malformed");
+}
+
+fn publish_cases(cases: &mut Cases) {
+    let item = SignedItem::sign(&author(), 7, b"value".to_vec()).expect("short");
+    let (key, signature) = (item.key.to_string(), hex(&item.signature));
+    let publish = |seq: &str, value: &str, signature: &str| {
+        message(kind::PUBLISH, format!(r#"{{"k":"{key}","seq":{seq},"v":"{value}","sig":"{signature}"}}"#))
+    };
+    let value = hex(&item.value);
+    cases.accept("PUBLISH", "decode", publish("7", &value, &signature));
+    cases.accept("PUBLISH whose signature does not verify", "decode", publish("8", &value, &signature));
+    let bare = hex(&author().sign(&item.value));
+    cases.accept("PUBLISH whose signature is over the value alone", "decode", publish("7", &value, &bare));
+    cases.reject(
+        "PUBLISH with a fraction for seq",
+        "decode",
+        publish("7.5", &value, &signature),
+        "malformed",
+    );
+    cases.reject(
+        "PUBLISH with seq above 2^63",
+        "decode",
+        publish("9223372036854775808", &value, &signature),
+        "malformed",
+    );
+    cases.reject("PUBLISH with half a byte", "decode", publish("7", "7", &signature), "malformed");
+    cases.reject(
+        "PUBLISH with a short signature",
+        "decode",
+        publish("7", &value, &signature[2..]),
+        "malformed",
+    );
+    cases.reject("PUBLISH without members", "decode", message(kind::PUBLISH, "{}"), "malformed");
+}
+
+fn announce_cases(cases: &mut Cases) {
+    let announce = |id: &str, peer: &str| {
+        message(kind::ANNOUNCE, format!(r#"{{"blobId":"{id}","peerAddress":"{peer}"}}"#))
+    };
+    let id = "ab".repeat(32);
+    cases.accept("ANNOUNCE", "decode", announce(&id, "192.0.2.1:6881"));
+    cases.accept(
+        "ANNOUNCE of an onion name",
+        "decode",
+        announce(&id, &format!("{}.onion:80", "b".repeat(56))),
+    );
+    cases.reject("ANNOUNCE without a port", "decode", announce(&id, "192.0.2.1"), "malformed");
+    cases.reject("ANNOUNCE of a short id", "decode", announce("ab", "192.0.2.1:6881"), "malformed");
+    cases.reject("ANNOUNCE without members", "decode", message(kind::ANNOUNCE, "{}"), "malformed");
+}

@@ -1,0 +1,129 @@
+//! Trees: their shape for each size, and how they are written.
+
+use megatorrent_core::blob::{self, BLOB_LEN, LINK_LEN, Link, PLAIN_LEN};
+use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::tree::{FANOUT, Node, TREE_REF_LEN, TreeRef, TreeWriter};
+use serde_json::{Value, json};
+
+use super::{Cases, Fault, Input, Layer, hex, repeat, secret};
+use crate::value::no_such_op;
+
+pub(super) const LAYER: Layer = Layer {
+    name: "tree",
+    about: "write: secret, content -> the reference in 73 bytes and its parts, and the ids of all blobs in the order in \
+            which they come to be. shape: size, depth -> the number of blobs; refused (depth) where the depth is not the \
+            least. children: reference and the plaintext of its top blob -> the nodes below. read: 73 bytes -> its parts.",
+    cases,
+    run,
+};
+
+fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
+    match op {
+        "write" => write(&secret(input, "secret")?, &input.bytes("content")?),
+        "shape" => {
+            let link = Link { id: BlobId([0; 32]), key: Secret::new([0; 32]) };
+            let depth = u8::try_from(input.number("depth")?).map_err(|_| Fault::Reject("depth"))?;
+            let tree = TreeRef::new(input.number("size")?, depth, link).ok_or(Fault::Reject("depth"))?;
+            Ok(tree.blob_count().into())
+        }
+        "children" => {
+            let root = read(input)?.root();
+            Ok(root.children(&input.bytes("plain")?).iter().map(node).collect())
+        }
+        "read" => Ok(parts(&read(input)?)),
+        _ => Err(no_such_op(op)),
+    }
+}
+
+fn read(input: Input<'_>) -> Result<TreeRef, Fault> {
+    TreeRef::from_bytes(&input.array("reference")?).ok_or(Fault::Reject("depth"))
+}
+
+fn parts(tree: &TreeRef) -> Value {
+    json!({
+        "size": tree.size,
+        "depth": tree.depth,
+        "id": tree.link.id.to_hex(),
+        "key": hex(tree.link.key.expose()),
+        "blobs": tree.blob_count(),
+    })
+}
+
+fn node(node: &Node) -> Value {
+    json!({
+        "id": node.link.id.to_hex(),
+        "key": hex(node.link.key.expose()),
+        "height": node.height,
+        "offset": node.offset,
+        "length": node.len,
+    })
+}
+
+fn write(secret: &Secret, content: &[u8]) -> Result<Value, Fault> {
+    let mut ids = Vec::new();
+    let mut seal = |buffer: &mut [u8; BLOB_LEN], length: usize| -> Result<Link, Fault> {
+        let link = blob::seal(secret, buffer, length);
+        ids.push(link.id.to_hex());
+        Ok(link)
+    };
+    let mut writer = TreeWriter::new();
+    let mut buffer = vec![0; BLOB_LEN];
+    let buffer = buffer.first_chunk_mut().expect("a blob long");
+    // An empty stream is one empty blob.
+    for chunk in content.chunks(PLAIN_LEN).chain(content.is_empty().then_some(&[][..])) {
+        buffer[..chunk.len()].copy_from_slice(chunk);
+        let link = seal(buffer, chunk.len())?;
+        writer.push(link, &mut seal)?;
+    }
+    let tree = writer.finish(content.len() as u64, &mut seal)?;
+    Ok(json!({ "reference": hex(&*tree.to_bytes()), "parts": parts(&tree), "ids": ids }))
+}
+
+const MIB: u64 = PLAIN_LEN as u64;
+
+fn cases(cases: &mut Cases) {
+    cases.section(3);
+    let write =
+        |length: usize| json!({ "secret": "55".repeat(32), "content": repeat("00010203040506", length) });
+    for length in [0, 1, PLAIN_LEN - 1, PLAIN_LEN, PLAIN_LEN + 1, 3 * PLAIN_LEN + 5] {
+        cases.accept(format!("a stream of {length} bytes"), "write", write(length));
+    }
+    shape_cases(cases);
+    let reference = |size: u64, depth: u8| {
+        let bytes = [&size.to_be_bytes()[..], &[depth], &[0x11; 32], &[0x22; 32]].concat();
+        assert_eq!(bytes.len(), TREE_REF_LEN);
+        hex(&bytes)
+    };
+    cases.accept("a reference", "read", json!({ "reference": reference(5 * MIB, 1) }));
+    cases.reject("a reference of needless depth", "read", json!({ "reference": reference(MIB, 1) }), "depth");
+    let links: Vec<u8> = (1..=3_u8).flat_map(|i| [[i; 32], [i | 0x80; 32]].concat()).collect();
+    let plain = json!({ "patch": repeat("ee", PLAIN_LEN), "at": 0, "with": hex(&links) });
+    let children = json!({ "reference": reference(2 * MIB + 7, 1), "plain": plain });
+    cases.accept("children of an index blob; the links after them mean nothing", "children", children);
+    let span = FANOUT as u64 * MIB;
+    let plain = json!({ "patch": repeat("ee", PLAIN_LEN), "at": 0, "with": hex(&links[..2 * LINK_LEN]) });
+    let children = json!({ "reference": reference(span + 1, 2), "plain": plain });
+    cases.accept("children of an index blob over index blobs", "children", children);
+}
+
+fn shape_cases(cases: &mut Cases) {
+    let span = FANOUT as u64 * MIB;
+    let shape = |size: u64, depth: u8| json!({ "size": size, "depth": depth });
+    for (size, depth) in [
+        (0, 0),
+        (MIB, 0),
+        (MIB + 1, 1),
+        (span, 1),
+        (span + 1, 2),
+        (span * FANOUT as u64, 2),
+        (span * FANOUT as u64 + 1, 3),
+        (1 << 62, 3),
+    ] {
+        cases.accept(format!("{size} bytes at depth {depth}"), "shape", shape(size, depth));
+    }
+    for (size, depth) in
+        [(0, 1), (MIB, 1), (MIB + 1, 0), (span, 2), (span + 1, 1), ((1 << 62) + 1, 3), (1, 4), (1, 255)]
+    {
+        cases.reject(format!("{size} bytes not at depth {depth}"), "shape", shape(size, depth), "depth");
+    }
+}

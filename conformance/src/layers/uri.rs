@@ -1,0 +1,97 @@
+//! A channel's address, its topic, and peers' addresses.
+
+use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::uri::{self, ChannelUri};
+use serde_json::{Value, json};
+
+use super::{Cases, Fault, Input, Layer, channel, hex, parse_error, public_key, secret};
+use crate::value::no_such_op;
+
+pub(super) const LAYER: Layer = Layer {
+    name: "uri",
+    about: "parse: text -> public key, read key, bootstrap peers, and the address as it is written. topic: public_key, \
+            read_key (null: public) -> the channel's topic and the info-hash of its swarm. peer: text -> the one form in \
+            which a peer's address is written, and whether it is passed on to others.",
+    cases,
+    run,
+};
+
+fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
+    match op {
+        "parse" => {
+            let uri: ChannelUri = input.text("text")?.parse().map_err(parse_error)?;
+            let bootstrap: Vec<_> = uri.bootstrap.iter().map(ToString::to_string).collect();
+            Ok(json!({
+                "public_key": uri.public_key.to_string(),
+                "read_key": uri.read_key.as_ref().map(|key| hex(key.expose())),
+                "bootstrap": bootstrap,
+                "written": uri.to_secret_string().as_str(),
+                "written_without_read_key": uri.to_public_string(),
+            }))
+        }
+        "topic" => {
+            let read_key = input.optional("read_key").map(|_| secret(input, "read_key")).transpose()?;
+            let topic = uri::topic(&public_key(input, "public_key")?, read_key.as_ref());
+            Ok(json!({ "topic": hex(&topic.0), "info_hash": hex(&topic.info_hash().0) }))
+        }
+        "peer" => {
+            let peer: PeerAddr = input.text("text")?.parse().map_err(parse_error)?;
+            Ok(json!({ "written": peer.to_string(), "exchanged": peer.is_exchangeable() }))
+        }
+        _ => Err(no_such_op(op)),
+    }
+}
+
+fn cases(cases: &mut Cases) {
+    cases.section(7);
+    let key = channel();
+    let read_key = "7a".repeat(32);
+    parse_cases(cases, key.as_str().expect("hex"), &read_key);
+    cases.accept("topic of a public channel", "topic", json!({ "public_key": key, "read_key": null }));
+    cases.accept("topic of a private channel", "topic", json!({ "public_key": key, "read_key": read_key }));
+    for text in [
+        "192.0.2.1:6881",
+        "[::ffff:192.0.2.1]:80",
+        "[2001:DB8::1]:9",
+        "LocalHost:9",
+        "0.0.0.0:5",
+        "192.0.2.1:0",
+    ] {
+        cases.accept(format!("peer {text}"), "peer", json!({ "text": text }));
+    }
+    for text in
+        ["", ":1", "a", "a:", "a:70000", "192.0.2.999:1", "a b:1", "../x:1", "2001:db8::1", "user@host:1"]
+    {
+        cases.reject(format!("peer {text:?}"), "peer", json!({ "text": text }), "peer-addr");
+    }
+}
+
+fn parse_cases(cases: &mut Cases, key: &str, read_key: &str) {
+    let full =
+        format!("megatorrent://{key}:{read_key}?bootstrap=192.0.2.1:6881&bootstrap=[2001:db8::1]:6882");
+    for (name, text) in [
+        ("a bare public key", key.to_owned()),
+        ("a public key in capitals", key.to_uppercase()),
+        ("a public channel", format!("megatorrent://{key}")),
+        ("scheme in capitals", format!("MEGATORRENT://{key}")),
+        ("a private channel with bootstrap peers", full),
+        ("a percent-encoded IPv6 peer", format!("megatorrent://{key}?bootstrap=%5B2001:db8::1%5D%3a6882")),
+        ("a slash after the key", format!("megatorrent://{key}/?bootstrap=192.0.2.1:1")),
+        ("a query member more", format!("megatorrent://{key}?name=x&bootstrap=192.0.2.1:1")),
+    ] {
+        cases.accept(name, "parse", json!({ "text": text }));
+    }
+    for (name, text) in [
+        ("nothing", String::new()),
+        ("another scheme", format!("http://{key}")),
+        ("a key that is too short", format!("megatorrent://{}", &key[2..])),
+        ("a key that is no point", format!("megatorrent://{}", "02".repeat(32))),
+        ("a key of small order", format!("megatorrent://01{}", "00".repeat(31))),
+        ("a read key that is too short", format!("megatorrent://{key}:{}", &read_key[2..])),
+        ("an empty read key", format!("megatorrent://{key}:")),
+        ("a bootstrap peer without a port", format!("megatorrent://{key}?bootstrap=192.0.2.1")),
+        ("white space", format!(" megatorrent://{key}")),
+    ] {
+        cases.reject(name, "parse", json!({ "text": text }), "uri");
+    }
+}
