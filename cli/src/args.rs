@@ -1,0 +1,297 @@
+//! The command line. Doc comments here are what `--help` shows.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use megatorrent_core::addr::PeerAddr;
+
+/// The identity's file where `-k` names none.
+pub(crate) const IDENTITY_FILE: &str = "identity.json";
+/// The node's folder where `-d` names none.
+const DATA_DIR: &str = "megatorrent-data";
+/// The folder for downloads where `-o` names none.
+const DOWNLOADS_DIR: &str = "megatorrent-downloads";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 ok, 1 other, 2 usage, 3 not found or no peers, 4 timeout, 5 integrity or signature,
+  6 permission (or a running node holds the folder, or the read key is missing or wrong),
+  7 no space, 8 network, 130 SIGINT, 143 SIGTERM. A second SIGINT ends at once.";
+
+const EXAMPLES: &str = "\
+Examples:
+  megatorrent demo                                 see it work, offline, in a few seconds
+  megatorrent gen-key                              make an identity: identity.json
+  megatorrent ingest -i film.mkv -o film.json      encrypt a file into megatorrent-data
+  megatorrent publish -i film.json --title Films   sign a channel and put it on the DHT
+  megatorrent serve                                seed it
+  megatorrent subscribe megatorrent://PUBLICKEY    fetch it elsewhere, and follow it";
+
+/// Publish signed channels of encrypted files, and follow them, with no server in between
+///
+/// Data goes to stdout, words and progress to stderr.
+#[derive(Debug, Parser)]
+#[command(name = "megatorrent", version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+pub(crate) struct Cli {
+    /// Write JSON to stdout: one object, or one per line (NDJSON, each with an `event`) from commands that go on
+    #[arg(long, global = true, display_order = 900)]
+    pub(crate) json: bool,
+    /// No words and no progress on stderr, only warnings and errors
+    #[arg(short, long, global = true, display_order = 901)]
+    pub(crate) quiet: bool,
+    /// Log more to stderr: -v info, -vv debug (shows peers' addresses), -vvv trace
+    #[arg(short, long, global = true, display_order = 902, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    GenKey(GenKey),
+    Ingest(Ingest),
+    Publish(Publish),
+    Serve(Serve),
+    Subscribe(Subscribe),
+    Demo(Demo),
+}
+
+/// Make an identity: the key that signs a channel, and the read key of its private form
+///
+/// Prints the public key and both URIs. The file is readable by you alone and never overwritten.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  megatorrent gen-key
+  megatorrent gen-key -k ~/keys/films.json
+  megatorrent gen-key --json
+
+With --json: {\"identity\",\"public_key\",\"public_uri\",\"private_uri\"}")]
+pub(crate) struct GenKey {
+    /// The identity file to make
+    #[arg(short = 'k', long = "key", value_name = "FILE", default_value = IDENTITY_FILE)]
+    pub(crate) key: PathBuf,
+}
+
+/// Encrypt a file into blobs and write its entry, for `publish`
+///
+/// Equal content under one identity gives equal blobs, so that a file ingested again, or in a new version, shares the
+/// blobs that did not change. Works beside a node that runs on the same folder.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  megatorrent ingest -i film.mkv -o film.json
+  tar c photos | megatorrent ingest -i - --name photos.tar -o photos.json
+  megatorrent ingest -i notes.txt --v5 > notes.json
+
+The entry holds the file's keys: whoever reads it can decrypt the file.
+With --json and -o: {\"entry\",\"path\",\"size\",\"blobs\"}. Without -o stdout is the entry itself.")]
+pub(crate) struct Ingest {
+    /// The file to read; `-` is stdin
+    #[arg(short = 'i', long = "input", value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// The file's path in the channel, with `/` between folders; needed for stdin [default: the file's name]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The identity under whose secret the blobs are sealed [default: identity.json, or a fresh secret if there is
+    /// none]
+    #[arg(short = 'k', long = "key", value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Where to write the entry [default: stdout]
+    #[arg(short = 'o', long = "output", value_name = "ENTRY")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write the entry as v5's list of chunks, which v5 readers know
+    #[arg(long)]
+    pub(crate) v5: bool,
+    /// Seal under a fresh secret, so that nobody can tell that this is the same content as another ingest
+    #[arg(long)]
+    pub(crate) unlinkable: bool,
+    /// Overwrite ENTRY if it exists
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+}
+
+/// Sign a channel's new manifest and put it on the DHT
+///
+/// The manifest lists the entries given and replaces what the channel listed before. Keep `serve` running afterwards:
+/// it puts the head again each hour and hands out the blobs.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  megatorrent publish -i film.json --title Films
+  megatorrent publish -i a.json b.json --private
+  megatorrent publish -i a.json -b 192.0.2.7:6881
+  megatorrent publish -i a.json -s read.key
+
+Prints the channel's URI. With --private or -s it contains the read key: whoever has it can read the channel.
+With --json: {\"uri\",\"public_key\",\"sequence\",\"replicas\",\"inline\",\"private\"}")]
+pub(crate) struct Publish {
+    /// Entries that `ingest` wrote; `-` is stdin
+    #[arg(short = 'i', long = "input", value_name = "ENTRY", num_args = 1.., required = true)]
+    pub(crate) entries: Vec<PathBuf>,
+    /// The identity that signs
+    #[arg(short = 'k', long = "key", value_name = "FILE", default_value = IDENTITY_FILE)]
+    pub(crate) key: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The title of the collection
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) title: String,
+    /// Seal the manifest with the identity's read key, so that only holders of the private URI can read it
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// Seal the manifest with the read key (64 hex digits) in FILE; `-` is stdin. A key itself is refused here
+    #[arg(short = 's', long = "secret-file", value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Seed what a folder holds and follow its channels, until SIGINT or SIGTERM
+///
+/// Re-announces every 15 minutes and puts the heads of its channels on the DHT again every hour.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  megatorrent serve
+  megatorrent serve -d /srv/megatorrent -T 7000
+  megatorrent serve -H 127.0.0.1 -T 0 --dht server     a private swarm's first node
+
+With --json, one line each: {\"event\":\"ready\",\"p2p\",\"dht\",\"channels\"}, then the events of `subscribe --help`,
+then {\"event\":\"stopped\"}. A clean end on SIGINT or SIGTERM is exit code 0.")]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Fetch a channel's files, verify them, and follow the channel
+///
+/// Files appear in OUT when they are complete; a file that is there already is never overwritten by another's content
+/// without a word. What was fetched is served on while the command runs. Started again, it goes on from the blobs that
+/// it has.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  megatorrent subscribe megatorrent://PUBLICKEY --once -o downloads
+  megatorrent subscribe megatorrent://PUBLICKEY -s read.key      a private channel, its key from a file
+  megatorrent subscribe - < private.uri                          a URI with its read key, from stdin
+
+With --json, one line each:
+  {\"event\":\"ready\",\"p2p\",\"dht\"}                         it listens
+  {\"event\":\"head\",\"channel\",\"sequence\"}                  a newer head was verified
+  {\"event\":\"manifest\",\"channel\",\"sequence\",\"title\",\"files\",\"size\"}
+  {\"event\":\"progress\",\"channel\",\"blobs\",\"blobs_total\",\"waiting\"}
+  {\"event\":\"file\",\"channel\",\"sequence\",\"path\",\"size\",\"written_to\"}
+  {\"event\":\"complete\",\"channel\",\"sequence\"}              everything is there
+  {\"event\":\"warning\",\"message\"}                          a fork, a ban, a disk that is full
+  {\"event\":\"stopped\"}                                    ended by a signal
+  {\"event\":\"error\",\"exit_code\",\"message\"}                the last line of a failure")]
+pub(crate) struct Subscribe {
+    /// The channel: megatorrent://PUBLICKEY[:READKEY][?bootstrap=HOST:PORT]; `-` reads it from stdin
+    #[arg(value_name = "URI")]
+    pub(crate) uri: String,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Where the files go
+    #[arg(short = 'o', long = "output", value_name = "OUT", default_value = DOWNLOADS_DIR)]
+    pub(crate) output: PathBuf,
+    /// End as soon as the newest manifest is complete
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Give up after so long without progress; 0 never does [default: 120 with --once, 0 otherwise]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+    /// The read key (64 hex digits) of a private channel, in FILE; `-` is stdin
+    #[arg(short = 's', long = "secret-file", value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Show the whole thing at work: a private swarm on this machine alone, offline
+///
+/// A bootstrap node, an author and two subscribers with real sockets and a real DHT on 127.0.0.1, in a temporary folder.
+/// The second subscriber gets its blobs after the author has gone. Every byte is compared.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  megatorrent demo
+  megatorrent demo film.mkv
+
+With --json, one line each: {\"event\":\"step\",\"seconds\",\"text\"}, then
+{\"event\":\"verified\",\"size\",\"sha256\",\"seconds\"}")]
+pub(crate) struct Demo {
+    /// The file to send round [default: a random one of several blobs]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DataArgs {
+    /// The node's folder: blobs and state
+    #[arg(short = 'd', long = "data", value_name = "DIR", env = "MEGATORRENT_DATA", default_value = DATA_DIR)]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListenArgs {
+    /// The address to listen on [default: all, IPv4 and IPv6]
+    #[arg(short = 'H', long = "host", value_name = "ADDR", env = "MEGATORRENT_HOST")]
+    pub(crate) host: Option<IpAddr>,
+    /// The TCP port for peers; 0 is any free one [default: 6881 for serve, 0 for subscribe]
+    #[arg(short = 'T', long = "p2p-port", value_name = "P2P_PORT", env = "MEGATORRENT_P2P_PORT")]
+    pub(crate) p2p_port: Option<u16>,
+    /// The UDP port for the DHT; 0 is any free one [default: the TCP port's number]
+    #[arg(short = 'D', long = "dht-port", value_name = "DHT_PORT", env = "MEGATORRENT_DHT_PORT")]
+    pub(crate) dht_port: Option<u16>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NetworkArgs {
+    /// A node to begin with: its UDP port is its DHT, its TCP port its peer port; may be given again,
+    /// or several with commas between them
+    #[arg(
+        short = 'b',
+        long = "bootstrap",
+        value_name = "HOST:PORT",
+        env = "MEGATORRENT_BOOTSTRAP",
+        value_delimiter = ','
+    )]
+    pub(crate) bootstrap: Vec<PeerAddr>,
+    /// The part to take in the DHT
+    #[arg(long, value_enum, env = "MEGATORRENT_DHT", default_value_t = Dht::Auto)]
+    pub(crate) dht: Dht,
+}
+
+/// The part to take in the DHT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dht {
+    /// Store for others where others can reach us; always where the address is private
+    Auto,
+    /// None
+    Off,
+    /// Store for others
+    Server,
+    /// Only ask
+    Client,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,167 @@
+//! `ingest`: a file into blobs, and its entry.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use futures_lite::future;
+use indicatif::{HumanBytes, ProgressBar};
+use megatorrent_core::ids::Secret;
+use megatorrent_core::limits::CHUNKS_MAX;
+use megatorrent_core::manifest::{Chunk, EntryPath, FileEntry, Reference, entry};
+use megatorrent_core::tree::TreeRef;
+use megatorrent_runtime_smol::export;
+use megatorrent_runtime_smol::home::Home;
+use megatorrent_runtime_smol::ingest::ingest;
+use megatorrent_runtime_smol::store::Store;
+use serde_json::json;
+
+use super::gen_key::random_secret;
+use crate::args::{IDENTITY_FILE, Ingest};
+use crate::exit::{Exit, Failure};
+use crate::files;
+use crate::output::{Output, usage};
+use crate::signals::Interrupts;
+
+/// Threads that seal and store. More than the machine's processors gain nothing, and each takes 1 MiB.
+const WORKERS_MAX: usize = 8;
+/// How long an interrupted ingest may take to end by itself. A read from a terminal or a pipe may never return.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) fn run(args: &Ingest, output: Output) -> Result<(), Failure> {
+    let path = entry_path(args)?;
+    if let Some(entry) = args.output.as_deref().filter(|entry| !args.force && entry.exists()) {
+        let message = format!("{} exists; --force overwrites it", entry.display());
+        return Err(Failure::new(Exit::Other, message));
+    }
+    let interrupts = Interrupts::install()?;
+    let input = Input::open(&args.input)?;
+    let secret = content_secret(args, output)?;
+    let store = Home::blobs_only(&args.data.dir)?;
+
+    let bar = input.metadata.as_ref().map_or_else(|| output.spinner(), |m| output.bytes_bar(m.len()));
+    bar.set_message(path.as_str().to_owned());
+    let (modified_ms, executable) = input.metadata.as_ref().map_or((None, false), attributes);
+    let tree = smol::block_on(seal(input, store.clone(), secret, bar.clone(), &interrupts))?;
+    bar.finish_and_clear();
+
+    let (size, blobs) = (tree.size, tree.blob_count());
+    let reference = if args.v5 { Reference::Chunks(chunks(&tree, &store)?) } else { Reference::Tree(tree) };
+    let text = entry::to_json(&FileEntry { path: path.clone(), size, modified_ms, executable, reference });
+    output.note(&format!("{}: {} in {blobs} blobs", path.as_str(), HumanBytes(size)));
+    let Some(entry) = &args.output else {
+        return output.line(&text);
+    };
+    let text = text + "\n";
+    let written = if args.force { files::replace(entry, &text) } else { files::write_new(entry, &text) };
+    written.map_err(|error| Failure::file("cannot write", entry, &error))?;
+    output.note(&format!("entry written to {}; it holds the file's keys", entry.display()));
+    if output.is_json() {
+        let object = json!({ "entry": entry, "path": path.as_str(), "size": size, "blobs": blobs });
+        output.line(&object.to_string())?;
+    }
+    Ok(())
+}
+
+/// The file's path in the channel: `--name`, or the name of the input.
+fn entry_path(args: &Ingest) -> Result<EntryPath, Failure> {
+    let name = match &args.name {
+        Some(name) => name.as_str(),
+        None if files::is_stdin(&args.input) => return Err(usage("stdin has no name: give one with --name")),
+        None => args.input.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+            usage(format!("{} has no name in UTF-8: give one with --name", args.input.display()))
+        })?,
+    };
+    EntryPath::new(name).map_err(|error| usage(format!("{name:?}: {error}; give another with --name")))
+}
+
+/// The secret under which the blobs get their keys.
+fn content_secret(args: &Ingest, output: Output) -> Result<Secret, Failure> {
+    if args.unlinkable {
+        return random_secret();
+    }
+    match &args.key {
+        Some(key) => Ok(files::read_identity(key)?.content_secret()),
+        None if Path::new(IDENTITY_FILE).exists() => {
+            Ok(files::read_identity(Path::new(IDENTITY_FILE))?.content_secret())
+        }
+        None => {
+            output.note(&format!(
+                "there is no {IDENTITY_FILE}: sealing under a fresh secret, so that ingesting this file again will \
+                 give other blobs (`megatorrent gen-key` makes an identity)"
+            ));
+            random_secret()
+        }
+    }
+}
+
+/// What is read, and what the file system says of it where it is a file.
+struct Input {
+    reader: Box<dyn Read + Send>,
+    metadata: Option<Metadata>,
+}
+
+impl Input {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        if files::is_stdin(path) {
+            return Ok(Self { reader: Box::new(io::stdin()), metadata: None });
+        }
+        let fail = |error: io::Error| Failure::file("cannot read", path, &error);
+        let file = File::open(path).map_err(fail)?;
+        let metadata = file.metadata().map_err(fail)?;
+        if metadata.is_dir() {
+            return Err(usage(format!("{} is a folder: ingest its files one by one", path.display())));
+        }
+        Ok(Self { reader: Box::new(file), metadata: metadata.is_file().then_some(metadata) })
+    }
+}
+
+/// Modification time in milliseconds since 1970, and whether the owner may execute the file.
+fn attributes(metadata: &Metadata) -> (Option<u64>, bool) {
+    let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    #[cfg(unix)]
+    let executable = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o100 != 0;
+    #[cfg(not(unix))]
+    let executable = false;
+    (since.and_then(|since| u64::try_from(since.as_millis()).ok()), executable)
+}
+
+async fn seal(
+    input: Input,
+    store: Store,
+    secret: Secret,
+    bar: ProgressBar,
+    interrupts: &Interrupts,
+) -> Result<TreeRef, Failure> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+    let cancel = Arc::new(AtomicBool::new(false));
+    let cancelled = cancel.clone();
+    let mut work = smol::unblock(move || {
+        ingest(input.reader, &store, &secret, workers, &|bytes| bar.inc(bytes), &cancelled)
+    });
+    let interrupted =
+        future::or(async { Ok((&mut work).await) }, async { Err(interrupts.next().await) }).await;
+    match interrupted {
+        Ok(result) => Ok(result?),
+        Err(signal) => {
+            cancel.store(true, Ordering::Relaxed);
+            let timeout = async {
+                smol::Timer::after(CANCEL_TIMEOUT).await;
+            };
+            future::or(async { drop(work.await) }, timeout).await;
+            Err(Failure::signal(signal))
+        }
+    }
+}
+
+/// The data blobs as v5's chunk list.
+fn chunks(tree: &TreeRef, store: &Store) -> Result<Vec<Chunk>, Failure> {
+    export::tree_chunks(tree, store, CHUNKS_MAX)?.ok_or_else(|| {
+        let message =
+            format!("a v5 list has at most {CHUNKS_MAX} chunks; leave out --v5 for a file of this size");
+        Failure::new(Exit::Other, message)
+    })
+}

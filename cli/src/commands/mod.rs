@@ -1,0 +1,8 @@
+//! One module for each command.
+
+pub(crate) mod demo;
+pub(crate) mod gen_key;
+pub(crate) mod ingest;
+pub(crate) mod publish;
+pub(crate) mod serve;
+pub(crate) mod subscribe;

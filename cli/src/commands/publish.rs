@@ -1,0 +1,238 @@
+//! `publish`: entries into a signed manifest, and its head onto the DHT.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use futures_lite::future;
+use megatorrent_core::identity::{Identity, PublicKey};
+use megatorrent_core::ids::Secret;
+use megatorrent_core::limits::BODY_LEN_MAX;
+use megatorrent_core::manifest::{
+    BodyError, Collection, FileEntry, HeadContent, Item, Manifest, Reference, entry,
+};
+use megatorrent_core::node::{Command, DhtError, Draft, Event, PublishError};
+use megatorrent_core::uri::ChannelUri;
+use megatorrent_runtime_smol::export::{ExportError, tree_chunks};
+use megatorrent_runtime_smol::ingest::ingest;
+use megatorrent_runtime_smol::store::Store;
+use megatorrent_runtime_smol::{Handle, Runtime};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::args::{Dht, Publish};
+use crate::exit::{Exit, Failure};
+use crate::files;
+use crate::node;
+use crate::output::{Output, usage};
+use crate::signals::Interrupts;
+
+/// Chunks that a head could hold if it held nothing else; a longer list is not tried.
+const INLINE_CHUNKS_MAX: usize = 8;
+/// Data blobs of a tree whose presence is checked; of a longer tree only the top is.
+const CHECKED_BLOBS_MAX: usize = 16_384;
+/// How long to look for a node of the DHT.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long putting and reading back may take.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// What the node says when the head is out.
+pub(super) struct Published {
+    pub(super) sequence: u64,
+    pub(super) replicas: u32,
+    pub(super) inline: bool,
+}
+
+pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
+    let other_key = args.secret_file.as_deref().map(files::read_read_key).transpose()?;
+    if args.network.dht == Dht::Off {
+        return Err(usage("a channel is published on the DHT: leave out --dht off"));
+    }
+    let identity = files::read_identity(&args.key)?;
+    let read_key = match other_key {
+        Some(key) => Some(key),
+        None if args.private => Some(own_read_key(&identity, &args.key)?),
+        None => None,
+    };
+    let manifest = manifest(args)?;
+    let interrupts = Interrupts::install()?;
+    let (public_key, private) = (identity.public_key(), read_key.is_some());
+    let published = node::block_on(async |executor| {
+        let mut options = node::options(&args.data.dir, &args.network)?;
+        warn_of_missing_blobs(&manifest, &options.home.store, output);
+        let content = head_content(manifest, &options.home.store, &identity.content_secret(), private)?;
+        options.identity = Some(identity);
+        let node = Runtime::start(executor, options).await?;
+        let draft = Draft { content, read_key: read_key.clone() };
+        let published = interrupts.guard(publish(&node, &public_key, draft, output)).await;
+        node.shutdown().await;
+        published
+    })?;
+
+    let uri = ChannelUri { public_key, read_key, bootstrap: Vec::new() };
+    let text = if private { uri.to_secret_string() } else { Zeroizing::new(uri.to_public_string()) };
+    let object = json!({
+        "uri": *text, "public_key": public_key.to_string(), "sequence": published.sequence,
+        "replicas": published.replicas, "inline": published.inline, "private": private,
+    });
+    output.result(&object, &text)?;
+    output.note(&format!(
+        "published sequence {} on {} DHT node{}; `megatorrent serve` keeps it there and hands out the blobs",
+        published.sequence,
+        published.replicas,
+        if published.replicas == 1 { "" } else { "s" },
+    ));
+    if private {
+        output.warn("the URI contains the read key: whoever has it can read the channel");
+    }
+    Ok(())
+}
+
+fn own_read_key(identity: &Identity, path: &Path) -> Result<Secret, Failure> {
+    identity.read_key().cloned().ok_or_else(|| {
+        let message =
+            format!("{} has no read key (it is a v5 identity): give one with -s FILE", path.display());
+        Failure::new(Exit::NotFound, message)
+    })
+}
+
+/// One collection with the entries in the order given.
+fn manifest(args: &Publish) -> Result<Manifest, Failure> {
+    let mut items = Vec::with_capacity(args.entries.len());
+    for path in &args.entries {
+        let file = entry::from_json(&files::read_entry(path)?).map_err(|error| {
+            Failure::new(Exit::Integrity, format!("{} is no entry of `ingest`: {error}", path.display()))
+        })?;
+        items.push(Item::File(file));
+    }
+    let collections = vec![Collection { title: args.title.clone(), items }];
+    let manifest = Manifest { title: String::new(), description: String::new(), collections };
+    manifest.check().map_err(|error| usage(format!("these entries make no channel: {error}")))?;
+    Ok(manifest)
+}
+
+/// Nobody can fetch what the author does not have; another node may have it, though, so this is no failure.
+fn warn_of_missing_blobs(manifest: &Manifest, store: &Store, output: Output) {
+    let dir = store.root().display();
+    for file in manifest.files().filter(|file| !is_stored(file, store)) {
+        output.warn(&format!(
+            "blobs of {} are not in {dir}: `megatorrent ingest` it there, or nobody can fetch it",
+            file.path.as_str()
+        ));
+    }
+}
+
+fn is_stored(file: &FileEntry, store: &Store) -> bool {
+    match &file.reference {
+        Reference::Chunks(chunks) => chunks.iter().all(|chunk| store.has(&chunk.id)),
+        Reference::Tree(tree) => match tree_chunks(tree, store, CHECKED_BLOBS_MAX) {
+            Ok(Some(chunks)) => chunks.iter().all(|chunk| store.has(&chunk.id)),
+            Ok(None) => store.has(&tree.link.id),
+            Err(_) => false,
+        },
+    }
+}
+
+/// The manifest in v5's form where it fits the head, so that every v5 reader can use it; otherwise its body is stored,
+/// and the head points to it.
+pub(super) fn head_content(
+    manifest: Manifest,
+    store: &Store,
+    secret: &Secret,
+    private: bool,
+) -> Result<HeadContent, Failure> {
+    if let Some(collections) = as_v5(&manifest, store)? {
+        let inline = HeadContent::Inline(collections);
+        if inline.fits(private) {
+            return Ok(inline);
+        }
+    }
+    let body = manifest.to_cbor();
+    if body.len() as u64 > BODY_LEN_MAX {
+        return Err(usage(BodyError::TooLarge.to_string()));
+    }
+    let tree = ingest(body.as_slice(), store, secret, 1, &|_| {}, &AtomicBool::new(false))?;
+    Ok(HeadContent::Root(tree))
+}
+
+/// The collections with chunk lists for trees; `None` where that is too long for a head, or an index is not stored.
+fn as_v5(manifest: &Manifest, store: &Store) -> Result<Option<Vec<Collection>>, Failure> {
+    let mut collections = manifest.collections.clone();
+    let mut left = INLINE_CHUNKS_MAX;
+    for item in collections.iter_mut().flat_map(|collection| &mut collection.items) {
+        let Item::File(file) = item else { continue };
+        if let Reference::Tree(tree) = &file.reference {
+            match tree_chunks(tree, store, left) {
+                Ok(Some(chunks)) => file.reference = Reference::Chunks(chunks),
+                Ok(None) | Err(ExportError::Missing(_)) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let Reference::Chunks(chunks) = &file.reference else { continue };
+        match left.checked_sub(chunks.len()) {
+            Some(rest) => left = rest,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(collections))
+}
+
+async fn publish(
+    node: &Handle,
+    channel: &PublicKey,
+    draft: Draft,
+    output: Output,
+) -> Result<Published, Failure> {
+    let spinner = output.spinner();
+    spinner.set_message("looking for the DHT");
+    let late =
+        || Failure::new(Exit::Network, "no node of the DHT answers; name one that does with -b HOST:PORT");
+    within(JOIN_TIMEOUT, late, async {
+        node.dht_joined().await;
+        Ok(())
+    })
+    .await?;
+    spinner.set_message("publishing");
+    node.command(Command::Publish(draft));
+    let late = || Failure::new(Exit::Timeout, "the DHT took too long to store the head; try again");
+    let published = within(PUBLISH_TIMEOUT, late, outcome(node, channel)).await?;
+    spinner.finish_and_clear();
+    Ok(published)
+}
+
+pub(super) async fn outcome(node: &Handle, ours: &PublicKey) -> Result<Published, Failure> {
+    loop {
+        match node.next_event().await {
+            Event::Published { channel, sequence, replicas, inline } if channel == *ours => {
+                return Ok(Published { sequence, replicas, inline });
+            }
+            Event::PublishFailed { channel, error } if channel == Some(*ours) => {
+                let hint = match error {
+                    PublishError::Dht(DhtError::Stale | DhtError::CasMismatch) => {
+                        "; another of your nodes may be publishing too: try again"
+                    }
+                    PublishError::Dht(_) | PublishError::NoReplica | PublishError::NotReadBack => {
+                        "; try again, or name a node to begin with (-b HOST:PORT)"
+                    }
+                    _ => "",
+                };
+                let mut failure = Failure::from(error);
+                failure.message.push_str(hint);
+                return Err(failure);
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    late: impl FnOnce() -> Failure,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    future::or(work, async {
+        smol::Timer::after(limit).await;
+        Err(late())
+    })
+    .await
+}

@@ -1,0 +1,45 @@
+//! `serve`: a node that seeds and follows until it is told to end.
+
+use futures_lite::future;
+use megatorrent_core::node::Event;
+use megatorrent_runtime_smol::Handle;
+use serde_json::json;
+
+use crate::args::Serve;
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::signals::Interrupts;
+use crate::{events, node};
+
+/// The TCP port where `-T` names none.
+const P2P_PORT: u16 = 6881;
+
+pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
+    let interrupts = Interrupts::install()?;
+    node::block_on(async |executor| {
+        let options = node::options(&args.data.dir, &args.network)?;
+        let node = node::start_listening(executor, options, &args.listen, P2P_PORT, output).await?;
+        let told = future::or(tell(&node, output), async {
+            interrupts.next().await;
+            Ok(())
+        })
+        .await;
+        node.shutdown().await;
+        told.and_then(|()| events::stopped(output))
+    })
+}
+
+async fn tell(node: &Handle, output: Output) -> Result<(), Failure> {
+    loop {
+        let event = node.next_event().await;
+        events::report(&event, output)?;
+        if let Event::ChannelComplete { channel, sequence } = event {
+            let members = json!({ "channel": channel.to_string(), "sequence": sequence });
+            output.event(
+                "complete",
+                members,
+                &format!("channel {channel}: sequence {sequence} is complete"),
+            )?;
+        }
+    }
+}

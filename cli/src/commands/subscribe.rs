@@ -1,0 +1,287 @@
+//! `subscribe`: a channel's files into a folder.
+//!
+//! The node fetches and verifies; this command writes each file whose blobs are there, and decides when to end.
+
+mod exports;
+
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+use indicatif::ProgressBar;
+use megatorrent_core::identity::PublicKey;
+use megatorrent_core::node::{Command, DhtError, Event};
+use megatorrent_core::uri::ChannelUri;
+use megatorrent_runtime_smol::Handle;
+use serde_json::json;
+
+use self::exports::Exports;
+use crate::args::Subscribe;
+use crate::exit::{Exit, Failure};
+use crate::files;
+use crate::output::{Output, usage};
+use crate::signals::{Interrupts, Signal};
+use crate::{events, node};
+
+/// The time without progress after which `--once` gives up, where `--timeout` names none.
+const ONCE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How often progress is looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
+    let uri = channel_uri(args, output)?;
+    let interrupts = Interrupts::install()?;
+    node::block_on(async |executor| {
+        let mut options = node::options(&args.data.dir, &args.network)?;
+        options.bootstrap.extend(uri.bootstrap.iter().cloned());
+        let node = node::start_listening(executor, options, &args.listen, 0, output).await?;
+        let mut follower = Follower::new(args, uri.public_key, &node, output);
+        node.command(Command::Follow { channel: uri.public_key, read_key: uri.read_key });
+        let ended = future::or(async { follower.follow().await.map(|()| None) }, async {
+            Ok(Some(interrupts.next().await))
+        })
+        .await;
+        follower.exports.cancel().await;
+        follower.bar.finish_and_clear();
+        drop(follower);
+        node.shutdown().await;
+        end(ended?, args.once, output)
+    })
+}
+
+/// Following until a signal is what the command is for; being interrupted before `--once` was done is not.
+fn end(signal: Option<Signal>, once: bool, output: Output) -> Result<(), Failure> {
+    match signal {
+        None => Ok(()),
+        Some(signal) if once => {
+            let mut failure = Failure::signal(signal);
+            failure.message.push_str("; started again, it goes on from the blobs that it has");
+            Err(failure)
+        }
+        Some(_) => events::stopped(output),
+    }
+}
+
+/// The channel's address with its read key, from wherever the two are given.
+fn channel_uri(args: &Subscribe, output: Output) -> Result<ChannelUri, Failure> {
+    let read_key = args.secret_file.as_deref().map(files::read_read_key).transpose()?;
+    let from_stdin = args.uri == files::STDIN;
+    if from_stdin && args.secret_file.as_deref().is_some_and(files::is_stdin) {
+        return Err(usage("stdin gives the URI or the read key, not both"));
+    }
+    let parse = |text: &str| text.trim().parse::<ChannelUri>().map_err(|error| usage(error.to_string()));
+    let mut uri =
+        if from_stdin { parse(&files::read_secret_text(files::STDIN.as_ref())?)? } else { parse(&args.uri)? };
+    if uri.read_key.is_some() && !from_stdin {
+        output.warn(
+            "while this runs, other users of this machine can see the read key in the list of processes; \
+             `subscribe -` reads the URI from stdin instead",
+        );
+    }
+    if read_key.is_some() {
+        uri.read_key = read_key;
+    }
+    Ok(uri)
+}
+
+/// What is known of a channel, and what was done about it.
+struct Follower<'a> {
+    once: bool,
+    timeout: Option<Duration>,
+    channel: PublicKey,
+    node: &'a Handle,
+    output: Output,
+    exports: Exports,
+    bar: ProgressBar,
+    /// Sequence of the newest manifest whose files are all written, or failed.
+    told_complete: Option<u64>,
+    /// Whether a manifest was ever read.
+    readable: bool,
+    /// Whether there was ever a connection to a peer.
+    met_peer: bool,
+    /// What the last look-up of the head brought, where it brought none.
+    head_error: Option<Option<DhtError>>,
+    last_progress: Progress,
+    last_change: Instant,
+}
+
+/// What moves while a download does.
+#[derive(Clone, PartialEq, Eq, Default)]
+struct Progress {
+    sequence: u64,
+    blobs: u64,
+    blobs_total: u64,
+    exported_bytes: u64,
+}
+
+/// What the follower waits for.
+enum News {
+    Event(Event),
+    Exported,
+    Tick,
+}
+
+impl<'a> Follower<'a> {
+    fn new(args: &Subscribe, channel: PublicKey, node: &'a Handle, output: Output) -> Self {
+        let timeout = args.timeout.map(Duration::from_secs).or(args.once.then_some(ONCE_TIMEOUT));
+        Self {
+            once: args.once,
+            timeout: timeout.filter(|timeout| !timeout.is_zero()),
+            channel,
+            node,
+            output,
+            exports: Exports::new(&args.output, node, output),
+            bar: output.bytes_bar(0),
+            told_complete: None,
+            readable: false,
+            met_peer: false,
+            head_error: None,
+            last_progress: Progress::default(),
+            last_change: Instant::now(),
+        }
+    }
+
+    /// Ends when `--once` is done, or with a failure.
+    async fn follow(&mut self) -> Result<(), Failure> {
+        let mut tick = smol::Timer::interval(TICK);
+        loop {
+            let event = async { News::Event(self.node.next_event().await) };
+            let exported = async {
+                self.exports.wait().await;
+                News::Exported
+            };
+            let ticked = async {
+                futures_lite::StreamExt::next(&mut tick).await;
+                News::Tick
+            };
+            match future::or(future::or(event, exported), ticked).await {
+                News::Event(event) => self.on_event(&event)?,
+                News::Exported => self.bar.suspend(|| self.exports.finish_one())?,
+                News::Tick => self.on_tick()?,
+            }
+            if self.is_complete()? && self.once {
+                return self.exports.verdict();
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: &Event) -> Result<(), Failure> {
+        self.bar.suspend(|| events::report(event, self.output))?;
+        match event {
+            Event::Connected { .. } => self.met_peer = true,
+            Event::HeadNotFound { channel, error } if *channel == self.channel => {
+                self.head_error = Some(*error);
+            }
+            Event::HeadRefused { channel, error } if *channel == self.channel && !self.readable => {
+                return Err((*error).into());
+            }
+            Event::Manifest { channel, sequence, manifest } if *channel == self.channel => {
+                self.readable = true;
+                self.exports.begin(*sequence, manifest.clone());
+            }
+            Event::FileComplete { channel, sequence, file } if *channel == self.channel => {
+                self.exports.add(*sequence, *file);
+            }
+            Event::ChannelComplete { channel, sequence } if *channel == self.channel => {
+                self.exports.add_all(*sequence);
+            }
+            Event::BodyRefused { channel, error, .. } if *channel == self.channel => {
+                return self.refused(&error.to_string());
+            }
+            Event::FileRefused { channel, sequence, file } if *channel == self.channel => {
+                let name = self.exports.file_name(*sequence, *file);
+                return self.refused(&format!("{name}: its index does not hold what the channel says"));
+            }
+            Event::StoreFull { no_space } if self.once => {
+                let exit = if *no_space { Exit::NoSpace } else { Exit::Other };
+                return Err(Failure::new(exit, "the folder of the node (-d) takes no more blobs"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The author published what nobody can read: the end of `--once`; a follower waits for the next manifest.
+    fn refused(&self, why: &str) -> Result<(), Failure> {
+        if self.once {
+            return Err(Failure::new(Exit::Integrity, why));
+        }
+        self.bar.suspend(|| events::warn(self.output, why))
+    }
+
+    fn on_tick(&mut self) -> Result<(), Failure> {
+        let Some(status) = self.node.channel_status(&self.channel) else { return Ok(()) };
+        if status.complete {
+            // An event may have been dropped while this command was busy.
+            self.exports.add_all(status.sequence);
+        }
+        let progress = Progress {
+            sequence: status.sequence,
+            blobs: status.blobs_stored,
+            blobs_total: status.blobs_total,
+            exported_bytes: self.exports.bytes(),
+        };
+        if progress != self.last_progress {
+            if (progress.blobs, progress.blobs_total)
+                != (self.last_progress.blobs, self.last_progress.blobs_total)
+            {
+                self.show(&progress, status.content_bytes, status.waiting.as_deref())?;
+            }
+            self.last_progress = progress;
+            self.last_change = Instant::now();
+        }
+        self.bar.set_message(status.waiting.clone().unwrap_or_default());
+        match self.timeout {
+            Some(timeout) if self.last_change.elapsed() >= timeout && !self.is_idle(status.complete) => {
+                Err(self.gave_up(timeout, status.waiting.as_deref()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn show(&self, progress: &Progress, content_bytes: u64, waiting: Option<&str>) -> Result<(), Failure> {
+        self.bar.set_length(content_bytes);
+        let share =
+            u128::from(content_bytes) * u128::from(progress.blobs) / u128::from(progress.blobs_total.max(1));
+        self.bar.set_position(u64::try_from(share).unwrap_or(content_bytes));
+        if !self.output.is_json() {
+            return Ok(());
+        }
+        let members = json!({
+            "channel": self.channel.to_string(), "blobs": progress.blobs, "blobs_total": progress.blobs_total,
+            "waiting": waiting,
+        });
+        self.output.event("progress", members, "")
+    }
+
+    /// Whether nothing is expected to move.
+    fn is_idle(&self, complete: bool) -> bool {
+        complete && self.exports.is_done()
+    }
+
+    fn gave_up(&self, timeout: Duration, waiting: Option<&str>) -> Failure {
+        let (exit, what) = match self.head_error {
+            _ if self.readable && self.met_peer => (Exit::Timeout, "no progress".to_owned()),
+            _ if self.last_progress.sequence > 0 => {
+                (Exit::NotFound, "no peer has the channel's blobs".to_owned())
+            }
+            Some(Some(error)) => (Exit::Network, format!("the channel cannot be looked up: {error}")),
+            Some(None) => (Exit::NotFound, "nobody has published this channel".to_owned()),
+            None => (Exit::NotFound, "the channel was not found".to_owned()),
+        };
+        let waiting = waiting.map(|waiting| format!(" ({waiting})")).unwrap_or_default();
+        let seconds = timeout.as_secs();
+        Failure::new(exit, format!("{what} within {seconds} s{waiting}; -b names a node to begin with"))
+    }
+
+    /// Tells once for each manifest that all its files are written.
+    fn is_complete(&mut self) -> Result<bool, Failure> {
+        let Some(sequence) = self.exports.complete_sequence() else { return Ok(false) };
+        if self.told_complete != Some(sequence) {
+            self.told_complete = Some(sequence);
+            let members = json!({ "channel": self.channel.to_string(), "sequence": sequence });
+            let text = format!("sequence {sequence} is complete");
+            self.bar.suspend(|| self.output.event("complete", members, &text))?;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,105 @@
+//! The small files a command reads and writes: identities, read keys, entries.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use megatorrent_core::identity::Identity;
+use megatorrent_core::ids::Secret;
+use zeroize::Zeroizing;
+
+use crate::exit::{Exit, Failure};
+
+/// The argument that stands for stdin.
+pub(crate) const STDIN: &str = "-";
+/// Longest identity, key or URI that is read.
+const SMALL_LEN_MAX: u64 = 64 * 1024;
+/// Longest entry that is read: a v5 entry is some 280 bytes for each MiB of its file.
+const ENTRY_LEN_MAX: u64 = 64 << 20;
+
+/// Whether `path` stands for stdin.
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == STDIN
+}
+
+/// Reads an identity file.
+pub(crate) fn read_identity(path: &Path) -> Result<Identity, Failure> {
+    let text = read_secret_text(path).map_err(|failure| {
+        if failure.exit == Exit::NotFound {
+            let message =
+                format!("there is no identity at {}; `megatorrent gen-key` makes one", path.display());
+            return Failure::new(Exit::NotFound, message);
+        }
+        failure
+    })?;
+    Identity::from_json(&text)
+        .map_err(|error| Failure::new(Exit::Integrity, format!("{}: {error}", path.display())))
+}
+
+/// Reads a read key, 64 hex digits, from a file or stdin. A key in place of the file's name is refused.
+pub(crate) fn read_read_key(path: &Path) -> Result<Secret, Failure> {
+    if path.to_str().is_some_and(|text| Secret::from_hex(text).is_ok()) {
+        return Err(Failure::new(
+            Exit::Usage,
+            "-s takes a file that holds the key, not the key: all programs on this machine can read a command line. \
+             Write the key into a file that only you can read and name the file, or give `-s -` and the key on stdin",
+        ));
+    }
+    let text = read_secret_text(path)?;
+    Secret::from_hex(text.trim())
+        .map_err(|error| Failure::new(Exit::Integrity, format!("{}: {error}", path.display())))
+}
+
+/// Reads a small text that may hold a secret; the text is wiped when dropped.
+pub(crate) fn read_secret_text(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
+    read_limited(path, SMALL_LEN_MAX, &mut bytes)?;
+    let text = str::from_utf8(&bytes)
+        .map_err(|_| Failure::new(Exit::Integrity, format!("{} is not text", path.display())))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Reads an entry's text.
+pub(crate) fn read_entry(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    read_limited(path, ENTRY_LEN_MAX, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_limited(path: &Path, limit_bytes: u64, into: &mut Vec<u8>) -> Result<(), Failure> {
+    let fail = |error: io::Error| Failure::file("cannot read", path, &error);
+    let read = if is_stdin(path) {
+        io::stdin().lock().take(limit_bytes + 1).read_to_end(into)
+    } else {
+        fs::File::open(path).map_err(fail)?.take(limit_bytes + 1).read_to_end(into)
+    };
+    read.map_err(fail)?;
+    if into.len() as u64 > limit_bytes {
+        let message = format!("{} is longer than the {limit_bytes} bytes that it may have", path.display());
+        return Err(Failure::new(Exit::Integrity, message));
+    }
+    Ok(())
+}
+
+/// Writes a file that holds secrets: readable by its owner alone, durable, and never over another one.
+pub(crate) fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| {
+        // Half a file would stand in the way of the next attempt.
+        let _ = fs::remove_file(path);
+    })
+}
+
+/// Replaces `path` by a file that holds secrets: whole or not at all.
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?; // made with mode 0600
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}

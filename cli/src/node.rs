@@ -1,0 +1,75 @@
+//! What the commands that run a node have in common.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::rc::Rc;
+
+use megatorrent_runtime_smol::dht::DhtMode;
+use megatorrent_runtime_smol::home::Home;
+use megatorrent_runtime_smol::{Handle, Options, Runtime};
+use serde_json::{Value, json};
+use smol::LocalExecutor;
+
+use crate::args::{Dht, ListenArgs, NetworkArgs};
+use crate::exit::Failure;
+use crate::output::Output;
+
+/// The executor that nodes and their helpers run on.
+pub(crate) type Executor = Rc<LocalExecutor<'static>>;
+
+/// Runs `work` on this thread, with an executor for the nodes it starts.
+pub(crate) fn block_on<T>(work: impl AsyncFnOnce(&Executor) -> T) -> T {
+    let executor = Executor::default();
+    smol::block_on(executor.run(work(&executor)))
+}
+
+/// The options of a node in `dir`, which it holds from here on.
+pub(crate) fn options(dir: &Path, network: &NetworkArgs) -> Result<Options, Failure> {
+    let mut options = Options::new(Home::open(dir)?);
+    options.bootstrap.clone_from(&network.bootstrap);
+    options.dht = match network.dht {
+        Dht::Auto => DhtMode::Auto,
+        Dht::Off => DhtMode::Off,
+        Dht::Server => DhtMode::Server,
+        Dht::Client => DhtMode::Client,
+    };
+    Ok(options)
+}
+
+/// Starts a node that listens, and says so.
+pub(crate) async fn start_listening(
+    executor: &Executor,
+    mut options: Options,
+    listen: &ListenArgs,
+    default_port: u16,
+    output: Output,
+) -> Result<Handle, Failure> {
+    let ip = listen.host.unwrap_or_else(every_address);
+    options.listen = Some(SocketAddr::new(ip, listen.p2p_port.unwrap_or(default_port)));
+    options.dht_port = listen.dht_port;
+    let node = Runtime::start(executor, options).await?;
+    let (members, text) = ready(&node);
+    output.event("ready", members, &text)?;
+    Ok(node)
+}
+
+fn ready(node: &Handle) -> (Value, String) {
+    let p2p = node.local_addr().map(|addr| addr.to_string());
+    let dht = node.dht_addr().map(|addr| addr.to_string());
+    let channels = node.channels().len();
+    let text = format!(
+        "ready: peers on TCP {}, DHT {}, following {channels} channel{}",
+        p2p.as_deref().unwrap_or("none"),
+        dht.as_ref().map_or("off or not yet there".into(), |addr| format!("on UDP {addr}")),
+        if channels == 1 { "" } else { "s" },
+    );
+    (json!({ "p2p": p2p, "dht": dht, "channels": channels }), text)
+}
+
+/// All addresses of this machine, IPv6 included where the machine has it.
+fn every_address() -> IpAddr {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}

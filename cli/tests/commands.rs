@@ -1,0 +1,229 @@
+//! What each command does without a network: files, refusals, exit codes.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail where it stands")]
+
+mod support;
+
+use std::fs;
+
+use serde_json::Value;
+use support::{MIB, megatorrent, ok, ok_json, random_bytes, run, run_with_input, serve, stderr};
+
+#[test]
+fn gen_key_makes_a_private_file_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = ok_json(folder.path(), ["gen-key"]);
+    let (public, private) = (keys["public_uri"].as_str().unwrap(), keys["private_uri"].as_str().unwrap());
+    assert_eq!(public, format!("megatorrent://{}", keys["public_key"].as_str().unwrap()));
+    assert!(private.strip_prefix(public).unwrap().starts_with(':') && private.len() == public.len() + 65);
+    let path = folder.path().join("identity.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let file: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(file["publicKey"], keys["public_key"]);
+    assert_eq!(file["secretKey"].as_str().unwrap().len(), 128);
+    #[cfg(unix)]
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap()) & 0o777, 0o600);
+
+    let again = run(folder.path(), ["gen-key"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(again.stdout.is_empty() && stderr(&again).contains("not overwritten"), "{}", stderr(&again));
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[test]
+fn gen_key_prints_what_to_hand_out_and_warns() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), ["gen-key", "-k", "other.json"]);
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(text.matches("megatorrent://").count(), 2);
+    assert!(stderr(&output).contains("read key"));
+    assert!(!text.contains(&fs::read_to_string(folder.path().join("other.json")).unwrap()));
+    let quiet = run(folder.path(), ["-q", "gen-key", "-k", "third.json"]);
+    assert!(quiet.stderr.is_empty() && !quiet.stdout.is_empty());
+}
+
+#[test]
+fn ingest_is_reproducible_under_one_identity_and_not_without() {
+    let folder = tempfile::tempdir().unwrap();
+    ok(folder.path(), ["gen-key"]);
+    fs::write(folder.path().join("film"), random_bytes(1, 2 * MIB + 5)).unwrap();
+    let first = ok(folder.path(), ["ingest", "-i", "film", "-d", "a"]);
+    assert_eq!(first, ok(folder.path(), ["ingest", "-i", "film", "-d", "b"]));
+    let unlinkable = ok(folder.path(), ["ingest", "-i", "film", "-d", "a", "--unlinkable"]);
+    assert_ne!(unlinkable, first);
+    assert_ne!(unlinkable, ok(folder.path(), ["ingest", "-i", "film", "-d", "a", "--unlinkable"]));
+    let entry: Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(entry["size"], 2 * MIB + 5);
+    assert_eq!(support::blobs(&folder.path().join("b")).len(), 4, "three of data and an index");
+}
+
+#[test]
+fn ingest_without_an_identity_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("note"), "hello").unwrap();
+    let output = run(folder.path(), ["ingest", "-i", "note"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("fresh secret"), "{}", stderr(&output));
+    let named = run(folder.path(), ["ingest", "-i", "note", "-k", "none.json"]);
+    assert_eq!(named.status.code(), Some(3));
+    assert!(stderr(&named).contains("gen-key"), "{}", stderr(&named));
+}
+
+#[test]
+fn ingest_reads_stdin_under_a_name() {
+    let folder = tempfile::tempdir().unwrap();
+    ok(folder.path(), ["gen-key"]);
+    let content = random_bytes(2, MIB + 1);
+    fs::write(folder.path().join("photos.tar"), &content).unwrap();
+    let piped =
+        run_with_input(folder.path(), ["ingest", "-i", "-", "--name", "photos.tar", "-d", "a"], &content);
+    assert_eq!(piped.status.code(), Some(0), "{}", stderr(&piped));
+    let mut piped: Value = serde_json::from_slice(&piped.stdout).unwrap();
+    let mut read: Value =
+        serde_json::from_str(&ok(folder.path(), ["ingest", "-i", "photos.tar", "-d", "b"])).unwrap();
+    // A pipe has no times.
+    for entry in [&mut piped, &mut read] {
+        entry.as_object_mut().unwrap().retain(|name, _| !name.starts_with("modified"));
+    }
+    assert_eq!(piped, read);
+    let nameless = run_with_input(folder.path(), ["ingest", "-i", "-"], &content);
+    assert_eq!(nameless.status.code(), Some(2));
+    assert!(stderr(&nameless).contains("--name"), "{}", stderr(&nameless));
+}
+
+#[test]
+fn ingest_keeps_an_entry_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    ok(folder.path(), ["gen-key"]);
+    fs::write(folder.path().join("note"), "hello").unwrap();
+    fs::write(folder.path().join("entry.json"), "mine").unwrap();
+    let refused = run(folder.path(), ["ingest", "-i", "note", "-o", "entry.json"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("--force"), "{}", stderr(&refused));
+    assert_eq!(fs::read_to_string(folder.path().join("entry.json")).unwrap(), "mine");
+    ok(folder.path(), ["ingest", "-i", "note", "-o", "entry.json", "--force"]);
+    let entry: Value = serde_json::from_slice(&fs::read(folder.path().join("entry.json")).unwrap()).unwrap();
+    assert_eq!(entry["name"], "note");
+}
+
+#[test]
+fn a_v5_entry_lists_chunks() {
+    let folder = tempfile::tempdir().unwrap();
+    ok(folder.path(), ["gen-key"]);
+    fs::write(folder.path().join("film"), random_bytes(3, MIB + 1)).unwrap();
+    let entry: Value = serde_json::from_str(&ok(folder.path(), ["ingest", "-i", "film", "--v5"])).unwrap();
+    let sizes: Vec<_> =
+        entry["chunks"].as_array().unwrap().iter().map(|c| c["realSize"].as_u64().unwrap()).collect();
+    assert_eq!(sizes, [MIB as u64, 1]);
+    assert_eq!(entry["chunks"][0]["length"], 1_048_592);
+}
+
+#[test]
+fn a_key_in_argv_is_refused_without_repeating_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = "5d".repeat(32);
+    for args in [vec!["publish", "-i", "x", "-s", &key], vec!["subscribe", "megatorrent://00", "-s", &key]] {
+        let output = run(folder.path(), args);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            stderr(&output).contains("command line") && !stderr(&output).contains(&key),
+            "{}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn mistakes_have_their_exit_codes() {
+    let folder = tempfile::tempdir().unwrap();
+    ok(folder.path(), ["gen-key"]);
+    fs::write(folder.path().join("broken.json"), "{}").unwrap();
+    let code = |args: &[&str]| {
+        let output = run(folder.path(), args);
+        assert!(!stderr(&output).is_empty());
+        output.status.code()
+    };
+    assert_eq!(code(&["subscrib"]), Some(2));
+    assert_eq!(code(&["publish"]), Some(2));
+    assert_eq!(code(&["subscribe", "http://example.org"]), Some(2));
+    assert_eq!(code(&["ingest", "-i", "missing"]), Some(3));
+    assert_eq!(code(&["publish", "-i", "missing.json"]), Some(3));
+    assert_eq!(code(&["publish", "-i", "broken.json"]), Some(5));
+    assert_eq!(code(&["publish", "-i", "x.json", "-k", "broken.json"]), Some(5));
+    let typo = run(folder.path(), ["subscrib"]);
+    assert!(stderr(&typo).contains("subscribe"), "clap says what was meant");
+}
+
+#[test]
+fn a_failure_is_the_last_json_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), ["ingest", "-i", "missing", "--json"]);
+    let error: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&error["event"], &error["exit_code"]), (&"error".into(), &3.into()));
+    assert!(error["message"].as_str().unwrap().contains("missing"));
+}
+
+#[test]
+fn help_shows_examples_and_exit_codes() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = ok(folder.path(), ["--help"]);
+    assert!(help.contains("Examples:") && help.contains("Exit codes:"));
+    for command in ["gen-key", "ingest", "publish", "serve", "subscribe", "demo"] {
+        assert!(ok(folder.path(), [command, "--help"]).contains("Examples:"), "{command}");
+    }
+}
+
+#[test]
+fn a_folder_that_a_node_holds_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    ok(folder.path(), ["gen-key"]);
+    fs::write(folder.path().join("note"), "hello").unwrap();
+    let node = serve(folder.path(), "held", &[]);
+    let address = node.ready();
+    // Blobs are content-addressed: adding some needs nobody's leave.
+    ok(folder.path(), ["ingest", "-i", "note", "-d", "held", "-o", "note.json"]);
+    let uri = format!(
+        "megatorrent://{}",
+        ok_json(folder.path(), ["gen-key", "-k", "b.json"])["public_key"].as_str().unwrap()
+    );
+    for args in [
+        vec!["publish", "-i", "note.json", "-d", "held", "-b", &address],
+        vec!["serve", "-d", "held", "-H", "127.0.0.1", "-T", "0"],
+        vec!["subscribe", &uri, "-d", "held", "--once", "-H", "127.0.0.1", "-b", &address],
+    ] {
+        let output = run(folder.path(), &args);
+        assert_eq!(output.status.code(), Some(6), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("held"), "{}", stderr(&output));
+    }
+    node.stop();
+}
+
+#[cfg(unix)]
+#[test]
+fn serve_ends_cleanly_on_both_signals() {
+    for signal in ["INT", "TERM"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = serve(folder.path(), "data", &[]);
+        node.ready();
+        node.signal(signal);
+        node.event("stopped");
+        assert_eq!(node.wait().code(), Some(0));
+        // What it held is free again.
+        let again = serve(folder.path(), "data", &[]);
+        again.ready();
+        again.stop();
+    }
+}
+
+#[test]
+fn settings_may_come_from_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("note"), "hello").unwrap();
+    let output = megatorrent()
+        .current_dir(folder.path())
+        .env("MEGATORRENT_DATA", "elsewhere")
+        .args(["ingest", "-i", "note"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(support::blobs(&folder.path().join("elsewhere")).len(), 1);
+}

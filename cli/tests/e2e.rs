@@ -1,0 +1,262 @@
+//! The main job between separate processes on loopback: a file goes in on one side and comes out on the other.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail where it stands")]
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use support::{MIB, Running, Swarm, blobs, ok_json, run, run_with_input, serve, stderr, subscribe_args};
+
+/// Fetches a channel as far as it goes; the exit code and what was said.
+fn subscribe_once(swarm: &Swarm, name: &str, uri: &str, extra: &[&str]) -> (Option<i32>, String) {
+    let mut args = subscribe_args(name, uri, &swarm.address);
+    args.push("--once".into());
+    args.extend(extra.iter().map(ToString::to_string));
+    let output = run(swarm.path(), args);
+    (output.status.code(), stderr(&output))
+}
+
+fn assert_fetches(swarm: &Swarm, name: &str, uri: &str, extra: &[&str]) {
+    let (code, said) = subscribe_once(swarm, name, uri, extra);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn files_of_every_size_arrive_whole() {
+    let swarm = Swarm::new();
+    let sizes = [0, 1, MIB - 1, MIB, MIB + 1, 10 * MIB];
+    let entries: Vec<_> = sizes.iter().map(|len| swarm.ingest(&format!("f{len}"), *len, &[])).collect();
+    let entries: Vec<_> = entries.iter().map(String::as_str).collect();
+    let published = swarm.publish(&entries, &["--title", "Sizes"]);
+    assert_eq!(published["inline"], false);
+    let _author = swarm.serve_author();
+    assert_fetches(&swarm, "reader", published["uri"].as_str().unwrap(), &[]);
+    for len in sizes {
+        swarm.assert_equal("reader", &format!("f{len}"));
+    }
+}
+
+#[test]
+fn a_small_v5_entry_is_published_inline() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("note.txt", 5000, &["--v5"]);
+    let published = swarm.publish(&[&entry], &[]);
+    assert_eq!(published["inline"], true);
+    let _author = swarm.serve_author();
+    assert_fetches(&swarm, "reader", published["uri"].as_str().unwrap(), &[]);
+    swarm.assert_equal("reader", "note.txt");
+}
+
+#[test]
+fn a_private_channel_opens_only_with_its_read_key() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("secret", MIB + 7, &[]);
+    let published = swarm.publish(&[&entry], &["--private"]);
+    assert_eq!(published["private"], true);
+    let uri = published["uri"].as_str().unwrap();
+    let (public, key) = (&uri[..uri.len() - 65], &uri[uri.len() - 64..]);
+    let _author = swarm.serve_author();
+
+    let wrong = format!("{public}:{}", "00".repeat(32));
+    for (name, uri, word) in [("keyless", public, "read key"), ("mistaken", &wrong, "read key")] {
+        let (code, said) = subscribe_once(&swarm, name, uri, &[]);
+        assert_eq!(code, Some(6), "{said}");
+        assert!(said.contains(word), "{said}");
+        assert!(!swarm.join(&format!("{name}-out")).exists(), "wrote something");
+        assert!(blobs(&swarm.join(name)).is_empty(), "fetched something");
+    }
+
+    assert_fetches(&swarm, "by-uri", uri, &[]);
+    fs::write(swarm.join("read.key"), format!("{key}\n")).unwrap();
+    assert_fetches(&swarm, "by-file", public, &["-s", "read.key"]);
+    let mut args = subscribe_args("by-stdin", "-", &swarm.address);
+    args.push("--once".into());
+    let by_stdin = run_with_input(swarm.path(), args, uri.as_bytes());
+    assert_eq!(by_stdin.status.code(), Some(0), "{}", stderr(&by_stdin));
+    for name in ["by-uri", "by-file", "by-stdin"] {
+        swarm.assert_equal(name, "secret");
+    }
+}
+
+#[test]
+fn another_read_key_than_the_identitys_seals_too() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("secret", 100, &[]);
+    fs::write(swarm.join("read.key"), "17".repeat(32)).unwrap();
+    let published = swarm.publish(&[&entry], &["-s", "read.key"]);
+    let uri = published["uri"].as_str().unwrap();
+    assert!(uri.ends_with(&format!(":{}", "17".repeat(32))));
+    let _author = swarm.serve_author();
+    assert_fetches(&swarm, "reader", uri, &[]);
+    swarm.assert_equal("reader", "secret");
+}
+
+#[test]
+fn a_third_subscriber_completes_after_the_author_left() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("film", 5 * MIB + 123, &[]);
+    let published = swarm.publish(&[&entry], &[]);
+    let uri = published["uri"].as_str().unwrap();
+    let author = swarm.serve_author();
+    let readers = ["first", "second"].map(|name| {
+        let reader = Running::start(swarm.path(), subscribe_args(name, uri, &swarm.address));
+        reader.event("complete");
+        reader
+    });
+    author.stop();
+    fs::remove_dir_all(swarm.join("author")).unwrap();
+    assert_fetches(&swarm, "third", uri, &[]);
+    swarm.assert_equal("third", "film");
+    drop(readers);
+}
+
+#[test]
+fn a_killed_download_goes_on_from_the_blobs_it_has() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("film", 8 * MIB, &[]);
+    let published = swarm.publish(&[&entry], &[]);
+    let uri = published["uri"].as_str().unwrap();
+    // Half of the author's data blobs are out of reach, so that the download stands where it is killed.
+    let hidden = hide_data_blobs(&swarm, 4);
+    let author = swarm.serve_author();
+    let mut reader = Running::start(swarm.path(), subscribe_args("reader", uri, &swarm.address));
+    reader.event_where("a download that stands", |e| {
+        e["event"] == "progress"
+            && e["blobs_total"].as_u64() == e["blobs"].as_u64().map(|n| n + hidden.len() as u64)
+    });
+    reader.signal("KILL");
+    reader.wait();
+    assert!(!swarm.join("reader-out").join("film").exists(), "an incomplete file has no name yet");
+    let kept = blobs(&swarm.join("reader"));
+    let times = |blobs: &[PathBuf]| -> Vec<_> {
+        blobs.iter().map(|b| fs::metadata(b).unwrap().modified().unwrap()).collect()
+    };
+    let before = times(&kept);
+    assert!(!kept.is_empty());
+
+    author.stop();
+    for (from, to) in hidden {
+        fs::rename(from, to).unwrap();
+    }
+    let _author = swarm.serve_author();
+    assert_fetches(&swarm, "reader", uri, &[]);
+    swarm.assert_equal("reader", "film");
+    assert_eq!(before, times(&kept), "a blob was fetched twice");
+}
+
+/// Moves `count` blobs that the film's data fills out of the author's folder: (where they are, where they belong).
+fn hide_data_blobs(swarm: &Swarm, count: usize) -> Vec<(PathBuf, PathBuf)> {
+    let chunks = run(swarm.path(), ["ingest", "-i", "film", "-d", "author", "-k", "identity.json", "--v5"]);
+    let entry: Value = serde_json::from_slice(&chunks.stdout).unwrap();
+    let ids = entry["chunks"].as_array().unwrap().iter().map(|c| c["blobId"].as_str().unwrap());
+    ids.take(count)
+        .map(|id| {
+            let place = swarm.join("author").join("blobs").join(&id[..2]).join(id);
+            let hidden = swarm.join(id);
+            fs::rename(&place, &hidden).unwrap();
+            (hidden, place)
+        })
+        .collect()
+}
+
+#[test]
+fn a_follower_gets_an_update() {
+    let swarm = Swarm::new();
+    let first = swarm.ingest("one", 3000, &[]);
+    let published = swarm.publish(&[&first], &[]);
+    let uri = published["uri"].as_str().unwrap();
+    let author = swarm.serve_author();
+    let mut reader = Running::start(swarm.path(), subscribe_args("reader", uri, &swarm.address));
+    reader.event("complete");
+    swarm.assert_equal("reader", "one");
+
+    author.stop();
+    let second = swarm.ingest("two", MIB + 9, &[]);
+    let update = swarm.publish(&[&first, &second], &[]);
+    assert!(update["sequence"].as_u64() > published["sequence"].as_u64());
+    let _author = swarm.serve_author();
+    reader.event_where("update", |e| e["event"] == "complete" && e["sequence"] == update["sequence"]);
+    swarm.assert_equal("reader", "two");
+    reader.signal("INT");
+    reader.event("stopped");
+    assert_eq!(reader.wait().code(), Some(0));
+}
+
+#[test]
+fn a_file_that_is_there_is_not_overwritten_silently() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("note", 3000, &[]);
+    let published = swarm.publish(&[&entry], &[]);
+    let _author = swarm.serve_author();
+    fs::create_dir(swarm.join("reader-out")).unwrap();
+    fs::write(swarm.join("reader-out").join("note"), "mine").unwrap();
+    let (code, said) = subscribe_once(&swarm, "reader", published["uri"].as_str().unwrap(), &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("note exists"), "{said}");
+    assert_eq!(fs::read(swarm.join("reader-out").join("note")).unwrap(), b"mine");
+    assert_eq!(fs::read_dir(swarm.join("reader-out")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_channel_that_nobody_published_is_not_found() {
+    let swarm = Swarm::new();
+    let keys = ok_json(swarm.path(), ["gen-key", "-k", "other.json"]);
+    let uri = keys["public_uri"].as_str().unwrap();
+    let (code, said) = subscribe_once(&swarm, "reader", uri, &["--timeout", "3"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(!swarm.join("reader-out").exists());
+}
+
+#[test]
+fn a_channel_without_anyone_who_has_its_blobs_says_so() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("film", 2 * MIB, &[]);
+    let published = swarm.publish(&[&entry], &[]);
+    // The head is on the DHT; the author does not serve.
+    let (code, said) =
+        subscribe_once(&swarm, "reader", published["uri"].as_str().unwrap(), &["--timeout", "3"]);
+    assert!(matches!(code, Some(3 | 4)), "{code:?}: {said}");
+    assert!(!swarm.join("reader-out").join("film").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_subscribe_once_says_so() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let swarm = Swarm::new();
+        let uri =
+            ok_json(swarm.path(), ["gen-key", "-k", "other.json"])["public_uri"].as_str().unwrap().to_owned();
+        let mut args = subscribe_args("reader", &uri, &swarm.address);
+        args.push("--once".into());
+        let mut reader = Running::start(swarm.path(), args);
+        reader.event("ready");
+        reader.signal(signal);
+        assert_eq!(reader.wait().code(), Some(code));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_idle_node_is_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = serve(folder.path(), "data", &[]);
+    node.ready();
+    let status = fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
+    let rss = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    let rss_kib: u64 = rss.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(rss_kib < 20 * 1024, "{rss_kib} KiB");
+}
+
+#[test]
+fn the_demo_verifies_what_it_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let verified = ok_json(folder.path(), ["demo"]);
+    assert_eq!(verified["event"], "verified");
+    assert_eq!(verified["size"], 5 * MIB + 123);
+    fs::write(folder.path().join("mine"), support::random_bytes(9, MIB + 1)).unwrap();
+    let verified = ok_json(folder.path(), ["demo", "mine"]);
+    assert_eq!(verified["size"], MIB + 1);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the demo leaves nothing behind");
+}
