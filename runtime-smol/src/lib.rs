@@ -171,7 +171,7 @@ impl Runtime {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut())
             .map_err(|e| StartError::System("randomness", io::Error::other(e.to_string())))?;
-        let config = Config { listen_port: bound.local_addr.map(|addr| addr.port()), dht: plan.is_some() };
+        let config = Config { listen_port: bound.local_addr.map(|addr| addr.port()) };
         let mut node = Node::new(config, identity, *seed, clock.now(), driver::wall_time());
         for (key, value) in state.records().map_err(StartError::State)? {
             if !node.restore(&key, &value) {

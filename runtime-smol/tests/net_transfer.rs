@@ -1,0 +1,214 @@
+//! Whole nodes over real sockets, disk and DHT on loopback: what goes in at one comes out at another.
+
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use async_io::Timer;
+use futures_lite::FutureExt;
+use megatorrent_core::blob::PLAIN_LEN;
+use megatorrent_core::identity::{Identity, PublicKey};
+use megatorrent_core::ids::Secret;
+use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Reference};
+use megatorrent_core::node::{Command, Draft, Event};
+use megatorrent_runtime_smol::dht::DhtMode;
+use megatorrent_runtime_smol::export::{Export, Exported, export};
+use megatorrent_runtime_smol::home::{Home, load_dht_state};
+use megatorrent_runtime_smol::ingest::ingest;
+use megatorrent_runtime_smol::{Handle, Options, Runtime};
+use smol::LocalExecutor;
+use tempfile::TempDir;
+
+type Executor = Rc<LocalExecutor<'static>>;
+
+/// A test that takes longer has failed.
+const PATIENCE: Duration = Duration::from_mins(2);
+const LOOPBACK: &str = "127.0.0.1:0";
+
+fn run<F: Future<Output = ()>>(test: impl FnOnce(Executor) -> F) {
+    let executor = Rc::new(LocalExecutor::new());
+    let late = async {
+        Timer::after(PATIENCE).await;
+        panic!("the test takes too long");
+    };
+    smol::block_on(executor.run(test(Rc::clone(&executor)).or(late)));
+}
+
+fn options(dir: &Path, bootstrap: Option<SocketAddr>) -> Options {
+    let mut options = Options::new(Home::open(dir).expect("the folder can be used"));
+    options.listen = Some(LOOPBACK.parse().expect("an address"));
+    options.bootstrap = bootstrap.into_iter().map(Into::into).collect();
+    options
+}
+
+async fn start(executor: &Executor, options: Options) -> Handle {
+    Runtime::start(executor, options).await.expect("the node starts")
+}
+
+fn addr(node: &Handle) -> SocketAddr {
+    node.local_addr().expect("it listens")
+}
+
+async fn wait_for(node: &Handle, mut wanted: impl FnMut(&Event) -> bool) -> Event {
+    loop {
+        let event = node.next_event().await;
+        if wanted(&event) {
+            return event;
+        }
+        assert!(!matches!(event, Event::PublishFailed { .. } | Event::Banned { .. }), "{event:?}");
+    }
+}
+
+fn author() -> Identity {
+    Identity::new(&Secret::new([7; 32]), None)
+}
+
+/// Bytes that no blob repeats.
+fn content(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect()
+}
+
+/// Stores `content` in `home` and describes it.
+fn add_file(home: &Home, name: &str, content: &[u8]) -> FileEntry {
+    let secret = author().content_secret();
+    let tree = ingest(content, &home.store, &secret, 2, &|_| {}, &AtomicBool::new(false)).expect("stored");
+    FileEntry {
+        path: EntryPath::new(name).expect("a path"),
+        size: tree.size,
+        modified_ms: None,
+        executable: false,
+        reference: Reference::Tree(tree),
+    }
+}
+
+fn draft(files: &[FileEntry]) -> Command {
+    let items = files.iter().cloned().map(Item::File).collect();
+    let content = HeadContent::Inline(vec![Collection { title: String::new(), items }]);
+    Command::Publish(Draft { content, read_key: None })
+}
+
+fn follow(channel: PublicKey) -> Command {
+    Command::Follow { channel, read_key: None }
+}
+
+fn exported(node: &Handle, entry: &FileEntry, out: &Path) -> Vec<u8> {
+    let request =
+        Export { entry, store: node.store(), state: node.state(), out_dir: out, workers: 2, sync: false };
+    assert_eq!(export(&request, &|_| {}, &AtomicBool::new(false)).expect("whole"), Exported::Written);
+    std::fs::read(out.join(entry.path.as_str())).expect("written")
+}
+
+#[test]
+fn a_channel_reaches_subscribers_also_when_its_author_has_gone() {
+    run(async |executor| {
+        let dirs: [TempDir; 5] = std::array::from_fn(|_| tempfile::tempdir().expect("a folder"));
+        let boot = start(&executor, options(dirs[0].path(), None)).await;
+        let bytes = content(5 * PLAIN_LEN + 1);
+        let channel = author().public_key();
+
+        let mut author_options = options(dirs[1].path(), Some(addr(&boot)));
+        let entry = add_file(&author_options.home, "folder/file", &bytes);
+        author_options.identity = Some(author());
+        let publisher = start(&executor, author_options).await;
+        assert_eq!(
+            publisher.dht_addr().map(|a| a.port()),
+            Some(addr(&publisher).port()),
+            "one port number for both"
+        );
+        publisher.command(follow(channel));
+        publisher.command(draft(std::slice::from_ref(&entry)));
+        let published = wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
+        let Event::Published { sequence: newest, replicas, .. } = published else {
+            unreachable!("waited for")
+        };
+        assert!(replicas >= 1);
+
+        let complete = |event: &Event| matches!(event, Event::ChannelComplete { channel: c, sequence } if *c == channel && *sequence == newest);
+        let first = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
+        first.command(follow(channel));
+        wait_for(&first, complete).await;
+        assert_eq!(exported(&first, &entry, &dirs[4].path().join("first")), bytes);
+
+        publisher.shutdown().await;
+        drop(publisher);
+        let second = start(&executor, options(dirs[3].path(), Some(addr(&boot)))).await;
+        second.command(follow(channel));
+        wait_for(&second, complete).await;
+        assert_eq!(exported(&second, &entry, &dirs[4].path().join("second")), bytes);
+        let status = second.channel_status(&channel).expect("followed");
+        assert!(status.complete && status.blobs_stored == status.blobs_total, "{status:?}");
+
+        for node in [boot, first, second] {
+            node.shutdown().await;
+        }
+        assert!(!load_dht_state(dirs[2].path()).is_empty(), "the DHT's nodes are kept for the next start");
+    });
+}
+
+#[test]
+fn a_subscription_survives_a_restart() {
+    run(async |executor| {
+        let dirs: [TempDir; 3] = std::array::from_fn(|_| tempfile::tempdir().expect("a folder"));
+        let boot = start(&executor, options(dirs[0].path(), None)).await;
+        let mut author_options = options(dirs[1].path(), Some(addr(&boot)));
+        let old = add_file(&author_options.home, "file", &content(10));
+        let new = add_file(&author_options.home, "file", &content(20));
+        author_options.identity = Some(author());
+        let publisher = start(&executor, author_options).await;
+        let channel = author().public_key();
+        publisher.command(follow(channel));
+        publisher.command(draft(&[old]));
+        wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
+
+        let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
+        subscriber.command(follow(channel));
+        wait_for(&subscriber, |event| matches!(event, Event::ChannelComplete { .. })).await;
+        subscriber.shutdown().await;
+        drop(subscriber);
+
+        publisher.command(draft(std::slice::from_ref(&new)));
+        let published = wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
+        let Event::Published { sequence: newest, .. } = published else { unreachable!("waited for") };
+        let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
+        assert_eq!(subscriber.channels(), [channel]);
+        let complete =
+            |event: &Event| matches!(event, Event::ChannelComplete { sequence, .. } if *sequence == newest);
+        wait_for(&subscriber, complete).await;
+        assert_eq!(exported(&subscriber, &new, &dirs[2].path().join("out")), content(20));
+        for node in [boot, publisher, subscriber] {
+            node.shutdown().await;
+        }
+    });
+}
+
+#[test]
+fn idle_strangers_neither_stop_the_node_nor_fill_it() {
+    run(async |executor| {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut options = options(dir.path(), None);
+        options.dht = DhtMode::Off;
+        let node = start(&executor, options).await;
+        assert_eq!((node.dht_addr(), node.dht_nodes()), (None, 0));
+        let to = addr(&node);
+        let strangers = smol::unblock(move || {
+            (0..200).map(|_| TcpStream::connect(to).expect("the listener takes it")).collect::<Vec<_>>()
+        });
+        let strangers = strangers.await;
+        while node.status().inbound == 0 {
+            Timer::after(Duration::from_millis(5)).await;
+        }
+        drop(strangers);
+        while node.status().inbound > 0 {
+            Timer::after(Duration::from_millis(5)).await;
+        }
+        node.shutdown().await;
+        // The folder and the port are free again.
+        drop(node);
+        let mut options = self::options(dir.path(), None);
+        options.listen = Some(to);
+        options.dht = DhtMode::Off;
+        start(&executor, options).await.shutdown().await;
+    });
+}
