@@ -20,7 +20,7 @@ pub const TREE_REF_LEN: usize = 8 + 1 + LINK_LEN;
 
 const _: () = assert!(FANOUT == 16_384);
 
-/// A reference to a stream (design §3).
+/// A reference to a stream (`docs/protocol.md` §3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeRef {
     /// Bytes of the stream.
@@ -237,7 +237,7 @@ fn seal_node<E>(
 /// Reads a range of a stream in order: says which blob it wants next and cuts the data out of what it is fed. Holds
 /// the links of at most one index node for each height.
 pub struct TreeReader {
-    /// Nodes to visit, the next one last: whole index nodes are kept as links, not as blobs.
+    /// Opened index nodes with children still to visit, the lowest last.
     stack: Vec<Pending>,
     wanted: Option<Node>,
     range: Range<u64>,

@@ -16,7 +16,7 @@ pub use head::{Head, HeadContent, HeadError};
 pub use path::EntryPath;
 
 use crate::limits::{
-    CHUNKS_MAX, COLLECTIONS_MAX, DESCRIPTION_LEN_MAX, ITEMS_MAX, MAGNET_LEN_MAX, TITLE_LEN_MAX,
+    BODY_LEN_MAX, CHUNKS_MAX, COLLECTIONS_MAX, DESCRIPTION_LEN_MAX, ITEMS_MAX, MAGNET_LEN_MAX, TITLE_LEN_MAX,
 };
 
 /// A channel's content.
@@ -117,6 +117,9 @@ pub enum BodyError {
     /// Longer than [`crate::limits::BODY_LEN_MAX`].
     TooLarge,
 }
+
+// The error names this figure.
+const _: () = assert!(BODY_LEN_MAX == 8 << 20);
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

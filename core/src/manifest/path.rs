@@ -6,6 +6,9 @@ use core::fmt;
 use crate::error::ParseError;
 use crate::limits::{NAME_LEN_MAX, PATH_COMPONENTS_MAX, PATH_LEN_MAX};
 
+// The errors name these figures.
+const _: () = assert!(PATH_LEN_MAX == 1024 && PATH_COMPONENTS_MAX == 32 && NAME_LEN_MAX == 255);
+
 /// A relative path that cannot leave the folder it is joined to, on any common file system: components with `/`
 /// between them (`docs/protocol.md` §5).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
