@@ -1,0 +1,559 @@
+//! From a channel's file entry back to a file below the output folder.
+//!
+//! The bytes go to a hidden file beside the target, which is renamed when all of it is there: a file under the
+//! target's name is whole or not ours. Nothing of the user's is overwritten: a file that stands there already is
+//! replaced only where the state says that we wrote it and it was not touched since, and taken for ours only where it
+//! holds the very bytes. No symbolic link below the output folder is followed: every step goes from an open folder to
+//! the next (`openat` with `O_NOFOLLOW`), so a link that appears in the meantime changes nothing.
+//!
+//! Unix only, as are those calls; another system needs its own form of [`Folder`].
+
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, UNIX_EPOCH};
+
+use megatorrent_core::blob::{BLOB_LEN, PLAIN_LEN};
+use megatorrent_core::ids::BlobId;
+use megatorrent_core::manifest::{Chunk, FileEntry, Reference};
+use megatorrent_core::tree::{Node, TreeRef};
+use rustix::fs::{self as sys, AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::state::{FileRecord, State, StateError};
+use crate::store::{Store, boot_id, is_no_space, lock};
+
+/// Workers; more asked for are not started. Each takes 1 MiB.
+const WORKERS_MAX: usize = 16;
+
+/// What to write, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Export<'a> {
+    /// The file.
+    pub entry: &'a FileEntry,
+    /// Where its blobs are.
+    pub store: &'a Store,
+    /// What knows which files we wrote.
+    pub state: &'a State,
+    /// The output folder; created where there is none.
+    pub out_dir: &'a Path,
+    /// Threads to work on it.
+    pub workers: usize,
+    /// Wait until the file has reached the disk. Without it, a file that was written shortly before the machine went
+    /// down is compared with its blobs the next time.
+    pub sync: bool,
+}
+
+/// What became of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exported {
+    /// It was written.
+    Written,
+    /// It stood there with the right content.
+    AlreadyThere,
+}
+
+/// Why the file was not written. The target is as it was.
+#[derive(Debug)]
+pub enum ExportError {
+    /// Something else stands at this path.
+    Exists(PathBuf),
+    /// A symbolic link, or a file, stands where a folder of the path should be.
+    NotAFolder(PathBuf),
+    /// Another process is writing this file.
+    Busy(PathBuf),
+    /// A blob is not stored (any more).
+    Missing(BlobId),
+    /// A blob is stored and whole, and does not open to what the entry promises: the channel's entry is wrong.
+    Unreadable(BlobId),
+    /// The entry's size is not that of its reference.
+    Inconsistent(PathBuf),
+    /// No space or quota is left at this path.
+    NoSpace(PathBuf),
+    /// The disk failed: what was done, to what, and the system's error.
+    Io(&'static str, PathBuf, io::Error),
+    /// The record of the files that we wrote failed.
+    State(StateError),
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl ExportError {
+    fn new(what: &'static str, path: &Path, error: impl Into<io::Error>) -> Self {
+        let error = error.into();
+        if is_no_space(&error) {
+            Self::NoSpace(path.to_owned())
+        } else {
+            Self::Io(what, path.to_owned(), error)
+        }
+    }
+}
+
+impl fmt::Display for ExportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists(path) => write!(
+                f,
+                "{} exists and is not the channel's: move it away, or name another output folder (-o)",
+                path.display()
+            ),
+            Self::NotAFolder(path) => write!(
+                f,
+                "{} is a link or a file where the channel has a folder: move it away, or name another output folder \
+                 (-o)",
+                path.display()
+            ),
+            Self::Busy(path) => write!(f, "another process is writing {}", path.display()),
+            Self::Missing(id) => write!(f, "blob {id} is not stored: it must be fetched again"),
+            Self::Unreadable(id) => {
+                write!(
+                    f,
+                    "blob {id} does not hold what the channel says: its author must publish the file anew"
+                )
+            }
+            Self::Inconsistent(path) => write!(
+                f,
+                "the channel gives {} two different sizes: its author must publish the file anew",
+                path.display()
+            ),
+            Self::NoSpace(path) => {
+                write!(
+                    f,
+                    "no space is left for {}: free some, or name another output folder (-o)",
+                    path.display()
+                )
+            }
+            Self::Io(what, path, error) => write!(f, "cannot {what} {}: {error}", path.display()),
+            Self::State(error) => error.fmt(f),
+            Self::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
+impl std::error::Error for ExportError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(_, _, error) => Some(error),
+            Self::State(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Writes a file whose blobs are stored. `progress` is called with the size of each piece that was opened, from any
+/// worker; `cancel` ends the work at the next piece.
+pub fn export(
+    request: &Export<'_>,
+    progress: &(dyn Fn(u64) + Sync),
+    cancel: &AtomicBool,
+) -> Result<Exported, ExportError> {
+    let entry = request.entry;
+    let size = match &entry.reference {
+        Reference::Tree(tree) => tree.size,
+        Reference::Chunks(chunks) => chunks.iter().map(|chunk| u64::from(chunk.real_size)).sum(),
+    };
+    if size != entry.size {
+        return Err(ExportError::Inconsistent(request.out_dir.join(entry.path.as_str())));
+    }
+    let target = Target::open(request.out_dir, entry.path.as_str())?;
+    let known = request.state.file(&target.path).map_err(ExportError::State)?;
+    let digest = digest(entry);
+    let run = Run { request, progress, cancel, stop: AtomicBool::new(false) };
+    let Some(found) = target.stat()? else {
+        return run.write(&target, digest, false);
+    };
+    let is_ours = known.as_ref().is_some_and(|known| found.matches(known));
+    if let Some(known) = known.filter(|known| is_ours && known.digest == digest) {
+        if known.boot.is_none() || known.boot == boot_id() {
+            return Ok(Exported::AlreadyThere);
+        }
+    } else if is_ours {
+        return run.write(&target, digest, true);
+    }
+    if found.is_file && found.size == entry.size && run.holds_content(&target)? {
+        run.remember(&target, digest, &found)?;
+        return Ok(Exported::AlreadyThere);
+    }
+    if is_ours { run.write(&target, digest, true) } else { Err(ExportError::Exists(target.path)) }
+}
+
+/// The data blobs of a tree as v5's chunk list, in order. At most `chunks_max`; `None` where there are more.
+pub fn tree_chunks(
+    tree: &TreeRef,
+    store: &Store,
+    chunks_max: usize,
+) -> Result<Option<Vec<Chunk>>, ExportError> {
+    let mut pieces = Pieces::of_tree(tree);
+    let mut chunks = Vec::new();
+    while let Some(piece) = pieces.next(store)? {
+        if chunks.len() == chunks_max {
+            return Ok(None);
+        }
+        chunks.push(piece.chunk);
+    }
+    Ok(Some(chunks))
+}
+
+/// BLAKE3 over all that an entry says of its file, so that a record tells one version from another.
+fn digest(entry: &FileEntry) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&entry.size.to_be_bytes());
+    hasher.update(&entry.modified_ms.unwrap_or(u64::MAX).to_be_bytes());
+    match &entry.reference {
+        Reference::Tree(tree) => {
+            hasher.update(&[u8::from(entry.executable), 0]);
+            hasher.update(&*tree.to_bytes());
+        }
+        Reference::Chunks(chunks) => {
+            hasher.update(&[u8::from(entry.executable), 1]);
+            for chunk in chunks {
+                hasher.update(&chunk.id.0).update(chunk.key.expose()).update(&chunk.nonce);
+                for number in [chunk.offset, chunk.length, chunk.real_size] {
+                    hasher.update(&number.to_be_bytes());
+                }
+            }
+        }
+    }
+    *hasher.finalize().as_bytes()
+}
+
+/// One export under way.
+struct Run<'a> {
+    request: &'a Export<'a>,
+    progress: &'a (dyn Fn(u64) + Sync),
+    cancel: &'a AtomicBool,
+    /// Some worker is through with it: the others end.
+    stop: AtomicBool,
+}
+
+impl Run<'_> {
+    fn write(&self, target: &Target, digest: [u8; 32], replace: bool) -> Result<Exported, ExportError> {
+        let temp = Temp::create(target, self.request.entry.executable)?;
+        let failed = |what| move |e: io::Error| ExportError::new(what, &target.path, e);
+        self.for_each_piece(&|content, offset| {
+            temp.file.write_all_at(content, offset).map_err(failed("write"))?;
+            Ok(true)
+        })?;
+        if let Some(modified) =
+            self.request.entry.modified_ms.and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)))
+        {
+            // A time that the file system cannot express is not worth losing the file for.
+            let _ = temp.file.set_modified(modified);
+        }
+        if self.request.sync {
+            temp.file.sync_all().map_err(failed("flush"))?;
+        }
+        let written = temp.file.metadata().map_err(failed("look at"))?;
+        temp.rename(replace)?;
+        if self.request.sync {
+            // The name too, before the record that vouches for it.
+            sys::fsync(&target.folder.fd).map_err(|e| failed("flush the folder of")(e.into()))?;
+        }
+        let found = Found { is_file: true, size: written.len(), modified: modified_of(&written) };
+        self.remember(target, digest, &found)?;
+        Ok(Exported::Written)
+    }
+
+    /// Whether the file that stands at the target holds exactly the entry's bytes.
+    fn holds_content(&self, target: &Target) -> Result<bool, ExportError> {
+        // Without O_NONBLOCK, opening what has become a pipe since would wait for its writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = sys::openat(&target.folder.fd, &target.name, flags, Mode::empty())
+            .map_err(|e| ExportError::new("open", &target.path, e))?;
+        let file = File::from(file);
+        self.for_each_piece(&|content, offset| {
+            let mut found = vec![0; content.len()];
+            match file.read_exact_at(&mut found, offset) {
+                Ok(()) => Ok(found == content),
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+                Err(e) => Err(ExportError::new("read", &target.path, e)),
+            }
+        })
+    }
+
+    fn remember(&self, target: &Target, digest: [u8; 32], found: &Found) -> Result<(), ExportError> {
+        let boot =
+            if self.request.sync { None } else { Some(boot_id().unwrap_or_else(|| "unknown".to_owned())) };
+        let record = FileRecord { size: found.size, modified: found.modified, digest, boot };
+        self.request.state.persist_file(&target.path, &record).map_err(ExportError::State)
+    }
+
+    /// Opens all pieces on several threads and hands each, with its offset, to `take`, which says whether to go on.
+    /// `true`: it always did.
+    fn for_each_piece(&self, take: &Take<'_>) -> Result<bool, ExportError> {
+        self.stop.store(false, Relaxed);
+        let pieces = Mutex::new(Pieces::new(self.request.entry));
+        let blobs = usize::try_from(self.request.entry.size.div_ceil(PLAIN_LEN as u64)).unwrap_or(usize::MAX);
+        thread::scope(|scope| {
+            let mut others = Vec::new();
+            for number in 1..self.request.workers.min(WORKERS_MAX).min(blobs) {
+                let builder = thread::Builder::new().name(format!("export-{number}"));
+                match builder.spawn_scoped(scope, || self.work(&pieces, take)) {
+                    Ok(thread) => others.push(thread),
+                    // One worker is enough; the more there are, the sooner it is done.
+                    Err(error) => tracing::warn!(%error, "cannot start a worker thread"),
+                }
+            }
+            let mut result = self.work(&pieces, take);
+            for thread in others {
+                let other = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                result = result.and_then(|all| other.map(|also| all && also));
+            }
+            result
+        })
+    }
+
+    fn work(&self, pieces: &Mutex<Pieces<'_>>, take: &Take<'_>) -> Result<bool, ExportError> {
+        let result = self.take_pieces(pieces, take);
+        if !matches!(result, Ok(true)) {
+            self.stop.store(true, Relaxed);
+        }
+        result
+    }
+
+    fn take_pieces(&self, pieces: &Mutex<Pieces<'_>>, take: &Take<'_>) -> Result<bool, ExportError> {
+        let store = self.request.store;
+        let mut buf = vec![0; BLOB_LEN];
+        while !self.stop.load(Relaxed) {
+            if self.cancel.load(Relaxed) {
+                return Err(ExportError::Cancelled);
+            }
+            // The lock ends with the statement.
+            let piece = lock(pieces).next(store)?;
+            let Some(Piece { chunk, offset }) = piece else { break };
+            let content = open_chunk(&chunk, store, &mut buf)?;
+            if !take(content, offset)? {
+                return Ok(false);
+            }
+            (self.progress)(content.len() as u64);
+        }
+        Ok(true)
+    }
+}
+
+/// Takes a piece's content and its offset in the file; `false`: no further piece is needed.
+type Take<'a> = dyn Fn(&[u8], u64) -> Result<bool, ExportError> + Sync + 'a;
+
+/// A part of a file that comes out of one blob.
+struct Piece {
+    chunk: Chunk,
+    offset: u64,
+}
+
+/// A file's pieces, in order. Of a tree, the links of one index blob for each height are in memory.
+enum Pieces<'a> {
+    Tree(Vec<std::vec::IntoIter<Node>>),
+    Chunks(std::slice::Iter<'a, Chunk>, u64),
+}
+
+impl<'a> Pieces<'a> {
+    fn new(entry: &'a FileEntry) -> Self {
+        match &entry.reference {
+            Reference::Tree(tree) => Self::of_tree(tree),
+            Reference::Chunks(chunks) => Self::Chunks(chunks.iter(), 0),
+        }
+    }
+
+    fn of_tree(tree: &TreeRef) -> Self {
+        Self::Tree(vec![vec![tree.root()].into_iter()])
+    }
+
+    /// The next piece; reads index blobs on the way.
+    fn next(&mut self, store: &Store) -> Result<Option<Piece>, ExportError> {
+        match self {
+            Self::Chunks(chunks, offset) => Ok(chunks.next().map(|chunk| {
+                let piece = Piece { chunk: chunk.clone(), offset: *offset };
+                *offset += u64::from(chunk.real_size);
+                piece
+            })),
+            Self::Tree(stack) => loop {
+                let Some(level) = stack.last_mut() else { return Ok(None) };
+                let Some(node) = level.next() else {
+                    stack.pop();
+                    continue;
+                };
+                if node.height == 0 {
+                    let len = u32::try_from(node.len).expect("a data node covers at most a blob's plaintext");
+                    return Ok(Some(Piece { chunk: Chunk::from_link(&node.link, len), offset: node.offset }));
+                }
+                stack.push(open_index(&node, store)?.into_iter());
+            },
+        }
+    }
+}
+
+/// The children of an index node.
+fn open_index(node: &Node, store: &Store) -> Result<Vec<Node>, ExportError> {
+    match store.open_blob(&node.link).map_err(|e| ExportError::new("read a blob in", store.root(), e))? {
+        Some(plain) => Ok(node.children(&plain)),
+        None if store.has(&node.link.id) => Err(ExportError::Unreadable(node.link.id)),
+        None => Err(ExportError::Missing(node.link.id)),
+    }
+}
+
+/// A chunk's content, out of its blob, within `buf`.
+fn open_chunk<'b>(chunk: &Chunk, store: &Store, buf: &'b mut [u8]) -> Result<&'b [u8], ExportError> {
+    let failed = |e| ExportError::new("read a blob in", store.root(), e);
+    if !store.read(&chunk.id, buf).map_err(failed)? {
+        return Err(ExportError::Missing(chunk.id));
+    }
+    match chunk.open(buf) {
+        Some(range) => Ok(&buf[range]),
+        None if store.remove_if_corrupt(&chunk.id).map_err(failed)? => Err(ExportError::Missing(chunk.id)),
+        None => Err(ExportError::Unreadable(chunk.id)),
+    }
+}
+
+/// An open folder at or below the output folder.
+struct Folder {
+    fd: OwnedFd,
+}
+
+impl Folder {
+    fn open(out_dir: &Path) -> Result<Self, ExportError> {
+        std::fs::create_dir_all(out_dir).map_err(|e| ExportError::new("create", out_dir, e))?;
+        let fd = sys::open(out_dir, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| ExportError::new("open", out_dir, e))?;
+        Ok(Self { fd })
+    }
+
+    /// The folder `name` in this one, created where there is none; `path` is its path, for errors.
+    fn child(&self, name: &str, path: &Path) -> Result<Self, ExportError> {
+        match sys::mkdirat(&self.fd, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(ExportError::new("create", path, error)),
+        }
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+        match sys::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self { fd }),
+            Err(Errno::LOOP | Errno::NOTDIR) => Err(ExportError::NotAFolder(path.to_owned())),
+            Err(error) => Err(ExportError::new("open", path, error)),
+        }
+    }
+}
+
+/// Where the file goes.
+struct Target {
+    folder: Folder,
+    name: String,
+    /// The whole path, for errors and records.
+    path: PathBuf,
+}
+
+impl Target {
+    /// Opens, or creates, the folders on the way to `entry_path` below `out_dir`.
+    fn open(out_dir: &Path, entry_path: &str) -> Result<Self, ExportError> {
+        let mut folder = Folder::open(out_dir)?;
+        let mut path = out_dir.canonicalize().map_err(|e| ExportError::new("open", out_dir, e))?;
+        let (folders, name) = entry_path.rsplit_once('/').unwrap_or(("", entry_path));
+        for component in folders.split('/').filter(|component| !component.is_empty()) {
+            path.push(component);
+            folder = folder.child(component, &path)?;
+        }
+        path.push(name);
+        Ok(Self { folder, name: name.to_owned(), path })
+    }
+
+    /// What stands there, links not followed.
+    fn stat(&self) -> Result<Option<Found>, ExportError> {
+        match sys::statat(&self.folder.fd, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Found {
+                is_file: sys::FileType::from_raw_mode(stat.st_mode).is_file(),
+                size: u64::try_from(stat.st_size).unwrap_or(0),
+                modified: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(ExportError::new("look at", &self.path, error)),
+        }
+    }
+}
+
+/// What stands at the target's name.
+struct Found {
+    is_file: bool,
+    size: u64,
+    modified: (i64, u32),
+}
+
+impl Found {
+    fn matches(&self, known: &FileRecord) -> bool {
+        self.is_file && self.size == known.size && self.modified == known.modified
+    }
+}
+
+fn modified_of(metadata: &std::fs::Metadata) -> (i64, u32) {
+    (metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap_or(0))
+}
+
+/// The hidden file beside the target; removed when dropped without [`Self::rename`]. Its name follows from the
+/// target's, so that what a killed process left is written over; a lock keeps two processes apart.
+struct Temp<'a> {
+    file: File,
+    name: String,
+    target: &'a Target,
+    renamed: bool,
+}
+
+impl<'a> Temp<'a> {
+    fn create(target: &'a Target, executable: bool) -> Result<Self, ExportError> {
+        let failed = |e: io::Error| ExportError::new("create a file beside", &target.path, e);
+        // A hash, since the target's own name may be as long as a name may be. It covers what the file is created
+        // with, so that a left-over has the permissions that are wanted.
+        let hash =
+            blake3::Hasher::new().update(&[u8::from(executable)]).update(target.name.as_bytes()).finalize();
+        let name = format!(".megatorrent-{}.part", &hash.to_hex()[..16]);
+        let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = sys::openat(&target.folder.fd, &name, flags, mode)
+            .map(File::from)
+            .map_err(|e| failed(e.into()))?;
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(ExportError::Busy(target.path.clone()));
+        }
+        // Who had the lock before may have renamed or removed the file; only what still has the name is ours.
+        let own = file.metadata().map_err(failed)?.ino();
+        if !sys::statat(&target.folder.fd, &name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| stat.st_ino == own)
+        {
+            return Err(ExportError::Busy(target.path.clone()));
+        }
+        file.set_len(0).map_err(failed)?;
+        Ok(Self { file, name, target, renamed: false })
+    }
+
+    /// Gives the file its name. Without `replace`, nothing may stand there.
+    fn rename(mut self, replace: bool) -> Result<(), ExportError> {
+        let (folder, path) = (&self.target.folder.fd, &self.target.path);
+        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let result = match sys::renameat_with(folder, &self.name, folder, &self.target.name, flags) {
+            // The file system cannot do both in one step; what appeared between the look and the rename is not seen.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match self.target.stat()? {
+                Some(_) if !replace => Err(Errno::EXIST),
+                _ => sys::renameat(folder, &self.name, folder, &self.target.name),
+            },
+            other => other,
+        };
+        match result {
+            Ok(()) => {
+                self.renamed = true;
+                Ok(())
+            }
+            Err(Errno::EXIST) => Err(ExportError::Exists(path.clone())),
+            Err(error) => Err(ExportError::new("rename a file to", path, error)),
+        }
+    }
+}
+
+impl Drop for Temp<'_> {
+    fn drop(&mut self) {
+        if !self.renamed {
+            let _ = sys::unlinkat(&self.target.folder.fd, &self.name, AtFlags::empty());
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! From a stream of bytes to the blobs of a tree, on several cores and in bounded memory.
+//!
+//! Each worker takes the stream's next 2^20 bytes, seals them in its own buffer and stores the blob. Their links are
+//! put back in order and go into core's [`TreeWriter`], which asks for an index blob whenever one is full.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
+
+use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
+use megatorrent_core::ids::Secret;
+use megatorrent_core::tree::{TreeRef, TreeWriter};
+
+use crate::store::{Store, StoreError, lock};
+
+/// Links that may wait for one before them; at the cap, workers wait for it instead of reading on.
+const LINKS_AHEAD_MAX: usize = 256;
+/// Workers; more asked for are not started. Each takes 1 MiB.
+const WORKERS_MAX: usize = 16;
+
+/// Why a stream could not be turned into blobs. Blobs that were stored before stay, and are found stored the next time.
+#[derive(Debug)]
+pub enum IngestError {
+    /// The stream could not be read.
+    Read(io::Error),
+    /// A blob could not be stored.
+    Store(StoreError),
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl fmt::Display for IngestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => write!(f, "cannot read the input: {error}"),
+            Self::Store(error) => error.fmt(f),
+            Self::Cancelled => f.write_str("cancelled; what is stored so far is used the next time"),
+        }
+    }
+}
+
+impl std::error::Error for IngestError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Read(error) => Some(error),
+            Self::Store(error) => Some(error),
+            Self::Cancelled => None,
+        }
+    }
+}
+
+/// Turns `input`, read to its end, into the blobs of a tree. Their keys come from their content and `secret`, so the
+/// same bytes under the same secret give the same reference, and blobs that are stored already cost no disk.
+///
+/// `progress` is called with the size of each piece that is stored, from any worker. `cancel` ends the work at the
+/// next piece. An empty input gives one blob.
+pub fn ingest(
+    input: impl Read + Send,
+    store: &Store,
+    secret: &Secret,
+    workers: usize,
+    progress: &(dyn Fn(u64) + Sync),
+    cancel: &AtomicBool,
+) -> Result<TreeRef, IngestError> {
+    let source = Mutex::new(Source { input, next: 0, size: 0, ended: false });
+    let merge = Mutex::new(Merge::default());
+    let run = Run {
+        source,
+        merge,
+        merged: Condvar::new(),
+        failed: AtomicBool::new(false),
+        store,
+        secret,
+        progress,
+        cancel,
+    };
+    thread::scope(|scope| {
+        let mut others = Vec::new();
+        for number in 1..workers.min(WORKERS_MAX) {
+            let builder = thread::Builder::new().name(format!("ingest-{number}"));
+            match builder.spawn_scoped(scope, || run.work()) {
+                Ok(thread) => others.push(thread),
+                // One worker is enough; the more there are, the sooner it is done.
+                Err(error) => tracing::warn!(%error, "cannot start a worker thread"),
+            }
+        }
+        let mut result = run.work();
+        for thread in others {
+            // The first failure is the cause; a later one says no more.
+            result = result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        result
+    })?;
+    let source = run.source.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let merge = run.merge.into_inner().unwrap_or_else(PoisonError::into_inner);
+    merge.tree.finish(source.size, |buf, len| seal_and_store(store, secret, buf, len))
+}
+
+/// What the workers share.
+struct Run<'a, R> {
+    source: Mutex<Source<R>>,
+    merge: Mutex<Merge>,
+    /// Signalled when links left [`Merge::waiting`], and on failure.
+    merged: Condvar,
+    /// Some worker failed: the others end.
+    failed: AtomicBool,
+    store: &'a Store,
+    secret: &'a Secret,
+    progress: &'a (dyn Fn(u64) + Sync),
+    cancel: &'a AtomicBool,
+}
+
+struct Source<R> {
+    input: R,
+    /// Index of the next piece.
+    next: u64,
+    /// Bytes read so far.
+    size: u64,
+    ended: bool,
+}
+
+/// Puts links back into the order of their pieces.
+#[derive(Default)]
+struct Merge {
+    tree: TreeWriter,
+    /// Index of the link that the tree takes next.
+    next: u64,
+    /// Links that came before their turn.
+    waiting: BTreeMap<u64, Link>,
+}
+
+impl<R: Read> Run<'_, R> {
+    fn work(&self) -> Result<(), IngestError> {
+        let result = self.seal_pieces();
+        if result.is_err() {
+            self.failed.store(true, Relaxed);
+            // Under the lock, so that nobody misses it between looking and waiting.
+            let _merge = lock(&self.merge);
+            self.merged.notify_all();
+        }
+        result
+    }
+
+    fn seal_pieces(&self) -> Result<(), IngestError> {
+        let mut buf = vec![0; BLOB_LEN];
+        let buf = buf.first_chunk_mut().expect("the buffer has a blob's length");
+        while let Some((index, len)) = self.next_piece(&mut buf[..PLAIN_LEN])? {
+            let link = seal_and_store(self.store, self.secret, buf, len)?;
+            self.merge(index, link)?;
+            (self.progress)(len as u64);
+        }
+        Ok(())
+    }
+
+    /// Reads the next piece: its index and length. `None`: there is none, or another worker failed.
+    fn next_piece(&self, buf: &mut [u8]) -> Result<Option<(u64, usize)>, IngestError> {
+        self.wait_for_merge();
+        let mut source = lock(&self.source);
+        if source.ended || self.failed.load(Relaxed) {
+            return Ok(None);
+        }
+        if self.cancel.load(Relaxed) {
+            return Err(IngestError::Cancelled);
+        }
+        let len = read_full(&mut source.input, buf).map_err(IngestError::Read)?;
+        source.ended = len < buf.len();
+        if len == 0 && source.next > 0 {
+            return Ok(None);
+        }
+        let index = source.next;
+        source.next += 1;
+        source.size += len as u64;
+        Ok(Some((index, len)))
+    }
+
+    /// Waits while too many links lack one before them. The worker that has it never waits here before it is merged.
+    fn wait_for_merge(&self) {
+        let mut merge = lock(&self.merge);
+        while merge.waiting.len() >= LINKS_AHEAD_MAX && !self.failed.load(Relaxed) {
+            merge = self.merged.wait(merge).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn merge(&self, index: u64, link: Link) -> Result<(), IngestError> {
+        let mut guard = lock(&self.merge);
+        let merge = &mut *guard;
+        merge.waiting.insert(index, link);
+        while let Some(link) = merge.waiting.remove(&merge.next) {
+            merge.next += 1;
+            merge.tree.push(link, |buf, len| seal_and_store(self.store, self.secret, buf, len))?;
+        }
+        self.merged.notify_all();
+        Ok(())
+    }
+}
+
+fn seal_and_store(
+    store: &Store,
+    secret: &Secret,
+    buf: &mut [u8; BLOB_LEN],
+    len: usize,
+) -> Result<Link, IngestError> {
+    let link = blob::seal(secret, buf, len);
+    store.write(&link.id, buf).map_err(IngestError::Store)?;
+    Ok(link)
+}
+
+/// Reads until `buf` is full or the input ends, and returns how much it got.
+fn read_full(input: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match input.read(&mut buf[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

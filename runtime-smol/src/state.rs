@@ -1,0 +1,280 @@
+//! What a node must remember: `DIR/state.redb`, a table for each kind of record.
+//!
+//! The values are core's own business ([`RecordKey`]); this file only keeps them. One process holds the database at a
+//! time, by a lock that ends with the process. A commit is whole or not there at all, whatever ends the process.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::identity::PublicKey;
+use megatorrent_core::node::RecordKey;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+
+/// Bytes of pages that the database keeps in memory.
+const CACHE_BYTES: usize = 1 << 20;
+/// The form of the tables and their keys; a database with another number is refused.
+const VERSION: u8 = 1;
+
+type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+const CHANNELS: Table = TableDefinition::new("channels");
+const BANS: Table = TableDefinition::new("bans");
+const PEERS: Table = TableDefinition::new("peers");
+const FILES: Table = TableDefinition::new("files");
+const META: Table = TableDefinition::new("meta");
+const VERSION_KEY: &[u8] = b"version";
+
+/// Why the state cannot be used.
+#[derive(Debug)]
+pub enum StateError {
+    /// Another process holds it.
+    Held(PathBuf),
+    /// It was written in another form: its version.
+    Version(PathBuf, u8),
+    /// It is damaged, or no state at all.
+    Corrupt(PathBuf, String),
+    /// The disk failed or is full.
+    Io(PathBuf, io::Error),
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held(path) => write!(
+                f,
+                "{} is held by a running node: stop that node, or use another folder (-d)",
+                path.display()
+            ),
+            Self::Version(path, version) => write!(
+                f,
+                "{} has form {version}, which this program does not know (it writes form {VERSION}): use the program \
+                 that wrote it, or another folder (-d)",
+                path.display()
+            ),
+            Self::Corrupt(path, why) => write!(
+                f,
+                "{} is damaged ({why}): restore it from a copy, or move it away to start anew (the blobs stay, the \
+                 subscriptions are lost)",
+                path.display()
+            ),
+            Self::Io(path, error) => write!(f, "cannot use {}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for StateError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(_, error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// A file that was written into an output folder: enough to know later that it is ours and unchanged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRecord {
+    /// Bytes.
+    pub size: u64,
+    /// Modification time, as the file system gives it back: seconds since 1970, and nanoseconds.
+    pub modified: (i64, u32),
+    /// BLAKE3 over all that the channel said of the file.
+    pub digest: [u8; 32],
+    /// The boot in which it was written; `None` when it has reached the disk since.
+    pub boot: Option<String>,
+}
+
+impl FileRecord {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(52 + 36);
+        bytes.extend_from_slice(&self.size.to_be_bytes());
+        bytes.extend_from_slice(&self.modified.0.to_be_bytes());
+        bytes.extend_from_slice(&self.modified.1.to_be_bytes());
+        bytes.extend_from_slice(&self.digest);
+        bytes.extend_from_slice(self.boot.as_deref().unwrap_or("").as_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (size, rest) = bytes.split_first_chunk::<8>()?;
+        let (seconds, rest) = rest.split_first_chunk::<8>()?;
+        let (nanos, rest) = rest.split_first_chunk::<4>()?;
+        let (digest, boot) = rest.split_first_chunk::<32>()?;
+        Some(Self {
+            size: u64::from_be_bytes(*size),
+            modified: (i64::from_be_bytes(*seconds), u32::from_be_bytes(*nanos)),
+            digest: *digest,
+            boot: Some(str::from_utf8(boot).ok()?.to_owned()).filter(|boot| !boot.is_empty()),
+        })
+    }
+}
+
+/// The database, open. Calls wait for the disk: they belong on a worker thread.
+pub struct State {
+    database: Database,
+    path: PathBuf,
+}
+
+impl State {
+    /// Opens `dir/state.redb`, readable by its owner alone, creating it where there is none.
+    pub fn open(dir: &Path) -> Result<Self, StateError> {
+        let path = dir.join("state.redb");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(|e| StateError::Io(path.clone(), e))?;
+        let database = guarded(&path, || {
+            redb::Builder::new().set_cache_size(CACHE_BYTES).create_file(file).map_err(redb::Error::from)
+        })?;
+        let state = Self { database, path };
+        state.prepare()?;
+        Ok(state)
+    }
+
+    /// All records, to be handed to core before anything else. A key that does not parse is left out.
+    pub fn records(&self) -> Result<Vec<(RecordKey, Vec<u8>)>, StateError> {
+        guarded(&self.path, || {
+            let read = self.database.begin_read()?;
+            let mut records = Vec::new();
+            for (table, parse) in
+                [(CHANNELS, parse_channel as fn(&[u8]) -> _), (BANS, parse_ban), (PEERS, parse_peer)]
+            {
+                for row in read.open_table(table)?.iter()? {
+                    let (key, value) = row?;
+                    records.extend(parse(key.value()).map(|key| (key, value.value().to_vec())));
+                }
+            }
+            Ok(records)
+        })
+    }
+
+    /// Stores a record durably, or removes it (`None`). When this returns, no crash undoes it.
+    pub fn persist(&self, key: &RecordKey, value: Option<&[u8]>) -> Result<(), StateError> {
+        let (table, key) = match key {
+            RecordKey::Channel(channel) => (CHANNELS, channel.as_bytes().to_vec()),
+            RecordKey::Ban(peer) => (BANS, peer.to_string().into_bytes()),
+            RecordKey::Peer(peer) => (PEERS, peer.to_string().into_bytes()),
+        };
+        self.put(table, &key, value, Durability::Immediate)
+    }
+
+    /// What is known of the file that was written at `path`.
+    pub fn file(&self, path: &Path) -> Result<Option<FileRecord>, StateError> {
+        guarded(&self.path, || {
+            let read = self.database.begin_read()?;
+            let value = read.open_table(FILES)?.get(path.as_os_str().as_bytes())?;
+            Ok(value.and_then(|value| FileRecord::from_bytes(value.value())))
+        })
+    }
+
+    /// Remembers a file that was written at `path`. It becomes durable with the next [`Self::persist`] or when the
+    /// state is dropped: one that is lost costs a comparison of the file with its blobs, not the file.
+    pub fn persist_file(&self, path: &Path, record: &FileRecord) -> Result<(), StateError> {
+        self.put(FILES, path.as_os_str().as_bytes(), Some(&record.to_bytes()), Durability::None)
+    }
+
+    fn put(
+        &self,
+        table: Table,
+        key: &[u8],
+        value: Option<&[u8]>,
+        durability: Durability,
+    ) -> Result<(), StateError> {
+        guarded(&self.path, || {
+            let mut write = self.database.begin_write()?;
+            write.set_durability(durability)?;
+            {
+                let mut table = write.open_table(table)?;
+                match value {
+                    Some(value) => drop(table.insert(key, value)?),
+                    None => drop(table.remove(key)?),
+                }
+            }
+            Ok(write.commit()?)
+        })
+    }
+
+    /// Creates the tables of a new database, and refuses one of another form.
+    fn prepare(&self) -> Result<(), StateError> {
+        let found = guarded(&self.path, || {
+            let read = self.database.begin_read()?;
+            match read.open_table(META) {
+                Ok(meta) => {
+                    Ok(Some(meta.get(VERSION_KEY)?.and_then(|v| v.value().first().copied()).unwrap_or(0)))
+                }
+                Err(TableError::TableDoesNotExist(_)) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })?;
+        match found {
+            Some(VERSION) => Ok(()),
+            Some(other) => Err(StateError::Version(self.path.clone(), other)),
+            None => guarded(&self.path, || {
+                let write = self.database.begin_write()?;
+                for table in [CHANNELS, BANS, PEERS, FILES] {
+                    drop(write.open_table(table)?);
+                }
+                write.open_table(META)?.insert(VERSION_KEY, [VERSION].as_slice())?;
+                Ok(write.commit()?)
+            }),
+        }
+    }
+}
+
+impl Drop for State {
+    /// Makes the last file records durable.
+    fn drop(&mut self) {
+        let _ = guarded(&self.path, || Ok(self.database.begin_write()?.commit()?));
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("State").field(&self.path).finish()
+    }
+}
+
+/// Runs a database operation. The database has assertions about its file's content, so a damaged file may make it
+/// panic: here that is an error like any other, and the caller stops using the state.
+fn guarded<T>(path: &Path, operation: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StateError> {
+    match catch_unwind(AssertUnwindSafe(operation)) {
+        Ok(result) => result.map_err(|error| sort_error(path, error)),
+        Err(_) => {
+            Err(StateError::Corrupt(path.to_owned(), "the database cannot make sense of it".to_owned()))
+        }
+    }
+}
+
+fn sort_error(path: &Path, error: redb::Error) -> StateError {
+    let path = path.to_owned();
+    match error {
+        redb::Error::DatabaseAlreadyOpen => StateError::Held(path),
+        // What redb says of a file that does not begin as a database does.
+        redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            StateError::Corrupt(path, error.to_string())
+        }
+        redb::Error::Io(error) => StateError::Io(path, error),
+        error => StateError::Corrupt(path, error.to_string()),
+    }
+}
+
+fn parse_channel(key: &[u8]) -> Option<RecordKey> {
+    PublicKey::from_bytes(key.try_into().ok()?).ok().map(RecordKey::Channel)
+}
+
+fn parse_ban(key: &[u8]) -> Option<RecordKey> {
+    parse_addr(key).map(RecordKey::Ban)
+}
+
+fn parse_peer(key: &[u8]) -> Option<RecordKey> {
+    parse_addr(key).map(RecordKey::Peer)
+}
+
+fn parse_addr(key: &[u8]) -> Option<PeerAddr> {
+    str::from_utf8(key).ok()?.parse().ok()
+}

@@ -1,0 +1,470 @@
+//! The blob store: `DIR/blobs/ab/<64 hex digits>`, one file for each blob.
+//!
+//! A blob is written to a temporary file and renamed, so that whatever kills the process, a file under a blob's name
+//! is whole. Only a machine that goes down can tear a renamed file whose bytes had not reached the disk. The file
+//! `blobs/boot` therefore names the boot in which blobs were last written. When a store opens in a later boot, no
+//! blob is believed before it was hashed once ([`Store::check_all`] ends that state for good); after a mere kill
+//! nothing needs hashing.
+//!
+//! Several processes may use one store at once (`ingest` beside a running node): each holds a shared lock on
+//! `blobs/boot`, and only who is alone clears away what a killed process left.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
+use megatorrent_core::ids::BlobId;
+use megatorrent_core::node::Written;
+
+/// Ids remembered as checked while the store is not yet trusted (some 3 MiB). At the cap they are forgotten, and a
+/// blob that is used again is hashed again.
+const CHECKED_IDS_MAX: usize = 65_536;
+/// Folders for temporary files, used in turn: threads that create files in one folder wait for each other.
+const TEMP_FOLDERS: u64 = 16;
+/// Content of `blobs/boot` when all blobs have reached the disk.
+const SYNCED: &str = "synced";
+/// Content of `blobs/boot` where the system does not tell one boot from another; it never counts as the same boot.
+const UNKNOWN_BOOT: &str = "unknown";
+/// Longest content of `blobs/boot` that is read.
+const BOOT_LEN_MAX: u64 = 256;
+
+/// Why a blob could not be stored.
+#[derive(Debug)]
+pub enum StoreError {
+    /// No space or quota is left at this path.
+    NoSpace(PathBuf),
+    /// The disk failed: what was done, to what, and the system's error.
+    Io(&'static str, PathBuf, io::Error),
+}
+
+impl StoreError {
+    /// Sorts the system's error into the two kinds. `what` is a verb: "write", "rename".
+    pub(crate) fn new(what: &'static str, path: &Path, error: io::Error) -> Self {
+        if is_no_space(&error) {
+            Self::NoSpace(path.to_owned())
+        } else {
+            Self::Io(what, path.to_owned(), error)
+        }
+    }
+}
+
+/// Whether the system refused for want of space or quota.
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSpace(path) => {
+                write!(f, "no space is left for {}: free some, or use another folder (-d)", path.display())
+            }
+            Self::Io(what, path, error) => write!(f, "cannot {what} {}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NoSpace(_) => None,
+            Self::Io(_, _, error) => Some(error),
+        }
+    }
+}
+
+/// A blob store, cheap to clone and meant for worker threads: every call may touch the disk.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    /// `DIR/blobs`.
+    root: PathBuf,
+    /// `blobs/boot`, locked as long as the store lives.
+    boot_file: Mutex<File>,
+    /// Whether `blobs/boot` names this boot, or an earlier one after which a check is still due.
+    boot_marked: AtomicBool,
+    /// Which of the 256 folders exist for sure.
+    folders: [AtomicBool; 256],
+    /// Number of the next temporary file.
+    next_temp: AtomicU64,
+    /// Whether blobs are hashed before their first use.
+    checking: AtomicBool,
+    /// The blobs that were hashed and found whole, while `checking`.
+    checked: Mutex<BTreeSet<BlobId>>,
+}
+
+impl Store {
+    /// Opens the store in `dir`, creating `dir/blobs` where there is none. `check` asks that each blob be hashed
+    /// before its first use even where nothing tells that the machine went down.
+    pub fn open(dir: &Path, check: bool) -> Result<Self, StoreError> {
+        let root = dir.join("blobs");
+        let temps = (0..TEMP_FOLDERS).map(|number| temp_folder(&root, number));
+        for temp in temps.clone() {
+            fs::create_dir_all(&temp).map_err(|e| StoreError::new("create", &temp, e))?;
+        }
+        let boot_path = root.join("boot");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut boot_file = options.open(&boot_path).map_err(|e| StoreError::new("open", &boot_path, e))?;
+        if boot_file.try_lock().is_ok() {
+            temps.for_each(|temp| remove_files(&temp));
+        }
+        // From exclusive to shared. A file system without locks only loses the clearing above and `sync`'s mark.
+        let _ = boot_file.lock_shared();
+        let mut last = String::new();
+        let read = (&mut boot_file).take(BOOT_LEN_MAX).read_to_string(&mut last);
+        let same_boot = boot_id().is_some_and(|id| id == last);
+        let fresh = last.is_empty() && !has_folder(&root).map_err(|e| StoreError::new("list", &root, e))?;
+        let trusted = read.is_ok() && (last == SYNCED || same_boot || fresh);
+        Ok(Self(Arc::new(Inner {
+            root,
+            boot_file: Mutex::new(boot_file),
+            boot_marked: AtomicBool::new(same_boot || !trusted),
+            folders: [const { AtomicBool::new(false) }; 256],
+            next_temp: AtomicU64::new(0),
+            checking: AtomicBool::new(check || !trusted),
+            checked: Mutex::new(BTreeSet::new()),
+        })))
+    }
+
+    /// Whether blobs are hashed before their first use, since the machine may have gone down while some were
+    /// written. A node that stays should then run [`Self::check_all`] on a thread of its own.
+    pub fn is_checking(&self) -> bool {
+        self.0.checking.load(Relaxed)
+    }
+
+    /// Whether the blob is stored whole.
+    pub fn has(&self, id: &BlobId) -> bool {
+        if self.needs_check(id) {
+            return self.read(id, &mut vec![0; BLOB_LEN]).unwrap_or(false);
+        }
+        fs::metadata(self.path(id)).is_ok_and(|m| m.is_file() && m.len() == BLOB_LEN as u64)
+    }
+
+    /// Reads a blob into `buf`, [`BLOB_LEN`] bytes. `false`: it is not stored. A file of another length is no blob:
+    /// it counts as absent, and the next [`Self::write`] replaces it.
+    pub fn read(&self, id: &BlobId, buf: &mut [u8]) -> io::Result<bool> {
+        assert_eq!(buf.len(), BLOB_LEN, "a blob has one length");
+        if !self.read_unchecked(id, buf)? {
+            return Ok(false);
+        }
+        if self.needs_check(id) {
+            if !blob::verify(id, buf) {
+                self.remove(id)?;
+                return Ok(false);
+            }
+            self.note_checked(id);
+        }
+        Ok(true)
+    }
+
+    /// Stores a blob without looking at its hash. One that is stored already is not written again.
+    ///
+    /// # Panics
+    /// Where `blob` is not [`BLOB_LEN`] bytes long.
+    pub fn write(&self, id: &BlobId, blob: &[u8]) -> Result<(), StoreError> {
+        assert_eq!(blob.len(), BLOB_LEN, "a blob has one length");
+        if self.has(id) {
+            return Ok(());
+        }
+        self.mark_boot()?;
+        self.ensure_folder(id)?;
+        let number = self.0.next_temp.fetch_add(1, Relaxed);
+        let temp = temp_folder(&self.0.root, number).join(format!("{}-{number}", std::process::id()));
+        let path = self.path(id);
+        let result = write_new(&temp, blob).map_err(|e| StoreError::new("write", &temp, e)).and_then(|()| {
+            fs::rename(&temp, &path).map_err(|e| StoreError::new("rename a blob to", &path, e))
+        });
+        if result.is_err() {
+            let _ = fs::remove_file(&temp);
+            // Somebody may have removed the folder.
+            self.0.folders[usize::from(id.0[0])].store(false, Relaxed);
+        } else if self.is_checking() {
+            self.note_checked(id);
+        }
+        result
+    }
+
+    /// Stores a blob that came from a peer, if its hash is its id.
+    pub fn verify_and_write(&self, id: &BlobId, blob: &[u8]) -> Written {
+        if blob.len() != BLOB_LEN || !blob::verify(id, blob) {
+            return Written::Mismatch;
+        }
+        match self.write(id, blob) {
+            Ok(()) => Written::Stored,
+            Err(StoreError::NoSpace(_)) => Written::NoSpace,
+            Err(StoreError::Io(..)) => Written::Failed,
+        }
+    }
+
+    /// The plaintext of a native blob, [`PLAIN_LEN`] bytes. `None`: it is not stored or does not open. One that does
+    /// not open because it is not what its name says is removed, so that it will be fetched again.
+    pub fn open_blob(&self, link: &Link) -> io::Result<Option<Vec<u8>>> {
+        let mut buf = vec![0; BLOB_LEN];
+        if !self.read(&link.id, &mut buf)? {
+            return Ok(None);
+        }
+        let sealed = buf.as_mut_slice().try_into().expect("the buffer has a blob's length");
+        if blob::open(link, sealed) {
+            buf.truncate(PLAIN_LEN);
+            return Ok(Some(buf));
+        }
+        self.remove_if_corrupt(&link.id)?;
+        Ok(None)
+    }
+
+    /// Hashes a blob that did not open, and removes it where it is not what its name says. `true`: it is not stored
+    /// (any more); `false`: it is whole, and whoever gave its key was wrong.
+    pub fn remove_if_corrupt(&self, id: &BlobId) -> io::Result<bool> {
+        let mut buf = vec![0; BLOB_LEN];
+        if self.read_unchecked(id, &mut buf)? && blob::verify(id, &buf) {
+            return Ok(false);
+        }
+        self.remove(id)?;
+        Ok(true)
+    }
+
+    /// Calls `visit` with the id of each blob file of the right length, in no order, until it breaks.
+    pub fn for_each(&self, mut visit: impl FnMut(BlobId) -> ControlFlow<()>) -> io::Result<()> {
+        for folder in fs::read_dir(&self.0.root)? {
+            let folder = folder?;
+            if !is_folder_name(&folder.file_name()) || !folder.file_type()?.is_dir() {
+                continue;
+            }
+            for file in fs::read_dir(folder.path())? {
+                let file = file?;
+                let id = file.file_name().to_str().and_then(|name| name.parse::<BlobId>().ok());
+                // A file that vanishes while we look was removed, not stored.
+                let whole = file.metadata().is_ok_and(|m| m.len() == BLOB_LEN as u64);
+                if let Some(id) = id.filter(|id| whole && self.path(id) == file.path())
+                    && visit(id).is_break()
+                {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many blobs are stored. Lists the folders.
+    pub fn count(&self) -> io::Result<u64> {
+        let mut count = 0;
+        self.for_each(|_| {
+            count += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok(count)
+    }
+
+    /// Hashes every blob and removes those that are not what their name says, which ends [`Self::is_checking`].
+    /// Returns how many were removed; `None` when `cancel` was set before the end.
+    pub fn check_all(&self, cancel: &AtomicBool) -> Result<Option<u64>, StoreError> {
+        let mut removed = 0;
+        let mut failure = None;
+        let mut buf = vec![0; BLOB_LEN];
+        let listed = self.for_each(|id| {
+            if cancel.load(Relaxed) {
+                return ControlFlow::Break(());
+            }
+            let sound = self.read_unchecked(&id, &mut buf).map(|present| !present || blob::verify(&id, &buf));
+            match sound.and_then(|sound| if sound { Ok(false) } else { self.remove(&id).map(|()| true) }) {
+                Ok(torn) => removed += u64::from(torn),
+                Err(error) => {
+                    failure = Some(StoreError::new("check", &self.path(&id), error));
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        listed.map_err(|e| StoreError::new("list", &self.0.root, e))?;
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        if cancel.load(Relaxed) {
+            return Ok(None);
+        }
+        self.0.checking.store(false, Relaxed);
+        self.0.boot_marked.store(false, Relaxed);
+        lock(&self.0.checked).clear();
+        self.mark_boot()?;
+        Ok(Some(removed))
+    }
+
+    /// Waits until all blobs have reached the disk, so that no later boot needs to check them. Meant for the clean
+    /// end of a node that ran for long, when its last write is done; leaving it out loses nothing but time after the
+    /// next boot.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        if self.is_checking() || !self.0.boot_marked.load(Relaxed) {
+            return Ok(());
+        }
+        let mut file = lock(&self.0.boot_file);
+        // Another process may be writing blobs that the flush below would miss: then the mark stays.
+        let result = if file.try_lock().is_ok() && SYNC_IS_AWAITED {
+            self.0.boot_marked.store(false, Relaxed);
+            sync_file_system(&file).and_then(|()| set_content(&mut file, SYNCED))
+        } else {
+            Ok(())
+        };
+        // Also after a refusal, which may have cost the shared lock (flock(2)).
+        let _ = file.lock_shared();
+        result.map_err(|e| StoreError::new("flush", &self.0.root, e))
+    }
+
+    /// `DIR/blobs`.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// Where a blob is, or would be.
+    fn path(&self, id: &BlobId) -> PathBuf {
+        let hex = id.to_hex();
+        let mut path = self.0.root.join(&hex[..2]);
+        path.push(hex);
+        path
+    }
+
+    fn needs_check(&self, id: &BlobId) -> bool {
+        self.is_checking() && !lock(&self.0.checked).contains(id)
+    }
+
+    fn note_checked(&self, id: &BlobId) {
+        let mut checked = lock(&self.0.checked);
+        if checked.len() >= CHECKED_IDS_MAX {
+            checked.clear();
+        }
+        checked.insert(*id);
+    }
+
+    fn read_unchecked(&self, id: &BlobId, buf: &mut [u8]) -> io::Result<bool> {
+        let mut file = match File::open(self.path(id)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if file.metadata()?.len() != buf.len() as u64 {
+            return Ok(false);
+        }
+        file.read_exact(buf)?;
+        Ok(true)
+    }
+
+    fn remove(&self, id: &BlobId) -> io::Result<()> {
+        lock(&self.0.checked).remove(id);
+        match fs::remove_file(self.path(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Before the first write: makes `blobs/boot` name this boot, durably. While checking it keeps naming the old
+    /// one, so that an interrupted check is taken up again.
+    fn mark_boot(&self) -> Result<(), StoreError> {
+        if self.0.boot_marked.load(Relaxed) {
+            return Ok(());
+        }
+        let mut file = lock(&self.0.boot_file);
+        set_content(&mut file, boot_id().as_deref().unwrap_or(UNKNOWN_BOOT))
+            .map_err(|e| StoreError::new("write", &self.0.root.join("boot"), e))?;
+        self.0.boot_marked.store(true, Relaxed);
+        Ok(())
+    }
+
+    fn ensure_folder(&self, id: &BlobId) -> Result<(), StoreError> {
+        let exists = &self.0.folders[usize::from(id.0[0])];
+        if !exists.load(Relaxed) {
+            let folder = self.0.root.join(format!("{:02x}", id.0[0]));
+            fs::create_dir_all(&folder).map_err(|e| StoreError::new("create", &folder, e))?;
+            exists.store(true, Relaxed);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Store").field(&self.0.root).finish()
+    }
+}
+
+/// A lock whose holder panicked guards nothing that could be half done here.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).open(path)?.write_all(bytes)
+}
+
+/// In place, since the file carries the lock. A torn content matches no boot, which is the safe side.
+fn set_content(file: &mut File, text: &str) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// What tells one boot of this machine from another.
+pub(crate) fn boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty() && id != UNKNOWN_BOOT && id != SYNCED)
+}
+
+/// Elsewhere a flush of a file system can only be asked for, not awaited, so nothing may be marked as synced.
+const SYNC_IS_AWAITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn sync_file_system(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(file)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn sync_file_system(_: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Whether a name is one of the 256 folders' two hex digits.
+fn is_folder_name(name: &std::ffi::OsStr) -> bool {
+    let bytes = name.as_encoded_bytes();
+    bytes.len() == 2 && bytes.iter().all(u8::is_ascii_hexdigit)
+}
+
+fn has_folder(root: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(root)? {
+        if is_folder_name(&entry?.file_name()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn temp_folder(root: &Path, number: u64) -> PathBuf {
+    root.join(format!("tmp/{:x}", number % TEMP_FOLDERS))
+}
+
+/// What cannot be removed stays, and is in nobody's way.
+fn remove_files(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let _ = fs::remove_file(entry.path());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        let sort = |kind: io::ErrorKind| StoreError::new("write", Path::new("x"), kind.into());
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert!(matches!(sort(kind), StoreError::NoSpace(_)), "{kind}");
+        }
+        assert_eq!(sort(io::ErrorKind::PermissionDenied).to_string(), "cannot write x: permission denied");
+    }
+}
