@@ -1,0 +1,288 @@
+//! The v5 messages: one type byte and a payload within each frame (`docs/protocol.md` §10).
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::str::from_utf8;
+
+use serde_json::Value;
+
+use crate::addr::PeerAddr;
+use crate::bep44::SignedItem;
+use crate::error::Violation;
+use crate::hex;
+use crate::identity::PublicKey;
+use crate::ids::BlobId;
+use crate::limits::{GOSSIP_CHANNELS_MAX, PEERS_MAX, TEXT_LEN_MAX};
+
+/// The version that our HELLO names, and the lowest that is served.
+pub const VERSION: u64 = 5;
+
+/// Type bytes.
+pub mod kind {
+    #![allow(missing_docs, reason = "they are the messages' own names")]
+    pub const HELLO: u8 = 0x01;
+    pub const REQUEST: u8 = 0x02;
+    pub const DATA: u8 = 0x03;
+    pub const FIND_PEERS: u8 = 0x04;
+    pub const PEERS: u8 = 0x05;
+    pub const PUBLISH: u8 = 0x06;
+    pub const ANNOUNCE: u8 = 0x07;
+    pub const OK: u8 = 0x08;
+    pub const ERROR: u8 = 0xFF;
+}
+
+/// A message. Everything in it is parsed and within its limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// Version (absent: taken as 5) and newest sequences by channel.
+    Hello(Option<u64>, BTreeMap<PublicKey, u64>),
+    /// Ask for a blob.
+    Request(BlobId),
+    /// A blob's bytes, or the next part of them.
+    Data(&'a [u8]),
+    /// Ask for peers that may have a blob.
+    FindPeers(BlobId),
+    /// Addresses; those that cannot be exchanged are left out.
+    Peers(Vec<PeerAddr>),
+    /// Ask to put an item on the DHT; its signature is not yet checked.
+    Publish(SignedItem),
+    /// The peer serves a blob at an address.
+    Announce(BlobId, PeerAddr),
+    /// Done.
+    Ok(String),
+    /// Refused; v5's texts are for people, but `Not Found` answers a REQUEST.
+    Error(String),
+    /// A type that v5 does not have.
+    Unknown(u8),
+    /// An empty frame.
+    Empty,
+}
+
+impl<'a> Message<'a> {
+    /// Parses a frame's plaintext.
+    ///
+    /// # Errors
+    /// [`Violation::Malformed`], and [`Violation::Version`] for a HELLO below 5.
+    pub fn decode(plaintext: &'a [u8]) -> Result<Self, Violation> {
+        let Some((&kind, payload)) = plaintext.split_first() else { return Ok(Self::Empty) };
+        match kind {
+            kind::HELLO => decode_hello(payload),
+            kind::REQUEST => blob_id(payload).map(Self::Request),
+            kind::DATA => Ok(Self::Data(payload)),
+            kind::FIND_PEERS => blob_id(payload).map(Self::FindPeers),
+            kind::PEERS => decode_peers(payload),
+            kind::PUBLISH => decode_publish(payload),
+            kind::ANNOUNCE => decode_announce(payload),
+            kind::OK => Ok(Self::Ok(text(payload))),
+            kind::ERROR => Ok(Self::Error(text(payload))),
+            other => Ok(Self::Unknown(other)),
+        }
+    }
+
+    /// The type byte and the payload. DATA has a way of its own, without a copy.
+    pub fn encode(&self) -> (u8, Vec<u8>) {
+        match self {
+            Self::Hello(version, sequences) => (kind::HELLO, encode_hello(*version, sequences)),
+            Self::Request(id) => (kind::REQUEST, id.to_hex().into_bytes()),
+            Self::Data(bytes) => (kind::DATA, bytes.to_vec()),
+            Self::FindPeers(id) => (kind::FIND_PEERS, id.to_hex().into_bytes()),
+            Self::Peers(peers) => {
+                let texts = peers.iter().take(PEERS_MAX).map(|p| Value::from(p.to_string()));
+                (kind::PEERS, json(&Value::Array(texts.collect())))
+            }
+            Self::Publish(item) => {
+                let fields = [
+                    ("k", Value::from(item.key.to_string())),
+                    ("seq", item.seq.into()),
+                    ("sig", hex::encode(&item.signature).into()),
+                    ("v", hex::encode(&item.value).into()),
+                ];
+                (kind::PUBLISH, object(fields))
+            }
+            Self::Announce(id, peer) => {
+                let fields = [("blobId", Value::from(id.to_hex())), ("peerAddress", peer.to_string().into())];
+                (kind::ANNOUNCE, object(fields))
+            }
+            Self::Ok(text) => (kind::OK, text.clone().into_bytes()),
+            Self::Error(text) => (kind::ERROR, text.clone().into_bytes()),
+            Self::Unknown(kind) => (*kind, Vec::new()),
+            Self::Empty => (0, Vec::new()),
+        }
+    }
+}
+
+fn blob_id(payload: &[u8]) -> Result<BlobId, Violation> {
+    from_utf8(payload).ok().and_then(|t| t.parse().ok()).ok_or(Violation::Malformed)
+}
+
+fn text(payload: &[u8]) -> String {
+    let cut = &payload[..payload.len().min(TEXT_LEN_MAX)];
+    String::from_utf8_lossy(cut).into_owned()
+}
+
+fn json(value: &Value) -> Vec<u8> {
+    format!("{value}").into_bytes()
+}
+
+fn object<const N: usize>(fields: [(&str, Value); N]) -> Vec<u8> {
+    json(&Value::Object(fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect()))
+}
+
+fn parse(payload: &[u8]) -> Result<Value, Violation> {
+    serde_json::from_slice(payload).map_err(|_| Violation::Malformed)
+}
+
+fn encode_hello(version: Option<u64>, sequences: &BTreeMap<PublicKey, u64>) -> Vec<u8> {
+    let gossip =
+        sequences.iter().take(GOSSIP_CHANNELS_MAX).map(|(k, seq)| (k.to_string(), Value::from(*seq)));
+    let gossip = Value::Object(gossip.collect());
+    let gossip = Value::Object([("sequences".to_string(), gossip)].into_iter().collect());
+    let version = version.map(|v| ("v".to_string(), Value::from(v)));
+    let fields = [("gossip".to_string(), gossip)].into_iter().chain(version);
+    json(&Value::Object(fields.collect()))
+}
+
+fn decode_hello(payload: &[u8]) -> Result<Message<'static>, Violation> {
+    let hello = parse(payload)?;
+    let hello = hello.as_object().ok_or(Violation::Malformed)?;
+    let version = match hello.get("v") {
+        None => None,
+        Some(v) => Some(v.as_u64().ok_or(Violation::Malformed)?),
+    };
+    if version.is_some_and(|v| v < VERSION) {
+        return Err(Violation::Version);
+    }
+    let mut sequences = BTreeMap::new();
+    if let Some(gossip) = hello.get("gossip") {
+        let bare = gossip.as_object().ok_or(Violation::Malformed)?;
+        let map = bare.get("sequences").and_then(Value::as_object).unwrap_or(bare);
+        for (key, seq) in map.iter().take(GOSSIP_CHANNELS_MAX) {
+            // Keys and numbers that mean nothing to us are another peer's business.
+            if let (Ok(key), Some(seq)) = (key.parse(), seq.as_u64()) {
+                sequences.insert(key, seq);
+            }
+        }
+    }
+    Ok(Message::Hello(version, sequences))
+}
+
+fn decode_peers(payload: &[u8]) -> Result<Message<'static>, Violation> {
+    let peers = parse(payload)?;
+    let peers = peers.as_array().ok_or(Violation::Malformed)?;
+    let peers = peers.iter().take(PEERS_MAX).filter_map(|p| p.as_str()?.parse().ok());
+    Ok(Message::Peers(peers.filter(PeerAddr::is_exchangeable).collect()))
+}
+
+fn decode_publish(payload: &[u8]) -> Result<Message<'static>, Violation> {
+    let publish = parse(payload)?;
+    let item = || {
+        Some(SignedItem {
+            key: publish.get("k")?.as_str()?.parse().ok()?,
+            seq: publish.get("seq")?.as_i64()?,
+            value: hex::decode(publish.get("v")?.as_str()?)?,
+            signature: hex::decode_array(publish.get("sig")?.as_str()?)?,
+        })
+    };
+    item().map(Message::Publish).ok_or(Violation::Malformed)
+}
+
+fn decode_announce(payload: &[u8]) -> Result<Message<'static>, Violation> {
+    let announce = parse(payload)?;
+    let fields = || {
+        let id = announce.get("blobId")?.as_str()?.parse().ok()?;
+        let peer: PeerAddr = announce.get("peerAddress")?.as_str()?.parse().ok()?;
+        Some((id, peer))
+    };
+    let (id, peer) = fields().ok_or(Violation::Malformed)?;
+    Ok(Message::Announce(id, peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+    use crate::ids::Secret;
+    use proptest::prelude::*;
+
+    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+        [&[kind], payload].concat()
+    }
+
+    fn key() -> PublicKey {
+        Identity::new(&Secret::new([3; 32]), None).public_key()
+    }
+
+    #[test]
+    fn messages_survive_the_wire() {
+        let identity = Identity::new(&Secret::new([3; 32]), None);
+        let messages = [
+            Message::Hello(Some(5), BTreeMap::from([(key(), 7)])),
+            Message::Request(BlobId([0xAB; 32])),
+            Message::Data(b"bytes"),
+            Message::FindPeers(BlobId([1; 32])),
+            Message::Peers(
+                ["1.2.3.4:5".parse().expect("valid"), "[2001:db8::1]:6".parse().expect("valid")].into(),
+            ),
+            Message::Publish(SignedItem::sign(&identity, 9, b"v".to_vec()).expect("short")),
+            Message::Announce(BlobId([2; 32]), "1.2.3.4:5".parse().expect("valid")),
+            Message::Ok("ok".into()),
+            Message::Error("Not Found".into()),
+            Message::Unknown(0x42),
+        ];
+        for message in messages {
+            let (kind, payload) = message.encode();
+            assert_eq!(Message::decode(&frame(kind, &payload)).as_ref(), Ok(&message));
+        }
+        assert_eq!(Message::decode(&[]), Ok(Message::Empty));
+    }
+
+    #[test]
+    fn hello_is_read_in_every_form_in_use() {
+        let hello = |text: &str| {
+            Message::decode(&frame(kind::HELLO, text.as_bytes())).map(|m| alloc::format!("{m:?}"))
+        };
+        let want = |v, seqs: &[u64]| {
+            Ok(alloc::format!("{:?}", Message::Hello(v, seqs.iter().map(|s| (key(), *s)).collect())))
+        };
+        let key = key();
+        assert_eq!(hello("{}"), want(None, &[]));
+        assert_eq!(hello(&alloc::format!(r#"{{"gossip":{{"{key}":4}}}}"#)), want(None, &[4]));
+        assert_eq!(
+            hello(&alloc::format!(r#"{{"v":6,"gossip":{{"sequences":{{"{key}":4}}}}}}"#)),
+            want(Some(6), &[4])
+        );
+        assert_eq!(hello(r#"{"v":5,"gossip":{"x":1,"sequences":{"y":"z"}}}"#), want(Some(5), &[]));
+        assert_eq!(hello(r#"{"v":4}"#), Err(Violation::Version));
+        for bad in ["", "[]", "{", r#"{"v":"5"}"#, r#"{"gossip":7}"#, &"[".repeat(60_000)] {
+            assert_eq!(hello(bad), Err(Violation::Malformed), "{}", &bad[..bad.len().min(20)]);
+        }
+    }
+
+    #[test]
+    fn what_does_not_parse_is_malformed() {
+        for (kind, payload) in [
+            (kind::REQUEST, &b"../../identity.json"[..]),
+            (kind::REQUEST, &[b'a'; 63]),
+            (kind::FIND_PEERS, &[b'g'; 64]),
+            (kind::PEERS, b"{}"),
+            (kind::PUBLISH, b"{}"),
+            (kind::ANNOUNCE, br#"{"blobId":"00","peerAddress":"1.1.1.1:1"}"#),
+        ] {
+            assert_eq!(Message::decode(&frame(kind, payload)), Err(Violation::Malformed));
+        }
+        assert_eq!(
+            Message::decode(&frame(kind::PEERS, br#"["0.0.0.0:1","x","example.org:1"]"#)),
+            Ok(Message::Peers(Vec::new()))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..10) {
+            let _ = Message::decode(&frame(kind, &bytes));
+            let _ = Message::decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Error families: what a text was not ([`ParseError`]), what a peer did ([`Violation`]), why a connection ended
+//! ([`CloseReason`]).
+//!
+//! A bug of our own is an `assert!`; peer bytes never reach one.
+
+use core::fmt;
+
+/// A text at the edge that is not what it should be. Never repeats a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParseError {
+    /// Not 64 hex digits.
+    BlobId,
+    /// Not 64 hex digits (the text is not shown: it may be most of a key).
+    Secret,
+    /// Not 64 hex digits, or not a usable Ed25519 point.
+    PublicKey,
+    /// Not `host:port`, or a host that is neither an IP literal, a host name, a v3 onion nor a b32 I2P name.
+    PeerAddr,
+    /// Not `megatorrent://PUBLICKEY[:READKEY][?bootstrap=HOST:PORT&…]`.
+    Uri(&'static str),
+    /// Not an identity file.
+    Identity(&'static str),
+    /// A path that is absolute, leaves the folder, or cannot stand on some file system.
+    Path(&'static str),
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BlobId => f.write_str("a blob id is 64 hex digits"),
+            Self::Secret => f.write_str("a secret key is 64 hex digits"),
+            Self::PublicKey => f.write_str("a public key is 64 hex digits that name an Ed25519 point"),
+            Self::PeerAddr => f.write_str(
+                "a peer is HOST:PORT with an IP address, a host name, an onion v3 or a b32.i2p name",
+            ),
+            Self::Uri(why) => write!(
+                f,
+                "a channel's address is megatorrent://PUBLICKEY[:READKEY][?bootstrap=HOST:PORT]: {why}"
+            ),
+            Self::Identity(why) => write!(f, "not an identity file: {why}"),
+            Self::Path(why) => write!(f, "a file's path in a channel {why}"),
+        }
+    }
+}
+
+impl core::error::Error for ParseError {}
+
+/// A rule of the wire that the peer broke: the connection ends, and nothing it sent after counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// The X25519 result was all zero (spec v5, Handshake).
+    LowOrderKey,
+    /// The length field is below a tag's 16 bytes.
+    FrameShort,
+    /// The length field is above what the connection's state admits.
+    FrameLong,
+    /// A frame's tag did not open.
+    Tag,
+    /// A HELLO, PEERS, PUBLISH or ANNOUNCE that does not parse, or an id that is not 64 hex digits.
+    Malformed,
+    /// HELLO with a version below 5.
+    Version,
+    /// DATA that was not asked for.
+    UnaskedData,
+    /// More DATA than a blob holds.
+    DataLong,
+    /// An answer that nothing asked for (PEERS, OK).
+    Unasked,
+    /// More than [`crate::limits::UNKNOWN_MESSAGES_MAX`] messages of unknown type or empty frames.
+    Chatter,
+    /// DATA whose SHA-256 is not the id asked for.
+    WrongBlob,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LowOrderKey => "sent a low-order X25519 key",
+            Self::FrameShort => "sent a frame shorter than its tag",
+            Self::FrameLong => "sent a frame longer than its state admits",
+            Self::Tag => "sent a frame that does not open",
+            Self::Malformed => "sent a message that does not parse",
+            Self::Version => "speaks a version below 5",
+            Self::UnaskedData => "sent a blob nobody asked for",
+            Self::DataLong => "sent more than a blob",
+            Self::Unasked => "answered what nobody asked",
+            Self::Chatter => "sent too many messages without meaning",
+            Self::WrongBlob => "served a wrong blob",
+        })
+    }
+}
+
+/// Why a connection ended, for events and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer closed the stream or the socket failed.
+    Remote,
+    /// The peer broke a rule.
+    Violation(Violation),
+    /// The handshake took longer than [`crate::limits::HANDSHAKE_TIMEOUT`].
+    HandshakeTimeout,
+    /// Nothing moved for [`crate::limits::IDLE_TIMEOUT`].
+    Idle,
+    /// What was asked for did not come in time.
+    Stalled,
+    /// It made room for a newer connection.
+    Evicted,
+    /// The peer is banned.
+    Banned,
+    /// The node is shutting down.
+    Shutdown,
+}

@@ -1,0 +1,129 @@
+//! Identifiers: parsed once at the edge, so that nothing inside handles strings.
+
+use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
+
+use subtle::ConstantTimeEq;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::error::ParseError;
+use crate::hex;
+
+/// The content address of a blob: SHA-256 of its 1 048 592 sealed bytes (spec v5, Blobs).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlobId(pub [u8; 32]);
+
+impl BlobId {
+    /// The info-hash under which v5 peers announce this blob: the first 20 bytes of the id.
+    pub fn info_hash(&self) -> InfoHash {
+        InfoHash(first_20(&self.0))
+    }
+
+    /// 64 lowercase hex digits.
+    pub fn to_hex(&self) -> String {
+        hex::encode(&self.0)
+    }
+}
+
+impl FromStr for BlobId {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        hex::decode_array(text).map(Self).ok_or(ParseError::BlobId)
+    }
+}
+
+impl fmt::Display for BlobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_hex())
+    }
+}
+
+impl fmt::Debug for BlobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlobId({}…)", hex::encode(&self.0[..4]))
+    }
+}
+
+/// A BEP 5 info-hash.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InfoHash(pub [u8; 20]);
+
+impl fmt::Debug for InfoHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "InfoHash({}…)", hex::encode(&self.0[..4]))
+    }
+}
+
+/// The name under which a channel's swarm meets (`docs/protocol.md` §7); its first 20 bytes are the info-hash.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topic(pub [u8; 32]);
+
+impl Topic {
+    /// The info-hash on which the channel's peers announce themselves.
+    pub fn info_hash(&self) -> InfoHash {
+        InfoHash(first_20(&self.0))
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Topic({}…)", hex::encode(&self.0[..4]))
+    }
+}
+
+fn first_20(bytes: &[u8; 32]) -> [u8; 20] {
+    core::array::from_fn(|i| bytes[i])
+}
+
+/// 32 secret bytes: wiped when dropped, compared in constant time, never printed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// Takes over `bytes`.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for a cipher or a key file.
+    pub const fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// From 64 hex digits.
+    ///
+    /// # Errors
+    /// [`ParseError::Secret`], which does not repeat the text.
+    pub fn from_hex(text: &str) -> Result<Self, ParseError> {
+        hex::decode_array(text).map(Self).ok_or(ParseError::Secret)
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Secret {}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A connection: a slot and the slot's generation, so that a late call on a closed connection changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    /// Index in the node's connection table.
+    pub slot: u32,
+    /// How many connections had the slot before.
+    pub generation: u32,
+}
+
+/// A job handed to the driver; each id gets exactly one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);

@@ -1,0 +1,156 @@
+//! Every bound of the protocol and of a node, in one place, each with what happens when it is reached.
+
+use core::time::Duration;
+
+use crate::blob::BLOB_LEN;
+use crate::frame::{HEADER_LEN, TAG_LEN};
+
+// --- wire ---------------------------------------------------------------------------------------------------
+
+/// Longest plaintext (type byte and payload) of a frame that carries no blob; a longer one is a violation.
+pub const CONTROL_LEN_MAX: usize = 64 * 1024;
+/// Longest plaintext of a DATA frame: type byte and blob. Admitted only while a request is outstanding.
+pub const DATA_LEN_MAX: usize = 1 + BLOB_LEN;
+/// Messages of unknown type, and empty frames beyond keep-alives, that a connection may send; then it is closed.
+pub const UNKNOWN_MESSAGES_MAX: u32 = 1024;
+/// Channels listed in one HELLO; more are left out when sending (the newest first) and ignored when received.
+pub const GOSSIP_CHANNELS_MAX: usize = 256;
+/// Addresses in one PEERS answer; more are left out when sending and ignored when received.
+pub const PEERS_MAX: usize = 64;
+/// Longest text of an ERROR or OK that is kept; the rest is cut.
+pub const TEXT_LEN_MAX: usize = 256;
+/// Depth of nested JSON arrays and objects from a peer; a deeper text is malformed.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// Longest value of a BEP 44 item, without its bencoding; a longer one is neither sent nor accepted.
+pub const ITEM_VALUE_LEN_MAX: usize = 996;
+/// Longest salt of a BEP 44 item.
+pub const ITEM_SALT_LEN_MAX: usize = 64;
+
+// --- connections --------------------------------------------------------------------------------------------
+
+/// Connections that others opened to us. At the cap the oldest without a request is closed for the newcomer; if all
+/// have one, the newcomer is refused.
+pub const INBOUND_MAX: usize = 512;
+/// Connections that we opened; no further one is dialled at the cap.
+pub const OUTBOUND_MAX: usize = 64;
+/// Dials under way at once; the rest wait in the address book.
+pub const DIALS_MAX: usize = 16;
+/// A handshake that takes longer ends the connection.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which nothing moved for this long is closed.
+pub const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
+/// On a connection that we want to keep, an empty frame is sent after this long without one.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(45);
+/// Control frames queued for a peer; at the cap its socket is not read until it takes some.
+pub const CONTROL_QUEUE_MAX: usize = 16;
+/// Requests of a peer that wait for their answer; at the cap its socket is not read until one is answered.
+pub const REQUESTS_QUEUED_MAX: usize = 64;
+/// Blobs read from the store for one connection and not yet sent.
+pub const ANSWERS_LOADED_MAX: usize = 2;
+/// Time a closing connection gets to take the ERROR that says why.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+// --- blobs in memory ----------------------------------------------------------------------------------------
+
+/// Blob buffers for receiving. When none is free, sockets that could bring a blob are not read.
+pub const RECV_BUFFERS_MAX: usize = 20;
+/// Blob buffers for sending. When none is free, requests wait.
+pub const SEND_BUFFERS_MAX: usize = 8;
+/// Connections that may have requests outstanding at once; each holds a receive buffer.
+pub const DOWNLOAD_CONNECTIONS_MAX: usize = 12;
+/// Requests outstanding on one connection.
+pub const WINDOW_MAX: usize = 16;
+/// Requests outstanding on a connection whose peer has not answered one yet.
+pub const WINDOW_START: usize = 1;
+/// A connection with requests outstanding that brings less than [`STALL_BYTES_MIN`] in this time is closed; its
+/// requests go elsewhere.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// What a connection with requests outstanding must bring within [`STALL_TIMEOUT`], so that a peer that trickles bytes
+/// does not hold a blob for ever. It is far below what Tor carries.
+pub const STALL_BYTES_MIN: u64 = 16 * 1024;
+/// Blobs that a peer said it lacks, remembered per connection; at the cap the peer is not asked for more until the
+/// memory is cleared with the next head.
+pub const LACKS_MAX: usize = 1024;
+
+// --- content ------------------------------------------------------------------------------------------------
+
+/// Depth of a tree: 16 384³ blobs are 2^62 bytes. A deeper one is malformed.
+pub const TREE_DEPTH_MAX: u8 = 3;
+/// Longest manifest body; a longer one is refused.
+pub const BODY_LEN_MAX: u64 = 8 << 20;
+/// Items in a manifest; more are malformed.
+pub const ITEMS_MAX: usize = 100_000;
+/// Chunks in all v5 file entries of one manifest; more are malformed.
+pub const CHUNKS_MAX: usize = 100_000;
+/// Longest path of an item in bytes, and its number of components.
+pub const PATH_LEN_MAX: usize = 1024;
+/// Components of an item's path.
+pub const PATH_COMPONENTS_MAX: usize = 32;
+/// Longest component of a path in bytes (what common file systems take).
+pub const NAME_LEN_MAX: usize = 255;
+/// Longest title of a channel or a collection in bytes; a longer one is malformed.
+pub const TITLE_LEN_MAX: usize = 1024;
+/// Longest description of a channel in bytes; a longer one is malformed.
+pub const DESCRIPTION_LEN_MAX: usize = 64 * 1024;
+/// Longest magnet URI in bytes; a longer one is malformed.
+pub const MAGNET_LEN_MAX: usize = 8 * 1024;
+/// Collections in a manifest; more are malformed.
+pub const COLLECTIONS_MAX: usize = 10_000;
+/// Depth of nested CBOR arrays, maps and tags in a body; a deeper one is malformed.
+pub const CBOR_DEPTH_MAX: usize = 16;
+/// Bootstrap peers in a channel's address; an address with more is refused.
+pub const BOOTSTRAP_MAX: usize = 32;
+/// A sequence that lies further than this ahead of the clock is refused.
+pub const SEQUENCE_AHEAD_MAX: Duration = Duration::from_hours(24);
+/// Blobs that one fetch has in hand (asked of the store, wanted or being written); the rest of its tree waits.
+pub const WANTED_PER_FETCH_MAX: usize = 256;
+/// Files of one channel that are fetched side by side, in the manifest's order.
+pub const FILES_AT_ONCE_MAX: usize = 64;
+
+// --- peers and channels -------------------------------------------------------------------------------------
+
+/// Addresses known; at the cap the worst one that is not in use makes room.
+pub const PEERS_KNOWN_MAX: usize = 2048;
+/// Bans kept; at the cap the one that ends first makes room.
+pub const BANS_MAX: usize = 4096;
+/// How long a proven lie excludes an address.
+pub const BAN_TIME: Duration = Duration::from_hours(1);
+/// First wait after a failed dial; doubles up to [`BACKOFF_MAX`].
+pub const BACKOFF_MIN: Duration = Duration::from_secs(2);
+/// Longest wait after failed dials.
+pub const BACKOFF_MAX: Duration = Duration::from_mins(10);
+/// Channels followed; a further subscription is refused.
+pub const CHANNELS_MAX: usize = 1024;
+
+// --- DHT ----------------------------------------------------------------------------------------------------
+
+/// DHT operations under way at once: beyond it real sockets drop packets.
+pub const DHT_JOBS_MAX: usize = 8;
+/// DHT operations started per minute on average; later ones wait, which the status shows.
+pub const DHT_OPS_PER_MINUTE: u64 = 120;
+/// DHT operations that may start at once after a quiet time.
+pub const DHT_OPS_BURST: u64 = 32;
+/// Info-hashes announced; more are refused and counted.
+pub const ANNOUNCES_MAX: usize = 16_384;
+/// How often an info-hash is announced.
+pub const ANNOUNCE_INTERVAL: Duration = Duration::from_mins(15);
+/// How often a head is put again (BEP 44 items may expire after two hours).
+pub const REPUT_INTERVAL: Duration = Duration::from_hours(1);
+/// How often a followed channel's head is looked up.
+pub const HEAD_POLL_INTERVAL: Duration = Duration::from_mins(1);
+/// How soon it is looked up again while none is known.
+pub const HEAD_RETRY_INTERVAL: Duration = Duration::from_secs(3);
+/// How often peers are looked up for a channel that lacks blobs and makes no progress.
+pub const LOOKUP_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+const _: () = {
+    assert!(DATA_LEN_MAX > CONTROL_LEN_MAX);
+    assert!(HEADER_LEN + DATA_LEN_MAX + TAG_LEN == 1_048_613); // spec v5, Frame
+    // While every download connection holds a buffer, some are left for what is being written.
+    assert!(RECV_BUFFERS_MAX > DOWNLOAD_CONNECTIONS_MAX);
+    assert!(ANSWERS_LOADED_MAX <= SEND_BUFFERS_MAX);
+    assert!(WINDOW_START <= WINDOW_MAX && WINDOW_MAX <= REQUESTS_QUEUED_MAX);
+    // The blobs in memory stay well below the 64 MiB that a node may take.
+    assert!((RECV_BUFFERS_MAX + SEND_BUFFERS_MAX) * BLOB_LEN < 32 << 20);
+    assert!(DHT_JOBS_MAX as u64 <= DHT_OPS_BURST);
+};

@@ -1,0 +1,391 @@
+//! What goes into a node and what comes out: the control plane's vocabulary.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::addr::PeerAddr;
+use crate::bep44::SignedItem;
+use crate::blob::Link;
+use crate::buffer::Buffer;
+use crate::error::{CloseReason, Violation};
+use crate::identity::PublicKey;
+use crate::ids::{BlobId, ConnId, InfoHash, JobId, Secret};
+use crate::manifest::{HeadError, Manifest};
+use crate::time::UnixTime;
+use crate::tree::TreeRef;
+
+/// What the driver tells the node. Inputs may come in any order and number before the actions are drained.
+#[derive(Debug)]
+pub enum Input {
+    /// A user's wish.
+    Command(Command),
+    /// The one answer to a job.
+    Done(JobId, JobResult),
+    /// An item that a [`DhtOp::Get`] found; any number of them before the job's answer, in any order, also stale
+    /// or forged ones.
+    DhtItem(JobId, SignedItem),
+    /// Peers that a [`DhtOp::Lookup`] found; any number of times before the job's answer, also repeated.
+    DhtPeers(JobId, Vec<PeerAddr>),
+    /// [`super::Node::deadline`] has passed.
+    Wake,
+}
+
+/// A user's wish.
+#[derive(Debug)]
+pub enum Command {
+    /// Follow a channel: look its head up, fetch all it names, seed it, and stay up to date. Asked again with a
+    /// read key that the first time lacked, it takes the key.
+    Follow {
+        /// The channel.
+        channel: PublicKey,
+        /// The read key of a private channel.
+        read_key: Option<Secret>,
+    },
+    /// Sign and publish a new head for the node's own identity. Answered by [`Event::Published`] or
+    /// [`Event::PublishFailed`].
+    Publish(Draft),
+    /// A peer to try, from configuration or a URI.
+    AddPeer(PeerAddr),
+}
+
+/// What a new head shall say; its blobs are stored already.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The content.
+    pub content: crate::manifest::HeadContent,
+    /// Seal it under this key (a private channel).
+    pub read_key: Option<Secret>,
+}
+
+/// What the node asks of its driver.
+#[derive(Debug)]
+pub enum Action {
+    /// Connect to `PeerAddr`; answer by [`super::Node::dialed`].
+    Dial(JobId, PeerAddr),
+    /// Drop the connection's socket now. The id is dead already.
+    Close(ConnId, CloseReason),
+    /// [`super::Node::recv_space`] may be non-empty again: read the socket.
+    Readable(ConnId),
+    /// [`super::Node::send_chunk`] may be non-empty again: write the socket.
+    Writable(ConnId),
+    /// Do work and answer with [`Input::Done`].
+    Job(JobId, Job),
+    /// News for whoever runs the node.
+    Event(Event),
+}
+
+/// Work that needs a disk, a network or another core.
+#[derive(Debug)]
+pub enum Job {
+    /// Read a blob into [`Buffer::blob_mut`]; answered by [`JobResult::BlobRead`].
+    ReadBlob(BlobId, Buffer),
+    /// Check [`Buffer::blob`] with [`crate::blob::verify`] and store it if it matches; answered by
+    /// [`JobResult::BlobWritten`].
+    WriteBlob(BlobId, Buffer),
+    /// Which of these are stored; answered by [`JobResult::Have`].
+    Have(Vec<BlobId>),
+    /// Read a blob from the store and open it with [`crate::blob::open`]; answered by [`JobResult::Opened`].
+    OpenBlob(Link),
+    /// Store a record durably (`None`: delete it); answered by [`JobResult::Persisted`].
+    Persist(RecordKey, Option<Vec<u8>>),
+    /// A DHT operation.
+    Dht(DhtOp),
+}
+
+/// An operation on the Mainline DHT. At most [`crate::limits::DHT_JOBS_MAX`] are under way.
+#[derive(Debug, Clone)]
+pub enum DhtOp {
+    /// BEP 44 get of a mutable item, without salt: [`Input::DhtItem`]s, then [`JobResult::DhtDone`].
+    Get(PublicKey),
+    /// BEP 44 put with an optional compare-and-swap sequence: [`JobResult::DhtPut`].
+    Put(SignedItem, Option<i64>),
+    /// BEP 5 `get_peers`: [`Input::DhtPeers`], then [`JobResult::DhtDone`].
+    Lookup(InfoHash),
+    /// BEP 5 `announce_peer` with our listening port: [`JobResult::DhtDone`].
+    Announce(InfoHash, u16),
+}
+
+/// The answer to a [`Job`].
+#[derive(Debug)]
+pub enum JobResult {
+    /// The buffer, filled or (not stored, unreadable) not.
+    BlobRead(Buffer, bool),
+    /// The buffer, and what became of its blob.
+    BlobWritten(Buffer, Written),
+    /// For each id asked, in order.
+    Have(Vec<bool>),
+    /// The blob's plaintext, [`crate::blob::PLAIN_LEN`] bytes; `None` where it is not stored or does not open (the
+    /// store has then removed it).
+    Opened(Option<Vec<u8>>),
+    /// Whether the record is durable.
+    Persisted(bool),
+    /// How many remote nodes hold the item (our own does not count).
+    DhtPut(Result<u32, DhtError>),
+    /// The operation has ended.
+    DhtDone(Result<(), DhtError>),
+}
+
+/// What became of a blob to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Its hash matched and it is stored.
+    Stored,
+    /// Its hash did not match; nothing is stored.
+    Mismatch,
+    /// No space or quota left; nothing is stored.
+    NoSpace,
+    /// The disk failed; nothing is stored.
+    Failed,
+}
+
+/// Why a DHT operation failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DhtError {
+    /// There is no DHT here (`--dht off`, or a proxy).
+    Disabled,
+    /// No DHT node answered.
+    NoNodes,
+    /// A newer item is stored (BEP 44 error 302).
+    Stale,
+    /// The stored sequence is not the expected one (BEP 44 error 301).
+    CasMismatch,
+    /// The item breaks BEP 44's limits.
+    TooLarge,
+    /// It took too long or the DHT client failed.
+    Failed,
+}
+
+impl core::fmt::Display for DhtError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Disabled => "there is no DHT here",
+            Self::NoNodes => "no DHT node answered",
+            Self::Stale => "the DHT holds a newer item",
+            Self::CasMismatch => "the DHT holds another sequence than expected",
+            Self::TooLarge => "the item is too large for BEP 44",
+            Self::Failed => "the DHT operation failed or took too long",
+        })
+    }
+}
+
+/// The name of a durable record. Values are the node's own business; the driver keeps them and hands them to
+/// [`super::Node::restore`] at the next start.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecordKey {
+    /// A channel's state.
+    Channel(PublicKey),
+    /// A ban.
+    Ban(PeerAddr),
+    /// A peer worth trying again.
+    Peer(PeerAddr),
+}
+
+/// News for whoever runs the node.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A newer head of a channel was verified and is durable.
+    Head {
+        /// The channel.
+        channel: PublicKey,
+        /// Its sequence.
+        sequence: u64,
+    },
+    /// A head that cannot be used.
+    HeadRefused {
+        /// The channel.
+        channel: PublicKey,
+        /// Why.
+        error: HeadError,
+    },
+    /// Two different heads with one sequence, both properly signed: the author's key is used twice, or lies.
+    Fork {
+        /// The channel.
+        channel: PublicKey,
+        /// The sequence they share.
+        sequence: u64,
+    },
+    /// The look-up of a channel's head ended without one.
+    HeadNotFound {
+        /// The channel.
+        channel: PublicKey,
+        /// What kept the DHT from answering; `None`: it answered and has no head.
+        error: Option<DhtError>,
+    },
+    /// The channel's content is known.
+    Manifest {
+        /// The channel.
+        channel: PublicKey,
+        /// The head's sequence.
+        sequence: u64,
+        /// The content.
+        manifest: Arc<Manifest>,
+    },
+    /// The channel's body is stored but is no manifest.
+    BodyRefused {
+        /// The channel.
+        channel: PublicKey,
+        /// The head's sequence.
+        sequence: u64,
+        /// Why.
+        error: crate::manifest::BodyError,
+    },
+    /// All blobs of one file are stored.
+    FileComplete {
+        /// The channel.
+        channel: PublicKey,
+        /// The head's sequence.
+        sequence: u64,
+        /// Index of the file among the manifest's files, in order ([`Manifest::files`]).
+        file: usize,
+    },
+    /// A file's index blob does not hold what its reference promises.
+    FileRefused {
+        /// The channel.
+        channel: PublicKey,
+        /// The head's sequence.
+        sequence: u64,
+        /// Index of the file among the manifest's files.
+        file: usize,
+    },
+    /// All blobs that the newest head names are stored.
+    ChannelComplete {
+        /// The channel.
+        channel: PublicKey,
+        /// The head's sequence.
+        sequence: u64,
+    },
+    /// The draft is signed, durable and on the DHT, and was read back.
+    Published {
+        /// The channel.
+        channel: PublicKey,
+        /// The new head's sequence.
+        sequence: u64,
+        /// Remote DHT nodes that hold it.
+        replicas: u32,
+        /// Whether it is inline (a v5 reader can use it) rather than a pointer to a body.
+        inline: bool,
+    },
+    /// The draft is not on the DHT.
+    PublishFailed {
+        /// The channel; `None` where the node has no identity to publish with.
+        channel: Option<PublicKey>,
+        /// Why.
+        error: PublishError,
+    },
+    /// A connection is open and keyed.
+    Connected {
+        /// The connection.
+        conn: ConnId,
+        /// Who: the address dialled, or that of the socket.
+        peer: PeerAddr,
+        /// Whether we dialled.
+        outbound: bool,
+    },
+    /// A connection ended.
+    Disconnected {
+        /// The connection.
+        conn: ConnId,
+        /// Who.
+        peer: PeerAddr,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A dial failed.
+    DialFailed {
+        /// Who.
+        peer: PeerAddr,
+    },
+    /// A peer is banned, for a lie that is proven.
+    Banned {
+        /// Who.
+        peer: PeerAddr,
+        /// What it did.
+        violation: Violation,
+        /// Until when.
+        until: UnixTime,
+    },
+    /// The store has no room or fails; fetching pauses until it takes a blob again.
+    StoreFull {
+        /// Whether space or quota is what lacks; otherwise the disk failed.
+        no_space: bool,
+    },
+}
+
+/// Why a draft could not be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// The node has no identity.
+    NoIdentity,
+    /// Another publication is under way.
+    Busy,
+    /// The head does not fit a BEP 44 value.
+    TooLarge,
+    /// The new sequence could not be made durable, so nothing was put.
+    NotDurable,
+    /// The DHT did not take it.
+    Dht(DhtError),
+    /// Fewer than one remote node holds it.
+    NoReplica,
+    /// It was put, but reading it back found nothing or something older.
+    NotReadBack,
+}
+
+impl core::fmt::Display for PublishError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NoIdentity => f.write_str("there is no identity to sign with"),
+            Self::Busy => f.write_str("another publication is under way"),
+            Self::TooLarge => f.write_str("the head does not fit the 996 bytes of a DHT item"),
+            Self::NotDurable => f.write_str("the new sequence could not be stored, so nothing was published"),
+            Self::Dht(error) => write!(f, "{error}"),
+            Self::NoReplica => f.write_str("no other DHT node stored the head"),
+            Self::NotReadBack => f.write_str("the head could not be read back from the DHT"),
+        }
+    }
+}
+
+/// A channel's state, for a user's eyes.
+#[derive(Clone, Debug)]
+pub struct ChannelStatus {
+    /// The channel.
+    pub channel: PublicKey,
+    /// Whether a read key is known.
+    pub private: bool,
+    /// Highest sequence seen; 0 before the first head.
+    pub sequence: u64,
+    /// Blobs of the newest manifest that are stored, as far as its trees are known.
+    pub blobs_stored: u64,
+    /// Blobs that the newest manifest names, index blobs included; 0 before it is known.
+    pub blobs_total: u64,
+    /// Bytes of content that the newest manifest names; 0 before it is known.
+    pub content_bytes: u64,
+    /// Whether all of them are stored.
+    pub complete: bool,
+    /// What it waits for, in words; `None` when complete.
+    pub waiting: Option<String>,
+    /// The body's reference, where the head does not carry the content itself.
+    pub root: Option<TreeRef>,
+}
+
+/// A node's counters, for a user's eyes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeStatus {
+    /// Connections that others opened.
+    pub inbound: usize,
+    /// Connections that we opened.
+    pub outbound: usize,
+    /// Addresses known.
+    pub peers_known: usize,
+    /// Bans in force.
+    pub bans: usize,
+    /// Blob bytes received and stored.
+    pub bytes_received: u64,
+    /// Blob bytes sent.
+    pub bytes_sent: u64,
+    /// DHT operations that are due and wait for the budget.
+    pub dht_late: usize,
+    /// The DHT operation that is latest, and by how many seconds.
+    pub dht_lag_secs: u64,
+}

@@ -1,0 +1,450 @@
+//! The channels that are followed: their heads, their content, their swarms.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::api::{ChannelStatus, DhtError, DhtOp, Event, Job, JobResult};
+use super::dht::Purpose;
+use super::fetch::{Ask, Fetch};
+use super::{Node, Pending, Timer, record};
+use crate::bep44::SignedItem;
+use crate::identity::PublicKey;
+use crate::ids::{BlobId, InfoHash, JobId, Secret, Topic};
+use crate::limits::{
+    ANNOUNCE_INTERVAL, CHANNELS_MAX, HEAD_POLL_INTERVAL, HEAD_RETRY_INTERVAL, LOOKUP_RETRY_INTERVAL,
+    REPUT_INTERVAL, SEQUENCE_AHEAD_MAX,
+};
+use crate::manifest::{Head, HeadContent, HeadError};
+use crate::time::Instant;
+use crate::uri;
+
+/// Shortest time between looks at the DHT that gossip provokes: a peer may lie about sequences.
+const GOSSIP_POLL_MIN: Duration = Duration::from_secs(2);
+/// Shortest time between puts of one head, and before a failed announce is tried again.
+const RETRY_AFTER: Duration = Duration::from_mins(1);
+/// Info-hashes of single blobs that one look for peers covers.
+const BLOB_LOOKUPS: usize = 2;
+
+/// A followed channel.
+pub(super) struct Channel {
+    pub(super) read_key: Option<Secret>,
+    topic: Topic,
+    /// The highest sequence that is durable; 0 before the first.
+    pub(super) sequence: u64,
+    /// Its head.
+    item: Option<SignedItem>,
+    root: Option<crate::tree::TreeRef>,
+    /// A newer head that is being made durable.
+    accepting: Option<(SignedItem, Head)>,
+    /// A still newer one, for afterwards.
+    next: Option<SignedItem>,
+    refused: Option<(i64, HeadError)>,
+    fork_reported: Option<i64>,
+    /// When the head is looked up next, and how long after the last look-up.
+    poll_due: Instant,
+    poll_interval: Duration,
+    polled: Instant,
+    /// The highest sequence in the look-up under way.
+    poll_best: Option<i64>,
+    poll_error: Option<DhtError>,
+    /// A look-up has ended, so that the newest head is known, as far as the DHT knows it.
+    is_looked_up: bool,
+    put_due: Instant,
+    /// When the head was last put.
+    put: Option<Instant>,
+    lookup_due: Instant,
+    /// Blobs stored when peers were last looked up.
+    lookup_stored: u64,
+    fetch: Option<Fetch>,
+    complete_reported: bool,
+    announced: Vec<InfoHash>,
+}
+
+impl Channel {
+    fn new(channel: PublicKey, read_key: Option<Secret>, now: Instant) -> Self {
+        Self {
+            topic: uri::topic(&channel, read_key.as_ref()),
+            read_key,
+            sequence: 0,
+            item: None,
+            root: None,
+            accepting: None,
+            next: None,
+            refused: None,
+            fork_reported: None,
+            poll_due: now,
+            poll_interval: HEAD_RETRY_INTERVAL,
+            polled: now,
+            poll_best: None,
+            poll_error: None,
+            is_looked_up: false,
+            put_due: now,
+            put: None,
+            lookup_due: now,
+            lookup_stored: 0,
+            fetch: None,
+            complete_reported: false,
+            announced: Vec::new(),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.fetch.as_ref().is_some_and(Fetch::is_complete)
+    }
+
+    /// The newest head known, durable or about to be.
+    fn newest(&self) -> Option<&SignedItem> {
+        self.accepting.as_ref().map(|(item, _)| item).or(self.item.as_ref())
+    }
+}
+
+impl Node {
+    /// Begins to follow a channel, or gives it the read key that it lacked.
+    pub(super) fn follow(&mut self, channel: PublicKey, read_key: Option<Secret>) {
+        let now = self.now;
+        let is_new = !self.channels.contains_key(&channel);
+        if is_new && self.channels.len() >= CHANNELS_MAX {
+            let error = HeadError::Malformed("too many channels are followed");
+            return self.event(Event::HeadRefused { channel, error });
+        }
+        let state =
+            self.channels.entry(channel).or_insert_with(|| Channel::new(channel, read_key.clone(), now));
+        if read_key.is_some() && state.read_key != read_key {
+            // Another key means another swarm, and heads that can now be read.
+            state.topic = uri::topic(&channel, read_key.as_ref());
+            state.read_key = read_key;
+            state.refused = None;
+            state.poll_due = now;
+        }
+        self.timers.set_sooner(Timer::Channel(channel), now);
+    }
+
+    /// Takes a channel back from its record.
+    pub(super) fn restore_channel(&mut self, channel: PublicKey, value: &[u8]) -> bool {
+        let Some((read_key, item)) = record::decode_channel(channel, value) else { return false };
+        self.follow(channel, read_key.clone());
+        if let Some(item) = item {
+            match Head::from_json(&channel, read_key.as_ref(), &item.value) {
+                Ok(head) => self.adopt(channel, item, head),
+                Err(error) => self.event(Event::HeadRefused { channel, error }),
+            }
+        }
+        true
+    }
+
+    // --- heads ------------------------------------------------------------------------------------------------
+
+    pub(super) fn on_dht_item(&mut self, job: JobId, item: SignedItem) {
+        if !item.verify() {
+            return;
+        }
+        match self.dht.purpose(job) {
+            Some(Purpose::Poll(channel)) if item.key == channel => {
+                if let Some(state) = self.channels.get_mut(&channel) {
+                    state.poll_best = state.poll_best.max(Some(item.seq));
+                }
+                self.offer_head(item);
+            }
+            Some(Purpose::Publish) => self.on_publish_item(&item),
+            _ => {}
+        }
+    }
+
+    /// A properly signed item of a followed channel: taken if it is newer than all that is known.
+    fn offer_head(&mut self, item: SignedItem) {
+        let channel = item.key;
+        let unix = self.unix();
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        if let Some(known) = state.newest() {
+            if item.seq == known.seq && item.value != known.value && state.fork_reported != Some(item.seq) {
+                state.fork_reported = Some(item.seq);
+                return self.event(Event::Fork { channel, sequence: item.seq.unsigned_abs() });
+            }
+            if item.seq <= known.seq {
+                return;
+            }
+        }
+        match read_head(&item, state.read_key.as_ref(), unix.plus(SEQUENCE_AHEAD_MAX).0) {
+            Err(error) if state.refused == Some((item.seq, error)) => {}
+            Err(error) => {
+                state.refused = Some((item.seq, error));
+                self.event(Event::HeadRefused { channel, error });
+            }
+            Ok(_) if state.accepting.is_some() => {
+                if state.next.as_ref().is_none_or(|next| next.seq < item.seq) {
+                    state.next = Some(item);
+                }
+            }
+            Ok(head) => self.make_durable(item, head),
+        }
+    }
+
+    /// A head that we signed ourselves.
+    pub(super) fn accept_own_head(&mut self, item: SignedItem) {
+        let read_key = self.channels.get(&item.key).and_then(|c| c.read_key.clone());
+        match Head::from_json(&item.key, read_key.as_ref(), &item.value) {
+            Ok(head) => self.make_durable(item, head),
+            Err(_) => self.on_own_head_persisted(item.key, false),
+        }
+    }
+
+    /// The sequence is stored before the head is used, so that a restart cannot be rolled back.
+    fn make_durable(&mut self, item: SignedItem, head: Head) {
+        let channel = item.key;
+        self.persist_channel(Pending::Head(channel), channel, Some(&item));
+        if let Some(state) = self.channels.get_mut(&channel) {
+            state.accepting = Some((item, head));
+        }
+    }
+
+    pub(super) fn on_head_persisted(&mut self, channel: PublicKey, durable: bool) {
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        let Some((item, head)) = state.accepting.take() else { return };
+        let next = state.next.take();
+        if durable {
+            self.adopt(channel, item, head);
+            self.spread_hello();
+        }
+        self.on_own_head_persisted(channel, durable);
+        if let Some(next) = next {
+            self.offer_head(next);
+        }
+    }
+
+    /// A durable head: fetch what it names.
+    fn adopt(&mut self, channel: PublicKey, item: SignedItem, head: Head) {
+        let now = self.now;
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        state.sequence = head.sequence;
+        state.item = Some(item);
+        state.root = if let HeadContent::Root(root) = &head.content { Some(root.clone()) } else { None };
+        state.put_due = now + REPUT_INTERVAL;
+        state.poll_interval = HEAD_POLL_INTERVAL;
+        state.lookup_due = now;
+        state.complete_reported = false;
+        for hash in core::mem::take(&mut state.announced) {
+            self.dht.forget(hash);
+        }
+        self.dht.announce(state.topic.info_hash(), now);
+        self.scheduler.drop_owner(&channel);
+        self.event(Event::Head { channel, sequence: head.sequence });
+        let mut asks = Vec::new();
+        let fetch = Fetch::new(channel, head.sequence, head.content, &mut asks);
+        if let Some(state) = self.channels.get_mut(&channel) {
+            state.fetch = Some(fetch);
+        }
+        self.on_asks(channel, asks);
+        self.timers.set_sooner(Timer::Channel(channel), now);
+    }
+
+    /// Peers named their newest sequences.
+    pub(super) fn on_gossip(&mut self, sequences: &BTreeMap<PublicKey, u64>) {
+        for (channel, sequence) in sequences {
+            let Some(state) = self.channels.get_mut(channel) else { continue };
+            let newest = state.newest().map_or(0, |item| item.seq.unsigned_abs());
+            if *sequence > newest {
+                state.poll_due = state.poll_due.min(self.now.max(state.polled + GOSSIP_POLL_MIN));
+                self.timers.set_sooner(Timer::Channel(*channel), state.poll_due);
+            }
+        }
+    }
+
+    // --- content ----------------------------------------------------------------------------------------------
+
+    /// Lets a channel's fetch go on, and does what it then asks for.
+    pub(super) fn with_fetch(&mut self, channel: PublicKey, step: impl FnOnce(&mut Fetch, &mut Vec<Ask>)) {
+        let Some(fetch) = self.channels.get_mut(&channel).and_then(|c| c.fetch.as_mut()) else { return };
+        let mut asks = Vec::new();
+        step(fetch, &mut asks);
+        self.on_asks(channel, asks);
+    }
+
+    fn on_asks(&mut self, channel: PublicKey, asks: Vec<Ask>) {
+        for ask in asks {
+            match ask {
+                Ask::Have(ids) => self.job(Pending::Have(channel, ids.clone()), Job::Have(ids)),
+                Ask::Open(link) => self.job(Pending::Open(channel, link.id), Job::OpenBlob(link)),
+                Ask::Want(id) => {
+                    if self.scheduler.is_empty() {
+                        self.timers.set_sooner(Timer::Channel(channel), self.now);
+                    }
+                    self.scheduler.want(id, channel);
+                }
+                Ask::Event(event) => self.event(event),
+            }
+        }
+        self.report_complete(channel);
+    }
+
+    /// A channel is complete when all blobs of its newest head are stored, and that head is known to be the newest.
+    fn report_complete(&mut self, channel: PublicKey) {
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        let is_newest = state.is_looked_up && state.accepting.is_none();
+        if !state.is_complete() || !is_newest || state.complete_reported {
+            return;
+        }
+        state.complete_reported = true;
+        let sequence = state.sequence;
+        let chunks: Vec<BlobId> = state.fetch.iter().flat_map(Fetch::chunk_ids).collect();
+        state.announced = chunks.iter().map(BlobId::info_hash).collect();
+        for hash in chunks.iter().map(BlobId::info_hash) {
+            self.dht.announce(hash, self.now);
+        }
+        self.event(Event::ChannelComplete { channel, sequence });
+    }
+
+    // --- the DHT ----------------------------------------------------------------------------------------------
+
+    pub(super) fn on_channel_timer(&mut self, channel: PublicKey) {
+        let now = self.now;
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        if state.poll_due <= now {
+            state.poll_due = now + state.poll_interval;
+            state.polled = now;
+            self.dht.push(Purpose::Poll(channel), DhtOp::Get(channel));
+        }
+        if let Some(item) = state.item.clone().filter(|_| state.put_due <= now) {
+            state.put_due = now + REPUT_INTERVAL;
+            state.put = Some(now);
+            self.dht.put(Purpose::Reput(channel), item, None);
+        }
+        if state.lookup_due <= now {
+            self.look_up_peers(channel);
+        }
+        let Some(state) = self.channels.get(&channel) else { return };
+        let next = state.poll_due.min(state.lookup_due);
+        let next = if state.item.is_some() { next.min(state.put_due) } else { next };
+        self.timers.set(Timer::Channel(channel), next);
+    }
+
+    /// Looks for peers: often while blobs lack and none arrive, else now and then, for the sake of news.
+    fn look_up_peers(&mut self, channel: PublicKey) {
+        let now = self.now;
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        let stored = state.fetch.as_ref().map_or(0, |f| f.blobs_stored);
+        let is_moving = stored > state.lookup_stored;
+        state.lookup_stored = stored;
+        if state.is_complete() {
+            state.lookup_due = now + ANNOUNCE_INTERVAL;
+        } else {
+            state.lookup_due = now + LOOKUP_RETRY_INTERVAL;
+            if is_moving {
+                return;
+            }
+        }
+        let topic = state.topic.info_hash();
+        let has_chunks = state.fetch.as_ref().is_some_and(|f| f.chunk_ids().next().is_some());
+        let blobs = self.scheduler.queued().take(if has_chunks { BLOB_LOOKUPS } else { 0 });
+        for hash in core::iter::once(topic).chain(blobs.map(|id| id.info_hash())) {
+            self.dht.push(Purpose::Lookup(channel, hash), DhtOp::Lookup(hash));
+        }
+    }
+
+    pub(super) fn on_dht_done(&mut self, job: JobId, result: &JobResult) {
+        let Some(purpose) = self.dht.purpose(job) else { return };
+        self.dht.finished(job);
+        match (purpose, result) {
+            (Purpose::Publish, result) => self.on_publish_done(result),
+            (Purpose::Poll(channel), JobResult::DhtDone(done)) => self.on_poll_done(channel, done.err()),
+            (Purpose::Announce(hash), JobResult::DhtDone(Err(_))) => {
+                self.dht.retry_announce(hash, self.now + RETRY_AFTER);
+            }
+            (Purpose::Reput(channel), JobResult::DhtPut(Err(error))) if *error != DhtError::Disabled => {
+                // Somebody has a newer head (the next look-up finds it), or nobody answers.
+                if let Some(state) = self.channels.get_mut(&channel) {
+                    state.put_due = self.now + RETRY_AFTER;
+                    self.timers.set_sooner(Timer::Channel(channel), state.put_due);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_poll_done(&mut self, channel: PublicKey, error: Option<DhtError>) {
+        let now = self.now;
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        let best = state.poll_best.take();
+        state.poll_error = error;
+        // Without a DHT there is nothing newer to be learnt from it.
+        state.is_looked_up |= matches!(error, None | Some(DhtError::Disabled));
+        match state.newest().map(|item| item.seq) {
+            None => {
+                state.poll_interval = (state.poll_interval * 2).min(HEAD_POLL_INTERVAL);
+                self.event(Event::HeadNotFound { channel, error });
+            }
+            Some(seq) if error.is_none() && best.is_none_or(|best| best < seq) => {
+                // The DHT has lost our head or holds an older one.
+                state.put_due = state.put_due.min(state.put.map_or(now, |put| now.max(put + RETRY_AFTER)));
+                self.timers.set_sooner(Timer::Channel(channel), state.put_due);
+            }
+            Some(_) => {}
+        }
+        self.report_complete(channel);
+    }
+
+    // --- for a user's eyes ------------------------------------------------------------------------------------
+
+    /// A followed channel's state.
+    pub fn channel_status(&self, channel: &PublicKey) -> Option<ChannelStatus> {
+        let state = self.channels.get(channel)?;
+        let count = |f: fn(&Fetch) -> u64| state.fetch.as_ref().map_or(0, f);
+        let complete = state.is_complete() && state.is_looked_up && state.accepting.is_none();
+        Some(ChannelStatus {
+            channel: *channel,
+            private: state.read_key.is_some(),
+            sequence: state.sequence,
+            blobs_stored: count(|f| f.blobs_stored),
+            blobs_total: count(|f| f.blobs_total),
+            content_bytes: count(|f| f.content_bytes),
+            complete,
+            waiting: (!complete).then(|| self.waiting(state)),
+            root: state.root.clone(),
+        })
+    }
+
+    /// What a channel waits for: "no peers" says why.
+    fn waiting(&self, state: &Channel) -> String {
+        if let (None, Some((_, error))) = (&state.item, state.refused) {
+            return error.to_string();
+        }
+        let Some(fetch) = &state.fetch else {
+            return match state.poll_error {
+                Some(error) => format!("the channel's head: {error}"),
+                None if state.is_looked_up => "the channel's head: the DHT has none".into(),
+                None => "the channel's head: looking it up on the DHT".into(),
+            };
+        };
+        if fetch.is_refused() || fetch.is_complete() {
+            let what = if fetch.is_complete() {
+                "the DHT's word that no newer head exists"
+            } else {
+                fetch.waiting()
+            };
+            return what.into();
+        }
+        let (open, usable) = self.conns.usable(&self.scheduler);
+        let peers = match (self.peers.known(), open, usable) {
+            _ if self.store_rests => "the store has no room or fails".into(),
+            (0, ..) => "no peer is known: nobody announced the channel and none was named".into(),
+            (known, 0, _) => format!("{known} peers are known, none could be reached yet"),
+            (_, open, 0) => format!("{open} peers are connected, none has what lacks"),
+            (_, _, usable) => format!("{usable} peers are asked"),
+        };
+        format!("{}: {peers}", fetch.waiting())
+    }
+}
+
+/// A head within its item, if it can be used.
+fn read_head(item: &SignedItem, read_key: Option<&Secret>, sequence_max: u64) -> Result<Head, HeadError> {
+    let head = Head::from_json(&item.key, read_key, &item.value)?;
+    if i64::try_from(head.sequence) != Ok(item.seq) {
+        return Err(HeadError::SequenceMismatch);
+    }
+    if head.sequence > sequence_max {
+        return Err(HeadError::SequenceAhead);
+    }
+    Ok(head)
+}

@@ -1,0 +1,222 @@
+//! The DHT budget: what waits, what is due, and how much may start.
+//!
+//! Look-ups and puts that somebody waits for come first, then announces in the order in which they are due. What is
+//! late shows in the status.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use core::time::Duration;
+
+use super::api::DhtOp;
+use crate::bep44::SignedItem;
+use crate::identity::PublicKey;
+use crate::ids::{InfoHash, JobId};
+use crate::limits::{ANNOUNCE_INTERVAL, ANNOUNCES_MAX, DHT_JOBS_MAX, DHT_OPS_BURST, DHT_OPS_PER_MINUTE};
+use crate::time::Instant;
+
+/// Why an operation runs: who gets its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Purpose {
+    /// The newest head of a channel.
+    Poll(PublicKey),
+    /// Keep a head alive.
+    Reput(PublicKey),
+    /// Any step of a publication.
+    Publish,
+    /// Peers of a channel or of one blob of it.
+    Lookup(PublicKey, InfoHash),
+    Announce(InfoHash),
+}
+
+const NANOS_PER_OP: u64 = 60_000_000_000 / DHT_OPS_PER_MINUTE;
+
+/// Operations by urgency, within the budget.
+pub(super) struct DhtQueue {
+    waiting: VecDeque<(Purpose, DhtOp)>,
+    in_flight: BTreeMap<JobId, Purpose>,
+    /// The bucket, in nanoseconds that were saved up at a point in time; an operation costs [`NANOS_PER_OP`].
+    saved: (u64, Instant),
+    announces: BTreeSet<(Instant, InfoHash)>,
+    due: BTreeMap<InfoHash, Instant>,
+}
+
+impl DhtQueue {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            saved: (DHT_OPS_BURST * NANOS_PER_OP, now),
+            announces: BTreeSet::new(),
+            due: BTreeMap::new(),
+        }
+    }
+
+    fn is_pending(&self, purpose: &Purpose) -> bool {
+        self.waiting.iter().any(|(p, _)| p == purpose) || self.in_flight.values().any(|p| p == purpose)
+    }
+
+    /// Queues an operation; one that waits or runs already is not queued again, which bounds the queue by the number
+    /// of channels.
+    pub(super) fn push(&mut self, purpose: Purpose, op: DhtOp) {
+        if !self.is_pending(&purpose) {
+            self.waiting.push_back((purpose, op));
+        }
+    }
+
+    pub(super) fn put(&mut self, purpose: Purpose, item: SignedItem, cas: Option<i64>) {
+        self.push(purpose, DhtOp::Put(item, cas));
+    }
+
+    /// Announces `hash` now and each [`ANNOUNCE_INTERVAL`]. At [`ANNOUNCES_MAX`] further hashes are left out.
+    pub(super) fn announce(&mut self, hash: InfoHash, now: Instant) {
+        if self.due.len() < ANNOUNCES_MAX && !self.due.contains_key(&hash) {
+            self.due.insert(hash, now);
+            self.announces.insert((now, hash));
+        }
+    }
+
+    /// Stops announcing `hash`.
+    pub(super) fn forget(&mut self, hash: InfoHash) {
+        if let Some(due) = self.due.remove(&hash) {
+            self.announces.remove(&(due, hash));
+        }
+    }
+
+    /// The next operation that may start, counted against the budget.
+    pub(super) fn next(&mut self, now: Instant, port: Option<u16>) -> Option<(Purpose, DhtOp)> {
+        if self.in_flight.len() >= DHT_JOBS_MAX || self.next_start(now) > now {
+            return None;
+        }
+        let next = self.waiting.pop_front().or_else(|| self.next_announce(now, port?))?;
+        self.saved = (self.saved_at(now).saturating_sub(NANOS_PER_OP), now);
+        Some(next)
+    }
+
+    fn next_announce(&mut self, now: Instant, port: u16) -> Option<(Purpose, DhtOp)> {
+        let (due, hash) = *self.announces.first()?;
+        if due > now {
+            return None;
+        }
+        self.announces.pop_first();
+        let again = now + ANNOUNCE_INTERVAL;
+        self.announces.insert((again, hash));
+        self.due.insert(hash, again);
+        Some((Purpose::Announce(hash), DhtOp::Announce(hash, port)))
+    }
+
+    /// An announce failed: try it again sooner than the next one is due.
+    pub(super) fn retry_announce(&mut self, hash: InfoHash, at: Instant) {
+        if let Some(due) = self.due.insert(hash, at) {
+            self.announces.remove(&(due, hash));
+            self.announces.insert((at, hash));
+        } else {
+            self.due.remove(&hash);
+        }
+    }
+
+    pub(super) fn started(&mut self, job: JobId, purpose: Purpose) {
+        self.in_flight.insert(job, purpose);
+    }
+
+    pub(super) fn purpose(&self, job: JobId) -> Option<Purpose> {
+        self.in_flight.get(&job).copied()
+    }
+
+    pub(super) fn finished(&mut self, job: JobId) {
+        self.in_flight.remove(&job);
+    }
+
+    fn saved_at(&self, now: Instant) -> u64 {
+        let (saved, at) = self.saved;
+        saved.saturating_add(now.0.saturating_sub(at.0)).min(DHT_OPS_BURST * NANOS_PER_OP)
+    }
+
+    /// When the budget admits another operation.
+    fn next_start(&self, now: Instant) -> Instant {
+        now + Duration::from_nanos(NANOS_PER_OP.saturating_sub(self.saved_at(now)))
+    }
+
+    /// When [`Self::next`] may have something, if not after an operation that is under way.
+    pub(super) fn deadline(&self, now: Instant, announcing: bool) -> Option<Instant> {
+        if self.in_flight.len() >= DHT_JOBS_MAX {
+            return None;
+        }
+        let announce = self.announces.first().map(|(due, _)| *due).filter(|_| announcing);
+        let due = if self.waiting.is_empty() { announce? } else { now };
+        Some(due.max(self.next_start(now)))
+    }
+
+    /// How many operations are late, and by how much the latest.
+    pub(super) fn late(&self, now: Instant) -> (usize, Duration) {
+        let late = self.announces.range(..(now, InfoHash([0; 20])));
+        let lag = self.announces.first().map_or(Duration::ZERO, |(due, _)| now.since(*due));
+        (self.waiting.len() + late.count(), lag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start_all(queue: &mut DhtQueue, now: Instant) -> usize {
+        let mut started = 0;
+        while let Some((purpose, _)) = queue.next(now, Some(1)) {
+            queue.started(JobId(started), purpose);
+            queue.finished(JobId(started));
+            started += 1;
+        }
+        usize::try_from(started).expect("few")
+    }
+
+    fn hash(n: usize) -> InfoHash {
+        let mut bytes = [0; 20];
+        bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        InfoHash(bytes)
+    }
+
+    #[test]
+    fn the_budget_bounds_the_rate_and_the_lag_shows() {
+        let start = Instant(5);
+        let mut queue = DhtQueue::new(start);
+        (0..1000).for_each(|n| queue.announce(hash(n), start));
+        let burst = start_all(&mut queue, start);
+        assert_eq!(burst, usize::try_from(DHT_OPS_BURST).expect("small"));
+        assert_eq!(start_all(&mut queue, start), 0);
+        let later = start + Duration::from_mins(1);
+        assert_eq!(queue.deadline(start, true), Some(start + Duration::from_nanos(NANOS_PER_OP)));
+        let minute: usize = (1..=60).map(|s| start_all(&mut queue, start + Duration::from_secs(s))).sum();
+        assert_eq!(minute, usize::try_from(DHT_OPS_PER_MINUTE).expect("small"));
+        let (late, lag) = queue.late(later);
+        assert_eq!((late, lag), (1000 - burst - minute, Duration::from_mins(1)));
+    }
+
+    #[test]
+    fn what_somebody_waits_for_comes_first_and_once() {
+        let mut queue = DhtQueue::new(Instant(0));
+        let lookup = |n| (Purpose::Announce(hash(n)), DhtOp::Lookup(hash(n)));
+        queue.announce(hash(1), Instant(0));
+        queue.push(lookup(2).0, lookup(2).1);
+        queue.push(lookup(2).0, lookup(2).1);
+        let now = Instant(5);
+        assert_eq!(queue.next(now, Some(1)).map(|n| n.0), Some(Purpose::Announce(hash(2))));
+        assert_eq!(queue.next(now, None).map(|n| n.0), None, "nobody can reach us, so nothing is announced");
+        assert_eq!(queue.next(now, Some(1)).map(|n| n.0), Some(Purpose::Announce(hash(1))));
+        assert_eq!(queue.next(now, Some(1)).map(|n| n.0), None);
+        assert_eq!(queue.deadline(now, true), Some(now + ANNOUNCE_INTERVAL));
+        queue.forget(hash(1));
+        assert_eq!(queue.deadline(now, true), None);
+    }
+
+    #[test]
+    fn no_more_than_eight_run_at_once() {
+        let mut queue = DhtQueue::new(Instant(0));
+        (0..20).for_each(|n| queue.announce(hash(n), Instant(0)));
+        let now = Instant(5);
+        for n in 0..DHT_JOBS_MAX as u64 {
+            let (purpose, _) = queue.next(now, Some(1)).expect("within the bounds");
+            queue.started(JobId(n), purpose);
+        }
+        assert!(queue.next(now, Some(1)).is_none() && queue.deadline(now, true).is_none());
+        queue.finished(JobId(0));
+        assert!(queue.next(now, Some(1)).is_some());
+    }
+}

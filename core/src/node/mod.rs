@@ -1,0 +1,366 @@
+//! The node: every decision, over all connections.
+//!
+//! # How to drive it
+//! Methods fall into four classes; any order is safe, none blocks, none calls back.
+//! - **Control in**: [`Node::handle`], [`Node::accept`], [`Node::dialed`], [`Node::disconnected`], [`Node::set_clock`],
+//!   [`Node::shutdown`].
+//! - **Control out**: [`Node::poll`] until `None` after anything went in; [`Node::deadline`] says when to hand in
+//!   [`Input::Wake`] if nothing else happens. While an action waits, the deadline is now.
+//! - **Data in**: [`Node::recv_space`], fill some of it from the socket, [`Node::received`]. Empty space: do not read
+//!   that socket until [`Action::Readable`] names it.
+//! - **Data out**: [`Node::send_chunk`], write some of it, [`Node::sent`]. Empty chunk: nothing until
+//!   [`Action::Writable`] names the connection.
+//!
+//! A call on a connection that is gone changes nothing. Time never goes back: an earlier `now` counts as the latest.
+
+mod api;
+mod channels;
+mod conns;
+mod dht;
+mod fetch;
+mod peers;
+mod pool;
+mod publish;
+mod record;
+mod scheduler;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+pub use api::*;
+
+use crate::addr::PeerAddr;
+use crate::error::{CloseReason, Violation};
+use crate::identity::{Identity, PublicKey};
+use crate::ids::{BlobId, ConnId, JobId};
+use crate::limits::{BAN_TIME, DIALS_MAX, OUTBOUND_MAX, RECV_BUFFERS_MAX, SEND_BUFFERS_MAX};
+use crate::rng::Rng;
+use crate::time::{Instant, UnixTime};
+use channels::Channel;
+use conns::Conns;
+use dht::{DhtQueue, Purpose};
+use peers::{Peers, Source};
+use pool::Pool;
+use publish::Publication;
+use scheduler::Scheduler;
+use timers::{Timer, Timers};
+
+/// How long the store rests after it had no room or failed.
+const STORE_RETRY: Duration = Duration::from_secs(5);
+/// Connections that a node which lacks nothing keeps open, so that news of its channels reach it.
+const KEPT_CONNECTIONS: usize = 8;
+
+/// What a node is told at its start.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The port on which others reach us; `None`: nobody can, and nothing is announced.
+    pub listen_port: Option<u16>,
+}
+
+/// What a job's answer means to us.
+enum Pending {
+    Dial(PeerAddr),
+    /// A blob for a peer.
+    Read(ConnId, BlobId),
+    /// A blob from a peer.
+    Write(BlobId, ConnId, PeerAddr),
+    Have(PublicKey, Vec<BlobId>),
+    Open(PublicKey, BlobId),
+    /// A channel's newest head is made durable.
+    Head(PublicKey),
+    /// A record whose fate changes nothing.
+    Record,
+    Dht,
+}
+
+/// A node.
+pub struct Node {
+    config: Config,
+    identity: Option<Identity>,
+    rng: Rng,
+    now: Instant,
+    clock: (Instant, UnixTime),
+    actions: VecDeque<Action>,
+    timers: Timers,
+    jobs: BTreeMap<JobId, Pending>,
+    next_job: u64,
+    conns: Conns,
+    peers: Peers,
+    dials: usize,
+    scheduler: Scheduler,
+    recv_pool: Pool,
+    send_pool: Pool,
+    store_rests: bool,
+    dht: DhtQueue,
+    channels: BTreeMap<PublicKey, Channel>,
+    publication: Option<Publication>,
+    bytes_received: u64,
+    bytes_sent: u64,
+    is_shut_down: bool,
+}
+
+impl Node {
+    /// `seed` is 32 bytes of full entropy; `unix` is the wall time at `now`, from which the node reckons wall time.
+    pub fn new(
+        config: Config,
+        identity: Option<Identity>,
+        seed: [u8; 32],
+        now: Instant,
+        unix: UnixTime,
+    ) -> Self {
+        let rng = Rng::new(seed);
+        Self {
+            config,
+            identity,
+            conns: Conns::new(rng.fork("connections")),
+            rng: rng.fork("node"),
+            now,
+            clock: (now, unix),
+            actions: VecDeque::new(),
+            timers: Timers::default(),
+            jobs: BTreeMap::new(),
+            next_job: 0,
+            peers: Peers::default(),
+            dials: 0,
+            scheduler: Scheduler::default(),
+            recv_pool: Pool::new(RECV_BUFFERS_MAX),
+            send_pool: Pool::new(SEND_BUFFERS_MAX),
+            store_rests: false,
+            dht: DhtQueue::new(now),
+            channels: BTreeMap::new(),
+            publication: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            is_shut_down: false,
+        }
+    }
+
+    /// Takes back a record of an earlier run, before anything else. `false`: it does not parse and is left alone.
+    pub fn restore(&mut self, key: &RecordKey, value: &[u8]) -> bool {
+        match key {
+            RecordKey::Channel(channel) => self.restore_channel(*channel, value),
+            RecordKey::Ban(addr) => {
+                record::decode_time(value).map(|until| self.peers.ban(addr.clone(), until)).is_some()
+            }
+            RecordKey::Peer(addr) => {
+                self.peers.add(addr.clone(), Source::Configured, self.now);
+                true
+            }
+        }
+    }
+
+    /// Control in: an input.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        self.advance_to(now);
+        match input {
+            Input::Command(command) => self.on_command(command),
+            Input::Done(job, result) => self.on_done(job, result),
+            Input::DhtItem(job, item) => self.on_dht_item(job, item),
+            Input::DhtPeers(job, peers) => self.on_dht_peers(job, peers),
+            Input::Wake => self.on_wake(),
+        }
+        self.settle();
+    }
+
+    /// Control out: the next action.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Control out: when to hand in [`Input::Wake`], and why; now, while an action waits.
+    pub fn deadline(&self) -> Option<(Instant, &'static str)> {
+        if self.actions.is_empty() { self.timers.next() } else { Some((self.now, "actions wait")) }
+    }
+
+    /// Control in: the wall clock was set; `unix` is the wall time at `now`.
+    pub fn set_clock(&mut self, now: Instant, unix: UnixTime) {
+        self.advance_to(now);
+        self.clock = (self.now, unix);
+    }
+
+    /// Control in: closes every connection; the driver drains the actions and ends. Nothing is begun afterwards.
+    pub fn shutdown(&mut self, now: Instant) {
+        self.advance_to(now);
+        self.is_shut_down = true;
+        for conn in self.conns.ids() {
+            self.close(conn, CloseReason::Shutdown);
+        }
+    }
+
+    /// The channels followed.
+    pub fn channels(&self) -> Vec<PublicKey> {
+        self.channels.keys().copied().collect()
+    }
+
+    /// Counters.
+    pub fn status(&self, now: Instant) -> NodeStatus {
+        let (inbound, outbound) = self.conns.count();
+        let (dht_late, lag) = self.dht.late(now);
+        NodeStatus {
+            inbound,
+            outbound,
+            peers_known: self.peers.known(),
+            bans: self.peers.bans(self.unix()),
+            bytes_received: self.bytes_received,
+            bytes_sent: self.bytes_sent,
+            dht_late,
+            dht_lag_secs: lag.as_secs(),
+        }
+    }
+
+    fn advance_to(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    fn unix(&self) -> UnixTime {
+        let (at, unix) = self.clock;
+        unix.plus(self.now.since(at))
+    }
+
+    fn event(&mut self, event: Event) {
+        self.actions.push_back(Action::Event(event));
+    }
+
+    fn job_id(&mut self, pending: Pending) -> JobId {
+        let id = JobId(self.next_job);
+        self.next_job += 1;
+        self.jobs.insert(id, pending);
+        id
+    }
+
+    fn job(&mut self, pending: Pending, job: Job) {
+        let id = self.job_id(pending);
+        self.actions.push_back(Action::Job(id, job));
+    }
+
+    fn persist(&mut self, pending: Pending, key: RecordKey, value: Option<Vec<u8>>) {
+        self.job(pending, Job::Persist(key, value));
+    }
+
+    // --- inputs ---------------------------------------------------------------------------------------------
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Follow { channel, read_key } => self.follow(channel, read_key),
+            Command::Publish(draft) => self.publish(draft),
+            Command::AddPeer(addr) => {
+                self.peers.add(addr, Source::Configured, self.now);
+            }
+        }
+    }
+
+    fn on_done(&mut self, job: JobId, result: JobResult) {
+        // A job that is not ours, or answered twice, is the driver's fault and changes nothing.
+        let Some(pending) = self.jobs.remove(&job) else { return };
+        match (pending, result) {
+            (Pending::Read(conn, id), JobResult::BlobRead(buffer, found)) => {
+                self.on_blob_read(conn, id, buffer, found);
+            }
+            (Pending::Write(id, conn, peer), JobResult::BlobWritten(buffer, written)) => {
+                self.recv_pool.give_back(buffer);
+                self.on_blob_written(id, conn, &peer, written);
+            }
+            (Pending::Have(channel, ids), JobResult::Have(have)) => {
+                self.with_fetch(channel, |fetch, asks| fetch.on_have(&ids, &have, asks));
+            }
+            (Pending::Open(channel, id), JobResult::Opened(plain)) => {
+                self.with_fetch(channel, |fetch, asks| fetch.on_opened(id, plain.as_deref(), asks));
+            }
+            (Pending::Head(channel), JobResult::Persisted(durable)) => {
+                self.on_head_persisted(channel, durable);
+            }
+            (Pending::Dht, result) => self.on_dht_done(job, &result),
+            (Pending::Record, JobResult::Persisted(_)) => {}
+            (_, result) => debug_assert!(false, "the answer does not fit its job: {result:?}"),
+        }
+    }
+
+    fn on_wake(&mut self) {
+        while let Some(timer) = self.timers.pop_due(self.now) {
+            match timer {
+                Timer::Conn(conn) => self.on_conn_timer(conn),
+                Timer::Channel(channel) => self.on_channel_timer(channel),
+                Timer::Store => self.store_rests = false,
+                // What they wait for is looked at after every input.
+                Timer::Dht | Timer::Dial => {}
+            }
+        }
+    }
+
+    /// Begins what has become possible.
+    fn settle(&mut self) {
+        if self.is_shut_down {
+            return;
+        }
+        self.assign_requests();
+        self.start_dials();
+        self.start_dht();
+    }
+
+    fn start_dht(&mut self) {
+        while let Some((purpose, op)) = self.dht.next(self.now, self.config.listen_port) {
+            let job = self.job_id(Pending::Dht);
+            self.dht.started(job, purpose);
+            self.actions.push_back(Action::Job(job, Job::Dht(op)));
+        }
+        match self.dht.deadline(self.now, self.config.listen_port.is_some()) {
+            Some(at) => self.timers.set(Timer::Dht, at),
+            None => self.timers.cancel(Timer::Dht),
+        }
+    }
+
+    fn on_dht_peers(&mut self, job: JobId, peers: Vec<PeerAddr>) {
+        if matches!(self.dht.purpose(job), Some(Purpose::Lookup(..))) {
+            for peer in peers.into_iter().filter(PeerAddr::is_exchangeable) {
+                self.peers.add(peer, Source::Dht, self.now);
+            }
+        }
+    }
+
+    // --- peers ----------------------------------------------------------------------------------------------
+
+    /// Dials while blobs lack, or while too few connections are open for news to arrive.
+    fn start_dials(&mut self) {
+        let (_, outbound) = self.conns.count();
+        let wanted = if !self.scheduler.is_empty() {
+            OUTBOUND_MAX
+        } else if self.channels.is_empty() && self.publication.is_none() {
+            0
+        } else {
+            KEPT_CONNECTIONS
+        };
+        while outbound + self.dials < wanted && self.dials < DIALS_MAX {
+            let unix = self.unix();
+            let Some(addr) = self.peers.next_dial(self.now, unix, &mut self.rng) else { break };
+            self.peers.dialing(&addr);
+            self.dials += 1;
+            let job = self.job_id(Pending::Dial(addr.clone()));
+            self.actions.push_back(Action::Dial(job, addr));
+        }
+        let more = outbound + self.dials < wanted && self.dials < DIALS_MAX;
+        match self.peers.next_retry(self.now).filter(|_| more) {
+            Some(at) => self.timers.set(Timer::Dial, at),
+            None => self.timers.cancel(Timer::Dial),
+        }
+    }
+
+    /// Excludes an address for a proven lie, also after a restart.
+    fn ban(&mut self, peer: &PeerAddr, violation: Violation) {
+        for over in self.peers.expired_bans(self.unix()) {
+            self.persist(Pending::Record, RecordKey::Ban(over), None);
+        }
+        let until = self.unix().plus(BAN_TIME);
+        if let Some(room) = self.peers.ban(peer.clone(), until) {
+            self.persist(Pending::Record, RecordKey::Ban(room), None);
+        }
+        self.persist(Pending::Record, RecordKey::Ban(peer.clone()), Some(record::encode_time(until)));
+        if let Some(conn) = self.peers.connection(peer) {
+            self.close(conn, CloseReason::Banned);
+        }
+        self.event(Event::Banned { peer: peer.clone(), violation, until });
+    }
+}

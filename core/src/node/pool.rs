@@ -1,0 +1,52 @@
+//! Blob buffers, counted: what bounds the memory that blobs take.
+
+use alloc::vec::Vec;
+
+use crate::buffer::Buffer;
+
+/// At most `max` buffers exist at once, in the pool or lent; they are made when first needed.
+pub(super) struct Pool {
+    free: Vec<Buffer>,
+    lent: usize,
+    max: usize,
+}
+
+impl Pool {
+    pub(super) fn new(max: usize) -> Self {
+        Self { free: Vec::new(), lent: 0, max }
+    }
+
+    /// A buffer; `None` when all are lent: whoever needs one waits.
+    pub(super) fn take(&mut self) -> Option<Buffer> {
+        if self.lent == self.max {
+            return None;
+        }
+        self.lent += 1;
+        Some(self.free.pop().unwrap_or_default())
+    }
+
+    pub(super) fn give_back(&mut self, buffer: Buffer) {
+        assert!(self.lent > 0, "only lent buffers come back");
+        self.lent -= 1;
+        self.free.push(buffer);
+    }
+
+    /// Frees the memory of buffers that nobody uses.
+    pub(super) fn trim(&mut self) {
+        self.free = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_max_are_lent() {
+        let mut pool = Pool::new(2);
+        let (first, second) = (pool.take(), pool.take());
+        assert!(first.is_some() && second.is_some() && pool.take().is_none());
+        pool.give_back(first.expect("taken"));
+        assert!(pool.take().is_some() && pool.take().is_none());
+    }
+}

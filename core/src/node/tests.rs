@@ -1,0 +1,1 @@
+//! Behaviour of one node and of two, without a network.

@@ -1,0 +1,95 @@
+//! One table of deadlines, so that the next one is at hand without asking every connection.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use crate::identity::PublicKey;
+use crate::ids::ConnId;
+use crate::time::Instant;
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A connection's handshake, stall, idle time or keep-alive.
+    Conn(ConnId),
+    /// A channel's next look at the DHT.
+    Channel(PublicKey),
+    /// The DHT budget has room again, or an announce is due.
+    Dht,
+    /// A peer's back-off ends.
+    Dial,
+    /// The store failed; try it again.
+    Store,
+}
+
+impl Timer {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Conn(_) => "connection",
+            Self::Channel(_) => "channel look-up",
+            Self::Dht => "DHT budget",
+            Self::Dial => "dial back-off",
+            Self::Store => "store retry",
+        }
+    }
+}
+
+/// Deadlines by key; setting one again moves it.
+#[derive(Default)]
+pub(super) struct Timers {
+    due: BTreeSet<(Instant, Timer)>,
+    at: BTreeMap<Timer, Instant>,
+}
+
+impl Timers {
+    pub(super) fn set(&mut self, timer: Timer, at: Instant) {
+        if let Some(old) = self.at.insert(timer, at) {
+            self.due.remove(&(old, timer));
+        }
+        self.due.insert((at, timer));
+    }
+
+    /// Moves the deadline to `at` if that is sooner.
+    pub(super) fn set_sooner(&mut self, timer: Timer, at: Instant) {
+        if self.at.get(&timer).is_none_or(|old| at < *old) {
+            self.set(timer, at);
+        }
+    }
+
+    pub(super) fn cancel(&mut self, timer: Timer) {
+        if let Some(old) = self.at.remove(&timer) {
+            self.due.remove(&(old, timer));
+        }
+    }
+
+    /// The next deadline that has passed, taken out.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Timer> {
+        let (at, timer) = *self.due.first()?;
+        (at <= now).then(|| {
+            self.cancel(timer);
+            timer
+        })
+    }
+
+    pub(super) fn next(&self) -> Option<(Instant, &'static str)> {
+        self.due.first().map(|(at, timer)| (*at, timer.reason()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_has_one_deadline_and_fires_once() {
+        let mut timers = Timers::default();
+        timers.set(Timer::Dht, Instant(9));
+        timers.set(Timer::Dht, Instant(5));
+        timers.set_sooner(Timer::Dht, Instant(7));
+        timers.set(Timer::Dial, Instant(6));
+        assert_eq!(timers.next().map(|n| n.0), Some(Instant(5)));
+        assert_eq!(timers.pop_due(Instant(4)), None);
+        assert_eq!(timers.pop_due(Instant(9)), Some(Timer::Dht));
+        timers.cancel(Timer::Dial);
+        assert_eq!((timers.pop_due(Instant(9)), timers.next()), (None, None));
+    }
+}
