@@ -95,6 +95,8 @@ pub(crate) struct Pipe {
     pub(crate) arrived: usize,
     /// Bytes for which the sender has not heard that they were read.
     pub(crate) in_use: usize,
+    /// Bytes that were read, which the sender is not yet told.
+    pub(crate) untold: usize,
     /// When the last byte sent arrives; what is sent later arrives no sooner.
     pub(crate) last_arrival: Instant,
     /// The sender has closed, and all its bytes have arrived.

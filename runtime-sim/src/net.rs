@@ -67,8 +67,7 @@ impl World {
         let pipe = &mut link.pipes[Side::Dialer as usize];
         let mut bytes = vec![0; pipe.arrived];
         let n = pipe.read(&mut bytes);
-        let heard = self.now + link.latency;
-        self.queue.push(heard, Happening::Room { link: id, to: Side::Listener, n });
+        self.tell_of_room(id, Side::Dialer, n);
         bytes
     }
 
@@ -229,16 +228,33 @@ impl World {
         let is_finished = pipe.is_finished();
         if total > 0 {
             self.trace.record(self.now, host, Kind::Received, total as u64);
-            let heard = self.now + link.latency;
-            self.queue.push(heard, Happening::Room { link: id, to: side.other(), n: total });
+            self.tell_of_room(id, side, total);
         }
         if is_finished {
             self.lose_end(id, side);
         }
     }
 
+    /// `n` bytes were read at `side`: the sender hears of it once they are enough to be worth it.
+    fn tell_of_room(&mut self, id: LinkId, side: Side, n: usize) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let pipe = &mut link.pipes[side as usize];
+        pipe.untold += n;
+        if pipe.untold >= self.config.window_bytes / 8 {
+            let n = std::mem::take(&mut pipe.untold);
+            self.queue.push(self.now + link.latency, Happening::Room { link: id, to: side.other(), n });
+        }
+    }
+
     /// Writes what there is to send for as long as the pipe has room. The caller settles the host.
+    ///
+    /// A pipe that is nearly full counts as full, as with real sockets (RFC 1122 §4.2.3.4): otherwise each piece would
+    /// wait for the room of one before it, and pieces could only become smaller.
     pub(crate) fn write_socket(&mut self, id: LinkId, side: Side) {
+        let pipe = |link: &Link| link.pipes[side.other() as usize].in_use;
+        if self.links.get(&id).is_none_or(|link| pipe(link) > self.config.window_bytes / 4 * 3) {
+            return;
+        }
         while let Some(n) = self.write_piece(id, side) {
             let Some(link) = self.links.get_mut(&id) else { return };
             let pipe = &mut link.pipes[side.other() as usize];

@@ -27,8 +27,8 @@ const ACTIONS_PER_TURN_MAX: usize = 64 * (INBOUND_MAX + OUTBOUND_MAX);
 /// Hosts, links, stores and a DHT in virtual time, all drawn from one seed.
 ///
 /// Nothing happens between two events: the world's clock jumps from one to the next, and a node is woken exactly at
-/// its own deadline. Whatever a checker finds wrong ends the run with a panic that names the seed
-/// ([`World::seed`] repeats it).
+/// its own deadline. Whatever a checker finds wrong ends the run with a panic, after which the seed and the time are
+/// printed.
 pub struct World {
     pub(crate) config: WorldConfig,
     pub(crate) now: Instant,
@@ -48,16 +48,18 @@ pub struct World {
     reported: u64,
 }
 
-/// What can happen.
+const _: () = assert!(size_of::<Happening>() <= 40);
+
+/// What can happen. Small, as the heap moves it about; so what is large is boxed.
 pub(crate) enum Happening {
     /// A node's deadline, unless the version is stale.
     Wake { host: HostId, version: u64 },
     /// A disk has done its work.
-    Disk { host: HostId, epoch: u32, id: JobId, job: Job },
+    Disk { host: HostId, epoch: u32, id: JobId, job: Box<Job> },
     /// A DHT operation's packets reach the DHT.
-    DhtReached { host: HostId, epoch: u32, id: JobId, op: DhtOp },
+    DhtReached { host: HostId, epoch: u32, id: JobId, op: Box<DhtOp> },
     /// The DHT's answer, or part of it, reaches the host.
-    DhtAnswer { host: HostId, epoch: u32, input: Input },
+    DhtAnswer { host: HostId, epoch: u32, input: Box<Input> },
     /// A dial reaches the address dialled.
     DialArrives { link: LinkId, to: SocketAddr },
     /// A dial's outcome reaches the dialler.
@@ -118,7 +120,7 @@ impl World {
             return;
         }
         let seed = self.rng_nodes.fork(&format!("{} {}", id.0, host.epoch)).bytes_32();
-        let config = Config { listen_port: host.config.listens.then_some(LISTEN_PORT), dht: host.config.dht };
+        let config = Config { listen_port: host.config.listens.then_some(LISTEN_PORT) };
         let mut node = Node::new(config, host.identity(), seed, self.now, host.unix(self.now));
         for (key, value) in host.store.records() {
             assert!(node.restore(key, value), "the node does not take back its own record {key:?}");
@@ -281,9 +283,9 @@ impl World {
         self.now = at;
         match happening {
             Happening::Wake { host, version } => self.wake(host, version),
-            Happening::Disk { host, epoch, id, job } => self.disk_done(host, epoch, id, job),
-            Happening::DhtReached { host, epoch, id, op } => self.dht_reached(host, epoch, id, op),
-            Happening::DhtAnswer { host, epoch, input } => self.dht_answer(host, epoch, input),
+            Happening::Disk { host, epoch, id, job } => self.disk_done(host, epoch, id, *job),
+            Happening::DhtReached { host, epoch, id, op } => self.dht_reached(host, epoch, id, *op),
+            Happening::DhtAnswer { host, epoch, input } => self.dht_answer(host, epoch, *input),
             Happening::DialArrives { link, to } => self.dial_arrives(link, to),
             Happening::DialEnds { link, connected } => self.dial_ends(link, connected),
             Happening::Bytes { link, to, n } => self.bytes_arrive(link, to, n),
@@ -297,7 +299,7 @@ impl World {
     /// Checks each host against what must hold at any time.
     ///
     /// # Panics
-    /// Where it does not hold; the message names the host and the seed.
+    /// Where it does not hold.
     pub fn check(&self) {
         for host in &self.hosts {
             host.check(self.now);
@@ -386,7 +388,8 @@ impl World {
         let job = match job {
             Job::Dht(op) if host.config.dht => {
                 let reached = self.now + self.dht.reach();
-                self.queue.push(reached, Happening::DhtReached { host: id, epoch, id: job_id, op });
+                self.queue
+                    .push(reached, Happening::DhtReached { host: id, epoch, id: job_id, op: op.into() });
                 return;
             }
             Job::Dht(op) => {
@@ -395,7 +398,7 @@ impl World {
                     _ => JobResult::DhtDone(Err(DhtError::Disabled)),
                 };
                 let input = Input::Done(job_id, result);
-                self.queue.push(self.now, Happening::DhtAnswer { host: id, epoch, input });
+                self.queue.push(self.now, Happening::DhtAnswer { host: id, epoch, input: input.into() });
                 return;
             }
             job => job,
@@ -405,7 +408,7 @@ impl World {
             done = done.max(host.records_free_at);
             host.records_free_at = done;
         }
-        self.queue.push(done, Happening::Disk { host: id, epoch, id: job_id, job });
+        self.queue.push(done, Happening::Disk { host: id, epoch, id: job_id, job: job.into() });
     }
 
     fn disk_done(&mut self, id: HostId, epoch: u32, job_id: JobId, job: Job) {
@@ -421,7 +424,7 @@ impl World {
         // What was sent arrives, whatever became of the sender.
         let from = self.hosts[id.index()].address.ip();
         for (after, input) in self.dht.perform(self.now, from, job_id, op) {
-            self.queue.push(self.now + after, Happening::DhtAnswer { host: id, epoch, input });
+            self.queue.push(self.now + after, Happening::DhtAnswer { host: id, epoch, input: input.into() });
         }
     }
 

@@ -1,0 +1,6 @@
+//! The main job in simulation: an author publishes, followers get the same bytes, whatever happens meanwhile.
+
+mod common;
+mod faults;
+mod job;
+mod seeds;
