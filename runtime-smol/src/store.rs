@@ -179,9 +179,10 @@ impl Store {
         let number = self.0.next_temp.fetch_add(1, Relaxed);
         let temp = temp_folder(&self.0.root, number).join(format!("{}-{number}", std::process::id()));
         let path = self.path(id);
-        let result = write_new(&temp, blob).map_err(|e| StoreError::new("write", &temp, e)).and_then(|()| {
-            fs::rename(&temp, &path).map_err(|e| StoreError::new("rename a blob to", &path, e))
-        });
+        let result =
+            write_new(&temp, blob).map_err(|e| StoreError::new("write a blob in", &self.0.root, e)).and_then(
+                |()| fs::rename(&temp, &path).map_err(|e| StoreError::new("rename a blob to", &path, e)),
+            );
         if result.is_err() {
             let _ = fs::remove_file(&temp);
             // Somebody may have removed the folder.
