@@ -6,7 +6,7 @@
 //! holds the very bytes. No symbolic link below the output folder is followed: every step goes from an open folder to
 //! the next (`openat` with `O_NOFOLLOW`), so a link that appears in the meantime changes nothing.
 //!
-//! Unix only, as are those calls; another system needs its own form of [`Folder`].
+//! Unix only, as are those calls; another system needs its own form of `Folder`.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
