@@ -15,7 +15,9 @@ use crate::codec::{Message, kind};
 use crate::error::Violation;
 use crate::frame::{self, Frame, FrameReader, HEADER_LEN, TAG_LEN};
 use crate::ids::BlobId;
-use crate::limits::{ANSWERS_LOADED_MAX, CONTROL_QUEUE_MAX, REQUESTS_QUEUED_MAX, UNKNOWN_MESSAGES_MAX};
+use crate::limits::{
+    ANSWERS_LOADED_MAX, CONTROL_QUEUE_MAX, KEEP_ALIVE, REQUESTS_QUEUED_MAX, UNKNOWN_MESSAGES_MAX,
+};
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::transport::{Handshake, KEY_LEN, Opener, Role, Sealer};
@@ -128,6 +130,8 @@ pub(crate) struct Conn {
     /// Blobs that the peer said it lacks.
     pub(crate) lacks: BTreeSet<BlobId>,
     meaningless: u32,
+    /// When the last empty frame came that was not too soon after the one before it.
+    last_keep_alive: Instant,
     draining: bool,
     /// The driver was given empty space and waits for word.
     pub(crate) read_paused: bool,
@@ -159,6 +163,7 @@ impl Conn {
             out: Out::Nothing,
             lacks: BTreeSet::new(),
             meaningless: 0,
+            last_keep_alive: now,
             draining: false,
             read_paused: false,
             write_idle: false,
@@ -271,19 +276,28 @@ impl Conn {
             }
             // We never send PUBLISH over a connection, so nothing of ours is answered by OK.
             Message::Ok(_) => Err(Violation::Unasked),
-            Message::Unknown(_) | Message::Empty => {
-                self.meaningless += 1;
-                if self.meaningless > UNKNOWN_MESSAGES_MAX {
-                    Err(Violation::Chatter)
-                } else {
-                    Ok(Incoming::Nothing)
-                }
-            }
+            Message::Unknown(_) => self.on_meaningless(),
+            Message::Empty => self.on_empty(),
             Message::Hello(version, sequences) => Ok(Incoming::Message(Message::Hello(version, sequences))),
             Message::FindPeers(id) => Ok(Incoming::Message(Message::FindPeers(id))),
             Message::Publish(item) => Ok(Incoming::Message(Message::Publish(item))),
             Message::Announce(id, peer) => Ok(Incoming::Message(Message::Announce(id, peer))),
         }
+    }
+
+    fn on_meaningless(&mut self) -> Result<Incoming, Violation> {
+        self.meaningless += 1;
+        if self.meaningless > UNKNOWN_MESSAGES_MAX { Err(Violation::Chatter) } else { Ok(Incoming::Nothing) }
+    }
+
+    /// An empty frame keeps the connection alive; one that comes sooner than that takes means nothing.
+    fn on_empty(&mut self) -> Result<Incoming, Violation> {
+        let now = self.last_moved;
+        if now.since(self.last_keep_alive) < KEEP_ALIVE / 2 {
+            return self.on_meaningless();
+        }
+        self.last_keep_alive = now;
+        Ok(Incoming::Nothing)
     }
 
     /// An ERROR answers what was asked first, unless that is a request whose blob has begun to arrive.

@@ -15,7 +15,7 @@ use crate::identity::PublicKey;
 use crate::ids::{BlobId, InfoHash, JobId, Secret, Topic};
 use crate::limits::{
     ANNOUNCE_INTERVAL, CHANNELS_MAX, HEAD_POLL_INTERVAL, HEAD_RETRY_INTERVAL, LOOKUP_RETRY_INTERVAL,
-    REPUT_INTERVAL, SEQUENCE_AHEAD_MAX,
+    REPUT_INTERVAL,
 };
 use crate::manifest::{Head, HeadContent, HeadError};
 use crate::time::Instant;
@@ -138,17 +138,18 @@ impl Node {
     // --- heads ------------------------------------------------------------------------------------------------
 
     pub(super) fn on_dht_item(&mut self, job: JobId, item: SignedItem) {
+        let Some(purpose) = self.dht.purpose(job) else { return };
         if !item.verify() {
             return;
         }
-        match self.dht.purpose(job) {
-            Some(Purpose::Poll(channel)) if item.key == channel => {
+        match purpose {
+            Purpose::Poll(channel) if item.key == channel => {
                 if let Some(state) = self.channels.get_mut(&channel) {
                     state.poll_best = state.poll_best.max(Some(item.seq));
                 }
                 self.offer_head(item);
             }
-            Some(Purpose::Publish) => self.on_publish_item(&item),
+            Purpose::Publish => self.on_publish_item(&item),
             _ => {}
         }
     }
@@ -167,7 +168,7 @@ impl Node {
                 return;
             }
         }
-        match read_head(&item, state.read_key.as_ref(), unix.plus(SEQUENCE_AHEAD_MAX).0) {
+        match Head::from_item(&item, state.read_key.as_ref(), unix) {
             Err(error) if state.refused == Some((item.seq, error)) => {}
             Err(error) => {
                 state.refused = Some((item.seq, error));
@@ -223,6 +224,9 @@ impl Node {
         state.root = if let HeadContent::Root(root) = &head.content { Some(root.clone()) } else { None };
         state.put_due = now + REPUT_INTERVAL;
         state.poll_interval = HEAD_POLL_INTERVAL;
+        if state.poll_due > now {
+            state.poll_due = state.poll_due.max(state.polled + HEAD_POLL_INTERVAL);
+        }
         state.lookup_due = now;
         state.complete_reported = false;
         for hash in core::mem::take(&mut state.announced) {
@@ -435,16 +439,4 @@ impl Node {
         };
         format!("{}: {peers}", fetch.waiting())
     }
-}
-
-/// A head within its item, if it can be used.
-fn read_head(item: &SignedItem, read_key: Option<&Secret>, sequence_max: u64) -> Result<Head, HeadError> {
-    let head = Head::from_json(&item.key, read_key, &item.value)?;
-    if i64::try_from(head.sequence) != Ok(item.seq) {
-        return Err(HeadError::SequenceMismatch);
-    }
-    if head.sequence > sequence_max {
-        return Err(HeadError::SequenceAhead);
-    }
-    Ok(head)
 }

@@ -23,8 +23,6 @@ mod pool;
 mod publish;
 mod record;
 mod scheduler;
-#[cfg(test)]
-mod tests;
 mod timers;
 
 use alloc::collections::{BTreeMap, VecDeque};

@@ -1,1 +1,0 @@
-//! Behaviour of one node and of two, without a network.
