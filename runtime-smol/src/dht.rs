@@ -543,22 +543,26 @@ impl Origin {
     /// Resolves what is left; `true` where that brought an address.
     async fn resolve(&mut self) -> bool {
         let before = self.given.len();
-        let mut left = Vec::new();
         let deadline = Instant::now() + RESOLVE_TIMEOUT;
-        for (host, port) in std::mem::take(&mut self.names) {
+        // Side by side, so that one name server that hangs does not hold up the other names.
+        let names = std::mem::take(&mut self.names).into_iter();
+        let lookups: Vec<_> = names.map(|(host, port)| (net::resolve(&host, port), host, port)).collect();
+        for (lookup, host, port) in lookups {
             let late = async {
                 Timer::at(deadline).await;
                 Err(io::ErrorKind::TimedOut.into())
             };
-            match net::resolve(&host, port).or(late).await {
+            match lookup.or(late).await {
                 Ok(addrs) => self.given.extend(addrs.into_iter().filter_map(|addr| match addr {
                     SocketAddr::V4(addr) => Some(addr),
                     SocketAddr::V6(_) => None,
                 })),
-                Err(_) => left.push((host, port)),
+                Err(error) => {
+                    tracing::debug!(host, %error, "a DHT node's name cannot be resolved");
+                    self.names.push((host, port));
+                }
             }
         }
-        self.names = left;
         self.given.len() > before
     }
 
@@ -621,17 +625,20 @@ async fn build(inner: &Rc<Inner>, origin: &Origin) -> io::Result<AsyncDht> {
         builder.bootstrap(&list);
     }
     let client = smol::unblock(move || builder.build()).await?.as_async();
-    let info = AssertUnwindSafe(client.info())
-        .catch_unwind()
-        .await
-        .map_err(|_| io::Error::other("it died at once"))?;
-    let port = info.local_addr().port();
+    let port = if port == 0 {
+        // An answer may take the client 50 ms, which a known port need not wait for.
+        let info = AssertUnwindSafe(client.info()).catch_unwind().await;
+        info.map_err(|_| io::Error::other("it died at once"))?.local_addr().port()
+    } else {
+        port
+    };
     *lock(&inner.own_puts.own) = own_addrs(plan.ip, port, hint);
     inner.address.set(Some(SocketAddrV4::new(plan.ip, port)));
     Ok(client)
 }
 
-/// Under which addresses our own socket may write to itself.
+/// Under which addresses our own socket may write to itself. Behind a router that sends our packets back to us there is
+/// one more that we cannot know; there, one replica too many is counted among the public network's twenty.
 fn own_addrs(ip: Ipv4Addr, port: u16, towards: Option<SocketAddrV4>) -> BTreeSet<SocketAddrV4> {
     if !ip.is_unspecified() {
         return BTreeSet::from([SocketAddrV4::new(ip, port)]);
@@ -707,4 +714,33 @@ async fn look(inner: &Inner, client: &AsyncDht) -> bool {
 async fn save(inner: &Inner) {
     let (save, known) = (Arc::clone(&inner.config.save), inner.known.borrow().clone());
     smol::unblock(move || save(&known)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_to_begin_with_is_short_and_does_not_name_ourselves() {
+        let addr = |n: u16| SocketAddrV4::new(Ipv4Addr::LOCALHOST, n);
+        let many = |from: u16| (from..from + 40).map(addr);
+        let mut origin =
+            Origin { given: many(100).collect(), names: Vec::new(), cached: many(200).collect() };
+        let own = BTreeSet::from([addr(100), addr(200)]);
+        let count = |list: &[SocketAddrV4], from: u16| {
+            list.iter().filter(|a| (from..from + 40).contains(&a.port())).count()
+        };
+
+        let list = origin.list(false, &own);
+        assert_eq!((list.len(), count(&list, 200)), (BOOTSTRAP_MAX, CACHED_BOOTSTRAP_MAX));
+        assert!(list.iter().all(|addr| !own.contains(addr)));
+        let list = origin.list(true, &own);
+        assert_eq!((list.len(), count(&list, 200)), (BOOTSTRAP_MAX, CACHED_BOOTSTRAP_LOCAL_MAX));
+
+        origin.cached = origin.given.iter().copied().collect();
+        assert_eq!(origin.list(false, &BTreeSet::new()).len(), BOOTSTRAP_MAX, "each is named once");
+        origin.given.clear();
+        origin.cached.clear();
+        assert!(origin.list(true, &own).is_empty());
+    }
 }

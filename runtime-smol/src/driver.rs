@@ -500,3 +500,33 @@ async fn hand_in_answers(driver: Rc<Driver>) {
         future::yield_now().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use megatorrent_core::ids::ConnId;
+
+    use super::*;
+
+    fn connected(slot: u32) -> Event {
+        let peer = "127.0.0.1:1".parse().expect("an address");
+        Event::Connected { conn: ConnId { slot, generation: 0 }, peer, outbound: true }
+    }
+
+    #[test]
+    fn news_that_matter_outlive_a_flood_of_connections() {
+        let mut events = Events::default();
+        events.push(Event::StoreFull { no_space: true });
+        for slot in 0..u32::try_from(EVENTS_MAX).expect("small") {
+            events.push(connected(slot));
+        }
+        assert_eq!((events.queue.len(), events.dropped), (EVENTS_MAX, 1));
+        assert!(matches!(events.queue.pop_front(), Some(Event::StoreFull { .. })));
+        assert!(matches!(events.queue.pop_front(), Some(Event::Connected { conn, .. }) if conn.slot == 1));
+
+        let mut events = Events::default();
+        for _ in 0..=EVENTS_MAX {
+            events.push(Event::StoreFull { no_space: true });
+        }
+        assert_eq!((events.queue.len(), events.dropped), (EVENTS_MAX, 1), "bounded also where all matter");
+    }
+}

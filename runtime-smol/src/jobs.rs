@@ -6,7 +6,8 @@
 //! The queues have no cap of their own, because core's caps bound them: a job that carries a blob holds one of its
 //! [`RECV_BUFFERS_MAX`](megatorrent_core::limits::RECV_BUFFERS_MAX) +
 //! [`SEND_BUFFERS_MAX`](megatorrent_core::limits::SEND_BUFFERS_MAX) buffers, questions are bounded by
-//! [`WANTED_PER_FETCH_MAX`](megatorrent_core::limits::WANTED_PER_FETCH_MAX), records by the tables they belong to.
+//! [`WANTED_PER_FETCH_MAX`](megatorrent_core::limits::WANTED_PER_FETCH_MAX) for each fetch, records by the
+//! tables they belong to.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_io::{Async, Timer};
 use futures_lite::FutureExt;
 use megatorrent_core::addr::PeerAddr;
+use smol::Task;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::StartError;
@@ -130,14 +131,16 @@ async fn dial_any(peer: &PeerAddr) -> io::Result<Async<TcpStream>> {
     Err(last)
 }
 
-/// Looks a DNS name up, on another thread. Onion and I2P names are not in the DNS and must not leak into it.
-pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if [".onion", ".i2p"].iter().any(|suffix| host.ends_with(suffix)) {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "reachable through a proxy only"));
-    }
+/// Looks a DNS name up, on another thread, which begins at once. Onion and I2P names are not in the DNS and must not leak
+/// into it.
+pub(crate) fn resolve(host: &str, port: u16) -> Task<io::Result<Vec<SocketAddr>>> {
     let host = host.to_owned();
-    smol::unblock(move || Ok((host.as_str(), port).to_socket_addrs()?.take(ADDRESSES_PER_NAME_MAX).collect()))
-        .await
+    smol::unblock(move || {
+        if [".onion", ".i2p"].iter().any(|suffix| host.ends_with(suffix)) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "reachable through a proxy only"));
+        }
+        Ok((host.as_str(), port).to_socket_addrs()?.take(ADDRESSES_PER_NAME_MAX).collect())
+    })
 }
 
 /// Whether an address belongs to this machine or a private network, where the public DHT has no business.
@@ -176,6 +179,19 @@ mod tests {
         let addr = bound.local_addr.expect("listens");
         let error = bind(Some(addr), None, None).expect_err("taken").to_string();
         assert!(error.contains(&addr.to_string()) && error.contains("in use"), "{error}");
+    }
+
+    #[test]
+    fn the_unspecified_ipv6_address_takes_ipv4_too() {
+        let any = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
+        let bound = match bind(Some(any), Some(LOOPBACK), None) {
+            Err(StartError::Listen { error, .. }) if error.kind() == io::ErrorKind::Unsupported => return, // No IPv6 here.
+            bound => bound.expect("a port is free"),
+        };
+        let port = bound.local_addr.expect("listens").port();
+        let peer = PeerAddr::from(SocketAddr::from((LOOPBACK, port)));
+        let stream = smol::block_on(dial(&peer)).expect("accepted");
+        assert!(stream.get_ref().nodelay().expect("an option of TCP"));
     }
 
     #[test]

@@ -285,6 +285,19 @@ fn a_client_uses_the_network_without_serving_it() {
 }
 
 #[test]
+fn a_bootstrap_may_be_a_name() {
+    run(async |executor| {
+        let first = Peer::start(&executor, Some(LOOPBACK), &[]).await;
+        let plan = Plan::new(DhtMode::Auto, Some(LOOPBACK), &[]);
+        let name = PeerAddr::Name("localhost".to_owned(), first.addr().port());
+        let nowhere = PeerAddr::Name("nowhere.invalid".to_owned(), 1);
+        let second = Peer::with(&executor, plan, 0, vec![nowhere, name]).await;
+        second.dht.joined().await;
+        assert!(second.dht.nodes() >= 1);
+    });
+}
+
+#[test]
 fn the_plan_follows_the_addresses() {
     let peer = |text: &str| text.parse::<PeerAddr>().expect("an address");
     let plan = |mode, listen: Option<&str>, bootstrap: &[&str]| {

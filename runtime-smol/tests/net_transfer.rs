@@ -67,7 +67,7 @@ fn author() -> Identity {
 
 /// Bytes that no blob repeats.
 fn content(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect()
+    (0..len).map(|i| (i ^ (i >> 8) ^ (i >> 16)).to_le_bytes()[0]).collect()
 }
 
 /// Stores `content` in `home` and describes it.
@@ -119,10 +119,8 @@ fn a_channel_reaches_subscribers_also_when_its_author_has_gone() {
         );
         publisher.command(follow(channel));
         publisher.command(draft(std::slice::from_ref(&entry)));
-        let published = wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
-        let Event::Published { sequence: newest, replicas, .. } = published else {
-            unreachable!("waited for")
-        };
+        let news = wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
+        let Event::Published { sequence: newest, replicas, .. } = news else { unreachable!("waited for") };
         assert!(replicas >= 1);
 
         let complete = |event: &Event| matches!(event, Event::ChannelComplete { channel: c, sequence } if *c == channel && *sequence == newest);
@@ -169,8 +167,8 @@ fn a_subscription_survives_a_restart() {
         drop(subscriber);
 
         publisher.command(draft(std::slice::from_ref(&new)));
-        let published = wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
-        let Event::Published { sequence: newest, .. } = published else { unreachable!("waited for") };
+        let news = wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
+        let Event::Published { sequence: newest, .. } = news else { unreachable!("waited for") };
         let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
         assert_eq!(subscriber.channels(), [channel]);
         let complete =
