@@ -58,7 +58,7 @@ pub struct HostConfig {
     pub listens: bool,
     /// Whether it has a DHT.
     pub dht: bool,
-    /// Bytes that it can send each second, over all its links.
+    /// Bytes that it can send each second, over all its links; 0 counts as 1.
     pub upload_bytes_per_sec: u64,
     /// How far its wall clock is ahead of the world's, in milliseconds.
     pub clock_ahead_ms: i64,

@@ -201,6 +201,7 @@ fn idle_connections_do_not_keep_an_honest_peer_out() {
     let inbound = swarm.world.node(swarm.author).map(|node| node.status(swarm.world.now()).inbound);
     assert!(inbound.is_some_and(|inbound| inbound <= INBOUND_MAX));
     assert!(links.len() > INBOUND_MAX, "there were enough of them to fill the table");
+    assert!(swarm.world.is_complete(follower, &swarm.channel), "it was served while they were there");
     swarm.assert_completes(follower);
 }
 
