@@ -124,7 +124,7 @@ impl From<IngestError> for Failure {
         let exit = match &error {
             IngestError::Read(error) => exit_of(error.kind()),
             IngestError::Store(error) => exit_of_store(error),
-            _ => Exit::Other,
+            IngestError::Cancelled => Exit::Other,
         };
         Self::new(exit, error.to_string())
     }

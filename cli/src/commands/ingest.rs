@@ -21,6 +21,7 @@ use serde_json::json;
 
 use super::gen_key::random_secret;
 use crate::args::{IDENTITY_FILE, Ingest};
+use crate::events::count;
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::output::{Output, usage};
@@ -51,7 +52,7 @@ pub(crate) fn run(args: &Ingest, output: Output) -> Result<(), Failure> {
     let (size, blobs) = (tree.size, tree.blob_count());
     let reference = if args.v5 { Reference::Chunks(chunks(&tree, &store)?) } else { Reference::Tree(tree) };
     let text = entry::to_json(&FileEntry { path: path.clone(), size, modified_ms, executable, reference });
-    output.note(&format!("{}: {} in {blobs} blobs", path.as_str(), HumanBytes(size)));
+    output.note(&format!("{}: {} in {}", path.as_str(), HumanBytes(size), count(blobs, "blob")));
     let Some(entry) = &args.output else {
         return output.line(&text);
     };

@@ -23,7 +23,7 @@ use crate::signals::{Interrupts, Signal};
 use crate::{events, node};
 
 /// The time without progress after which `--once` gives up, where `--timeout` names none.
-const ONCE_TIMEOUT: Duration = Duration::from_secs(120);
+const ONCE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How often progress is looked at.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -99,7 +99,7 @@ struct Follower<'a> {
     /// Whether there was ever a connection to a peer.
     met_peer: bool,
     /// What the last look-up of the head brought, where it brought none.
-    head_error: Option<Option<DhtError>>,
+    not_found: Option<NotFound>,
     last_progress: Progress,
     last_change: Instant,
 }
@@ -111,6 +111,15 @@ struct Progress {
     blobs: u64,
     blobs_total: u64,
     exported_bytes: u64,
+}
+
+/// Why a look-up brought no head.
+#[derive(Clone, Copy)]
+enum NotFound {
+    /// The DHT answered and has none.
+    NoHead,
+    /// The DHT did not answer.
+    NoDht(DhtError),
 }
 
 /// What the follower waits for.
@@ -134,7 +143,7 @@ impl<'a> Follower<'a> {
             told_complete: None,
             readable: false,
             met_peer: false,
-            head_error: None,
+            not_found: None,
             last_progress: Progress::default(),
             last_change: Instant::now(),
         }
@@ -169,7 +178,7 @@ impl<'a> Follower<'a> {
         match event {
             Event::Connected { .. } => self.met_peer = true,
             Event::HeadNotFound { channel, error } if *channel == self.channel => {
-                self.head_error = Some(*error);
+                self.not_found = Some(error.map_or(NotFound::NoHead, NotFound::NoDht));
             }
             Event::HeadRefused { channel, error } if *channel == self.channel && !self.readable => {
                 return Err((*error).into());
@@ -259,13 +268,15 @@ impl<'a> Follower<'a> {
     }
 
     fn gave_up(&self, timeout: Duration, waiting: Option<&str>) -> Failure {
-        let (exit, what) = match self.head_error {
+        let (exit, what) = match self.not_found {
             _ if self.readable && self.met_peer => (Exit::Timeout, "no progress".to_owned()),
             _ if self.last_progress.sequence > 0 => {
                 (Exit::NotFound, "no peer has the channel's blobs".to_owned())
             }
-            Some(Some(error)) => (Exit::Network, format!("the channel cannot be looked up: {error}")),
-            Some(None) => (Exit::NotFound, "nobody has published this channel".to_owned()),
+            Some(NotFound::NoDht(error)) => {
+                (Exit::Network, format!("the channel cannot be looked up: {error}"))
+            }
+            Some(NotFound::NoHead) => (Exit::NotFound, "nobody has published this channel".to_owned()),
             None => (Exit::NotFound, "the channel was not found".to_owned()),
         };
         let waiting = waiting.map(|waiting| format!(" ({waiting})")).unwrap_or_default();

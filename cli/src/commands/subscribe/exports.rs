@@ -123,7 +123,13 @@ impl Exports {
                 workers,
                 sync: false,
             };
-            export(&request, &|n| drop(bytes.fetch_add(n, Ordering::Relaxed)), &cancelled)
+            export(
+                &request,
+                &|n| {
+                    bytes.fetch_add(n, Ordering::Relaxed);
+                },
+                &cancelled,
+            )
         });
         let sequence = current.channel_sequence;
         self.running = Some(Running { sequence, index, entry, cancel, task, result: None });
