@@ -94,7 +94,7 @@ fn for_each_file(folder: &Path, act: &dyn Fn(&Path) -> Outcome<()>) -> Outcome<(
 /// Fails where less than `mib` MiB are free for us in `folder`.
 pub(crate) fn check_free(folder: &Path, mib: u64) -> Outcome<()> {
     let stat = rustix::fs::statvfs(folder)?;
-    let free_mib = stat.f_bavail * stat.f_frsize >> 20;
+    let free_mib = (stat.f_bavail * stat.f_frsize) >> 20;
     if free_mib < mib {
         let folder = folder.display();
         return Err(

@@ -5,6 +5,8 @@
 //! Parts: `primitives`, `ingest`, `transfer`, `memory`, `idle`; without one, all of them. The binary is the real one.
 //! Figures are reported, not judged: a shared machine is no place for timed tests.
 
+#![expect(clippy::cast_precision_loss, reason = "figures are rounded to three digits anyway")]
+
 mod input;
 mod machine;
 mod parts;

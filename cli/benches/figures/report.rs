@@ -30,7 +30,7 @@ impl Report {
             println!("{}", json!({ "figure": "machine", "cpu": model, "cores": cores }));
         } else {
             println!("{model}, {cores} cores");
-            println!("{:<58} {:>9} {:<5} {:>9} {:>9}  {}", "figure", "median", "unit", "min", "max", "goal");
+            println!("{:<58} {:>9} {:<5} {:>9} {:>9}  goal", "figure", "median", "unit", "min", "max");
         }
     }
 
