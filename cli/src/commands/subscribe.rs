@@ -192,6 +192,8 @@ impl<'a> Follower<'a> {
             }
             Event::ChannelComplete { channel, sequence } if *channel == self.channel => {
                 self.exports.add_all(*sequence);
+                // Told at once, not with the next tick.
+                return self.on_tick();
             }
             Event::BodyRefused { channel, error, .. } if *channel == self.channel => {
                 return self.refused(&error.to_string());
