@@ -154,6 +154,26 @@ fn a_killed_download_goes_on_from_the_blobs_it_has() {
     assert_eq!(before, times(&kept), "a blob was fetched twice");
 }
 
+#[test]
+fn a_download_killed_wherever_it_stands_completes_later() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("film", 24 * MIB, &[]);
+    let published = swarm.publish(&[&entry], &[]);
+    let uri = published["uri"].as_str().unwrap();
+    let _author = swarm.serve_author();
+    for event in ["ready", "head", "manifest", "progress", "progress"] {
+        let mut reader = Running::start(swarm.path(), subscribe_args("reader", uri, &swarm.address));
+        reader.event(event);
+        reader.signal("KILL");
+        reader.wait();
+    }
+    assert_fetches(&swarm, "reader", uri, &[]);
+    swarm.assert_equal("reader", "film");
+    let left: Vec<_> =
+        fs::read_dir(swarm.join("reader-out")).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(left, ["film"], "half-written files are left");
+}
+
 /// Moves `count` blobs that the film's data fills out of the author's folder: (where they are, where they belong).
 fn hide_data_blobs(swarm: &Swarm, count: usize) -> Vec<(PathBuf, PathBuf)> {
     let chunks = run(swarm.path(), ["ingest", "-i", "film", "-d", "author", "-k", "identity.json", "--v5"]);
@@ -190,6 +210,22 @@ fn a_follower_gets_an_update() {
     reader.signal("INT");
     reader.event("stopped");
     assert_eq!(reader.wait().code(), Some(0));
+}
+
+#[test]
+fn subscribing_again_fetches_the_update_and_replaces_the_old_file() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("note", 3000, &[]);
+    let published = swarm.publish(&[&entry], &[]);
+    let uri = published["uri"].as_str().unwrap();
+    let author = swarm.serve_author();
+    assert_fetches(&swarm, "reader", uri, &[]);
+    author.stop();
+    swarm.ingest("note", 4000, &["--force"]);
+    swarm.publish(&[&entry], &[]);
+    let _author = swarm.serve_author();
+    assert_fetches(&swarm, "reader", uri, &[]);
+    swarm.assert_equal("reader", "note");
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::events::count;
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::node;
-use crate::output::{Output, usage};
+use crate::output::Output;
 use crate::signals::Interrupts;
 
 /// Chunks that a head could hold if it held nothing else; a longer list is not tried.
@@ -47,7 +47,7 @@ pub(super) struct Published {
 pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     let other_key = args.secret_file.as_deref().map(files::read_read_key).transpose()?;
     if args.network.dht == Dht::Off {
-        return Err(usage("a channel is published on the DHT: leave out --dht off"));
+        return Err(Failure::usage("a channel is published on the DHT: leave out --dht off"));
     }
     let identity = files::read_identity(&args.key)?;
     let read_key = match other_key {
@@ -107,7 +107,7 @@ fn manifest(args: &Publish) -> Result<Manifest, Failure> {
     }
     let collections = vec![Collection { title: args.title.clone(), items }];
     let manifest = Manifest { title: String::new(), description: String::new(), collections };
-    manifest.check().map_err(|error| usage(format!("these entries make no channel: {error}")))?;
+    manifest.check().map_err(|error| Failure::usage(format!("these entries make no channel: {error}")))?;
     Ok(manifest)
 }
 
@@ -149,7 +149,7 @@ pub(super) fn head_content(
     }
     let body = manifest.to_cbor();
     if body.len() as u64 > BODY_LEN_MAX {
-        return Err(usage(BodyError::TooLarge.to_string()));
+        return Err(Failure::usage(BodyError::TooLarge.to_string()));
     }
     let tree = ingest(body.as_slice(), store, secret, 1, &|_| {}, &AtomicBool::new(false))?;
     Ok(HeadContent::Root(tree))
