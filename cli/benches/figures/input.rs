@@ -67,7 +67,8 @@ pub(crate) fn warm_memory(mib: u64) {
 }
 
 /// Writes what is dirty to the disk and lets the page cache of these files go, so that no run pays for the one before
-/// it. The files stay: where many were just removed, ext4 is slow to make new ones.
+/// it. The files stay: for some minutes ext4 does not reuse the inodes of removed files, and passes over each of them
+/// whenever it makes a new one.
 pub(crate) fn settle(folders: &[&Path]) -> Outcome<()> {
     for folder in folders {
         rustix::fs::syncfs(File::open(folder)?)?;

@@ -1,6 +1,5 @@
 //! What the machine's own primitives allow, by the same crates and functions as the node.
 
-use std::fs;
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -22,6 +21,8 @@ use crate::input::{self, Stream};
 const TIME: Duration = Duration::from_millis(200);
 /// Most blobs that each thread writes, since the disk has to take them later.
 const FILES_MAX: usize = 192;
+/// What one run's measurements leave on the disk at most: [`FILES_MAX`] blobs by each of two threads, four times.
+pub(crate) const FILES_MIB: u64 = 8 * FILES_MAX as u64;
 /// Bytes that one connection carries.
 const TCP_LEN: usize = 512 << 20;
 
@@ -188,8 +189,8 @@ fn store(cores: usize, folder: &Path, write: bool) -> Outcome<f64> {
             .map(|thread| thread.join().expect("the store does not panic"))
             .sum::<Result<f64, _>>()
     });
+    // Not removed: see `settle`.
     input::settle(&[&folder])?;
-    fs::remove_dir_all(&folder)?;
     Ok(rate?)
 }
 
