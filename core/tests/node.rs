@@ -332,6 +332,7 @@ fn a_peer_that_says_not_found_or_stalls_or_closes_is_replaced() {
     let mut first = next(&mut bench);
     first.send(&mut bench, &Message::Error("Not Found".into()));
     let second = next(&mut bench);
+    bench.node.disconnected(bench.now, first.conn);
     bench.node.disconnected(bench.now, second.conn);
     let third = next(&mut bench);
     bench.sleep_until(bench.now + STALL_TIMEOUT);
@@ -671,4 +672,20 @@ fn a_subscription_is_remembered_before_its_first_head() {
     let mut later = Node::new(CONFIG, None, [1; 32], Instant(0), UNIX);
     assert!(later.restore(&key, &value));
     assert_eq!(later.channel_status(&channel).map(|s| (s.private, s.sequence)), Some((true, 0)));
+}
+
+#[test]
+fn a_peer_that_lacked_a_blob_is_asked_again_later() {
+    let (link, blob) = sealed(1);
+    let mut bench = Bench::new(None);
+    follow(&mut bench, &link, &[1]);
+    let mut peer = connect(&mut bench, 1);
+    assert!(has_request(&peer.receive(&mut bench), &link.id));
+    peer.send(&mut bench, &Message::Error("Not Found".into()));
+    assert!(!has_request(&peer.receive(&mut bench), &link.id), "not at once");
+    bench.sleep_until(bench.now + std::time::Duration::from_secs(10));
+    assert!(has_request(&peer.receive(&mut bench), &link.id));
+    peer.send_blob(&mut bench, &blob[..]);
+    bench.answer_jobs();
+    assert!(bench.event(|e| matches!(e, Event::ChannelComplete { .. })).is_some());
 }

@@ -357,6 +357,7 @@ impl Node {
             if is_moving {
                 return;
             }
+            self.conns.forget_lacks();
         }
         let topic = state.topic.info_hash();
         let has_chunks = state.fetch.as_ref().is_some_and(|f| f.chunk_ids().next().is_some());
