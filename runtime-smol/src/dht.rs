@@ -5,9 +5,9 @@
 //! may be believed (core checks every one again).
 //!
 //! Rules that the client's faults impose:
-//! - at most [`OPS_MAX`] operations at once (beyond that its socket drops packets), one at a time for each target (its
+//! - at most `OPS_MAX` operations at once (beyond that its socket drops packets), one at a time for each target (its
 //!   queries are told apart by target only);
-//! - an operation ends after [`OP_TIMEOUT`], because a call that meets the client's death never returns; a dead
+//! - an operation ends after `OP_TIMEOUT`, because a call that meets the client's death never returns; a dead
 //!   client is replaced;
 //! - a put may have reached only ourselves, or nodes that have left: then a get refreshes the client's node cache and
 //!   the put is tried once more. What we store at ourselves is not counted;
