@@ -6,21 +6,23 @@
 //! the connection is over.
 
 use alloc::collections::{BTreeSet, VecDeque};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
 
+use crate::bep44::SignedItem;
 use crate::blob::BLOB_LEN;
 use crate::buffer::{BUFFER_LEN, Buffer};
 use crate::codec::{Message, kind};
 use crate::error::Violation;
 use crate::frame::{self, Frame, FrameReader, HEADER_LEN, TAG_LEN};
-use crate::ids::BlobId;
+use crate::ids::{BlobId, Secret};
 use crate::limits::{
     ANSWERS_LOADED_MAX, CONTROL_QUEUE_MAX, KEEP_ALIVE, REQUESTS_QUEUED_MAX, UNKNOWN_MESSAGES_MAX,
 };
 use crate::rng::Rng;
 use crate::time::Instant;
-use crate::transport::{Handshake, KEY_LEN, Opener, Role, Sealer};
+use crate::transport::{Handshake, KEY_LEN, Role, Session};
 
 /// What bytes from the peer amounted to.
 #[derive(Debug)]
@@ -29,14 +31,23 @@ pub(crate) enum Incoming {
     Nothing,
     /// The peer's ephemeral key; the connection is keyed.
     Keyed([u8; KEY_LEN]),
-    /// A message that the node answers or uses. Never REQUEST, DATA or an ERROR that answers a request.
-    Message(Message<'static>),
+    /// A message that the node answers or uses. Never REQUEST, DATA, OK or ERROR.
+    Message(Message),
+    /// The peer has put the item on the DHT that we asked it to put, or says why not.
+    PublishAnswered(Result<(), String>),
     /// The peer asked for a blob; it waits in the answers' lane.
     Request,
     /// The oldest request's blob, not yet checked against its id.
     Blob(BlobId, Buffer),
     /// The peer does not have the oldest request's blob.
     NotFound(BlobId),
+}
+
+/// What is asked beside blobs: at most one of each kind at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    Peers,
+    Publish,
 }
 
 /// An answer that the peer waits for.
@@ -65,10 +76,7 @@ enum Phase {
         theirs: [u8; KEY_LEN],
         have: usize,
     },
-    Open {
-        sealer: Sealer,
-        opener: Opener,
-    },
+    Open(Session),
 }
 
 /// A blob on its way in.
@@ -117,12 +125,13 @@ pub(crate) struct Conn {
     phase: Phase,
     role: Role,
     own_key: [u8; KEY_LEN],
+    their_key: Option<[u8; KEY_LEN]>,
     reader: FrameReader,
     assembly: Option<Assembly>,
     /// Requests of ours by age: the blob, and its place among all we asked.
     outstanding: VecDeque<(BlobId, u64)>,
-    /// FIND_PEERS of ours by age: their places among all we asked.
-    find_peers: VecDeque<u64>,
+    /// Other questions of ours by age, with their places among all we asked.
+    questions: VecDeque<(Question, u64)>,
     asked: u64,
     control: VecDeque<Vec<u8>>,
     answers: VecDeque<Answer>,
@@ -153,10 +162,11 @@ impl Conn {
             phase: Phase::Handshake { ours: Some(ours), theirs: [0; KEY_LEN], have: 0 },
             role,
             own_key,
+            their_key: None,
             reader: FrameReader::default(),
             assembly: None,
             outstanding: VecDeque::new(),
-            find_peers: VecDeque::new(),
+            questions: VecDeque::new(),
             asked: 0,
             control: VecDeque::from([own_key.to_vec()]),
             answers: VecDeque::new(),
@@ -178,12 +188,17 @@ impl Conn {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open { .. }) && !self.draining
+        matches!(self.phase, Phase::Open(_)) && !self.draining
     }
 
     /// The ephemeral public key that we sent.
     pub(crate) fn own_key(&self) -> &[u8; KEY_LEN] {
         &self.own_key
+    }
+
+    /// The ephemeral public key that the peer sent; `None` before it did.
+    pub(crate) fn their_key(&self) -> Option<[u8; KEY_LEN]> {
+        self.their_key
     }
 
     // --- bytes in -------------------------------------------------------------------------------------------
@@ -203,7 +218,7 @@ impl Conn {
         }
         match &mut self.phase {
             Phase::Handshake { theirs, have, .. } => &mut theirs[*have..],
-            Phase::Open { .. } => self.reader.space(match &mut self.assembly {
+            Phase::Open(_) => self.reader.space(match &mut self.assembly {
                 Some(assembly) => assembly.region(),
                 None => &mut [],
             }),
@@ -223,11 +238,11 @@ impl Conn {
                 }
                 let theirs = *theirs;
                 let ours = ours.take().expect("present until the phase changes");
-                let (sealer, opener) = ours.finish(theirs)?;
-                self.phase = Phase::Open { sealer, opener };
+                self.their_key = Some(theirs);
+                self.phase = Phase::Open(ours.finish(theirs)?);
                 Ok(Incoming::Keyed(theirs))
             }
-            Phase::Open { opener, .. } => {
+            Phase::Open(Session { opener, .. }) => {
                 let large_len = match &self.assembly {
                     Some(assembly) if !self.outstanding.is_empty() => assembly.region_len(),
                     _ => 0,
@@ -253,36 +268,36 @@ impl Conn {
     }
 
     fn on_small(&mut self, plain: &[u8]) -> Result<Incoming, Violation> {
+        if let Some((&kind::DATA, part)) = plain.split_first() {
+            return self.on_data(part);
+        }
         match Message::decode(plain)? {
-            Message::Data(part) => {
-                if self.outstanding.is_empty() {
-                    return Err(Violation::UnaskedData);
-                }
-                let assembly = self.assembly.as_mut().ok_or(Violation::UnaskedData)?;
-                assembly.append(part)?;
-                Ok(self.take_blob())
-            }
             Message::Request(id) => {
                 self.answers.push_back(Answer::Queued(id));
                 Ok(Incoming::Request)
             }
-            Message::Error(text) => Ok(match self.answered_by_error() {
-                Some(id) => Incoming::NotFound(id),
-                None => Incoming::Message(Message::Error(text)),
-            }),
+            Message::Error(text) => Ok(self.answered_by_error(text)),
             Message::Peers(peers) => {
-                self.find_peers.pop_front().ok_or(Violation::Unasked)?;
+                self.take_question(Question::Peers).ok_or(Violation::Unasked)?;
                 Ok(Incoming::Message(Message::Peers(peers)))
             }
-            // We never send PUBLISH over a connection, so nothing of ours is answered by OK.
-            Message::Ok(_) => Err(Violation::Unasked),
-            Message::Unknown(_) => self.on_meaningless(),
+            Message::Ok(_) => {
+                self.take_question(Question::Publish).ok_or(Violation::Unasked)?;
+                Ok(Incoming::PublishAnswered(Ok(())))
+            }
             Message::Empty => self.on_empty(),
-            Message::Hello(version, sequences) => Ok(Incoming::Message(Message::Hello(version, sequences))),
-            Message::FindPeers(id) => Ok(Incoming::Message(Message::FindPeers(id))),
-            Message::Publish(item) => Ok(Incoming::Message(Message::Publish(item))),
-            Message::Announce(id, peer) => Ok(Incoming::Message(Message::Announce(id, peer))),
+            Message::Unknown(_) => self.on_meaningless(),
+            message => Ok(Incoming::Message(message)),
         }
+    }
+
+    fn on_data(&mut self, part: &[u8]) -> Result<Incoming, Violation> {
+        if self.outstanding.is_empty() {
+            return Err(Violation::UnaskedData);
+        }
+        let assembly = self.assembly.as_mut().ok_or(Violation::UnaskedData)?;
+        assembly.append(part)?;
+        Ok(self.take_blob())
     }
 
     fn on_meaningless(&mut self) -> Result<Incoming, Violation> {
@@ -301,18 +316,28 @@ impl Conn {
     }
 
     /// An ERROR answers what was asked first, unless that is a request whose blob has begun to arrive.
-    fn answered_by_error(&mut self) -> Option<BlobId> {
+    fn answered_by_error(&mut self, text: String) -> Incoming {
         let blob = self.outstanding.front().map(|(_, place)| *place);
-        match (blob, self.find_peers.front().copied()) {
-            (_, Some(peers)) if blob.is_none_or(|place| peers < place) => {
-                self.find_peers.pop_front();
-                None
+        let question = self.questions.front().map(|(question, place)| (*question, *place));
+        match (blob, question) {
+            (_, Some((question, place))) if blob.is_none_or(|blob| place < blob) => {
+                self.questions.pop_front();
+                match question {
+                    Question::Peers => Incoming::Nothing,
+                    Question::Publish => Incoming::PublishAnswered(Err(text)),
+                }
             }
             (Some(_), _) if self.assembly.as_ref().is_none_or(|a| a.filled == 0) => {
-                self.outstanding.pop_front().map(|(id, _)| id)
+                self.outstanding.pop_front().map_or(Incoming::Nothing, |(id, _)| Incoming::NotFound(id))
             }
-            _ => None,
+            // A remark that answers nothing.
+            _ => Incoming::Nothing,
         }
+    }
+
+    fn take_question(&mut self, question: Question) -> Option<()> {
+        let at = self.questions.iter().position(|(asked, _)| *asked == question)?;
+        self.questions.remove(at).map(|_| ())
     }
 
     fn take_blob(&mut self) -> Incoming {
@@ -364,10 +389,29 @@ impl Conn {
 
     /// Asks for peers, unless an answer is still owed.
     pub(crate) fn ask_for_peers(&mut self, id: BlobId) {
-        if self.find_peers.is_empty() && self.has_control_room() {
-            self.find_peers.push_back(self.asked);
+        self.ask(Question::Peers, &Message::FindPeers(id));
+    }
+
+    /// Asks the peer to put an item on the DHT. `false`: an earlier one is not answered yet.
+    pub(crate) fn ask_to_publish(&mut self, item: SignedItem) -> bool {
+        self.ask(Question::Publish, &Message::Publish(item))
+    }
+
+    fn ask(&mut self, question: Question, message: &Message) -> bool {
+        let is_free = self.questions.iter().all(|(asked, _)| *asked != question);
+        if is_free && self.has_control_room() {
+            self.questions.push_back((question, self.asked));
             self.asked += 1;
-            self.push(&Message::FindPeers(id));
+            self.push(message);
+        }
+        is_free
+    }
+
+    /// The connection's secret for naming channels; `None` before it is keyed.
+    pub(crate) fn tag_key(&self) -> Option<&Secret> {
+        match &self.phase {
+            Phase::Open(session) => Some(&session.tag_key),
+            Phase::Handshake { .. } => None,
         }
     }
 
@@ -380,14 +424,14 @@ impl Conn {
 
     /// Queues a control message. What peers can provoke is bounded by [`Self::may_read`], what we begin by
     /// [`Self::has_control_room`] and the request window.
-    pub(crate) fn push(&mut self, message: &Message<'_>) {
-        let Phase::Open { sealer, .. } = &mut self.phase else { return };
+    pub(crate) fn push(&mut self, message: &Message) {
+        let Phase::Open(Session { sealer, .. }) = &mut self.phase else { return };
         let (kind, payload) = message.encode();
         self.control.push_back(frame::seal(sealer, kind, &payload));
     }
 
     pub(crate) fn push_keep_alive(&mut self) {
-        if let Phase::Open { sealer, .. } = &mut self.phase {
+        if let Phase::Open(Session { sealer, .. }) = &mut self.phase {
             self.control.push_back(frame::seal_empty(sealer));
         }
     }
@@ -466,7 +510,7 @@ impl Conn {
         if self.draining {
             return;
         }
-        let Phase::Open { sealer, .. } = &mut self.phase else { return };
+        let Phase::Open(Session { sealer, .. }) = &mut self.phase else { return };
         match self.answers.front() {
             Some(Answer::Ready(_)) => {
                 if let Some(Answer::Ready(mut buffer)) = self.answers.pop_front() {
@@ -618,7 +662,7 @@ mod tests {
         for len in [1, 500, 0, 65_000, 300_000, 65_535, 65_536, 400_000, usize::MAX] {
             let (part, after) = rest.split_at(len.min(rest.len()));
             rest = after;
-            let Phase::Open { sealer, .. } = &mut listener.phase else { panic!("open") };
+            let Phase::Open(Session { sealer, .. }) = &mut listener.phase else { panic!("open") };
             let mut frame = u32::try_from(part.len() + 17).expect("small").to_be_bytes().to_vec();
             frame.push(kind::DATA);
             frame.extend(part);
@@ -679,7 +723,7 @@ mod tests {
     #[test]
     fn blobs_that_nobody_asked_for_are_refused_before_memory_is_taken() {
         let (mut dialler, mut listener) = keyed(usize::MAX);
-        listener.push(&Message::Data(b"x"));
+        listener.push(&Message::Data(b"x".to_vec()));
         assert_eq!(pump(&mut listener, &mut dialler, 64).map(|_| ()), Err(Violation::UnaskedData));
         let (mut dialler, _) = keyed(usize::MAX);
         dialler.recv_space().copy_from_slice(&1_048_609_u32.to_be_bytes());
@@ -692,10 +736,10 @@ mod tests {
         dialler.request(BlobId([1; 32]));
         dialler.give_buffer(Buffer::new());
         for _ in 0..BLOB_LEN / 60_000 {
-            listener.push(&Message::Data(&vec![0; 60_000]));
+            listener.push(&Message::Data(vec![0; 60_000]));
             assert!(pump(&mut listener, &mut dialler, usize::MAX).is_ok());
         }
-        listener.push(&Message::Data(&vec![0; 60_000]));
+        listener.push(&Message::Data(vec![0; 60_000]));
         assert_eq!(pump(&mut listener, &mut dialler, usize::MAX).map(|_| ()), Err(Violation::DataLong));
     }
 
@@ -735,7 +779,7 @@ mod tests {
         listener.drain("Protocol Version Mismatch");
         assert!(listener.recv_space().is_empty() && !listener.is_drained());
         let got = pump(&mut listener, &mut dialler, 64).expect("honest");
-        assert!(matches!(&got[..], [Incoming::Message(Message::Error(why))] if why.contains("Version")));
+        assert!(got.is_empty(), "a remark that answers nothing");
         assert!(listener.is_drained());
     }
 }

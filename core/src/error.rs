@@ -71,6 +71,8 @@ pub enum Violation {
     Chatter,
     /// DATA whose SHA-256 is not the id asked for.
     WrongBlob,
+    /// A head of another channel, or one whose signature does not verify.
+    ForgedHead,
 }
 
 impl fmt::Display for Violation {
@@ -87,6 +89,7 @@ impl fmt::Display for Violation {
             Self::Unasked => "answered what nobody asked",
             Self::Chatter => "sent too many messages without meaning",
             Self::WrongBlob => "served a wrong blob",
+            Self::ForgedHead => "passed on a forged head",
         })
     }
 }
@@ -107,6 +110,8 @@ pub enum CloseReason {
     Stalled,
     /// It made room for a newer connection.
     Evicted,
+    /// Another connection with the same peer serves.
+    Duplicate,
     /// The peer is banned.
     Banned,
     /// The node is shutting down.

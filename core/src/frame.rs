@@ -208,7 +208,7 @@ mod tests {
                 Handshake::from_secret(Role::Listener, [2; 32]),
             );
             let (a_public, b_public) = (a.public_key(), b.public_key());
-            (a.finish(b_public).expect("honest").0, b.finish(a_public).expect("honest").1)
+            (a.finish(b_public).expect("honest").sealer, b.finish(a_public).expect("honest").opener)
         };
         let mut frame = seal(&mut sealer, 2, b"id");
         assert_eq!(frame[..4], [0, 0, 0, 19]);

@@ -17,6 +17,12 @@ pub const UNKNOWN_MESSAGES_MAX: u32 = 1024;
 pub const GOSSIP_CHANNELS_MAX: usize = 256;
 /// Addresses in one PEERS answer; more are left out when sending and ignored when received.
 pub const PEERS_MAX: usize = 64;
+/// Tags in one WATCH: one for each channel that can be followed, with the padding; more are ignored.
+pub const WATCH_TAGS_MAX: usize = CHANNELS_MAX + WATCH_PADDING;
+/// A WATCH is padded with random tags to a multiple of this number, so that it does not tell how many channels there are.
+pub const WATCH_PADDING: usize = 32;
+/// Hops that an ANNOUNCE may still make; a higher number is taken as this.
+pub const ANNOUNCE_HOPS_MAX: u8 = 6;
 /// Longest text of an ERROR or OK that is kept; the rest is cut.
 pub const TEXT_LEN_MAX: usize = 256;
 /// Depth of nested JSON arrays and objects from a peer; a deeper text is malformed.
@@ -121,6 +127,21 @@ pub const BACKOFF_MIN: Duration = Duration::from_secs(2);
 pub const BACKOFF_MAX: Duration = Duration::from_mins(10);
 /// Channels followed; a further subscription is refused.
 pub const CHANNELS_MAX: usize = 1024;
+
+/// Announces remembered, so that each is carried on once; at the cap the oldest is forgotten.
+pub const ANNOUNCES_SEEN_MAX: usize = 4096;
+/// Announces taken from one peer per minute; more are dropped.
+pub const ANNOUNCES_PER_MINUTE: u64 = 120;
+/// Puts and look-ups that a gateway does for one peer per minute; more are refused.
+pub const FAVOURS_PER_MINUTE: u64 = 12;
+/// Puts and look-ups under way for others; more are refused.
+pub const GATEWAY_JOBS_MAX: usize = 64;
+/// Channels whose newest relayed sequence a gateway remembers; at the cap one is forgotten.
+pub const RELAYED_MAX: usize = 4096;
+/// Gateways that one publication uses; more are ignored.
+pub const GATEWAYS_MAX: usize = 16;
+/// How long gateways may take to answer one step of a publication.
+pub const GATEWAY_TIMEOUT: Duration = Duration::from_mins(1);
 
 // --- DHT ----------------------------------------------------------------------------------------------------
 

@@ -5,12 +5,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::str::FromStr;
 
-use blake2::digest::consts::U32;
+use blake2::digest::consts::{U16, U32};
 use blake2::digest::{FixedOutput, KeyInit, Update};
 use blake2::{Blake2b, Blake2bMac};
 use zeroize::Zeroizing;
 
 use crate::addr::PeerAddr;
+use crate::codec::Tag;
 use crate::error::ParseError;
 use crate::hex;
 use crate::identity::PublicKey;
@@ -117,4 +118,10 @@ pub fn topic(channel: &PublicKey, read_key: Option<&Secret>) -> Topic {
             .finalize_fixed()
             .into(),
     })
+}
+
+/// A topic's name between two peers (`docs/protocol.md` §12): BLAKE2b-128 keyed with their connection's tag key.
+pub fn tag(tag_key: &Secret, topic: &Topic) -> Tag {
+    let mac = Blake2bMac::<U16>::new_from_slice(tag_key.expose()).expect("BLAKE2b takes keys of up to 64 bytes");
+    Tag(mac.chain(topic.0).finalize_fixed().into())
 }

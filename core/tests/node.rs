@@ -17,7 +17,7 @@ use megatorrent_core::node::{
     Action, Command, Config, DhtError, DhtOp, Draft, Event, Input, Job, JobResult, Node, RecordKey, Written,
 };
 use megatorrent_core::time::{Instant, UnixTime};
-use megatorrent_core::transport::{Handshake, Opener, Role, Sealer};
+use megatorrent_core::transport::{Handshake, Opener, Role, Sealer, Session};
 use proptest::prelude::*;
 
 const UNIX: UnixTime = UnixTime(1_700_000_000_000);
@@ -138,11 +138,11 @@ impl Peer {
             bench.node.send_chunk(bench.now, conn).try_into().expect("its key comes first");
         bench.node.sent(bench.now, conn, 32);
         deliver(bench, conn, &ours);
-        let (sealer, opener) = handshake.finish(theirs).expect("an honest key");
+        let Session { sealer, opener, .. } = handshake.finish(theirs).expect("an honest key");
         Self { conn, sealer, opener, inbox: Vec::new() }
     }
 
-    fn send(&mut self, bench: &mut Bench, message: &Message<'_>) {
+    fn send(&mut self, bench: &mut Bench, message: &Message) {
         let (kind, payload) = message.encode();
         let frame = frame::seal(&mut self.sealer, kind, &payload);
         deliver(bench, self.conn, &frame);

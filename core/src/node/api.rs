@@ -56,6 +56,8 @@ pub struct Draft {
     pub content: crate::manifest::HeadContent,
     /// Seal it under this key (a private channel).
     pub read_key: Option<Secret>,
+    /// Nodes that put it on the DHT for us, at most [`crate::limits::GATEWAYS_MAX`]; empty: we put it ourselves.
+    pub gateways: Vec<PeerAddr>,
 }
 
 /// What the node asks of its driver.
@@ -263,7 +265,7 @@ pub enum Event {
         channel: PublicKey,
         /// The new head's sequence.
         sequence: u64,
-        /// Remote DHT nodes that hold it.
+        /// Remote DHT nodes that hold it; through gateways, how many of them took it.
         replicas: u32,
         /// Whether it is inline (a v5 reader can use it) rather than a pointer to a body.
         inline: bool,
@@ -331,6 +333,8 @@ pub enum PublishError {
     NoReplica,
     /// It was put, but reading it back found nothing or something older.
     NotReadBack,
+    /// No gateway put it; what the last one that answered said.
+    Gateways(Option<String>),
 }
 
 impl core::fmt::Display for PublishError {
@@ -343,6 +347,8 @@ impl core::fmt::Display for PublishError {
             Self::Dht(error) => write!(f, "{error}"),
             Self::NoReplica => f.write_str("no other DHT node stored the head"),
             Self::NotReadBack => f.write_str("the head could not be read back from the DHT"),
+            Self::Gateways(None) => f.write_str("no gateway answered"),
+            Self::Gateways(Some(why)) => write!(f, "no gateway took it; the last one said: {why}"),
         }
     }
 }

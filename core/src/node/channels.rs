@@ -33,11 +33,11 @@ const BLOB_LOOKUPS: usize = 2;
 /// A followed channel.
 pub(super) struct Channel {
     pub(super) read_key: Option<Secret>,
-    topic: Topic,
+    pub(super) topic: Topic,
     /// The highest sequence that is durable; 0 before the first.
     pub(super) sequence: u64,
     /// Its head.
-    item: Option<SignedItem>,
+    pub(super) item: Option<SignedItem>,
     root: Option<crate::tree::TreeRef>,
     /// A newer head that is being made durable.
     accepting: Option<(SignedItem, Head)>,
@@ -100,6 +100,11 @@ impl Channel {
         self.fetch.as_ref().is_some_and(Fetch::is_complete)
     }
 
+    /// The sequence of the newest head known, durable or about to be; 0 for none.
+    pub(super) fn newest_seq(&self) -> u64 {
+        self.newest().map_or(0, |item| item.seq.unsigned_abs())
+    }
+
     /// The newest head known, durable or about to be.
     fn newest(&self) -> Option<&SignedItem> {
         self.accepting.as_ref().map(|(item, _)| item).or(self.item.as_ref())
@@ -134,6 +139,9 @@ impl Node {
             state.read_key = read_key;
             state.refused = None;
             state.poll_due = now;
+            self.watch_anew();
+        } else if is_new {
+            self.watch_anew();
         }
         self.timers.set_sooner(Timer::Channel(channel), now);
         is_new || is_new_key
@@ -167,12 +175,13 @@ impl Node {
                 self.offer_head(item);
             }
             Purpose::Publish => self.on_publish_item(&item),
+            Purpose::LookUpHead(channel) if item.key == channel => self.on_looked_up_item(channel, &item),
             _ => {}
         }
     }
 
     /// A properly signed item of a followed channel: taken if it is newer than all that is known.
-    fn offer_head(&mut self, item: SignedItem) {
+    pub(super) fn offer_head(&mut self, item: SignedItem) {
         let channel = item.key;
         let unix = self.unix();
         let Some(state) = self.channels.get_mut(&channel) else { return };
@@ -224,7 +233,8 @@ impl Node {
         let next = state.next.take();
         if durable {
             self.adopt(channel, item, head);
-            self.spread_hello();
+            self.spread_head(channel);
+            self.announce_own();
         }
         self.on_own_head_persisted(channel, durable);
         if let Some(next) = next {
@@ -266,8 +276,7 @@ impl Node {
     pub(super) fn on_gossip(&mut self, sequences: &BTreeMap<PublicKey, u64>) {
         for (channel, sequence) in sequences {
             let Some(state) = self.channels.get_mut(channel) else { continue };
-            let newest = state.newest().map_or(0, |item| item.seq.unsigned_abs());
-            if *sequence > newest {
+            if *sequence > state.newest_seq() {
                 state.poll_due = state.poll_due.min(self.now.max(state.polled + GOSSIP_POLL_MIN));
                 self.timers.set_sooner(Timer::Channel(*channel), state.poll_due);
             }
@@ -372,6 +381,8 @@ impl Node {
         self.dht.finished(job);
         match (purpose, result) {
             (Purpose::Publish, result) => self.on_publish_done(result),
+            (Purpose::Relay(key), result) => self.on_relay_done(key, result),
+            (Purpose::LookUpHead(channel), _) => self.on_head_looked_up(channel),
             (Purpose::Poll(channel), JobResult::DhtDone(done)) => self.on_poll_done(channel, done.err()),
             (Purpose::Announce(hash), JobResult::DhtDone(Err(_))) => {
                 self.dht.retry_announce(hash, self.now + RETRY_AFTER);

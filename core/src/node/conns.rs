@@ -1,19 +1,23 @@
 //! The connection table, and what the node does with each connection's bytes and messages.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::mem;
+use core::net::SocketAddr;
 
+use super::bucket::Bucket;
+use super::gossip::Gossip;
 use super::peers::Source;
 use super::scheduler::Scheduler;
 use super::{Action, Event, Job, Node, Pending, RecordKey, STORE_RETRY, Timer, Written};
 use crate::addr::PeerAddr;
 use crate::buffer::Buffer;
-use crate::codec::{Message, VERSION};
+use crate::codec::Message;
 use crate::conn::{Conn, Incoming};
 use crate::error::{CloseReason, Violation};
 use crate::ids::{BlobId, ConnId, JobId};
 use crate::limits::{
+    ANNOUNCES_PER_MINUTE, FAVOURS_PER_MINUTE,
     DOWNLOAD_CONNECTIONS_MAX, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, INBOUND_MAX, KEEP_ALIVE,
     LACKS_MAX, STALL_BYTES_MIN, STALL_TIMEOUT, WINDOW_MAX, WINDOW_START,
 };
@@ -23,8 +27,8 @@ use crate::transport::Role;
 
 /// A connection and what the node knows of it.
 pub(super) struct Entry {
-    conn: Conn,
-    peer: PeerAddr,
+    pub(super) conn: Conn,
+    pub(super) peer: PeerAddr,
     opened: Instant,
     is_keyed: bool,
     /// Requests that may be outstanding. It begins at one, since some peers answer one request and close, and would
@@ -32,7 +36,11 @@ pub(super) struct Entry {
     window: usize,
     blobs_served: u64,
     /// The peer has sent a HELLO, so it reads ours.
-    speaks_hello: bool,
+    pub(super) speaks_hello: bool,
+    pub(super) gossip: Gossip,
+    /// What we do for it on the DHT, and carry on for it.
+    pub(super) favours: Bucket,
+    pub(super) announces: Bucket,
     was_asked_for_peers: bool,
     /// Progress at the last check, and when that was.
     checked: (u64, Instant),
@@ -43,7 +51,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn is_outbound(&self) -> bool {
+    pub(super) fn is_outbound(&self) -> bool {
         self.conn.role() == Role::Dialler
     }
 }
@@ -94,7 +102,7 @@ impl Conns {
         })
     }
 
-    fn get_mut(&mut self, id: ConnId) -> Option<&mut Entry> {
+    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Entry> {
         let slot = self.slots.get_mut(id.slot as usize)?;
         if slot.generation == id.generation { slot.entry.as_mut() } else { None }
     }
@@ -108,6 +116,9 @@ impl Conns {
             window: WINDOW_START,
             blobs_served: 0,
             speaks_hello: false,
+            gossip: Gossip::default(),
+            favours: Bucket::new(FAVOURS_PER_MINUTE, FAVOURS_PER_MINUTE, now),
+            announces: Bucket::new(ANNOUNCES_PER_MINUTE, ANNOUNCES_PER_MINUTE, now),
             was_asked_for_peers: false,
             checked: (0, now),
             waits_for_recv: false,
@@ -258,6 +269,7 @@ impl Node {
             let served =
                 entry.blobs_served > 0 && reason == CloseReason::Remote && !self.scheduler.is_empty();
             self.peers.ended(&entry.peer, served, self.now);
+            self.on_gateway_gone(&entry.peer);
         }
         if self.conns.count() == (0, 0) {
             self.recv_pool.trim();
@@ -315,6 +327,7 @@ impl Node {
             self.serve(conn);
             self.feed_send_waiters();
         }
+        self.send_heads(conn);
         self.wake_driver(conn);
     }
 
@@ -356,6 +369,7 @@ impl Node {
                 self.scheduler.requeue(id);
             }
             Incoming::Message(message) => self.on_message(conn, message),
+            Incoming::PublishAnswered(answer) => self.on_publish_answered(conn, answer),
         }
     }
 
@@ -363,7 +377,7 @@ impl Node {
         if let Some(own) = self.conns.is_own_key(key) {
             return self.on_self_connection(own, conn);
         }
-        let hello = self.hello();
+        let hello = self.first_hello();
         let now = self.now;
         let Some(entry) = self.conns.get_mut(conn) else { return };
         entry.is_keyed = true;
@@ -386,34 +400,14 @@ impl Node {
         self.close(accepted, CloseReason::Evicted);
     }
 
-    /// Our HELLO: the sequences of the public channels that we follow.
-    fn hello(&self) -> Message<'static> {
-        let public = self.channels.iter().filter(|(_, c)| c.read_key.is_none() && c.sequence > 0);
-        Message::Hello(Some(VERSION), public.map(|(key, c)| (*key, c.sequence)).collect::<BTreeMap<_, _>>())
-    }
-
-    /// Tells the peers that speak HELLO of a newer sequence.
-    pub(super) fn spread_hello(&mut self) {
-        let hello = self.hello();
-        for id in self.conns.ids() {
-            let Some(entry) = self.conns.get_mut(id) else { continue };
-            if entry.speaks_hello && entry.conn.has_control_room() {
-                entry.conn.push(&hello);
-                self.wake_driver(id);
-            }
-        }
-    }
-
-    fn on_message(&mut self, conn: ConnId, message: Message<'_>) {
-        let hello = self.hello();
+    fn on_message(&mut self, conn: ConnId, message: Message) {
         let Some(entry) = self.conns.get_mut(conn) else { return };
         match message {
-            Message::Hello(_, sequences) => {
-                // A listener answers the first HELLO; it sends none unasked, as a plain fetcher may not expect one.
-                if !mem::replace(&mut entry.speaks_hello, true) && !entry.is_outbound() {
-                    entry.conn.push(&hello);
+            Message::Hello { version, sequences, port } => {
+                if let Some(port) = port {
+                    self.on_listen_port(conn, port);
                 }
-                self.on_gossip(&sequences);
+                self.on_hello(conn, version, &sequences);
             }
             Message::FindPeers(_) => {
                 let peers = self.peers.to_exchange(&entry.peer);
@@ -424,19 +418,12 @@ impl Node {
                     self.peers.add(peer, Source::Exchanged, self.now);
                 }
             }
-            Message::Announce(_, addr) => {
-                // Believed only about the address that it comes from, so that nobody can send us to a third party.
-                let own =
-                    matches!((&addr, &entry.peer), (PeerAddr::Ip(a), PeerAddr::Ip(b)) if a.ip() == b.ip());
-                if own && addr.is_exchangeable() {
-                    self.peers.add(addr, Source::Announced, self.now);
-                }
-            }
-            Message::Publish(item) => {
-                let why = if item.verify() { "Not a Gateway" } else { "Invalid Signature" };
-                entry.conn.push(&Message::Error(why.into()));
-            }
-            // An ERROR that answers no request is a remark; the rest the connection handles itself.
+            Message::Announce(id, addr, hops) => self.on_announce(conn, id, addr, hops),
+            Message::Publish(item) => self.on_publish_request(conn, item),
+            Message::GetHead { tag, known, look_up } => self.on_get_head(conn, tag, known, look_up),
+            Message::Head(tag, item) => self.on_head(conn, tag, item),
+            Message::Watch(tags) => self.on_watch(conn, &tags),
+            // The connection handles these itself.
             Message::Error(_)
             | Message::Request(_)
             | Message::Data(_)
@@ -444,6 +431,36 @@ impl Node {
             | Message::Unknown(_)
             | Message::Empty => {}
         }
+    }
+
+    /// Where the peer says that it listens: believed of the address that it connects from.
+    fn on_listen_port(&mut self, conn: ConnId, port: u16) {
+        let Some(entry) = self.conns.get_mut(conn).filter(|e| !e.is_outbound()) else { return };
+        let PeerAddr::Ip(socket) = &entry.peer else { return };
+        let addr = PeerAddr::Ip(SocketAddr::new(socket.ip(), port));
+        if let Some(other) = self.peers.connection(&addr) {
+            self.on_second_connection(conn, other);
+        } else if addr.is_exchangeable() {
+            self.peers.add(addr, Source::Announced, self.now);
+        }
+    }
+
+    /// Two nodes dialled each other. Both keep the connection whose dialler's key is the lower, and both see both keys.
+    fn on_second_connection(&mut self, accepted: ConnId, dialled: ConnId) {
+        let Some(theirs) = self.conns.get_mut(accepted).and_then(|e| e.conn.their_key()) else { return };
+        let Some(entry) = self.conns.get_mut(dialled).filter(|e| e.speaks_hello) else { return };
+        let loser = if *entry.conn.own_key() < theirs { accepted } else { dialled };
+        self.close(loser, CloseReason::Duplicate);
+    }
+
+    /// A proven lie: the address is banned, and the connection ends.
+    pub(super) fn on_lie(&mut self, conn: ConnId, violation: Violation) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        if entry.is_outbound() {
+            let peer = entry.peer.clone();
+            self.ban(&peer, violation);
+        }
+        self.close(conn, CloseReason::Violation(violation));
     }
 
     // --- serving ----------------------------------------------------------------------------------------------

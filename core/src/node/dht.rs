@@ -7,6 +7,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
 
 use super::api::DhtOp;
+use super::bucket::Bucket;
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
 use crate::ids::{InfoHash, JobId};
@@ -22,19 +23,20 @@ pub(super) enum Purpose {
     Reput(PublicKey),
     /// Any step of a publication.
     Publish,
+    /// Another node's item, which it asked us to put.
+    Relay(PublicKey),
+    /// The head of a channel that another node asked us to look up.
+    LookUpHead(PublicKey),
     /// Peers of a channel or of one blob of it.
     Lookup(PublicKey, InfoHash),
     Announce(InfoHash),
 }
 
-const NANOS_PER_OP: u64 = 60_000_000_000 / DHT_OPS_PER_MINUTE;
-
 /// Operations by urgency, within the budget.
 pub(super) struct DhtQueue {
     waiting: VecDeque<(Purpose, DhtOp)>,
     in_flight: BTreeMap<JobId, Purpose>,
-    /// The bucket, in nanoseconds that were saved up at a point in time; an operation costs [`NANOS_PER_OP`].
-    saved: (u64, Instant),
+    budget: Bucket,
     announces: BTreeSet<(Instant, InfoHash)>,
     due: BTreeMap<InfoHash, Instant>,
 }
@@ -44,7 +46,7 @@ impl DhtQueue {
         Self {
             waiting: VecDeque::new(),
             in_flight: BTreeMap::new(),
-            saved: (DHT_OPS_BURST * NANOS_PER_OP, now),
+            budget: Bucket::new(DHT_OPS_PER_MINUTE, DHT_OPS_BURST, now),
             announces: BTreeSet::new(),
             due: BTreeMap::new(),
         }
@@ -83,11 +85,11 @@ impl DhtQueue {
 
     /// The next operation that may start, counted against the budget.
     pub(super) fn next(&mut self, now: Instant, port: Option<u16>) -> Option<(Purpose, DhtOp)> {
-        if self.in_flight.len() >= DHT_JOBS_MAX || self.next_start(now) > now {
+        if self.in_flight.len() >= DHT_JOBS_MAX || self.budget.next(now) > now {
             return None;
         }
         let next = self.waiting.pop_front().or_else(|| self.next_announce(now, port?))?;
-        self.saved = (self.saved_at(now).saturating_sub(NANOS_PER_OP), now);
+        self.budget.take(now);
         Some(next)
     }
 
@@ -125,16 +127,6 @@ impl DhtQueue {
         self.in_flight.remove(&job);
     }
 
-    fn saved_at(&self, now: Instant) -> u64 {
-        let (saved, at) = self.saved;
-        saved.saturating_add(now.0.saturating_sub(at.0)).min(DHT_OPS_BURST * NANOS_PER_OP)
-    }
-
-    /// When the budget admits another operation.
-    fn next_start(&self, now: Instant) -> Instant {
-        now + Duration::from_nanos(NANOS_PER_OP.saturating_sub(self.saved_at(now)))
-    }
-
     /// When [`Self::next`] may have something, if not after an operation that is under way.
     pub(super) fn deadline(&self, now: Instant, announcing: bool) -> Option<Instant> {
         if self.in_flight.len() >= DHT_JOBS_MAX {
@@ -142,7 +134,7 @@ impl DhtQueue {
         }
         let announce = self.announces.first().map(|(due, _)| *due).filter(|_| announcing);
         let due = if self.waiting.is_empty() { announce? } else { now };
-        Some(due.max(self.next_start(now)))
+        Some(due.max(self.budget.next(now)))
     }
 
     /// How many operations are late, and by how much the latest.
@@ -182,7 +174,7 @@ mod tests {
         assert_eq!(burst, usize::try_from(DHT_OPS_BURST).expect("small"));
         assert_eq!(start_all(&mut queue, start), 0);
         let later = start + Duration::from_mins(1);
-        assert_eq!(queue.deadline(start, true), Some(start + Duration::from_nanos(NANOS_PER_OP)));
+        assert_eq!(queue.deadline(start, true), Some(start + Duration::from_millis(500)));
         let minute: usize = (1..=60).map(|s| start_all(&mut queue, start + Duration::from_secs(s))).sum();
         assert_eq!(minute, usize::try_from(DHT_OPS_PER_MINUTE).expect("small"));
         let (late, lag) = queue.late(later);

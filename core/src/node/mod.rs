@@ -13,14 +13,19 @@
 //!
 //! A call on a connection that is gone changes nothing. Time never goes back: an earlier `now` counts as the latest.
 
+mod announce;
 mod api;
+mod bucket;
 mod channels;
 mod conns;
 mod dht;
 mod fetch;
+mod gateway;
+mod gossip;
 mod peers;
 mod pool;
 mod publish;
+mod publish_via;
 mod record;
 mod scheduler;
 mod timers;
@@ -38,9 +43,11 @@ use crate::ids::{BlobId, ConnId, JobId};
 use crate::limits::{BAN_TIME, DIALS_MAX, OUTBOUND_MAX, RECV_BUFFERS_MAX, SEND_BUFFERS_MAX};
 use crate::rng::Rng;
 use crate::time::{Instant, UnixTime};
+use announce::Flood;
 use channels::Channel;
 use conns::Conns;
 use dht::{DhtQueue, Purpose};
+use gateway::Gateway;
 use peers::{Peers, Source};
 use pool::Pool;
 use publish::Publication;
@@ -57,6 +64,10 @@ const KEPT_CONNECTIONS: usize = 8;
 pub struct Config {
     /// The port on which others reach us; `None`: nobody can, and nothing is announced.
     pub listen_port: Option<u16>,
+    /// The onion or I2P name and port under which others reach us, if there is one: it is announced to peers.
+    pub own_address: Option<PeerAddr>,
+    /// Whether we put and look up heads on the DHT for peers that have none.
+    pub gateway: bool,
 }
 
 /// What a job's answer means to us.
@@ -96,6 +107,8 @@ pub struct Node {
     dht: DhtQueue,
     channels: BTreeMap<PublicKey, Channel>,
     publication: Option<Publication>,
+    gateway: Gateway,
+    flood: Flood,
     bytes_received: u64,
     bytes_sent: u64,
     is_shut_down: bool,
@@ -131,6 +144,8 @@ impl Node {
             dht: DhtQueue::new(now),
             channels: BTreeMap::new(),
             publication: None,
+            gateway: Gateway::default(),
+            flood: Flood::default(),
             bytes_received: 0,
             bytes_sent: 0,
             is_shut_down: false,
@@ -283,6 +298,8 @@ impl Node {
                 Timer::Conn(conn) => self.on_conn_timer(conn),
                 Timer::Channel(channel) => self.on_channel_timer(channel),
                 Timer::Store => self.store_rests = false,
+                Timer::Announce => self.announce_own(),
+                Timer::Publish => self.on_publish_timeout(),
                 // What they wait for is looked at after every input.
                 Timer::Dht | Timer::Dial => {}
             }

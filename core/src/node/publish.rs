@@ -1,11 +1,12 @@
 //! Publishing a head of our own: find the newest, sign a newer one, make it durable, put it, read it back
-//! (`docs/protocol.md` §6).
+//! (`docs/protocol.md` §11). Through gateways, `publish_via.rs` has the steps that differ.
 
 use alloc::vec::Vec;
 
 use super::api::{DhtError, DhtOp, Draft, Event, JobResult, PublishError};
 use super::dht::Purpose;
-use super::{Node, Pending, RecordKey, record};
+use super::publish_via::Via;
+use super::{Node, Pending, RecordKey, Timer, record};
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
 use crate::manifest::{Head, HeadContent};
@@ -14,7 +15,7 @@ use crate::manifest::{Head, HeadContent};
 const TRIES_MAX: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// Look for a head that another run or machine of the author's published.
     Find,
     /// Make the signed head durable: a sequence that was ever shown is never used again.
@@ -25,31 +26,31 @@ enum Step {
 
 /// A publication under way.
 pub(super) struct Publication {
-    channel: PublicKey,
+    pub(super) channel: PublicKey,
     draft: Draft,
-    step: Step,
+    pub(super) step: Step,
     tries: u32,
     /// The highest sequence that the DHT showed.
-    found: Option<i64>,
-    item: Option<SignedItem>,
-    replicas: u32,
-    is_read_back: bool,
+    pub(super) found: Option<i64>,
+    pub(super) item: Option<SignedItem>,
+    pub(super) replicas: u32,
+    pub(super) is_read_back: bool,
+    /// The gateways, where there is no DHT of our own.
+    pub(super) via: Option<Via>,
 }
 
 impl Node {
     pub(super) fn publish(&mut self, draft: Draft) {
         let Some(identity) = &self.identity else {
-            return self.actions.push_back(super::Action::Event(Event::PublishFailed {
-                // Without an identity there is no channel to name but the draft's, which has none.
-                channel: None,
-                error: PublishError::NoIdentity,
-            }));
+            // Without an identity there is no channel to name.
+            return self.event(Event::PublishFailed { channel: None, error: PublishError::NoIdentity });
         };
         let channel = identity.public_key();
         if self.publication.is_some() {
             return self.event(Event::PublishFailed { channel: Some(channel), error: PublishError::Busy });
         }
         self.follow(channel, draft.read_key.clone());
+        let via = (!draft.gateways.is_empty()).then(|| Via::new(&draft.gateways));
         self.publication = Some(Publication {
             channel,
             draft,
@@ -59,11 +60,32 @@ impl Node {
             item: None,
             replicas: 0,
             is_read_back: false,
+            via,
         });
-        self.dht.push(Purpose::Publish, DhtOp::Get(channel));
+        self.begin_step(Step::Find);
     }
 
-    /// A get of the publication's found an item that is properly signed.
+    /// Begins a step that the DHT or the gateways answer.
+    pub(super) fn begin_step(&mut self, step: Step) {
+        let Some(publication) = &mut self.publication else { return };
+        publication.step = step;
+        if publication.via.is_some() {
+            return self.begin_step_via();
+        }
+        match (step, publication.item.clone()) {
+            (Step::Find | Step::ReadBack, _) => {
+                let channel = publication.channel;
+                self.dht.push(Purpose::Publish, DhtOp::Get(channel));
+            }
+            (Step::Put, Some(item)) => {
+                let cas = publication.found;
+                self.dht.put(Purpose::Publish, item, cas);
+            }
+            (Step::Put | Step::Store, _) => {}
+        }
+    }
+
+    /// A properly signed item of the channel came back.
     pub(super) fn on_publish_item(&mut self, item: &SignedItem) {
         let Some(publication) = &mut self.publication else { return };
         publication.found = publication.found.max(Some(item.seq));
@@ -73,46 +95,43 @@ impl Node {
     pub(super) fn on_publish_done(&mut self, result: &JobResult) {
         let Some(publication) = &mut self.publication else { return };
         match (publication.step, result) {
-            (Step::Find, JobResult::DhtDone(Err(error))) => {
-                let error = *error;
-                self.fail_publication(PublishError::Dht(error));
-            }
+            (Step::Find, JobResult::DhtDone(Err(error))) => self.fail_publication(PublishError::Dht(*error)),
             (Step::Find, _) => self.sign_head(),
             (Step::Put, JobResult::DhtPut(Ok(0))) => self.fail_publication(PublishError::NoReplica),
             (Step::Put, JobResult::DhtPut(Ok(replicas))) => {
                 publication.replicas = *replicas;
-                publication.step = Step::ReadBack;
-                let channel = publication.channel;
-                self.dht.push(Purpose::Publish, DhtOp::Get(channel));
+                self.begin_step(Step::ReadBack);
             }
             (Step::Put, JobResult::DhtPut(Err(DhtError::Stale | DhtError::CasMismatch)))
                 if publication.tries < TRIES_MAX =>
             {
-                publication.step = Step::Find;
-                let channel = publication.channel;
-                self.dht.push(Purpose::Publish, DhtOp::Get(channel));
+                self.begin_step(Step::Find);
             }
-            (Step::Put, JobResult::DhtPut(Err(error))) => {
-                let error = *error;
-                self.fail_publication(PublishError::Dht(error));
-            }
-            (Step::ReadBack, _) if publication.is_read_back => {
-                if let Some(done) = self.publication.take() {
-                    self.event(Event::Published {
-                        channel: done.channel,
-                        sequence: done.item.map_or(0, |item| item.seq.unsigned_abs()),
-                        replicas: done.replicas,
-                        inline: matches!(done.draft.content, HeadContent::Inline(_)),
-                    });
-                }
-            }
-            (Step::ReadBack, _) => self.fail_publication(PublishError::NotReadBack),
+            (Step::Put, JobResult::DhtPut(Err(error))) => self.fail_publication(PublishError::Dht(*error)),
+            (Step::ReadBack, _) => self.finish_publication(),
             (step, result) => debug_assert!(false, "{result:?} does not answer {step:?}"),
         }
     }
 
+    /// The last step is over: published, if the head was read back.
+    pub(super) fn finish_publication(&mut self) {
+        let Some(done) = self.publication.take() else { return };
+        self.timers.cancel(Timer::Publish);
+        let channel = done.channel;
+        self.event(if done.is_read_back {
+            Event::Published {
+                channel,
+                sequence: done.item.map_or(0, |item| item.seq.unsigned_abs()),
+                replicas: done.replicas,
+                inline: matches!(done.draft.content, HeadContent::Inline(_)),
+            }
+        } else {
+            Event::PublishFailed { channel: Some(channel), error: PublishError::NotReadBack }
+        });
+    }
+
     /// `max(known + 1, unix milliseconds)`, known from our own records and from the DHT.
-    fn sign_head(&mut self) {
+    pub(super) fn sign_head(&mut self) {
         let unix = self.unix().0;
         let (Some(publication), Some(identity)) = (&mut self.publication, &self.identity) else { return };
         let recorded = self.channels.get(&publication.channel).map_or(0, |c| c.sequence);
@@ -122,8 +141,7 @@ impl Node {
         self.rng.fill(&mut nonce);
         let seal = publication.draft.read_key.as_ref().map(|key| (key, nonce));
         let text = Head::to_json(identity, sequence, unix, &publication.draft.content, seal);
-        let item =
-            i64::try_from(sequence).ok().and_then(|seq| SignedItem::sign(identity, seq, text.into_bytes()));
+        let item = i64::try_from(sequence).ok().and_then(|seq| SignedItem::sign(identity, seq, text.into_bytes()));
         let Some(item) = item else { return self.fail_publication(PublishError::TooLarge) };
         publication.item = Some(item.clone());
         publication.step = Step::Store;
@@ -133,32 +151,26 @@ impl Node {
 
     /// The head is durable, or could not be made so.
     pub(super) fn on_own_head_persisted(&mut self, channel: PublicKey, durable: bool) {
-        let Some(publication) = &mut self.publication else { return };
+        let Some(publication) = &self.publication else { return };
         if publication.channel != channel || publication.step != Step::Store {
             return;
         }
-        if !durable {
-            return self.fail_publication(PublishError::NotDurable);
+        if durable {
+            self.begin_step(Step::Put);
+        } else {
+            self.fail_publication(PublishError::NotDurable);
         }
-        let Some(item) = publication.item.clone() else { return };
-        publication.step = Step::Put;
-        let cas = publication.found;
-        self.dht.put(Purpose::Publish, item, cas);
     }
 
-    fn fail_publication(&mut self, error: PublishError) {
+    pub(super) fn fail_publication(&mut self, error: PublishError) {
         if let Some(publication) = self.publication.take() {
+            self.timers.cancel(Timer::Publish);
             self.event(Event::PublishFailed { channel: Some(publication.channel), error });
         }
     }
 
     /// The record of a channel with `item` as its newest head.
-    pub(super) fn persist_channel(
-        &mut self,
-        pending: Pending,
-        channel: PublicKey,
-        item: Option<&SignedItem>,
-    ) {
+    pub(super) fn persist_channel(&mut self, pending: Pending, channel: PublicKey, item: Option<&SignedItem>) {
         let Some(state) = self.channels.get(&channel) else { return };
         let value: Vec<u8> = record::encode_channel(state.read_key.as_ref(), item);
         self.persist(pending, RecordKey::Channel(channel), Some(value));

@@ -19,6 +19,10 @@ pub(super) enum Timer {
     Dial,
     /// The store failed; try it again.
     Store,
+    /// Our own name is to be announced again.
+    Announce,
+    /// A step of a publication through gateways takes too long.
+    Publish,
 }
 
 impl Timer {
@@ -29,6 +33,8 @@ impl Timer {
             Self::Dht => "DHT budget",
             Self::Dial => "dial back-off",
             Self::Store => "store retry",
+            Self::Announce => "announce",
+            Self::Publish => "publication",
         }
     }
 }

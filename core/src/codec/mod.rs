@@ -1,4 +1,7 @@
-//! The v5 messages: one type byte and a payload within each frame (`docs/protocol.md` §10).
+//! The messages: one type byte and a payload within each frame; v5's (`docs/protocol.md` §10) here, those beyond it
+//! (§12) in their own file.
+
+mod v6;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -7,6 +10,7 @@ use alloc::vec::Vec;
 use core::str::from_utf8;
 
 use serde_json::Value;
+pub use v6::Tag;
 
 use crate::addr::PeerAddr;
 use crate::bep44::SignedItem;
@@ -14,10 +18,12 @@ use crate::error::Violation;
 use crate::hex;
 use crate::identity::PublicKey;
 use crate::ids::BlobId;
-use crate::limits::{GOSSIP_CHANNELS_MAX, PEERS_MAX, TEXT_LEN_MAX};
+use crate::limits::{ANNOUNCE_HOPS_MAX, GOSSIP_CHANNELS_MAX, PEERS_MAX, TEXT_LEN_MAX};
 
-/// The version that our HELLO names, and the lowest that is served.
-pub const VERSION: u64 = 5;
+/// The lowest version that is served.
+pub const VERSION_MIN: u64 = 5;
+/// The version that our HELLO names; what it offers is used where the peer's names it too.
+pub const VERSION: u64 = 6;
 
 /// Type bytes.
 pub mod kind {
@@ -30,63 +36,87 @@ pub mod kind {
     pub const PUBLISH: u8 = 0x06;
     pub const ANNOUNCE: u8 = 0x07;
     pub const OK: u8 = 0x08;
+    pub const GET_HEAD: u8 = 0x10;
+    pub const HEAD: u8 = 0x11;
+    pub const WATCH: u8 = 0x12;
     pub const ERROR: u8 = 0xFF;
 }
 
 /// A message. Everything in it is parsed and within its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message<'a> {
-    /// Version (absent: taken as 5) and newest sequences by channel.
-    Hello(Option<u64>, BTreeMap<PublicKey, u64>),
+pub enum Message {
+    /// The first message of a dialler.
+    Hello {
+        /// Absent: taken as 5.
+        version: Option<u64>,
+        /// Newest sequences by channel.
+        sequences: BTreeMap<PublicKey, u64>,
+        /// Where the sender listens (not in v5).
+        port: Option<u16>,
+    },
     /// Ask for a blob.
     Request(BlobId),
     /// A blob's bytes, or the next part of them.
-    Data(&'a [u8]),
+    Data(Vec<u8>),
     /// Ask for peers that may have a blob.
     FindPeers(BlobId),
     /// Addresses; those that cannot be exchanged are left out.
     Peers(Vec<PeerAddr>),
     /// Ask to put an item on the DHT; its signature is not yet checked.
     Publish(SignedItem),
-    /// The peer serves a blob at an address.
-    Announce(BlobId, PeerAddr),
+    /// An address serves a blob, or a channel's topic in place of its id; so many more hops may carry it on (absent in
+    /// v5: none).
+    Announce(BlobId, PeerAddr, u8),
     /// Done.
     Ok(String),
     /// Refused; v5's texts are for people, but `Not Found` answers a REQUEST.
     Error(String),
-    /// A type that v5 does not have.
+    /// Ask for a channel's head if it is above the known sequence.
+    GetHead {
+        /// The channel.
+        tag: Tag,
+        /// The highest sequence known; 0 for none.
+        known: u64,
+        /// Whom to look up on the DHT, where the peer does not know the channel.
+        look_up: Option<PublicKey>,
+    },
+    /// A channel's head, not yet verified; `None`: none newer.
+    Head(Tag, Option<SignedItem>),
+    /// Push the heads of these channels from here on; in place of any earlier list.
+    Watch(Vec<Tag>),
+    /// A type that is not known.
     Unknown(u8),
     /// An empty frame.
     Empty,
 }
 
-impl<'a> Message<'a> {
+impl Message {
     /// Parses a frame's plaintext.
     ///
     /// # Errors
     /// [`Violation::Malformed`], and [`Violation::Version`] for a HELLO below 5.
-    pub fn decode(plaintext: &'a [u8]) -> Result<Self, Violation> {
+    pub fn decode(plaintext: &[u8]) -> Result<Self, Violation> {
         let Some((&kind, payload)) = plaintext.split_first() else { return Ok(Self::Empty) };
         match kind {
             kind::HELLO => decode_hello(payload),
             kind::REQUEST => blob_id(payload).map(Self::Request),
-            kind::DATA => Ok(Self::Data(payload)),
+            kind::DATA => Ok(Self::Data(payload.to_vec())),
             kind::FIND_PEERS => blob_id(payload).map(Self::FindPeers),
             kind::PEERS => decode_peers(payload),
             kind::PUBLISH => decode_publish(payload),
             kind::ANNOUNCE => decode_announce(payload),
             kind::OK => Ok(Self::Ok(text(payload))),
             kind::ERROR => Ok(Self::Error(text(payload))),
-            other => Ok(Self::Unknown(other)),
+            other => v6::decode(other, payload).unwrap_or(Ok(Self::Unknown(other))),
         }
     }
 
-    /// The type byte and the payload. DATA has a way of its own, without a copy.
+    /// The type byte and the payload. A node's DATA has a way of its own, without a copy.
     pub fn encode(&self) -> (u8, Vec<u8>) {
         match self {
-            Self::Hello(version, sequences) => (kind::HELLO, encode_hello(*version, sequences)),
+            Self::Hello { version, sequences, port } => (kind::HELLO, encode_hello(*version, sequences, *port)),
             Self::Request(id) => (kind::REQUEST, id.to_hex().into_bytes()),
-            Self::Data(bytes) => (kind::DATA, bytes.to_vec()),
+            Self::Data(bytes) => (kind::DATA, bytes.clone()),
             Self::FindPeers(id) => (kind::FIND_PEERS, id.to_hex().into_bytes()),
             Self::Peers(peers) => {
                 let texts = peers.iter().take(PEERS_MAX).map(|p| Value::from(p.to_string()));
@@ -101,12 +131,19 @@ impl<'a> Message<'a> {
                 ];
                 (kind::PUBLISH, object(fields))
             }
-            Self::Announce(id, peer) => {
-                let fields = [("blobId", Value::from(id.to_hex())), ("peerAddress", peer.to_string().into())];
+            Self::Announce(id, peer, hops) => {
+                let fields = [
+                    ("blobId", Value::from(id.to_hex())),
+                    ("hops", (*hops).into()),
+                    ("peerAddress", peer.to_string().into()),
+                ];
                 (kind::ANNOUNCE, object(fields))
             }
             Self::Ok(text) => (kind::OK, text.clone().into_bytes()),
             Self::Error(text) => (kind::ERROR, text.clone().into_bytes()),
+            Self::GetHead { .. } | Self::Head(..) | Self::Watch(_) => {
+                v6::encode(self).expect("it writes each of these")
+            }
             Self::Unknown(kind) => (*kind, Vec::new()),
             Self::Empty => (0, Vec::new()),
         }
@@ -134,24 +171,25 @@ fn parse(payload: &[u8]) -> Result<Value, Violation> {
     serde_json::from_slice(payload).map_err(|_| Violation::Malformed)
 }
 
-fn encode_hello(version: Option<u64>, sequences: &BTreeMap<PublicKey, u64>) -> Vec<u8> {
+fn encode_hello(version: Option<u64>, sequences: &BTreeMap<PublicKey, u64>, port: Option<u16>) -> Vec<u8> {
     let gossip =
         sequences.iter().take(GOSSIP_CHANNELS_MAX).map(|(k, seq)| (k.to_string(), Value::from(*seq)));
     let gossip = Value::Object(gossip.collect());
     let gossip = Value::Object([("sequences".to_string(), gossip)].into_iter().collect());
     let version = version.map(|v| ("v".to_string(), Value::from(v)));
-    let fields = [("gossip".to_string(), gossip)].into_iter().chain(version);
+    let port = port.map(|p| ("port".to_string(), Value::from(p)));
+    let fields = [("gossip".to_string(), gossip)].into_iter().chain(version).chain(port);
     json(&Value::Object(fields.collect()))
 }
 
-fn decode_hello(payload: &[u8]) -> Result<Message<'static>, Violation> {
+fn decode_hello(payload: &[u8]) -> Result<Message, Violation> {
     let hello = parse(payload)?;
     let hello = hello.as_object().ok_or(Violation::Malformed)?;
     let version = match hello.get("v") {
         None => None,
         Some(v) => Some(v.as_u64().ok_or(Violation::Malformed)?),
     };
-    if version.is_some_and(|v| v < VERSION) {
+    if version.is_some_and(|v| v < VERSION_MIN) {
         return Err(Violation::Version);
     }
     let mut sequences = BTreeMap::new();
@@ -165,17 +203,18 @@ fn decode_hello(payload: &[u8]) -> Result<Message<'static>, Violation> {
             }
         }
     }
-    Ok(Message::Hello(version, sequences))
+    let port = hello.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
+    Ok(Message::Hello { version, sequences, port: port.filter(|port| *port != 0) })
 }
 
-fn decode_peers(payload: &[u8]) -> Result<Message<'static>, Violation> {
+fn decode_peers(payload: &[u8]) -> Result<Message, Violation> {
     let peers = parse(payload)?;
     let peers = peers.as_array().ok_or(Violation::Malformed)?;
     let peers = peers.iter().take(PEERS_MAX).filter_map(|p| p.as_str()?.parse().ok());
     Ok(Message::Peers(peers.filter(PeerAddr::is_exchangeable).collect()))
 }
 
-fn decode_publish(payload: &[u8]) -> Result<Message<'static>, Violation> {
+fn decode_publish(payload: &[u8]) -> Result<Message, Violation> {
     let publish = parse(payload)?;
     let item = || {
         Some(SignedItem {
@@ -188,15 +227,16 @@ fn decode_publish(payload: &[u8]) -> Result<Message<'static>, Violation> {
     item().map(Message::Publish).ok_or(Violation::Malformed)
 }
 
-fn decode_announce(payload: &[u8]) -> Result<Message<'static>, Violation> {
+fn decode_announce(payload: &[u8]) -> Result<Message, Violation> {
     let announce = parse(payload)?;
     let fields = || {
         let id = announce.get("blobId")?.as_str()?.parse().ok()?;
         let peer: PeerAddr = announce.get("peerAddress")?.as_str()?.parse().ok()?;
-        Some((id, peer))
+        let hops = announce.get("hops").and_then(Value::as_u64).unwrap_or(0);
+        Some((id, peer, u8::try_from(hops).unwrap_or(u8::MAX).min(ANNOUNCE_HOPS_MAX)))
     };
-    let (id, peer) = fields().ok_or(Violation::Malformed)?;
-    Ok(Message::Announce(id, peer))
+    let (id, peer, hops) = fields().ok_or(Violation::Malformed)?;
+    Ok(Message::Announce(id, peer, hops))
 }
 
 #[cfg(test)]
@@ -218,15 +258,21 @@ mod tests {
     fn messages_survive_the_wire() {
         let identity = Identity::new(&Secret::new([3; 32]), None);
         let messages = [
-            Message::Hello(Some(5), BTreeMap::from([(key(), 7)])),
+            Message::Hello { version: Some(5), sequences: BTreeMap::from([(key(), 7)]), port: None },
+            Message::Hello { version: Some(6), sequences: BTreeMap::new(), port: Some(6881) },
             Message::Request(BlobId([0xAB; 32])),
-            Message::Data(b"bytes"),
+            Message::Data(b"bytes".to_vec()),
             Message::FindPeers(BlobId([1; 32])),
             Message::Peers(
                 ["1.2.3.4:5".parse().expect("valid"), "[2001:db8::1]:6".parse().expect("valid")].into(),
             ),
             Message::Publish(SignedItem::sign(&identity, 9, b"v".to_vec()).expect("short")),
-            Message::Announce(BlobId([2; 32]), "1.2.3.4:5".parse().expect("valid")),
+            Message::Announce(BlobId([2; 32]), "1.2.3.4:5".parse().expect("valid"), 3),
+            Message::GetHead { tag: Tag([1; 16]), known: 7, look_up: None },
+            Message::GetHead { tag: Tag([1; 16]), known: u64::MAX, look_up: Some(key()) },
+            Message::Head(Tag([1; 16]), None),
+            Message::Head(Tag([1; 16]), SignedItem::sign(&identity, 9, b"v".to_vec())),
+            Message::Watch([Tag([1; 16]), Tag([2; 16])].into()),
             Message::Ok("ok".into()),
             Message::Error("Not Found".into()),
             Message::Unknown(0x42),
@@ -244,7 +290,8 @@ mod tests {
             Message::decode(&frame(kind::HELLO, text.as_bytes())).map(|m| alloc::format!("{m:?}"))
         };
         let want = |v, seqs: &[u64]| {
-            Ok(alloc::format!("{:?}", Message::Hello(v, seqs.iter().map(|s| (key(), *s)).collect())))
+            let sequences = seqs.iter().map(|s| (key(), *s)).collect();
+            Ok(alloc::format!("{:?}", Message::Hello { version: v, sequences, port: None }))
         };
         let key = key();
         assert_eq!(hello("{}"), want(None, &[]));
@@ -269,6 +316,10 @@ mod tests {
             (kind::PEERS, b"{}"),
             (kind::PUBLISH, b"{}"),
             (kind::ANNOUNCE, br#"{"blobId":"00","peerAddress":"1.1.1.1:1"}"#),
+            (kind::GET_HEAD, b"\xA1\x02\x05"),
+            (kind::HEAD, b"\xA0"),
+            (kind::WATCH, b"\xA1\x01\x81\x41\x00"),
+            (kind::WATCH, &[0x81; 1000]),
         ] {
             assert_eq!(Message::decode(&frame(kind, payload)), Err(Violation::Malformed));
         }
@@ -280,7 +331,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..10) {
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..20) {
             let _ = Message::decode(&frame(kind, &bytes));
             let _ = Message::decode(&bytes);
         }

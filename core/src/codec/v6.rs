@@ -1,0 +1,129 @@
+//! The messages beyond v5: CBOR maps with small integer keys (`docs/protocol.md` §12). Unknown keys are ignored, of
+//! an array and a text at most what a frame holds.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use ciborium::Value;
+
+use super::{Message, kind};
+use crate::bep44::SignedItem;
+use crate::error::Violation;
+use crate::identity::PublicKey;
+use crate::limits::{CBOR_DEPTH_MAX, WATCH_TAGS_MAX};
+
+/// A channel's name between two peers: BLAKE2b-128 of its topic, keyed with a secret of their connection, so that
+/// only who knows the topic recognises it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(pub [u8; 16]);
+
+const TAG: u64 = 1;
+/// GET_HEAD: the sequence known. HEAD: the item's public key.
+const SECOND: u64 = 2;
+const THIRD: u64 = 3;
+const FOURTH: u64 = 4;
+const FIFTH: u64 = 5;
+
+pub(super) fn encode(message: &Message) -> Option<(u8, Vec<u8>)> {
+    let (kind, fields) = match message {
+        Message::GetHead { tag, known, look_up } => {
+            let key = look_up.map(|key| (THIRD, bytes(key.as_bytes())));
+            let fields = [(TAG, bytes(&tag.0)), (SECOND, Value::from(*known))];
+            (kind::GET_HEAD, fields.into_iter().chain(key).collect())
+        }
+        Message::Head(tag, None) => (kind::HEAD, vec![(TAG, bytes(&tag.0))]),
+        Message::Head(tag, Some(item)) => {
+            let fields = [
+                (TAG, bytes(&tag.0)),
+                (SECOND, bytes(item.key.as_bytes())),
+                (THIRD, Value::from(item.seq)),
+                (FOURTH, bytes(&item.value)),
+                (FIFTH, bytes(&item.signature)),
+            ];
+            (kind::HEAD, fields.into())
+        }
+        Message::Watch(tags) => {
+            let tags = tags.iter().take(WATCH_TAGS_MAX).map(|tag| bytes(&tag.0)).collect();
+            (kind::WATCH, vec![(TAG, Value::Array(tags))])
+        }
+        _ => return None,
+    };
+    let map = fields.into_iter().map(|(name, value): (u64, Value)| (Value::from(name), value)).collect();
+    let mut payload = Vec::new();
+    ciborium::into_writer(&Value::Map(map), &mut payload).expect("writing to memory does not fail");
+    Some((kind, payload))
+}
+
+fn bytes(bytes: &[u8]) -> Value {
+    Value::Bytes(bytes.to_vec())
+}
+
+/// `None`: not one of these messages' types.
+pub(super) fn decode(kind: u8, payload: &[u8]) -> Option<Result<Message, Violation>> {
+    let read: fn(&Fields) -> Option<Message> = match kind {
+        kind::GET_HEAD => get_head,
+        kind::HEAD => head,
+        kind::WATCH => watch,
+        _ => return None,
+    };
+    Some(Fields::parse(payload).and_then(|fields| read(&fields)).ok_or(Violation::Malformed))
+}
+
+struct Fields(Vec<(Value, Value)>);
+
+impl Fields {
+    fn parse(payload: &[u8]) -> Option<Self> {
+        match ciborium::de::from_reader_with_recursion_limit(payload, CBOR_DEPTH_MAX).ok()? {
+            Value::Map(fields) => Some(Self(fields)),
+            _ => None,
+        }
+    }
+
+    fn get(&self, name: u64) -> Option<&Value> {
+        self.0.iter().find(|(key, _)| *key == Value::from(name)).map(|(_, value)| value)
+    }
+
+    fn bytes<const N: usize>(&self, name: u64) -> Option<[u8; N]> {
+        self.get(name)?.as_bytes()?.as_slice().try_into().ok()
+    }
+
+    fn integer<T: TryFrom<ciborium::value::Integer>>(&self, name: u64) -> Option<T> {
+        T::try_from(self.get(name)?.as_integer()?).ok()
+    }
+
+    fn public_key(&self, name: u64) -> Option<PublicKey> {
+        PublicKey::from_bytes(self.bytes(name)?).ok()
+    }
+
+    fn tag(&self) -> Option<Tag> {
+        self.bytes(TAG).map(Tag)
+    }
+}
+
+fn get_head(fields: &Fields) -> Option<Message> {
+    let look_up = match fields.get(THIRD) {
+        Some(_) => Some(fields.public_key(THIRD)?),
+        None => None,
+    };
+    Some(Message::GetHead { tag: fields.tag()?, known: fields.integer(SECOND)?, look_up })
+}
+
+fn head(fields: &Fields) -> Option<Message> {
+    let tag = fields.tag()?;
+    if fields.get(SECOND).is_none() {
+        return Some(Message::Head(tag, None));
+    }
+    let item = SignedItem {
+        key: fields.public_key(SECOND)?,
+        seq: fields.integer(THIRD)?,
+        value: fields.get(FOURTH)?.as_bytes()?.clone(),
+        signature: fields.bytes(FIFTH)?,
+    };
+    Some(Message::Head(tag, Some(item)))
+}
+
+fn watch(fields: &Fields) -> Option<Message> {
+    let tags = fields.get(TAG)?.as_array()?;
+    let tags = tags.iter().take(WATCH_TAGS_MAX).map(|tag| Some(Tag(tag.as_bytes()?.as_slice().try_into().ok()?)));
+    tags.collect::<Option<_>>().map(Message::Watch)
+}

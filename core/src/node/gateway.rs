@@ -1,0 +1,127 @@
+//! The gateway: for nodes without a DHT, others put their heads there and look heads up (`docs/protocol.md` §12).
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::api::{DhtError, DhtOp, JobResult};
+use super::dht::Purpose;
+use super::Node;
+use crate::bep44::SignedItem;
+use crate::codec::{Message, Tag};
+use crate::identity::PublicKey;
+use crate::ids::ConnId;
+use crate::limits::{GATEWAY_JOBS_MAX, RELAYED_MAX};
+
+/// What a gateway does for others.
+#[derive(Default)]
+pub(super) struct Gateway {
+    /// Items being put, and who asked.
+    puts: BTreeMap<PublicKey, (ConnId, SignedItem)>,
+    /// Heads being looked up: the newest so far, and who asked, with what tag and known sequence.
+    look_ups: BTreeMap<PublicKey, (Option<SignedItem>, Vec<(ConnId, Tag, u64)>)>,
+    /// The newest items that were put, so that a replayed older one is refused without a DHT operation.
+    relayed: BTreeMap<PublicKey, i64>,
+}
+
+impl Node {
+    pub(super) fn on_publish_request(&mut self, conn: ConnId, item: SignedItem) {
+        match self.accept_publish(conn, &item) {
+            Err(why) => self.answer_publish(conn, Err(why.into())),
+            Ok(()) => {
+                let key = item.key;
+                self.dht.put(Purpose::Relay(key), item.clone(), None);
+                self.gateway.puts.insert(key, (conn, item));
+            }
+        }
+    }
+
+    fn accept_publish(&mut self, conn: ConnId, item: &SignedItem) -> Result<(), &'static str> {
+        if !self.config.gateway {
+            return Err("Not a Gateway");
+        }
+        let now = self.now;
+        let Some(entry) = self.conns.get_mut(conn) else { return Err("Closed") };
+        if !entry.favours.take(now) {
+            return Err("Too Many Requests");
+        }
+        if !item.verify() {
+            return Err("Invalid Signature");
+        }
+        let followed = self.channels.get(&item.key).map_or(0, super::channels::Channel::newest_seq);
+        let relayed = self.gateway.relayed.get(&item.key).map_or(0, |seq| seq.unsigned_abs());
+        if item.seq.unsigned_abs() < followed.max(relayed) {
+            return Err("Sequence Too Low");
+        }
+        let pending = self.gateway.puts.len() + self.gateway.look_ups.len();
+        if pending >= GATEWAY_JOBS_MAX || self.gateway.puts.contains_key(&item.key) {
+            return Err("Busy");
+        }
+        Ok(())
+    }
+
+    fn answer_publish(&mut self, conn: ConnId, answer: Result<String, String>) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        entry.conn.push(&match answer {
+            Ok(text) => Message::Ok(text),
+            Err(why) => Message::Error(why),
+        });
+        self.wake_driver(conn);
+    }
+
+    pub(super) fn on_relay_done(&mut self, key: PublicKey, result: &JobResult) {
+        let Some((conn, item)) = self.gateway.puts.remove(&key) else { return };
+        let answer = match result {
+            JobResult::DhtPut(Ok(0)) => Err("Not Stored: no other DHT node took it".into()),
+            JobResult::DhtPut(Ok(nodes)) => Ok(format!("Stored at {nodes} nodes")),
+            JobResult::DhtPut(Err(DhtError::Stale)) => Err("Sequence Too Low".into()),
+            JobResult::DhtPut(Err(error)) => Err(format!("Not Stored: {error}")),
+            _ => Err("Not Stored".into()),
+        };
+        if answer.is_ok() {
+            if self.gateway.relayed.len() >= RELAYED_MAX {
+                self.gateway.relayed.pop_first();
+            }
+            self.gateway.relayed.insert(key, item.seq);
+            if self.channels.contains_key(&key) {
+                self.offer_head(item);
+            }
+        }
+        self.answer_publish(conn, answer);
+    }
+
+    /// A peer asks for the head of a channel that we do not follow.
+    pub(super) fn look_up_head(&mut self, conn: ConnId, tag: Tag, channel: PublicKey, known: u64) {
+        let now = self.now;
+        let pending = self.gateway.puts.len() + self.gateway.look_ups.len();
+        let has_room = pending < GATEWAY_JOBS_MAX || self.gateway.look_ups.contains_key(&channel);
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        if !self.config.gateway || !has_room || !entry.favours.take(now) {
+            return entry.conn.push(&Message::Head(tag, None));
+        }
+        let (_, waiting) = self.gateway.look_ups.entry(channel).or_default();
+        if waiting.len() < GATEWAY_JOBS_MAX {
+            waiting.push((conn, tag, known));
+        }
+        self.dht.push(Purpose::LookUpHead(channel), DhtOp::Get(channel));
+    }
+
+    pub(super) fn on_looked_up_item(&mut self, channel: PublicKey, item: &SignedItem) {
+        if let Some((best, _)) = self.gateway.look_ups.get_mut(&channel)
+            && best.as_ref().is_none_or(|best| best.seq < item.seq)
+        {
+            *best = Some(item.clone());
+        }
+    }
+
+    pub(super) fn on_head_looked_up(&mut self, channel: PublicKey) {
+        let Some((best, waiting)) = self.gateway.look_ups.remove(&channel) else { return };
+        for (conn, tag, known) in waiting {
+            let Some(entry) = self.conns.get_mut(conn) else { continue };
+            let newer = best.clone().filter(|item| item.seq.unsigned_abs() > known);
+            entry.conn.push(&Message::Head(tag, newer));
+            self.wake_driver(conn);
+        }
+    }
+}

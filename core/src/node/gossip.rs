@@ -1,0 +1,178 @@
+//! News between peers (`docs/protocol.md` §10 and §12): which channels both follow, and their newest heads.
+//!
+//! To a v5 peer a node names its public channels by their keys. To a v6 peer it names channels by tags only, padded
+//! with random ones: a peer recognises the channels it knows and learns nothing of others. A head goes at once to
+//! each peer that watches its channel.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::conns::Entry;
+use super::Node;
+use crate::bep44::SignedItem;
+use crate::codec::{Message, Tag, VERSION};
+use crate::error::Violation;
+use crate::identity::PublicKey;
+use crate::ids::{ConnId, Topic};
+use crate::limits::WATCH_PADDING;
+use crate::uri;
+
+/// What two v6 peers tell each other over one connection.
+#[derive(Default)]
+pub(super) struct Gossip {
+    /// Whether the peer's HELLO offered it.
+    is_on: bool,
+    /// Our channels by their names on this connection.
+    tags: BTreeMap<Tag, PublicKey>,
+    /// Channels that the peer watches, of those that we follow.
+    watched: BTreeSet<PublicKey>,
+    /// The sequences that the peer has, as far as we know.
+    has: BTreeMap<PublicKey, i64>,
+    /// Channels whose head is to be sent once there is room.
+    due: BTreeSet<PublicKey>,
+}
+
+impl Gossip {
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
+    }
+}
+
+impl Node {
+    /// The HELLO for a peer of a version that is not known, or is v6: it names no channel.
+    pub(super) fn first_hello(&self) -> Message {
+        Message::Hello { version: Some(VERSION), sequences: BTreeMap::new(), port: self.config.listen_port }
+    }
+
+    /// The HELLO for a v5 peer: the sequences of the public channels that we follow.
+    fn v5_hello(&self) -> Message {
+        let public = self.channels.iter().filter(|(_, c)| c.read_key.is_none() && c.sequence > 0);
+        let sequences = public.map(|(key, c)| (*key, c.sequence)).collect();
+        Message::Hello { version: Some(VERSION), sequences, port: self.config.listen_port }
+    }
+
+    pub(super) fn on_hello(&mut self, conn: ConnId, version: Option<u64>, sequences: &BTreeMap<PublicKey, u64>) {
+        let is_v6 = version.is_some_and(|v| v >= VERSION);
+        let answer = if is_v6 { self.first_hello() } else { self.v5_hello() };
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let is_first = !core::mem::replace(&mut entry.speaks_hello, true);
+        // A listener answers the first HELLO; it sends none unasked, as a plain fetcher may not expect one. A dialler
+        // names its channels once it knows that the peer is v5.
+        if is_first && (!entry.is_outbound() || !is_v6) {
+            entry.conn.push(&answer);
+        }
+        if is_first && is_v6 {
+            entry.gossip.is_on = true;
+            self.watch(conn);
+            self.announce_to(conn);
+        }
+        self.ask_gateway(conn);
+        self.on_gossip(sequences);
+    }
+
+    /// Names our channels to a peer, and asks for the heads of those that it knows.
+    fn watch(&mut self, conn: ConnId) {
+        let topics: Vec<(PublicKey, Topic)> = self.channels.iter().map(|(key, c)| (*key, c.topic)).collect();
+        let random: Vec<[u8; 32]> = (0..WATCH_PADDING).map(|_| self.rng.bytes_32()).collect();
+        let Some(entry) = self.conns.get_mut(conn).filter(|e| e.gossip.is_on) else { return };
+        let Some(key) = entry.conn.tag_key() else { return };
+        let tags: BTreeMap<Tag, PublicKey> = topics.iter().map(|(k, topic)| (uri::tag(key, topic), *k)).collect();
+        // In order of value, the random ones cannot be told from the others.
+        let padding = WATCH_PADDING - tags.len() % WATCH_PADDING;
+        let random = random.iter().take(padding).map(|bytes| Tag(core::array::from_fn(|i| bytes[i])));
+        let all: BTreeSet<Tag> = tags.keys().copied().chain(random).collect();
+        entry.gossip.tags = tags;
+        entry.conn.push(&Message::Watch(all.into_iter().collect()));
+    }
+
+    /// The channels that we follow have changed.
+    pub(super) fn watch_anew(&mut self) {
+        for id in self.conns.ids() {
+            self.watch(id);
+            self.wake_driver(id);
+        }
+    }
+
+    pub(super) fn on_watch(&mut self, conn: ConnId, tags: &[Tag]) {
+        let newest: BTreeMap<PublicKey, u64> = self.channels.iter().map(|(key, c)| (*key, c.newest_seq())).collect();
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let gossip = &mut entry.gossip;
+        let common: BTreeMap<PublicKey, Tag> =
+            tags.iter().filter_map(|tag| gossip.tags.get(tag).map(|key| (*key, *tag))).collect();
+        let fresh: Vec<_> = common.iter().filter(|(key, _)| !gossip.watched.contains(*key)).collect();
+        for (key, tag) in fresh {
+            let known = newest.get(key).copied().unwrap_or(0);
+            entry.conn.push(&Message::GetHead { tag: *tag, known, look_up: None });
+        }
+        gossip.watched = common.into_keys().collect();
+    }
+
+    pub(super) fn on_get_head(&mut self, conn: ConnId, tag: Tag, known: u64, look_up: Option<PublicKey>) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(channel) = entry.gossip.tags.get(&tag).copied() else {
+            return match look_up {
+                Some(channel) => self.look_up_head(conn, tag, channel, known),
+                None => entry.conn.push(&Message::Head(tag, None)),
+            };
+        };
+        let item = self.channels.get(&channel).and_then(|c| c.item.clone());
+        let item = item.filter(|item| item.seq.unsigned_abs() > known);
+        let seq = item.as_ref().map_or(i64::try_from(known).unwrap_or(i64::MAX), |item| item.seq);
+        entry.gossip.has.insert(channel, seq);
+        entry.conn.push(&Message::Head(tag, item));
+    }
+
+    pub(super) fn on_head(&mut self, conn: ConnId, tag: Tag, item: Option<SignedItem>) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(channel) = entry.gossip.tags.get(&tag).copied() else {
+            return self.on_gateway_head(conn, tag, item);
+        };
+        let Some(item) = item else { return self.on_gateway_head(conn, tag, None) };
+        let newest = self.channels.get(&channel).map_or(0, super::channels::Channel::newest_seq);
+        let is_of_channel = item.key == channel;
+        if is_of_channel && item.seq.unsigned_abs() <= newest {
+            return self.on_gateway_head(conn, tag, Some(item));
+        }
+        if !is_of_channel || !item.verify() {
+            // An honest peer checks a head before it passes it on.
+            return self.on_lie(conn, Violation::ForgedHead);
+        }
+        entry.gossip.has.insert(channel, item.seq);
+        self.on_gateway_head(conn, tag, Some(item.clone()));
+        self.offer_head(item);
+    }
+
+    /// A newer head of ours is durable: tell everybody who watches.
+    pub(super) fn spread_head(&mut self, channel: PublicKey) {
+        let v5_hello = self.v5_hello();
+        let is_public = self.channels.get(&channel).is_some_and(|c| c.read_key.is_none());
+        for id in self.conns.ids() {
+            let Some(entry) = self.conns.get_mut(id) else { continue };
+            if entry.gossip.is_on {
+                if entry.gossip.watched.contains(&channel) {
+                    entry.gossip.due.insert(channel);
+                    self.send_heads(id);
+                }
+            } else if is_public && entry.speaks_hello && entry.conn.has_control_room() {
+                entry.conn.push(&v5_hello);
+            }
+            self.wake_driver(id);
+        }
+    }
+
+    /// Sends the heads that are due, as far as there is room.
+    pub(super) fn send_heads(&mut self, conn: ConnId) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Entry { gossip, conn, .. } = entry;
+        while conn.has_control_room() {
+            let Some(channel) = gossip.due.pop_first() else { return };
+            let tag = gossip.tags.iter().find(|(_, key)| **key == channel).map(|(tag, _)| *tag);
+            let item = self.channels.get(&channel).and_then(|c| c.item.clone());
+            let (Some(tag), Some(item)) = (tag, item) else { continue };
+            if gossip.has.get(&channel).is_none_or(|seq| *seq < item.seq) {
+                gossip.has.insert(channel, item.seq);
+                conn.push(&Message::Head(tag, Some(item)));
+            }
+        }
+    }
+}
