@@ -147,6 +147,9 @@ pub(crate) struct Publish {
     /// Seal the manifest with the read key (64 hex digits) in FILE; `-` is stdin. A key itself is refused here
     #[arg(short = 's', long = "secret-file", value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
+    /// Let this node put the head on the DHT, and use none here; several: the more the better
+    #[arg(long = "gateway", value_name = "HOST:PORT")]
+    pub(crate) gateways: Vec<PeerAddr>,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
 }
@@ -166,6 +169,9 @@ then {\"event\":\"stopped\"}. A clean end on SIGINT or SIGTERM is exit code 0.")
 pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) data: DataArgs,
+    /// Put and look up no heads on the DHT for peers that have none
+    #[arg(long)]
+    pub(crate) no_gateway: bool,
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
     #[command(flatten)]

@@ -322,7 +322,11 @@ fn a_body_that_is_no_manifest_is_an_integrity_failure() {
         options.listen = Some("127.0.0.1:0".parse().unwrap());
         options.bootstrap = vec![swarm.address.parse().unwrap()];
         let liar = Runtime::start(&executor, options).await.unwrap();
-        liar.command(Command::Publish(Draft { content: HeadContent::Root(tree), read_key: None }));
+        liar.command(Command::Publish(Draft {
+            content: HeadContent::Root(tree),
+            read_key: None,
+            gateways: Vec::new(),
+        }));
         while !matches!(liar.next_event().await, Event::Published { .. }) {}
 
         let mut args = subscribe_args("reader", &format!("megatorrent://{channel}"), &swarm.address);

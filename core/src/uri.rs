@@ -122,6 +122,7 @@ pub fn topic(channel: &PublicKey, read_key: Option<&Secret>) -> Topic {
 
 /// A topic's name between two peers (`docs/protocol.md` §12): BLAKE2b-128 keyed with their connection's tag key.
 pub fn tag(tag_key: &Secret, topic: &Topic) -> Tag {
-    let mac = Blake2bMac::<U16>::new_from_slice(tag_key.expose()).expect("BLAKE2b takes keys of up to 64 bytes");
+    let mac =
+        Blake2bMac::<U16>::new_from_slice(tag_key.expose()).expect("BLAKE2b takes keys of up to 64 bytes");
     Tag(mac.chain(topic.0).finalize_fixed().into())
 }

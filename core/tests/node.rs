@@ -1,6 +1,6 @@
 //! One node against a scripted v5 peer and against arbitrary inputs, without a network.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use arbitrary::{Arbitrary, Unstructured};
 use megatorrent_core::addr::PeerAddr;
@@ -21,7 +21,7 @@ use megatorrent_core::transport::{Handshake, Opener, Role, Sealer, Session};
 use proptest::prelude::*;
 
 const UNIX: UnixTime = UnixTime(1_700_000_000_000);
-const CONFIG: Config = Config { listen_port: Some(6881) };
+const CONFIG: Config = Config { listen_port: Some(6881), own_address: None, gateway: false };
 
 fn identity() -> Identity {
     Identity::new(&Secret::new([3; 32]), None)
@@ -253,9 +253,16 @@ fn a_blob_is_fetched_checked_and_stored_and_the_channel_is_complete() {
     let channel = follow(&mut bench, &link, &[1]);
     let mut peer = connect(&mut bench, 1);
     let frames = peer.receive(&mut bench);
-    assert!(
-        matches!(Message::decode(&frames[0]), Ok(Message::Hello(Some(5), s)) if s.get(&channel) == Some(&5))
-    );
+    assert!(matches!(
+        Message::decode(&frames[0]),
+        Ok(Message::Hello { version: Some(6), sequences, port: Some(6881) }) if sequences.is_empty()
+    ));
+    peer.send(&mut bench, &Message::Hello { version: Some(5), sequences: BTreeMap::new(), port: None });
+    let answer = peer.receive(&mut bench);
+    assert!(matches!(
+        Message::decode(&answer[0]),
+        Ok(Message::Hello { sequences, .. }) if sequences.get(&channel) == Some(&5)
+    ));
     assert!(has_request(&frames, &link.id));
     peer.send_blob(&mut bench, &blob[..]);
     bench.answer_jobs();
@@ -368,7 +375,7 @@ fn a_plain_fetcher_gets_answers_in_order_and_no_hello() {
             other => panic!("one answer, not {}", other.0.len()),
         }
     }
-    peer.send(&mut bench, &Message::Hello(Some(5), std::collections::BTreeMap::new()));
+    peer.send(&mut bench, &Message::Hello { version: Some(5), sequences: BTreeMap::new(), port: None });
     assert!(matches!(&peer.receive(&mut bench)[..], [hello] if hello[0] == kind::HELLO));
 }
 
@@ -427,7 +434,10 @@ fn a_gossiped_sequence_makes_the_head_be_looked_up() {
     let mut peer = Peer::dial(&mut bench, addr(50_000));
     bench.now = bench.now + std::time::Duration::from_secs(10);
     for (sequence, looked_up) in [(5, false), (6, true)] {
-        peer.send(&mut bench, &Message::Hello(Some(5), [(channel, sequence)].into()));
+        peer.send(
+            &mut bench,
+            &Message::Hello { version: Some(5), sequences: [(channel, sequence)].into(), port: None },
+        );
         bench.sleep_until(bench.now);
         assert_eq!(
             bench.dht_job(|op| matches!(op, DhtOp::Get(_))).is_some(),
@@ -462,7 +472,7 @@ fn sequences_never_go_back_and_forks_are_reported() {
 #[test]
 fn publishing_signs_above_what_is_known_stores_first_and_reads_back() {
     let mut bench = Bench::new(Some(identity()));
-    let draft = Draft { content: HeadContent::Inline(Vec::new()), read_key: None };
+    let draft = Draft { content: HeadContent::Inline(Vec::new()), read_key: None, gateways: Vec::new() };
     let newer = i64::try_from(UNIX.0).expect("small") + 1000;
     bench.handle(Input::Command(Command::Publish(draft)));
     // The subscription to our own channel is remembered at once.
@@ -494,7 +504,7 @@ fn publishing_signs_above_what_is_known_stores_first_and_reads_back() {
 #[test]
 fn without_a_dht_publishing_fails_with_the_reason() {
     let mut bench = Bench::new(Some(identity()));
-    let draft = Draft { content: HeadContent::Inline(Vec::new()), read_key: None };
+    let draft = Draft { content: HeadContent::Inline(Vec::new()), read_key: None, gateways: Vec::new() };
     bench.handle(Input::Command(Command::Publish(draft)));
     let get = bench.dht_job(|op| matches!(op, DhtOp::Get(_))).expect("the newest is looked up first");
     bench.handle(Input::Done(get, JobResult::DhtDone(Err(DhtError::Disabled))));
@@ -597,7 +607,14 @@ fn apply(bench: &mut Bench, world: &mut World, op: Op) {
             }
         }
         Op::Gossip(n, seq) => with_peer(bench, world, n, &|b, p| {
-            p.send(b, &Message::Hello(Some(5), [(identity().public_key(), seq)].into()));
+            p.send(
+                b,
+                &Message::Hello {
+                    version: Some(5),
+                    sequences: [(identity().public_key(), seq)].into(),
+                    port: None,
+                },
+            );
         }),
         Op::AddPeer(port) => bench.handle(Input::Command(Command::AddPeer(addr(port)))),
         Op::Request(n, id) => {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::blob::{BLOB_LEN, Link, PLAIN_LEN, seal};
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::Secret;
@@ -79,6 +80,21 @@ impl World {
     /// # Panics
     /// Where the host has no identity, its store has no room, or a private channel has no read key.
     pub fn publish(&mut self, id: HostId, title: &str, files: &[FileEntry], private: bool) {
+        self.publish_via(id, title, files, private, Vec::new());
+    }
+
+    /// Publishes as [`Self::publish`] does, through gateways.
+    ///
+    /// # Panics
+    /// As [`Self::publish`] does.
+    pub fn publish_via(
+        &mut self,
+        id: HostId,
+        title: &str,
+        files: &[FileEntry],
+        private: bool,
+        gateways: Vec<PeerAddr>,
+    ) {
         let (identity, mut press) = self.press(id);
         let read_key =
             private.then(|| identity.read_key().expect("a private channel has a read key").clone());
@@ -100,7 +116,7 @@ impl World {
             };
             HeadContent::Root(press.tree(&body.to_cbor()))
         });
-        self.command(id, Command::Publish(Draft { content, read_key }));
+        self.command(id, Command::Publish(Draft { content, read_key, gateways }));
     }
 
     /// A file's bytes from a host's store; `None` while a blob is missing or does not open.

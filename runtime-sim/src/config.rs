@@ -2,6 +2,7 @@
 
 use core::ops::RangeInclusive;
 
+use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::rng::Rng;
 
@@ -56,8 +57,12 @@ pub struct HostConfig {
     pub read_key: Option<Secret>,
     /// Whether others can connect to it.
     pub listens: bool,
+    /// Its onion or I2P name: with one, nobody sees its IP address.
+    pub name: Option<PeerAddr>,
     /// Whether it has a DHT.
     pub dht: bool,
+    /// Whether it is a gateway to the DHT for others.
+    pub gateway: bool,
     /// Bytes that it can send each second, over all its links; 0 counts as 1.
     pub upload_bytes_per_sec: u64,
     /// How far its wall clock is ahead of the world's, in milliseconds.
@@ -72,7 +77,9 @@ impl Default for HostConfig {
             identity_seed: None,
             read_key: None,
             listens: true,
+            name: None,
             dht: true,
+            gateway: false,
             upload_bytes_per_sec: 20_000_000,
             clock_ahead_ms: 0,
             store_blobs_max: usize::MAX,

@@ -3,7 +3,7 @@
 //! Whatever one host does reaches another as an event, never within the same call.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
@@ -48,8 +48,7 @@ impl World {
     /// Connects to a host from a socket that no node holds: what is sent on it is up to the caller, and it reads
     /// nothing unless told to ([`Self::raw_read`]).
     pub fn raw_dial(&mut self, from: SocketAddr, to: HostId) -> LinkId {
-        let to = self.address(to);
-        self.make_link(End::Raw { from, unsent: VecDeque::new() }, to)
+        self.make_link(End::Raw { from, unsent: VecDeque::new() }, Some(to))
     }
 
     /// Sends bytes on a raw socket, as fast as the other end takes them.
@@ -79,7 +78,7 @@ impl World {
 
     // --- dialling -------------------------------------------------------------------------------------------
 
-    fn make_link(&mut self, dialer: End, to: SocketAddr) -> LinkId {
+    fn make_link(&mut self, dialer: End, to: Option<HostId>) -> LinkId {
         let id = LinkId(self.links_made);
         self.links_made += 1;
         let latency = Duration::from_millis(draw(&mut self.rng_links, &self.config.latency_ms));
@@ -91,17 +90,16 @@ impl World {
     pub(crate) fn dial(&mut self, host: HostId, job: JobId, peer: &PeerAddr) {
         let epoch = self.hosts[host.index()].epoch;
         let dialer = End::Dialing { host, epoch, job };
-        // Names are not resolved here: they lead nowhere.
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let to = if let PeerAddr::Ip(addr) = peer { *addr } else { nowhere };
+        // An address that no host has leads nowhere.
+        let to = self.addresses.get(peer).copied();
         self.make_link(dialer, to);
     }
 
-    pub(crate) fn dial_arrives(&mut self, id: LinkId, to: SocketAddr) {
+    pub(crate) fn dial_arrives(&mut self, id: LinkId, to: Option<HostId>) {
         let Some(from) = self.source_address(id) else { return };
         let Some(link) = self.links.get_mut(&id) else { return };
         let back = self.now + link.latency;
-        let Some(&target) = self.addresses.get(&to).filter(|_| !link.is_half_open) else {
+        let Some(target) = to.filter(|_| !link.is_half_open) else {
             self.queue.push(self.now + DIAL_TIMEOUT, Happening::DialEnds { link: id, connected: false });
             return;
         };
@@ -127,7 +125,10 @@ impl World {
             End::Dialing { host, .. } => {
                 let ports = u64::from(u16::MAX - EPHEMERAL_PORT_MIN) + 1;
                 let offset = u16::try_from(id.0 % ports).expect("below the number of ports");
-                Some(SocketAddr::new(self.address(*host).ip(), EPHEMERAL_PORT_MIN + offset))
+                // Behind a name, a host's streams come out of its peer's own proxy.
+                let is_named = self.hosts[host.index()].config.name.is_some();
+                let ip = if is_named { Ipv4Addr::LOCALHOST.into() } else { self.address(*host).ip() };
+                Some(SocketAddr::new(ip, EPHEMERAL_PORT_MIN + offset))
             }
             End::Raw { from, .. } => Some(*from),
             _ => None,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::{JobId, Secret};
 use megatorrent_core::limits::{INBOUND_MAX, OUTBOUND_MAX};
@@ -34,7 +35,7 @@ pub struct World {
     pub(crate) now: Instant,
     pub(crate) queue: Queue<Happening>,
     pub(crate) hosts: Vec<Host>,
-    pub(crate) addresses: BTreeMap<SocketAddr, HostId>,
+    pub(crate) addresses: BTreeMap<PeerAddr, HostId>,
     pub(crate) links: BTreeMap<LinkId, Link>,
     pub(crate) links_made: u64,
     pub(crate) pool: Pool,
@@ -61,7 +62,7 @@ pub(crate) enum Happening {
     /// The DHT's answer, or part of it, reaches the host.
     DhtAnswer { host: HostId, epoch: u32, input: Box<Input> },
     /// A dial reaches the address dialled.
-    DialArrives { link: LinkId, to: SocketAddr },
+    DialArrives { link: LinkId, to: Option<HostId> },
     /// A dial's outcome reaches the dialler.
     DialEnds { link: LinkId, connected: bool },
     /// Bytes reach an end of a link.
@@ -107,7 +108,7 @@ impl World {
             HostId(u32::try_from(self.hosts.len()).expect("hosts fit memory, so their number fits 32 bits"));
         let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 1)) + id.0);
         let address = SocketAddr::new(IpAddr::V4(ip), LISTEN_PORT);
-        self.addresses.insert(address, id);
+        self.addresses.insert(config.name.clone().unwrap_or_else(|| address.into()), id);
         self.hosts.push(Host::new(config, address));
         self.start(id);
         id
@@ -120,7 +121,11 @@ impl World {
             return;
         }
         let seed = self.rng_nodes.fork(&format!("{} {}", id.0, host.epoch)).bytes_32();
-        let config = Config { listen_port: host.config.listens.then_some(LISTEN_PORT) };
+        let config = Config {
+            listen_port: (host.config.listens && host.config.name.is_none()).then_some(LISTEN_PORT),
+            own_address: host.config.name.clone(),
+            gateway: host.config.gateway,
+        };
         let mut node = Node::new(config, host.identity(), seed, self.now, host.unix(self.now));
         for (key, value) in host.store.records() {
             assert!(node.restore(key, value), "the node does not take back its own record {key:?}");

@@ -74,12 +74,22 @@ pub struct Options {
     pub dht_port: Option<u16>,
     /// Nodes to begin with: their UDP port is their DHT's, their TCP port takes peers.
     pub bootstrap: Vec<PeerAddr>,
+    /// Whether it puts and looks up heads for peers that have no DHT, where it has one.
+    pub gateway: bool,
 }
 
 impl Options {
     /// A node in `home` that listens nowhere and takes part in the DHT as it sees fit.
     pub fn new(home: Home) -> Self {
-        Self { home, identity: None, listen: None, dht: DhtMode::Auto, dht_port: None, bootstrap: Vec::new() }
+        Self {
+            home,
+            identity: None,
+            listen: None,
+            dht: DhtMode::Auto,
+            dht_port: None,
+            bootstrap: Vec::new(),
+            gateway: false,
+        }
     }
 }
 
@@ -160,7 +170,7 @@ impl Runtime {
         executor: &Rc<LocalExecutor<'static>>,
         options: Options,
     ) -> Result<Handle, StartError> {
-        let Options { home: Home { dir, store, state }, identity, listen, dht, dht_port, bootstrap } =
+        let Options { home: Home { dir, store, state }, identity, listen, dht, dht_port, bootstrap, gateway } =
             options;
         let plan = Plan::new(dht, listen.map(|addr| addr.ip()), &bootstrap);
         let bound = net::bind(listen, plan.map(|plan| plan.ip), dht_port)?;
@@ -171,7 +181,11 @@ impl Runtime {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut())
             .map_err(|e| StartError::System("randomness", io::Error::other(e.to_string())))?;
-        let config = Config { listen_port: bound.local_addr.map(|addr| addr.port()) };
+        let config = Config {
+            listen_port: bound.local_addr.map(|addr| addr.port()),
+            own_address: None,
+            gateway: gateway && plan.is_some(),
+        };
         let mut node = Node::new(config, identity, *seed, clock.now(), driver::wall_time());
         for (key, value) in state.records().map_err(StartError::State)? {
             if !node.restore(&key, &value) {

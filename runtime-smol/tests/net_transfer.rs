@@ -86,7 +86,7 @@ fn add_file(home: &Home, name: &str, content: &[u8]) -> FileEntry {
 fn draft(files: &[FileEntry]) -> Command {
     let items = files.iter().cloned().map(Item::File).collect();
     let content = HeadContent::Inline(vec![Collection { title: String::new(), items }]);
-    Command::Publish(Draft { content, read_key: None })
+    Command::Publish(Draft { content, read_key: None, gateways: Vec::new() })
 }
 
 fn follow(channel: PublicKey) -> Command {

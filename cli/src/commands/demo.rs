@@ -206,7 +206,11 @@ impl Stage<'_> {
         let manifest = Manifest { collections, ..Manifest::default() };
         let content: HeadContent = publish::head_content(&manifest, author.store(), secret, true)?;
         author.dht_joined().await;
-        author.command(Command::Publish(Draft { content, read_key: Some(show.read_key.clone()) }));
+        author.command(Command::Publish(Draft {
+            content,
+            read_key: Some(show.read_key.clone()),
+            gateways: Vec::new(),
+        }));
         let published = publish::outcome(author, &show.channel).await?;
         self.step(&format!(
             "author signs the private channel {}… and puts its head on the DHT ({})",

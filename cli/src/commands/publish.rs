@@ -13,6 +13,7 @@ use megatorrent_core::manifest::{
 };
 use megatorrent_core::node::{Command, DhtError, Draft, Event, PublishError};
 use megatorrent_core::uri::ChannelUri;
+use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::export::{ExportError, tree_chunks};
 use megatorrent_runtime_smol::ingest::ingest;
 use megatorrent_runtime_smol::store::Store;
@@ -46,8 +47,8 @@ pub(super) struct Published {
 
 pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     let other_key = args.secret_file.as_deref().map(files::read_read_key).transpose()?;
-    if args.network.dht == Dht::Off {
-        return Err(Failure::usage("a channel is published on the DHT: leave out --dht off"));
+    if args.network.dht == Dht::Off && args.gateways.is_empty() {
+        return Err(Failure::usage("a channel is published on the DHT: leave out --dht off, or name a --gateway"));
     }
     let identity = files::read_identity(&args.key)?;
     let read_key = match other_key {
@@ -63,8 +64,11 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
         warn_of_missing_blobs(&manifest, &options.home.store, output);
         let content = head_content(&manifest, &options.home.store, &identity.content_secret(), private)?;
         options.identity = Some(identity);
+        if !args.gateways.is_empty() {
+            options.dht = DhtMode::Off;
+        }
         let node = Runtime::start(executor, options).await?;
-        let draft = Draft { content, read_key: read_key.clone() };
+        let draft = Draft { content, read_key: read_key.clone(), gateways: args.gateways.clone() };
         let published = interrupts.guard(publish(&node, &public_key, draft, output)).await;
         node.shutdown().await;
         published
@@ -187,11 +191,13 @@ async fn publish(
     spinner.set_message("looking for the DHT");
     let late =
         || Failure::new(Exit::Network, "no node of the DHT answers; name one that does with -b HOST:PORT");
-    within(JOIN_TIMEOUT, late, async {
-        node.dht_joined().await;
-        Ok(())
-    })
-    .await?;
+    if draft.gateways.is_empty() {
+        within(JOIN_TIMEOUT, late, async {
+            node.dht_joined().await;
+            Ok(())
+        })
+        .await?;
+    }
     spinner.set_message("publishing");
     node.command(Command::Publish(draft));
     let late = || Failure::new(Exit::Timeout, "the DHT took too long to store the head; try again");

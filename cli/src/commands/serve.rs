@@ -17,7 +17,8 @@ const P2P_PORT: u16 = 6881;
 pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
     let interrupts = Interrupts::install()?;
     node::block_on(async |executor| {
-        let options = node::options(&args.data.dir, &args.network)?;
+        let mut options = node::options(&args.data.dir, &args.network)?;
+        options.gateway = !args.no_gateway;
         let node = node::start_listening(executor, options, &args.listen, P2P_PORT, output).await?;
         let told = future::or(tell(&node, output), async {
             interrupts.next().await;

@@ -31,11 +31,12 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
     Ok(json!({ "message": describe(&message), "sent": digest(&sent) }))
 }
 
-fn describe(message: &Message<'_>) -> Value {
+fn describe(message: &Message) -> Value {
     match message {
-        Message::Hello(version, sequences) => {
+        Message::Hello { version, sequences, port } => {
             let sequences = sequences.iter().map(|(key, sequence)| (key.to_string(), (*sequence).into()));
-            json!({ "type": "HELLO", "v": version, "sequences": Value::Object(sequences.collect()) })
+            let sequences = Value::Object(sequences.collect());
+            json!({ "type": "HELLO", "v": version, "sequences": sequences, "port": port })
         }
         Message::Request(id) => json!({ "type": "REQUEST", "id": id.to_hex() }),
         Message::Data(bytes) => json!({ "type": "DATA", "bytes": digest(bytes) }),
@@ -44,22 +45,36 @@ fn describe(message: &Message<'_>) -> Value {
             let peers: Vec<_> = peers.iter().map(ToString::to_string).collect();
             json!({ "type": "PEERS", "peers": peers })
         }
-        Message::Publish(item) => json!({
-            "type": "PUBLISH",
-            "k": item.key.to_string(),
-            "seq": item.seq,
-            "v": hex(&item.value),
-            "sig": hex(&item.signature),
-            "verifies": item.verify(),
-        }),
-        Message::Announce(id, peer) => {
-            json!({ "type": "ANNOUNCE", "id": id.to_hex(), "peer": peer.to_string() })
+        Message::Publish(item) => json!({ "type": "PUBLISH", "item": describe_item(item) }),
+        Message::GetHead { tag, known, look_up } => {
+            let look_up = look_up.map(|key| key.to_string());
+            json!({ "type": "GET_HEAD", "tag": hex(&tag.0), "known": known, "look_up": look_up })
+        }
+        Message::Head(tag, item) => {
+            json!({ "type": "HEAD", "tag": hex(&tag.0), "item": item.as_ref().map(describe_item) })
+        }
+        Message::Watch(tags) => {
+            let tags: Vec<_> = tags.iter().map(|tag| hex(&tag.0)).collect();
+            json!({ "type": "WATCH", "tags": tags })
+        }
+        Message::Announce(id, peer, hops) => {
+            json!({ "type": "ANNOUNCE", "id": id.to_hex(), "peer": peer.to_string(), "hops": hops })
         }
         Message::Ok(text) => json!({ "type": "OK", "text": text }),
         Message::Error(text) => json!({ "type": "ERROR", "text": text }),
         Message::Unknown(kind) => json!({ "type": "unknown", "byte": kind }),
         Message::Empty => json!({ "type": "empty" }),
     }
+}
+
+fn describe_item(item: &SignedItem) -> Value {
+    json!({
+        "k": item.key.to_string(),
+        "seq": item.seq,
+        "v": hex(&item.value),
+        "sig": hex(&item.signature),
+        "verifies": item.verify(),
+    })
 }
 
 /// The arguments of one message.

@@ -114,7 +114,9 @@ impl Message {
     /// The type byte and the payload. A node's DATA has a way of its own, without a copy.
     pub fn encode(&self) -> (u8, Vec<u8>) {
         match self {
-            Self::Hello { version, sequences, port } => (kind::HELLO, encode_hello(*version, sequences, *port)),
+            Self::Hello { version, sequences, port } => {
+                (kind::HELLO, encode_hello(*version, sequences, *port))
+            }
             Self::Request(id) => (kind::REQUEST, id.to_hex().into_bytes()),
             Self::Data(bytes) => (kind::DATA, bytes.clone()),
             Self::FindPeers(id) => (kind::FIND_PEERS, id.to_hex().into_bytes()),

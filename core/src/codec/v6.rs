@@ -124,6 +124,7 @@ fn head(fields: &Fields) -> Option<Message> {
 
 fn watch(fields: &Fields) -> Option<Message> {
     let tags = fields.get(TAG)?.as_array()?;
-    let tags = tags.iter().take(WATCH_TAGS_MAX).map(|tag| Some(Tag(tag.as_bytes()?.as_slice().try_into().ok()?)));
+    let tags =
+        tags.iter().take(WATCH_TAGS_MAX).map(|tag| Some(Tag(tag.as_bytes()?.as_slice().try_into().ok()?)));
     tags.collect::<Option<_>>().map(Message::Watch)
 }

@@ -5,9 +5,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::Node;
 use super::api::{DhtError, DhtOp, JobResult};
 use super::dht::Purpose;
-use super::Node;
 use crate::bep44::SignedItem;
 use crate::codec::{Message, Tag};
 use crate::identity::PublicKey;

@@ -7,8 +7,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::conns::Entry;
 use super::Node;
+use super::conns::Entry;
 use crate::bep44::SignedItem;
 use crate::codec::{Message, Tag, VERSION};
 use crate::error::Violation;
@@ -51,7 +51,12 @@ impl Node {
         Message::Hello { version: Some(VERSION), sequences, port: self.config.listen_port }
     }
 
-    pub(super) fn on_hello(&mut self, conn: ConnId, version: Option<u64>, sequences: &BTreeMap<PublicKey, u64>) {
+    pub(super) fn on_hello(
+        &mut self,
+        conn: ConnId,
+        version: Option<u64>,
+        sequences: &BTreeMap<PublicKey, u64>,
+    ) {
         let is_v6 = version.is_some_and(|v| v >= VERSION);
         let answer = if is_v6 { self.first_hello() } else { self.v5_hello() };
         let Some(entry) = self.conns.get_mut(conn) else { return };
@@ -76,7 +81,8 @@ impl Node {
         let random: Vec<[u8; 32]> = (0..WATCH_PADDING).map(|_| self.rng.bytes_32()).collect();
         let Some(entry) = self.conns.get_mut(conn).filter(|e| e.gossip.is_on) else { return };
         let Some(key) = entry.conn.tag_key() else { return };
-        let tags: BTreeMap<Tag, PublicKey> = topics.iter().map(|(k, topic)| (uri::tag(key, topic), *k)).collect();
+        let tags: BTreeMap<Tag, PublicKey> =
+            topics.iter().map(|(k, topic)| (uri::tag(key, topic), *k)).collect();
         // In order of value, the random ones cannot be told from the others.
         let padding = WATCH_PADDING - tags.len() % WATCH_PADDING;
         let random = random.iter().take(padding).map(|bytes| Tag(core::array::from_fn(|i| bytes[i])));
@@ -94,7 +100,8 @@ impl Node {
     }
 
     pub(super) fn on_watch(&mut self, conn: ConnId, tags: &[Tag]) {
-        let newest: BTreeMap<PublicKey, u64> = self.channels.iter().map(|(key, c)| (*key, c.newest_seq())).collect();
+        let newest: BTreeMap<PublicKey, u64> =
+            self.channels.iter().map(|(key, c)| (*key, c.newest_seq())).collect();
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let gossip = &mut entry.gossip;
         let common: BTreeMap<PublicKey, Tag> =

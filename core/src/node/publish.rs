@@ -141,7 +141,8 @@ impl Node {
         self.rng.fill(&mut nonce);
         let seal = publication.draft.read_key.as_ref().map(|key| (key, nonce));
         let text = Head::to_json(identity, sequence, unix, &publication.draft.content, seal);
-        let item = i64::try_from(sequence).ok().and_then(|seq| SignedItem::sign(identity, seq, text.into_bytes()));
+        let item =
+            i64::try_from(sequence).ok().and_then(|seq| SignedItem::sign(identity, seq, text.into_bytes()));
         let Some(item) = item else { return self.fail_publication(PublishError::TooLarge) };
         publication.item = Some(item.clone());
         publication.step = Step::Store;
@@ -170,7 +171,12 @@ impl Node {
     }
 
     /// The record of a channel with `item` as its newest head.
-    pub(super) fn persist_channel(&mut self, pending: Pending, channel: PublicKey, item: Option<&SignedItem>) {
+    pub(super) fn persist_channel(
+        &mut self,
+        pending: Pending,
+        channel: PublicKey,
+        item: Option<&SignedItem>,
+    ) {
         let Some(state) = self.channels.get(&channel) else { return };
         let value: Vec<u8> = record::encode_channel(state.read_key.as_ref(), item);
         self.persist(pending, RecordKey::Channel(channel), Some(value));
