@@ -78,7 +78,7 @@ impl Node {
     fn send_announces(&mut self, conn: ConnId, announces: &[(BlobId, PeerAddr, u8)]) {
         let Some(entry) = self.conns.get_mut(conn).filter(|e| e.gossip.is_on()) else { return };
         for (id, addr, hops) in announces {
-            if *addr != entry.peer && entry.conn.has_control_room() {
+            if addr != entry.address() && entry.conn.has_control_room() {
                 entry.conn.push(&Message::Announce(*id, addr.clone(), *hops));
             }
         }

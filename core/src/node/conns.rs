@@ -29,6 +29,8 @@ use crate::transport::Role;
 pub(super) struct Entry {
     pub(super) conn: Conn,
     pub(super) peer: PeerAddr,
+    /// Where an inbound peer says that it listens, at the IP address that it connects from.
+    listens_at: Option<PeerAddr>,
     opened: Instant,
     is_keyed: bool,
     /// Requests that may be outstanding. It begins at one, since some peers answer one request and close, and would
@@ -53,6 +55,17 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn is_outbound(&self) -> bool {
         self.conn.role() == Role::Dialler
+    }
+
+    /// Whether blobs may be asked of the peer: it was dialled, or it speaks v6, so that it expects requests on either
+    /// kind of connection.
+    fn is_askable(&self) -> bool {
+        self.conn.is_open() && (self.is_outbound() || self.gossip.is_on())
+    }
+
+    /// The address under which the peer is known: the one dialled, or where it says that it listens.
+    pub(super) fn address(&self) -> &PeerAddr {
+        self.listens_at.as_ref().unwrap_or(&self.peer)
     }
 }
 
@@ -111,6 +124,7 @@ impl Conns {
         let entry = Entry {
             conn: Conn::new(role, &mut self.rng, now),
             peer,
+            listens_at: None,
             opened: now,
             is_keyed: false,
             window: WINDOW_START,
@@ -180,7 +194,7 @@ impl Conns {
 
     /// Keyed outbound connections, and of them those that can still be asked for a blob that lacks.
     pub(super) fn usable(&self, scheduler: &Scheduler) -> (usize, usize) {
-        let open = self.entries().filter(|(_, e)| e.is_outbound() && e.conn.is_open());
+        let open = self.entries().filter(|(_, e)| e.is_askable());
         open.fold((0, 0), |(open, usable), (_, e)| {
             (
                 open + 1,
@@ -213,7 +227,9 @@ impl Node {
         let Some(Pending::Dial(peer)) = self.jobs.remove(&job) else { return None };
         self.dials -= 1;
         let mut conn = None;
-        if connected && !self.is_shut_down {
+        if self.peers.connection(&peer).is_some() {
+            // It came to us meanwhile; one connection is enough.
+        } else if connected && !self.is_shut_down {
             let id = self.open(Role::Dialler, peer.clone());
             self.peers.connected(&peer, id);
             conn = Some(id);
@@ -254,7 +270,8 @@ impl Node {
                 self.scheduler.requeue(blob);
             }
         }
-        let was_outbound = entry.is_outbound();
+        let is_known = entry.is_outbound() || entry.listens_at.is_some();
+        let address = entry.address().clone();
         let (receiving, sending) = entry.conn.into_buffers();
         if let Some(buffer) = receiving {
             self.recv_pool.give_back(buffer);
@@ -264,12 +281,12 @@ impl Node {
         }
         self.feed_recv_waiters();
         self.feed_send_waiters();
-        if was_outbound {
+        if is_known && self.peers.connection(&address).is_none_or(|conn| conn == id) {
             // A peer that served and closed may serve again at once: some answer one request a connection.
             let served =
                 entry.blobs_served > 0 && reason == CloseReason::Remote && !self.scheduler.is_empty();
-            self.peers.ended(&entry.peer, served, self.now);
-            self.on_gateway_gone(&entry.peer);
+            self.peers.ended(&address, served, self.now);
+            self.on_gateway_gone(&address);
         }
         if self.conns.count() == (0, 0) {
             self.recv_pool.trim();
@@ -410,7 +427,7 @@ impl Node {
                 self.on_hello(conn, version, &sequences);
             }
             Message::FindPeers(_) => {
-                let peers = self.peers.to_exchange(&entry.peer);
+                let peers = self.peers.to_exchange(entry.address());
                 entry.conn.push(&Message::Peers(peers));
             }
             Message::Peers(peers) => {
@@ -438,28 +455,39 @@ impl Node {
         let Some(entry) = self.conns.get_mut(conn).filter(|e| !e.is_outbound()) else { return };
         let PeerAddr::Ip(socket) = &entry.peer else { return };
         let addr = PeerAddr::Ip(SocketAddr::new(socket.ip(), port));
-        if let Some(other) = self.peers.connection(&addr) {
-            self.on_second_connection(conn, other);
-        } else if addr.is_exchangeable() {
-            self.peers.add(addr, Source::Announced, self.now);
+        if !addr.is_exchangeable() {
+            return;
         }
+        if let Some(other) = self.peers.connection(&addr) {
+            return self.on_second_connection(conn, other);
+        }
+        entry.listens_at = Some(addr.clone());
+        self.peers.add(addr.clone(), Source::Announced, self.now);
+        self.peers.connected(&addr, conn);
     }
 
     /// Two nodes dialled each other. Both keep the connection whose dialler's key is the lower, and both see both keys.
     fn on_second_connection(&mut self, accepted: ConnId, dialled: ConnId) {
         let Some(theirs) = self.conns.get_mut(accepted).and_then(|e| e.conn.their_key()) else { return };
-        let Some(entry) = self.conns.get_mut(dialled).filter(|e| e.speaks_hello) else { return };
-        let loser = if *entry.conn.own_key() < theirs { accepted } else { dialled };
-        self.close(loser, CloseReason::Duplicate);
+        let Some(entry) = self.conns.get_mut(dialled).filter(|e| e.is_outbound() && e.conn.is_open()) else {
+            return;
+        };
+        let addr = entry.peer.clone();
+        if *entry.conn.own_key() < theirs {
+            return self.close(accepted, CloseReason::Duplicate);
+        }
+        self.close(dialled, CloseReason::Duplicate);
+        if let Some(entry) = self.conns.get_mut(accepted) {
+            entry.listens_at = Some(addr.clone());
+            self.peers.connected(&addr, accepted);
+        }
     }
 
     /// A proven lie: the address is banned, and the connection ends.
     pub(super) fn on_lie(&mut self, conn: ConnId, violation: Violation) {
         let Some(entry) = self.conns.get_mut(conn) else { return };
-        if entry.is_outbound() {
-            let peer = entry.peer.clone();
-            self.ban(&peer, violation);
-        }
+        let address = entry.address().clone();
+        self.ban(&address, violation);
         self.close(conn, CloseReason::Violation(violation));
     }
 
@@ -513,7 +541,8 @@ impl Node {
         if self.scheduler.is_queue_empty() || self.store_rests {
             return;
         }
-        let ids: Vec<ConnId> = self.conns.outbound.iter().copied().collect();
+        let ids: Vec<ConnId> =
+            self.conns.entries().filter(|(_, e)| e.is_askable()).map(|(id, _)| id).collect();
         let mut downloading = self.conns.downloading();
         for id in ids {
             let was_downloading = self.conns.get_mut(id).is_some_and(|e| e.conn.outstanding() > 0);
@@ -529,7 +558,7 @@ impl Node {
     fn assign_to(&mut self, id: ConnId) {
         let now = self.now;
         let Some(entry) = self.conns.get_mut(id) else { return };
-        if !entry.conn.is_open() || entry.conn.lacks.len() >= LACKS_MAX {
+        if !entry.is_askable() || entry.conn.lacks.len() >= LACKS_MAX {
             return;
         }
         let had = entry.conn.outstanding();
@@ -589,7 +618,7 @@ impl Node {
         let Some(entry) = self.conns.get_mut(conn) else { return };
         entry.blobs_served += 1;
         entry.window = (entry.window + 1).min(WINDOW_MAX);
-        let peer = entry.peer.clone();
+        let peer = entry.address().clone();
         self.scheduler.writing(id);
         self.job(Pending::Write(id, conn, peer), Job::WriteBlob(id, buffer));
         self.assign_to(conn);

@@ -72,6 +72,7 @@ impl Node {
             self.announce_to(conn);
         }
         self.ask_gateway(conn);
+        self.assign_requests();
         self.on_gossip(sequences);
     }
 

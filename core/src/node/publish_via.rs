@@ -80,7 +80,7 @@ impl Node {
         let Some(publication) = &mut self.publication else { return };
         let (channel, step, item) = (publication.channel, publication.step, publication.item.clone());
         let Some(via) = &mut publication.via else { return };
-        let Some(gateway) = via.uses.iter_mut().find(|u| u.addr == entry.peer) else { return };
+        let Some(gateway) = via.uses.iter_mut().find(|u| u.addr == *entry.address()) else { return };
         if gateway.task != Task::Waiting {
             return;
         }
@@ -136,7 +136,7 @@ impl Node {
 
     /// Marks the gateway at the other end as done, if it was asked.
     fn done_by(&mut self, conn: ConnId) -> Option<PeerAddr> {
-        let peer = self.conns.get_mut(conn)?.peer.clone();
+        let peer = self.conns.get_mut(conn)?.address().clone();
         let via = self.publication.as_mut()?.via.as_mut()?;
         let gateway = via.uses.iter_mut().find(|u| u.addr == peer && u.task == Task::Asked)?;
         gateway.task = Task::Done;
