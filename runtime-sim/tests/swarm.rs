@@ -31,6 +31,10 @@ fn publish(world: &mut World, author: HostId, content: &[u8]) {
     world.publish(author, "t", &[file], false);
 }
 
+fn is_published(world: &World, host: HostId, times: usize) -> bool {
+    world.events(host).filter(|(_, e)| matches!(e, Event::Published { .. })).count() == times
+}
+
 fn is_complete(world: &World, host: HostId, of: HostId) -> bool {
     let channel = world.channel(of).expect("the author has one");
     world.node(host).and_then(|node| node.channel_status(&channel)).is_some_and(|status| status.complete)
@@ -56,7 +60,10 @@ fn a_new_head_reaches_followers_that_have_no_dht_and_only_know_each_other() {
     }
     publish(&mut world, author, b"one");
     let last = followers[3];
-    assert!(world.run_until(Duration::from_mins(1), |w| is_complete(w, last, author)));
+    assert!(
+        world.run_until(Duration::from_mins(1), |w| is_complete(w, last, author)
+            && is_published(w, author, 1))
+    );
     let first = sequence(&world, last, author);
     publish(&mut world, author, b"two");
     assert!(world.run_until(Duration::from_mins(1), |w| sequence(w, author, author) > first));
@@ -115,7 +122,7 @@ fn an_onion_only_node_publishes_is_found_and_seeds_without_a_dht_or_an_ip_addres
     world.follow(far, channel, None);
     world.follow(hub, channel, None);
     let file = world.ingest(author, "file", &vec![7; 3 << 20]);
-    world.publish_via(author, "t", &[file.clone()], false, vec![hub_addr]);
+    world.publish_via(author, "t", std::slice::from_ref(&file), false, vec![hub_addr]);
     assert!(world.run_until(Duration::from_mins(10), |w| is_complete(w, far, author)));
     assert_eq!(world.read_file(far, &file), Some(vec![7; 3 << 20]));
     let dialled = |w: &World, host| {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use megatorrent_core::blob::{self, BLOB_LEN, PLAIN_LEN};
 use megatorrent_core::ids::{BlobId, Secret};
-use megatorrent_core::transport::{Handshake, Opener, Role, Sealer};
+use megatorrent_core::transport::{Handshake, Opener, Role, Sealer, Session};
 use megatorrent_runtime_smol::store::Store;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -142,8 +142,8 @@ fn ciphers() -> (Sealer, Opener) {
     let dialler = Handshake::from_secret(Role::Dialler, [1; 32]);
     let listener = Handshake::from_secret(Role::Listener, [2; 32]);
     let (to_listener, to_dialler) = (dialler.public_key(), listener.public_key());
-    let (sealer, _) = dialler.finish(to_dialler).expect("an honest key");
-    let (_, opener) = listener.finish(to_listener).expect("an honest key");
+    let Session { sealer, .. } = dialler.finish(to_dialler).expect("an honest key");
+    let Session { opener, .. } = listener.finish(to_listener).expect("an honest key");
     (sealer, opener)
 }
 

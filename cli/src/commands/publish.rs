@@ -48,7 +48,9 @@ pub(super) struct Published {
 pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     let other_key = args.secret_file.as_deref().map(files::read_read_key).transpose()?;
     if args.network.dht == Dht::Off && args.gateways.is_empty() {
-        return Err(Failure::usage("a channel is published on the DHT: leave out --dht off, or name a --gateway"));
+        return Err(Failure::usage(
+            "a channel is published on the DHT: leave out --dht off, or name a --gateway",
+        ));
     }
     let identity = files::read_identity(&args.key)?;
     let read_key = match other_key {

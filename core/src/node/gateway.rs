@@ -19,22 +19,28 @@ use crate::limits::{GATEWAY_JOBS_MAX, RELAYED_MAX};
 pub(super) struct Gateway {
     /// Items being put, and who asked.
     puts: BTreeMap<PublicKey, (ConnId, SignedItem)>,
-    /// Heads being looked up: the newest so far, and who asked, with what tag and known sequence.
-    look_ups: BTreeMap<PublicKey, (Option<SignedItem>, Vec<(ConnId, Tag, u64)>)>,
+    /// Heads being looked up.
+    look_ups: BTreeMap<PublicKey, LookUp>,
     /// The newest items that were put, so that a replayed older one is refused without a DHT operation.
     relayed: BTreeMap<PublicKey, i64>,
 }
 
+#[derive(Default)]
+struct LookUp {
+    /// The newest so far.
+    best: Option<SignedItem>,
+    /// Who asked, with what tag and known sequence.
+    waiting: Vec<(ConnId, Tag, u64)>,
+}
+
 impl Node {
     pub(super) fn on_publish_request(&mut self, conn: ConnId, item: SignedItem) {
-        match self.accept_publish(conn, &item) {
-            Err(why) => self.answer_publish(conn, Err(why.into())),
-            Ok(()) => {
-                let key = item.key;
-                self.dht.put(Purpose::Relay(key), item.clone(), None);
-                self.gateway.puts.insert(key, (conn, item));
-            }
+        if let Err(why) = self.accept_publish(conn, &item) {
+            return self.answer_publish(conn, Err(why.into()));
         }
+        let key = item.key;
+        self.dht.put(Purpose::Relay(key), item.clone(), None);
+        self.gateway.puts.insert(key, (conn, item));
     }
 
     fn accept_publish(&mut self, conn: ConnId, item: &SignedItem) -> Result<(), &'static str> {
@@ -100,7 +106,7 @@ impl Node {
         if !self.config.gateway || !has_room || !entry.favours.take(now) {
             return entry.conn.push(&Message::Head(tag, None));
         }
-        let (_, waiting) = self.gateway.look_ups.entry(channel).or_default();
+        let waiting = &mut self.gateway.look_ups.entry(channel).or_default().waiting;
         if waiting.len() < GATEWAY_JOBS_MAX {
             waiting.push((conn, tag, known));
         }
@@ -108,15 +114,15 @@ impl Node {
     }
 
     pub(super) fn on_looked_up_item(&mut self, channel: PublicKey, item: &SignedItem) {
-        if let Some((best, _)) = self.gateway.look_ups.get_mut(&channel)
-            && best.as_ref().is_none_or(|best| best.seq < item.seq)
+        if let Some(look_up) = self.gateway.look_ups.get_mut(&channel)
+            && look_up.best.as_ref().is_none_or(|best| best.seq < item.seq)
         {
-            *best = Some(item.clone());
+            look_up.best = Some(item.clone());
         }
     }
 
     pub(super) fn on_head_looked_up(&mut self, channel: PublicKey) {
-        let Some((best, waiting)) = self.gateway.look_ups.remove(&channel) else { return };
+        let Some(LookUp { best, waiting }) = self.gateway.look_ups.remove(&channel) else { return };
         for (conn, tag, known) in waiting {
             let Some(entry) = self.conns.get_mut(conn) else { continue };
             let newer = best.clone().filter(|item| item.seq.unsigned_abs() > known);

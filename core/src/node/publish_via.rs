@@ -122,13 +122,12 @@ impl Node {
     pub(super) fn on_publish_answered(&mut self, conn: ConnId, answer: Result<(), String>) {
         let Some(addr) = self.done_by(conn) else { return };
         let Some(via) = self.publication.as_mut().and_then(|p| p.via.as_mut()) else { return };
-        match answer {
-            Err(why) => via.refusal = Some(why),
-            Ok(()) => {
-                via.first_taker.get_or_insert(addr.clone());
-                if let Some(gateway) = via.uses.iter_mut().find(|u| u.addr == addr) {
-                    gateway.took = true;
-                }
+        if let Err(why) = answer {
+            via.refusal = Some(why);
+        } else {
+            via.first_taker.get_or_insert(addr.clone());
+            if let Some(gateway) = via.uses.iter_mut().find(|u| u.addr == addr) {
+                gateway.took = true;
             }
         }
         self.end_step_via();
