@@ -9,8 +9,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::mem;
 
-use crate::blob::BLOB_LEN;
-use crate::buffer::{BUFFER_LEN, Buffer};
+use crate::buffer::Buffer;
 use crate::codec::{Message, kind};
 use crate::error::Violation;
 use crate::frame::{self, Frame, FrameReader, HEADER_LEN, TAG_LEN};
@@ -19,8 +18,9 @@ use crate::limits::{
     ANSWERS_LOADED_MAX, CONTROL_QUEUE_MAX, KEEP_ALIVE, REQUESTS_QUEUED_MAX, UNKNOWN_MESSAGES_MAX,
 };
 use crate::rng::Rng;
+use crate::suite::{Open, RealSuite, Suite};
 use crate::time::Instant;
-use crate::transport::{Handshake, KEY_LEN, Opener, Role, Sealer};
+use crate::transport::{KEY_LEN, Role, Session};
 
 /// What bytes from the peer amounted to.
 #[derive(Debug)]
@@ -58,17 +58,14 @@ enum Out {
     Data(Buffer, usize),
 }
 
-enum Phase {
+enum Phase<S: Suite> {
     /// The peer's key so far.
     Handshake {
-        ours: Option<Handshake>,
+        ours: Option<S::Handshake>,
         theirs: [u8; KEY_LEN],
         have: usize,
     },
-    Open {
-        sealer: Sealer,
-        opener: Opener,
-    },
+    Open(Session<S::Sealer, S::Opener>),
 }
 
 /// A blob on its way in.
@@ -90,7 +87,7 @@ impl Assembly {
     }
 
     fn region_len(&self) -> usize {
-        BUFFER_LEN - HEADER_LEN - self.filled
+        self.buffer.frame().len() - HEADER_LEN - self.filled
     }
 
     /// A DATA frame was opened in [`Self::region`]; its payload is `len` bytes.
@@ -113,8 +110,8 @@ impl Assembly {
 }
 
 /// A connection's state machine.
-pub(crate) struct Conn {
-    phase: Phase,
+pub(crate) struct Conn<S: Suite = RealSuite> {
+    phase: Phase<S>,
     role: Role,
     own_key: [u8; KEY_LEN],
     reader: FrameReader,
@@ -145,10 +142,10 @@ pub(crate) struct Conn {
     pub(crate) last_sent_frame: Instant,
 }
 
-impl Conn {
+impl<S: Suite> Conn<S> {
     pub(crate) fn new(role: Role, rng: &mut Rng, now: Instant) -> Self {
-        let ours = Handshake::new(role, rng);
-        let own_key = ours.public_key();
+        let ours = S::handshake(role, rng);
+        let own_key = S::public_key(&ours);
         Self {
             phase: Phase::Handshake { ours: Some(ours), theirs: [0; KEY_LEN], have: 0 },
             role,
@@ -178,7 +175,7 @@ impl Conn {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open { .. }) && !self.draining
+        matches!(self.phase, Phase::Open(_)) && !self.draining
     }
 
     /// The ephemeral public key that we sent.
@@ -203,7 +200,7 @@ impl Conn {
         }
         match &mut self.phase {
             Phase::Handshake { theirs, have, .. } => &mut theirs[*have..],
-            Phase::Open { .. } => self.reader.space(match &mut self.assembly {
+            Phase::Open(_) => self.reader.space(match &mut self.assembly {
                 Some(assembly) => assembly.region(),
                 None => &mut [],
             }),
@@ -223,11 +220,10 @@ impl Conn {
                 }
                 let theirs = *theirs;
                 let ours = ours.take().expect("present until the phase changes");
-                let (sealer, opener) = ours.finish(theirs)?;
-                self.phase = Phase::Open { sealer, opener };
+                self.phase = Phase::Open(S::finish(ours, theirs)?);
                 Ok(Incoming::Keyed(theirs))
             }
-            Phase::Open { opener, .. } => {
+            Phase::Open(Session { opener, .. }) => {
                 let large_len = match &self.assembly {
                     Some(assembly) if !self.outstanding.is_empty() => assembly.region_len(),
                     _ => 0,
@@ -317,7 +313,7 @@ impl Conn {
 
     fn take_blob(&mut self) -> Incoming {
         match self.assembly.take() {
-            Some(whole) if whole.filled == BLOB_LEN => {
+            Some(whole) if whole.filled == whole.buffer.blob().len() => {
                 let (id, _) = self.outstanding.pop_front().expect("DATA is admitted only for a request");
                 Incoming::Blob(id, whole.buffer)
             }
@@ -358,7 +354,7 @@ impl Conn {
     }
 
     /// What was asked for and did not come; the connection is over.
-    pub(crate) fn take_outstanding(&mut self) -> impl Iterator<Item = BlobId> + use<> {
+    pub(crate) fn take_outstanding(&mut self) -> impl Iterator<Item = BlobId> + use<S> {
         mem::take(&mut self.outstanding).into_iter().map(|(id, _)| id)
     }
 
@@ -381,13 +377,13 @@ impl Conn {
     /// Queues a control message. What peers can provoke is bounded by [`Self::may_read`], what we begin by
     /// [`Self::has_control_room`] and the request window.
     pub(crate) fn push(&mut self, message: &Message<'_>) {
-        let Phase::Open { sealer, .. } = &mut self.phase else { return };
+        let Phase::Open(Session { sealer, .. }) = &mut self.phase else { return };
         let (kind, payload) = message.encode();
         self.control.push_back(frame::seal(sealer, kind, &payload));
     }
 
     pub(crate) fn push_keep_alive(&mut self) {
-        if let Phase::Open { sealer, .. } = &mut self.phase {
+        if let Phase::Open(Session { sealer, .. }) = &mut self.phase {
             self.control.push_back(frame::seal_empty(sealer));
         }
     }
@@ -466,7 +462,7 @@ impl Conn {
         if self.draining {
             return;
         }
-        let Phase::Open { sealer, .. } = &mut self.phase else { return };
+        let Phase::Open(Session { sealer, .. }) = &mut self.phase else { return };
         match self.answers.front() {
             Some(Answer::Ready(_)) => {
                 if let Some(Answer::Ready(mut buffer)) = self.answers.pop_front() {
@@ -544,6 +540,7 @@ impl Conn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blob::BLOB_LEN;
     use alloc::vec;
 
     const NOW: Instant = Instant(0);
@@ -618,7 +615,7 @@ mod tests {
         for len in [1, 500, 0, 65_000, 300_000, 65_535, 65_536, 400_000, usize::MAX] {
             let (part, after) = rest.split_at(len.min(rest.len()));
             rest = after;
-            let Phase::Open { sealer, .. } = &mut listener.phase else { panic!("open") };
+            let Phase::Open(Session { sealer, .. }) = &mut listener.phase else { panic!("open") };
             let mut frame = u32::try_from(part.len() + 17).expect("small").to_be_bytes().to_vec();
             frame.push(kind::DATA);
             frame.extend(part);

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::error::Violation;
 use crate::frame::TAG_LEN;
+use crate::ids::Secret;
 use crate::rng::Rng;
 
 /// Bytes that each side sends before its first frame: its ephemeral public key.
@@ -52,7 +53,7 @@ impl Handshake {
     ///
     /// # Errors
     /// [`Violation::LowOrderKey`] where the shared secret does not depend on our key.
-    pub fn finish(self, their_public: [u8; KEY_LEN]) -> Result<(Sealer, Opener), Violation> {
+    pub fn finish(self, their_public: [u8; KEY_LEN]) -> Result<Session, Violation> {
         let shared = self.secret.diffie_hellman(&PublicKey::from(their_public));
         if !shared.was_contributory() {
             return Err(Violation::LowOrderKey);
@@ -63,8 +64,22 @@ impl Handshake {
             Role::Dialler => (client, server),
             Role::Listener => (server, client),
         };
-        Ok((Sealer(Direction::new(&ours)), Opener(Direction::new(&theirs))))
+        Ok(Session {
+            sealer: Sealer(Direction::new(&ours)),
+            opener: Opener(Direction::new(&theirs)),
+            tag_key: Secret::new(*direction_key(shared.as_bytes(), b'T')),
+        })
     }
+}
+
+/// A keyed connection's secrets.
+pub struct Session<S = Sealer, O = Opener> {
+    /// For what we send.
+    pub sealer: S,
+    /// For what we receive.
+    pub opener: O,
+    /// For naming channels to this peer ([`crate::uri::tag`]); both ends have the same.
+    pub tag_key: Secret,
 }
 
 /// `BLAKE2b-256(shared ‖ label)`.
@@ -133,10 +148,10 @@ mod tests {
         let dialler = Handshake::from_secret(Role::Dialler, [1; 32]);
         let listener = Handshake::from_secret(Role::Listener, [2; 32]);
         let (to_listener, to_dialler) = (dialler.public_key(), listener.public_key());
-        (
-            dialler.finish(to_dialler).expect("an honest key"),
-            listener.finish(to_listener).expect("an honest key"),
-        )
+        let dialler = dialler.finish(to_dialler).expect("an honest key");
+        let listener = listener.finish(to_listener).expect("an honest key");
+        assert!(dialler.tag_key == listener.tag_key);
+        ((dialler.sealer, dialler.opener), (listener.sealer, listener.opener))
     }
 
     #[test]

@@ -17,7 +17,7 @@ use megatorrent_core::node::{
     Action, Command, Config, DhtError, DhtOp, Draft, Event, Input, Job, JobResult, Node, RecordKey, Written,
 };
 use megatorrent_core::time::{Instant, UnixTime};
-use megatorrent_core::transport::{Handshake, Opener, Role, Sealer};
+use megatorrent_core::transport::{Handshake, Opener, Role, Sealer, Session};
 use proptest::prelude::*;
 
 const UNIX: UnixTime = UnixTime(1_700_000_000_000);
@@ -138,7 +138,7 @@ impl Peer {
             bench.node.send_chunk(bench.now, conn).try_into().expect("its key comes first");
         bench.node.sent(bench.now, conn, 32);
         deliver(bench, conn, &ours);
-        let (sealer, opener) = handshake.finish(theirs).expect("an honest key");
+        let Session { sealer, opener, .. } = handshake.finish(theirs).expect("an honest key");
         Self { conn, sealer, opener, inbox: Vec::new() }
     }
 
@@ -195,7 +195,7 @@ fn deliver(bench: &mut Bench, conn: ConnId, mut bytes: &[u8]) {
 fn sealed(fill: u8) -> (Link, Box<[u8; BLOB_LEN]>) {
     let mut blob: Box<[u8; BLOB_LEN]> =
         vec![fill; BLOB_LEN].into_boxed_slice().try_into().expect("its length");
-    let link = seal(&Secret::new([1; 32]), &mut blob, 1000);
+    let link = seal(&Secret::new([1; 32]), &mut blob[..], 1000);
     (link, blob)
 }
 

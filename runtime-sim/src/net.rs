@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::{ConnId, JobId};
+use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 
 use crate::config::draw;
@@ -21,7 +22,7 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// First of the ports from which hosts dial.
 const EPHEMERAL_PORT_MIN: u16 = 49_152;
 
-impl World {
+impl<S: Suite> World<S> {
     // --- for whoever runs the world ---------------------------------------------------------------------------
 
     /// The links of a host, in the order in which they were made.

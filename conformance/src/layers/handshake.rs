@@ -20,8 +20,8 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
         "exchange" => {
             let (dialler, listener) = (half(input, Role::Dialler)?, half(input, Role::Listener)?);
             let (dialler_public, listener_public) = (dialler.public_key(), listener.public_key());
-            let (mut from_dialler, _) = dialler.finish(listener_public).map_err(violation)?;
-            let (mut from_listener, _) = listener.finish(dialler_public).map_err(violation)?;
+            let mut from_dialler = dialler.finish(listener_public).map_err(violation)?.sealer;
+            let mut from_listener = listener.finish(dialler_public).map_err(violation)?.sealer;
             Ok(json!({
                 "dialler_public": hex(&dialler_public),
                 "listener_public": hex(&listener_public),
@@ -53,11 +53,11 @@ pub(super) fn direction(
 ) -> Result<(Sealer, megatorrent_core::transport::Opener), Fault> {
     let (dialler, listener) = (half(input, Role::Dialler)?, half(input, Role::Listener)?);
     let (dialler_public, listener_public) = (dialler.public_key(), listener.public_key());
-    let (seal_d, open_d) = dialler.finish(listener_public).map_err(violation)?;
-    let (seal_l, open_l) = listener.finish(dialler_public).map_err(violation)?;
+    let dialler = dialler.finish(listener_public).map_err(violation)?;
+    let listener = listener.finish(dialler_public).map_err(violation)?;
     Ok(match sender {
-        Role::Dialler => (seal_d, open_l),
-        Role::Listener => (seal_l, open_d),
+        Role::Dialler => (dialler.sealer, listener.opener),
+        Role::Listener => (listener.sealer, dialler.opener),
     })
 }
 

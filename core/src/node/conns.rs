@@ -18,12 +18,13 @@ use crate::limits::{
     LACKS_MAX, STALL_BYTES_MIN, STALL_TIMEOUT, WINDOW_MAX, WINDOW_START,
 };
 use crate::rng::Rng;
+use crate::suite::Suite;
 use crate::time::Instant;
 use crate::transport::Role;
 
 /// A connection and what the node knows of it.
-pub(super) struct Entry {
-    conn: Conn,
+pub(super) struct Entry<S: Suite> {
+    conn: Conn<S>,
     peer: PeerAddr,
     opened: Instant,
     is_keyed: bool,
@@ -42,21 +43,20 @@ pub(super) struct Entry {
     broke: Option<Violation>,
 }
 
-impl Entry {
+impl<S: Suite> Entry<S> {
     fn is_outbound(&self) -> bool {
         self.conn.role() == Role::Dialler
     }
 }
 
-#[derive(Default)]
-struct Slot {
+struct Slot<S: Suite> {
     generation: u32,
-    entry: Option<Entry>,
+    entry: Option<Entry<S>>,
 }
 
 /// The connections, by slot. Waiting lists hold each connection at most once.
-pub(super) struct Conns {
-    slots: Vec<Slot>,
+pub(super) struct Conns<S: Suite> {
+    slots: Vec<Slot<S>>,
     free: Vec<u32>,
     rng: Rng,
     inbound: usize,
@@ -65,7 +65,7 @@ pub(super) struct Conns {
     send_waiters: VecDeque<ConnId>,
 }
 
-impl Conns {
+impl<S: Suite> Conns<S> {
     pub(super) fn new(rng: Rng) -> Self {
         Self {
             slots: Vec::new(),
@@ -87,14 +87,14 @@ impl Conns {
         self.entries().map(|(id, _)| id).collect()
     }
 
-    fn entries(&self) -> impl Iterator<Item = (ConnId, &Entry)> {
+    fn entries(&self) -> impl Iterator<Item = (ConnId, &Entry<S>)> {
         (0..).zip(&self.slots).filter_map(|(slot, s)| {
             let id = ConnId { slot, generation: s.generation };
             s.entry.as_ref().map(|entry| (id, entry))
         })
     }
 
-    fn get_mut(&mut self, id: ConnId) -> Option<&mut Entry> {
+    fn get_mut(&mut self, id: ConnId) -> Option<&mut Entry<S>> {
         let slot = self.slots.get_mut(id.slot as usize)?;
         if slot.generation == id.generation { slot.entry.as_mut() } else { None }
     }
@@ -115,7 +115,7 @@ impl Conns {
             broke: None,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
+            self.slots.push(Slot { generation: 0, entry: None });
             u32::try_from(self.slots.len() - 1).expect("the connection limits are small")
         });
         let place = &mut self.slots[slot as usize];
@@ -128,7 +128,7 @@ impl Conns {
         id
     }
 
-    fn remove(&mut self, id: ConnId) -> Option<Entry> {
+    fn remove(&mut self, id: ConnId) -> Option<Entry<S>> {
         let slot = self.slots.get_mut(id.slot as usize).filter(|s| s.generation == id.generation)?;
         let entry = slot.entry.take()?;
         slot.generation = slot.generation.wrapping_add(1);
@@ -171,7 +171,7 @@ impl Conns {
     }
 }
 
-impl Node {
+impl<S: Suite> Node<S> {
     // --- control: opening and closing -------------------------------------------------------------------------
 
     /// Control in: a stream that others opened. `None`: no room for it, drop it.
@@ -573,7 +573,7 @@ impl Node {
     pub(super) fn on_blob_written(&mut self, id: BlobId, conn: ConnId, peer: &PeerAddr, written: Written) {
         match written {
             Written::Stored => {
-                self.bytes_received += crate::blob::BLOB_LEN as u64;
+                self.bytes_received += S::BLOB_LEN as u64;
                 if self.peers.served(peer) {
                     self.persist(Pending::Record, RecordKey::Peer(peer.clone()), Some(Vec::new()));
                 }

@@ -9,6 +9,7 @@ use super::{Node, Pending, RecordKey, record};
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
 use crate::manifest::{Head, HeadContent};
+use crate::suite::Suite;
 
 /// Tries at a put that somebody else's newer item refuses.
 const TRIES_MAX: u32 = 3;
@@ -36,7 +37,7 @@ pub(super) struct Publication {
     is_read_back: bool,
 }
 
-impl Node {
+impl<S: Suite> Node<S> {
     pub(super) fn publish(&mut self, draft: Draft) {
         let Some(identity) = &self.identity else {
             return self.actions.push_back(super::Action::Event(Event::PublishFailed {
