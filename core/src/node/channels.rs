@@ -140,7 +140,9 @@ impl<S: Suite> Node<S> {
 
     pub(super) fn on_dht_item(&mut self, job: JobId, item: SignedItem) {
         let Some(purpose) = self.dht.purpose(job) else { return };
-        if !item.verify() {
+        // Many nodes hold the head that is known; its signature was checked when it came first.
+        let newest = self.channels.get(&item.key).and_then(Channel::newest);
+        if newest != Some(&item) && !item.verify() {
             return;
         }
         match purpose {

@@ -354,7 +354,7 @@ impl<S: Suite> Node<S> {
             self.actions.push_back(Action::Dial(job, addr));
         }
         let more = outbound + self.dials < wanted && self.dials < DIALS_MAX;
-        match self.peers.next_retry(self.now).filter(|_| more) {
+        match self.peers.next_retry().filter(|_| more) {
             Some(at) => self.timers.set(Timer::Dial, at),
             None => self.timers.cancel(Timer::Dial),
         }
