@@ -42,6 +42,7 @@ mod net;
 mod null;
 mod queue;
 mod store;
+mod table;
 mod trace;
 mod world;
 

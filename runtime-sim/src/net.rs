@@ -29,7 +29,7 @@ impl<S: Suite> World<S> {
     pub fn links_of(&self, id: HostId) -> Vec<LinkId> {
         let ends = [Side::Dialer, Side::Listener];
         let is_of = |link: &Link| ends.iter().any(|&side| link.host_at(side) == Some(id));
-        self.links.iter().filter(|(_, link)| is_of(link)).map(|(link, _)| *link).collect()
+        self.links.iter().filter(|(_, link)| is_of(link)).map(|(link, _)| link).collect()
     }
 
     /// Breaks a link: both ends learn it at once, and what was on its way is lost.
@@ -81,10 +81,8 @@ impl<S: Suite> World<S> {
     // --- dialling -------------------------------------------------------------------------------------------
 
     fn make_link(&mut self, dialer: End, to: SocketAddr) -> LinkId {
-        let id = LinkId(self.links_made);
-        self.links_made += 1;
         let latency = Duration::from_millis(draw(&mut self.rng_links, &self.config.latency_ms));
-        self.links.insert(id, Link::new(dialer, latency));
+        let id = self.links.add(Link::new(dialer, latency));
         self.queue.push(self.now + latency, Happening::DialArrives { link: id, to });
         id
     }

@@ -15,9 +15,10 @@ use megatorrent_core::time::Instant;
 use crate::config::{HostConfig, WorldConfig, draw};
 use crate::dht::Dht;
 use crate::host::{Host, HostId, JobKind};
-use crate::link::{Link, LinkId, Side};
+use crate::link::{LinkId, Side};
 use crate::queue::Queue;
 use crate::store::{Pool, Store};
+use crate::table::Links;
 use crate::trace::{Kind, Trace};
 
 /// The port on which a listening host is reached.
@@ -36,8 +37,7 @@ pub struct World<S: Suite = RealSuite> {
     pub(crate) queue: Queue<Happening>,
     pub(crate) hosts: Vec<Host<S>>,
     pub(crate) addresses: BTreeMap<SocketAddr, HostId>,
-    pub(crate) links: BTreeMap<LinkId, Link>,
-    pub(crate) links_made: u64,
+    pub(crate) links: Links,
     pub(crate) pool: Pool,
     pub(crate) trace: Trace,
     pub(crate) rng_links: Rng,
@@ -96,8 +96,7 @@ impl<S: Suite> World<S> {
             queue: Queue::new(),
             hosts: Vec::new(),
             addresses: BTreeMap::new(),
-            links: BTreeMap::new(),
-            links_made: 0,
+            links: Links::default(),
             pool: Pool::default(),
             trace: Trace::new(),
             seed,
