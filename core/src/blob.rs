@@ -62,8 +62,8 @@ impl Link {
 /// The key is BLAKE3's keyed hash of the content under `secret`, so equal content under one secret gives one blob.
 ///
 /// # Panics
-/// Where `len` is above [`PLAIN_LEN`].
-pub fn seal(secret: &Secret, buf: &mut [u8; BLOB_LEN], len: usize) -> Link {
+/// Where `buf` is not [`BLOB_LEN`] bytes long, or `len` is above [`PLAIN_LEN`].
+pub fn seal(secret: &Secret, buf: &mut [u8], len: usize) -> Link {
     let key = Secret::new(*blake3::keyed_hash(secret.expose(), &buf[..len]).as_bytes());
     let id = seal_with_key(&key, buf, len);
     Link { id, key }
@@ -73,8 +73,8 @@ pub fn seal(secret: &Secret, buf: &mut [u8; BLOB_LEN], len: usize) -> Link {
 /// one that [`seal`] gave exactly where the content is the same.
 ///
 /// # Panics
-/// Where `len` is above [`PLAIN_LEN`].
-pub fn seal_with_key(key: &Secret, buf: &mut [u8; BLOB_LEN], len: usize) -> BlobId {
+/// Where `buf` is not [`BLOB_LEN`] bytes long, or `len` is above [`PLAIN_LEN`].
+pub fn seal_with_key(key: &Secret, buf: &mut [u8], len: usize) -> BlobId {
     let gap = &mut buf[..PLAIN_LEN][len..];
     if !gap.is_empty() {
         gap.fill(0);
@@ -86,22 +86,22 @@ pub fn seal_with_key(key: &Secret, buf: &mut [u8; BLOB_LEN], len: usize) -> Blob
 /// v5's sealing, in place: as [`seal`], under a key and nonce that the caller drew, the gap filled with random bytes.
 ///
 /// # Panics
-/// Where `len` is above [`PLAIN_LEN`].
+/// Where `buf` is not [`BLOB_LEN`] bytes long, or `len` is above [`PLAIN_LEN`].
 pub fn seal_v5(
     key: &Secret,
     nonce: &[u8; NONCE_LEN],
     padding: &mut Rng,
-    buf: &mut [u8; BLOB_LEN],
+    buf: &mut [u8],
     len: usize,
 ) -> BlobId {
     padding.fill(&mut buf[..PLAIN_LEN][len..]);
     seal_full(key, nonce, buf)
 }
 
-/// Opens a native blob in place: the plaintext is `buf[..PLAIN_LEN]`. `false` (the buffer is as it was): the tag
-/// does not match.
-pub fn open(link: &Link, buf: &mut [u8; BLOB_LEN]) -> bool {
-    open_piece(&link.key, &NATIVE_NONCE, buf)
+/// Opens a native blob in place: the plaintext is `buf[..PLAIN_LEN]`. `false` (the buffer is as it was): it is not
+/// [`BLOB_LEN`] bytes long, or the tag does not match.
+pub fn open(link: &Link, buf: &mut [u8]) -> bool {
+    buf.len() == BLOB_LEN && open_piece(&link.key, &NATIVE_NONCE, buf)
 }
 
 /// Whether `blob`'s SHA-256 is `id`. Meant for a worker thread.
@@ -126,7 +126,8 @@ pub(crate) fn seal_piece(key: &Secret, nonce: &[u8; NONCE_LEN], piece: &mut [u8]
     *tag = sealed.expect("a piece is far shorter than ChaCha20's 256 GiB").into();
 }
 
-fn seal_full(key: &Secret, nonce: &[u8; NONCE_LEN], buf: &mut [u8; BLOB_LEN]) -> BlobId {
+fn seal_full(key: &Secret, nonce: &[u8; NONCE_LEN], buf: &mut [u8]) -> BlobId {
+    assert!(buf.len() == BLOB_LEN, "a blob has one length");
     seal_piece(key, nonce, buf);
     BlobId(Sha256::digest(&buf[..]).into())
 }

@@ -15,8 +15,6 @@ use crate::blob::BLOB_LEN;
 use crate::frame::{HEADER_LEN, TAG_LEN};
 
 const BLOB_START: usize = HEADER_LEN + 1;
-/// Bytes of a whole DATA frame on the wire.
-pub(crate) const BUFFER_LEN: usize = BLOB_START + BLOB_LEN + TAG_LEN;
 
 /// Room for one blob within its frame. Its number is bounded by the node that hands it out, so a driver gives each
 /// buffer back with the answer to the job that carried it.
@@ -25,17 +23,23 @@ pub struct Buffer(Box<[u8]>);
 impl Buffer {
     /// A zeroed buffer.
     pub fn new() -> Self {
-        Self(vec![0; BUFFER_LEN].into_boxed_slice())
+        Self::for_blob_of(BLOB_LEN)
     }
 
-    /// The blob's [`BLOB_LEN`] bytes.
+    /// A zeroed buffer for a blob of another suite's length.
+    pub(crate) fn for_blob_of(blob_len: usize) -> Self {
+        Self(vec![0; BLOB_START + blob_len + TAG_LEN].into_boxed_slice())
+    }
+
+    /// The blob's bytes ([`BLOB_LEN`] of them in the real suite).
     pub fn blob(&self) -> &[u8] {
-        &self.0[BLOB_START..BLOB_START + BLOB_LEN]
+        &self.0[BLOB_START..self.0.len() - TAG_LEN]
     }
 
-    /// The blob's [`BLOB_LEN`] bytes, to read a blob into.
+    /// The blob's bytes, to read a blob into.
     pub fn blob_mut(&mut self) -> &mut [u8] {
-        &mut self.0[BLOB_START..BLOB_START + BLOB_LEN]
+        let end = self.0.len() - TAG_LEN;
+        &mut self.0[BLOB_START..end]
     }
 
     /// The whole frame's bytes.

@@ -11,8 +11,7 @@ use alloc::vec::Vec;
 use core::mem;
 
 use crate::bep44::SignedItem;
-use crate::blob::BLOB_LEN;
-use crate::buffer::{BUFFER_LEN, Buffer};
+use crate::buffer::Buffer;
 use crate::codec::{Message, kind};
 use crate::error::Violation;
 use crate::frame::{self, Frame, FrameReader, HEADER_LEN, TAG_LEN};
@@ -21,8 +20,9 @@ use crate::limits::{
     ANSWERS_LOADED_MAX, CONTROL_QUEUE_MAX, KEEP_ALIVE, REQUESTS_QUEUED_MAX, UNKNOWN_MESSAGES_MAX,
 };
 use crate::rng::Rng;
+use crate::suite::{Open, RealSuite, Suite};
 use crate::time::Instant;
-use crate::transport::{Handshake, KEY_LEN, Role, Session};
+use crate::transport::{KEY_LEN, Role, Session};
 
 /// What bytes from the peer amounted to.
 #[derive(Debug)]
@@ -69,14 +69,14 @@ enum Out {
     Data(Buffer, usize),
 }
 
-enum Phase {
+enum Phase<S: Suite> {
     /// The peer's key so far.
     Handshake {
-        ours: Option<Handshake>,
+        ours: Option<S::Handshake>,
         theirs: [u8; KEY_LEN],
         have: usize,
     },
-    Open(Session),
+    Open(Session<S::Sealer, S::Opener>),
 }
 
 /// A blob on its way in.
@@ -98,7 +98,7 @@ impl Assembly {
     }
 
     fn region_len(&self) -> usize {
-        BUFFER_LEN - HEADER_LEN - self.filled
+        self.buffer.frame().len() - HEADER_LEN - self.filled
     }
 
     /// A DATA frame was opened in [`Self::region`]; its payload is `len` bytes.
@@ -121,8 +121,8 @@ impl Assembly {
 }
 
 /// A connection's state machine.
-pub(crate) struct Conn {
-    phase: Phase,
+pub(crate) struct Conn<S: Suite = RealSuite> {
+    phase: Phase<S>,
     role: Role,
     own_key: [u8; KEY_LEN],
     their_key: Option<[u8; KEY_LEN]>,
@@ -154,10 +154,10 @@ pub(crate) struct Conn {
     pub(crate) last_sent_frame: Instant,
 }
 
-impl Conn {
+impl<S: Suite> Conn<S> {
     pub(crate) fn new(role: Role, rng: &mut Rng, now: Instant) -> Self {
-        let ours = Handshake::new(role, rng);
-        let own_key = ours.public_key();
+        let ours = S::handshake(role, rng);
+        let own_key = S::public_key(&ours);
         Self {
             phase: Phase::Handshake { ours: Some(ours), theirs: [0; KEY_LEN], have: 0 },
             role,
@@ -239,7 +239,7 @@ impl Conn {
                 let theirs = *theirs;
                 let ours = ours.take().expect("present until the phase changes");
                 self.their_key = Some(theirs);
-                self.phase = Phase::Open(ours.finish(theirs)?);
+                self.phase = Phase::Open(S::finish(ours, theirs)?);
                 Ok(Incoming::Keyed(theirs))
             }
             Phase::Open(Session { opener, .. }) => {
@@ -342,7 +342,7 @@ impl Conn {
 
     fn take_blob(&mut self) -> Incoming {
         match self.assembly.take() {
-            Some(whole) if whole.filled == BLOB_LEN => {
+            Some(whole) if whole.filled == whole.buffer.blob().len() => {
                 let (id, _) = self.outstanding.pop_front().expect("DATA is admitted only for a request");
                 Incoming::Blob(id, whole.buffer)
             }
@@ -383,7 +383,7 @@ impl Conn {
     }
 
     /// What was asked for and did not come; the connection is over.
-    pub(crate) fn take_outstanding(&mut self) -> impl Iterator<Item = BlobId> + use<> {
+    pub(crate) fn take_outstanding(&mut self) -> impl Iterator<Item = BlobId> + use<S> {
         mem::take(&mut self.outstanding).into_iter().map(|(id, _)| id)
     }
 
@@ -588,6 +588,7 @@ impl Conn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blob::BLOB_LEN;
     use alloc::vec;
 
     const NOW: Instant = Instant(0);

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use crate::buffer::Buffer;
 use crate::error::Violation;
-use crate::limits::{CONTROL_LEN_MAX, DATA_LEN_MAX};
-use crate::transport::Sealer;
+use crate::limits::CONTROL_LEN_MAX;
+use crate::suite::Seal;
 
 /// Bytes of the length field in front of each frame.
 pub const HEADER_LEN: usize = 4;
@@ -18,7 +18,7 @@ pub const TAG_LEN: usize = 16;
 ///
 /// # Panics
 /// Where the payload is longer than a control frame may carry: our own messages are cut before.
-pub fn seal(sealer: &mut Sealer, kind: u8, payload: &[u8]) -> Vec<u8> {
+pub fn seal(sealer: &mut impl Seal, kind: u8, payload: &[u8]) -> Vec<u8> {
     assert!(payload.len() < CONTROL_LEN_MAX);
     let mut frame = Vec::with_capacity(HEADER_LEN + 1 + payload.len() + TAG_LEN);
     frame.extend(length_field(1 + payload.len()));
@@ -30,19 +30,20 @@ pub fn seal(sealer: &mut Sealer, kind: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A frame with an empty plaintext, which means nothing: our keep-alive.
-pub fn seal_empty(sealer: &mut Sealer) -> Vec<u8> {
+pub fn seal_empty(sealer: &mut impl Seal) -> Vec<u8> {
     let mut frame = length_field(0).to_vec();
     frame.extend(sealer.seal(&mut []));
     frame
 }
 
 /// Seals the blob in `buffer` as one DATA frame, in place.
-pub(crate) fn seal_data(sealer: &mut Sealer, kind: u8, buffer: &mut Buffer) {
-    let frame = buffer.frame_mut();
-    frame[..HEADER_LEN].copy_from_slice(&length_field(DATA_LEN_MAX));
-    frame[HEADER_LEN] = kind;
-    let tag = sealer.seal(&mut frame[HEADER_LEN..HEADER_LEN + DATA_LEN_MAX]);
-    frame[HEADER_LEN + DATA_LEN_MAX..].copy_from_slice(&tag);
+pub(crate) fn seal_data(sealer: &mut impl Seal, kind: u8, buffer: &mut Buffer) {
+    let (plain, tag) =
+        buffer.frame_mut().split_last_chunk_mut::<TAG_LEN>().expect("a buffer has room for the tag");
+    let (header, plain) = plain.split_first_chunk_mut::<HEADER_LEN>().expect("and for the header");
+    *header = length_field(plain.len());
+    plain[0] = kind;
+    *tag = sealer.seal(plain);
 }
 
 fn length_field(plaintext_len: usize) -> [u8; HEADER_LEN] {

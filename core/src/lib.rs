@@ -105,6 +105,7 @@ pub mod limits;
 pub mod manifest;
 pub mod node;
 pub mod rng;
+pub mod suite;
 pub mod time;
 pub mod transport;
 pub mod tree;

@@ -73,11 +73,11 @@ impl Handshake {
 }
 
 /// A keyed connection's secrets.
-pub struct Session {
+pub struct Session<S = Sealer, O = Opener> {
     /// For what we send.
-    pub sealer: Sealer,
+    pub sealer: S,
     /// For what we receive.
-    pub opener: Opener,
+    pub opener: O,
     /// For naming channels to this peer ([`crate::uri::tag`]); both ends have the same.
     pub tag_key: Secret,
 }

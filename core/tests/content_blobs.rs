@@ -23,7 +23,7 @@ fn buffer(content: &[u8]) -> Box<[u8; BLOB_LEN]> {
 fn sealing_is_what_the_protocol_says_to_the_byte() {
     let content = b"a short file";
     let mut buf = buffer(content);
-    let link = blob::seal(&SECRET, &mut buf, content.len());
+    let link = blob::seal(&SECRET, &mut buf[..], content.len());
 
     let key = blake3::keyed_hash(SECRET.expose(), content);
     let mut plain = vec![0; PLAIN_LEN];
@@ -44,21 +44,21 @@ fn a_blob_opens_and_is_reproducible_from_content_and_key() {
     for len in [0, 1, PLAIN_LEN - 1, PLAIN_LEN] {
         let content: Vec<u8> = (0..len).map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]).collect();
         let mut buf = buffer(&content);
-        let link = blob::seal(&SECRET, &mut buf, len);
+        let link = blob::seal(&SECRET, &mut buf[..], len);
         assert!(blob::verify(&link.id, &buf[..]));
 
         let mut again = buffer(&content);
-        assert_eq!(blob::seal_with_key(&link.key, &mut again, len), link.id);
+        assert_eq!(blob::seal_with_key(&link.key, &mut again[..], len), link.id);
         assert!(again == buf);
 
-        assert!(blob::open(&link, &mut buf));
+        assert!(blob::open(&link, &mut buf[..]));
         assert!(buf[..len] == content);
     }
 }
 
 #[test]
 fn equal_content_gives_one_blob_under_one_secret_only() {
-    let seal = |secret: &Secret, content: &[u8]| blob::seal(secret, &mut buffer(content), content.len());
+    let seal = |secret: &Secret, content: &[u8]| blob::seal(secret, &mut buffer(content)[..], content.len());
     assert_eq!(seal(&SECRET, b"x"), seal(&SECRET, b"x"));
     assert_ne!(seal(&SECRET, b"x").id, seal(&Secret::new([8; 32]), b"x").id);
     assert_ne!(seal(&SECRET, b"x").id, seal(&SECRET, b"x\0").id);
@@ -67,19 +67,19 @@ fn equal_content_gives_one_blob_under_one_secret_only() {
 #[test]
 fn a_changed_blob_neither_verifies_nor_opens() {
     let mut buf = buffer(b"content");
-    let link = blob::seal(&SECRET, &mut buf, 7);
+    let link = blob::seal(&SECRET, &mut buf[..], 7);
     for at in [0, PLAIN_LEN - 1, PLAIN_LEN, BLOB_LEN - 1] {
         buf[at] ^= 1;
         let changed = buf.clone();
         assert!(!blob::verify(&link.id, &buf[..]));
-        assert!(!blob::open(&link, &mut buf));
+        assert!(!blob::open(&link, &mut buf[..]));
         assert!(buf == changed, "a refused blob is left alone");
         buf[at] ^= 1;
     }
     assert!(!blob::verify(&link.id, &buf[..BLOB_LEN - 1]));
     let wrong = Link { id: link.id, key: Secret::new([1; 32]) };
-    assert!(!blob::open(&wrong, &mut buf));
-    assert!(blob::open(&link, &mut buf));
+    assert!(!blob::open(&wrong, &mut buf[..]));
+    assert!(blob::open(&link, &mut buf[..]));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn v5_sealing_pads_at_random_and_opens_under_its_nonce() {
     let (key, nonce) = (Secret::new([3; 32]), [5; 12]);
     let seal = |seed| {
         let mut buf = buffer(b"abc");
-        let id = blob::seal_v5(&key, &nonce, &mut Rng::new([seed; 32]), &mut buf, 3);
+        let id = blob::seal_v5(&key, &nonce, &mut Rng::new([seed; 32]), &mut buf[..], 3);
         (id, buf)
     };
     let (id, buf) = seal(1);
@@ -110,7 +110,7 @@ type Store = BTreeMap<BlobId, Box<[u8; BLOB_LEN]>>;
 
 fn write(size: u64) -> (TreeRef, Store) {
     let mut store = Store::new();
-    let mut keep = |buf: &mut [u8; BLOB_LEN], len: usize| {
+    let mut keep = |buf: &mut [u8], len: usize| {
         assert!(len > 0 && len <= PLAIN_LEN && len.is_multiple_of(LINK_LEN));
         let link = blob::seal(&SECRET, buf, len);
         store.insert(link.id, buffer(&buf[..]));
@@ -126,7 +126,7 @@ fn write(size: u64) -> (TreeRef, Store) {
 
 fn open(store: &Store, node: &Node) -> Box<[u8; BLOB_LEN]> {
     let mut buf = store[&node.link.id].clone();
-    assert!(blob::open(&node.link, &mut buf));
+    assert!(blob::open(&node.link, &mut buf[..]));
     buf
 }
 

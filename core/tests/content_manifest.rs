@@ -11,7 +11,7 @@ use megatorrent_core::manifest::{
 };
 use megatorrent_core::rng::Rng;
 use megatorrent_core::time::UnixTime;
-use megatorrent_core::tree::{Node, TreeRef};
+use megatorrent_core::tree::{Node, Shape, TreeRef};
 use proptest::prelude::*;
 
 static READ_KEY: Secret = Secret::new([9; 32]);
@@ -322,8 +322,8 @@ fn a_tree_turns_into_v5s_chunks_that_open() {
     for content in &contents {
         let mut buf: Box<[u8; BLOB_LEN]> = vec![0; BLOB_LEN].try_into().expect("a blob's length");
         buf[..content.len()].copy_from_slice(content);
-        let link = blob::seal(&READ_KEY, &mut buf, content.len());
-        leaves.push(Node { link, height: 0, offset: 0, len: content.len() as u64 });
+        let link = blob::seal(&READ_KEY, &mut buf[..], content.len());
+        leaves.push(Node { link, height: 0, offset: 0, len: content.len() as u64, shape: Shape::REAL });
         blobs.push(buf);
     }
     let size = PLAIN_LEN as u64 + 8;

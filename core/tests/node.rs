@@ -195,7 +195,7 @@ fn deliver(bench: &mut Bench, conn: ConnId, mut bytes: &[u8]) {
 fn sealed(fill: u8) -> (Link, Box<[u8; BLOB_LEN]>) {
     let mut blob: Box<[u8; BLOB_LEN]> =
         vec![fill; BLOB_LEN].into_boxed_slice().try_into().expect("its length");
-    let link = seal(&Secret::new([1; 32]), &mut blob, 1000);
+    let link = seal(&Secret::new([1; 32]), &mut blob[..], 1000);
     (link, blob)
 }
 

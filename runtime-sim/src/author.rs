@@ -1,9 +1,10 @@
 //! Publishing and reading within the world: what a command-line program does with files, done with bytes.
 
 use std::convert::Infallible;
+use std::marker::PhantomData;
 
 use megatorrent_core::addr::PeerAddr;
-use megatorrent_core::blob::{BLOB_LEN, Link, PLAIN_LEN, seal};
+use megatorrent_core::blob::Link;
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::limits::ITEM_VALUE_LEN_MAX;
@@ -11,7 +12,8 @@ use megatorrent_core::manifest::{
     Chunk, Collection, EntryPath, FileEntry, Head, HeadContent, Item, Manifest, Reference,
 };
 use megatorrent_core::node::{Command, Draft, Written};
-use megatorrent_core::tree::{TreeReader, TreeRef, TreeWriter};
+use megatorrent_core::suite::Suite;
+use megatorrent_core::tree::{Shape, TreeReader, TreeRef, TreeWriter};
 
 use crate::host::HostId;
 use crate::store::{Pool, Store};
@@ -21,26 +23,26 @@ use crate::world::World;
 const LONG_NUMBER: u64 = 9_999_999_999_999;
 
 /// Whose content it is, and where its blobs go.
-struct Press<'a> {
+struct Press<'a, S> {
     secret: Secret,
     store: &'a mut Store,
     pool: &'a mut Pool,
+    suite: PhantomData<S>,
 }
 
-impl Press<'_> {
-    fn blob(&mut self, buf: &mut [u8; BLOB_LEN], len: usize) -> Link {
-        let link = seal(&self.secret, buf, len);
-        let written = self.store.write(self.pool, link.id, buf);
+impl<S: Suite> Press<'_, S> {
+    fn blob(&mut self, buf: &mut [u8], len: usize) -> Link {
+        let link = S::seal_blob(&self.secret, buf, len);
+        let written = self.store.write::<S>(self.pool, link.id, buf);
         assert_eq!(written, Written::Stored, "the author's store takes the author's blobs");
         link
     }
 
     fn tree(&mut self, content: &[u8]) -> TreeRef {
-        let mut writer = TreeWriter::new();
-        let mut buf = vec![0; BLOB_LEN];
-        let buf: &mut [u8; BLOB_LEN] = buf.as_mut_slice().try_into().expect("its length is a blob's");
+        let mut writer = TreeWriter::new_in(S::SHAPE);
+        let buf = &mut vec![0; S::BLOB_LEN][..];
         // An empty stream has one blob too.
-        for part in content.chunks(PLAIN_LEN).chain(content.is_empty().then_some(&[][..])) {
+        for part in content.chunks(S::PLAIN_LEN).chain(content.is_empty().then_some(&[][..])) {
             buf[..part.len()].copy_from_slice(part);
             let link = self.blob(buf, part.len());
             let Ok(()) = writer.push(link, |buf, len| Ok::<_, Infallible>(self.blob(buf, len)));
@@ -51,12 +53,12 @@ impl Press<'_> {
     }
 }
 
-impl World {
-    fn press(&mut self, id: HostId) -> (Identity, Press<'_>) {
+impl<S: Suite> World<S> {
+    fn press(&mut self, id: HostId) -> (Identity, Press<'_, S>) {
         let host = &mut self.hosts[id.index()];
         let identity = host.identity().expect("only a host with an identity is an author");
         let secret = identity.content_secret();
-        (identity, Press { secret, store: &mut host.store, pool: &mut self.pool })
+        (identity, Press { secret, store: &mut host.store, pool: &mut self.pool, suite: PhantomData })
     }
 
     /// Turns bytes into blobs in the store of a host that has an identity, and returns the file's entry.
@@ -139,16 +141,18 @@ impl World {
         let mut reader = TreeReader::new(tree, 0..tree.size);
         let mut content = Vec::new();
         while let Some(node) = reader.wanted() {
-            let plain = self.store(id).open(&node.link)?;
+            let plain = self.store(id).open::<S>(&node.link)?;
             content.extend_from_slice(reader.feed(&plain));
         }
         Some(content)
     }
 }
 
-/// v5's form of a file of one blob; the list of a longer one's chunks would not be short, so it has none here.
+/// v5's form of a file of one blob of v5's length; the list of a longer one's chunks would not be short, so it has none here.
 fn as_v5(file: &FileEntry) -> Option<FileEntry> {
-    let Reference::Tree(TreeRef { size, depth: 0, link }) = &file.reference else { return None };
+    let Reference::Tree(TreeRef { size, depth: 0, link, shape: Shape::REAL }) = &file.reference else {
+        return None;
+    };
     let size = u32::try_from(*size).expect("a tree of depth 0 is one blob");
     Some(FileEntry { reference: Reference::Chunks(vec![Chunk::from_link(link, size)]), ..file.clone() })
 }

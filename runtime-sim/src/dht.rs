@@ -2,7 +2,7 @@
 //! which applies the rules that real nodes apply (BEP 44, BEP 5). How a real DHT routes is below the protocol under
 //! test and is not modelled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub struct Dht {
     rng: Rng,
     up: bool,
     items: BTreeMap<PublicKey, [Option<Held<SignedItem>>; REPLICAS]>,
-    peers: BTreeMap<InfoHash, Vec<Held<SocketAddr>>>,
+    peers: BTreeMap<InfoHash, VecDeque<Held<SocketAddr>>>,
 }
 
 #[derive(Clone)]
@@ -69,9 +69,9 @@ impl Dht {
         make_room(&mut self.peers, &info_hash, |held| held.iter().any(|h| h.is_fresh(now, PEER_LIFETIME)));
         let held = self.peers.entry(info_hash).or_default();
         if held.len() >= PEERS_PER_HASH_MAX {
-            held.remove(0);
+            held.pop_front();
         }
-        held.push(Held { value: peer, since: now });
+        held.push_back(Held { value: peer, since: now });
     }
 
     /// Puts an item in the place of all copies of its channel, against all rules: what an attacker near the key can do.
@@ -177,17 +177,19 @@ impl Dht {
     /// Some nodes' answers, each a random part of what is known; one peer may be in all of them, and twice in one.
     fn lookup(&mut self, now: Instant, info_hash: &InfoHash) -> Vec<Vec<PeerAddr>> {
         let Some(known) = self.peers.get_mut(info_hash) else { return Vec::new() };
-        known.retain(|held| held.is_fresh(now, PEER_LIFETIME));
-        let known: Vec<SocketAddr> = known.iter().map(|held| held.value).collect();
+        // The oldest come first.
+        while known.front().is_some_and(|held| !held.is_fresh(now, PEER_LIFETIME)) {
+            known.pop_front();
+        }
         let answer_len = PEERS_PER_ANSWER_MAX.min(known.len() as u64);
         let mut answers = Vec::new();
         for _ in 0..LOOKUP_ANSWERS {
-            if known.is_empty() || self.is_lost() {
+            if known.is_empty() || self.rng.below(100) < self.config.loss_percent {
                 continue;
             }
             let pick = |_| {
                 let index = self.rng.below(known.len() as u64);
-                known[usize::try_from(index).expect("below the length")].into()
+                known[usize::try_from(index).expect("below the length")].value.into()
             };
             answers.push((0..answer_len).map(pick).collect());
         }

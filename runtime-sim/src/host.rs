@@ -9,6 +9,7 @@ use megatorrent_core::limits::{
     DHT_JOBS_MAX, DIALS_MAX, INBOUND_MAX, OUTBOUND_MAX, RECV_BUFFERS_MAX, SEND_BUFFERS_MAX,
 };
 use megatorrent_core::node::{Event, Job, Node};
+use megatorrent_core::suite::Suite;
 use megatorrent_core::time::{Instant, UnixTime};
 
 use crate::config::HostConfig;
@@ -32,11 +33,11 @@ const EVENTS_KEPT_MAX: usize = 65_536;
 /// Wakes at one instant that a node may need before it counts as spinning.
 const WAKES_PER_INSTANT_MAX: u32 = 64;
 
-pub(crate) struct Host {
+pub(crate) struct Host<S: Suite> {
     pub(crate) config: HostConfig,
     pub(crate) address: SocketAddr,
     /// `None` while the host is down.
-    pub(crate) node: Option<Node>,
+    pub(crate) node: Option<Node<S>>,
     /// How often the node was started; what was under way for an earlier one does not reach a later one.
     pub(crate) epoch: u32,
     pub(crate) conns: BTreeMap<ConnId, (LinkId, Side)>,
@@ -55,7 +56,7 @@ pub(crate) struct Host {
     sequences: BTreeMap<PublicKey, u64>,
 }
 
-impl Host {
+impl<S: Suite> Host<S> {
     pub(crate) fn new(config: HostConfig, address: SocketAddr) -> Self {
         let store = Store::new(config.store_blobs_max);
         Self {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::{ConnId, JobId};
+use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 
 use crate::config::draw;
@@ -21,14 +22,14 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// First of the ports from which hosts dial.
 const EPHEMERAL_PORT_MIN: u16 = 49_152;
 
-impl World {
+impl<S: Suite> World<S> {
     // --- for whoever runs the world ---------------------------------------------------------------------------
 
     /// The links of a host, in the order in which they were made.
     pub fn links_of(&self, id: HostId) -> Vec<LinkId> {
         let ends = [Side::Dialer, Side::Listener];
         let is_of = |link: &Link| ends.iter().any(|&side| link.host_at(side) == Some(id));
-        self.links.iter().filter(|(_, link)| is_of(link)).map(|(link, _)| *link).collect()
+        self.links.iter().filter(|(_, link)| is_of(link)).map(|(link, _)| link).collect()
     }
 
     /// Breaks a link: both ends learn it at once, and what was on its way is lost.
@@ -79,10 +80,8 @@ impl World {
     // --- dialling -------------------------------------------------------------------------------------------
 
     fn make_link(&mut self, dialer: End, to: Option<HostId>) -> LinkId {
-        let id = LinkId(self.links_made);
-        self.links_made += 1;
         let latency = Duration::from_millis(draw(&mut self.rng_links, &self.config.latency_ms));
-        self.links.insert(id, Link::new(dialer, latency));
+        let id = self.links.add(Link::new(dialer, latency));
         self.queue.push(self.now + latency, Happening::DialArrives { link: id, to });
         id
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
+use megatorrent_core::blob::Link;
 use megatorrent_core::ids::BlobId;
 use megatorrent_core::node::{Job, JobResult, RecordKey, Written};
+use megatorrent_core::suite::Suite;
 
 /// Verified blobs of all stores: equal blobs of many hosts take memory once.
 #[derive(Default)]
@@ -69,7 +70,8 @@ impl Store {
     pub fn corrupt(&mut self, id: &BlobId) -> bool {
         let Some(stored) = self.blobs.get_mut(id) else { return false };
         let mut bytes = stored.to_vec();
-        bytes[BLOB_LEN / 2] ^= 1;
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
         *stored = bytes.into();
         true
     }
@@ -79,19 +81,19 @@ impl Store {
         self.blobs.remove(id).is_some()
     }
 
-    /// Opens a stored blob: its plaintext, [`PLAIN_LEN`] bytes.
-    pub fn open(&self, link: &Link) -> Option<Vec<u8>> {
+    /// Opens a stored blob: its plaintext.
+    pub(crate) fn open<S: Suite>(&self, link: &Link) -> Option<Vec<u8>> {
         let mut bytes = self.blob(&link.id)?.to_vec();
-        if !blob::open(link, bytes.as_mut_slice().try_into().ok()?) {
+        if !S::open_blob(link, &mut bytes) {
             return None;
         }
-        bytes.truncate(PLAIN_LEN);
+        bytes.truncate(S::PLAIN_LEN);
         Some(bytes)
     }
 
     /// Checks and stores a blob.
-    pub(crate) fn write(&mut self, pool: &mut Pool, id: BlobId, bytes: &[u8]) -> Written {
-        if !blob::verify(&id, bytes) {
+    pub(crate) fn write<S: Suite>(&mut self, pool: &mut Pool, id: BlobId, bytes: &[u8]) -> Written {
+        if !S::verify_blob(&id, bytes) {
             return Written::Mismatch;
         }
         if self.failing {
@@ -108,7 +110,7 @@ impl Store {
     ///
     /// # Panics
     /// On a DHT job, which is no work for a disk.
-    pub(crate) fn perform(&mut self, pool: &mut Pool, job: Job) -> JobResult {
+    pub(crate) fn perform<S: Suite>(&mut self, pool: &mut Pool, job: Job) -> JobResult {
         match job {
             Job::ReadBlob(id, mut buffer) => {
                 let stored = self.blobs.get(&id);
@@ -119,12 +121,12 @@ impl Store {
                 JobResult::BlobRead(buffer, filled)
             }
             Job::WriteBlob(id, buffer) => {
-                let written = self.write(pool, id, buffer.blob());
+                let written = self.write::<S>(pool, id, buffer.blob());
                 JobResult::BlobWritten(buffer, written)
             }
             Job::Have(ids) => JobResult::Have(ids.iter().map(|id| self.blobs.contains_key(id)).collect()),
             Job::OpenBlob(link) => {
-                let plain = self.open(&link);
+                let plain = self.open::<S>(&link);
                 if plain.is_none() {
                     self.remove(&link.id);
                 }

@@ -10,14 +10,16 @@ use megatorrent_core::ids::{JobId, Secret};
 use megatorrent_core::limits::{INBOUND_MAX, OUTBOUND_MAX};
 use megatorrent_core::node::{Action, Command, Config, DhtError, DhtOp, Event, Input, Job, JobResult, Node};
 use megatorrent_core::rng::Rng;
+use megatorrent_core::suite::{RealSuite, Suite};
 use megatorrent_core::time::Instant;
 
 use crate::config::{HostConfig, WorldConfig, draw};
 use crate::dht::Dht;
 use crate::host::{Host, HostId, JobKind};
-use crate::link::{Link, LinkId, Side};
+use crate::link::{LinkId, Side};
 use crate::queue::Queue;
 use crate::store::{Pool, Store};
+use crate::table::Links;
 use crate::trace::{Kind, Trace};
 
 /// The port on which a listening host is reached.
@@ -30,14 +32,13 @@ const ACTIONS_PER_TURN_MAX: usize = 64 * (INBOUND_MAX + OUTBOUND_MAX);
 /// Nothing happens between two events: the world's clock jumps from one to the next, and a node is woken exactly at
 /// its own deadline. Whatever a checker finds wrong ends the run with a panic, after which the seed and the time are
 /// printed.
-pub struct World {
+pub struct World<S: Suite = RealSuite> {
     pub(crate) config: WorldConfig,
     pub(crate) now: Instant,
     pub(crate) queue: Queue<Happening>,
-    pub(crate) hosts: Vec<Host>,
+    pub(crate) hosts: Vec<Host<S>>,
     pub(crate) addresses: BTreeMap<PeerAddr, HostId>,
-    pub(crate) links: BTreeMap<LinkId, Link>,
-    pub(crate) links_made: u64,
+    pub(crate) links: Links,
     pub(crate) pool: Pool,
     pub(crate) trace: Trace,
     pub(crate) rng_links: Rng,
@@ -47,6 +48,7 @@ pub struct World {
     rng_disks: Rng,
     /// Events that nodes have reported.
     reported: u64,
+    steps: u64,
 }
 
 const _: () = assert!(size_of::<Happening>() <= 40);
@@ -76,8 +78,15 @@ pub(crate) enum Happening {
 }
 
 impl World {
-    /// An empty world.
+    /// An empty world of real nodes.
     pub fn new(seed: u64, config: WorldConfig) -> Self {
+        Self::with_suite(seed, config)
+    }
+}
+
+impl<S: Suite> World<S> {
+    /// An empty world of nodes over a suite, such as [`crate::NullSuite`].
+    pub fn with_suite(seed: u64, config: WorldConfig) -> Self {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let rng = Rng::new(bytes);
@@ -88,8 +97,7 @@ impl World {
             queue: Queue::new(),
             hosts: Vec::new(),
             addresses: BTreeMap::new(),
-            links: BTreeMap::new(),
-            links_made: 0,
+            links: Links::default(),
             pool: Pool::default(),
             trace: Trace::new(),
             seed,
@@ -97,6 +105,7 @@ impl World {
             rng_nodes: rng.fork("nodes"),
             rng_disks: rng.fork("disks"),
             reported: 0,
+            steps: 0,
         }
     }
 
@@ -126,7 +135,7 @@ impl World {
             own_address: host.config.name.clone(),
             gateway: host.config.gateway,
         };
-        let mut node = Node::new(config, host.identity(), seed, self.now, host.unix(self.now));
+        let mut node = Node::with_suite(config, host.identity(), seed, self.now, host.unix(self.now));
         for (key, value) in host.store.records() {
             assert!(node.restore(key, value), "the node does not take back its own record {key:?}");
         }
@@ -170,7 +179,7 @@ impl World {
     }
 
     /// A host's node; `None` while it is down.
-    pub fn node(&self, id: HostId) -> Option<&Node> {
+    pub fn node(&self, id: HostId) -> Option<&Node<S>> {
         self.hosts[id.index()].node.as_ref()
     }
 
@@ -247,6 +256,11 @@ impl World {
         self.trace.digest()
     }
 
+    /// How many things have happened: a message's piece that arrived, a wake, a job that ended.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// How many things the trace covers.
     pub fn trace_len(&self) -> u64 {
         self.trace.entries()
@@ -286,6 +300,7 @@ impl World {
         let Some((at, happening)) = self.queue.pop() else { return false };
         debug_assert!(at >= self.now);
         self.now = at;
+        self.steps += 1;
         match happening {
             Happening::Wake { host, version } => self.wake(host, version),
             Happening::Disk { host, epoch, id, job } => self.disk_done(host, epoch, id, *job),
@@ -421,7 +436,7 @@ impl World {
         if host.epoch != epoch {
             return;
         }
-        let result = host.store.perform(&mut self.pool, job);
+        let result = host.store.perform::<S>(&mut self.pool, job);
         self.answer(id, job_id, result);
     }
 
@@ -450,7 +465,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl<S: Suite> Drop for World<S> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the world's seed is {}, its time {} ns", self.seed, self.now.0);

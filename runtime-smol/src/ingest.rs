@@ -145,8 +145,7 @@ impl<R: Read> Run<'_, R> {
     }
 
     fn seal_pieces(&self) -> Result<(), IngestError> {
-        let mut buf = vec![0; BLOB_LEN];
-        let buf = buf.first_chunk_mut().expect("the buffer has a blob's length");
+        let buf = &mut vec![0; BLOB_LEN][..];
         while let Some((index, len)) = self.next_piece(&mut buf[..PLAIN_LEN])? {
             let link = seal_and_store(self.store, self.secret, buf, len)?;
             self.merge(index, link)?;
@@ -197,12 +196,7 @@ impl<R: Read> Run<'_, R> {
     }
 }
 
-fn seal_and_store(
-    store: &Store,
-    secret: &Secret,
-    buf: &mut [u8; BLOB_LEN],
-    len: usize,
-) -> Result<Link, IngestError> {
+fn seal_and_store(store: &Store, secret: &Secret, buf: &mut [u8], len: usize) -> Result<Link, IngestError> {
     let link = blob::seal(secret, buf, len);
     store.write(&link.id, buf).map_err(IngestError::Store)?;
     Ok(link)

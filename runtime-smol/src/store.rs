@@ -212,8 +212,7 @@ impl Store {
         if !self.read(&link.id, &mut buf)? {
             return Ok(None);
         }
-        let sealed = buf.as_mut_slice().try_into().expect("the buffer has a blob's length");
-        if blob::open(link, sealed) {
+        if blob::open(link, &mut buf) {
             buf.truncate(PLAIN_LEN);
             return Ok(Some(buf));
         }

@@ -41,7 +41,7 @@ fn secret() -> Secret {
 
 fn sealed(seed: u8) -> (BlobId, Vec<u8>) {
     let mut buf = content(BLOB_LEN, seed);
-    let link = blob::seal(&secret(), buf.first_chunk_mut().expect("a blob's length"), PLAIN_LEN);
+    let link = blob::seal(&secret(), &mut buf, PLAIN_LEN);
     (link.id, buf)
 }
 

@@ -146,8 +146,7 @@ fn chunks_of_a_v5_author_are_read() {
     for text in ["one ", "two"] {
         let mut buf = vec![0; BLOB_LEN];
         buf[..text.len()].copy_from_slice(text.as_bytes());
-        let blob = buf.first_chunk_mut().expect("a blob's length");
-        let id = blob::seal_v5(&key, &nonce, &mut padding, blob, text.len());
+        let id = blob::seal_v5(&key, &nonce, &mut padding, &mut buf, text.len());
         world.home.store.write(&id, &buf).expect("stored");
         let (length, real_size) = (1_048_592, u32::try_from(text.len()).expect("short"));
         list.push(Chunk { id, offset: 0, length, key: key.clone(), nonce, real_size });

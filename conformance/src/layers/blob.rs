@@ -21,18 +21,18 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
     match op {
         "seal" => {
             let (mut buffer, length) = buffer(input)?;
-            let link = blob::seal(&secret(input, "secret")?, as_blob(&mut buffer), length);
+            let link = blob::seal(&secret(input, "secret")?, &mut buffer, length);
             Ok(json!({ "key": hex(link.key.expose()), "id": link.id.to_hex(), "blob": digest(&buffer) }))
         }
         "seal-under-key" => {
             let (mut buffer, length) = buffer(input)?;
-            let id = blob::seal_with_key(&secret(input, "key")?, as_blob(&mut buffer), length);
+            let id = blob::seal_with_key(&secret(input, "key")?, &mut buffer, length);
             Ok(json!({ "id": id.to_hex(), "blob": digest(&buffer) }))
         }
         "open" => {
             let link = Link { id: BlobId([0; 32]), key: secret(input, "key")? };
             let mut blob = whole_blob(input)?;
-            if !blob::open(&link, as_blob(&mut blob)) {
+            if !blob::open(&link, &mut blob) {
                 return Err(Fault::Reject("tag"));
             }
             Ok(digest(&blob[..PLAIN_LEN]))
@@ -54,10 +54,6 @@ fn buffer(input: Input<'_>) -> Result<(Vec<u8>, usize), Fault> {
 fn whole_blob(input: Input<'_>) -> Result<Vec<u8>, Fault> {
     let blob = input.bytes("blob")?;
     if blob.len() == BLOB_LEN { Ok(blob) } else { Err(Fault::BadVector("a blob is 1 048 592 bytes".into())) }
-}
-
-fn as_blob(buffer: &mut [u8]) -> &mut [u8; BLOB_LEN] {
-    buffer.first_chunk_mut().expect("a blob's buffer")
 }
 
 /// Reads the chunk as part of an entry, as every chunk is read.

@@ -61,18 +61,17 @@ fn node(node: &Node) -> Value {
 
 fn write(secret: &Secret, content: &[u8]) -> Result<Value, Fault> {
     let mut ids = Vec::new();
-    let mut seal = |buffer: &mut [u8; BLOB_LEN], length: usize| -> Result<Link, Fault> {
+    let mut seal = |buffer: &mut [u8], length: usize| -> Result<Link, Fault> {
         let link = blob::seal(secret, buffer, length);
         ids.push(link.id.to_hex());
         Ok(link)
     };
     let mut writer = TreeWriter::new();
     let mut buffer = vec![0; BLOB_LEN];
-    let buffer = buffer.first_chunk_mut().expect("a blob long");
     // An empty stream is one empty blob.
     for chunk in content.chunks(PLAIN_LEN).chain(content.is_empty().then_some(&[][..])) {
         buffer[..chunk.len()].copy_from_slice(chunk);
-        let link = seal(buffer, chunk.len())?;
+        let link = seal(&mut buffer, chunk.len())?;
         writer.push(link, &mut seal)?;
     }
     let tree = writer.finish(content.len() as u64, &mut seal)?;

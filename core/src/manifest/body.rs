@@ -14,7 +14,7 @@ use super::{BodyError, Chunk, Collection, EntryPath, FileEntry, Item, Manifest, 
 use crate::blob::NONCE_LEN;
 use crate::ids::{BlobId, Secret};
 use crate::limits::{BODY_LEN_MAX, CBOR_DEPTH_MAX, CHUNKS_MAX, COLLECTIONS_MAX, ITEMS_MAX};
-use crate::tree::TreeRef;
+use crate::tree::{Shape, TreeRef};
 
 /// Value of key 0: the body's format. Another one is refused.
 const FORMAT: u64 = 1;
@@ -42,10 +42,15 @@ impl Manifest {
     /// Strict: anything but what [`Self::to_cbor`] would write is refused, except that unknown integer keys of maps,
     /// themselves deterministic, are skipped.
     pub fn from_cbor(bytes: &[u8]) -> core::result::Result<Self, BodyError> {
+        Self::from_cbor_in(Shape::REAL, bytes)
+    }
+
+    /// [`Self::from_cbor`], where trees have another shape.
+    pub(crate) fn from_cbor_in(shape: Shape, bytes: &[u8]) -> core::result::Result<Self, BodyError> {
         if bytes.len() as u64 > BODY_LEN_MAX {
             return Err(BodyError::TooLarge);
         }
-        let manifest = Reader { rest: bytes }.document().map_err(BodyError::Malformed)?;
+        let manifest = Reader { rest: bytes, shape }.document().map_err(BodyError::Malformed)?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -155,6 +160,7 @@ fn encode(header: Header, buf: &mut [u8; HEADER_LEN_MAX]) -> &[u8] {
 
 struct Reader<'a> {
     rest: &'a [u8],
+    shape: Shape,
 }
 
 impl<'a> Reader<'a> {
@@ -206,7 +212,7 @@ impl<'a> Reader<'a> {
                 3 => modified_ms = Some(r.uint()?),
                 4 => executable = r.truth()?,
                 5 => {
-                    let tree = TreeRef::from_bytes(&r.bytes_array()?);
+                    let tree = TreeRef::from_bytes_in(r.shape, &r.bytes_array()?);
                     reference =
                         Some(Reference::Tree(tree.ok_or("a tree has another depth than its size needs")?));
                 }

@@ -10,7 +10,7 @@ use super::{EntryPath, HeadError};
 use crate::blob::{self, BLOB_LEN, Link, NATIVE_NONCE, NONCE_LEN, TAG_LEN};
 use crate::ids::{BlobId, Secret};
 use crate::limits::CHUNKS_MAX;
-use crate::tree::{Node, TreeRef};
+use crate::tree::{Node, Shape, TreeRef};
 
 /// A file of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ pub fn to_json(entry: &FileEntry) -> String {
 /// Reads either form. Unknown members are ignored.
 pub fn from_json(text: &[u8]) -> Result<FileEntry, HeadError> {
     let value = Json::parse(text).ok_or(HeadError::Malformed("it is not JSON"))?;
-    from_value(&value).map_err(HeadError::Malformed)
+    from_value(Shape::REAL, &value).map_err(HeadError::Malformed)
 }
 
 pub(super) fn to_value(entry: &FileEntry) -> Json {
@@ -169,13 +169,13 @@ fn chunk_to_value(chunk: &Chunk) -> Json {
     ])
 }
 
-pub(super) fn from_value(value: &Json) -> Result<FileEntry, &'static str> {
+pub(super) fn from_value(shape: Shape, value: &Json) -> Result<FileEntry, &'static str> {
     let name = value.get("name").and_then(Json::as_text).ok_or("a file has no name")?;
     let path =
         EntryPath::new(name).map_err(|_| "a file's name could leave the folder or cannot stand in one")?;
     let size = value.get("size").and_then(Json::as_u64).ok_or("a file has no size")?;
     let reference = match (value.get("root"), value.get("chunks").and_then(Json::as_array)) {
-        (Some(root), _) => Reference::Tree(tree_from_value(root)?),
+        (Some(root), _) => Reference::Tree(tree_from_value(shape, root)?),
         (None, Some(chunks)) => {
             let chunks = chunks.iter().map(chunk_from_value).collect::<Option<_>>();
             Reference::Chunks(
@@ -194,12 +194,12 @@ pub(super) fn from_value(value: &Json) -> Result<FileEntry, &'static str> {
     Ok(entry)
 }
 
-pub(super) fn tree_from_value(value: &Json) -> Result<TreeRef, &'static str> {
+pub(super) fn tree_from_value(shape: Shape, value: &Json) -> Result<TreeRef, &'static str> {
     let read = || {
         let id = BlobId(value.get("id")?.as_bytes()?);
         let key = Secret::new(value.get("key")?.as_bytes()?);
         let depth = u8::try_from(value.get("depth")?.as_u64()?).ok()?;
-        TreeRef::new(value.get("size")?.as_u64()?, depth, Link { id, key })
+        TreeRef::new_in(shape, value.get("size")?.as_u64()?, depth, Link { id, key })
     };
     read().ok_or("a root has no depth, id, key or size, or another depth than its size needs")
 }

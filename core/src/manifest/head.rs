@@ -21,7 +21,7 @@ use crate::identity::{Identity, PublicKey};
 use crate::ids::Secret;
 use crate::limits::{ITEM_VALUE_LEN_MAX, SEQUENCE_AHEAD_MAX};
 use crate::time::UnixTime;
-use crate::tree::TreeRef;
+use crate::tree::{Shape, TreeRef};
 
 /// Bytes of a secretbox nonce: XSalsa20's.
 const SECRETBOX_NONCE_LEN: usize = 24;
@@ -57,12 +57,13 @@ impl HeadContent {
     }
 
     /// From the object that has `collections` and perhaps `root`, which goes before.
-    fn from_value(value: &Json) -> Result<Self, &'static str> {
+    fn from_value(shape: Shape, value: &Json) -> Result<Self, &'static str> {
         if let Some(root) = value.get("root") {
-            return entry::tree_from_value(root).map(Self::Root);
+            return entry::tree_from_value(shape, root).map(Self::Root);
         }
         let list = value.get("collections").and_then(Json::as_array).ok_or("it has no collections")?;
-        let collections = list.iter().map(collection_from_value).collect::<Result<Vec<_>, _>>()?;
+        let collections =
+            list.iter().map(|value| collection_from_value(shape, value)).collect::<Result<Vec<_>, _>>()?;
         check_collections(&collections)?;
         Ok(Self::Inline(collections))
     }
@@ -138,6 +139,16 @@ impl Head {
     /// Verifies and reads a head of `channel`. Both member orders and both nonce lengths are read (spec v5). The
     /// caller bounds the text's length.
     pub fn from_json(channel: &PublicKey, read_key: Option<&Secret>, text: &[u8]) -> Result<Self, HeadError> {
+        Self::from_json_in(Shape::REAL, channel, read_key, text)
+    }
+
+    /// [`Self::from_json`], where trees have another shape.
+    pub(crate) fn from_json_in(
+        shape: Shape,
+        channel: &PublicKey,
+        read_key: Option<&Secret>,
+        text: &[u8],
+    ) -> Result<Self, HeadError> {
         let mut document = Json::parse(text).ok_or(HeadError::Malformed("it is not JSON"))?;
         let key = document.get("publicKey").and_then(Json::as_bytes);
         if key.ok_or(HeadError::Malformed("it has no publicKey"))? != *channel.as_bytes() {
@@ -151,17 +162,27 @@ impl Head {
         let timestamp = inner.get("timestamp").and_then(Json::as_u64);
         let timestamp_ms =
             timestamp.ok_or(HeadError::Malformed("its timestamp is not a number from 0 on"))?;
-        let content = HeadContent::from_value(&inner).map_err(HeadError::Malformed)?;
+        let content = HeadContent::from_value(shape, &inner).map_err(HeadError::Malformed)?;
         Ok(Self { public_key: *channel, sequence, timestamp_ms, private, content })
     }
 
     /// Verifies and reads the head in a DHT item, whose own signature and sequence must agree, and whose sequence
     /// must not lie far ahead of `now`.
     pub fn from_item(item: &SignedItem, read_key: Option<&Secret>, now: UnixTime) -> Result<Self, HeadError> {
+        Self::from_item_in(Shape::REAL, item, read_key, now)
+    }
+
+    /// [`Self::from_item`], where trees have another shape.
+    pub(crate) fn from_item_in(
+        shape: Shape,
+        item: &SignedItem,
+        read_key: Option<&Secret>,
+        now: UnixTime,
+    ) -> Result<Self, HeadError> {
         if !item.verify() {
             return Err(HeadError::Signature);
         }
-        let head = Self::from_json(&item.key, read_key, &item.value)?;
+        let head = Self::from_json_in(shape, &item.key, read_key, &item.value)?;
         if u64::try_from(item.seq) != Ok(head.sequence) {
             return Err(HeadError::SequenceMismatch);
         }
@@ -234,7 +255,7 @@ fn collection_to_value(collection: &Collection) -> Json {
     ])
 }
 
-fn collection_from_value(value: &Json) -> Result<Collection, &'static str> {
+fn collection_from_value(shape: Shape, value: &Json) -> Result<Collection, &'static str> {
     let title = match value.get("title") {
         None => String::new(),
         Some(title) => title.as_text().ok_or("a collection's title is not a text")?.into(),
@@ -242,7 +263,7 @@ fn collection_from_value(value: &Json) -> Result<Collection, &'static str> {
     let items = value.get("items").and_then(Json::as_array).ok_or("a collection has no items")?;
     let item = |item: &Json| match item {
         Json::Text(uri) => Ok(Item::Magnet(uri.clone())),
-        file => entry::from_value(file).map(Item::File),
+        file => entry::from_value(shape, file).map(Item::File),
     };
     Ok(Collection { title, items: items.iter().map(item).collect::<Result<_, _>>()? })
 }

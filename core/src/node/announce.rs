@@ -12,6 +12,7 @@ use crate::addr::PeerAddr;
 use crate::codec::Message;
 use crate::ids::{BlobId, ConnId};
 use crate::limits::{ANNOUNCE_HOPS_MAX, ANNOUNCE_INTERVAL, ANNOUNCES_SEEN_MAX};
+use crate::suite::Suite;
 use crate::time::Instant;
 
 /// The announces seen lately.
@@ -43,7 +44,7 @@ impl Flood {
     }
 }
 
-impl Node {
+impl<S: Suite> Node<S> {
     pub(super) fn on_announce(&mut self, conn: ConnId, id: BlobId, addr: PeerAddr, hops: u8) {
         let now = self.now;
         let Some(entry) = self.conns.get_mut(conn) else { return };

@@ -118,7 +118,7 @@ pub enum JobResult {
     BlobWritten(Buffer, Written),
     /// For each id asked, in order.
     Have(Vec<bool>),
-    /// The blob's plaintext, [`crate::blob::PLAIN_LEN`] bytes; `None` where it is not stored or does not open (the
+    /// The blob's plaintext, without its tag; `None` where it is not stored or does not open (the
     /// store has then removed it).
     Opened(Option<Vec<u8>>),
     /// Whether the record is durable.

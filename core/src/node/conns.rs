@@ -22,12 +22,13 @@ use crate::limits::{
     WINDOW_START,
 };
 use crate::rng::Rng;
+use crate::suite::Suite;
 use crate::time::Instant;
 use crate::transport::Role;
 
 /// A connection and what the node knows of it.
-pub(super) struct Entry {
-    pub(super) conn: Conn,
+pub(super) struct Entry<S: Suite> {
+    pub(super) conn: Conn<S>,
     pub(super) peer: PeerAddr,
     /// Where an inbound peer says that it listens, at the IP address that it connects from.
     listens_at: Option<PeerAddr>,
@@ -52,7 +53,7 @@ pub(super) struct Entry {
     broke: Option<Violation>,
 }
 
-impl Entry {
+impl<S: Suite> Entry<S> {
     pub(super) fn is_outbound(&self) -> bool {
         self.conn.role() == Role::Dialler
     }
@@ -69,15 +70,14 @@ impl Entry {
     }
 }
 
-#[derive(Default)]
-struct Slot {
+struct Slot<S: Suite> {
     generation: u32,
-    entry: Option<Entry>,
+    entry: Option<Entry<S>>,
 }
 
 /// The connections, by slot. Waiting lists hold each connection at most once.
-pub(super) struct Conns {
-    slots: Vec<Slot>,
+pub(super) struct Conns<S: Suite> {
+    slots: Vec<Slot<S>>,
     free: Vec<u32>,
     rng: Rng,
     inbound: usize,
@@ -86,7 +86,7 @@ pub(super) struct Conns {
     send_waiters: VecDeque<ConnId>,
 }
 
-impl Conns {
+impl<S: Suite> Conns<S> {
     pub(super) fn new(rng: Rng) -> Self {
         Self {
             slots: Vec::new(),
@@ -108,14 +108,14 @@ impl Conns {
         self.entries().map(|(id, _)| id).collect()
     }
 
-    fn entries(&self) -> impl Iterator<Item = (ConnId, &Entry)> {
+    fn entries(&self) -> impl Iterator<Item = (ConnId, &Entry<S>)> {
         (0..).zip(&self.slots).filter_map(|(slot, s)| {
             let id = ConnId { slot, generation: s.generation };
             s.entry.as_ref().map(|entry| (id, entry))
         })
     }
 
-    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Entry> {
+    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Entry<S>> {
         let slot = self.slots.get_mut(id.slot as usize)?;
         if slot.generation == id.generation { slot.entry.as_mut() } else { None }
     }
@@ -140,7 +140,7 @@ impl Conns {
             broke: None,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
+            self.slots.push(Slot { generation: 0, entry: None });
             u32::try_from(self.slots.len() - 1).expect("the connection limits are small")
         });
         let place = &mut self.slots[slot as usize];
@@ -153,7 +153,7 @@ impl Conns {
         id
     }
 
-    fn remove(&mut self, id: ConnId) -> Option<Entry> {
+    fn remove(&mut self, id: ConnId) -> Option<Entry<S>> {
         let slot = self.slots.get_mut(id.slot as usize).filter(|s| s.generation == id.generation)?;
         let entry = slot.entry.take()?;
         slot.generation = slot.generation.wrapping_add(1);
@@ -204,7 +204,7 @@ impl Conns {
     }
 }
 
-impl Node {
+impl<S: Suite> Node<S> {
     // --- control: opening and closing -------------------------------------------------------------------------
 
     /// Control in: a stream that others opened. `None`: no room for it, drop it.
@@ -627,7 +627,7 @@ impl Node {
     pub(super) fn on_blob_written(&mut self, id: BlobId, conn: ConnId, peer: &PeerAddr, written: Written) {
         match written {
             Written::Stored => {
-                self.bytes_received += crate::blob::BLOB_LEN as u64;
+                self.bytes_received += S::BLOB_LEN as u64;
                 if self.peers.served(peer) {
                     self.persist(Pending::Record, RecordKey::Peer(peer.clone()), Some(Vec::new()));
                 }

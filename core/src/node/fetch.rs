@@ -338,12 +338,13 @@ impl Fetch {
         };
         let rest = usize::try_from(body.size).map_or(usize::MAX, |size| size - bytes.len());
         bytes.extend(&plain[..plain.len().min(rest)]);
-        let read = bytes.len().div_ceil(crate::blob::PLAIN_LEN).max(1);
+        let shape = body.shape;
+        let read = bytes.len().div_ceil(shape.plain_len()).max(1);
         if let Some(leaf) = leaves.get(read) {
             asks.push(Ask::Open(leaf.link.clone()));
             return;
         }
-        match Manifest::from_cbor(bytes) {
+        match Manifest::from_cbor_in(shape, bytes) {
             Ok(manifest) => self.begin_files(manifest, asks),
             Err(error) => self.refuse_body(error, asks),
         }

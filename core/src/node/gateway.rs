@@ -13,6 +13,7 @@ use crate::codec::{Message, Tag};
 use crate::identity::PublicKey;
 use crate::ids::ConnId;
 use crate::limits::{GATEWAY_JOBS_MAX, RELAYED_MAX};
+use crate::suite::Suite;
 
 /// What a gateway does for others.
 #[derive(Default)]
@@ -33,7 +34,7 @@ struct LookUp {
     waiting: Vec<(ConnId, Tag, u64)>,
 }
 
-impl Node {
+impl<S: Suite> Node<S> {
     pub(super) fn on_publish_request(&mut self, conn: ConnId, item: SignedItem) {
         if let Err(why) = self.accept_publish(conn, &item) {
             return self.answer_publish(conn, Err(why.into()));

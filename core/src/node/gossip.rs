@@ -15,6 +15,7 @@ use crate::error::Violation;
 use crate::identity::PublicKey;
 use crate::ids::{ConnId, Topic};
 use crate::limits::WATCH_PADDING;
+use crate::suite::Suite;
 use crate::uri;
 
 /// What two v6 peers tell each other over one connection.
@@ -38,7 +39,7 @@ impl Gossip {
     }
 }
 
-impl Node {
+impl<S: Suite> Node<S> {
     /// The HELLO for a peer of a version that is not known, or is v6: it names no channel.
     pub(super) fn first_hello(&self) -> Message {
         Message::Hello { version: Some(VERSION), sequences: BTreeMap::new(), port: self.config.listen_port }

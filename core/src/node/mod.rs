@@ -42,6 +42,7 @@ use crate::identity::{Identity, PublicKey};
 use crate::ids::{BlobId, ConnId, JobId};
 use crate::limits::{BAN_TIME, DIALS_MAX, OUTBOUND_MAX, RECV_BUFFERS_MAX, SEND_BUFFERS_MAX};
 use crate::rng::Rng;
+use crate::suite::{RealSuite, Suite};
 use crate::time::{Instant, UnixTime};
 use announce::Flood;
 use channels::Channel;
@@ -86,8 +87,8 @@ enum Pending {
     Dht,
 }
 
-/// A node.
-pub struct Node {
+/// A node; over the real suite unless a simulator names another one.
+pub struct Node<S: Suite = RealSuite> {
     config: Config,
     identity: Option<Identity>,
     rng: Rng,
@@ -97,7 +98,7 @@ pub struct Node {
     timers: Timers,
     jobs: BTreeMap<JobId, Pending>,
     next_job: u64,
-    conns: Conns,
+    conns: Conns<S>,
     peers: Peers,
     dials: usize,
     scheduler: Scheduler,
@@ -123,6 +124,19 @@ impl Node {
         now: Instant,
         unix: UnixTime,
     ) -> Self {
+        Self::with_suite(config, identity, seed, now, unix)
+    }
+}
+
+impl<S: Suite> Node<S> {
+    /// [`Node::new`] over another suite.
+    pub fn with_suite(
+        config: Config,
+        identity: Option<Identity>,
+        seed: [u8; 32],
+        now: Instant,
+        unix: UnixTime,
+    ) -> Self {
         let rng = Rng::new(seed);
         Self {
             config,
@@ -138,8 +152,8 @@ impl Node {
             peers: Peers::default(),
             dials: 0,
             scheduler: Scheduler::default(),
-            recv_pool: Pool::new(RECV_BUFFERS_MAX),
-            send_pool: Pool::new(SEND_BUFFERS_MAX),
+            recv_pool: Pool::new(RECV_BUFFERS_MAX, S::BLOB_LEN),
+            send_pool: Pool::new(SEND_BUFFERS_MAX, S::BLOB_LEN),
             store_rests: false,
             dht: DhtQueue::new(now),
             channels: BTreeMap::new(),
@@ -357,7 +371,7 @@ impl Node {
             self.actions.push_back(Action::Dial(job, addr));
         }
         let more = outbound + self.dials < wanted && self.dials < DIALS_MAX;
-        match self.peers.next_retry(self.now).filter(|_| more) {
+        match self.peers.next_retry().filter(|_| more) {
             Some(at) => self.timers.set(Timer::Dial, at),
             None => self.timers.cancel(Timer::Dial),
         }

@@ -1,6 +1,6 @@
 //! The address book: who is known, how well it went, who is banned.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -40,52 +40,93 @@ struct Peer {
     reached: bool,
     /// It served a blob once.
     useful: bool,
+    /// Settles the order among equals while the address is among those to dial.
+    lot: Option<u64>,
 }
 
-/// The address book.
+/// The order in which addresses are dialled, the least first.
+type Rank = (bool, u32, Source, u64);
+
+impl Peer {
+    fn rank(&self, lot: u64) -> Rank {
+        (!self.useful, self.failures, self.source, lot)
+    }
+}
+
+/// The address book. Each idle address is in one of two orders, so that nobody looks at all addresses to find one.
 #[derive(Default)]
 pub(super) struct Peers {
     book: BTreeMap<PeerAddr, Peer>,
+    /// Idle addresses that may be dialled, the banned included.
+    ready: BTreeSet<(Rank, PeerAddr)>,
+    /// The other idle addresses, by the end of their back-off.
+    waiting: BTreeSet<(Instant, PeerAddr)>,
     bans: BTreeMap<PeerAddr, UnixTime>,
 }
 
 impl Peers {
     /// Notes an address. `true`: it is new.
     pub(super) fn add(&mut self, addr: PeerAddr, source: Source, now: Instant) -> bool {
-        if let Some(peer) = self.book.get_mut(&addr) {
-            peer.source = peer.source.min(source);
+        if self.book.contains_key(&addr) {
+            self.change(&addr, |peer| peer.source = peer.source.min(source));
             return false;
         }
         if self.book.len() >= PEERS_KNOWN_MAX && !self.evict() {
             return false;
         }
-        let peer =
-            Peer { source, state: State::Idle, failures: 0, retry_at: now, reached: false, useful: false };
-        self.book.insert(addr, peer);
+        self.waiting.insert((now, addr.clone()));
+        let (state, failures, reached, useful, lot) = (State::Idle, 0, false, false, None);
+        self.book.insert(addr, Peer { source, state, failures, retry_at: now, reached, useful, lot });
         true
+    }
+
+    /// Changes what is known of an address, and moves it to its place in the orders.
+    fn change(&mut self, addr: &PeerAddr, change: impl FnOnce(&mut Peer)) {
+        let Some(peer) = self.book.get_mut(addr) else { return };
+        match (peer.state, peer.lot) {
+            (State::Idle, Some(lot)) => drop(self.ready.remove(&(peer.rank(lot), addr.clone()))),
+            (State::Idle, None) => drop(self.waiting.remove(&(peer.retry_at, addr.clone()))),
+            _ => {}
+        }
+        let retry_at = peer.retry_at;
+        change(peer);
+        if peer.state != State::Idle || peer.retry_at != retry_at {
+            peer.lot = None;
+        }
+        match (peer.state, peer.lot) {
+            (State::Idle, Some(lot)) => drop(self.ready.insert((peer.rank(lot), addr.clone()))),
+            (State::Idle, None) => drop(self.waiting.insert((peer.retry_at, addr.clone()))),
+            _ => {}
+        }
     }
 
     /// Drops the worst idle address.
     fn evict(&mut self) -> bool {
         let idle = self.book.iter().filter(|(_, p)| p.state == State::Idle && p.source != Source::Configured);
         let worst = idle.max_by_key(|(_, p)| (!p.useful, p.failures, p.source)).map(|(addr, _)| addr.clone());
-        worst.is_some_and(|addr| self.book.remove(&addr).is_some())
+        worst.is_some_and(|addr| {
+            self.change(&addr, |peer| peer.state = State::Ourselves); // out of the orders
+            self.book.remove(&addr).is_some()
+        })
     }
 
     /// The best address to dial, if one is due.
-    pub(super) fn next_dial(&self, now: Instant, unix: UnixTime, rng: &mut Rng) -> Option<PeerAddr> {
-        let due = |(addr, p): &(&PeerAddr, &Peer)| {
-            p.state == State::Idle && p.retry_at <= now && !self.is_banned(addr, unix)
-        };
-        let best =
-            self.book.iter().filter(due).min_by_key(|(_, p)| (!p.useful, p.failures, p.source, rng.u64()));
-        best.map(|(addr, _)| addr.clone())
+    pub(super) fn next_dial(&mut self, now: Instant, unix: UnixTime, rng: &mut Rng) -> Option<PeerAddr> {
+        while let Some((_, addr)) = self.waiting.first().filter(|(at, _)| *at <= now).cloned() {
+            let lot = rng.u64();
+            self.waiting.pop_first();
+            if let Some(peer) = self.book.get_mut(&addr) {
+                peer.lot = Some(lot);
+                self.ready.insert((peer.rank(lot), addr));
+            }
+        }
+        let mut allowed = self.ready.iter().filter(|(_, addr)| !self.is_banned(addr, unix));
+        allowed.next().map(|(_, addr)| addr.clone())
     }
 
-    /// When the next back-off ends after `now`.
-    pub(super) fn next_retry(&self, now: Instant) -> Option<Instant> {
-        let waiting = self.book.values().filter(|p| p.state == State::Idle && p.retry_at > now);
-        waiting.map(|p| p.retry_at).min()
+    /// When the next back-off ends, of those that had not when [`Self::next_dial`] was last asked.
+    pub(super) fn next_retry(&self) -> Option<Instant> {
+        self.waiting.first().map(|(at, _)| *at)
     }
 
     pub(super) fn dialing(&mut self, addr: &PeerAddr) {
@@ -107,31 +148,31 @@ impl Peers {
     }
 
     fn set(&mut self, addr: &PeerAddr, state: State) {
-        if let Some(peer) = self.book.get_mut(addr) {
-            peer.state = state;
-        }
+        self.change(addr, |peer| peer.state = state);
     }
 
     /// A dial failed, or a connection ended. `served`: it brought a blob, so it is worth another at once.
     pub(super) fn ended(&mut self, addr: &PeerAddr, served: bool, now: Instant) {
-        let Some(peer) = self.book.get_mut(addr) else { return };
-        if peer.state == State::Ourselves {
-            return;
-        }
-        peer.state = State::Idle;
-        if served {
-            peer.failures = 0;
-            peer.retry_at = now;
-        } else {
-            peer.retry_at = now + backoff(peer.failures);
-            peer.failures = peer.failures.saturating_add(1);
-        }
+        self.change(addr, |peer| {
+            if peer.state == State::Ourselves {
+                return;
+            }
+            peer.state = State::Idle;
+            if served {
+                peer.failures = 0;
+                peer.retry_at = now;
+            } else {
+                peer.retry_at = now + backoff(peer.failures);
+                peer.failures = peer.failures.saturating_add(1);
+            }
+        });
     }
 
     /// The peer served a blob. `true`: for the first time.
     pub(super) fn served(&mut self, addr: &PeerAddr) -> bool {
-        let Some(peer) = self.book.get_mut(addr) else { return false };
-        !core::mem::replace(&mut peer.useful, true)
+        let mut was_useful = true;
+        self.change(addr, |peer| was_useful = core::mem::replace(&mut peer.useful, true));
+        !was_useful
     }
 
     pub(super) fn connection(&self, addr: &PeerAddr) -> Option<ConnId> {
@@ -215,13 +256,13 @@ mod tests {
         peers.add(addr(1), Source::Dht, NOW);
         peers.ended(&addr(1), false, NOW);
         assert_eq!(peers.next_dial(NOW, UNIX, &mut rng), None);
-        assert_eq!(peers.next_retry(NOW), Some(NOW + BACKOFF_MIN));
+        assert_eq!(peers.next_retry(), Some(NOW + BACKOFF_MIN));
         peers.ended(&addr(1), false, NOW);
-        assert_eq!(peers.next_retry(NOW), Some(NOW + 2 * BACKOFF_MIN));
+        assert_eq!(peers.next_retry(), Some(NOW + 2 * BACKOFF_MIN));
         peers.ended(&addr(1), true, NOW);
         assert_eq!(peers.next_dial(NOW, UNIX, &mut rng), Some(addr(1)));
         (0..99).for_each(|_| peers.ended(&addr(1), false, NOW));
-        assert_eq!(peers.next_retry(NOW), Some(NOW + BACKOFF_MAX));
+        assert_eq!(peers.next_retry(), Some(NOW + BACKOFF_MAX));
     }
 
     #[test]
@@ -268,6 +309,6 @@ mod tests {
         peers.add(addr(1), Source::Dht, NOW);
         peers.ourselves(&addr(1));
         peers.ended(&addr(1), false, NOW);
-        assert_eq!((peers.next_dial(NOW, UNIX, &mut rng), peers.next_retry(NOW)), (None, None));
+        assert_eq!((peers.next_dial(NOW, UNIX, &mut rng), peers.next_retry()), (None, None));
     }
 }

@@ -9,11 +9,12 @@ pub(super) struct Pool {
     free: Vec<Buffer>,
     lent: usize,
     max: usize,
+    blob_len: usize,
 }
 
 impl Pool {
-    pub(super) fn new(max: usize) -> Self {
-        Self { free: Vec::new(), lent: 0, max }
+    pub(super) fn new(max: usize, blob_len: usize) -> Self {
+        Self { free: Vec::new(), lent: 0, max, blob_len }
     }
 
     /// A buffer; `None` when all are lent: whoever needs one waits.
@@ -22,7 +23,7 @@ impl Pool {
             return None;
         }
         self.lent += 1;
-        Some(self.free.pop().unwrap_or_default())
+        Some(self.free.pop().unwrap_or_else(|| Buffer::for_blob_of(self.blob_len)))
     }
 
     pub(super) fn give_back(&mut self, buffer: Buffer) {
@@ -43,7 +44,7 @@ mod tests {
 
     #[test]
     fn no_more_than_max_are_lent() {
-        let mut pool = Pool::new(2);
+        let mut pool = Pool::new(2, 16);
         let (first, second) = (pool.take(), pool.take());
         assert!(first.is_some() && second.is_some() && pool.take().is_none());
         pool.give_back(first.expect("taken"));

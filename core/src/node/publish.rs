@@ -10,6 +10,7 @@ use super::{Node, Pending, RecordKey, Timer, record};
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
 use crate::manifest::{Head, HeadContent};
+use crate::suite::Suite;
 
 /// Tries at a put that somebody else's newer item refuses.
 const TRIES_MAX: u32 = 3;
@@ -39,7 +40,7 @@ pub(super) struct Publication {
     pub(super) via: Option<Via>,
 }
 
-impl Node {
+impl<S: Suite> Node<S> {
     pub(super) fn publish(&mut self, draft: Draft) {
         let Some(identity) = &self.identity else {
             // Without an identity there is no channel to name.

@@ -13,6 +13,7 @@ use crate::bep44::SignedItem;
 use crate::codec::{Message, Tag};
 use crate::ids::ConnId;
 use crate::limits::{GATEWAY_TIMEOUT, GATEWAYS_MAX};
+use crate::suite::Suite;
 use crate::uri;
 
 /// What one gateway has to do in the step under way.
@@ -52,7 +53,7 @@ impl Via {
     }
 }
 
-impl Node {
+impl<S: Suite> Node<S> {
     pub(super) fn begin_step_via(&mut self) {
         let now = self.now;
         let Some(publication) = &mut self.publication else { return };

@@ -1,0 +1,222 @@
+//! Small blobs and checksums in place of ciphers, so that thousands of nodes fit one thread.
+
+use megatorrent_core::blob::{Link, TAG_LEN};
+use megatorrent_core::error::Violation;
+use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::rng::Rng;
+use megatorrent_core::suite::{Open, Seal, Suite};
+use megatorrent_core::transport::{KEY_LEN, Role, Session};
+
+/// Nothing is kept secret and nobody is kept from forging, but every length and every byte on the wire stands where
+/// the real suite has it: a frame's tag, a blob's tag and a blob's id are checksums, so that a flipped bit, a frame out of
+/// turn or a wrong blob is noticed.
+///
+/// No driver of real sockets can take a node over it, since those name the real node's type:
+///
+/// ```compile_fail,E0308
+/// use megatorrent_core::node::{Config, Node};
+/// use megatorrent_core::time::{Instant, UnixTime};
+///
+/// fn drive(_: Node) {} // as every real driver is declared
+/// drive(Node::<megatorrent_sim::NullSuite>::with_suite(Config::default(), None, [1; 32], Instant(0), UnixTime(0)));
+/// ```
+///
+/// The real suite's node, made in the same way, is taken:
+///
+/// ```
+/// use megatorrent_core::node::{Config, Node};
+/// use megatorrent_core::time::{Instant, UnixTime};
+///
+/// fn drive(_: Node) {}
+/// drive(Node::with_suite(Config::default(), None, [1; 32], Instant(0), UnixTime(0)));
+/// ```
+#[derive(Debug)]
+pub enum NullSuite {}
+
+/// Our half of a key exchange that keeps nothing secret.
+pub struct NullHandshake {
+    public_key: [u8; KEY_LEN],
+    role: Role,
+}
+
+/// One direction of a connection: what its frames' checksums begin with, and how many there were.
+pub struct NullDirection {
+    start: u64,
+    frames: u64,
+}
+
+impl Suite for NullSuite {
+    /// 16 links in an index blob, so that a few hundred blobs make a tree of depth 2.
+    const PLAIN_LEN: usize = 1024;
+
+    type Handshake = NullHandshake;
+    type Sealer = NullDirection;
+    type Opener = NullDirection;
+
+    fn handshake(role: Role, rng: &mut Rng) -> NullHandshake {
+        NullHandshake { public_key: rng.bytes_32(), role }
+    }
+
+    fn public_key(handshake: &NullHandshake) -> [u8; KEY_LEN] {
+        handshake.public_key
+    }
+
+    fn finish(
+        handshake: NullHandshake,
+        their_public: [u8; KEY_LEN],
+    ) -> Result<Session<NullDirection, NullDirection>, Violation> {
+        if their_public == [0; KEY_LEN] {
+            return Err(Violation::LowOrderKey);
+        }
+        let ours = checksum(1, &handshake.public_key)[0];
+        let theirs = checksum(1, &their_public)[0];
+        let shared = ours.wrapping_add(theirs);
+        let (sends, receives) = match handshake.role {
+            Role::Dialler => (shared, !shared),
+            Role::Listener => (!shared, shared),
+        };
+        Ok(Session {
+            sealer: NullDirection { start: sends, frames: 0 },
+            opener: NullDirection { start: receives, frames: 0 },
+            tag_key: Secret::new(to_bytes(checksum(shared, b"T"))),
+        })
+    }
+
+    fn seal_blob(secret: &Secret, buf: &mut [u8], len: usize) -> Link {
+        assert!(buf.len() == Self::BLOB_LEN, "a blob has one length");
+        let key = to_bytes(checksum(checksum(2, secret.expose())[0], &buf[..len]));
+        let (plain, tag) = buf.split_last_chunk_mut::<TAG_LEN>().expect("a blob has room for its tag");
+        for (i, filling) in plain[len..].iter_mut().enumerate() {
+            *filling = key[i % key.len()];
+        }
+        *tag = blob_tag(&key, plain);
+        Link { id: blob_id(buf), key: Secret::new(key) }
+    }
+
+    fn open_blob(link: &Link, buf: &mut [u8]) -> bool {
+        let sealed = buf.split_last_chunk::<TAG_LEN>();
+        sealed.is_some_and(|(plain, tag)| *tag == blob_tag(link.key.expose(), plain))
+    }
+
+    fn verify_blob(id: &BlobId, blob: &[u8]) -> bool {
+        blob_id(blob) == *id
+    }
+}
+
+impl NullDirection {
+    fn tag(&mut self, plaintext: &[u8]) -> [u8; TAG_LEN] {
+        let start = self.start.wrapping_add(self.frames);
+        self.frames += 1;
+        first(checksum(start, plaintext))
+    }
+}
+
+impl Seal for NullDirection {
+    fn seal(&mut self, plaintext: &mut [u8]) -> [u8; TAG_LEN] {
+        self.tag(plaintext)
+    }
+}
+
+impl Open for NullDirection {
+    fn open<'a>(&mut self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], Violation> {
+        let (plain, tag) = sealed.split_last_chunk_mut::<TAG_LEN>().ok_or(Violation::FrameShort)?;
+        if *tag == self.tag(plain) { Ok(plain) } else { Err(Violation::Tag) }
+    }
+}
+
+fn blob_tag(key: &[u8; 32], plain: &[u8]) -> [u8; TAG_LEN] {
+    first(checksum(checksum(3, key)[0], plain))
+}
+
+fn blob_id(blob: &[u8]) -> BlobId {
+    BlobId(to_bytes(checksum(4, blob)))
+}
+
+/// 256 bits that depend on every bit of `start` and `bytes`. Each step is a bijection of a lane, so one changed word
+/// always changes the result.
+fn checksum(start: u64, bytes: &[u8]) -> [u64; 4] {
+    const ODD: [u64; 4] =
+        [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xd6e8_feb8_6659_fd93];
+    let mut lanes = ODD.map(|odd| odd ^ start);
+    let mut mix = |words: &[u8]| {
+        for ((lane, word), odd) in lanes.iter_mut().zip(words.as_chunks::<8>().0).zip(ODD) {
+            *lane = (*lane ^ u64::from_le_bytes(*word)).wrapping_mul(odd).rotate_left(29);
+        }
+    };
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    for block in blocks {
+        mix(block);
+    }
+    let mut last = [0; 32];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(&last);
+    // The length tells a short end from one with zeros; the lanes are spread over each other.
+    lanes[0] ^= bytes.len() as u64;
+    for i in 0..8 {
+        let from = lanes[i % 4];
+        let lane = &mut lanes[(i + 1) % 4];
+        *lane = (*lane ^ from ^ (from >> 31)).wrapping_mul(ODD[i % 4]);
+    }
+    lanes
+}
+
+fn to_bytes(lanes: [u64; 4]) -> [u8; 32] {
+    let mut out = [0; 32];
+    for (bytes, lane) in out.as_chunks_mut::<8>().0.iter_mut().zip(lanes) {
+        *bytes = lane.to_le_bytes();
+    }
+    out
+}
+
+fn first(lanes: [u64; 4]) -> [u8; TAG_LEN] {
+    let [a, b, ..] = lanes;
+    (u128::from(a) << 64 | u128::from(b)).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Session<NullDirection, NullDirection>, Session<NullDirection, NullDirection>) {
+        let mut rng = Rng::new([1; 32]);
+        let dialler = NullSuite::handshake(Role::Dialler, &mut rng);
+        let listener = NullSuite::handshake(Role::Listener, &mut rng);
+        let (of_dialler, of_listener) = (dialler.public_key, listener.public_key);
+        let dialler = NullSuite::finish(dialler, of_listener).expect("an honest key");
+        (dialler, NullSuite::finish(listener, of_dialler).expect("an honest key"))
+    }
+
+    #[test]
+    fn flipped_bits_replays_and_reflections_are_noticed() {
+        let (mut dialler, mut listener) = pair();
+        let mut frame = b"some text of more than one block, so that both loops of the checksum run".to_vec();
+        let tag = dialler.sealer.seal(&mut frame);
+        frame.extend(tag);
+        for bit in 0..frame.len() * 8 {
+            let (_, mut listener) = pair();
+            let mut flipped = frame.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(listener.opener.open(&mut flipped), Err(Violation::Tag), "bit {bit}");
+        }
+        assert_eq!(dialler.opener.open(&mut frame.clone()), Err(Violation::Tag), "directions differ");
+        assert!(listener.opener.open(&mut frame).is_ok());
+        assert_eq!(listener.opener.open(&mut frame), Err(Violation::Tag), "its turn has passed");
+    }
+
+    #[test]
+    fn a_blob_is_named_by_its_bytes_and_opens_under_its_key() {
+        let seal = |content: &[u8]| {
+            let mut blob = vec![0xaa; NullSuite::BLOB_LEN];
+            blob[..content.len()].copy_from_slice(content);
+            (NullSuite::seal_blob(&Secret::new([7; 32]), &mut blob, content.len()), blob)
+        };
+        let ((link, mut blob), (other, _)) = (seal(b"content"), seal(b"content\0"));
+        assert_eq!(seal(b"content").0, link, "equal content gives one blob");
+        assert!(other.id != link.id && other.key != link.key);
+        assert!(NullSuite::verify_blob(&link.id, &blob) && NullSuite::open_blob(&link, &mut blob));
+        let wrong = Link { key: other.key, ..link.clone() };
+        assert!(!NullSuite::open_blob(&wrong, &mut blob));
+        blob[500] ^= 1;
+        assert!(!NullSuite::verify_blob(&link.id, &blob) && !NullSuite::open_blob(&link, &mut blob));
+    }
+}
