@@ -41,7 +41,7 @@ impl<S: Suite> World<S> {
 
     /// Lets nothing cross a link any more, and tells neither end.
     pub fn half_open(&mut self, id: LinkId) {
-        if let Some(link) = self.links.get_mut(&id) {
+        if let Some(link) = self.links.get_mut(id) {
             link.is_half_open = true;
         }
     }
@@ -54,7 +54,7 @@ impl<S: Suite> World<S> {
 
     /// Sends bytes on a raw socket, as fast as the other end takes them.
     pub fn raw_send(&mut self, id: LinkId, bytes: &[u8]) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         if let End::Raw { unsent, .. } = &mut link.ends[Side::Dialer as usize] {
             unsent.extend(bytes);
         }
@@ -63,7 +63,7 @@ impl<S: Suite> World<S> {
 
     /// Takes what has arrived on a raw socket.
     pub fn raw_read(&mut self, id: LinkId) -> Vec<u8> {
-        let Some(link) = self.links.get_mut(&id) else { return Vec::new() };
+        let Some(link) = self.links.get_mut(id) else { return Vec::new() };
         let pipe = &mut link.pipes[Side::Dialer as usize];
         let mut bytes = vec![0; pipe.arrived];
         let n = pipe.read(&mut bytes);
@@ -74,7 +74,7 @@ impl<S: Suite> World<S> {
     /// Whether a raw socket's other end has not closed, as far as is known at this end.
     pub fn raw_is_open(&self, id: LinkId) -> bool {
         let pipe = |link: &Link| link.pipes[Side::Dialer as usize].is_ended;
-        self.links.get(&id).is_some_and(|link| !link.is_closed(Side::Dialer) && !pipe(link))
+        self.links.get(id).is_some_and(|link| !link.is_closed(Side::Dialer) && !pipe(link))
     }
 
     // --- dialling -------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ impl<S: Suite> World<S> {
 
     pub(crate) fn dial_arrives(&mut self, id: LinkId, to: Option<HostId>) {
         let Some(from) = self.source_address(id) else { return };
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         let back = self.now + link.latency;
         let Some(target) = to.filter(|_| !link.is_half_open) else {
             self.queue.push(self.now + DIAL_TIMEOUT, Happening::DialEnds { link: id, connected: false });
@@ -120,7 +120,7 @@ impl<S: Suite> World<S> {
 
     /// The address that the listener sees: a port of the dialler's for this link alone.
     fn source_address(&self, id: LinkId) -> Option<SocketAddr> {
-        match &self.links.get(&id)?.ends[Side::Dialer as usize] {
+        match &self.links.get(id)?.ends[Side::Dialer as usize] {
             End::Dialing { host, .. } => {
                 let ports = u64::from(u16::MAX - EPHEMERAL_PORT_MIN) + 1;
                 let offset = u16::try_from(id.0 % ports).expect("below the number of ports");
@@ -135,18 +135,18 @@ impl<S: Suite> World<S> {
     }
 
     pub(crate) fn dial_ends(&mut self, id: LinkId, connected: bool) {
-        let Some(link) = self.links.get(&id) else { return };
+        let Some(link) = self.links.get(id) else { return };
         let End::Dialing { host, epoch, job } = link.ends[Side::Dialer as usize] else {
             // A raw socket: it sends what was given to it early.
             if connected {
                 self.write_socket(id, Side::Dialer);
             } else {
-                self.links.remove(&id);
+                self.links.remove(id);
             }
             return;
         };
         if !connected {
-            self.links.remove(&id);
+            self.links.remove(id);
         }
         let dialer = &mut self.hosts[host.index()];
         let Some(node) = dialer.node.as_mut().filter(|_| dialer.epoch == epoch) else {
@@ -164,7 +164,7 @@ impl<S: Suite> World<S> {
 
     /// A node takes over an end of a link. The caller settles the host.
     fn open_end(&mut self, id: LinkId, side: Side, host: HostId, conn: ConnId) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Node { host, conn };
         let before = self.hosts[host.index()].conns.insert(conn, (id, side));
         assert!(before.is_none(), "the node gave connection id {conn:?} twice");
@@ -175,7 +175,7 @@ impl<S: Suite> World<S> {
     // --- bytes ----------------------------------------------------------------------------------------------
 
     pub(crate) fn bytes_arrive(&mut self, id: LinkId, to: Side, n: usize) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         let pipe = &mut link.pipes[to as usize];
         // What was on its way when the link was reset is lost.
         if link.is_half_open || pipe.is_ended {
@@ -193,7 +193,7 @@ impl<S: Suite> World<S> {
     }
 
     pub(crate) fn room_arrives(&mut self, id: LinkId, to: Side, n: usize) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         if link.is_half_open {
             return;
         }
@@ -203,14 +203,14 @@ impl<S: Suite> World<S> {
     }
 
     fn settle_end(&mut self, id: LinkId, side: Side) {
-        if let Some(host) = self.links.get(&id).and_then(|link| link.host_at(side)) {
+        if let Some(host) = self.links.get(id).and_then(|link| link.host_at(side)) {
             self.settle(host);
         }
     }
 
     /// Reads what has arrived for as long as the node takes it. The caller settles the host.
     pub(crate) fn read_socket(&mut self, id: LinkId, side: Side) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         let Some((host, conn)) = link.node_at(side) else { return };
         let Some(node) = &mut self.hosts[host.index()].node else { return };
         let pipe = &mut link.pipes[side as usize];
@@ -237,7 +237,7 @@ impl<S: Suite> World<S> {
 
     /// `n` bytes were read at `side`: the sender hears of it once they are enough to be worth it.
     fn tell_of_room(&mut self, id: LinkId, side: Side, n: usize) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         let pipe = &mut link.pipes[side as usize];
         pipe.untold += n;
         if pipe.untold >= self.config.window_bytes / 8 {
@@ -252,11 +252,11 @@ impl<S: Suite> World<S> {
     /// wait for the room of one before it, and pieces could only become smaller.
     pub(crate) fn write_socket(&mut self, id: LinkId, side: Side) {
         let pipe = |link: &Link| link.pipes[side.other() as usize].in_use;
-        if self.links.get(&id).is_none_or(|link| pipe(link) > self.config.window_bytes / 4 * 3) {
+        if self.links.get(id).is_none_or(|link| pipe(link) > self.config.window_bytes / 4 * 3) {
             return;
         }
         while let Some(n) = self.write_piece(id, side) {
-            let Some(link) = self.links.get_mut(&id) else { return };
+            let Some(link) = self.links.get_mut(id) else { return };
             let pipe = &mut link.pipes[side.other() as usize];
             pipe.in_use += n;
             let sent = match link.ends[side as usize] {
@@ -277,7 +277,7 @@ impl<S: Suite> World<S> {
     /// Moves one piece of a length drawn by the world from the socket into the pipe: its length. `None`: there is no
     /// room, or nothing to send.
     fn write_piece(&mut self, id: LinkId, side: Side) -> Option<usize> {
-        let link = self.links.get_mut(&id)?;
+        let link = self.links.get_mut(id)?;
         let pipe = &mut link.pipes[side.other() as usize];
         let room = self.config.window_bytes.saturating_sub(pipe.in_use);
         if room == 0 {
@@ -316,10 +316,10 @@ impl<S: Suite> World<S> {
 
     /// An end closes: the other one learns it after all bytes that were sent.
     fn close_end(&mut self, id: LinkId, side: Side) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Closed;
         if link.is_closed(side.other()) {
-            self.links.remove(&id);
+            self.links.remove(id);
         } else if !link.is_half_open {
             let heard = link.pipes[side.other() as usize].last_arrival.max(self.now + link.latency);
             self.queue.push(heard, Happening::Fin { link: id, to: side.other() });
@@ -328,17 +328,17 @@ impl<S: Suite> World<S> {
 
     /// An end is gone: the other one learns it, and what was on its way is lost.
     pub(crate) fn abort_end(&mut self, id: LinkId, side: Side) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Closed;
         if link.is_closed(side.other()) {
-            self.links.remove(&id);
+            self.links.remove(id);
         } else if !link.is_half_open {
             self.queue.push(self.now + link.latency, Happening::Reset { link: id, to: side.other() });
         }
     }
 
     pub(crate) fn fin_arrives(&mut self, id: LinkId, to: Side) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         if link.is_half_open {
             return;
         }
@@ -347,7 +347,7 @@ impl<S: Suite> World<S> {
     }
 
     pub(crate) fn reset_arrives(&mut self, id: LinkId, to: Side) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(id) else { return };
         if link.is_half_open {
             return;
         }
@@ -359,7 +359,7 @@ impl<S: Suite> World<S> {
     }
 
     fn read_socket_and_settle(&mut self, id: LinkId, to: Side) {
-        let host = self.links.get(&id).and_then(|link| link.host_at(to));
+        let host = self.links.get(id).and_then(|link| link.host_at(to));
         self.read_socket(id, to);
         if let Some(host) = host {
             self.settle(host);
@@ -368,7 +368,7 @@ impl<S: Suite> World<S> {
 
     /// A node's socket has ended. The caller settles the host.
     fn lose_end(&mut self, id: LinkId, side: Side) {
-        let Some((host, conn)) = self.links.get(&id).and_then(|link| link.node_at(side)) else { return };
+        let Some((host, conn)) = self.links.get(id).and_then(|link| link.node_at(side)) else { return };
         self.hosts[host.index()].conns.remove(&conn);
         self.trace.record(self.now, host, Kind::Disconnected, u64::from(conn.slot));
         if let Some(node) = &mut self.hosts[host.index()].node {

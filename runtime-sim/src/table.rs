@@ -20,16 +20,16 @@ impl Links {
         LinkId(self.first + self.places.len() as u64 - 1)
     }
 
-    pub(crate) fn get(&self, id: &LinkId) -> Option<&Link> {
+    pub(crate) fn get(&self, id: LinkId) -> Option<&Link> {
         self.places.get(self.place(id)?)?.as_deref()
     }
 
-    pub(crate) fn get_mut(&mut self, id: &LinkId) -> Option<&mut Link> {
+    pub(crate) fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
         let place = self.place(id)?;
         self.places.get_mut(place)?.as_deref_mut()
     }
 
-    pub(crate) fn remove(&mut self, id: &LinkId) {
+    pub(crate) fn remove(&mut self, id: LinkId) {
         if let Some(place) = self.place(id).and_then(|place| self.places.get_mut(place)) {
             *place = None;
         }
@@ -44,7 +44,7 @@ impl Links {
         (self.first..).map(LinkId).zip(&self.places).filter_map(|(id, link)| Some((id, link.as_deref()?)))
     }
 
-    fn place(&self, id: &LinkId) -> Option<usize> {
+    fn place(&self, id: LinkId) -> Option<usize> {
         usize::try_from(id.0.checked_sub(self.first)?).ok()
     }
 }
@@ -60,15 +60,13 @@ mod tests {
         let mut links = Links::default();
         let add = |links: &mut Links| links.add(Link::new(End::Closed, Duration::ZERO));
         let (first, second, third) = (add(&mut links), add(&mut links), add(&mut links));
-        links.remove(&second);
-        assert!(
-            links.get(&first).is_some() && links.get(&second).is_none() && links.get_mut(&third).is_some()
-        );
-        links.remove(&first);
-        assert!(links.get(&first).is_none() && links.get(&third).is_some());
-        links.remove(&third);
+        links.remove(second);
+        assert!(links.get(first).is_some() && links.get(second).is_none() && links.get_mut(third).is_some());
+        links.remove(first);
+        assert!(links.get(first).is_none() && links.get(third).is_some());
+        links.remove(third);
         let fourth = add(&mut links);
-        assert!(fourth > third && links.get(&third).is_none());
+        assert!(fourth > third && links.get(third).is_none());
         assert_eq!(links.iter().map(|(id, _)| id).collect::<Vec<_>>(), [fourth]);
     }
 }

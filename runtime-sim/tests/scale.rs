@@ -6,10 +6,11 @@ mod crowd;
 use std::time::Duration;
 
 use crowd::Crowd;
+use megatorrent_sim::NullSuite;
 
 #[test]
 fn five_hundred_nodes_complete_while_some_crash_and_return() {
-    let mut crowd = Crowd::new(1, 500, 64);
+    let mut crowd = Crowd::<NullSuite>::new(1, 500, 64);
     crowd.churn_until_complete(Duration::from_mins(30));
     assert!(crowd.crashes > 50, "{} crashes are no churn", crowd.crashes);
 }
@@ -17,7 +18,7 @@ fn five_hundred_nodes_complete_while_some_crash_and_return() {
 #[test]
 fn a_crowd_repeats_from_its_seed() {
     let trace = |seed| {
-        let mut crowd = Crowd::new(seed, 40, 20);
+        let mut crowd = Crowd::<NullSuite>::new(seed, 40, 20);
         crowd.churn_until_complete(Duration::from_mins(30));
         crowd.world.trace_hash()
     };

@@ -8,7 +8,7 @@ use megatorrent_core::node::Event;
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
-use megatorrent_sim::{HostConfig, HostId, NullSuite, World, WorldConfig};
+use megatorrent_sim::{HostConfig, HostId, World, WorldConfig};
 
 /// How often one of each 250 nodes crashes, and perhaps another that is down returns.
 const CHURN_INTERVAL: Duration = Duration::from_millis(500);
@@ -16,8 +16,8 @@ const CHURN_INTERVAL: Duration = Duration::from_millis(500);
 const DOWN_PER_THOUSAND: usize = 100;
 
 /// The world, its author and its followers.
-pub(crate) struct Crowd {
-    pub(crate) world: World<NullSuite>,
+pub(crate) struct Crowd<S: Suite> {
+    pub(crate) world: World<S>,
     pub(crate) channel: PublicKey,
     pub(crate) crashes: usize,
     followers: Vec<HostId>,
@@ -25,25 +25,27 @@ pub(crate) struct Crowd {
     rng: Rng,
 }
 
-impl Crowd {
+impl<S: Suite> Crowd<S> {
     /// An author who has published a channel of `blobs` data blobs, and `nodes` who follow it.
     pub(crate) fn new(seed: u64, nodes: usize, blobs: usize) -> Self {
         let mut world = World::with_suite(seed, WorldConfig::default());
         let identity_seed = Some(Secret::new([7; 32]));
-        // A blob of the real suite has a thousand times the bytes.
-        let author =
-            world.add_host(HostConfig { identity_seed, upload_bytes_per_sec: 2_000_000, ..config() });
+        let author = world.add_host(HostConfig {
+            identity_seed,
+            upload_bytes_per_sec: 10 * upload::<S>(),
+            ..config::<S>()
+        });
         let channel = world.channel(author).expect("it has an identity");
         let mut rng = Rng::new([0; 32]).fork(&format!("crowd {seed}"));
-        let mut content = vec![0; blobs * NullSuite::PLAIN_LEN];
+        let mut content = vec![0; blobs * S::PLAIN_LEN];
         rng.fill(&mut content);
         let file = world.ingest(author, "film", &content);
         world.publish(author, "Channel", &[file], false);
-        let is_published = |world: &World<NullSuite>| {
+        let is_published = |world: &World<S>| {
             world.events(author).any(|(_, event)| matches!(event, Event::Published { .. }))
         };
         assert!(world.run_until(Duration::from_mins(2), is_published));
-        let followers: Vec<HostId> = (0..nodes).map(|_| world.add_host(config())).collect();
+        let followers: Vec<HostId> = (0..nodes).map(|_| world.add_host(config::<S>())).collect();
         for &follower in &followers {
             world.follow(follower, channel, None);
         }
@@ -119,6 +121,11 @@ impl Crowd {
     }
 }
 
-fn config() -> HostConfig {
-    HostConfig { upload_bytes_per_sec: 200_000, ..HostConfig::default() }
+/// Two hundred blobs a second where they are small, twenty where they are real.
+fn upload<S: Suite>() -> u64 {
+    (200 * S::PLAIN_LEN as u64).min(20_000_000)
+}
+
+fn config<S: Suite>() -> HostConfig {
+    HostConfig { upload_bytes_per_sec: upload::<S>(), ..HostConfig::default() }
 }
