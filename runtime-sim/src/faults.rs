@@ -108,6 +108,11 @@ impl World {
         }
     }
 
+    /// Takes everything from a host's disk, as a new one would.
+    pub fn wipe(&mut self, host: HostId) {
+        self.hosts[host.index()].wipe();
+    }
+
     /// Plants a bug in the world, to see that a checker finds it.
     pub fn plant(&mut self, bug: Bug) {
         self.faults.bug = Some(bug);

@@ -103,6 +103,12 @@ impl Host {
         self.events.push_back((now, event));
     }
 
+    /// The disk is replaced by an empty one; whoever knows nothing may begin with any sequence.
+    pub(crate) fn wipe(&mut self) {
+        self.store.wipe();
+        self.sequences.clear();
+    }
+
     /// Counts a wake at `now`: a node that asks for wake after wake at one instant would spin in a real driver.
     pub(crate) fn count_wake(&mut self, now: Instant) {
         let count = if self.last_wake.0 == now { self.last_wake.1 + 1 } else { 0 };

@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// Loses everything, as a new disk does.
-    pub fn wipe(&mut self) {
+    pub(crate) fn wipe(&mut self) {
         self.blobs.clear();
         self.records.clear();
     }

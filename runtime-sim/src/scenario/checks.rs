@@ -97,7 +97,7 @@ impl Stage {
         match (store, first) {
             (Fate::Wiped, _) => {
                 self.lost += self.world.store(host).blob_count() as u64;
-                self.world.store_mut(host).wipe();
+                self.world.wipe(host);
                 self.rotten.retain(|(rotten, _)| *rotten != host);
                 " and loses its disk"
             }

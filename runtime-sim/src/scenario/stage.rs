@@ -573,9 +573,11 @@ impl Stage {
                 self.world.set_latency(peer.host, Duration::from_millis(*self.plan.world.latency_ms.start()));
             }
         }
-        if !self.plan.acts.is_empty() {
+        let stays =
+            |act: &Act| matches!(act.what, What::Update | What::Attack(_) | What::StaleHead | What::ForkedHead);
+        self.check_stores();
+        if !self.plan.acts.iter().all(stays) {
             self.tell("heal", "all that can heal is healed".into());
-            self.check_stores();
         }
     }
 
