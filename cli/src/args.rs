@@ -298,7 +298,8 @@ impl std::str::FromStr for Only {
         if text == "none" {
             return Ok(Self(Vec::new()));
         }
-        let numbers = text.split(',').map(|part| part.trim().parse().map_err(|_| format!("{part:?} is no number")));
+        let numbers =
+            text.split(',').map(|part| part.trim().parse().map_err(|_| format!("{part:?} is no number")));
         numbers.collect::<Result<_, _>>().map(Self)
     }
 }

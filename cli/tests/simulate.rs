@@ -41,7 +41,9 @@ fn words_go_to_stderr_numbers_to_stdout_and_the_picture_to_its_file() {
     assert!(stderr(&output).starts_with("partition: seed 7, commit "), "{}", stderr(&output));
     assert!(stderr(&output).contains("nothing passes between"));
     let numbers = String::from_utf8(output.stdout).unwrap();
-    assert!(numbers.contains("3 of 3 peers") && numbers.contains("--seed 7") && numbers.contains("trace hash"));
+    assert!(
+        numbers.contains("3 of 3 peers") && numbers.contains("--seed 7") && numbers.contains("trace hash")
+    );
     assert!(fs::read_to_string(folder.path().join("swarm.svg")).unwrap().starts_with("<svg"));
     ok(folder.path(), SMALL.iter().chain(&["--picture", "swarm.html"]));
     assert!(fs::read_to_string(folder.path().join("swarm.html")).unwrap().starts_with("<!DOCTYPE html>"));

@@ -254,8 +254,11 @@ impl World {
             let to = side.other();
             let has_slow_line = |id: HostId| self.hosts[id.index()].config.download_bytes_per_sec.is_some();
             let is_slow = link.hosts[to as usize].is_some_and(has_slow_line);
-            let happening =
-                if is_slow { Happening::Edge { link: id, to, n } } else { Happening::Bytes { link: id, to, n } };
+            let happening = if is_slow {
+                Happening::Edge { link: id, to, n }
+            } else {
+                Happening::Bytes { link: id, to, n }
+            };
             self.queue.push(arrival, happening);
         }
     }

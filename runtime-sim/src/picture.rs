@@ -52,7 +52,8 @@ const TRAFFIC: [Series; 3] = [
 
 /// The picture as SVG. `commit` names the program that made it.
 pub fn svg(report: &Report, commit: &str) -> String {
-    let rows_of = |value: &String| if value_lines(value).len() == 1 { 1 } else { 1 + value_lines(value).len() };
+    let rows_of =
+        |value: &String| if value_lines(value).len() == 1 { 1 } else { 1 + value_lines(value).len() };
     let rows: usize = numbers(report).iter().map(|(_, value)| rows_of(value)).sum();
     let height = HEIGHT + ROW_HEIGHT * count(rows.saturating_sub(ROWS_FIT));
     let mut out = format!(
@@ -109,7 +110,8 @@ pub fn html(report: &Report, commit: &str) -> String {
 
 /// A run's result in names and values, for people.
 pub fn numbers(report: &Report) -> Vec<(String, String)> {
-    let time = |time: Option<Duration>| time.map_or("–".into(), |time| format!("{:.1} s", time.as_secs_f64()));
+    let time =
+        |time: Option<Duration>| time.map_or("–".into(), |time| format!("{:.1} s", time.as_secs_f64()));
     let mut rows = vec![
         ("complete".into(), format!("{} of {} peers", report.completions.len(), report.peers)),
         ("median time".into(), time(report.median())),
@@ -117,14 +119,18 @@ pub fn numbers(report: &Report) -> Vec<(String, String)> {
     ];
     if let (Some(bound), Some(ratio)) = (report.lower_bound, report.ratio_permille()) {
         let ratio = big(ratio) / 1000.0;
-        rows.push(("lower bound".into(), format!("{}; the last peer took {ratio:.2} times it", time(Some(bound)))));
+        rows.push((
+            "lower bound".into(),
+            format!("{}; the last peer took {ratio:.2} times it", time(Some(bound))),
+        ));
     }
     for (index, times) in report.updates.iter().enumerate() {
         let mut times = times.clone();
         times.sort_unstable();
         let most = times.get((times.len() * 99).div_ceil(100).saturating_sub(1)).copied();
         let half = times.get(times.len().div_ceil(2).saturating_sub(1)).copied();
-        let value = format!("known to {} peers: half after {}, 99 % after {}", times.len(), time(half), time(most));
+        let value =
+            format!("known to {} peers: half after {}, 99 % after {}", times.len(), time(half), time(most));
         rows.push((format!("version {}", index + 1), value));
     }
     let traffic = report.traffic;
@@ -264,7 +270,8 @@ fn traffic(out: &mut String, report: &Report, end: f64) {
         });
         points.collect::<Vec<_>>()
     };
-    let series: Vec<_> = TRAFFIC.iter().map(|(_, colour, dashes, value)| (colour, dashes, rate(*value))).collect();
+    let series: Vec<_> =
+        TRAFFIC.iter().map(|(_, colour, dashes, value)| (colour, dashes, rate(*value))).collect();
     let most = series.iter().flat_map(|(_, _, points)| points).map(|(_, rate)| *rate).fold(10.0, f64::max);
     // From a byte to the most, by powers of ten: content is thousands of times the rest.
     let top = most.log10().ceil().max(1.0);
@@ -288,7 +295,8 @@ fn chart_with_powers(out: &mut String, chart: &Chart, top: f64) {
     while power <= top {
         let y = chart.y(power);
         line(out, (LEFT, y), (RIGHT, y), "stroke=\"#ddd\"");
-        let label = ["1", "10", "100", "1 k", "10 k", "100 k", "1 M", "10 M", "100 M", "1 G", "10 G", "100 G"];
+        let label =
+            ["1", "10", "100", "1 k", "10 k", "100 k", "1 M", "10 M", "100 M", "1 G", "10 G", "100 G"];
         let label = label.iter().enumerate().find(|(n, _)| (count(*n) - power).abs() < 0.5);
         text(out, LEFT - 7.0, y + 4.0, "end", "", label.map_or("1 T", |(_, label)| label));
         power += step;
@@ -363,11 +371,8 @@ fn graph_words(out: &mut String, report: &Report, sent: &BTreeMap<u32, u64>, top
     ] {
         y += 22.0;
         let cx = x + 7.0;
-        let _ = write!(
-            out,
-            "<circle cx=\"{cx}\" cy=\"{}\" r=\"6\" fill=\"{fill}\" stroke=\"#444\"/>",
-            y - 4.0
-        );
+        let _ =
+            write!(out, "<circle cx=\"{cx}\" cy=\"{}\" r=\"6\" fill=\"{fill}\" stroke=\"#444\"/>", y - 4.0);
         text(out, x + 26.0, y, "start", "", &words);
     }
     y += 22.0;
@@ -390,7 +395,11 @@ fn graph_words(out: &mut String, report: &Report, sent: &BTreeMap<u32, u64>, top
 
 /// A value in lines that fit: a short one stands beside its name, a long one below it.
 fn value_lines(value: &str) -> Vec<&str> {
-    if value.len() <= 30 { vec![value] } else { value.split(": ").flat_map(|part| part.split("; ")).collect() }
+    if value.len() <= 30 {
+        vec![value]
+    } else {
+        value.split(": ").flat_map(|part| part.split("; ")).collect()
+    }
 }
 
 // --- small things -------------------------------------------------------------------------------------------

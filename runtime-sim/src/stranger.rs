@@ -49,7 +49,9 @@ impl World {
     /// Sends bytes on a raw socket, as fast as the other end takes them.
     pub fn raw_send(&mut self, id: LinkId, bytes: &[u8]) {
         let Some(side) = self.raw_side(id) else { return };
-        if let Some(End::Raw { unsent, .. }) = self.links.get_mut(&id).map(|link| &mut link.ends[side as usize]) {
+        if let Some(End::Raw { unsent, .. }) =
+            self.links.get_mut(&id).map(|link| &mut link.ends[side as usize])
+        {
             unsent.extend(bytes);
         }
         self.write_socket(id, side);
@@ -87,7 +89,9 @@ impl World {
 
     fn raw_side(&self, id: LinkId) -> Option<Side> {
         let link = self.links.get(&id)?;
-        [Side::Dialer, Side::Listener].into_iter().find(|&side| matches!(link.ends[side as usize], End::Raw { .. }))
+        [Side::Dialer, Side::Listener]
+            .into_iter()
+            .find(|&side| matches!(link.ends[side as usize], End::Raw { .. }))
     }
 
     /// A dial reaches an address on which a stranger listens. `false`: none does.

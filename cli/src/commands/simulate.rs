@@ -73,10 +73,8 @@ fn finish(report: &Report, output: Output) -> Result<(), Failure> {
         let message = format!("{} ({}). To see it again: {command}", finding.text, finding.checker);
         return Err(Failure::new(Exit::Integrity, message));
     }
-    let mut text: Vec<String> = picture::numbers(report)
-        .into_iter()
-        .map(|(name, value)| format!("{name:<18}{value}"))
-        .collect();
+    let mut text: Vec<String> =
+        picture::numbers(report).into_iter().map(|(name, value)| format!("{name:<18}{value}")).collect();
     text.push(format!("{:<18}{}", "trace hash", hex(&report.trace_hash)));
     text.push(format!("{:<18}{}", "again", report.command()));
     output.result(&result(report), &text.join("\n"))

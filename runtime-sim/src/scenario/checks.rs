@@ -62,7 +62,8 @@ impl Stage {
 
     /// Content on the wire beyond what is stored, in thousandths.
     pub(super) fn duplicates_permille(&self) -> u64 {
-        let stored: u64 = self.peers.values().map(|peer| self.world.store(peer.host).blob_count() as u64).sum();
+        let stored: u64 =
+            self.peers.values().map(|peer| self.world.store(peer.host).blob_count() as u64).sum();
         let useful = (stored + self.lost) * BLOB_LEN as u64;
         // Frames add a few bytes to each blob, which are nobody's duplicates.
         let sent = self.world.traffic().data;

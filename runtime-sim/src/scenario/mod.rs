@@ -121,7 +121,8 @@ pub fn run_caught(scenario: Scenario, params: &Params) -> Report {
     let played = std::panic::catch_unwind(|| run(scenario, params));
     played.unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without words");
+        let text =
+            text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without words");
         let plan = Plan::draw(scenario, params);
         Report::broken(scenario, params, &plan, Finding { checker: "assertion", text: text.to_owned() })
     })

@@ -124,7 +124,7 @@ impl Stage {
             files: Vec::new(),
             peers: BTreeMap::new(),
             rotten: BTreeSet::new(),
-            start: Instant(0),
+            start: Instant(u64::MAX),
             by_host: BTreeMap::new(),
             agenda: BTreeMap::new(),
             todos: 0,
@@ -154,9 +154,8 @@ impl Stage {
     /// Waits until the channel is published, then sets the agenda.
     fn begin(&mut self) {
         let end = self.world.now() + PUBLISH_TIME_MAX;
-        while self.publishing && self.world.next_at().is_some_and(|at| at < end) {
-            self.world.step();
-            self.hear();
+        while self.publishing && self.world.now() < end {
+            self.step();
         }
         if self.publishing {
             return self.object("publication", "the first version is not on the DHT".into());
@@ -169,7 +168,8 @@ impl Stage {
             self.incomplete.insert(index);
             self.agree(self.start + self.plan.members[index].joins_at, Todo::Join(index));
         }
-        let is_asked = |index: &usize| self.report.params.only.as_ref().is_none_or(|only| only.contains(index));
+        let is_asked =
+            |index: &usize| self.report.params.only.as_ref().is_none_or(|only| only.contains(index));
         for index in (0..self.plan.acts.len()).filter(is_asked).collect::<Vec<_>>() {
             self.agree(self.start + self.plan.acts[index].at, Todo::Begin(index));
         }
@@ -364,7 +364,10 @@ impl Stage {
                     self.tell("head", format!("version {} is on the DHT", self.files.len() - 1));
                 }
             }
-            Event::PublishFailed { .. } => self.agree(self.world.now() + RETRY, Todo::Publish),
+            Event::PublishFailed { error, .. } => {
+                self.tell("head", format!("the author tries again to publish: {error}"));
+                self.agree(self.world.now() + RETRY, Todo::Publish);
+            }
             _ => {}
         }
     }
@@ -476,9 +479,7 @@ impl Stage {
                 self.world.crash(self.author);
                 format!("the author leaves{}", if lasts.is_none() { " for good" } else { "" })
             }
-            What::Partition { share_percent, one_way, .. } => {
-                self.divide(number, *share_percent, *one_way)
-            }
+            What::Partition { share_percent, one_way, .. } => self.divide(number, *share_percent, *one_way),
             What::Stall { peer, .. } => {
                 let (index, host) = host(self, *peer)?;
                 let others: Vec<_> = self.hosts().filter(|other| *other != host).collect();
@@ -573,8 +574,9 @@ impl Stage {
                 self.world.set_latency(peer.host, Duration::from_millis(*self.plan.world.latency_ms.start()));
             }
         }
-        let stays =
-            |act: &Act| matches!(act.what, What::Update | What::Attack(_) | What::StaleHead | What::ForkedHead);
+        let stays = |act: &Act| {
+            matches!(act.what, What::Update | What::Attack(_) | What::StaleHead | What::ForkedHead)
+        };
         self.check_stores();
         if !self.plan.acts.iter().all(stays) {
             self.tell("heal", "all that can heal is healed".into());
@@ -642,7 +644,10 @@ impl Stage {
         let words: Vec<_> = self.incomplete.iter().take(5).map(word).collect();
         let (count, bound) = (self.incomplete.len(), self.plan.bound.as_secs());
         let publishing = if self.publishing { "; the author is still publishing" } else { "" };
-        format!("{count} peers are not complete {bound} s after the healing: {}{publishing}", words.join("; "))
+        format!(
+            "{count} peers are not complete {bound} s after the healing: {}{publishing}",
+            words.join("; ")
+        )
     }
 }
 
