@@ -1,4 +1,5 @@
 //! The command line. Doc comments here are what `--help` shows.
+#![allow(rustdoc::broken_intra_doc_links, reason = "`[default: …]` is clap's convention, not a link")]
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -176,9 +177,8 @@ pub(crate) struct Serve {
 
 /// Fetch a channel's files, verify them, and follow the channel
 ///
-/// Files appear in OUT when they are complete; a file that is there already is never overwritten by another's content
-/// without a word. What was fetched is served on while the command runs. Started again, it goes on from the blobs that
-/// it has.
+/// Files appear in OUT when they are complete; a file of yours that stands in the way is never overwritten. What was
+/// fetched is served on while the command runs. Started again, it goes on from the blobs that it has.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -187,15 +187,16 @@ Examples:
   megatorrent subscribe - < private.uri                          a URI with its read key, from stdin
 
 With --json, one line each:
-  {\"event\":\"ready\",\"p2p\",\"dht\"}                         it listens
-  {\"event\":\"head\",\"channel\",\"sequence\"}                  a newer head was verified
+  {\"event\":\"ready\",\"p2p\",\"dht\",\"channels\"}         it listens
+  {\"event\":\"head\",\"channel\",\"sequence\"}             a newer head was verified
   {\"event\":\"manifest\",\"channel\",\"sequence\",\"title\",\"files\",\"size\"}
   {\"event\":\"progress\",\"channel\",\"blobs\",\"blobs_total\",\"waiting\"}
-  {\"event\":\"file\",\"channel\",\"sequence\",\"path\",\"size\",\"written_to\"}
-  {\"event\":\"complete\",\"channel\",\"sequence\"}              everything is there
-  {\"event\":\"warning\",\"message\"}                          a fork, a ban, a disk that is full
-  {\"event\":\"stopped\"}                                    ended by a signal
-  {\"event\":\"error\",\"exit_code\",\"message\"}                the last line of a failure")]
+  {\"event\":\"file\",\"sequence\",\"path\",\"size\",\"target\",\"written\"}
+                                                   a file is whole; written: it was not there before
+  {\"event\":\"complete\",\"channel\",\"sequence\"}         everything is there
+  {\"event\":\"warning\",\"message\"}                     a fork, a ban, a disk that is full, a file in the way
+  {\"event\":\"stopped\"}                               ended by a signal
+  {\"event\":\"error\",\"exit_code\",\"message\"}           the last line of a failure")]
 pub(crate) struct Subscribe {
     /// The channel: megatorrent://PUBLICKEY[:READKEY][?bootstrap=HOST:PORT]; `-` reads it from stdin
     #[arg(value_name = "URI")]

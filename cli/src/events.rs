@@ -1,5 +1,6 @@
 //! A node's news in words and JSON: what `serve` and `subscribe` both tell.
 
+use indicatif::HumanBytes;
 use megatorrent_core::node::Event;
 use serde_json::{Value, json};
 
@@ -20,7 +21,8 @@ pub(crate) fn report(event: &Event, output: Output) -> Result<(), Failure> {
             let members = json!({
                 "channel": channel.to_string(), "sequence": sequence, "title": title, "files": files, "size": size,
             });
-            let text = format!("{title:?}: {files} files, {}", indicatif::HumanBytes(size));
+            let text =
+                format!("channel {channel}: {title:?}, {}, {}", count(files, "file"), HumanBytes(size));
             output.event("manifest", members, &text)
         }
         Event::Fork { channel, sequence } => warn(
@@ -61,4 +63,10 @@ fn title(manifest: &megatorrent_core::manifest::Manifest) -> &str {
 /// The end of a command that was asked to end.
 pub(crate) fn stopped(output: Output) -> Result<(), Failure> {
     output.event("stopped", Value::Null, "stopped")
+}
+
+/// `1 file`, `2 files`.
+pub(crate) fn count(number: impl TryInto<u64>, what: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

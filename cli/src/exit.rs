@@ -55,6 +55,11 @@ impl Failure {
         Self { exit, message: message.into() }
     }
 
+    /// A mistake in the command line that clap cannot see.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
     /// `what` (such as "cannot read") failed on `path`.
     pub(crate) fn file(what: &str, path: &Path, error: &io::Error) -> Self {
         Self::new(exit_of(error.kind()), format!("{what} {}: {error}", path.display()))
@@ -124,7 +129,7 @@ impl From<IngestError> for Failure {
         let exit = match &error {
             IngestError::Read(error) => exit_of(error.kind()),
             IngestError::Store(error) => exit_of_store(error),
-            _ => Exit::Other,
+            IngestError::Cancelled => Exit::Other,
         };
         Self::new(exit, error.to_string())
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use smol::LocalExecutor;
 
 use crate::args::{Dht, ListenArgs, NetworkArgs};
+use crate::events::count;
 use crate::exit::Failure;
 use crate::output::Output;
 
@@ -58,10 +59,10 @@ fn ready(node: &Handle) -> (Value, String) {
     let dht = node.dht_addr().map(|addr| addr.to_string());
     let channels = node.channels().len();
     let text = format!(
-        "ready: peers on TCP {}, DHT {}, following {channels} channel{}",
+        "ready: peers on TCP {}, DHT {}, following {}",
         p2p.as_deref().unwrap_or("none"),
         dht.as_ref().map_or("off or not yet there".into(), |addr| format!("on UDP {addr}")),
-        if channels == 1 { "" } else { "s" },
+        count(channels, "channel"),
     );
     (json!({ "p2p": p2p, "dht": dht, "channels": channels }), text)
 }

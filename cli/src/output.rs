@@ -6,17 +6,19 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use serde_json::{Value, json};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::exit::{Exit, Failure, exit_of};
+use crate::exit::{Failure, exit_of};
 
 /// How often a bar is drawn.
 const BAR_HZ: u8 = 10;
+/// How often a spinner turns.
+const SPINNER_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Where a command's words and data go.
 #[derive(Clone, Copy, Debug)]
@@ -89,26 +91,22 @@ impl Output {
     /// A bar that counts bytes up to `total_bytes`, shown only where stderr is a terminal. Words written while it
     /// stands go through [`ProgressBar::suspend`].
     pub(crate) fn bytes_bar(self, total_bytes: u64) -> ProgressBar {
-        let style = ProgressStyle::with_template(
-            "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
-        );
-        self.bar(Some(total_bytes), style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-    }
-
-    /// A line that changes while something of unknown length goes on.
-    pub(crate) fn spinner(self) -> ProgressBar {
-        let bar = self.bar(None, ProgressStyle::default_spinner());
-        bar.enable_steady_tick(Duration::from_millis(200));
+        let bar = self.spinner();
+        count_bytes(&bar, total_bytes);
         bar
     }
 
-    fn bar(self, total: Option<u64>, style: ProgressStyle) -> ProgressBar {
+    /// A line that changes while something of unknown length goes on; see [`Self::bytes_bar`].
+    pub(crate) fn spinner(self) -> ProgressBar {
         let target = if self.quiet || self.json || !io::stderr().is_terminal() {
             ProgressDrawTarget::hidden()
         } else {
             ProgressDrawTarget::stderr_with_hz(BAR_HZ)
         };
-        ProgressBar::with_draw_target(total, target).with_style(style)
+        let bar = ProgressBar::with_draw_target(None, target);
+        let bar = bar.with_style(ProgressStyle::default_spinner()).with_finish(ProgressFinish::AndClear);
+        bar.enable_steady_tick(SPINNER_INTERVAL);
+        bar
     }
 
     fn stderr(text: &str) {
@@ -117,27 +115,29 @@ impl Output {
     }
 }
 
-/// Logs to stderr: warnings, and more with each `-v`. The DHT crate warns about ordinary network weather, so that only
-/// its errors are shown.
+/// Turns a spinner into a bar that counts bytes up to `total_bytes`.
+pub(crate) fn count_bytes(bar: &ProgressBar, total_bytes: u64) {
+    let template = "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+    bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
+    bar.set_length(total_bytes);
+}
+
+/// Logs to stderr: warnings, and more with each `-v`. The DHT crate repeats ordinary network weather ("could not
+/// bootstrap") twice a second, and commands tell of it themselves, so that its errors are shown from `-v` on.
 pub(crate) fn init_log(verbose: u8) {
-    let level = match verbose {
-        0 => LevelFilter::WARN,
-        1 => LevelFilter::INFO,
-        2 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
+    let (level, dht) = match verbose {
+        0 => (LevelFilter::WARN, LevelFilter::OFF),
+        1 => (LevelFilter::INFO, LevelFilter::ERROR),
+        2 => (LevelFilter::DEBUG, LevelFilter::ERROR),
+        _ => (LevelFilter::TRACE, LevelFilter::DEBUG),
     };
     let targets = Targets::new().with_default(LevelFilter::WARN).with_targets([
         ("megatorrent", level),
         ("megatorrent_core", level),
         ("megatorrent_runtime_smol", level),
-        ("mainline", LevelFilter::ERROR),
+        ("mainline", dht),
     ]);
     let layer =
         tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false).with_filter(targets);
     tracing_subscriber::registry().with(layer).init();
-}
-
-/// A usage error that clap cannot see.
-pub(crate) fn usage(message: impl Into<String>) -> Failure {
-    Failure::new(Exit::Usage, message)
 }

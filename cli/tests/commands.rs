@@ -4,9 +4,12 @@
 mod support;
 
 use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{MIB, megatorrent, ok, ok_json, random_bytes, run, run_with_input, serve, stderr};
+use support::{MIB, PATIENCE, megatorrent, ok, ok_json, random_bytes, run, run_with_input, serve, stderr};
 
 #[test]
 fn gen_key_makes_a_private_file_once() {
@@ -226,4 +229,29 @@ fn settings_may_come_from_the_environment() {
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(support::blobs(&folder.path().join("elsewhere")).len(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_ingest_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    // The input neither brings anything nor ends.
+    let mut child = megatorrent()
+        .current_dir(folder.path())
+        .args(["ingest", "-i", "-", "--name", "endless", "-d", "data"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _input = child.stdin.take(); // `wait` would close it
+    // By then it has taken over the signals.
+    let deadline = Instant::now() + PATIENCE;
+    while !folder.path().join("data").join("blobs").exists() {
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(
+        Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap().success()
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }

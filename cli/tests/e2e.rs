@@ -5,7 +5,15 @@ mod support;
 
 use std::fs;
 use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
 
+use megatorrent_core::identity::Identity;
+use megatorrent_core::manifest::HeadContent;
+use megatorrent_core::node::{Command, Draft, Event};
+use megatorrent_runtime_smol::home::Home;
+use megatorrent_runtime_smol::ingest::ingest;
+use megatorrent_runtime_smol::{Options, Runtime};
 use serde_json::Value;
 use support::{MIB, Running, Swarm, blobs, ok_json, run, run_with_input, serve, stderr, subscribe_args};
 
@@ -146,6 +154,26 @@ fn a_killed_download_goes_on_from_the_blobs_it_has() {
     assert_eq!(before, times(&kept), "a blob was fetched twice");
 }
 
+#[test]
+fn a_download_killed_wherever_it_stands_completes_later() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("film", 24 * MIB, &[]);
+    let published = swarm.publish(&[&entry], &[]);
+    let uri = published["uri"].as_str().unwrap();
+    let _author = swarm.serve_author();
+    for event in ["ready", "head", "manifest", "progress", "progress"] {
+        let mut reader = Running::start(swarm.path(), subscribe_args("reader", uri, &swarm.address));
+        reader.event(event);
+        reader.signal("KILL");
+        reader.wait();
+    }
+    assert_fetches(&swarm, "reader", uri, &[]);
+    swarm.assert_equal("reader", "film");
+    let left: Vec<_> =
+        fs::read_dir(swarm.join("reader-out")).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(left, ["film"], "half-written files are left");
+}
+
 /// Moves `count` blobs that the film's data fills out of the author's folder: (where they are, where they belong).
 fn hide_data_blobs(swarm: &Swarm, count: usize) -> Vec<(PathBuf, PathBuf)> {
     let chunks = run(swarm.path(), ["ingest", "-i", "film", "-d", "author", "-k", "identity.json", "--v5"]);
@@ -182,6 +210,22 @@ fn a_follower_gets_an_update() {
     reader.signal("INT");
     reader.event("stopped");
     assert_eq!(reader.wait().code(), Some(0));
+}
+
+#[test]
+fn subscribing_again_fetches_the_update_and_replaces_the_old_file() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("note", 3000, &[]);
+    let published = swarm.publish(&[&entry], &[]);
+    let uri = published["uri"].as_str().unwrap();
+    let author = swarm.serve_author();
+    assert_fetches(&swarm, "reader", uri, &[]);
+    author.stop();
+    swarm.ingest("note", 4000, &["--force"]);
+    swarm.publish(&[&entry], &[]);
+    let _author = swarm.serve_author();
+    assert_fetches(&swarm, "reader", uri, &[]);
+    swarm.assert_equal("reader", "note");
 }
 
 #[test]
@@ -259,4 +303,34 @@ fn the_demo_verifies_what_it_sent() {
     let verified = ok_json(folder.path(), ["demo", "mine"]);
     assert_eq!(verified["size"], MIB + 1);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the demo leaves nothing behind");
+}
+
+/// An author signs a head that points to something else than a manifest.
+#[test]
+fn a_body_that_is_no_manifest_is_an_integrity_failure() {
+    let swarm = Swarm::new();
+    let executor = Rc::new(smol::LocalExecutor::new());
+    smol::block_on(executor.run(async {
+        let identity =
+            Identity::from_json(&fs::read_to_string(swarm.join("identity.json")).unwrap()).unwrap();
+        let channel = identity.public_key();
+        let mut options = Options::new(Home::open(&swarm.join("liar")).unwrap());
+        let text = b"no manifest".as_slice();
+        let secret = identity.content_secret();
+        let tree = ingest(text, &options.home.store, &secret, 1, &|_| {}, &AtomicBool::new(false)).unwrap();
+        options.identity = Some(identity);
+        options.listen = Some("127.0.0.1:0".parse().unwrap());
+        options.bootstrap = vec![swarm.address.parse().unwrap()];
+        let liar = Runtime::start(&executor, options).await.unwrap();
+        liar.command(Command::Publish(Draft { content: HeadContent::Root(tree), read_key: None }));
+        while !matches!(liar.next_event().await, Event::Published { .. }) {}
+
+        let mut args = subscribe_args("reader", &format!("megatorrent://{channel}"), &swarm.address);
+        args.push("--once".into());
+        let folder = swarm.path().to_owned();
+        let output = smol::unblock(move || run(&folder, args)).await;
+        assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
+        assert!(!swarm.join("reader-out").exists());
+        liar.shutdown().await;
+    }));
 }

@@ -1,14 +1,18 @@
 //! Runs the examples of README.md as they stand there.
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail where it stands")]
 
 mod support;
 
 use std::env;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use support::{MIB, random_bytes, serve};
+use support::{MIB, PATIENCE, random_bytes, serve};
 
 /// What a fence may be marked as: commands that this test runs, commands on the source tree (this test is part of the
 /// second of them), and what a command shows.
@@ -33,9 +37,10 @@ fn every_example_of_the_readme_works() {
     }
     let hub = serve(folder.path(), "hub", &[]);
     let address = hub.ready();
-    // Nodes that an example leaves running end with it.
-    let script = format!("set -eu\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{}", examples.concat());
-    let output = Command::new("sh")
+    let script = format!("set -eu\n{}", examples.concat());
+    let log = fs::File::create(folder.path().join("log")).unwrap();
+    let mut shell = Command::new("sh");
+    shell
         .args(["-c", &script])
         .current_dir(folder.path())
         .env("PATH", path_with_binary())
@@ -44,10 +49,29 @@ fn every_example_of_the_readme_works() {
         .env("MEGATORRENT_P2P_PORT", "0")
         .env("MEGATORRENT_DHT", "server")
         .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{script}\n{}", support::stderr(&output));
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .process_group(0);
+    let mut shell = shell.spawn().unwrap();
+    let status = wait(&mut shell);
+    // Nodes that the examples leave running are of the shell's process group.
+    let kill = format!("kill -TERM -- -{}", shell.id());
+    let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
+    let said = fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(status.is_some_and(|status| status.success()), "{status:?}\n{script}\n{said}");
     hub.stop();
+}
+
+/// The shell's end; `None` where it takes too long.
+fn wait(shell: &mut Child) -> Option<ExitStatus> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(status) = shell.try_wait().unwrap() {
+            return Some(status);
+        }
+        thread::sleep(Duration::from_millis(10)); // std has no wait with a deadline
+    }
+    None
 }
 
 /// The kind and the lines of each fenced block, in order.

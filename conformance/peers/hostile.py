@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import socket
 import sys
 import time
@@ -216,6 +217,8 @@ def flood(args):
 
 def hold(args, handshake):
     """Connections that say nothing (or nothing after the handshake) until our standard input ends."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     held, refused = [], 0
     for _ in range(args.connections):
         try:

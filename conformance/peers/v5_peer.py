@@ -119,7 +119,10 @@ class Server:
         if wrong:
             data = bytes([data[0] ^ 1]) + data[1:]
         report("request", peer=peer, id=blob, answer="wrong" if wrong else "data")
+        if self.args.long_data:
+            data = data[:1] + data
         size = -(-len(data) // self.args.split)
+        size = min(size, v5.BLOB_LEN)  # what one frame takes
         for start in range(0, len(data), size):
             channel.send(v5.DATA, data[start : start + size])
 
@@ -266,6 +269,7 @@ def serve_options(parser):
     parser.add_argument("--until-eof", action="store_true", help="end when standard input ends")
     parser.add_argument("--split", type=int, default=1, metavar="N", help="send each blob in N DATA messages")
     parser.add_argument("--wrong-blob", action="append", default=[], metavar="ID", help="lie about this blob, or `all`")
+    parser.add_argument("--long-data", action="store_true", help="send a byte more than a blob")
     parser.add_argument("--stall", action="store_true", help="take requests and never answer")
     parser.add_argument("--peer", action="append", default=[], metavar="HOST:PORT", help="a peer to name in PEERS")
     parser.set_defaults(run=lambda args: Server(args).run())

@@ -15,7 +15,8 @@ fn folder() -> &'static Path {
 fn regenerating_changes_nothing() {
     for layer in &LAYERS {
         let fresh = layer.generate().unwrap_or_else(|problems| panic!("{problems:#?}"));
-        let committed = fs::read_to_string(folder().join(layer.name).with_extension("json")).expect("committed");
+        let committed =
+            fs::read_to_string(folder().join(layer.name).with_extension("json")).expect("committed");
         assert!(
             to_text(&fresh) == committed,
             "{}: the protocol changed, or the vectors: see `cargo run -p megatorrent-conformance -- generate`",
@@ -63,7 +64,8 @@ fn that_program_sees_a_changed_vector() {
     fs::create_dir(changed.path().join("foreign")).expect("a folder");
     for name in ["foreign/heads.json", "bep44.json"] {
         let text = fs::read_to_string(folder().join(name)).expect("committed");
-        fs::write(changed.path().join(name), text.replace("\"expect\": true", "\"expect\": false")).expect("written");
+        fs::write(changed.path().join(name), text.replace("\"expect\": true", "\"expect\": false"))
+            .expect("written");
     }
     let report = support::python("check_vectors.py").arg(changed.path()).output().expect("python3 runs");
     assert_eq!(report.status.code(), Some(1));

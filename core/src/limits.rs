@@ -68,8 +68,8 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a connection with requests outstanding must bring within [`STALL_TIMEOUT`], so that a peer that trickles bytes
 /// does not hold a blob for ever. It is far below what Tor carries.
 pub const STALL_BYTES_MIN: u64 = 16 * 1024;
-/// Blobs that a peer said it lacks, remembered per connection; at the cap the peer is not asked for more until the
-/// memory is cleared with the next head.
+/// Blobs that a peer said it lacks, remembered per connection; at the cap the peer is not asked for more. The memory is
+/// cleared whenever peers are looked up because none arrive.
 pub const LACKS_MAX: usize = 1024;
 
 // --- content ------------------------------------------------------------------------------------------------

@@ -332,6 +332,7 @@ fn a_peer_that_says_not_found_or_stalls_or_closes_is_replaced() {
     let mut first = next(&mut bench);
     first.send(&mut bench, &Message::Error("Not Found".into()));
     let second = next(&mut bench);
+    bench.node.disconnected(bench.now, first.conn);
     bench.node.disconnected(bench.now, second.conn);
     let third = next(&mut bench);
     bench.sleep_until(bench.now + STALL_TIMEOUT);
@@ -464,16 +465,17 @@ fn publishing_signs_above_what_is_known_stores_first_and_reads_back() {
     let draft = Draft { content: HeadContent::Inline(Vec::new()), read_key: None };
     let newer = i64::try_from(UNIX.0).expect("small") + 1000;
     bench.handle(Input::Command(Command::Publish(draft)));
+    // The subscription to our own channel is remembered at once.
+    let persist = |a: &Action| {
+        if let Action::Job(id, Job::Persist(RecordKey::Channel(_), _)) = a { Some(*id) } else { None }
+    };
+    let (followed, _) = bench.take(persist).expect("it is made durable");
+    bench.handle(Input::Done(followed, JobResult::Persisted(true)));
     let get = bench.dht_job(|op| matches!(op, DhtOp::Get(_))).expect("the newest is looked up first");
     bench.handle(Input::DhtItem(get, item_of(&sealed(1).0, newer)));
     bench.handle(Input::Done(get, JobResult::DhtDone(Ok(()))));
     assert!(bench.dht_job(|op| matches!(op, DhtOp::Put(..))).is_none(), "not before it is durable");
-    let (record, _) =
-        bench
-            .take(|a| {
-                if let Action::Job(id, Job::Persist(RecordKey::Channel(_), _)) = a { Some(*id) } else { None }
-            })
-            .expect("the head is stored");
+    let (record, _) = bench.take(persist).expect("the head is stored");
     bench.handle(Input::Done(record, JobResult::Persisted(true)));
     let ((put, item, cas), _) = bench
         .take(|a| match a {
@@ -654,4 +656,36 @@ proptest! {
 #[test]
 fn info_hashes_are_the_front_of_the_id() {
     assert_eq!(BlobId([7; 32]).info_hash(), InfoHash([7; 20]));
+}
+
+#[test]
+fn a_subscription_is_remembered_before_its_first_head() {
+    let mut bench = Bench::new(None);
+    let channel = identity().public_key();
+    let read_key = Some(Secret::new([8; 32]));
+    bench.handle(Input::Command(Command::Follow { channel, read_key }));
+    let record = bench.take(|a| match a {
+        Action::Job(_, Job::Persist(key, Some(value))) => Some((key.clone(), value.clone())),
+        _ => None,
+    });
+    let ((key, value), _) = record.expect("it is made durable");
+    let mut later = Node::new(CONFIG, None, [1; 32], Instant(0), UNIX);
+    assert!(later.restore(&key, &value));
+    assert_eq!(later.channel_status(&channel).map(|s| (s.private, s.sequence)), Some((true, 0)));
+}
+
+#[test]
+fn a_peer_that_lacked_a_blob_is_asked_again_later() {
+    let (link, blob) = sealed(1);
+    let mut bench = Bench::new(None);
+    follow(&mut bench, &link, &[1]);
+    let mut peer = connect(&mut bench, 1);
+    assert!(has_request(&peer.receive(&mut bench), &link.id));
+    peer.send(&mut bench, &Message::Error("Not Found".into()));
+    assert!(!has_request(&peer.receive(&mut bench), &link.id), "not at once");
+    bench.sleep_until(bench.now + std::time::Duration::from_secs(10));
+    assert!(has_request(&peer.receive(&mut bench), &link.id));
+    peer.send_blob(&mut bench, &blob[..]);
+    bench.answer_jobs();
+    assert!(bench.event(|e| matches!(e, Event::ChannelComplete { .. })).is_some());
 }

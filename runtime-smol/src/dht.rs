@@ -67,6 +67,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 const LONE_AFTER: Duration = Duration::from_secs(5);
 /// Pause before names are resolved again, or the client is built again, at first and at last.
 const RETRY_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(1));
+/// The client closes its socket a while after it is dropped; how often to look for it, and for how long at most.
+const CLOSE_INTERVAL: Duration = Duration::from_millis(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long one round of name resolution may take; names that took longer are tried again.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Different items passed on from one get, and peers from one lookup; more are dropped.
@@ -170,13 +173,16 @@ struct Inner {
     config: Config,
     sink: Box<dyn Fn(Input)>,
     client: RefCell<Option<AsyncDht>>,
-    /// Notified when `client`, `address`, `nodes` or `dead` changes.
+    /// Notified when `client`, `address`, `nodes`, `suspected` or `buried` changes.
     changed: Signal,
     address: Cell<Option<SocketAddrV4>>,
     nodes: Cell<usize>,
     /// Newest known nodes, for the next run.
     known: RefCell<Vec<SocketAddrV4>>,
-    dead: Cell<bool>,
+    /// The keeper shall look whether the client lives.
+    suspected: Cell<bool>,
+    /// How many clients are of no use any more.
+    buried: Cell<u64>,
     slots: Semaphore,
     busy: RefCell<BTreeSet<Id>>,
     /// Notified when a target is free again.
@@ -200,7 +206,8 @@ impl Dht {
                 changed: Signal::default(),
                 address: Cell::default(),
                 nodes: Cell::default(),
-                dead: Cell::default(),
+                suspected: Cell::default(),
+                buried: Cell::default(),
                 slots: Semaphore::new(OPS_MAX),
                 busy: RefCell::default(),
                 freed: Signal::default(),
@@ -248,16 +255,23 @@ impl Dht {
         }
     }
 
-    /// Drops what is under way, saves the known nodes and closes the socket.
+    /// Drops what is under way, saves the known nodes and waits until the socket is closed.
     pub async fn stop(&self) {
-        drop(self.ops.take());
-        drop(self.keeper.take());
+        let keeper = self.keeper.take();
+        for task in self.ops.take().into_values().chain(keeper) {
+            task.cancel().await;
+        }
         let Some(inner) = &self.inner else { return };
         let client = inner.client.take();
         if let Some(client) = client {
             look(inner, &client).await;
         }
         save(inner).await;
+        let Some(addr) = inner.address.get() else { return };
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        while Instant::now() < deadline && UdpSocket::bind(addr).is_err() {
+            Timer::after(CLOSE_INTERVAL).await;
+        }
     }
 }
 
@@ -295,17 +309,22 @@ async fn run(inner: &Inner, job: JobId, op: &DhtOp) -> JobResult {
     let _slot = inner.slots.acquire().await;
     let work = async {
         let client = inner.changed.wait_for(|| inner.client.borrow().clone()).await;
-        // The client's methods panic when its thread has died.
-        AssertUnwindSafe(perform(inner, &client, job, op)).catch_unwind().await.ok()
+        let buried = inner.buried.get();
+        // The client's methods panic when its thread has died, or never return: then somebody else's panic tells.
+        let answer = async { AssertUnwindSafe(perform(inner, &client, job, op)).catch_unwind().await.ok() };
+        let other = inner.changed.wait_for(|| (inner.buried.get() != buried).then_some(None));
+        let result = answer.or(other).await;
+        if result.is_none() && inner.buried.get() == buried {
+            inner.bury();
+        }
+        result
     };
     let late = async {
         Timer::after(OP_TIMEOUT).await;
+        inner.suspect();
         None
     };
-    work.or(late).await.unwrap_or_else(|| {
-        inner.suspect();
-        failed(op, DhtError::Failed)
-    })
+    work.or(late).await.unwrap_or_else(|| failed(op, DhtError::Failed))
 }
 
 async fn perform(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) -> JobResult {
@@ -489,10 +508,17 @@ impl RequestFilter for Filter {
 // --- the client's life --------------------------------------------------------------------------------------
 
 impl Inner {
-    /// An operation hung or panicked: have the keeper look whether the client lives.
+    /// An operation hung: have the keeper look whether the client lives.
     fn suspect(&self) {
-        self.dead.set(true);
+        self.suspected.set(true);
         self.changed.notify();
+    }
+
+    /// Nobody shall use this client any more; the keeper builds another.
+    fn bury(&self) {
+        self.client.take();
+        self.buried.set(self.buried.get() + 1);
+        self.suspect();
     }
 }
 
@@ -588,10 +614,13 @@ async fn keep(inner: Rc<Inner>) {
         match build(&inner, &origin).await {
             Ok(client) => {
                 retry = Backoff::new(RETRY_INTERVAL);
+                inner.suspected.set(false);
                 inner.client.replace(Some(client.clone()));
                 inner.changed.notify();
                 watch_over(&inner, &client, &mut origin).await;
-                inner.client.replace(None);
+                if inner.client.borrow().is_some() {
+                    inner.bury();
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, port = inner.config.port, "the DHT's UDP socket cannot be opened; trying again");
@@ -685,7 +714,7 @@ async fn watch_over(inner: &Rc<Inner>, client: &AsyncDht, origin: &mut Origin) {
             return;
         }
         let pause = if alone { look_again.pause() } else { LOOK_INTERVAL };
-        let suspected = inner.changed.wait_for(|| inner.dead.take().then_some(()));
+        let suspected = inner.changed.wait_for(|| inner.suspected.take().then_some(()));
         suspected
             .or(async {
                 Timer::after(pause).await;

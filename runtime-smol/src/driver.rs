@@ -70,8 +70,8 @@ pub(crate) fn wall_time() -> UnixTime {
 /// One connection's socket and the two tasks that serve it.
 struct Conn {
     io: Rc<ConnIo>,
-    _read: Task<()>,
-    _write: Task<()>,
+    read: Task<()>,
+    write: Task<()>,
 }
 
 struct ConnIo {
@@ -140,6 +140,7 @@ pub(crate) struct Driver {
     news: Signal,
     quiet: Signal,
     tasks: RefCell<Vec<Task<()>>>,
+    listener: RefCell<Option<Task<()>>>,
 }
 
 impl fmt::Debug for Driver {
@@ -171,6 +172,7 @@ impl Driver {
             news: Signal::default(),
             quiet: Signal::default(),
             tasks: RefCell::default(),
+            listener: RefCell::default(),
         }
     }
 
@@ -181,7 +183,7 @@ impl Driver {
         tasks.push(self.executor.spawn(set_clock(Rc::clone(self))));
         tasks.push(self.executor.spawn(hand_in_answers(Rc::clone(self))));
         if let Some(listener) = listener {
-            tasks.push(self.executor.spawn(accept(Rc::clone(self), listener)));
+            self.listener.replace(Some(self.executor.spawn(accept(Rc::clone(self), listener))));
         }
     }
 
@@ -250,7 +252,7 @@ impl Driver {
         let io = Rc::new(ConnIo { stream, readable: Flag::default(), writable: Flag::default() });
         let read = self.executor.spawn(serve(Rc::clone(self), id, Rc::clone(&io), Direction::Read));
         let write = self.executor.spawn(serve(Rc::clone(self), id, Rc::clone(&io), Direction::Write));
-        self.conns.borrow_mut().insert(id, Conn { io, _read: read, _write: write });
+        self.conns.borrow_mut().insert(id, Conn { io, read, write });
         self.pump();
     }
 
@@ -271,10 +273,13 @@ impl Driver {
 
     /// Closes everything and waits for the jobs under way.
     pub(crate) async fn shutdown(self: &Rc<Self>) {
-        // The listener's task is the last; the others still carry the node's last answers.
-        let listener = self.tasks.borrow_mut().drain(3..).collect::<Vec<_>>();
-        drop(listener);
-        drop(self.dials.take());
+        // A task that is merely dropped keeps its socket until the executor comes to it, so each is awaited.
+        if let Some(listener) = self.listener.take() {
+            listener.cancel().await;
+        }
+        for dial in self.dials.take().into_values() {
+            dial.cancel().await;
+        }
         self.node.borrow_mut().shutdown(self.clock.now());
         self.pump();
         let done = self.quiet.wait_for(|| (self.jobs.pending() == 0).then_some(()));
@@ -283,8 +288,10 @@ impl Driver {
             tracing::error!(jobs = self.jobs.pending(), "the disk did not finish in time");
         };
         done.or(late).await;
-        drop(self.tasks.take());
-        drop(self.conns.take());
+        let conns = self.conns.take().into_values().flat_map(|conn| [conn.read, conn.write]);
+        for task in self.tasks.take().into_iter().chain(conns) {
+            task.cancel().await;
+        }
         self.dht.stop().await;
         self.jobs.stop().await;
     }

@@ -306,8 +306,8 @@ impl Handle {
         &self.0.dir
     }
 
-    /// Closes all connections, waits for the disk and saves the DHT's nodes. The node is of no use after this; its
-    /// folder is free again when the last handle is dropped.
+    /// Closes all connections, waits for the disk and saves the DHT's nodes. Its ports are free when this returns, its
+    /// folder when the last handle is dropped. The node is of no use after this.
     pub async fn shutdown(&self) {
         self.0.driver.shutdown().await;
         if self.0.started.elapsed() >= SYNC_AFTER {

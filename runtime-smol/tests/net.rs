@@ -1,12 +1,15 @@
 //! The DHT driver over real UDP sockets on loopback.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use async_io::Timer;
 use futures_lite::FutureExt;
+use mainline::MutableItem;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::identity::Identity;
@@ -241,10 +244,8 @@ fn without_a_dht_every_operation_fails_at_once() {
 fn a_node_alone_says_so_and_recovers_when_its_bootstrap_comes_up() {
     run(async |executor| {
         // A port that was free a moment ago, where the bootstrap will come up later.
-        let port = std::net::UdpSocket::bind((LOOPBACK, 0))
-            .and_then(|socket| socket.local_addr())
-            .expect("free")
-            .port();
+        let port =
+            UdpSocket::bind((LOOPBACK, 0)).and_then(|socket| socket.local_addr()).expect("free").port();
         let later = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
         let early = Peer::start(&executor, Some(LOOPBACK), &[later]).await;
         let item = signed(3, 1, b"v");
@@ -281,6 +282,77 @@ fn a_client_uses_the_network_without_serving_it() {
         let saved = client.saved.lock().expect("nobody panicked").clone();
         assert!(saved.contains(&first.addr()), "the nodes are saved at the end: {saved:?}");
         drop((second, third));
+    });
+}
+
+/// 300 nodes of one liar, all next to `target`: more than the client's put can take.
+fn crowd(target: [u8; 20], stop: &Arc<AtomicBool>) -> (SocketAddrV4, JoinHandle<()>) {
+    let sockets: Vec<_> = (0..300)
+        .map(|_| {
+            let socket = UdpSocket::bind((LOOPBACK, 0)).expect("a free port");
+            socket.set_nonblocking(true).expect("an option of UDP");
+            socket
+        })
+        .collect();
+    let ports: Vec<_> = sockets.iter().map(|socket| socket.local_addr().expect("bound").port()).collect();
+    // Of one address, the client takes only nodes whose first 21 bits differ.
+    let id = move |index: usize| {
+        let mut id = target;
+        let distance = u32::try_from((300 - index) << 11).expect("small").to_be_bytes();
+        id.iter_mut().zip(distance).for_each(|(byte, distance)| *byte ^= distance);
+        id
+    };
+    let first = SocketAddrV4::new(Ipv4Addr::LOCALHOST, ports[0]);
+    let stop = Arc::clone(stop);
+    let answer = move |index: usize, query: &[u8]| {
+        let at = query.windows(5).position(|window| window == b"1:t4:").expect("a transaction id") + 5;
+        // Each names nodes that are nearer, so that the query goes on until it has asked all.
+        let neighbours = index + 1..(index + 21).min(300);
+        let nodes: Vec<u8> = neighbours
+            .flat_map(|n| [&id(n)[..], &[127, 0, 0, 1], &ports[n].to_be_bytes()].concat())
+            .collect();
+        let head = format!("5:nodes{}:", nodes.len());
+        let reply = [b"d1:rd2:id20:", &id(index)[..], head.as_bytes(), &nodes, b"5:token4:toke", b"e1:t4:"];
+        [&reply.concat()[..], &query[at..at + 4], b"1:y1:re"].concat()
+    };
+    let work = move || {
+        let mut buf = [0; 2048];
+        while !stop.load(Relaxed) {
+            for (index, socket) in sockets.iter().enumerate() {
+                while let Ok((len, from)) = socket.recv_from(&mut buf) {
+                    let _ = socket.send_to(&answer(index, &buf[..len]), from);
+                }
+            }
+            thread::yield_now();
+        }
+    };
+    (first, thread::spawn(work))
+}
+
+#[test]
+fn a_client_that_was_killed_from_afar_is_replaced() {
+    run(async |executor| {
+        let item = signed(9, 1, b"v");
+        let target = *MutableItem::target_from_key(item.key.as_bytes(), None).as_bytes();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (liar, thread) = crowd(target, &stop);
+        let honest = Peer::start(&executor, Some(LOOPBACK), &[]).await;
+        let peer = Peer::start(&executor, Some(LOOPBACK), &[liar, honest.addr()]).await;
+        let before = peer.addr();
+        let put = peer.ask(DhtOp::Put(item.clone(), None)).await;
+        assert!(
+            matches!(put.result, JobResult::DhtPut(Err(DhtError::Failed))),
+            "the crowd kills the client: {put:?}"
+        );
+        stop.store(true, Relaxed);
+        thread.join().expect("the crowd is no part of the test");
+
+        // Operations wait for the new client, which has the same address.
+        let other = signed(10, 1, b"v");
+        let put = peer.ask(DhtOp::Put(other.clone(), None)).await;
+        assert!(matches!(put.result, JobResult::DhtPut(Ok(1))), "{put:?}");
+        assert_eq!(peer.addr(), before);
+        assert_eq!(peer.ask(DhtOp::Get(other.key)).await.items, [other]);
     });
 }
 

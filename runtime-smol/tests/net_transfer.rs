@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_io::Timer;
-use futures_lite::FutureExt;
-use megatorrent_core::blob::PLAIN_LEN;
+use futures_lite::{FutureExt, future};
+use megatorrent_core::blob::{BLOB_LEN, PLAIN_LEN};
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Reference};
@@ -67,7 +67,7 @@ fn author() -> Identity {
 
 /// Bytes that no blob repeats.
 fn content(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i ^ (i >> 8) ^ (i >> 16)).to_le_bytes()[0]).collect()
+    (0..len).map(|i| (i % 251 + i / PLAIN_LEN * 7).to_le_bytes()[0]).collect()
 }
 
 /// Stores `content` in `home` and describes it.
@@ -182,6 +182,43 @@ fn a_subscription_survives_a_restart() {
 }
 
 #[test]
+fn a_download_that_was_broken_off_goes_on_from_what_it_has() {
+    run(async |executor| {
+        let dirs: [TempDir; 3] = std::array::from_fn(|_| tempfile::tempdir().expect("a folder"));
+        let boot = start(&executor, options(dirs[0].path(), None)).await;
+        let bytes = content(40 * PLAIN_LEN);
+        let mut author_options = options(dirs[1].path(), Some(addr(&boot)));
+        let entry = add_file(&author_options.home, "file", &bytes);
+        author_options.identity = Some(author());
+        let publisher = start(&executor, author_options).await;
+        let channel = author().public_key();
+        publisher.command(follow(channel));
+        publisher.command(draft(std::slice::from_ref(&entry)));
+        wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
+
+        let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
+        subscriber.command(follow(channel));
+        while subscriber.status().bytes_received < 5 * PLAIN_LEN as u64 {
+            future::yield_now().await;
+        }
+        subscriber.shutdown().await;
+        let first_part = subscriber.status().bytes_received;
+        let stored = subscriber.store().count().expect("listed");
+        assert!(stored >= 5, "what was received is stored: {stored}");
+        drop(subscriber);
+
+        let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
+        wait_for(&subscriber, |event| matches!(event, Event::ChannelComplete { .. })).await;
+        let second_part = subscriber.status().bytes_received;
+        assert_eq!((first_part + second_part) / BLOB_LEN as u64, 41, "no blob came twice");
+        assert_eq!(exported(&subscriber, &entry, &dirs[2].path().join("out")), bytes);
+        for node in [boot, publisher, subscriber] {
+            node.shutdown().await;
+        }
+    });
+}
+
+#[test]
 fn idle_strangers_neither_stop_the_node_nor_fill_it() {
     run(async |executor| {
         let dir = tempfile::tempdir().expect("a folder");
@@ -202,11 +239,24 @@ fn idle_strangers_neither_stop_the_node_nor_fill_it() {
             Timer::after(Duration::from_millis(5)).await;
         }
         node.shutdown().await;
-        // The folder and the port are free again.
         drop(node);
-        let mut options = self::options(dir.path(), None);
-        options.listen = Some(to);
-        options.dht = DhtMode::Off;
-        start(&executor, options).await.shutdown().await;
+    });
+}
+
+#[test]
+fn a_node_that_was_shut_down_leaves_its_folder_and_its_ports_free() {
+    run(async |executor| {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut listen = None;
+        for _ in 0..3 {
+            let mut options = options(dir.path(), None);
+            // An address of its own, where no other test can take the port in between.
+            options.listen = Some(listen.unwrap_or("127.0.0.78:0".parse().expect("an address")));
+            let node = start(&executor, options).await;
+            listen = node.local_addr();
+            let stranger = smol::net::TcpStream::connect(addr(&node)).await.expect("accepted");
+            node.shutdown().await;
+            drop(stranger);
+        }
     });
 }

@@ -29,6 +29,7 @@ use sha2::{Digest, Sha256};
 use super::gen_key::random_secret;
 use super::publish;
 use crate::args::Demo;
+use crate::events::count;
 use crate::exit::{Exit, Failure};
 use crate::node::{self, Executor};
 use crate::output::Output;
@@ -37,7 +38,7 @@ use crate::signals::Interrupts;
 /// Size of the file that is made where none is given: five full blobs and a piece.
 const RANDOM_FILE_LEN: u64 = 5 * PLAIN_LEN as u64 + 123;
 /// A step that moves nothing for so long has failed.
-const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// How often a download is looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// Threads that seal or open.
@@ -178,7 +179,11 @@ impl Stage<'_> {
         let tree =
             smol::unblock(move || ingest(file, &store, &secret, WORKERS, &|_| {}, &AtomicBool::new(false)));
         let tree = tree.await?;
-        self.step(&format!("author encrypts {} into {} blobs", HumanBytes(show.size), tree.blob_count()))?;
+        self.step(&format!(
+            "author encrypts {} into {}",
+            HumanBytes(show.size),
+            count(tree.blob_count(), "blob")
+        ))?;
         let name = show.original.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let path = EntryPath::new(name).or_else(|_| EntryPath::new("file")).expect("a plain name is a path");
         Ok(FileEntry {
@@ -199,15 +204,14 @@ impl Stage<'_> {
     ) -> Result<(), Failure> {
         let collections = vec![Collection { title: "Demo".into(), items: vec![Item::File(entry)] }];
         let manifest = Manifest { collections, ..Manifest::default() };
-        let content: HeadContent = publish::head_content(manifest, author.store(), secret, true)?;
+        let content: HeadContent = publish::head_content(&manifest, author.store(), secret, true)?;
         author.dht_joined().await;
         author.command(Command::Publish(Draft { content, read_key: Some(show.read_key.clone()) }));
         let published = publish::outcome(author, &show.channel).await?;
         self.step(&format!(
-            "author signs the private channel {}… and puts its head on the DHT ({} node{})",
+            "author signs the private channel {}… and puts its head on the DHT ({})",
             &show.channel.to_string()[..8],
-            published.replicas,
-            if published.replicas == 1 { "" } else { "s" },
+            count(published.replicas, "node"),
         ))
     }
 
@@ -292,7 +296,7 @@ fn compare(original: &Path, copy: &Path) -> Result<String, Failure> {
             ));
         }
         if len == 0 {
-            return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+            return Ok(base16ct::lower::encode_string(&hash.finalize()));
         }
         hash.update(&expected[..len]);
     }

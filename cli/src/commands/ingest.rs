@@ -21,9 +21,10 @@ use serde_json::json;
 
 use super::gen_key::random_secret;
 use crate::args::{IDENTITY_FILE, Ingest};
+use crate::events::count;
 use crate::exit::{Exit, Failure};
 use crate::files;
-use crate::output::{Output, usage};
+use crate::output::Output;
 use crate::signals::Interrupts;
 
 /// Threads that seal and store. More than the machine's processors gain nothing, and each takes 1 MiB.
@@ -51,7 +52,7 @@ pub(crate) fn run(args: &Ingest, output: Output) -> Result<(), Failure> {
     let (size, blobs) = (tree.size, tree.blob_count());
     let reference = if args.v5 { Reference::Chunks(chunks(&tree, &store)?) } else { Reference::Tree(tree) };
     let text = entry::to_json(&FileEntry { path: path.clone(), size, modified_ms, executable, reference });
-    output.note(&format!("{}: {} in {blobs} blobs", path.as_str(), HumanBytes(size)));
+    output.note(&format!("{}: {} in {}", path.as_str(), HumanBytes(size), count(blobs, "blob")));
     let Some(entry) = &args.output else {
         return output.line(&text);
     };
@@ -70,12 +71,15 @@ pub(crate) fn run(args: &Ingest, output: Output) -> Result<(), Failure> {
 fn entry_path(args: &Ingest) -> Result<EntryPath, Failure> {
     let name = match &args.name {
         Some(name) => name.as_str(),
-        None if files::is_stdin(&args.input) => return Err(usage("stdin has no name: give one with --name")),
+        None if files::is_stdin(&args.input) => {
+            return Err(Failure::usage("stdin has no name: give one with --name"));
+        }
         None => args.input.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-            usage(format!("{} has no name in UTF-8: give one with --name", args.input.display()))
+            Failure::usage(format!("{} has no name in UTF-8: give one with --name", args.input.display()))
         })?,
     };
-    EntryPath::new(name).map_err(|error| usage(format!("{name:?}: {error}; give another with --name")))
+    EntryPath::new(name)
+        .map_err(|error| Failure::usage(format!("{name:?}: {error}; give another with --name")))
 }
 
 /// The secret under which the blobs get their keys.
@@ -113,7 +117,10 @@ impl Input {
         let file = File::open(path).map_err(fail)?;
         let metadata = file.metadata().map_err(fail)?;
         if metadata.is_dir() {
-            return Err(usage(format!("{} is a folder: ingest its files one by one", path.display())));
+            return Err(Failure::usage(format!(
+                "{} is a folder: ingest its files one by one",
+                path.display()
+            )));
         }
         Ok(Self { reader: Box::new(file), metadata: metadata.is_file().then_some(metadata) })
     }

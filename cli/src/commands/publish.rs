@@ -21,10 +21,11 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::args::{Dht, Publish};
+use crate::events::count;
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::node;
-use crate::output::{Output, usage};
+use crate::output::Output;
 use crate::signals::Interrupts;
 
 /// Chunks that a head could hold if it held nothing else; a longer list is not tried.
@@ -34,7 +35,7 @@ const CHECKED_BLOBS_MAX: usize = 16_384;
 /// How long to look for a node of the DHT.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long putting and reading back may take.
-const PUBLISH_TIMEOUT: Duration = Duration::from_secs(180);
+const PUBLISH_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// What the node says when the head is out.
 pub(super) struct Published {
@@ -46,7 +47,7 @@ pub(super) struct Published {
 pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     let other_key = args.secret_file.as_deref().map(files::read_read_key).transpose()?;
     if args.network.dht == Dht::Off {
-        return Err(usage("a channel is published on the DHT: leave out --dht off"));
+        return Err(Failure::usage("a channel is published on the DHT: leave out --dht off"));
     }
     let identity = files::read_identity(&args.key)?;
     let read_key = match other_key {
@@ -60,7 +61,7 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     let published = node::block_on(async |executor| {
         let mut options = node::options(&args.data.dir, &args.network)?;
         warn_of_missing_blobs(&manifest, &options.home.store, output);
-        let content = head_content(manifest, &options.home.store, &identity.content_secret(), private)?;
+        let content = head_content(&manifest, &options.home.store, &identity.content_secret(), private)?;
         options.identity = Some(identity);
         let node = Runtime::start(executor, options).await?;
         let draft = Draft { content, read_key: read_key.clone() };
@@ -77,10 +78,9 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     });
     output.result(&object, &text)?;
     output.note(&format!(
-        "published sequence {} on {} DHT node{}; `megatorrent serve` keeps it there and hands out the blobs",
+        "published sequence {} on {}; `megatorrent serve` keeps it there and hands out the blobs",
         published.sequence,
-        published.replicas,
-        if published.replicas == 1 { "" } else { "s" },
+        count(published.replicas, "DHT node"),
     ));
     if private {
         output.warn("the URI contains the read key: whoever has it can read the channel");
@@ -107,7 +107,7 @@ fn manifest(args: &Publish) -> Result<Manifest, Failure> {
     }
     let collections = vec![Collection { title: args.title.clone(), items }];
     let manifest = Manifest { title: String::new(), description: String::new(), collections };
-    manifest.check().map_err(|error| usage(format!("these entries make no channel: {error}")))?;
+    manifest.check().map_err(|error| Failure::usage(format!("these entries make no channel: {error}")))?;
     Ok(manifest)
 }
 
@@ -136,12 +136,12 @@ fn is_stored(file: &FileEntry, store: &Store) -> bool {
 /// The manifest in v5's form where it fits the head, so that every v5 reader can use it; otherwise its body is stored,
 /// and the head points to it.
 pub(super) fn head_content(
-    manifest: Manifest,
+    manifest: &Manifest,
     store: &Store,
     secret: &Secret,
     private: bool,
 ) -> Result<HeadContent, Failure> {
-    if let Some(collections) = as_v5(&manifest, store)? {
+    if let Some(collections) = as_v5(manifest, store)? {
         let inline = HeadContent::Inline(collections);
         if inline.fits(private) {
             return Ok(inline);
@@ -149,7 +149,7 @@ pub(super) fn head_content(
     }
     let body = manifest.to_cbor();
     if body.len() as u64 > BODY_LEN_MAX {
-        return Err(usage(BodyError::TooLarge.to_string()));
+        return Err(Failure::usage(BodyError::TooLarge.to_string()));
     }
     let tree = ingest(body.as_slice(), store, secret, 1, &|_| {}, &AtomicBool::new(false))?;
     Ok(HeadContent::Root(tree))

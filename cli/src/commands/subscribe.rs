@@ -18,12 +18,12 @@ use self::exports::Exports;
 use crate::args::Subscribe;
 use crate::exit::{Exit, Failure};
 use crate::files;
-use crate::output::{Output, usage};
+use crate::output::{Output, count_bytes};
 use crate::signals::{Interrupts, Signal};
 use crate::{events, node};
 
 /// The time without progress after which `--once` gives up, where `--timeout` names none.
-const ONCE_TIMEOUT: Duration = Duration::from_secs(120);
+const ONCE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How often progress is looked at.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -66,9 +66,10 @@ fn channel_uri(args: &Subscribe, output: Output) -> Result<ChannelUri, Failure> 
     let read_key = args.secret_file.as_deref().map(files::read_read_key).transpose()?;
     let from_stdin = args.uri == files::STDIN;
     if from_stdin && args.secret_file.as_deref().is_some_and(files::is_stdin) {
-        return Err(usage("stdin gives the URI or the read key, not both"));
+        return Err(Failure::usage("stdin gives the URI or the read key, not both"));
     }
-    let parse = |text: &str| text.trim().parse::<ChannelUri>().map_err(|error| usage(error.to_string()));
+    let parse =
+        |text: &str| text.trim().parse::<ChannelUri>().map_err(|error| Failure::usage(error.to_string()));
     let mut uri =
         if from_stdin { parse(&files::read_secret_text(files::STDIN.as_ref())?)? } else { parse(&args.uri)? };
     if uri.read_key.is_some() && !from_stdin {
@@ -99,7 +100,7 @@ struct Follower<'a> {
     /// Whether there was ever a connection to a peer.
     met_peer: bool,
     /// What the last look-up of the head brought, where it brought none.
-    head_error: Option<Option<DhtError>>,
+    not_found: Option<NotFound>,
     last_progress: Progress,
     last_change: Instant,
 }
@@ -111,6 +112,15 @@ struct Progress {
     blobs: u64,
     blobs_total: u64,
     exported_bytes: u64,
+}
+
+/// Why a look-up brought no head.
+#[derive(Clone, Copy)]
+enum NotFound {
+    /// The DHT answered and has none.
+    NoHead,
+    /// The DHT did not answer.
+    NoDht(DhtError),
 }
 
 /// What the follower waits for.
@@ -130,11 +140,11 @@ impl<'a> Follower<'a> {
             node,
             output,
             exports: Exports::new(&args.output, node, output),
-            bar: output.bytes_bar(0),
+            bar: output.spinner(),
             told_complete: None,
             readable: false,
             met_peer: false,
-            head_error: None,
+            not_found: None,
             last_progress: Progress::default(),
             last_change: Instant::now(),
         }
@@ -169,7 +179,7 @@ impl<'a> Follower<'a> {
         match event {
             Event::Connected { .. } => self.met_peer = true,
             Event::HeadNotFound { channel, error } if *channel == self.channel => {
-                self.head_error = Some(*error);
+                self.not_found = Some(error.map_or(NotFound::NoHead, NotFound::NoDht));
             }
             Event::HeadRefused { channel, error } if *channel == self.channel && !self.readable => {
                 return Err((*error).into());
@@ -183,6 +193,8 @@ impl<'a> Follower<'a> {
             }
             Event::ChannelComplete { channel, sequence } if *channel == self.channel => {
                 self.exports.add_all(*sequence);
+                // Told at once, not with the next tick.
+                return self.on_tick();
             }
             Event::BodyRefused { channel, error, .. } if *channel == self.channel => {
                 return self.refused(&error.to_string());
@@ -239,7 +251,9 @@ impl<'a> Follower<'a> {
     }
 
     fn show(&self, progress: &Progress, content_bytes: u64, waiting: Option<&str>) -> Result<(), Failure> {
-        self.bar.set_length(content_bytes);
+        if content_bytes > 0 {
+            count_bytes(&self.bar, content_bytes);
+        }
         let share =
             u128::from(content_bytes) * u128::from(progress.blobs) / u128::from(progress.blobs_total.max(1));
         self.bar.set_position(u64::try_from(share).unwrap_or(content_bytes));
@@ -259,18 +273,25 @@ impl<'a> Follower<'a> {
     }
 
     fn gave_up(&self, timeout: Duration, waiting: Option<&str>) -> Failure {
-        let (exit, what) = match self.head_error {
-            _ if self.readable && self.met_peer => (Exit::Timeout, "no progress".to_owned()),
-            _ if self.last_progress.sequence > 0 => {
-                (Exit::NotFound, "no peer has the channel's blobs".to_owned())
+        let waiting = waiting.unwrap_or("its files");
+        let (exit, what) = if self.readable && self.met_peer {
+            (Exit::Timeout, format!("still waiting for {waiting}"))
+        } else if self.last_progress.sequence > 0 {
+            (Exit::NotFound, format!("no peer was found; waiting for {waiting}"))
+        } else {
+            match self.not_found {
+                Some(NotFound::NoDht(error)) => {
+                    (Exit::Network, format!("the channel cannot be looked up: {error}"))
+                }
+                Some(NotFound::NoHead) => (Exit::NotFound, "nobody has published this channel".to_owned()),
+                None => (Exit::NotFound, format!("waiting for {waiting}")),
             }
-            Some(Some(error)) => (Exit::Network, format!("the channel cannot be looked up: {error}")),
-            Some(None) => (Exit::NotFound, "nobody has published this channel".to_owned()),
-            None => (Exit::NotFound, "the channel was not found".to_owned()),
         };
-        let waiting = waiting.map(|waiting| format!(" ({waiting})")).unwrap_or_default();
         let seconds = timeout.as_secs();
-        Failure::new(exit, format!("{what} within {seconds} s{waiting}; -b names a node to begin with"))
+        let message = format!(
+            "gave up after {seconds} s without progress: {what}. -b HOST:PORT names a node to begin with"
+        );
+        Failure::new(exit, message)
     }
 
     /// Tells once for each manifest that all its files are written.

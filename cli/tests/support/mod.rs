@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// The longest that a test waits for anything, on a machine that is busy with other things.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
-pub const MIB: usize = 1 << 20;
+pub(crate) const MIB: usize = 1 << 20;
 
 /// The binary, with none of the caller's settings.
-pub fn megatorrent() -> Command {
+pub(crate) fn megatorrent() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_megatorrent"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MEGATORRENT_") {
@@ -32,12 +32,12 @@ pub fn megatorrent() -> Command {
 }
 
 /// Runs a command to its end in `folder`.
-pub fn run<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Output {
+pub(crate) fn run<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Output {
     megatorrent().current_dir(folder).args(args).output().unwrap()
 }
 
 /// Runs a command to its end in `folder` with `input` on stdin.
-pub fn run_with_input<S: AsRef<OsStr>>(
+pub(crate) fn run_with_input<S: AsRef<OsStr>>(
     folder: &Path,
     args: impl IntoIterator<Item = S>,
     input: &[u8],
@@ -60,32 +60,32 @@ pub fn run_with_input<S: AsRef<OsStr>>(
 }
 
 /// Runs a command that must succeed; its stdout.
-pub fn ok<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> String {
+pub(crate) fn ok<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> String {
     let output = run(folder, args);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Runs a command that must succeed, with `--json`; the last object on its stdout.
-pub fn ok_json<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Value {
+pub(crate) fn ok_json<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Value {
     let args: Vec<_> = args.into_iter().map(|a| a.as_ref().to_owned()).chain(["--json".into()]).collect();
     serde_json::from_str(ok(folder, args).lines().last().unwrap()).unwrap()
 }
 
 /// What a command wrote to stderr.
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// A command that goes on, run with `--json`; killed when dropped.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
     stderr: Arc<Mutex<String>>,
 }
 
 impl Running {
-    pub fn start<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Self {
+    pub(crate) fn start<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Self {
         let mut command = megatorrent();
         command.current_dir(folder).args(args).arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -105,7 +105,7 @@ impl Running {
     }
 
     /// The next event for which `wanted` holds; those before it are passed over.
-    pub fn event_where(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn event_where(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         let mut passed = String::new();
         loop {
@@ -126,27 +126,27 @@ impl Running {
     }
 
     /// The next event of that name.
-    pub fn event(&self, name: &str) -> Value {
+    pub(crate) fn event(&self, name: &str) -> Value {
         self.event_where(name, |event| event["event"] == name)
     }
 
     /// The address for others' `-b`, from the ready line.
-    pub fn ready(&self) -> String {
+    pub(crate) fn ready(&self) -> String {
         self.event("ready")["p2p"].as_str().unwrap().to_owned()
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends a signal by its name, such as `TERM`.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
     /// Waits for the end.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -158,7 +158,7 @@ impl Running {
     }
 
     /// Ends it by a signal and checks that it went cleanly.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.signal("TERM");
         assert_eq!(self.wait().code(), Some(0), "stderr:\n{}", self.stderr.lock().unwrap());
     }
@@ -172,7 +172,7 @@ impl Drop for Running {
 }
 
 /// `len` bytes that look random, always the same for one `seed` (xorshift64).
-pub fn random_bytes(seed: u64, len: usize) -> Vec<u8> {
+pub(crate) fn random_bytes(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
@@ -186,28 +186,28 @@ pub fn random_bytes(seed: u64, len: usize) -> Vec<u8> {
 }
 
 /// A serving node on loopback, in the folder `name` below `folder`.
-pub fn serve(folder: &Path, name: &str, bootstrap: &[&str]) -> Running {
+pub(crate) fn serve(folder: &Path, name: &str, bootstrap: &[&str]) -> Running {
     let mut args = vec!["serve", "-d", name, "-H", "127.0.0.1", "-T", "0", "--dht", "server"];
     args.extend(bootstrap.iter().flat_map(|b| ["-b", *b]));
     Running::start(folder, args)
 }
 
 /// The arguments of a subscriber on loopback, with its data in `NAME` and its files in `NAME-out`.
-pub fn subscribe_args(name: &str, uri: &str, bootstrap: &str) -> Vec<String> {
+pub(crate) fn subscribe_args(name: &str, uri: &str, bootstrap: &str) -> Vec<String> {
     let out = format!("{name}-out");
     let host = ["-H", "127.0.0.1", "--dht", "server", "-b", bootstrap];
     ["subscribe", uri, "-d", name, "-o", &out].iter().chain(&host).map(ToString::to_string).collect()
 }
 
 /// A folder with an author's identity, a bootstrap node, and files as asked.
-pub struct Swarm {
-    pub folder: tempfile::TempDir,
-    pub bootstrap: Running,
-    pub address: String,
+pub(crate) struct Swarm {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) bootstrap: Running,
+    pub(crate) address: String,
 }
 
 impl Swarm {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         ok(folder.path(), ["gen-key"]);
         let bootstrap = serve(folder.path(), "bootstrap", &[]);
@@ -215,12 +215,12 @@ impl Swarm {
         Self { folder, bootstrap, address }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Makes a file of `len` bytes and ingests it into the author's folder; the entry's name.
-    pub fn ingest(&self, name: &str, len: usize, extra: &[&str]) -> String {
+    pub(crate) fn ingest(&self, name: &str, len: usize, extra: &[&str]) -> String {
         fs::write(self.path().join(name), random_bytes(len as u64 + 1, len)).unwrap();
         let entry = format!("{name}.json");
         let args = ["ingest", "-i", name, "-d", "author", "-k", "identity.json", "-o", &entry];
@@ -229,31 +229,31 @@ impl Swarm {
     }
 
     /// Publishes entries from the author's folder; what `publish --json` says.
-    pub fn publish(&self, entries: &[&str], extra: &[&str]) -> Value {
+    pub(crate) fn publish(&self, entries: &[&str], extra: &[&str]) -> Value {
         let args = ["publish", "-d", "author", "-b", &self.address, "-i"];
         ok_json(self.path(), args.iter().chain(entries).chain(extra))
     }
 
     /// The author's node.
-    pub fn serve_author(&self) -> Running {
+    pub(crate) fn serve_author(&self) -> Running {
         let node = serve(self.path(), "author", &[&self.address]);
         node.ready();
         node
     }
 
     /// Whether the subscriber's file is the author's.
-    pub fn assert_equal(&self, subscriber: &str, name: &str) {
+    pub(crate) fn assert_equal(&self, subscriber: &str, name: &str) {
         let got = fs::read(self.path().join(format!("{subscriber}-out")).join(name)).unwrap();
         assert!(got == fs::read(self.path().join(name)).unwrap(), "{name} differs");
     }
 
-    pub fn join(&self, name: &str) -> PathBuf {
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 }
 
 /// The blobs that a node's folder holds.
-pub fn blobs(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn blobs(dir: &Path) -> Vec<PathBuf> {
     let Ok(folders) = fs::read_dir(dir.join("blobs")) else { return Vec::new() };
     let mut blobs: Vec<_> = folders
         .map(Result::unwrap)

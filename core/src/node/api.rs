@@ -87,7 +87,8 @@ pub enum Job {
     Have(Vec<BlobId>),
     /// Read a blob from the store and open it with [`crate::blob::open`]; answered by [`JobResult::Opened`].
     OpenBlob(Link),
-    /// Store a record durably (`None`: delete it); answered by [`JobResult::Persisted`].
+    /// Store a record durably (`None`: delete it), after all earlier ones of the same key; answered by
+    /// [`JobResult::Persisted`].
     Persist(RecordKey, Option<Vec<u8>>),
     /// A DHT operation.
     Dht(DhtOp),

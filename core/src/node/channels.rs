@@ -25,6 +25,8 @@ use crate::uri;
 const GOSSIP_POLL_MIN: Duration = Duration::from_secs(2);
 /// Shortest time between puts of one head, and before a failed announce is tried again.
 const RETRY_AFTER: Duration = Duration::from_mins(1);
+/// How soon peers are looked up again at first: an author announces at about the time when its first reader comes.
+const LOOKUP_RETRY_MIN: Duration = Duration::from_secs(1);
 /// Info-hashes of single blobs that one look for peers covers.
 const BLOB_LOOKUPS: usize = 2;
 
@@ -56,6 +58,8 @@ pub(super) struct Channel {
     /// When the head was last put.
     put: Option<Instant>,
     lookup_due: Instant,
+    /// How long after the last look-up the next follows while blobs lack and none arrive.
+    lookup_interval: Duration,
     /// Blobs stored when peers were last looked up.
     lookup_stored: u64,
     fetch: Option<Fetch>,
@@ -84,6 +88,7 @@ impl Channel {
             put_due: now,
             put: None,
             lookup_due: now,
+            lookup_interval: LOOKUP_RETRY_MIN,
             lookup_stored: 0,
             fetch: None,
             complete_reported: false,
@@ -104,15 +109,26 @@ impl Channel {
 impl Node {
     /// Begins to follow a channel, or gives it the read key that it lacked.
     pub(super) fn follow(&mut self, channel: PublicKey, read_key: Option<Secret>) {
+        if self.begin_to_follow(channel, read_key) {
+            // The subscription outlives the process, also where no head is known yet.
+            let item = self.channels.get(&channel).and_then(|c| c.item.clone());
+            self.persist_channel(Pending::Record, channel, item.as_ref());
+        }
+    }
+
+    /// `true`: there is something new to remember.
+    fn begin_to_follow(&mut self, channel: PublicKey, read_key: Option<Secret>) -> bool {
         let now = self.now;
         let is_new = !self.channels.contains_key(&channel);
         if is_new && self.channels.len() >= CHANNELS_MAX {
             let error = HeadError::Malformed("too many channels are followed");
-            return self.event(Event::HeadRefused { channel, error });
+            self.event(Event::HeadRefused { channel, error });
+            return false;
         }
         let state =
             self.channels.entry(channel).or_insert_with(|| Channel::new(channel, read_key.clone(), now));
-        if read_key.is_some() && state.read_key != read_key {
+        let is_new_key = read_key.is_some() && state.read_key != read_key;
+        if is_new_key {
             // Another key means another swarm, and heads that can now be read.
             state.topic = uri::topic(&channel, read_key.as_ref());
             state.read_key = read_key;
@@ -120,12 +136,13 @@ impl Node {
             state.poll_due = now;
         }
         self.timers.set_sooner(Timer::Channel(channel), now);
+        is_new || is_new_key
     }
 
     /// Takes a channel back from its record.
     pub(super) fn restore_channel(&mut self, channel: PublicKey, value: &[u8]) -> bool {
         let Some((read_key, item)) = record::decode_channel(channel, value) else { return false };
-        self.follow(channel, read_key.clone());
+        self.begin_to_follow(channel, read_key.clone());
         if let Some(item) = item {
             match Head::from_json(&channel, read_key.as_ref(), &item.value) {
                 Ok(head) => self.adopt(channel, item, head),
@@ -228,6 +245,7 @@ impl Node {
             state.poll_due = state.poll_due.max(state.polled + HEAD_POLL_INTERVAL);
         }
         state.lookup_due = now;
+        state.lookup_interval = LOOKUP_RETRY_MIN;
         state.complete_reported = false;
         for hash in core::mem::take(&mut state.announced) {
             self.dht.forget(hash);
@@ -334,10 +352,12 @@ impl Node {
         if state.is_complete() {
             state.lookup_due = now + ANNOUNCE_INTERVAL;
         } else {
-            state.lookup_due = now + LOOKUP_RETRY_INTERVAL;
+            state.lookup_due = now + state.lookup_interval;
+            state.lookup_interval = (state.lookup_interval * 2).min(LOOKUP_RETRY_INTERVAL);
             if is_moving {
                 return;
             }
+            self.conns.forget_lacks();
         }
         let topic = state.topic.info_hash();
         let has_chunks = state.fetch.as_ref().is_some_and(|f| f.chunk_ids().next().is_some());

@@ -154,6 +154,14 @@ impl Conns {
         })
     }
 
+    /// Peers may have got what they lacked: they are asked again.
+    pub(super) fn forget_lacks(&mut self) {
+        for entry in self.slots.iter_mut().filter_map(|s| s.entry.as_mut()) {
+            entry.conn.lacks.clear();
+            entry.was_asked_for_peers = false;
+        }
+    }
+
     /// Connections with peers whose blobs are on their way.
     fn downloading(&self) -> usize {
         self.entries().filter(|(_, e)| e.conn.outstanding() > 0).count()

@@ -43,6 +43,8 @@ struct Current {
     /// Files that are written, or that failed.
     done: BTreeSet<usize>,
     files: usize,
+    /// Whether the node says that this is the newest manifest and all its blobs are stored.
+    complete: bool,
     /// The first failure.
     failure: Option<Failure>,
 }
@@ -76,9 +78,15 @@ impl Exports {
             running.cancel.store(true, Ordering::Relaxed);
         }
         let files = manifest.files().count();
-        let (waiting, done) = (BTreeSet::new(), BTreeSet::new());
-        self.manifest =
-            Some(Current { channel_sequence: sequence, manifest, waiting, done, files, failure: None });
+        self.manifest = Some(Current {
+            channel_sequence: sequence,
+            manifest,
+            waiting: BTreeSet::new(),
+            done: BTreeSet::new(),
+            files,
+            complete: false,
+            failure: None,
+        });
     }
 
     /// A file's blobs are stored.
@@ -92,9 +100,10 @@ impl Exports {
         self.start_next();
     }
 
-    /// All files' blobs are stored.
+    /// All files' blobs are stored, and there is no newer manifest.
     pub(super) fn add_all(&mut self, sequence: u64) {
         if let Some(current) = self.current(sequence) {
+            current.complete = true;
             let Current { waiting, done, .. } = current;
             waiting.extend((0..current.files).filter(|file| !done.contains(file)));
         }
@@ -123,7 +132,13 @@ impl Exports {
                 workers,
                 sync: false,
             };
-            export(&request, &|n| drop(bytes.fetch_add(n, Ordering::Relaxed)), &cancelled)
+            export(
+                &request,
+                &|n| {
+                    bytes.fetch_add(n, Ordering::Relaxed);
+                },
+                &cancelled,
+            )
         });
         let sequence = current.channel_sequence;
         self.running = Some(Running { sequence, index, entry, cancel, task, result: None });
@@ -189,9 +204,8 @@ impl Exports {
 
     /// The newest manifest's sequence, where all its files are written or failed.
     pub(super) fn complete_sequence(&self) -> Option<u64> {
-        let current = self.manifest.as_ref().filter(|current| current.done.len() == current.files);
-        // A channel without files has none to write, and nothing says more than its manifest.
-        current.map(|current| current.channel_sequence)
+        let current = self.manifest.as_ref()?;
+        (current.complete && current.done.len() == current.files).then_some(current.channel_sequence)
     }
 
     /// Whether nothing is left to do for the newest manifest.
