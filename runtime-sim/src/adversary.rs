@@ -289,8 +289,9 @@ impl Adversaries {
             Attack::SlowLoris => {
                 let noise = self.noise();
                 let frame = self.data_frame(index, link, &noise);
-                let session = self.list[index].sessions.get_mut(&link);
-                session.into_iter().for_each(|session| session.drip.extend(&frame));
+                if let Some(session) = self.list[index].sessions.get_mut(&link) {
+                    session.drip.extend(&frame);
+                }
             }
             Attack::BitFlip => {
                 let Some(blob) = right(world) else { return };

@@ -99,10 +99,10 @@ pub fn html(report: &Report, commit: &str) -> String {
     out.push_str("<h2>Timeline</h2><table><tr><th>seconds</th><th>what</th></tr>\n");
     for entry in &report.timeline {
         let at = entry.at.as_secs_f64();
-        let _ = write!(out, "<tr><td class=\"n\">{at:.1}</td><td>{}</td></tr>\n", escape(&entry.text));
+        let _ = writeln!(out, "<tr><td class=\"n\">{at:.1}</td><td>{}</td></tr>", escape(&entry.text));
     }
     if report.entries_left_out > 0 {
-        let _ = write!(out, "<tr><td></td><td>{} more</td></tr>\n", report.entries_left_out);
+        let _ = writeln!(out, "<tr><td></td><td>{} more</td></tr>", report.entries_left_out);
     }
     out.push_str("</table></body></html>\n");
     out
@@ -195,7 +195,7 @@ impl Chart {
             text(out, x, bottom + 19.0, "middle", "", &number(tick));
         }
         line(out, (LEFT, bottom), (RIGHT, bottom), "stroke=\"#666\"");
-        let middle = (LEFT + RIGHT) / 2.0;
+        let middle = f64::midpoint(LEFT, RIGHT);
         text(out, middle, bottom + 37.0, "middle", "", "time since the publication [s]");
         let (x, y) = (22.0, self.top + CHART_HEIGHT / 2.0);
         text(out, x, y, "middle", &format!("transform=\"rotate(-90 {x} {y})\""), unit);
@@ -265,7 +265,7 @@ fn traffic(out: &mut String, report: &Report, end: f64) {
     let rate = |value: fn(&Sample) -> u64| {
         let pairs = binned.windows(2).filter(|pair| pair[1].at > pair[0].at);
         let points = pairs.map(|pair| {
-            let seconds = (pair[1].at - pair[0].at).as_secs_f64();
+            let seconds = pair[1].at.saturating_sub(pair[0].at).as_secs_f64();
             (pair[1].at.as_secs_f64(), big(value(pair[1]) - value(pair[0])) / seconds)
         });
         points.collect::<Vec<_>>()

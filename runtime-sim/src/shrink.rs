@@ -28,12 +28,12 @@ const BLOBS: Size = (|report| report.blobs, |params, blobs| params.blobs = Some(
 
 impl Search<'_> {
     /// Runs with other parameters; keeps them where the same checker objects. Whether it does.
-    fn try_with(&mut self, params: Params) -> bool {
+    fn try_with(&mut self, params: &Params) -> bool {
         if self.runs == RUNS_MAX {
             return false;
         }
         self.runs += 1;
-        let report = run_caught(self.best.scenario, &params);
+        let report = run_caught(self.best.scenario, params);
         let checker = |report: &Report| report.finding.as_ref().map(|finding| finding.checker);
         let is_same = checker(&report) == checker(&self.best);
         if is_same {
@@ -58,7 +58,7 @@ impl Search<'_> {
             while at < acts.len() {
                 let mut fewer = acts.clone();
                 fewer.drain(at..(at + part).min(acts.len()));
-                if self.try_with(Params { only: Some(fewer.clone()), ..self.params() }) {
+                if self.try_with(&Params { only: Some(fewer.clone()), ..self.params() }) {
                     acts = fewer;
                     has_shrunk = true;
                 } else {
@@ -83,7 +83,7 @@ impl Search<'_> {
         while low < size(&self.best) {
             let mut params = Params { only: Some(self.acts()), ..self.params() };
             set(&mut params, low);
-            if !self.try_with(params) {
+            if !self.try_with(&params) {
                 // Below the best, above what passes.
                 low += (size(&self.best) - low).div_ceil(2).max(1);
             }

@@ -28,7 +28,7 @@ impl Stage {
             }
         }
         if let Some((host, id)) = wrong {
-            self.object("stores", format!("host {} holds wrong bytes as blob {}", host.0, id.to_hex()));
+            self.object("stores", &format!("host {} holds wrong bytes as blob {}", host.0, id.to_hex()));
         }
     }
 
@@ -56,7 +56,7 @@ impl Stage {
             }
         }
         if let Some(text) = objection {
-            self.object("files", text);
+            self.object("files", &text);
         }
     }
 

@@ -51,7 +51,7 @@ fn world(rng: &mut Rng) -> WorldConfig {
     let disk_min = rng.below(1_000);
     WorldConfig {
         latency_ms: latency_min..=latency_min + rng.below(400),
-        window_bytes: 32 * 1024 << rng.below(6),
+        window_bytes: (32 * 1024) << rng.below(6),
         cut_bytes_max: 2048 << rng.below(6),
         disk_us: disk_min..=disk_min + rng.below(50_000),
         dht: DhtConfig { latency_ms: 20..=100 + rng.below(6_000), loss_percent: rng.below(50) },

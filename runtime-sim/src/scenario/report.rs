@@ -145,7 +145,8 @@ impl Report {
         if let Some(only) = &self.params.only {
             let list: Vec<_> = only.iter().map(usize::to_string).collect();
             let list = if list.is_empty() { "none".into() } else { list.join(",") };
-            command.push_str(&format!(" --only {list}"));
+            command.push_str(" --only ");
+            command.push_str(&list);
         }
         command
     }

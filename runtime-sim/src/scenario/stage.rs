@@ -158,7 +158,7 @@ impl Stage {
             self.step();
         }
         if self.publishing {
-            return self.object("publication", "the first version is not on the DHT".into());
+            return self.object("publication", "the first version is not on the DHT");
         }
         self.start = self.world.now();
         self.before = self.world.traffic();
@@ -238,7 +238,7 @@ impl Stage {
             return false;
         }
         let text = self.explain_incomplete();
-        self.object("liveness", text);
+        self.object("liveness", &text);
         true
     }
 
@@ -463,59 +463,12 @@ impl Stage {
 
     /// Does an act; what is then told of it. `None`: it is aimed at nobody.
     fn apply(&mut self, number: usize, what: &What) -> Option<String> {
-        let host = |stage: &Self, peer: u64| stage.index(peer).map(|index| (index, stage.peers[&index].host));
         Some(match what {
-            What::Crash { peer, store, .. } => {
-                let index = self.index(*peer)?;
-                let fate = self.crash_with(index, *store);
-                format!("peer {index} crashes{fate}")
-            }
-            What::Leave { peer } => {
-                let index = self.index(*peer)?;
-                self.leave(index);
-                format!("peer {index} leaves for good")
-            }
             What::AuthorLeaves { lasts } => {
                 self.world.crash(self.author);
                 format!("the author leaves{}", if lasts.is_none() { " for good" } else { "" })
             }
             What::Partition { share_percent, one_way, .. } => self.divide(number, *share_percent, *one_way),
-            What::Stall { peer, .. } => {
-                let (index, host) = host(self, *peer)?;
-                let others: Vec<_> = self.hosts().filter(|other| *other != host).collect();
-                self.partitions.insert(number, self.world.partition(&[host], &others, false));
-                format!("nothing passes from or to peer {index}")
-            }
-            What::LatencySpike { peer, latency } => {
-                let (index, host) = host(self, *peer)?;
-                self.world.set_latency(host, *latency);
-                format!("peer {index}'s links take {} ms each way", latency.as_millis())
-            }
-            What::Reset { peer } => {
-                let (index, host) = host(self, *peer)?;
-                self.world.links_of(host).into_iter().for_each(|link| self.world.reset(link));
-                format!("peer {index}'s connections are reset")
-            }
-            What::HalfOpen { peer } => {
-                let (index, host) = host(self, *peer)?;
-                self.world.links_of(host).into_iter().for_each(|link| self.world.half_open(link));
-                format!("peer {index}'s connections fall silent")
-            }
-            What::Clock { peer, ahead_ms } => {
-                let (index, host) = host(self, *peer)?;
-                self.world.set_clock_ahead(host, *ahead_ms);
-                format!("peer {index}'s clock is set {} s off", ahead_ms / 1000)
-            }
-            What::StoreFull { peer, .. } => {
-                let (index, host) = host(self, *peer)?;
-                self.world.store_mut(host).set_room(0);
-                format!("peer {index}'s disk is full")
-            }
-            What::StoreFails { peer, .. } => {
-                let (index, host) = host(self, *peer)?;
-                self.world.store_mut(host).set_failing(true);
-                format!("peer {index}'s disk fails")
-            }
             What::DhtAway { .. } => {
                 self.world.dht_mut().set_up(false);
                 "the DHT is away".into()
@@ -536,14 +489,72 @@ impl Stage {
                 self.report.adversaries += 1;
                 format!("an adversary comes: {}", attack.name())
             }
+            of_peer => return self.apply_to_peer(number, of_peer),
         })
+    }
+
+    /// Does an act that is aimed at one peer.
+    fn apply_to_peer(&mut self, number: usize, what: &What) -> Option<String> {
+        Some(match what {
+            What::Crash { peer, store, .. } => {
+                let (index, _) = self.target(*peer)?;
+                let fate = self.crash_with(index, *store);
+                format!("peer {index} crashes{fate}")
+            }
+            What::Leave { peer } => {
+                let (index, _) = self.target(*peer)?;
+                self.leave(index);
+                format!("peer {index} leaves for good")
+            }
+            What::Stall { peer, .. } => {
+                let (index, host) = self.target(*peer)?;
+                let others: Vec<_> = self.hosts().filter(|other| *other != host).collect();
+                self.partitions.insert(number, self.world.partition(&[host], &others, false));
+                format!("nothing passes from or to peer {index}")
+            }
+            What::LatencySpike { peer, latency } => {
+                let (index, host) = self.target(*peer)?;
+                self.world.set_latency(host, *latency);
+                format!("peer {index}'s links take {} ms each way", latency.as_millis())
+            }
+            What::Reset { peer } => {
+                let (index, host) = self.target(*peer)?;
+                self.world.links_of(host).into_iter().for_each(|link| self.world.reset(link));
+                format!("peer {index}'s connections are reset")
+            }
+            What::HalfOpen { peer } => {
+                let (index, host) = self.target(*peer)?;
+                self.world.links_of(host).into_iter().for_each(|link| self.world.half_open(link));
+                format!("peer {index}'s connections fall silent")
+            }
+            What::Clock { peer, ahead_ms } => {
+                let (index, host) = self.target(*peer)?;
+                self.world.set_clock_ahead(host, *ahead_ms);
+                format!("peer {index}'s clock is set {} s off", ahead_ms / 1000)
+            }
+            What::StoreFull { peer, .. } => {
+                let (index, host) = self.target(*peer)?;
+                self.world.store_mut(host).set_room(0);
+                format!("peer {index}'s disk is full")
+            }
+            What::StoreFails { peer, .. } => {
+                let (index, host) = self.target(*peer)?;
+                self.world.store_mut(host).set_failing(true);
+                format!("peer {index}'s disk fails")
+            }
+            _ => return None,
+        })
+    }
+
+    fn target(&self, peer: u64) -> Option<(usize, HostId)> {
+        let index = self.index(peer)?;
+        Some((index, self.peers[&index].host))
     }
 
     fn end_act(&mut self, number: usize) {
         if let Some(partition) = self.partitions.remove(&number) {
             self.world.heal(partition);
         }
-        let host = |stage: &Self, peer: u64| stage.index(peer).map(|index| stage.peers[&index].host);
         match self.plan.acts[number].what.clone() {
             What::Crash { peer, .. } => {
                 if let Some(index) = self.index(peer) {
@@ -552,10 +563,14 @@ impl Stage {
             }
             What::AuthorLeaves { .. } => self.world.start(self.author),
             What::StoreFull { peer, .. } => {
-                host(self, peer).map(|host| self.world.store_mut(host).set_room(usize::MAX));
+                if let Some((_, host)) = self.target(peer) {
+                    self.world.store_mut(host).set_room(usize::MAX);
+                }
             }
             What::StoreFails { peer, .. } => {
-                host(self, peer).map(|host| self.world.store_mut(host).set_failing(false));
+                if let Some((_, host)) = self.target(peer) {
+                    self.world.store_mut(host).set_failing(false);
+                }
             }
             What::DhtAway { .. } => self.world.dht_mut().set_up(true),
             _ => {}
@@ -612,7 +627,7 @@ impl Stage {
     }
 
     /// A checker objects: the run ends.
-    pub(super) fn object(&mut self, checker: &'static str, text: String) {
+    pub(super) fn object(&mut self, checker: &'static str, text: &str) {
         let at = self.world.now().since(self.start).as_secs_f64();
         self.report.finding.get_or_insert(Finding { checker, text: format!("{text} (at {at:.1} s)") });
     }
