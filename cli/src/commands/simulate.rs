@@ -1,5 +1,6 @@
 //! `simulate`: a whole swarm in virtual time, drawn from one number.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::args::Simulate;
 use crate::exit::{Exit, Failure};
-use crate::output::{Output, usage};
+use crate::output::Output;
 
 /// The commit that the program was built from, where its build was told.
 const COMMIT: &str = match option_env!("MEGATORRENT_COMMIT") {
@@ -126,7 +127,10 @@ fn picture_format(path: &Path) -> Result<Format, Failure> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("svg") => Ok(Format::Svg),
         Some("html" | "htm") => Ok(Format::Html),
-        _ => Err(usage(format!("{}: a picture's name ends with .svg or .html", path.display()))),
+        _ => {
+            let message = format!("{}: a picture's name ends with .svg or .html", path.display());
+            Err(Failure::new(Exit::Usage, message))
+        }
     }
 }
 
@@ -146,5 +150,8 @@ fn random_seed() -> Result<u64, Failure> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
