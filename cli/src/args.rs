@@ -4,8 +4,10 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser as _;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use megatorrent_core::addr::PeerAddr;
+use megatorrent_sim::scenario::{BLOBS_MAX, PEERS_MAX, Scenario};
 
 /// The identity's file where `-k` names none.
 pub(crate) const IDENTITY_FILE: &str = "identity.json";
@@ -56,6 +58,7 @@ pub(crate) enum Command {
     Serve(Serve),
     Subscribe(Subscribe),
     Demo(Demo),
+    Simulate(Simulate),
 }
 
 /// Make an identity: the key that signs a channel, and the read key of its private form
@@ -240,6 +243,76 @@ pub(crate) struct Demo {
     /// The file to send round [default: a random one of several blobs]
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+}
+
+/// Run a whole swarm in virtual time, with faults and attackers, reproducible from one number
+///
+/// The peers are the real protocol core; their links, disks, clocks and DHT are simulated, in this process, without a
+/// socket. Checkers watch all the way: a wrong byte, a cap passed or a peer that does not complete fails the run, which
+/// is then shrunk to the shortest scenario that still fails.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Scenarios:
+  flash-crowd    all peers come at once; the time is compared with the lower bound of the links
+  author-leaves  the author goes for good as soon as one other peer has everything
+  partition      the swarm falls into two halves, later one way only, and heals
+  churn          peers come, crash, lose their disks and come back
+  hostile        a fifth of all hosts are attackers of every kind
+  nat            two thirds of the peers cannot be dialled
+  update-push    connected subscribers get new versions
+  random         everything is drawn from the seed
+
+Examples:
+  megatorrent simulate
+  megatorrent simulate --scenario churn --peers 30 --seed 7 --picture churn.html
+  megatorrent simulate --scenario random --seed 42 --json
+
+With --json, one line each: {\"event\":\"simulation\",\"scenario\",\"seed\",\"commit\",\"mode\"}, then
+{\"event\":\"timeline\",\"seconds\",\"kind\",\"text\"} for what happened, then {\"event\":\"result\",…}.
+A run in which a checker objects has exit code 5.")]
+pub(crate) struct Simulate {
+    /// The scenario's name
+    #[arg(long, value_name = "NAME", default_value = "flash-crowd")]
+    pub(crate) scenario: Scenario,
+    /// Peers beside the author [default: the scenario's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=PEERS_MAX as u64).map(to_usize))]
+    pub(crate) peers: Option<usize>,
+    /// Blobs of content [default: the scenario's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=BLOBS_MAX as u64).map(to_usize))]
+    pub(crate) blobs: Option<usize>,
+    /// The number that everything is drawn from [default: a random one]
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
+    /// Of the plan's events, by the number in the timeline, let only these happen: a list with commas, or `none`
+    #[arg(long, value_name = "LIST")]
+    pub(crate) only: Option<Only>,
+    /// Draw the run: FILE.svg is the picture alone, FILE.html a page with the numbers and the timeline too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) picture: Option<PathBuf>,
+    /// Do not look for a shorter scenario where the run fails
+    #[arg(long)]
+    pub(crate) no_shrink: bool,
+}
+
+/// Some of a plan's events.
+#[derive(Clone, Debug)]
+pub(crate) struct Only(pub(crate) Vec<usize>);
+
+impl std::str::FromStr for Only {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self(Vec::new()));
+        }
+        let numbers =
+            text.split(',').map(|part| part.trim().parse().map_err(|_| format!("{part:?} is no number")));
+        numbers.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+fn to_usize(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
 }
 
 #[derive(Args, Debug)]

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => commands::serve::run(args, output),
         Command::Subscribe(args) => commands::subscribe::run(args, output),
         Command::Demo(args) => commands::demo::run(args, output),
+        Command::Simulate(args) => commands::simulate::run(args, output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

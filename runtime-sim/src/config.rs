@@ -65,6 +65,10 @@ pub struct HostConfig {
     pub gateway: bool,
     /// Bytes that it can send each second, over all its links; 0 counts as 1.
     pub upload_bytes_per_sec: u64,
+    /// Bytes that it can receive each second, over all its links; `None`: as many as are sent to it.
+    pub download_bytes_per_sec: Option<u64>,
+    /// Behind a NAT that it does not know of: it dials, and whoever dials it waits in vain.
+    pub nat: bool,
     /// How far its wall clock is ahead of the world's, in milliseconds.
     pub clock_ahead_ms: i64,
     /// Blobs that its store has room for.
@@ -81,6 +85,8 @@ impl Default for HostConfig {
             dht: true,
             gateway: false,
             upload_bytes_per_sec: 20_000_000,
+            download_bytes_per_sec: None,
+            nat: false,
             clock_ahead_ms: 0,
             store_blobs_max: usize::MAX,
         }

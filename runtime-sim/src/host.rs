@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::{ConnId, JobId};
@@ -32,6 +33,8 @@ const UNIX_START_MS: u64 = 1_700_000_000_000;
 const EVENTS_KEPT_MAX: usize = 65_536;
 /// Wakes at one instant that a node may need before it counts as spinning.
 const WAKES_PER_INSTANT_MAX: u32 = 64;
+/// Every job is answered within this time; dials take longest, where packets are lost both ways.
+const JOB_TIME_MAX: Duration = Duration::from_mins(1);
 
 pub(crate) struct Host<S: Suite> {
     pub(crate) config: HostConfig,
@@ -49,6 +52,8 @@ pub(crate) struct Host<S: Suite> {
     pub(crate) wake_at: Option<Instant>,
     /// When its uplink has sent all that was given to it.
     pub(crate) uplink_free_at: Instant,
+    /// When its line has brought all that reached it.
+    pub(crate) downlink_free_at: Instant,
     /// When its disk has written all records given to it: they are written in order.
     pub(crate) records_free_at: Instant,
     last_wake: (Instant, u32),
@@ -71,6 +76,7 @@ impl<S: Suite> Host<S> {
             wake_version: 0,
             wake_at: None,
             uplink_free_at: Instant(0),
+            downlink_free_at: Instant(0),
             records_free_at: Instant(0),
             last_wake: (Instant(0), 0),
             sequences: BTreeMap::new(),
@@ -98,6 +104,12 @@ impl<S: Suite> Host<S> {
         self.events.push_back((now, event));
     }
 
+    /// The disk is replaced by an empty one; whoever knows nothing may begin with any sequence.
+    pub(crate) fn wipe(&mut self) {
+        self.store.wipe();
+        self.sequences.clear();
+    }
+
     /// Counts a wake at `now`: a node that asks for wake after wake at one instant would spin in a real driver.
     pub(crate) fn count_wake(&mut self, now: Instant) {
         let count = if self.last_wake.0 == now { self.last_wake.1 + 1 } else { 0 };
@@ -117,6 +129,8 @@ impl<S: Suite> Host<S> {
             assert!(status.inbound <= INBOUND_MAX, "{} inbound connections", status.inbound);
             assert!(status.outbound <= OUTBOUND_MAX, "{} outbound connections", status.outbound);
             assert_eq!(status.inbound + status.outbound, self.conns.len(), "node and sockets disagree");
+            let oldest = self.jobs.oldest().map_or(0, |begun| now.since(begun).as_secs());
+            assert!(oldest < JOB_TIME_MAX.as_secs(), "a job has had no answer for {oldest} s");
         }
     }
 }
@@ -124,9 +138,11 @@ impl<S: Suite> Host<S> {
 /// The jobs that a node waits for. Checks that ids are not used twice and that no cap is passed.
 #[derive(Default)]
 pub(crate) struct Jobs {
-    open: BTreeMap<JobId, JobKind>,
+    open: BTreeMap<JobId, (JobKind, Instant)>,
     counts: [usize; 5],
     answered: u64,
+    /// A planted bug: what ended still counts.
+    pub(crate) leak: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,17 +177,22 @@ impl JobKind {
 
 impl Jobs {
     /// A job begins.
-    pub(crate) fn begin(&mut self, id: JobId, kind: JobKind) {
-        assert!(self.open.insert(id, kind).is_none(), "the node used job id {id:?} while it is open");
+    pub(crate) fn begin(&mut self, id: JobId, kind: JobKind, now: Instant) {
+        assert!(self.open.insert(id, (kind, now)).is_none(), "the node used job id {id:?} while it is open");
         self.counts[kind as usize] += 1;
         assert!(self.counts[kind as usize] <= kind.cap(), "more than {} jobs of kind {kind:?}", kind.cap());
     }
 
     /// A job gets its answer.
     pub(crate) fn end(&mut self, id: JobId) {
-        let kind = self.open.remove(&id).expect("the world answers only jobs that are open");
-        self.counts[kind as usize] -= 1;
+        let (kind, _) = self.open.remove(&id).expect("the world answers only jobs that are open");
+        self.counts[kind as usize] -= usize::from(!self.leak);
         self.answered += 1;
+    }
+
+    /// When the job that is open longest began.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.open.values().map(|(_, begun)| *begun).min()
     }
 
     pub(crate) fn open_count(&self) -> usize {

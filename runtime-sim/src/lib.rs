@@ -33,24 +33,35 @@
 
 #![forbid(unsafe_code)]
 
+mod adversary;
 mod author;
 mod config;
 mod dht;
+mod faults;
 mod host;
 mod link;
 mod net;
 mod null;
+pub mod picture;
 mod queue;
+pub mod scenario;
+pub mod shrink;
 mod store;
+mod stranger;
 mod table;
 mod trace;
+mod traffic;
 mod world;
 
+pub use adversary::Attack;
 pub use config::{DhtConfig, HostConfig, WorldConfig};
 pub use dht::{Dht, ITEM_LIFETIME, PEER_LIFETIME, REPLICAS};
+pub use faults::{Bug, PartitionId};
 pub use host::HostId;
 pub use link::LinkId;
 pub use net::DIAL_TIMEOUT;
 pub use null::{NullDirection, NullHandshake, NullSuite};
 pub use store::Store;
+pub use stranger::StrangerEvent;
+pub use traffic::Traffic;
 pub use world::{LISTEN_PORT, World};

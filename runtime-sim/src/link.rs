@@ -8,6 +8,7 @@ use megatorrent_core::ids::{ConnId, JobId};
 use megatorrent_core::time::Instant;
 
 use crate::host::HostId;
+use crate::traffic::Meter;
 
 /// A link, for the world's methods on links; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,10 +46,14 @@ pub(crate) enum End {
 
 /// A TCP connection, as far as its users can tell.
 pub(crate) struct Link {
+    /// The host at each end, by [`Side`], also after its socket has closed; `None`: a stranger, or not yet reached.
+    pub(crate) hosts: [Option<HostId>; 2],
     /// What is at each end, by [`Side`].
     pub(crate) ends: [End; 2],
     /// The bytes on their way to each end, by [`Side`].
     pub(crate) pipes: [Pipe; 2],
+    /// The IP address that a node dialled; `None`: a name, or the dialler is a stranger.
+    pub(crate) dialled: Option<SocketAddr>,
     /// One way.
     pub(crate) latency: Duration,
     /// Nothing crosses the link any more, and neither end is told.
@@ -57,9 +62,12 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(dialer: End, latency: Duration) -> Self {
+        let host = if let End::Dialing { host, .. } = dialer { Some(host) } else { None };
         Self {
+            hosts: [host, None],
             ends: [dialer, End::Unreached],
             pipes: [Pipe::default(), Pipe::default()],
+            dialled: None,
             latency,
             is_half_open: false,
         }
@@ -91,6 +99,8 @@ impl Link {
 pub(crate) struct Pipe {
     /// The bytes sent and not yet read; the first [`Self::arrived`] of them can be read.
     pub(crate) bytes: VecDeque<u8>,
+    /// Counts what is sent.
+    pub(crate) meter: Meter,
     /// How many can be read.
     pub(crate) arrived: usize,
     /// Bytes for which the sender has not heard that they were read.

@@ -2,7 +2,6 @@
 //!
 //! Whatever one host does reaches another as an event, never within the same call.
 
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use megatorrent_core::time::Instant;
 use crate::config::draw;
 use crate::host::HostId;
 use crate::link::{End, Link, LinkId, Side};
+use crate::stranger::StrangerEvent;
 use crate::trace::Kind;
 use crate::world::{Happening, World};
 
@@ -46,40 +46,9 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// Connects to a host from a socket that no node holds: what is sent on it is up to the caller, and it reads
-    /// nothing unless told to ([`Self::raw_read`]).
-    pub fn raw_dial(&mut self, from: SocketAddr, to: HostId) -> LinkId {
-        self.make_link(End::Raw { from, unsent: VecDeque::new() }, Some(to))
-    }
-
-    /// Sends bytes on a raw socket, as fast as the other end takes them.
-    pub fn raw_send(&mut self, id: LinkId, bytes: &[u8]) {
-        let Some(link) = self.links.get_mut(id) else { return };
-        if let End::Raw { unsent, .. } = &mut link.ends[Side::Dialer as usize] {
-            unsent.extend(bytes);
-        }
-        self.write_socket(id, Side::Dialer);
-    }
-
-    /// Takes what has arrived on a raw socket.
-    pub fn raw_read(&mut self, id: LinkId) -> Vec<u8> {
-        let Some(link) = self.links.get_mut(id) else { return Vec::new() };
-        let pipe = &mut link.pipes[Side::Dialer as usize];
-        let mut bytes = vec![0; pipe.arrived];
-        let n = pipe.read(&mut bytes);
-        self.tell_of_room(id, Side::Dialer, n);
-        bytes
-    }
-
-    /// Whether a raw socket's other end has not closed, as far as is known at this end.
-    pub fn raw_is_open(&self, id: LinkId) -> bool {
-        let pipe = |link: &Link| link.pipes[Side::Dialer as usize].is_ended;
-        self.links.get(id).is_some_and(|link| !link.is_closed(Side::Dialer) && !pipe(link))
-    }
-
     // --- dialling -------------------------------------------------------------------------------------------
 
-    fn make_link(&mut self, dialer: End, to: Option<HostId>) -> LinkId {
+    pub(crate) fn make_link(&mut self, dialer: End, to: Option<HostId>) -> LinkId {
         let latency = Duration::from_millis(draw(&mut self.rng_links, &self.config.latency_ms));
         let id = self.links.add(Link::new(dialer, latency));
         self.queue.push(self.now + latency, Happening::DialArrives { link: id, to });
@@ -91,17 +60,29 @@ impl<S: Suite> World<S> {
         let dialer = End::Dialing { host, epoch, job };
         // An address that no host has leads nowhere.
         let to = self.addresses.get(peer).copied();
-        self.make_link(dialer, to);
+        let id = self.make_link(dialer, to);
+        if let (Some(link), PeerAddr::Ip(at)) = (self.links.get_mut(id), peer) {
+            link.dialled = Some(*at);
+        }
     }
 
     pub(crate) fn dial_arrives(&mut self, id: LinkId, to: Option<HostId>) {
         let Some(from) = self.source_address(id) else { return };
         let Some(link) = self.links.get_mut(id) else { return };
         let back = self.now + link.latency;
-        let Some(target) = to.filter(|_| !link.is_half_open) else {
+        let is_half_open = link.is_half_open;
+        if !is_half_open && to.is_none() && self.stranger_accepts(id) {
+            self.queue.push(back, Happening::DialEnds { link: id, connected: true });
+            return;
+        }
+        let nat = |id: &HostId| self.hosts[id.index()].config.nat;
+        let Some(target) = to.filter(|id| !is_half_open && !nat(id)) else {
             self.queue.push(self.now + DIAL_TIMEOUT, Happening::DialEnds { link: id, connected: false });
             return;
         };
+        if let Some(link) = self.links.get_mut(id) {
+            link.hosts[Side::Listener as usize] = Some(target);
+        }
         let host = &mut self.hosts[target.index()];
         let Some(node) = host.node.as_mut().filter(|_| host.config.listens) else {
             self.queue.push(back, Happening::DialEnds { link: id, connected: false });
@@ -139,8 +120,10 @@ impl<S: Suite> World<S> {
         let End::Dialing { host, epoch, job } = link.ends[Side::Dialer as usize] else {
             // A raw socket: it sends what was given to it early.
             if connected {
+                self.stranger_hears(id, Side::Dialer, StrangerEvent::Opened(id));
                 self.write_socket(id, Side::Dialer);
             } else {
+                self.stranger_hears(id, Side::Dialer, StrangerEvent::Closed(id));
                 self.links.remove(id);
             }
             return;
@@ -188,6 +171,7 @@ impl<S: Suite> World<S> {
             self.queue.push(heard, Happening::Reset { link: id, to: to.other() });
             return;
         }
+        self.stranger_hears(id, to, StrangerEvent::Readable(id));
         self.read_socket(id, to);
         self.settle_end(id, to);
     }
@@ -236,7 +220,7 @@ impl<S: Suite> World<S> {
     }
 
     /// `n` bytes were read at `side`: the sender hears of it once they are enough to be worth it.
-    fn tell_of_room(&mut self, id: LinkId, side: Side, n: usize) {
+    pub(crate) fn tell_of_room(&mut self, id: LinkId, side: Side, n: usize) {
         let Some(link) = self.links.get_mut(id) else { return };
         let pipe = &mut link.pipes[side as usize];
         pipe.untold += n;
@@ -270,7 +254,16 @@ impl<S: Suite> World<S> {
                 _ => self.now,
             };
             pipe.last_arrival = pipe.last_arrival.max(sent + link.latency);
-            self.queue.push(pipe.last_arrival, Happening::Bytes { link: id, to: side.other(), n });
+            let arrival = pipe.last_arrival;
+            let to = side.other();
+            let has_slow_line = |id: HostId| self.hosts[id.index()].config.download_bytes_per_sec.is_some();
+            let is_slow = link.hosts[to as usize].is_some_and(has_slow_line);
+            let happening = if is_slow {
+                Happening::Edge { link: id, to, n }
+            } else {
+                Happening::Bytes { link: id, to, n }
+            };
+            self.queue.push(arrival, happening);
         }
     }
 
@@ -283,6 +276,7 @@ impl<S: Suite> World<S> {
         if room == 0 {
             return None;
         }
+        let total = &mut self.counts.total;
         match &mut link.ends[side as usize] {
             End::Node { host, conn } => {
                 let node = self.hosts[host.index()].node.as_mut()?;
@@ -292,7 +286,11 @@ impl<S: Suite> World<S> {
                 }
                 let n = cut(&mut self.rng_links, self.config.cut_bytes_max).min(room).min(chunk.len());
                 pipe.bytes.extend(&chunk[..n]);
+                let data = pipe.meter.count(&chunk[..n], total);
                 node.sent(self.now, *conn, n);
+                if let Some(to) = link.hosts[side.other() as usize].filter(|_| data > 0) {
+                    *self.counts.flows.entry((*host, to)).or_default() += data;
+                }
                 Some(n)
             }
             End::Raw { unsent, .. } if !unsent.is_empty() => {
@@ -315,7 +313,7 @@ impl<S: Suite> World<S> {
     }
 
     /// An end closes: the other one learns it after all bytes that were sent.
-    fn close_end(&mut self, id: LinkId, side: Side) {
+    pub(crate) fn close_end(&mut self, id: LinkId, side: Side) {
         let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Closed;
         if link.is_closed(side.other()) {
@@ -342,7 +340,13 @@ impl<S: Suite> World<S> {
         if link.is_half_open {
             return;
         }
-        link.pipes[to as usize].is_ended = true;
+        let pipe = &mut link.pipes[to as usize];
+        if pipe.last_arrival > self.now {
+            // Bytes before it are still in a slow line.
+            self.queue.push(pipe.last_arrival, Happening::Fin { link: id, to });
+            return;
+        }
+        pipe.is_ended = true;
         self.read_socket_and_settle(id, to);
     }
 
@@ -360,6 +364,7 @@ impl<S: Suite> World<S> {
 
     fn read_socket_and_settle(&mut self, id: LinkId, to: Side) {
         let host = self.links.get(id).and_then(|link| link.host_at(to));
+        self.stranger_hears(id, to, StrangerEvent::Closed(id));
         self.read_socket(id, to);
         if let Some(host) = host {
             self.settle(host);

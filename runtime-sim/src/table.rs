@@ -44,6 +44,11 @@ impl Links {
         (self.first..).map(LinkId).zip(&self.places).filter_map(|(id, link)| Some((id, link.as_deref()?)))
     }
 
+    /// The links in the order in which they were made, to change them.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Link> {
+        self.places.iter_mut().filter_map(|link| link.as_deref_mut())
+    }
+
     fn place(&self, id: LinkId) -> Option<usize> {
         usize::try_from(id.0.checked_sub(self.first)?).ok()
     }

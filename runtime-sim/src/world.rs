@@ -15,12 +15,15 @@ use megatorrent_core::time::Instant;
 
 use crate::config::{HostConfig, WorldConfig, draw};
 use crate::dht::Dht;
+use crate::faults::{Bug, Faults};
 use crate::host::{Host, HostId, JobKind};
 use crate::link::{LinkId, Side};
 use crate::queue::Queue;
 use crate::store::{Pool, Store};
+use crate::stranger::Strangers;
 use crate::table::Links;
 use crate::trace::{Kind, Trace};
+use crate::traffic::{Counts, Traffic};
 
 /// The port on which a listening host is reached.
 pub const LISTEN_PORT: u16 = 6881;
@@ -42,6 +45,11 @@ pub struct World<S: Suite = RealSuite> {
     pub(crate) pool: Pool,
     pub(crate) trace: Trace,
     pub(crate) rng_links: Rng,
+    pub(crate) faults: Faults,
+    pub(crate) counts: Counts,
+    pub(crate) strangers: Strangers,
+    /// What nodes reported, for whoever runs the world event by event; `None`: nobody asks.
+    news: Option<Vec<(HostId, Event)>>,
     dht: Dht,
     seed: u64,
     rng_nodes: Rng,
@@ -67,6 +75,8 @@ pub(crate) enum Happening {
     DialArrives { link: LinkId, to: Option<HostId> },
     /// A dial's outcome reaches the dialler.
     DialEnds { link: LinkId, connected: bool },
+    /// Bytes reach the slow line of the host at an end of a link.
+    Edge { link: LinkId, to: Side, n: usize },
     /// Bytes reach an end of a link.
     Bytes { link: LinkId, to: Side, n: usize },
     /// The sender hears that bytes were read.
@@ -102,6 +112,10 @@ impl<S: Suite> World<S> {
             trace: Trace::new(),
             seed,
             rng_links: rng.fork("links"),
+            faults: Faults::default(),
+            counts: Counts::default(),
+            strangers: Strangers::default(),
+            news: None,
             rng_nodes: rng.fork("nodes"),
             rng_disks: rng.fork("disks"),
             reported: 0,
@@ -295,12 +309,42 @@ impl<S: Suite> World<S> {
         }
     }
 
+    /// When the next thing happens; `None`: nothing will.
+    pub fn next_at(&self) -> Option<Instant> {
+        self.queue.next_at()
+    }
+
+    /// Lets the time until `at` pass, in which nothing happens.
+    ///
+    /// # Panics
+    /// Where something happens before.
+    pub fn skip_to(&mut self, at: Instant) {
+        assert!(self.next_at().is_none_or(|next| next >= at), "time does not pass over what happens");
+        self.now = self.now.max(at);
+    }
+
+    /// What nodes have reported since the last call, with who; the first call begins the notes.
+    pub fn take_news(&mut self) -> Vec<(HostId, Event)> {
+        self.news.replace(Vec::new()).unwrap_or_default()
+    }
+
+    /// All that has crossed the links so far.
+    pub fn traffic(&self) -> Traffic {
+        self.counts.total
+    }
+
+    /// Bytes of content by who sent them to whom, in order.
+    pub fn flows(&self) -> impl Iterator<Item = (HostId, HostId, u64)> {
+        self.counts.flows.iter().map(|((from, to), bytes)| (*from, *to, *bytes))
+    }
+
     /// Lets the next thing happen. `false`: there is none.
     pub fn step(&mut self) -> bool {
         let Some((at, happening)) = self.queue.pop() else { return false };
         debug_assert!(at >= self.now);
         self.now = at;
         self.steps += 1;
+        let Some(happening) = self.pass(happening) else { return true };
         match happening {
             Happening::Wake { host, version } => self.wake(host, version),
             Happening::Disk { host, epoch, id, job } => self.disk_done(host, epoch, id, *job),
@@ -308,6 +352,7 @@ impl<S: Suite> World<S> {
             Happening::DhtAnswer { host, epoch, input } => self.dht_answer(host, epoch, *input),
             Happening::DialArrives { link, to } => self.dial_arrives(link, to),
             Happening::DialEnds { link, connected } => self.dial_ends(link, connected),
+            Happening::Edge { link, to, n } => self.edge_reached(link, to, n),
             Happening::Bytes { link, to, n } => self.bytes_arrive(link, to, n),
             Happening::Room { link, to, n } => self.room_arrives(link, to, n),
             Happening::Fin { link, to } => self.fin_arrives(link, to),
@@ -377,7 +422,8 @@ impl<S: Suite> World<S> {
         self.trace.record_action(self.now, id, &action);
         match action {
             Action::Dial(job, peer) => {
-                self.hosts[id.index()].jobs.begin(job, JobKind::Dial);
+                self.hosts[id.index()].jobs.begin(job, JobKind::Dial, self.now);
+                self.counts.total.dials += 1;
                 self.dial(id, job, &peer);
             }
             Action::Close(conn, _) => self.close(id, conn),
@@ -394,6 +440,10 @@ impl<S: Suite> World<S> {
             Action::Job(job_id, job) => self.begin_job(id, job_id, job),
             Action::Event(event) => {
                 self.reported += 1;
+                let event = self.tampered(id, event);
+                if let Some(news) = &mut self.news {
+                    news.push((id, event.clone()));
+                }
                 self.hosts[id.index()].report(self.now, event);
             }
         }
@@ -403,10 +453,12 @@ impl<S: Suite> World<S> {
 
     fn begin_job(&mut self, id: HostId, job_id: JobId, job: Job) {
         let host = &mut self.hosts[id.index()];
-        host.jobs.begin(job_id, JobKind::of(&job));
+        host.jobs.begin(job_id, JobKind::of(&job), self.now);
+        host.jobs.leak = self.faults.bug == Some(Bug::CapPassed);
         let epoch = host.epoch;
         let job = match job {
             Job::Dht(op) if host.config.dht => {
+                self.counts.total.dht_ops += 1;
                 let reached = self.now + self.dht.reach();
                 self.queue
                     .push(reached, Happening::DhtReached { host: id, epoch, id: job_id, op: op.into() });
@@ -436,7 +488,13 @@ impl<S: Suite> World<S> {
         if host.epoch != epoch {
             return;
         }
+        host.store.set_unchecked(self.faults.bug == Some(Bug::StoreUnchecked));
         let result = host.store.perform::<S>(&mut self.pool, job);
+        match self.faults.bug {
+            Some(Bug::JobTwice) => host.jobs.end(job_id),
+            Some(Bug::JobLost) if job_id.0 % 16 == 15 => return,
+            _ => {}
+        }
         self.answer(id, job_id, result);
     }
 
@@ -455,6 +513,19 @@ impl<S: Suite> World<S> {
         match input {
             Input::Done(job, result) => self.answer(id, job, result),
             news => self.input(id, news),
+        }
+    }
+
+    /// What a planted bug makes of an event.
+    fn tampered(&self, id: HostId, event: Event) -> Event {
+        let is_head = |(_, event): &(Instant, Event)| matches!(event, Event::Head { .. });
+        match event {
+            Event::Head { channel, .. }
+                if self.faults.bug == Some(Bug::SequenceBack) && self.events(id).any(is_head) =>
+            {
+                Event::Head { channel, sequence: 1 }
+            }
+            event => event,
         }
     }
 

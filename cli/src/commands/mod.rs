@@ -5,4 +5,5 @@ pub(crate) mod gen_key;
 pub(crate) mod ingest;
 pub(crate) mod publish;
 pub(crate) mod serve;
+pub(crate) mod simulate;
 pub(crate) mod subscribe;

@@ -1,0 +1,157 @@
+//! `simulate`: a whole swarm in virtual time, drawn from one number.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use megatorrent_sim::picture;
+use megatorrent_sim::scenario::{MODE, Params, Report, run_caught};
+use megatorrent_sim::shrink::shrink;
+use serde_json::{Value, json};
+
+use crate::args::Simulate;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+/// The commit that the program was built from, where its build was told.
+const COMMIT: &str = match option_env!("MEGATORRENT_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+pub(crate) fn run(args: &Simulate, output: Output) -> Result<(), Failure> {
+    let seed = args.seed.map_or_else(random_seed, Ok)?;
+    if let Some(path) = &args.picture {
+        picture_format(path)?;
+    }
+    let params = Params {
+        seed,
+        peers: args.peers,
+        blobs: args.blobs,
+        only: args.only.as_ref().map(|only| only.0.clone()),
+        bug: None,
+    };
+    let first = json!({ "scenario": args.scenario.name(), "seed": seed, "commit": COMMIT, "mode": MODE });
+    output.event("simulation", first, &format!("{}: seed {seed}, commit {COMMIT}, {MODE}", args.scenario))?;
+    // A run that fails is told in words of ours.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut report = run_caught(args.scenario, &params);
+    tell(&report, output)?;
+    if report.finding.is_some() && !args.no_shrink {
+        output.note("looking for the shortest scenario that fails so");
+        report = shrink(&report, |shorter| {
+            output.note(&format!("still fails: {}", shorter.command()));
+        });
+    }
+    std::panic::set_hook(hook);
+    if let Some(path) = &args.picture {
+        write_picture(&report, path)?;
+        output.note(&format!("the picture is in {}", path.display()));
+    }
+    finish(&report, output)
+}
+
+/// The timeline.
+fn tell(report: &Report, output: Output) -> Result<(), Failure> {
+    for entry in &report.timeline {
+        let seconds = entry.at.as_secs_f64();
+        let members = json!({ "seconds": seconds, "kind": entry.kind, "text": entry.text });
+        output.event("timeline", members, &format!("{seconds:8.2} s  {}", entry.text))?;
+    }
+    if report.entries_left_out > 0 {
+        let members = json!({ "count": report.entries_left_out });
+        output.event("left_out", members, &format!("and {} more", report.entries_left_out))?;
+    }
+    Ok(())
+}
+
+/// The numbers, or the failure.
+fn finish(report: &Report, output: Output) -> Result<(), Failure> {
+    if let Some(finding) = &report.finding {
+        let command = report.command();
+        let message = format!("{} ({}). To see it again: {command}", finding.text, finding.checker);
+        return Err(Failure::new(Exit::Integrity, message));
+    }
+    let mut text: Vec<String> =
+        picture::numbers(report).into_iter().map(|(name, value)| format!("{name:<18}{value}")).collect();
+    text.push(format!("{:<18}{}", "trace hash", hex(&report.trace_hash)));
+    text.push(format!("{:<18}{}", "again", report.command()));
+    output.result(&result(report), &text.join("\n"))
+}
+
+/// What a run has shown, as one object.
+fn result(report: &Report) -> Value {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let traffic = report.traffic;
+    json!({
+        "event": "result",
+        "scenario": report.scenario.name(),
+        "seed": report.params.seed,
+        "peers": report.peers,
+        "adversaries": report.adversaries,
+        "blobs": report.blobs,
+        "complete": report.completions.len(),
+        "median_ms": report.median().map(millis),
+        "last_ms": report.last().map(millis),
+        "lower_bound_ms": report.lower_bound.map(millis),
+        "ratio_permille": report.ratio_permille(),
+        "completions_ms":
+            report.completions.iter().map(|(host, took)| json!([host, millis(*took)])).collect::<Vec<_>>(),
+        "updates_ms": report
+            .updates
+            .iter()
+            .map(|times| times.iter().copied().map(millis).collect::<Vec<_>>())
+            .collect::<Vec<_>>(),
+        "content_bytes": traffic.data,
+        "control_bytes": traffic.control,
+        "handshake_bytes": traffic.handshake,
+        "duplicates_permille": report.duplicates_permille,
+        "dials": traffic.dials,
+        "dht_operations": traffic.dht_ops,
+        "virtual_ms": millis(report.took),
+        "trace_entries": report.trace_len,
+        "trace_hash": hex(&report.trace_hash),
+        "again": report.command(),
+    })
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    Svg,
+    Html,
+}
+
+fn picture_format(path: &Path) -> Result<Format, Failure> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("svg") => Ok(Format::Svg),
+        Some("html" | "htm") => Ok(Format::Html),
+        _ => {
+            let message = format!("{}: a picture's name ends with .svg or .html", path.display());
+            Err(Failure::new(Exit::Usage, message))
+        }
+    }
+}
+
+fn write_picture(report: &Report, path: &Path) -> Result<(), Failure> {
+    let text = match picture_format(path)? {
+        Format::Svg => picture::svg(report, COMMIT),
+        Format::Html => picture::html(report, COMMIT),
+    };
+    fs::write(path, text).map_err(|error| Failure::file("cannot write", path, &error))
+}
+
+fn random_seed() -> Result<u64, Failure> {
+    // Few digits, as people copy it.
+    getrandom::u32().map(u64::from).map_err(|error| {
+        Failure::new(Exit::Other, format!("the system has no randomness to give ({error}); name a --seed"))
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

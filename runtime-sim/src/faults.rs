@@ -1,0 +1,178 @@
+//! What goes wrong between hosts, and the bugs that are planted to prove that the checkers see.
+
+use megatorrent_core::suite::Suite;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use megatorrent_core::time::Instant;
+
+use crate::host::HostId;
+use crate::link::{LinkId, Side};
+use crate::net::DIAL_TIMEOUT;
+use crate::world::{Happening, World};
+
+/// A partition, for [`World::heal`]; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PartitionId(u64);
+
+/// A fault planted in the world, never in core: each breaks what one checker looks at, so that a run with it must fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bug {
+    /// Stores keep blobs without looking at their hash.
+    StoreUnchecked,
+    /// A file is delivered with another byte in it.
+    DeliverWrong,
+    /// A disk answers a job twice.
+    JobTwice,
+    /// A disk never answers some jobs.
+    JobLost,
+    /// Jobs that ended still count, as if the node had begun too many.
+    CapPassed,
+    /// A node reports an older sequence after a newer one.
+    SequenceBack,
+    /// A partition does not heal, though the world says so.
+    NeverHeals,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::StoreUnchecked,
+        Self::DeliverWrong,
+        Self::JobTwice,
+        Self::JobLost,
+        Self::CapPassed,
+        Self::SequenceBack,
+        Self::NeverHeals,
+    ];
+}
+
+/// Two sets of hosts between which nothing passes, or nothing one way.
+struct Partition {
+    id: PartitionId,
+    from: BTreeSet<HostId>,
+    to: BTreeSet<HostId>,
+    one_way: bool,
+}
+
+impl Partition {
+    fn blocks(&self, from: HostId, to: HostId) -> bool {
+        let passes = |a, b| self.from.contains(&a) && self.to.contains(&b);
+        passes(from, to) || (!self.one_way && passes(to, from))
+    }
+}
+
+/// The partitions in force, and what they hold back.
+#[derive(Default)]
+pub(crate) struct Faults {
+    partitions: Vec<Partition>,
+    partitions_made: u64,
+    /// What was to arrive across a partition, in order: TCP sends it again until it arrives. Bounded by the links'
+    /// windows.
+    held: Vec<Happening>,
+    pub(crate) bug: Option<Bug>,
+}
+
+impl Faults {
+    fn blocks(&self, from: HostId, to: HostId) -> bool {
+        self.partitions.iter().any(|partition| partition.blocks(from, to))
+    }
+}
+
+impl<S: Suite> World<S> {
+    /// Lets nothing pass from `from` to `to`, nor back unless `one_way`. What is sent meanwhile arrives after
+    /// [`Self::heal`], as TCP would have it; dials time out.
+    pub fn partition(&mut self, from: &[HostId], to: &[HostId], one_way: bool) -> PartitionId {
+        let id = PartitionId(self.faults.partitions_made);
+        self.faults.partitions_made += 1;
+        let (from, to) = (from.iter().copied().collect(), to.iter().copied().collect());
+        self.faults.partitions.push(Partition { id, from, to, one_way });
+        id
+    }
+
+    /// Ends a partition. Does nothing where it has ended.
+    pub fn heal(&mut self, id: PartitionId) {
+        if self.faults.bug == Some(Bug::NeverHeals) {
+            return;
+        }
+        self.faults.partitions.retain(|partition| partition.id != id);
+        // What another partition still blocks is held again.
+        for happening in std::mem::take(&mut self.faults.held) {
+            self.queue.push(self.now, happening);
+        }
+    }
+
+    /// Gives all links of a host another one-way latency. What is under way keeps its order.
+    pub fn set_latency(&mut self, host: HostId, latency: Duration) {
+        for link in self.links.iter_mut().filter(|link| link.hosts.contains(&Some(host))) {
+            link.latency = latency;
+        }
+    }
+
+    /// Takes everything from a host's disk, as a new one would.
+    pub fn wipe(&mut self, host: HostId) {
+        self.hosts[host.index()].wipe();
+    }
+
+    /// Plants a bug in the world, to see that a checker finds it.
+    pub fn plant(&mut self, bug: Bug) {
+        self.faults.bug = Some(bug);
+    }
+
+    /// The bug that is planted.
+    pub fn planted(&self) -> Option<Bug> {
+        self.faults.bug
+    }
+
+    /// What happens in spite of the partitions; `None`: it is held back, or has become something else.
+    pub(crate) fn pass(&mut self, happening: Happening) -> Option<Happening> {
+        if self.faults.partitions.is_empty() {
+            return Some(happening);
+        }
+        let Some((link, from, to)) = self.way(&happening) else { return Some(happening) };
+        if !self.faults.blocks(from, to) {
+            return Some(happening);
+        }
+        match happening {
+            // Its packets are lost, and whoever dialled gives up in the end.
+            Happening::DialArrives { .. } | Happening::DialEnds { .. } => {
+                let failed = Happening::DialEnds { link, connected: false };
+                self.queue.push(self.now + DIAL_TIMEOUT, failed);
+            }
+            held => self.faults.held.push(held),
+        }
+        None
+    }
+
+    /// Which way something crosses which link; `None`: it crosses none, or ends at no host.
+    fn way(&self, happening: &Happening) -> Option<(LinkId, HostId, HostId)> {
+        let (link, to) = match happening {
+            Happening::DialArrives { link, to } => {
+                let from = self.links.get(*link)?.hosts[Side::Dialer as usize]?;
+                return Some((*link, from, (*to)?));
+            }
+            Happening::DialEnds { link, connected: true } => (*link, Side::Dialer),
+            Happening::Bytes { link, to, .. }
+            | Happening::Edge { link, to, .. }
+            | Happening::Room { link, to, .. }
+            | Happening::Fin { link, to }
+            | Happening::Reset { link, to } => (*link, *to),
+            _ => return None,
+        };
+        let hosts = self.links.get(link)?.hosts;
+        Some((link, hosts[to.other() as usize]?, hosts[to as usize]?))
+    }
+
+    /// Bytes reach the slow line of the host at `to`: they are through it after all that came before.
+    pub(crate) fn edge_reached(&mut self, id: LinkId, to: Side, n: usize) {
+        let Some(link) = self.links.get_mut(id) else { return };
+        let Some(host) = link.hosts[to as usize] else { return };
+        let host = &mut self.hosts[host.index()];
+        let Some(rate) = host.config.download_bytes_per_sec else { return };
+        let took = n as u64 * 1_000_000_000 / rate.max(1);
+        host.downlink_free_at = Instant(host.downlink_free_at.max(self.now).0 + took);
+        let pipe = &mut link.pipes[to as usize];
+        pipe.last_arrival = pipe.last_arrival.max(host.downlink_free_at);
+        self.queue.push(host.downlink_free_at, Happening::Bytes { link: id, to, n });
+    }
+}

@@ -1,0 +1,120 @@
+//! Swarm options: every size and rate of a world drawn from one number, and whole kinds of faults switched off at
+//! random, so that the others are met without them.
+
+use std::time::Duration;
+
+use megatorrent_core::rng::Rng;
+
+use super::plan::{Fate, Plan, What, secs};
+use crate::adversary::Attack;
+use crate::config::{DhtConfig, WorldConfig};
+
+/// How long the safety phase lasts at most.
+const SAFETY_SECS_MAX: u64 = 240;
+
+/// Peers and blobs.
+pub(super) fn sizes(rng: &mut Rng) -> (usize, usize) {
+    (1 + small(rng, 10), 1 + small(rng, 8))
+}
+
+/// Draws all but the sizes.
+pub(super) fn draw(plan: &mut Plan, rng: &Rng) {
+    plan.world = world(&mut rng.fork("world"));
+    let mut options = rng.fork("options");
+    plan.private = is_one_in(&mut options, 4);
+    let (limits_up, limits_down, has_nat) = (flip(&mut options), flip(&mut options), flip(&mut options));
+    let joins_late = flip(&mut options);
+    plan.heal_at = secs(10 + options.below(SAFETY_SECS_MAX - 10));
+    let safety_ms = u64::try_from(plan.heal_at.as_millis()).expect("a few minutes");
+    for (index, member) in plan.members.iter_mut().enumerate() {
+        let mut rng = rng.fork(&format!("member {index}"));
+        member.config.nat = has_nat && is_one_in(&mut rng, 3);
+        member.config.dht = true;
+        if limits_up {
+            member.config.upload_bytes_per_sec = 20_000 << rng.below(10);
+        }
+        if limits_down {
+            member.config.download_bytes_per_sec = Some(100_000 << rng.below(8));
+        }
+        if joins_late {
+            member.joins_at = Duration::from_millis(rng.below(safety_ms));
+        }
+        if flip(&mut rng) {
+            member.config.clock_ahead_ms = offset(&mut rng, 600_000);
+        }
+    }
+    acts(plan, rng, &mut options, safety_ms);
+}
+
+fn world(rng: &mut Rng) -> WorldConfig {
+    let latency_min = rng.below(50);
+    let disk_min = rng.below(1_000);
+    WorldConfig {
+        latency_ms: latency_min..=latency_min + rng.below(400),
+        window_bytes: (32 * 1024) << rng.below(6),
+        cut_bytes_max: 2048 << rng.below(6),
+        disk_us: disk_min..=disk_min + rng.below(50_000),
+        dht: DhtConfig { latency_ms: 20..=100 + rng.below(6_000), loss_percent: rng.below(50) },
+    }
+}
+
+/// The acts: of each kind that is switched on, as many as are drawn, at any time of the safety phase.
+fn acts(plan: &mut Plan, rng: &Rng, options: &mut Rng, safety_ms: u64) {
+    let kinds: Vec<u64> = (0..KINDS).filter(|_| flip(options)).collect();
+    let count = options.below(24);
+    for index in 0..count {
+        let mut rng = rng.fork(&format!("act {index}"));
+        if kinds.is_empty() {
+            break;
+        }
+        let kind = kinds[small(&mut rng, kinds.len())];
+        let at = Duration::from_millis(rng.below(safety_ms));
+        let what = act(kind, &mut rng);
+        plan.acts.push(super::Act { at, what });
+    }
+}
+
+/// Kinds of acts that can be switched off.
+const KINDS: u64 = 14;
+
+fn act(kind: u64, rng: &mut Rng) -> What {
+    let peer = rng.u64();
+    let lasts = Duration::from_millis(200 + rng.below(60_000));
+    match kind {
+        0 => What::Crash { peer, store: Fate::Kept, lasts },
+        1 => {
+            let fates = [Fate::Wiped, Fate::LosesBlob, Fate::Rots];
+            What::Crash { peer, store: fates[small(rng, fates.len())], lasts }
+        }
+        2 => What::AuthorLeaves { lasts: Some(lasts) },
+        3 => What::Partition { share_percent: rng.below(100), one_way: flip(rng), lasts },
+        4 => What::Stall { peer, lasts },
+        5 => What::LatencySpike { peer, latency: Duration::from_millis(rng.below(5_000)) },
+        6 => What::Reset { peer },
+        7 => What::HalfOpen { peer },
+        8 => What::Clock { peer, ahead_ms: offset(rng, 3_600_000) },
+        9 => What::StoreFull { peer, lasts },
+        10 => What::StoreFails { peer, lasts },
+        11 => What::DhtAway { lasts },
+        12 => [What::Update, What::StaleHead][small(rng, 2)].clone(),
+        _ => What::Attack(Attack::ALL[small(rng, Attack::ALL.len())]),
+    }
+}
+
+/// Below `bound`.
+fn small(rng: &mut Rng, bound: usize) -> usize {
+    usize::try_from(rng.below(bound as u64)).expect("below the bound")
+}
+
+fn flip(rng: &mut Rng) -> bool {
+    is_one_in(rng, 2)
+}
+
+fn is_one_in(rng: &mut Rng, n: u64) -> bool {
+    rng.below(n) == 0
+}
+
+/// From `-max` to `max`, in milliseconds.
+fn offset(rng: &mut Rng, max: u64) -> i64 {
+    i64::try_from(rng.below(2 * max + 1)).expect("hours") - i64::try_from(max).expect("hours")
+}

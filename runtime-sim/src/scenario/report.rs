@@ -1,0 +1,175 @@
+//! What a run has shown.
+
+use std::time::Duration;
+
+use super::{Params, Plan, Scenario};
+use crate::traffic::Traffic;
+
+/// Entries of a timeline; what comes later is counted only.
+const ENTRIES_MAX: usize = 4_000;
+/// Samples kept; when they are as many, every other one goes and the interval doubles.
+const SAMPLES_MAX: usize = 720;
+
+/// A checker's objection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which checker.
+    pub checker: &'static str,
+    /// What it found, where and when.
+    pub text: String,
+}
+
+/// Something that happened, for a reader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Since the channel was published.
+    pub at: Duration,
+    /// `act`, `heal`, `peer`, `head`, `ban` or `end`.
+    pub kind: &'static str,
+    /// In words.
+    pub text: String,
+}
+
+/// The state of the swarm at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Since the channel was published.
+    pub at: Duration,
+    /// Peers that have joined and are up.
+    pub up: usize,
+    /// Peers that have everything.
+    pub complete: usize,
+    /// Blobs that peers have stored, over all of them.
+    pub blobs_stored: u64,
+    /// What has crossed the links since the channel was published.
+    pub traffic: Traffic,
+}
+
+/// What a run has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// What it was asked for.
+    pub params: Params,
+    /// Peers beside the author, adversaries not counted.
+    pub peers: usize,
+    /// Hosts that are adversaries.
+    pub adversaries: usize,
+    /// Blobs of content.
+    pub blobs: usize,
+    /// Acts of the plan, whether or not they were asked for.
+    pub acts: usize,
+    /// What happened.
+    pub timeline: Vec<Entry>,
+    /// Entries that found no place in it.
+    pub entries_left_out: usize,
+    /// The swarm over time.
+    pub samples: Vec<Sample>,
+    /// For each peer that completed the first version: its host's number, and how long after it joined.
+    pub completions: Vec<(u32, Duration)>,
+    /// For each later version: how long after it was durable at the author each peer knew its head, in order.
+    pub updates: Vec<Vec<Duration>>,
+    /// What crossed the links after the channel was published.
+    pub traffic: Traffic,
+    /// Bytes of content by who sent them to whom; number 0 is the author.
+    pub flows: Vec<(u32, u32, u64)>,
+    /// Content on the wire that no store needed, in thousandths of all content on the wire.
+    pub duplicates_permille: u64,
+    /// The least time in which the links could carry everything to everybody, where that is known.
+    pub lower_bound: Option<Duration>,
+    /// Virtual time from the publication to the end.
+    pub took: Duration,
+    /// Equal for two runs of one seed.
+    pub trace_hash: [u8; 32],
+    /// Things that the trace covers.
+    pub trace_len: u64,
+    /// What a checker objected to; `None`: nothing.
+    pub finding: Option<Finding>,
+}
+
+impl Report {
+    pub(super) fn new(scenario: Scenario, params: &Params, plan: &Plan) -> Self {
+        Self {
+            scenario,
+            params: params.clone(),
+            peers: plan.members.len(),
+            adversaries: 0,
+            blobs: plan.blobs,
+            acts: plan.acts.len(),
+            timeline: Vec::new(),
+            entries_left_out: 0,
+            samples: Vec::new(),
+            completions: Vec::new(),
+            updates: Vec::new(),
+            traffic: Traffic::default(),
+            flows: Vec::new(),
+            duplicates_permille: 0,
+            lower_bound: None,
+            took: Duration::ZERO,
+            trace_hash: [0; 32],
+            trace_len: 0,
+            finding: None,
+        }
+    }
+
+    /// The report of a run that ended in the middle.
+    pub(super) fn broken(scenario: Scenario, params: &Params, plan: &Plan, finding: Finding) -> Self {
+        Self { finding: Some(finding), ..Self::new(scenario, params, plan) }
+    }
+
+    /// How long after it joined half of the peers were complete; `None`: less than half were.
+    pub fn median(&self) -> Option<Duration> {
+        let mut times: Vec<_> = self.completions.iter().map(|(_, time)| *time).collect();
+        times.sort_unstable();
+        times.get(self.peers.div_ceil(2).saturating_sub(1)).copied()
+    }
+
+    /// How long after it joined the slowest peer was complete, of those that completed.
+    pub fn last(&self) -> Option<Duration> {
+        self.completions.iter().map(|(_, time)| *time).max()
+    }
+
+    /// The slowest peer's time in thousandths of the lower bound.
+    pub fn ratio_permille(&self) -> Option<u64> {
+        let (last, bound) = (self.last()?.as_micros(), self.lower_bound?.as_micros());
+        u64::try_from(last * 1000 / bound.max(1)).ok()
+    }
+
+    /// The `megatorrent simulate` command that repeats this run.
+    pub fn command(&self) -> String {
+        let mut command = format!(
+            "megatorrent simulate --scenario {} --peers {} --blobs {} --seed {}",
+            self.scenario, self.peers, self.blobs, self.params.seed
+        );
+        if let Some(only) = &self.params.only {
+            let list: Vec<_> = only.iter().map(usize::to_string).collect();
+            let list = if list.is_empty() { "none".into() } else { list.join(",") };
+            command.push_str(" --only ");
+            command.push_str(&list);
+        }
+        command
+    }
+
+    pub(super) fn tell(&mut self, at: Duration, kind: &'static str, text: String) {
+        if self.timeline.len() < ENTRIES_MAX {
+            self.timeline.push(Entry { at, kind, text });
+        } else {
+            self.entries_left_out += 1;
+        }
+    }
+
+    /// Keeps a sample. `true`: samples have become so many that they are to be taken half as often.
+    pub(super) fn sample(&mut self, sample: Sample) -> bool {
+        self.samples.push(sample);
+        if self.samples.len() < SAMPLES_MAX {
+            return false;
+        }
+        let mut index = 0;
+        self.samples.retain(|_| {
+            index += 1;
+            index % 2 == 1
+        });
+        true
+    }
+}

@@ -1,0 +1,99 @@
+//! Shrinking: the shortest scenario that still fails, found by leaving things out.
+
+use crate::scenario::{Params, Plan, Report, Scenario, run_caught};
+
+/// Runs that a shrink takes at most; what it has reached by then is its answer.
+pub const RUNS_MAX: usize = 200;
+
+/// Finds the shortest scenario that fails as `failed` does: with fewer acts, then fewer peers, then fewer blobs, over
+/// and over until none can go. `told` hears of each shorter one. Returns the report of the shortest, which is `failed`
+/// itself where nothing can be left out.
+pub fn shrink(failed: &Report, mut told: impl FnMut(&Report)) -> Report {
+    let mut search = Search { best: failed.clone(), runs: 0, told: &mut told };
+    while search.drop_acts() | search.lower(PEERS) | search.lower(BLOBS) {}
+    search.best
+}
+
+struct Search<'a> {
+    best: Report,
+    runs: usize,
+    told: &'a mut dyn FnMut(&Report),
+}
+
+/// A size that can be lowered: how it is read from a report, and set.
+type Size = (fn(&Report) -> usize, fn(&mut Params, usize));
+
+const PEERS: Size = (|report| report.peers, |params, peers| params.peers = Some(peers));
+const BLOBS: Size = (|report| report.blobs, |params, blobs| params.blobs = Some(blobs));
+
+impl Search<'_> {
+    /// Runs with other parameters; keeps them where the same checker objects. Whether it does.
+    fn try_with(&mut self, params: &Params) -> bool {
+        if self.runs == RUNS_MAX {
+            return false;
+        }
+        self.runs += 1;
+        let report = run_caught(self.best.scenario, params);
+        let checker = |report: &Report| report.finding.as_ref().map(|finding| finding.checker);
+        let is_same = checker(&report) == checker(&self.best);
+        if is_same {
+            (self.told)(&report);
+            self.best = report;
+        }
+        is_same
+    }
+
+    /// Sizes are fixed in the command that repeats the run, whatever the seed would draw.
+    fn params(&self) -> Params {
+        Params { peers: Some(self.best.peers), blobs: Some(self.best.blobs), ..self.best.params.clone() }
+    }
+
+    /// Leaves out acts: first large parts of the list, then single ones.
+    fn drop_acts(&mut self) -> bool {
+        let mut has_shrunk = false;
+        let mut acts = self.acts();
+        let mut part = acts.len();
+        while part > 0 {
+            let mut at = 0;
+            while at < acts.len() {
+                let mut fewer = acts.clone();
+                fewer.drain(at..(at + part).min(acts.len()));
+                if self.try_with(&Params { only: Some(fewer.clone()), ..self.params() }) {
+                    acts = fewer;
+                    has_shrunk = true;
+                } else {
+                    at += part;
+                }
+            }
+            part /= 2;
+        }
+        has_shrunk
+    }
+
+    /// The acts that happen.
+    fn acts(&self) -> Vec<usize> {
+        let all = (0..Plan::draw(self.best.scenario, &self.best.params).acts.len()).collect();
+        self.best.params.only.clone().unwrap_or(all)
+    }
+
+    /// Lowers a size: to one, else halves the way there, else by one.
+    fn lower(&mut self, (size, set): Size) -> bool {
+        let start = size(&self.best);
+        let mut low = 1;
+        while low < size(&self.best) {
+            let mut params = Params { only: Some(self.acts()), ..self.params() };
+            set(&mut params, low);
+            if !self.try_with(&params) {
+                // Below the best, above what passes.
+                low += (size(&self.best) - low).div_ceil(2).max(1);
+            }
+        }
+        size(&self.best) < start
+    }
+}
+
+/// The report of a scenario, shrunk where it fails.
+pub fn run_and_shrink(scenario: Scenario, params: &Params, told: impl FnMut(&Report)) -> Report {
+    let report = run_caught(scenario, params);
+    if report.finding.is_some() { shrink(&report, told) } else { report }
+}

@@ -1,0 +1,167 @@
+//! Scenarios end well, twice the same, and the checkers see what is planted to be seen.
+
+use megatorrent_sim::Bug;
+use megatorrent_sim::scenario::{Params, Report, Scenario, run, run_caught};
+use megatorrent_sim::shrink::shrink;
+use megatorrent_sim::{picture, scenario};
+
+/// Seeds of random worlds that are tried at each run.
+const SEEDS: [u64; 8] = [0, 1, 2, 7, 13, 27, 42, 643];
+/// Further ones, which every commit draws for itself.
+const FRESH_SEEDS: u64 = 6;
+
+fn params(seed: u64, peers: usize, blobs: usize) -> Params {
+    Params { seed, peers: Some(peers), blobs: Some(blobs), ..Params::default() }
+}
+
+fn assert_passes(report: &Report) {
+    if let Some(finding) = &report.finding {
+        panic!("{finding:?}\n{}\n{:#?}", report.command(), report.timeline);
+    }
+}
+
+/// Plays twice and compares all that was seen.
+fn twice(scenario: Scenario, params: &Params) -> Report {
+    let report = run(scenario, params);
+    assert_passes(&report);
+    let again = run(scenario, params);
+    assert_eq!(report.trace_hash, again.trace_hash, "{} has two traces", report.command());
+    assert_eq!(report, again);
+    report
+}
+
+#[test]
+fn every_named_scenario_ends_with_everybody_complete() {
+    for scenario in Scenario::ALL {
+        let report = twice(scenario, &params(5, 8, 3));
+        assert!(report.completions.len() + 2 >= report.peers, "{}", report.command());
+        assert!(report.traffic.data > 0 && !report.samples.is_empty());
+    }
+}
+
+/// The commit's hash as a number, so that each commit looks where none has looked before. `SIM_COMMIT` names it;
+/// without it, these are the seeds of no commit.
+fn fresh_seeds() -> impl Iterator<Item = u64> {
+    let commit = std::env::var("SIM_COMMIT").unwrap_or_default();
+    let digits = commit.get(..12).unwrap_or_default();
+    let first = u64::from_str_radix(digits, 16).unwrap_or(1_000_000);
+    first..first + FRESH_SEEDS
+}
+
+#[test]
+fn random_worlds_heal_and_repeat() {
+    for seed in SEEDS.into_iter().chain(fresh_seeds()) {
+        let report = twice(Scenario::Random, &Params { seed, ..Params::default() });
+        println!("{}: {} acts, {} virtual seconds", report.command(), report.acts, report.took.as_secs());
+    }
+}
+
+#[test]
+fn different_seeds_are_different_worlds() {
+    let [a, b] = [1, 2].map(|seed| run(Scenario::FlashCrowd, &params(seed, 3, 1)));
+    assert_ne!(a.trace_hash, b.trace_hash);
+}
+
+// --- what each scenario shows -------------------------------------------------------------------------------
+
+#[test]
+fn hostile_hosts_are_there_and_harm_nobody() {
+    let report = run(Scenario::Hostile, &params(3, 32, 2));
+    assert_passes(&report);
+    assert_eq!(report.adversaries, 8, "one of each kind, a fifth of all hosts");
+    assert_eq!(report.completions.len(), 32);
+    assert!(report.timeline.iter().any(|entry| entry.kind == "ban"), "whoever serves a wrong blob is banned");
+    assert!(report.timeline.iter().any(|entry| entry.text.contains("another head of the newest sequence")));
+}
+
+#[test]
+fn a_swarm_outlives_its_author() {
+    let report = run(Scenario::AuthorLeaves, &params(4, 6, 2));
+    assert_passes(&report);
+    let position = |text: &str| report.timeline.iter().position(|entry| entry.text.contains(text));
+    let left = position("the author leaves for good").expect("it leaves");
+    let joined = report.timeline.iter().rposition(|entry| entry.text.contains("join")).expect("they join");
+    assert!(left < joined, "some join when it is gone");
+    assert_eq!(report.completions.len(), 6);
+}
+
+#[test]
+fn an_update_is_known_to_all_and_measured() {
+    let report = run(Scenario::UpdatePush, &params(6, 10, 1));
+    assert_passes(&report);
+    assert_eq!(report.updates.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 10]);
+}
+
+#[test]
+fn no_swarm_is_faster_than_the_lower_bound() {
+    let report = run(Scenario::FlashCrowd, &params(1, 6, 8));
+    assert_passes(&report);
+    assert!(report.ratio_permille().is_some_and(|ratio| ratio >= 1000), "{report:?}");
+}
+
+// --- checkers that must see ---------------------------------------------------------------------------------
+
+fn planted(scenario: Scenario, bug: Bug) -> Report {
+    run_caught(scenario, &Params { bug: Some(bug), ..params(1, 6, 3) })
+}
+
+#[test]
+fn every_planted_bug_is_found_by_its_checker() {
+    for (bug, scenario, checker, words) in [
+        (Bug::StoreUnchecked, Scenario::Hostile, "stores", "wrong bytes"),
+        (Bug::DeliverWrong, Scenario::FlashCrowd, "files", "other bytes"),
+        (Bug::JobTwice, Scenario::FlashCrowd, "assertion", "answers only jobs that are open"),
+        (Bug::JobLost, Scenario::FlashCrowd, "assertion", "no answer"),
+        (Bug::CapPassed, Scenario::FlashCrowd, "assertion", "jobs of kind"),
+        (Bug::SequenceBack, Scenario::UpdatePush, "assertion", "sequence went back"),
+        (Bug::NeverHeals, Scenario::Partition, "liveness", "not complete"),
+    ] {
+        let found = planted(scenario, bug).finding;
+        let is_it =
+            found.as_ref().is_some_and(|found| found.checker == checker && found.text.contains(words));
+        assert!(is_it, "{bug:?} in {scenario}: {found:?}");
+    }
+    assert_eq!(Bug::ALL.len(), 7, "each has a line above");
+}
+
+// --- shrinking and drawing ----------------------------------------------------------------------------------
+
+#[test]
+fn a_failing_scenario_shrinks_to_the_shortest_that_fails() {
+    let failed = planted(Scenario::Partition, Bug::NeverHeals);
+    assert_eq!((failed.peers, failed.blobs, failed.acts), (6, 3, 2));
+    let mut steps = 0;
+    let shortest = shrink(&failed, |_| steps += 1);
+    assert!(steps > 0);
+    assert_eq!(shortest.finding.as_ref().map(|finding| finding.checker), Some("liveness"));
+    assert_eq!(shortest.params.only.as_ref().map(Vec::len), Some(1), "one act is enough");
+    assert!(shortest.peers < failed.peers);
+    let passes = |params: Params| run_caught(shortest.scenario, &params).finding.is_none();
+    let (peers, blobs) = (shortest.peers - 1, shortest.blobs - 1);
+    assert!(peers == 0 || passes(Params { peers: Some(peers), ..shortest.params.clone() }));
+    assert!(blobs == 0 || passes(Params { blobs: Some(blobs), ..shortest.params.clone() }));
+    let again = run_caught(shortest.scenario, &shortest.params);
+    assert_eq!(again.trace_hash, shortest.trace_hash, "its command repeats it");
+}
+
+#[test]
+fn fewer_acts_leave_the_others_as_they_are() {
+    let all = scenario::Plan::draw(Scenario::Random, &params(9, 4, 2));
+    let fewer = scenario::Plan::draw(Scenario::Random, &params(9, 2, 1));
+    assert_eq!(all.acts, fewer.acts);
+}
+
+#[test]
+fn a_picture_is_whole_and_says_what_it_shows() {
+    let report = run(Scenario::Churn, &params(2, 5, 2));
+    let svg = picture::svg(&report, "<commit>");
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    for words in
+        ["churn: 5 peers, 2 blobs", "seed 2", "&lt;commit&gt;", "[s]", "[%]", "[bytes/s]", "peers complete"]
+    {
+        assert!(svg.contains(words), "{words}");
+    }
+    assert!(!svg.contains("NaN") && !svg.contains("inf"), "every number is one");
+    let html = picture::html(&report, "<commit>");
+    assert!(html.contains(&svg) && html.contains(&report.command()) && html.ends_with("</html>\n"));
+}
