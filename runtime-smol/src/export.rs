@@ -27,7 +27,7 @@ use rustix::fs::{self as sys, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::state::{FileRecord, State, StateError};
-use crate::store::{Store, boot_id, is_no_space, lock};
+use crate::store::{Store, boot_id, is_no_space, lock, reserve};
 
 /// Workers; more asked for are not started. Each takes 1 MiB.
 const WORKERS_MAX: usize = 16;
@@ -236,6 +236,7 @@ impl Run<'_> {
     fn write(&self, target: &Target, digest: [u8; 32], replace: bool) -> Result<Exported, ExportError> {
         let temp = Temp::create(target, self.request.entry.executable)?;
         let failed = |what| move |e: io::Error| ExportError::new(what, &target.path, e);
+        reserve(&temp.file, self.request.entry.size).map_err(failed("write"))?;
         self.for_each_piece(&|content, offset| {
             temp.file.write_all_at(content, offset).map_err(failed("write"))?;
             Ok(true)
