@@ -295,12 +295,14 @@ fn a_wrong_blob_bans_its_peer_for_an_hour_also_after_a_restart_and_comes_from_an
         };
         bench.handle(Input::Done(id, JobResult::BlobWritten(buffer, Written::Mismatch)));
         let record = bench.take(|a| match a {
-            Action::Job(_, Job::Persist(key @ RecordKey::Ban(_), Some(value))) => {
-                Some((key.clone(), value.clone()))
+            Action::Job(id, Job::Persist(key @ RecordKey::Ban(_), Some(value))) => {
+                Some((*id, key.clone(), value.clone()))
             }
             _ => None,
         });
-        record.expect("the ban is durable").0
+        let ((id, key, value), _) = record.expect("the ban is made durable");
+        bench.handle(Input::Done(id, JobResult::Persisted(true)));
+        (key, value)
     };
     assert_eq!(key, RecordKey::Ban(addr(1)));
     assert!(bench.event(|e| matches!(e, Event::Banned { violation: Violation::WrongBlob, .. })).is_some());

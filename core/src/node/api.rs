@@ -300,7 +300,7 @@ pub enum Event {
         /// Who.
         peer: PeerAddr,
     },
-    /// A peer is banned, for a lie that is proven.
+    /// A peer is banned, for a lie that is proven; the ban outlives the process.
     Banned {
         /// Who.
         peer: PeerAddr,

@@ -82,6 +82,8 @@ enum Pending {
     Open(PublicKey, BlobId),
     /// A channel's newest head is made durable.
     Head(PublicKey),
+    /// A ban is made durable; its news wait for that.
+    Ban(Event),
     /// A record whose fate changes nothing.
     Record,
     Dht,
@@ -301,6 +303,7 @@ impl<S: Suite> Node<S> {
                 self.on_head_persisted(channel, durable);
             }
             (Pending::Dht, result) => self.on_dht_done(job, &result),
+            (Pending::Ban(news), JobResult::Persisted(_)) => self.event(news),
             (Pending::Record, JobResult::Persisted(_)) => {}
             (_, result) => debug_assert!(false, "the answer does not fit its job: {result:?}"),
         }
@@ -386,10 +389,10 @@ impl<S: Suite> Node<S> {
         if let Some(room) = self.peers.ban(peer.clone(), until) {
             self.persist(Pending::Record, RecordKey::Ban(room), None);
         }
-        self.persist(Pending::Record, RecordKey::Ban(peer.clone()), Some(record::encode_time(until)));
+        let news = Event::Banned { peer: peer.clone(), violation, until };
+        self.persist(Pending::Ban(news), RecordKey::Ban(peer.clone()), Some(record::encode_time(until)));
         if let Some(conn) = self.peers.connection(peer) {
             self.close(conn, CloseReason::Banned);
         }
-        self.event(Event::Banned { peer: peer.clone(), violation, until });
     }
 }
