@@ -30,11 +30,25 @@ pub struct Store {
     blobs_max: usize,
     failing: bool,
     unchecked: bool,
+    /// Blobs that it took although their bytes are wrong, also those that a reader has since thrown out.
+    wrong: Vec<BlobId>,
 }
 
 impl Store {
     pub(crate) fn new(blobs_max: usize) -> Self {
-        Self { blobs: BTreeMap::new(), records: BTreeMap::new(), blobs_max, failing: false, unchecked: false }
+        Self {
+            blobs: BTreeMap::new(),
+            records: BTreeMap::new(),
+            blobs_max,
+            failing: false,
+            unchecked: false,
+            wrong: Vec::new(),
+        }
+    }
+
+    /// Blobs that were stored although their bytes are wrong.
+    pub(crate) fn taken_wrongly(&self) -> &[BlobId] {
+        &self.wrong
     }
 
     /// Number of blobs stored.
@@ -114,6 +128,9 @@ impl Store {
         }
         if self.blobs.len() >= self.blobs_max && !self.blobs.contains_key(&id) {
             return Written::NoSpace;
+        }
+        if !matches {
+            self.wrong.push(id);
         }
         self.blobs.insert(id, if matches { pool.intern(id, bytes) } else { bytes.into() });
         Written::Stored

@@ -18,6 +18,7 @@ impl Stage {
         let mut wrong = None;
         for host in self.hosts() {
             let store = self.world.store(host);
+            wrong = store.taken_wrongly().first().map(|id| (host, *id)).or(wrong);
             for id in store.blob_ids() {
                 let bytes = store.blob(&id).unwrap_or_default();
                 let is_right =
@@ -28,7 +29,7 @@ impl Stage {
             }
         }
         if let Some((host, id)) = wrong {
-            self.object("stores", &format!("host {} holds wrong bytes as blob {}", host.0, id.to_hex()));
+            self.object("stores", &format!("host {} has stored wrong bytes as blob {}", host.0, id.to_hex()));
         }
     }
 

@@ -237,8 +237,12 @@ impl Stage {
         if self.world.now() <= healed + self.plan.bound {
             return false;
         }
-        let text = self.explain_incomplete();
-        self.object("liveness", &text);
+        // A wrong byte explains more than what it leads to.
+        self.check_stores();
+        if self.report.finding.is_none() {
+            let text = self.explain_incomplete();
+            self.object("liveness", &text);
+        }
         true
     }
 
