@@ -15,6 +15,11 @@ const CHURN_INTERVAL: Duration = Duration::from_millis(500);
 /// Of a thousand nodes, how many are down at most.
 const DOWN_PER_THOUSAND: usize = 100;
 
+/// Churn goes on until so many of a thousand are complete: fewer than are always up.
+const COMPLETE_PER_THOUSAND: usize = 800;
+
+const _: () = assert!(COMPLETE_PER_THOUSAND < 1000 - DOWN_PER_THOUSAND);
+
 /// The world, its author and its followers.
 pub(crate) struct Crowd<S: Suite> {
     pub(crate) world: World<S>,
@@ -58,7 +63,7 @@ impl<S: Suite> Crowd<S> {
     /// Where that takes longer than `limit`.
     pub(crate) fn churn_until_complete(&mut self, limit: Duration) {
         let end = self.world.now() + limit;
-        while self.complete() < self.followers.len() * 9 / 10 {
+        while self.complete() < self.followers.len() * COMPLETE_PER_THOUSAND / 1000 {
             assert!(self.world.now() < end, "{}", self.explain());
             self.world.run_for(CHURN_INTERVAL);
             self.churn();
