@@ -338,3 +338,28 @@ fn a_body_that_is_no_manifest_is_an_integrity_failure() {
         liar.shutdown().await;
     }));
 }
+
+#[test]
+fn an_author_without_a_dht_publishes_through_a_gateway() {
+    let swarm = Swarm::new();
+    // A second DHT node, so that the gateway's item is stored somewhere else too.
+    let _other = serve(swarm.path(), "other", &[&swarm.address]);
+    let entry = swarm.ingest("note.txt", 5000, &[]);
+    let args = ["publish", "-i", &entry, "-d", "author", "--gateway", &swarm.address];
+    let published = ok_json(swarm.path(), args);
+    assert_eq!(published["replicas"], 1, "one gateway took it");
+    let _author = swarm.serve_author();
+    assert_fetches(&swarm, "reader", published["uri"].as_str().unwrap(), &[]);
+    swarm.assert_equal("reader", "note.txt");
+}
+
+#[test]
+fn a_node_that_is_no_gateway_says_so() {
+    let swarm = Swarm::new();
+    let plain = ["serve", "-d", "plain", "-H", "127.0.0.1", "-T", "0", "--no-gateway"];
+    let plain = Running::start(swarm.path(), plain);
+    let entry = swarm.ingest("note.txt", 5000, &[]);
+    let args = ["publish", "-i", &entry, "-d", "author", "--gateway", &plain.ready()];
+    let output = run(swarm.path(), args);
+    assert!(!output.status.success() && stderr(&output).contains("Not a Gateway"), "{}", stderr(&output));
+}
