@@ -323,7 +323,9 @@ def keys_of(i):
 
 def handshake_exchange(i):
     public, (client, server) = keys_of(i)
+    shared = v5.shared_secret(data(i["dialler_secret"]), public[1])
     return {
+        "tag_key": hashlib.blake2b(shared + b"T", digest_size=32).hexdigest(),
         "dialler_public": public[0].hex(),
         "listener_public": public[1].hex(),
         "dialler_frame": v5.seal_frame(client, 0, b"").hex(),
@@ -441,13 +443,15 @@ def check_message(case):
     if shown["type"] in ("REQUEST", "FIND_PEERS"):
         return payload.decode() == shown["id"]
     if shown["type"] == "HELLO":
-        return json.loads(payload).get("gossip") == {"sequences": shown["sequences"]}
+        said = json.loads(payload)
+        return said.get("gossip") == {"sequences": shown["sequences"]} and said.get("port") == shown["port"]
     if shown["type"] == "PEERS":
         return json.loads(payload) == shown["peers"]
     if shown["type"] == "ANNOUNCE":
-        return json.loads(payload) == {"blobId": shown["id"], "peerAddress": shown["peer"]}
+        said = json.loads(payload)
+        return said == {"blobId": shown["id"], "peerAddress": shown["peer"], "hops": shown["hops"]}
     if shown["type"] == "PUBLISH":
-        item = json.loads(payload)
+        item, shown = json.loads(payload), shown["item"]
         covered = v5.item_signable(item["seq"], bytes.fromhex(item["v"]))
         good = v5.verify(bytes.fromhex(item["k"]), covered, bytes.fromhex(item["sig"]))
         return good == shown["verifies"] and all(item[name] == shown[name] for name in ("k", "seq", "v", "sig"))
