@@ -54,16 +54,15 @@ pub(crate) fn compare(path: &Path, mib: u64, seed: u64) -> Outcome<()> {
     Ok(())
 }
 
-/// Touches `mib` MiB of memory and frees it. A virtual machine gives memory that it did not use for a while back to its
-/// host, and the first write to each such page then costs several times the write itself, in whatever happens to write
-/// first. What is freed here is what the kernel hands out next.
-pub(crate) fn warm_memory(mib: u64) {
-    let mut pieces = Vec::new();
+/// Fills the page cache with `mib` MiB and gives them up again. A virtual machine hands memory that it did not use for a
+/// while back to its host, and the first write to each such page then costs ten times the write itself, in whatever
+/// happens to write first. What is freed here is what the kernel hands out next. Nothing reaches the disk.
+pub(crate) fn warm_page_cache(folder: &Path, mib: u64) -> Outcome<()> {
+    let (mut file, piece) = (File::create(folder.join("scratch"))?, vec![1; PIECE_LEN]);
     for _ in 0..mib {
-        let mut piece = vec![0_u8; PIECE_LEN];
-        piece.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
-        pieces.push(std::hint::black_box(piece));
+        file.write_all(&piece)?;
     }
+    Ok(file.set_len(0)?)
 }
 
 /// Writes what is dirty to the disk and lets the page cache of these files go, so that no run pays for the one before

@@ -176,7 +176,7 @@ fn on_cores(cores: usize, make: impl Fn(usize) -> Box<dyn FnMut() -> Duration> +
 fn store(cores: usize, folder: &Path, write: bool) -> Outcome<f64> {
     let folder = tempfile::tempdir_in(folder)?.keep();
     let store = Store::open(&folder, false)?;
-    input::warm_memory(2 * (cores * FILES_MAX) as u64);
+    input::warm_page_cache(&folder, 2 * (cores * FILES_MAX) as u64)?;
     let barrier = Barrier::new(cores);
     let rate = thread::scope(|scope| {
         let threads: Vec<_> = (0..cores)

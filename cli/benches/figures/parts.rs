@@ -115,7 +115,7 @@ impl Bench {
             self.prepare(&[&last])?;
             let (limit, cache) = (limit(&INGEST_WORK, &self.folder)?, limit(&INGEST_CACHE, &self.folder)?);
             let cached_limit = 1.0 / (1.0 / limit + 1.0 / cache);
-            input::warm_memory(self.size_mib * 5 / 4);
+            input::warm_page_cache(&self.folder, self.size_mib * 5 / 4)?;
             let (store, entry) = (format!("ingest-{number}"), format!("ingest-{number}.json"));
             let usage = self.run_ingest(&store, &entry)?;
             last = store;
@@ -157,7 +157,7 @@ impl Bench {
             let limit = limit(&TRANSFER_WORK, &self.folder)?;
             // The author's blobs belong in the page cache, as after an ingest.
             read_all(&self.folder.join("author/blobs"))?;
-            input::warm_memory(self.size_mib * 5 / 2);
+            input::warm_page_cache(&self.folder, self.size_mib * 5 / 2)?;
             let name = format!("subscriber-{number}");
             let transfer = swarm.subscribe(&name)?;
             input::compare(&self.folder.join(format!("{name}-out/input")), self.size_mib, SEED)?;
