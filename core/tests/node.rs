@@ -708,3 +708,19 @@ fn a_peer_that_lacked_a_blob_is_asked_again_later() {
     bench.answer_jobs();
     assert!(bench.event(|e| matches!(e, Event::ChannelComplete { .. })).is_some());
 }
+
+#[test]
+fn a_banned_peer_that_comes_by_itself_is_turned_away() {
+    let mut bench = Bench::new(None);
+    let until = (UNIX.0 + 1000).to_be_bytes();
+    assert!(bench.node.restore(&RecordKey::Ban(addr(7000)), &until));
+    for (port, turned_away) in [(7000, true), (7001, false)] {
+        let mut peer = Peer::dial(&mut bench, addr(50_000 + port));
+        peer.send(
+            &mut bench,
+            &Message::Hello { version: Some(6), sequences: BTreeMap::new(), port: Some(port) },
+        );
+        let closed = bench.take(|a| matches!(a, Action::Close(_, CloseReason::Banned)).then_some(()));
+        assert_eq!(closed.is_some(), turned_away, "from a node that listens on {port}");
+    }
+}

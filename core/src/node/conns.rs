@@ -452,11 +452,15 @@ impl<S: Suite> Node<S> {
 
     /// Where the peer says that it listens: believed of the address that it connects from.
     fn on_listen_port(&mut self, conn: ConnId, port: u16) {
+        let unix = self.unix();
         let Some(entry) = self.conns.get_mut(conn).filter(|e| !e.is_outbound()) else { return };
         let PeerAddr::Ip(socket) = &entry.peer else { return };
         let addr = PeerAddr::Ip(SocketAddr::new(socket.ip(), port));
         if !addr.is_exchangeable() {
             return;
+        }
+        if self.peers.is_banned(&addr, unix) {
+            return self.close(conn, CloseReason::Banned);
         }
         if let Some(other) = self.peers.connection(&addr) {
             return self.on_second_connection(conn, other);
