@@ -55,8 +55,9 @@ fn every_example_of_the_readme_works() {
     let mut shell = shell.spawn().unwrap();
     let status = wait(&mut shell);
     // Nodes that the examples leave running are of the shell's process group.
-    let kill = format!("kill -TERM -- -{}", shell.id());
-    let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
+    let kill = format!("kill -s TERM -- -{}", shell.id());
+    let killed = Command::new("sh").args(["-c", &kill]).status().unwrap();
+    assert!(killed.success(), "the examples' nodes are told to end");
     let said = fs::read_to_string(folder.path().join("log")).unwrap();
     assert!(status.is_some_and(|status| status.success()), "{status:?}\n{script}\n{said}");
     hub.stop();
