@@ -27,8 +27,8 @@ use crate::files;
 use crate::output::Output;
 use crate::signals::Interrupts;
 
-/// Threads that seal and store. More than the machine's processors gain nothing, and each takes 1 MiB.
-const WORKERS_MAX: usize = 8;
+/// Most threads that seal and store; each takes 1 MiB.
+const WORKERS_MAX: usize = 9;
 /// How long an interrupted ingest may take to end by itself. A read from a terminal or a pipe may never return.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -143,7 +143,8 @@ async fn seal(
     bar: ProgressBar,
     interrupts: &Interrupts,
 ) -> Result<TreeRef, Failure> {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+    // One more than there are processors, since one at a time reads the input and those that wait for it seal nothing.
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX - 1) + 1;
     let cancel = Arc::new(AtomicBool::new(false));
     let cancelled = cancel.clone();
     let mut work = smol::unblock(move || {
