@@ -89,6 +89,7 @@ fn run() -> Outcome<()> {
         if settings.wants("transfer") {
             bench.transfer(&mut report)?;
         }
+        bench.close()?;
     }
     if settings.wants("memory") {
         parts::memory(folder.path(), settings.memory_size_mib, &mut report)?;

@@ -106,6 +106,11 @@ impl Bench {
         input::compare(&self.folder.join("input"), self.size_mib, SEED)
     }
 
+    /// Removes its files. Later parts need the room.
+    pub(crate) fn close(self) -> Outcome<()> {
+        Ok(fs::remove_dir_all(&self.folder)?)
+    }
+
     pub(crate) fn ingest(&self, report: &mut Report) -> Outcome<()> {
         report.heading(&format!("Ingest of {} MiB, two cores", self.size_mib));
         let (mut rates, mut limits, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
