@@ -129,6 +129,8 @@ pub(super) struct Fetch {
     stage: Stage,
     pub(super) manifest: Option<Arc<Manifest>>,
     next_file: usize,
+    /// Files that the manifest names.
+    files: usize,
     refused_files: usize,
     /// The walks under way by file; the body's is file 0 of its stage.
     walks: BTreeMap<usize, Walk>,
@@ -151,6 +153,7 @@ impl Fetch {
             stage: Stage::Files,
             manifest: None,
             next_file: 0,
+            files: 0,
             refused_files: 0,
             walks: BTreeMap::new(),
             in_hand: BTreeMap::new(),
@@ -315,8 +318,7 @@ impl Fetch {
                 asks.push(Ask::Event(Event::FileComplete { channel, sequence, file }));
             }
         }
-        let files = self.manifest.as_ref().map_or(0, |m| m.files().count());
-        if matches!(self.stage, Stage::Files) && self.walks.is_empty() && self.next_file >= files {
+        if matches!(self.stage, Stage::Files) && self.walks.is_empty() && self.next_file >= self.files {
             self.stage = if self.refused_files == 0 { Stage::Complete } else { Stage::Refused };
         }
     }
@@ -367,6 +369,7 @@ impl Fetch {
                 Reference::Chunks(chunks) => chunks.len() as u64,
             });
         }
+        self.files = manifest.files().count();
         let manifest = Arc::new(manifest);
         self.manifest = Some(manifest.clone());
         self.stage = Stage::Files;
