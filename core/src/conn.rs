@@ -1,24 +1,27 @@
 //! One connection: handshake, then messages in both directions (`docs/protocol.md` §8–10).
 //!
 //! It knows no other connection, no peer's reputation and no policy: the node above tells it what to ask for and
-//! judges what it reports. Two lanes go out: control frames first, then the answers to the peer's requests, strictly
-//! in the order of the requests. Each method leaves the connection as it was or reports a [`Violation`], after which
+//! judges what it reports. Three lanes go out: control frames first, then the answers to the peer's requests, strictly
+//! in the order of the requests, then pieces of the ranges that it asked for. Each method leaves the connection as it was or reports a [`Violation`], after which
 //! the connection is over.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::mem;
+use core::ops::Range;
 
 use crate::bep44::SignedItem;
 use crate::buffer::Buffer;
-use crate::codec::{Message, kind};
+use crate::codec::{self, Message, kind};
 use crate::error::Violation;
 use crate::frame::{self, Frame, FrameReader, HEADER_LEN, TAG_LEN};
 use crate::ids::{BlobId, Secret};
 use crate::limits::{
     ANSWERS_LOADED_MAX, CONTROL_QUEUE_MAX, KEEP_ALIVE, REQUESTS_QUEUED_MAX, UNKNOWN_MESSAGES_MAX,
 };
+use crate::ranges::{Asking, Brought, Owed};
 use crate::rng::Rng;
 use crate::suite::{Open, RealSuite, Suite};
 use crate::time::Instant;
@@ -31,16 +34,49 @@ pub(crate) enum Incoming {
     Nothing,
     /// The peer's ephemeral key; the connection is keyed.
     Keyed([u8; KEY_LEN]),
-    /// A message that the node answers or uses. Never REQUEST, DATA, OK or ERROR.
+    /// A message that the node answers or uses. Never REQUEST, DATA, OK, ERROR, PIECE or CANCEL.
     Message(Message),
     /// The peer has put the item on the DHT that we asked it to put, or says why not.
     PublishAnswered(Result<(), String>),
-    /// The peer asked for a blob; it waits in the answers' lane.
+    /// The peer asked for a blob or a range of one; it waits in its lane.
     Request,
+    /// The peer no longer wants a range: buffers may be free.
+    Cancelled,
+    /// Bytes of a range that was asked for.
+    Piece(Piece),
+    /// Bytes of a range that was cancelled meanwhile.
+    Late(usize),
+    /// The peer does not serve a range of this blob.
+    Refused(BlobId),
     /// The oldest request's blob, not yet checked against its id.
     Blob(BlobId, Buffer),
     /// The peer does not have the oldest request's blob.
     NotFound(BlobId),
+}
+
+/// Bytes of a range that was asked for.
+pub(crate) struct Piece {
+    pub(crate) blob: BlobId,
+    /// Where in the blob they lie.
+    pub(crate) offset: u32,
+    /// The opened frame, and where in it they are.
+    frame: Vec<u8>,
+    part: Range<usize>,
+}
+
+impl Piece {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.frame[self.part.clone()]
+    }
+}
+
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Piece")
+            .field("blob", &self.blob)
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is asked beside blobs: at most one of each kind at a time.
@@ -65,7 +101,8 @@ enum Answer {
 /// What is on its way out.
 enum Out {
     Nothing,
-    Control(Vec<u8>, usize),
+    /// Sealed frames.
+    Frames(Vec<u8>, usize),
     Data(Buffer, usize),
 }
 
@@ -135,9 +172,12 @@ pub(crate) struct Conn<S: Suite = RealSuite> {
     asked: u64,
     control: VecDeque<Vec<u8>>,
     answers: VecDeque<Answer>,
+    /// Ranges of ours and of the peer's; both empty unless the peer speaks v6.
+    asking: Asking,
+    owed: Owed,
     out: Out,
-    /// Blobs that the peer said it lacks.
-    pub(crate) lacks: BTreeSet<BlobId>,
+    /// Bytes of blobs that were sealed since somebody looked.
+    pub(crate) blob_bytes_out: u64,
     meaningless: u32,
     /// When the last empty frame came that was not too soon after the one before it.
     last_keep_alive: Instant,
@@ -170,8 +210,10 @@ impl<S: Suite> Conn<S> {
             asked: 0,
             control: VecDeque::from([own_key.to_vec()]),
             answers: VecDeque::new(),
+            asking: Asking::default(),
+            owed: Owed::default(),
             out: Out::Nothing,
-            lacks: BTreeSet::new(),
+            blob_bytes_out: 0,
             meaningless: 0,
             last_keep_alive: now,
             draining: false,
@@ -251,7 +293,8 @@ impl<S: Suite> Conn<S> {
                     None => Ok(Incoming::Nothing),
                     Some(Frame::Small(mut sealed)) => {
                         let len = opener.open(&mut sealed)?.len();
-                        self.on_small(&sealed[..len])
+                        sealed.truncate(len);
+                        self.on_small(sealed)
                     }
                     Some(Frame::Large(len)) => {
                         let assembly = self.assembly.as_mut().ok_or(Violation::UnaskedData)?;
@@ -267,11 +310,21 @@ impl<S: Suite> Conn<S> {
         }
     }
 
-    fn on_small(&mut self, plain: &[u8]) -> Result<Incoming, Violation> {
-        if let Some((&kind::DATA, part)) = plain.split_first() {
-            return self.on_data(part);
+    fn on_small(&mut self, plain: Vec<u8>) -> Result<Incoming, Violation> {
+        match plain.split_first() {
+            Some((&kind::DATA, part)) => return self.on_data(part),
+            Some((&kind::PIECE, _)) => return self.on_piece(plain),
+            _ => {}
         }
-        match Message::decode(plain)? {
+        match Message::decode(&plain)? {
+            Message::Want { id, blob, range } => {
+                self.owed.want(id, blob, range)?;
+                Ok(Incoming::Request)
+            }
+            Message::Cancel { id, from } => {
+                self.owed.cancel(id, from);
+                Ok(Incoming::Cancelled)
+            }
             Message::Request(id) => {
                 self.answers.push_back(Answer::Queued(id));
                 Ok(Incoming::Request)
@@ -298,6 +351,19 @@ impl<S: Suite> Conn<S> {
         let assembly = self.assembly.as_mut().ok_or(Violation::UnaskedData)?;
         assembly.append(part)?;
         Ok(self.take_blob())
+    }
+
+    fn on_piece(&mut self, plain: Vec<u8>) -> Result<Incoming, Violation> {
+        let (id, offset, bytes) = codec::split_piece(&plain[1..]).ok_or(Violation::Malformed)?;
+        let len = bytes.len();
+        Ok(match self.asking.take(id, offset, len)? {
+            Brought::Bytes { blob, offset, len } => {
+                let start = 1 + codec::PIECE_HEADER_LEN;
+                Incoming::Piece(Piece { blob, offset, frame: plain, part: start..start + len })
+            }
+            Brought::Refused(blob) => Incoming::Refused(blob),
+            Brought::Late => Incoming::Late(len),
+        })
     }
 
     fn on_meaningless(&mut self) -> Result<Incoming, Violation> {
@@ -387,6 +453,30 @@ impl<S: Suite> Conn<S> {
         mem::take(&mut self.outstanding).into_iter().map(|(id, _)| id)
     }
 
+    /// Asks a v6 peer for a range of a blob; the range's number.
+    pub(crate) fn want(&mut self, blob: BlobId, range: Range<u32>) -> u32 {
+        let (id, message) = self.asking.ask(blob, range);
+        self.push(&message);
+        id
+    }
+
+    /// Of a range asked for, nothing from `from` on is wanted any more.
+    pub(crate) fn cut(&mut self, id: u32, from: u32) {
+        if let Some(message) = self.asking.cut(id, from) {
+            self.push(&message);
+        }
+    }
+
+    /// Ranges asked for that have not come whole.
+    pub(crate) fn ranges(&self) -> usize {
+        self.asking.open()
+    }
+
+    /// Bytes of ranges asked for that have not come.
+    pub(crate) fn range_bytes(&self) -> u64 {
+        self.asking.open_bytes()
+    }
+
     /// Asks for peers, unless an answer is still owed.
     pub(crate) fn ask_for_peers(&mut self, id: BlobId) {
         self.ask(Question::Peers, &Message::FindPeers(id));
@@ -442,11 +532,34 @@ impl<S: Suite> Conn<S> {
         loaded.find_map(|a| if let Answer::Queued(id) = a { Some(*id) } else { None })
     }
 
-    /// The store was asked for what [`Self::next_to_read`] named.
+    /// Blobs that wait for a turn: that of the next request, and those of the ranges.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = BlobId> {
+        self.next_to_read().into_iter().chain(self.owed.waiting())
+    }
+
+    /// Blobs that are being read or sent for the peer, as answers to requests and for ranges.
+    pub(crate) fn turns(&self) -> (usize, usize) {
+        let in_turn = |a: &&Answer| matches!(a, Answer::Reading(_) | Answer::Ready(_));
+        let sending = usize::from(matches!(self.out, Out::Data(..)));
+        (self.answers.iter().filter(in_turn).count() + sending, self.owed.turns())
+    }
+
+    /// Takes the buffer of a range that is being sent: others wait for one.
+    pub(crate) fn unload(&mut self) -> Option<Buffer> {
+        self.owed.unload()
+    }
+
+    /// A buffer that is no longer needed.
+    pub(crate) fn take_spent(&mut self) -> Option<Buffer> {
+        self.owed.spent.pop()
+    }
+
+    /// The store is asked for a blob that [`Self::waiting`] named.
     pub(crate) fn reading(&mut self, id: BlobId) {
-        let next = self.answers.iter_mut().find(|a| matches!(a, Answer::Queued(queued) if *queued == id));
-        if let Some(answer) = next {
-            *answer = Answer::Reading(id);
+        let mut next = self.answers.iter_mut().take(ANSWERS_LOADED_MAX);
+        match next.find(|a| matches!(a, Answer::Queued(queued) if *queued == id)) {
+            Some(answer) => *answer = Answer::Reading(id),
+            None => self.owed.loading(&id),
         }
     }
 
@@ -463,7 +576,7 @@ impl<S: Suite> Conn<S> {
                 *answer = Answer::Missing;
                 None
             }
-            (None, blob) => blob,
+            (None, blob) => self.owed.loaded(&id, blob),
         }
     }
 
@@ -480,7 +593,7 @@ impl<S: Suite> Conn<S> {
 
     /// Whether the peer waits for an answer of ours.
     pub(crate) fn owes_answers(&self) -> bool {
-        !self.answers.is_empty()
+        !self.answers.is_empty() || !self.owed.is_empty()
     }
 
     // --- bytes out ------------------------------------------------------------------------------------------
@@ -494,7 +607,7 @@ impl<S: Suite> Conn<S> {
                 self.write_idle = true;
                 &[]
             }
-            Out::Control(bytes, at) => &bytes[*at..],
+            Out::Frames(bytes, at) => &bytes[*at..],
             Out::Data(buffer, at) => &buffer.frame()[*at..],
         }
     }
@@ -503,8 +616,11 @@ impl<S: Suite> Conn<S> {
         self.last_sent_frame = now;
         // Frames are sealed when queued (control) or here (data), but a frame's nonce is its place on the wire: so
         // an answer is begun only when no sealed control frame waits.
-        if let Some(bytes) = self.control.pop_front() {
-            self.out = Out::Control(bytes, 0);
+        if let Some(mut bytes) = self.control.pop_front() {
+            for more in self.control.drain(..) {
+                bytes.extend(more);
+            }
+            self.out = Out::Frames(bytes, 0);
             return;
         }
         if self.draining {
@@ -515,15 +631,25 @@ impl<S: Suite> Conn<S> {
             Some(Answer::Ready(_)) => {
                 if let Some(Answer::Ready(mut buffer)) = self.answers.pop_front() {
                     frame::seal_data(sealer, kind::DATA, &mut buffer);
+                    self.blob_bytes_out += buffer.blob().len() as u64;
                     self.out = Out::Data(buffer, 0);
                 }
             }
             Some(Answer::Missing) => {
                 self.answers.pop_front();
                 let (kind, payload) = Message::Error("Not Found".into()).encode();
-                self.out = Out::Control(frame::seal(sealer, kind, &payload), 0);
+                self.out = Out::Frames(frame::seal(sealer, kind, &payload), 0);
             }
-            Some(Answer::Queued(_) | Answer::Reading(_)) | None => {}
+            Some(Answer::Queued(_) | Answer::Reading(_)) | None => {
+                let sealed = self.owed.send_piece(|piece| {
+                    let header = codec::piece_header(piece.id, piece.offset);
+                    (frame::seal_parts(sealer, kind::PIECE, &[&header, piece.bytes]), piece.bytes.len())
+                });
+                if let Some((frame, len)) = sealed {
+                    self.blob_bytes_out += len as u64;
+                    self.out = Out::Frames(frame, 0);
+                }
+            }
         }
     }
 
@@ -532,7 +658,7 @@ impl<S: Suite> Conn<S> {
         self.last_moved = now;
         match &mut self.out {
             Out::Nothing => None,
-            Out::Control(bytes, at) => {
+            Out::Frames(bytes, at) => {
                 *at = (*at + n).min(bytes.len());
                 if *at == bytes.len() {
                     self.out = Out::Nothing;
@@ -546,7 +672,7 @@ impl<S: Suite> Conn<S> {
                 }
                 match mem::replace(&mut self.out, Out::Nothing) {
                     Out::Data(buffer, _) => Some(buffer),
-                    Out::Nothing | Out::Control(..) => None,
+                    Out::Nothing | Out::Frames(..) => None,
                 }
             }
         }
@@ -563,8 +689,8 @@ impl<S: Suite> Conn<S> {
 
     /// Whether a driver that waits may write again. Clears the wait.
     pub(crate) fn take_writable(&mut self) -> bool {
-        let answer =
-            matches!(self.answers.front(), Some(Answer::Ready(_) | Answer::Missing)) && !self.draining;
+        let answer = matches!(self.answers.front(), Some(Answer::Ready(_) | Answer::Missing));
+        let answer = (answer || self.owed.has_piece()) && !self.draining;
         let ready = self.write_idle && (!self.control.is_empty() || answer);
         self.write_idle &= !ready;
         ready
@@ -581,204 +707,10 @@ impl<S: Suite> Conn<S> {
         if let Out::Data(buffer, _) = self.out {
             sending.push(buffer);
         }
+        sending.extend(self.owed.into_buffers());
         (self.assembly.map(|a| a.buffer), sending)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::blob::BLOB_LEN;
-    use alloc::vec;
-
-    const NOW: Instant = Instant(0);
-
-    /// Moves all bytes that `from` has to `to`, at most `piece` at a time; what they amounted to.
-    fn pump(from: &mut Conn, to: &mut Conn, piece: usize) -> Result<Vec<Incoming>, Violation> {
-        let mut incoming = Vec::new();
-        loop {
-            let chunk = from.send_chunk(NOW).to_vec();
-            if chunk.is_empty() {
-                return Ok(incoming);
-            }
-            let space = to.recv_space();
-            let n = space.len().min(chunk.len()).min(piece);
-            if n == 0 {
-                return Ok(incoming);
-            }
-            space[..n].copy_from_slice(&chunk[..n]);
-            from.sent(NOW, n);
-            let got = to.received(NOW, n)?;
-            if !matches!(got, Incoming::Nothing) {
-                incoming.push(got);
-            }
-        }
-    }
-
-    fn keyed(piece: usize) -> (Conn, Conn) {
-        let mut rng = Rng::new([5; 32]);
-        let mut dialler = Conn::new(Role::Dialler, &mut rng, NOW);
-        let mut listener = Conn::new(Role::Listener, &mut rng, NOW);
-        assert!(matches!(pump(&mut dialler, &mut listener, piece).as_deref(), Ok([Incoming::Keyed(_)])));
-        assert!(matches!(pump(&mut listener, &mut dialler, piece).as_deref(), Ok([Incoming::Keyed(_)])));
-        (dialler, listener)
-    }
-
-    fn blob(fill: u8) -> Buffer {
-        let mut buffer = Buffer::new();
-        buffer.blob_mut().fill(fill);
-        buffer.blob_mut()[BLOB_LEN - 1] = 0xEE;
-        buffer
-    }
-
-    fn serve(conn: &mut Conn, fill: u8) {
-        let id = conn.next_to_read().expect("a request waits");
-        conn.reading(id);
-        assert!(conn.read_done(id, Some(blob(fill))).is_none());
-    }
-
-    #[test]
-    fn a_blob_arrives_whole_whatever_the_pieces() {
-        for piece in [999, 65_536, usize::MAX] {
-            let (mut dialler, mut listener) = keyed(piece);
-            dialler.request(BlobId([1; 32]));
-            dialler.give_buffer(Buffer::new());
-            assert!(matches!(pump(&mut dialler, &mut listener, piece).as_deref(), Ok([Incoming::Request])));
-            serve(&mut listener, 7);
-            let mut got = pump(&mut listener, &mut dialler, piece).expect("honest");
-            let Some(Incoming::Blob(id, buffer)) = got.pop() else { panic!("no blob") };
-            assert_eq!((id, got.len()), (BlobId([1; 32]), 0));
-            assert!(buffer.blob() == blob(7).blob());
-        }
-    }
-
-    #[test]
-    fn data_split_over_frames_of_any_size_is_joined() {
-        let (mut dialler, mut listener) = keyed(usize::MAX);
-        let content: Vec<u8> = (0..BLOB_LEN).map(|i| u8::try_from(i % 251).expect("below 251")).collect();
-        dialler.request(BlobId([1; 32]));
-        dialler.give_buffer(Buffer::new());
-        let mut got = Vec::new();
-        let mut rest = &content[..];
-        for len in [1, 500, 0, 65_000, 300_000, 65_535, 65_536, 400_000, usize::MAX] {
-            let (part, after) = rest.split_at(len.min(rest.len()));
-            rest = after;
-            let Phase::Open(Session { sealer, .. }) = &mut listener.phase else { panic!("open") };
-            let mut frame = u32::try_from(part.len() + 17).expect("small").to_be_bytes().to_vec();
-            frame.push(kind::DATA);
-            frame.extend(part);
-            let tag = sealer.seal(&mut frame[4..]);
-            frame.extend(tag);
-            listener.control.push_back(frame);
-            got.extend(pump(&mut listener, &mut dialler, 10_000).expect("honest"));
-        }
-        assert!(matches!(&got[..], [Incoming::Blob(_, buffer)] if buffer.blob() == content));
-    }
-
-    #[test]
-    fn answers_keep_the_order_of_the_requests() {
-        let (mut dialler, mut listener) = keyed(usize::MAX);
-        for i in 1..=3 {
-            dialler.request(BlobId([i; 32]));
-        }
-        pump(&mut dialler, &mut listener, usize::MAX).expect("honest");
-        for id in [1, 2].map(|i| BlobId([i; 32])) {
-            assert_eq!(listener.next_to_read(), Some(id));
-            listener.reading(id);
-        }
-        assert_eq!(listener.next_to_read(), None, "two are loaded at most");
-        assert!(listener.read_done(BlobId([2; 32]), Some(blob(2))).is_none());
-        assert!(listener.send_chunk(NOW).is_empty(), "the first answer is not there yet");
-        assert!(listener.read_done(BlobId([1; 32]), None).is_none());
-        assert!(listener.take_writable());
-        dialler.give_buffer(Buffer::new());
-        let got = pump(&mut listener, &mut dialler, usize::MAX).expect("honest");
-        assert!(
-            matches!(&got[..], [Incoming::NotFound(a), Incoming::Blob(b, _)] if (a.0[0], b.0[0]) == (1, 2))
-        );
-    }
-
-    #[test]
-    fn a_late_answer_of_the_store_gives_its_buffer_back() {
-        let (_, mut listener) = keyed(usize::MAX);
-        assert!(listener.read_done(BlobId([1; 32]), Some(Buffer::new())).is_some());
-    }
-
-    #[test]
-    fn reading_pauses_at_each_bound_and_resumes() {
-        let (mut dialler, mut listener) = keyed(usize::MAX);
-        for i in 0..=REQUESTS_QUEUED_MAX {
-            dialler.request(BlobId([u8::try_from(i).expect("few"); 32]));
-        }
-        pump(&mut dialler, &mut listener, usize::MAX).expect("honest");
-        assert!(listener.recv_space().is_empty() && !listener.take_readable());
-        serve(&mut listener, 1);
-        listener.send_chunk(NOW);
-        assert!(listener.take_readable() && !listener.recv_space().is_empty());
-
-        assert!(dialler.recv_space().is_empty(), "no buffer for what is outstanding");
-        dialler.give_buffer(Buffer::new());
-        assert!(dialler.take_readable() && !dialler.recv_space().is_empty());
-    }
-
-    #[test]
-    fn blobs_that_nobody_asked_for_are_refused_before_memory_is_taken() {
-        let (mut dialler, mut listener) = keyed(usize::MAX);
-        listener.push(&Message::Data(b"x".to_vec()));
-        assert_eq!(pump(&mut listener, &mut dialler, 64).map(|_| ()), Err(Violation::UnaskedData));
-        let (mut dialler, _) = keyed(usize::MAX);
-        dialler.recv_space().copy_from_slice(&1_048_609_u32.to_be_bytes());
-        assert_eq!(dialler.received(NOW, 4).map(|_| ()), Err(Violation::FrameLong));
-    }
-
-    #[test]
-    fn more_than_a_blob_is_refused() {
-        let (mut dialler, mut listener) = keyed(usize::MAX);
-        dialler.request(BlobId([1; 32]));
-        dialler.give_buffer(Buffer::new());
-        for _ in 0..BLOB_LEN / 60_000 {
-            listener.push(&Message::Data(vec![0; 60_000]));
-            assert!(pump(&mut listener, &mut dialler, usize::MAX).is_ok());
-        }
-        listener.push(&Message::Data(vec![0; 60_000]));
-        assert_eq!(pump(&mut listener, &mut dialler, usize::MAX).map(|_| ()), Err(Violation::DataLong));
-    }
-
-    #[test]
-    fn unasked_answers_and_chatter_end_the_connection() {
-        for message in [Message::Ok("x".into()), Message::Peers(vec![])] {
-            let (mut dialler, mut listener) = keyed(usize::MAX);
-            listener.push(&message);
-            assert_eq!(pump(&mut listener, &mut dialler, 64).map(|_| ()), Err(Violation::Unasked));
-        }
-        let (mut dialler, mut listener) = keyed(usize::MAX);
-        for _ in 0..UNKNOWN_MESSAGES_MAX {
-            listener.push(&Message::Unknown(0x99));
-            assert!(pump(&mut listener, &mut dialler, 64).is_ok());
-        }
-        listener.push(&Message::Unknown(0x99));
-        assert_eq!(pump(&mut listener, &mut dialler, 64).map(|_| ()), Err(Violation::Chatter));
-    }
-
-    #[test]
-    fn an_error_answers_what_was_asked_first() {
-        let (mut dialler, mut listener) = keyed(usize::MAX);
-        dialler.ask_for_peers(BlobId([9; 32]));
-        dialler.request(BlobId([1; 32]));
-        dialler.give_buffer(Buffer::new());
-        listener.push(&Message::Error("what?".into()));
-        listener.push(&Message::Error("Not Found".into()));
-        let got = pump(&mut listener, &mut dialler, 64).expect("honest");
-        assert!(matches!(&got[..], [Incoming::NotFound(id)] if id.0[0] == 1));
-    }
-
-    #[test]
-    fn draining_sends_the_reason_and_reads_no_more() {
-        let (mut dialler, mut listener) = keyed(usize::MAX);
-        listener.drain("Protocol Version Mismatch");
-        assert!(listener.recv_space().is_empty() && !listener.is_drained());
-        let got = pump(&mut listener, &mut dialler, 64).expect("honest");
-        assert!(got.is_empty(), "a remark that answers nothing");
-        assert!(listener.is_drained());
-    }
-}
+mod tests;

@@ -61,7 +61,7 @@ pub enum Violation {
     Malformed,
     /// HELLO with a version below 5.
     Version,
-    /// DATA that was not asked for.
+    /// DATA or a PIECE that was not asked for.
     UnaskedData,
     /// More DATA than a blob holds.
     DataLong,
@@ -69,7 +69,9 @@ pub enum Violation {
     Unasked,
     /// More than [`crate::limits::UNKNOWN_MESSAGES_MAX`] messages of unknown type or empty frames.
     Chatter,
-    /// DATA whose SHA-256 is not the id asked for.
+    /// More than [`crate::limits::WANTS_MAX`] ranges asked for at once.
+    TooManyWants,
+    /// A blob, or a range of one, that makes its SHA-256 differ from the id asked for.
     WrongBlob,
     /// A head of another channel, or one whose signature does not verify.
     ForgedHead,
@@ -88,6 +90,7 @@ impl fmt::Display for Violation {
             Self::DataLong => "sent more than a blob",
             Self::Unasked => "answered what nobody asked",
             Self::Chatter => "sent too many messages without meaning",
+            Self::TooManyWants => "asked for too many ranges at once",
             Self::WrongBlob => "served a wrong blob",
             Self::ForgedHead => "passed on a forged head",
         })

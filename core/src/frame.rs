@@ -19,11 +19,19 @@ pub const TAG_LEN: usize = 16;
 /// # Panics
 /// Where the payload is longer than a control frame may carry: our own messages are cut before.
 pub fn seal(sealer: &mut impl Seal, kind: u8, payload: &[u8]) -> Vec<u8> {
-    assert!(payload.len() < CONTROL_LEN_MAX);
-    let mut frame = Vec::with_capacity(HEADER_LEN + 1 + payload.len() + TAG_LEN);
-    frame.extend(length_field(1 + payload.len()));
+    seal_parts(sealer, kind, &[payload])
+}
+
+/// [`seal`], of a payload in parts.
+pub(crate) fn seal_parts(sealer: &mut impl Seal, kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    assert!(len < CONTROL_LEN_MAX);
+    let mut frame = Vec::with_capacity(HEADER_LEN + 1 + len + TAG_LEN);
+    frame.extend(length_field(1 + len));
     frame.push(kind);
-    frame.extend(payload);
+    for part in parts {
+        frame.extend_from_slice(part);
+    }
     let tag = sealer.seal(&mut frame[HEADER_LEN..]);
     frame.extend(tag);
     frame

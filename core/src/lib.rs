@@ -104,6 +104,7 @@ pub mod ids;
 pub mod limits;
 pub mod manifest;
 pub mod node;
+mod ranges;
 pub mod rng;
 pub mod suite;
 pub mod time;

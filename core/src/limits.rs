@@ -21,6 +21,13 @@ pub const PEERS_MAX: usize = 64;
 pub const WATCH_TAGS_MAX: usize = CHANNELS_MAX + WATCH_PADDING;
 /// A WATCH is padded with random tags to a multiple of this number, so that it does not tell how many channels there are.
 pub const WATCH_PADDING: usize = 32;
+/// Bytes of a blob in one PIECE; with its header it fits a control frame. A longer one does not fit and is a violation.
+pub const PIECE_LEN_MAX: usize = 65_520;
+/// Positions of a channel's version up to which HAVE tells who has what (256 GiB of content); beyond, a peer that has any
+/// blob of it is asked on a guess.
+pub const HAVE_BLOBS_MAX: usize = 1 << 18;
+/// Positions listed in one HAVE; further ones go into the next, and are ignored when received.
+pub const HAVE_POSITIONS_MAX: usize = 4096;
 /// Hops that an ANNOUNCE may still make; a higher number is taken as this.
 pub const ANNOUNCE_HOPS_MAX: u8 = 6;
 /// Longest text of an ERROR or OK that is kept; the rest is cut.
@@ -43,6 +50,8 @@ pub const OUTBOUND_MAX: usize = 64;
 pub const DIALS_MAX: usize = 16;
 /// A handshake that takes longer ends the connection.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a dialled peer may take for its HELLO before it is taken for a v5 peer, many of which send none.
+pub const HELLO_WAIT: Duration = Duration::from_secs(2);
 /// A connection on which nothing moved for this long is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// On a connection that we want to keep, an empty frame is sent after this long without one.
@@ -53,6 +62,10 @@ pub const CONTROL_QUEUE_MAX: usize = 16;
 pub const REQUESTS_QUEUED_MAX: usize = 64;
 /// Blobs read from the store for one connection and not yet sent.
 pub const ANSWERS_LOADED_MAX: usize = 2;
+/// Ranges that a v6 peer may have asked for without their end having been sent; more are a violation.
+pub const WANTS_MAX: usize = 64;
+/// Shortest time between two HAVEs of additions to one peer; what is stored meanwhile goes into one.
+pub const HAVE_INTERVAL: Duration = Duration::from_millis(200);
 /// Time a closing connection gets to take the ERROR that says why.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -62,18 +75,34 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 pub const RECV_BUFFERS_MAX: usize = 20;
 /// Blob buffers for sending. When none is free, requests wait.
 pub const SEND_BUFFERS_MAX: usize = 8;
-/// Connections that may have requests outstanding at once; each holds a receive buffer.
+/// Blobs of which ranges may be asked of v6 peers at once; each holds a receive buffer. The rest waits.
+pub const TRANSFERS_MAX: usize = 14;
+/// Ranges into which one blob's transfer may be split between peers; at the cap nobody else takes a part over.
+pub const RUNS_MAX: usize = 16;
+/// Connections to v5 peers that may have requests outstanding at once; each holds a receive buffer.
 pub const DOWNLOAD_CONNECTIONS_MAX: usize = 12;
-/// Requests outstanding on one connection.
+/// Blobs asked for at once on one connection.
 pub const WINDOW_MAX: usize = 16;
-/// Requests outstanding on a connection whose peer has not answered one yet.
+/// Requests outstanding on a connection whose v5 peer has not answered one yet.
 pub const WINDOW_START: usize = 1;
-/// A connection with requests outstanding that brings less than [`STALL_BYTES_MIN`] in this time is closed; its
-/// requests go elsewhere.
+/// A v5 connection with requests outstanding that brings less than [`STALL_BYTES_MIN`] in this time is closed; its
+/// requests go elsewhere. A v6 connection that brings nothing for so long is not asked for more, and others take over.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// What a connection with requests outstanding must bring within [`STALL_TIMEOUT`], so that a peer that trickles bytes
-/// does not hold a blob for ever. It is far below what Tor carries.
+/// What a v5 connection with requests outstanding must bring within [`STALL_TIMEOUT`], so that a peer that trickles
+/// bytes does not hold a blob for ever. It is far below what Tor carries.
 pub const STALL_BYTES_MIN: u64 = 16 * 1024;
+/// A v6 connection on which ranges were asked for and that brings nothing for this long is closed. A peer that serves many
+/// may take long to come to us.
+pub const SILENCE_MAX: Duration = Duration::from_mins(2);
+/// Blobs that are read or sent at once for peers that take them readily; one that is not through after [`TURN_TIME`] no
+/// longer counts. Few at a time, so that each is soon whole at somebody who serves it on.
+pub const UPLOAD_TURNS: usize = 4;
+/// How long a peer's turn lasts before others may have its buffer.
+pub const TURN_TIME: Duration = Duration::from_secs(2);
+/// Send buffers that v5 peers may hold at once: nobody can take them back in the midst of a frame.
+pub const V5_TURNS_MAX: usize = 4;
+/// Blobs whose times served are remembered; at the cap all are forgotten.
+pub const SERVED_MAX: usize = 65_536;
 /// Blobs that a peer said it lacks, remembered per connection; at the cap the peer is not asked for more. The memory is
 /// cleared whenever peers are looked up because none arrive.
 pub const LACKS_MAX: usize = 1024;
@@ -168,7 +197,10 @@ const _: () = {
     assert!(DATA_LEN_MAX > CONTROL_LEN_MAX);
     assert!(HEADER_LEN + DATA_LEN_MAX + TAG_LEN == 1_048_613); // spec v5, Frame
     // While every download connection holds a buffer, some are left for what is being written.
-    assert!(RECV_BUFFERS_MAX > DOWNLOAD_CONNECTIONS_MAX);
+    assert!(RECV_BUFFERS_MAX > DOWNLOAD_CONNECTIONS_MAX && RECV_BUFFERS_MAX > TRANSFERS_MAX);
+    assert!(UPLOAD_TURNS <= SEND_BUFFERS_MAX && V5_TURNS_MAX < SEND_BUFFERS_MAX);
+    assert!(1 + 8 + PIECE_LEN_MAX <= CONTROL_LEN_MAX);
+    assert!(WINDOW_MAX * 2 <= WANTS_MAX);
     assert!(ANSWERS_LOADED_MAX <= SEND_BUFFERS_MAX);
     assert!(WINDOW_START <= WINDOW_MAX && WINDOW_MAX <= REQUESTS_QUEUED_MAX);
     // The blobs in memory stay well below the 64 MiB that a node may take.

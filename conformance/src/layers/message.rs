@@ -1,7 +1,7 @@
 //! v5's messages: what a plaintext says, and how it is written again.
 
 use megatorrent_core::bep44::SignedItem;
-use megatorrent_core::codec::{Message, kind};
+use megatorrent_core::codec::{Have, Message, kind};
 use megatorrent_core::limits::{GOSSIP_CHANNELS_MAX, PEERS_MAX, TEXT_LEN_MAX};
 use serde_json::{Value, json};
 
@@ -56,6 +56,24 @@ fn describe(message: &Message) -> Value {
         Message::Watch(tags) => {
             let tags: Vec<_> = tags.iter().map(|tag| hex(&tag.0)).collect();
             json!({ "type": "WATCH", "tags": tags })
+        }
+        Message::Want { id, blob, range } => {
+            json!({ "type": "WANT", "id": id, "blob": blob.to_hex(), "from": range.start, "to": range.end })
+        }
+        Message::Piece { id, offset, bytes } => {
+            json!({ "type": "PIECE", "id": id, "offset": offset, "bytes": digest(bytes) })
+        }
+        Message::Cancel { id, from } => json!({ "type": "CANCEL", "id": id, "from": from }),
+        Message::AskHave(tag, sequence) => {
+            json!({ "type": "ASK_HAVE", "tag": hex(&tag.0), "sequence": sequence })
+        }
+        Message::Have(tag, sequence, have) => {
+            let have = match have {
+                Have::All => json!("all"),
+                Have::Bitmap(bits) => json!({ "bitmap": hex(bits) }),
+                Have::Positions(positions) => json!(positions),
+            };
+            json!({ "type": "HAVE", "tag": hex(&tag.0), "sequence": sequence, "have": have })
         }
         Message::Announce(id, peer, hops) => {
             json!({ "type": "ANNOUNCE", "id": id.to_hex(), "peer": peer.to_string(), "hops": hops })

@@ -1,5 +1,5 @@
-//! The messages beyond v5: CBOR maps with small integer keys (`docs/protocol.md` §12). Unknown keys are ignored, of
-//! an array and a text at most what a frame holds.
+//! The messages beyond v5 but PIECE: CBOR maps with small integer keys (`docs/protocol.md` §12). Unknown keys are
+//! ignored, of an array and a text at most what a frame holds.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -8,17 +8,31 @@ use ciborium::Value;
 
 use super::{Message, kind};
 use crate::bep44::SignedItem;
+use crate::blob::BLOB_LEN;
 use crate::error::Violation;
 use crate::identity::PublicKey;
-use crate::limits::{CBOR_DEPTH_MAX, WATCH_TAGS_MAX};
+use crate::ids::BlobId;
+use crate::limits::{CBOR_DEPTH_MAX, HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX, WATCH_TAGS_MAX};
 
 /// A channel's name between two peers: BLAKE2b-128 of its topic, keyed with a secret of their connection, so that
 /// only who knows the topic recognises it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(pub [u8; 16]);
 
+/// Which blobs of a channel's version somebody has, by their positions (`docs/protocol.md` §12).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Have {
+    /// Every one.
+    All,
+    /// The bit for position 0 is the first byte's highest; what lies beyond the end is not had.
+    Bitmap(Vec<u8>),
+    /// These.
+    Positions(Vec<u32>),
+}
+
+/// The channel's tag, or the number of a range.
 const TAG: u64 = 1;
-/// GET_HEAD: the sequence known. HEAD: the item's public key.
+/// The known sequence, the item's public key, the blob id, or where a cancelled part begins.
 const SECOND: u64 = 2;
 const THIRD: u64 = 3;
 const FOURTH: u64 = 4;
@@ -46,6 +60,31 @@ pub(super) fn encode(message: &Message) -> Option<(u8, Vec<u8>)> {
             let tags = tags.iter().take(WATCH_TAGS_MAX).map(|tag| bytes(&tag.0)).collect();
             (kind::WATCH, vec![(TAG, Value::Array(tags))])
         }
+        Message::Want { id, blob, range } => {
+            let fields = [
+                (TAG, Value::from(*id)),
+                (SECOND, bytes(&blob.0)),
+                (THIRD, Value::from(range.start)),
+                (FOURTH, Value::from(range.end - range.start)),
+            ];
+            (kind::WANT, fields.into())
+        }
+        Message::Cancel { id, from } => {
+            (kind::CANCEL, vec![(TAG, Value::from(*id)), (SECOND, Value::from(*from))])
+        }
+        Message::AskHave(tag, sequence) => {
+            (kind::ASK_HAVE, vec![(TAG, bytes(&tag.0)), (SECOND, Value::from(*sequence))])
+        }
+        Message::Have(tag, sequence, have) => {
+            let have = match have {
+                Have::Bitmap(bits) => (THIRD, bytes(bits)),
+                Have::Positions(positions) => {
+                    (FOURTH, Value::Array(positions.iter().map(|p| Value::from(*p)).collect()))
+                }
+                Have::All => (FIFTH, Value::Bool(true)),
+            };
+            (kind::HAVE, vec![(TAG, bytes(&tag.0)), (SECOND, Value::from(*sequence)), have])
+        }
         _ => return None,
     };
     let map = fields.into_iter().map(|(name, value): (u64, Value)| (Value::from(name), value)).collect();
@@ -64,6 +103,10 @@ pub(super) fn decode(kind: u8, payload: &[u8]) -> Option<Result<Message, Violati
         kind::GET_HEAD => get_head,
         kind::HEAD => head,
         kind::WATCH => watch,
+        kind::WANT => want,
+        kind::CANCEL => cancel,
+        kind::ASK_HAVE => ask_have,
+        kind::HAVE => have,
         _ => return None,
     };
     Some(Fields::parse(payload).and_then(|fields| read(&fields)).ok_or(Violation::Malformed))
@@ -127,4 +170,37 @@ fn watch(fields: &Fields) -> Option<Message> {
     let tags =
         tags.iter().take(WATCH_TAGS_MAX).map(|tag| Some(Tag(tag.as_bytes()?.as_slice().try_into().ok()?)));
     tags.collect::<Option<_>>().map(Message::Watch)
+}
+
+fn want(fields: &Fields) -> Option<Message> {
+    let (start, len): (u32, u32) = (fields.integer(THIRD)?, fields.integer(FOURTH)?);
+    let range = start..start.checked_add(len)?;
+    let is_within = !range.is_empty() && range.end as usize <= BLOB_LEN;
+    let (id, blob) = (fields.integer(TAG)?, BlobId(fields.bytes(SECOND)?));
+    is_within.then_some(Message::Want { id, blob, range })
+}
+
+fn cancel(fields: &Fields) -> Option<Message> {
+    Some(Message::Cancel { id: fields.integer(TAG)?, from: fields.integer(SECOND)? })
+}
+
+fn ask_have(fields: &Fields) -> Option<Message> {
+    Some(Message::AskHave(fields.tag()?, fields.integer(SECOND)?))
+}
+
+fn have(fields: &Fields) -> Option<Message> {
+    let have = if let Some(bits) = fields.get(THIRD) {
+        let mut bits = bits.as_bytes()?.clone();
+        bits.truncate(HAVE_BLOBS_MAX / 8);
+        Have::Bitmap(bits)
+    } else if let Some(positions) = fields.get(FOURTH) {
+        let positions = positions.as_array()?.iter().take(HAVE_POSITIONS_MAX);
+        let position = |value: &Value| u32::try_from(value.as_integer()?).ok();
+        Have::Positions(positions.map(position).collect::<Option<_>>()?)
+    } else if fields.get(FIFTH)?.as_bool()? {
+        Have::All
+    } else {
+        return None;
+    };
+    Some(Message::Have(fields.tag()?, fields.integer(SECOND)?, have))
 }

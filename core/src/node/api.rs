@@ -42,6 +42,13 @@ pub enum Command {
         /// The read key of a private channel.
         read_key: Option<Secret>,
     },
+    /// Fetch a channel's blobs in the order of their bytes, to play it meanwhile, rather than the rarest first.
+    FetchInOrder {
+        /// The channel.
+        channel: PublicKey,
+        /// Or no longer.
+        in_order: bool,
+    },
     /// Sign and publish a new head for the node's own identity. Answered by [`Event::Published`] or
     /// [`Event::PublishFailed`].
     Publish(Draft),
@@ -391,6 +398,8 @@ pub struct NodeStatus {
     pub bytes_received: u64,
     /// Blob bytes sent.
     pub bytes_sent: u64,
+    /// Blob bytes received that were no longer wanted.
+    pub bytes_duplicate: u64,
     /// DHT operations that are due and wait for the budget.
     pub dht_late: usize,
     /// The DHT operation that is latest, and by how many seconds.

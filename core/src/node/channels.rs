@@ -64,6 +64,8 @@ pub(super) struct Channel {
     /// Blobs stored when peers were last looked up.
     lookup_stored: u64,
     fetch: Option<Fetch>,
+    /// Some blob of the newest version is not stored.
+    is_lacking: bool,
     complete_reported: bool,
     announced: Vec<InfoHash>,
 }
@@ -92,6 +94,7 @@ impl Channel {
             lookup_interval: LOOKUP_RETRY_MIN,
             lookup_stored: 0,
             fetch: None,
+            is_lacking: false,
             complete_reported: false,
             announced: Vec::new(),
         }
@@ -99,6 +102,18 @@ impl Channel {
 
     fn is_complete(&self) -> bool {
         self.fetch.as_ref().is_some_and(Fetch::is_complete)
+    }
+
+    pub(super) fn fetch(&self) -> Option<&Fetch> {
+        self.fetch.as_ref()
+    }
+
+    /// The version of which blobs lack.
+    pub(super) fn lacks(&self) -> Option<u64> {
+        self.fetch
+            .as_ref()
+            .filter(|fetch| self.is_lacking && !fetch.is_complete())
+            .map(|fetch| fetch.sequence)
     }
 
     /// The sequence of the newest head known, durable or about to be; 0 for none.
@@ -269,8 +284,9 @@ impl<S: Suite> Node<S> {
         let mut asks = Vec::new();
         let fetch = Fetch::new(channel, head.sequence, head.content, &mut asks);
         if let Some(state) = self.channels.get_mut(&channel) {
-            state.fetch = Some(fetch);
+            (state.fetch, state.is_lacking) = (Some(fetch), false);
         }
+        self.begin_holders(channel, head.sequence);
         self.on_asks(channel, asks);
         self.timers.set_sooner(Timer::Channel(channel), now);
     }
@@ -292,8 +308,16 @@ impl<S: Suite> Node<S> {
     pub(super) fn with_fetch(&mut self, channel: PublicKey, step: impl FnOnce(&mut Fetch, &mut Vec<Ask>)) {
         let Some(fetch) = self.channels.get_mut(&channel).and_then(|c| c.fetch.as_mut()) else { return };
         let mut asks = Vec::new();
+        let stored = fetch.stored.len();
         step(fetch, &mut asks);
+        let has_more = fetch.stored.len() > stored || fetch.is_complete();
+        if fetch.is_complete() {
+            fetch.stored.forget();
+        }
         self.on_asks(channel, asks);
+        if has_more {
+            self.tell_stored(channel);
+        }
     }
 
     fn on_asks(&mut self, channel: PublicKey, asks: Vec<Ask>) {
@@ -301,16 +325,26 @@ impl<S: Suite> Node<S> {
             match ask {
                 Ask::Have(ids) => self.job(Pending::Have(channel, ids.clone()), Job::Have(ids)),
                 Ask::Open(link) => self.job(Pending::Open(channel, link.id), Job::OpenBlob(link)),
-                Ask::Want(id) => {
+                Ask::Want(id, place) => {
                     if self.scheduler.is_empty() {
                         self.timers.set_sooner(Timer::Channel(channel), self.now);
                     }
-                    self.scheduler.want(id, channel);
+                    self.scheduler.want(id, place);
+                    self.assign_due = true;
+                    self.on_lacking(channel);
                 }
                 Ask::Event(event) => self.event(event),
             }
         }
         self.report_complete(channel);
+    }
+
+    /// A blob of the newest version lacks: for the first, peers are asked what they have.
+    fn on_lacking(&mut self, channel: PublicKey) {
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        if !core::mem::replace(&mut state.is_lacking, true) {
+            self.ask_who_has(channel);
+        }
     }
 
     /// A channel is complete when all blobs of its newest head are stored, and that head is known to be the newest.
@@ -370,6 +404,7 @@ impl<S: Suite> Node<S> {
                 return;
             }
             self.conns.forget_lacks();
+            self.assign_due = true;
         }
         let topic = state.topic.info_hash();
         let has_chunks = state.fetch.as_ref().is_some_and(|f| f.chunk_ids().next().is_some());
@@ -463,7 +498,7 @@ impl<S: Suite> Node<S> {
             };
             return what.into();
         }
-        let (open, usable) = self.conns.usable(&self.scheduler);
+        let (open, usable) = self.usable();
         let peers = match (self.peers.known(), open, usable) {
             _ if self.store_rests => "the store has no room or fails".into(),
             (0, ..) => "no peer is known: nobody announced the channel and none was named".into(),

@@ -8,18 +8,16 @@ use core::net::SocketAddr;
 use super::bucket::Bucket;
 use super::gossip::Gossip;
 use super::peers::Source;
-use super::scheduler::Scheduler;
-use super::{Action, Event, Job, Node, Pending, RecordKey, STORE_RETRY, Timer, Written};
+use super::rate::Rate;
+use super::{Action, Event, Node, Pending, Timer};
 use crate::addr::PeerAddr;
-use crate::buffer::Buffer;
 use crate::codec::Message;
 use crate::conn::{Conn, Incoming};
 use crate::error::{CloseReason, Violation};
 use crate::ids::{BlobId, ConnId, JobId};
 use crate::limits::{
-    ANNOUNCES_PER_MINUTE, DOWNLOAD_CONNECTIONS_MAX, DRAIN_TIMEOUT, FAVOURS_PER_MINUTE, HANDSHAKE_TIMEOUT,
-    IDLE_TIMEOUT, INBOUND_MAX, KEEP_ALIVE, LACKS_MAX, STALL_BYTES_MIN, STALL_TIMEOUT, WINDOW_MAX,
-    WINDOW_START,
+    ANNOUNCES_PER_MINUTE, DRAIN_TIMEOUT, FAVOURS_PER_MINUTE, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT,
+    INBOUND_MAX, KEEP_ALIVE, STALL_BYTES_MIN, STALL_TIMEOUT, WINDOW_START,
 };
 use crate::rng::Rng;
 use crate::suite::Suite;
@@ -34,21 +32,35 @@ pub(super) struct Entry<S: Suite> {
     listens_at: Option<PeerAddr>,
     opened: Instant,
     is_keyed: bool,
-    /// Requests that may be outstanding. It begins at one, since some peers answer one request and close, and would
-    /// lose the answer with a second request unread; each blob proves room for another.
-    window: usize,
-    blobs_served: u64,
+    /// Requests that may be outstanding with a v5 peer. It begins at one, since some peers answer one request and close,
+    /// and would lose the answer with a second request unread; each blob proves room for another.
+    pub(super) window: usize,
+    pub(super) blobs_served: u64,
+    /// Blobs that the peer said it lacks.
+    pub(super) lacks: BTreeSet<BlobId>,
+    /// The scheduler's epoch in which the peer had nothing that lacks.
+    pub(super) dry: u64,
+    /// Makes its choices among equally rare blobs other than those of other connections.
+    pub(super) salt: u64,
+    /// How fast it brings the ranges that it is asked for, when it last brought some, and until when it is not asked for
+    /// more, since it brings none.
+    pub(super) rate: Rate,
+    pub(super) brought: Instant,
+    pub(super) rests_until: Instant,
+    /// The upload turn in which the peer was last served, or began to wait.
+    pub(super) turn: u64,
     /// The peer has sent a HELLO, so it reads ours.
     pub(super) speaks_hello: bool,
+    /// It was dialled, and its HELLO says v5, or it sends none.
+    pub(super) is_v5: bool,
     pub(super) gossip: Gossip,
     /// What we do for it on the DHT, and carry on for it.
     pub(super) favours: Bucket,
     pub(super) announces: Bucket,
-    was_asked_for_peers: bool,
-    /// Progress at the last check, and when that was.
-    checked: (u64, Instant),
-    waits_for_recv: bool,
-    waits_for_send: bool,
+    pub(super) was_asked_for_peers: bool,
+    /// Progress of v5 requests at the last check, and when that was.
+    pub(super) checked: (u64, Instant),
+    pub(super) waits_for_recv: bool,
     /// Why it drains.
     broke: Option<Violation>,
 }
@@ -58,10 +70,10 @@ impl<S: Suite> Entry<S> {
         self.conn.role() == Role::Dialler
     }
 
-    /// Whether blobs may be asked of the peer: it was dialled, or it speaks v6, so that it expects requests on either
-    /// kind of connection.
-    fn is_askable(&self) -> bool {
-        self.conn.is_open() && (self.is_outbound() || self.gossip.is_on())
+    /// Whether blobs may be asked of the peer: it speaks v6, so that it expects requests on either kind of connection, or
+    /// it was dialled and is taken for a v5 peer.
+    pub(super) fn is_askable(&self) -> bool {
+        self.conn.is_open() && (self.gossip.is_on() || self.is_v5)
     }
 
     /// The address under which the peer is known: the one dialled, or where it says that it listens.
@@ -82,8 +94,7 @@ pub(super) struct Conns<S: Suite> {
     rng: Rng,
     inbound: usize,
     outbound: BTreeSet<ConnId>,
-    recv_waiters: VecDeque<ConnId>,
-    send_waiters: VecDeque<ConnId>,
+    pub(super) recv_waiters: VecDeque<ConnId>,
 }
 
 impl<S: Suite> Conns<S> {
@@ -95,7 +106,6 @@ impl<S: Suite> Conns<S> {
             inbound: 0,
             outbound: BTreeSet::new(),
             recv_waiters: VecDeque::new(),
-            send_waiters: VecDeque::new(),
         }
     }
 
@@ -108,11 +118,19 @@ impl<S: Suite> Conns<S> {
         self.entries().map(|(id, _)| id).collect()
     }
 
-    fn entries(&self) -> impl Iterator<Item = (ConnId, &Entry<S>)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (ConnId, &Entry<S>)> {
         (0..).zip(&self.slots).filter_map(|(slot, s)| {
             let id = ConnId { slot, generation: s.generation };
             s.entry.as_ref().map(|entry| (id, entry))
         })
+    }
+
+    pub(super) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry<S>> {
+        self.slots.iter_mut().filter_map(|slot| slot.entry.as_mut())
+    }
+
+    pub(super) fn get(&self, id: ConnId) -> Option<&Entry<S>> {
+        self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?.entry.as_ref()
     }
 
     pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Entry<S>> {
@@ -129,14 +147,21 @@ impl<S: Suite> Conns<S> {
             is_keyed: false,
             window: WINDOW_START,
             blobs_served: 0,
+            lacks: BTreeSet::new(),
+            dry: 0,
+            salt: self.rng.u64(),
+            rate: Rate::default(),
+            brought: now,
+            rests_until: now,
+            turn: 0,
             speaks_hello: false,
+            is_v5: false,
             gossip: Gossip::default(),
             favours: Bucket::new(FAVOURS_PER_MINUTE, FAVOURS_PER_MINUTE, now),
             announces: Bucket::new(ANNOUNCES_PER_MINUTE, ANNOUNCES_PER_MINUTE, now),
             was_asked_for_peers: false,
             checked: (0, now),
             waits_for_recv: false,
-            waits_for_send: false,
             broke: None,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -181,26 +206,11 @@ impl<S: Suite> Conns<S> {
 
     /// Peers may have got what they lacked: they are asked again.
     pub(super) fn forget_lacks(&mut self) {
-        for entry in self.slots.iter_mut().filter_map(|s| s.entry.as_mut()) {
-            entry.conn.lacks.clear();
+        for entry in self.entries_mut() {
+            entry.lacks.clear();
+            entry.dry = 0;
             entry.was_asked_for_peers = false;
         }
-    }
-
-    /// Connections with peers whose blobs are on their way.
-    fn downloading(&self) -> usize {
-        self.entries().filter(|(_, e)| e.conn.outstanding() > 0).count()
-    }
-
-    /// Keyed outbound connections, and of them those that can still be asked for a blob that lacks.
-    pub(super) fn usable(&self, scheduler: &Scheduler) -> (usize, usize) {
-        let open = self.entries().filter(|(_, e)| e.is_askable());
-        open.fold((0, 0), |(open, usable), (_, e)| {
-            (
-                open + 1,
-                usable + usize::from(scheduler.pick(&e.conn.lacks).is_some() || e.conn.outstanding() > 0),
-            )
-        })
     }
 }
 
@@ -270,17 +280,19 @@ impl<S: Suite> Node<S> {
                 self.scheduler.requeue(blob);
             }
         }
+        self.forget_shares(&entry.gossip.shares);
         let is_known = entry.is_outbound() || entry.listens_at.is_some();
         let address = entry.address().clone();
         let (receiving, sending) = entry.conn.into_buffers();
         if let Some(buffer) = receiving {
-            self.recv_pool.give_back(buffer);
+            self.give_back_recv(buffer);
         }
         for buffer in sending {
             self.send_pool.give_back(buffer);
         }
-        self.feed_recv_waiters();
-        self.feed_send_waiters();
+        self.release(id, None);
+        self.uploads.forget(id);
+        self.begin_turns();
         if is_known && self.peers.connection(&address).is_none_or(|conn| conn == id) {
             // A peer that served and closed may serve again at once: some answer one request a connection.
             let served =
@@ -335,16 +347,13 @@ impl<S: Suite> Node<S> {
         let now = self.now;
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let sent = entry.conn.sent(now, n);
+        self.bytes_sent += mem::take(&mut entry.conn.blob_bytes_out);
         if entry.conn.is_drained() {
             return self.close(conn, CloseReason::Remote);
         }
-        if let Some(buffer) = sent {
-            self.bytes_sent += buffer.blob().len() as u64;
-            self.send_pool.give_back(buffer);
-            self.serve(conn);
-            self.feed_send_waiters();
-        }
+        self.end_turns(conn, sent);
         self.send_heads(conn);
+        self.ask_again(conn);
         self.wake_driver(conn);
     }
 
@@ -378,13 +387,13 @@ impl<S: Suite> Node<S> {
         match incoming {
             Incoming::Nothing => {}
             Incoming::Keyed(key) => self.on_keyed(conn, &key),
-            Incoming::Request => self.serve(conn),
+            Incoming::Request => self.on_wanted(conn),
+            Incoming::Cancelled => self.end_turns(conn, None),
             Incoming::Blob(id, buffer) => self.on_blob(conn, id, buffer),
-            Incoming::NotFound(id) => {
-                let Some(entry) = self.conns.get_mut(conn) else { return };
-                entry.conn.lacks.insert(id);
-                self.scheduler.requeue(id);
-            }
+            Incoming::Piece(piece) => self.on_piece(conn, &piece),
+            Incoming::Late(len) => self.bytes_duplicate += len as u64,
+            Incoming::Refused(id) => self.on_refused(conn, id),
+            Incoming::NotFound(id) => self.on_not_found(conn, id),
             Incoming::Message(message) => self.on_message(conn, message),
             Incoming::PublishAnswered(answer) => self.on_publish_answered(conn, answer),
         }
@@ -402,8 +411,10 @@ impl<S: Suite> Node<S> {
         if outbound {
             entry.conn.push(&hello);
             self.peers.keyed(&peer);
+            entry.is_v5 = self.peers.is_v5(&peer);
+            self.assign_due |= entry.is_v5;
         }
-        self.timers.set(Timer::Conn(conn), now + KEEP_ALIVE);
+        self.timers.set(Timer::Conn(conn), now + if outbound { HELLO_WAIT } else { KEEP_ALIVE });
         self.event(Event::Connected { conn, peer, outbound });
     }
 
@@ -440,8 +451,13 @@ impl<S: Suite> Node<S> {
             Message::GetHead { tag, known, look_up } => self.on_get_head(conn, tag, known, look_up),
             Message::Head(tag, item) => self.on_head(conn, tag, item),
             Message::Watch(tags) => self.on_watch(conn, &tags),
+            Message::AskHave(tag, sequence) => self.on_ask_have(conn, tag, sequence),
+            Message::Have(tag, sequence, have) => self.on_have(conn, tag, sequence, have),
             // The connection handles these itself.
-            Message::Error(_)
+            Message::Want { .. }
+            | Message::Piece { .. }
+            | Message::Cancel { .. }
+            | Message::Error(_)
             | Message::Request(_)
             | Message::Data(_)
             | Message::Ok(_)
@@ -495,166 +511,6 @@ impl<S: Suite> Node<S> {
         self.close(conn, CloseReason::Violation(violation));
     }
 
-    // --- serving ----------------------------------------------------------------------------------------------
-
-    /// Asks the store for what a peer waits for, as far as buffers go.
-    fn serve(&mut self, conn: ConnId) {
-        while let Some(entry) = self.conns.get_mut(conn) {
-            let Some(id) = entry.conn.next_to_read() else { return };
-            let Some(buffer) = self.send_pool.take() else {
-                if !mem::replace(&mut entry.waits_for_send, true) {
-                    self.conns.send_waiters.push_back(conn);
-                }
-                return;
-            };
-            entry.conn.reading(id);
-            self.job(Pending::Read(conn, id), Job::ReadBlob(id, buffer));
-        }
-    }
-
-    pub(super) fn on_blob_read(&mut self, conn: ConnId, id: BlobId, buffer: Buffer, found: bool) {
-        let (ready, unused) = if found { (Some(buffer), None) } else { (None, Some(buffer)) };
-        let left = match self.conns.get_mut(conn) {
-            Some(entry) => entry.conn.read_done(id, ready),
-            None => ready,
-        };
-        let spare = left.into_iter().chain(unused);
-        for buffer in spare {
-            self.send_pool.give_back(buffer);
-        }
-        self.serve(conn);
-        self.feed_send_waiters();
-        self.wake_driver(conn);
-    }
-
-    fn feed_send_waiters(&mut self) {
-        while let Some(buffer) = self.send_pool.take() {
-            self.send_pool.give_back(buffer);
-            let Some(conn) = self.conns.send_waiters.pop_front() else { return };
-            if let Some(entry) = self.conns.get_mut(conn) {
-                entry.waits_for_send = false;
-                self.serve(conn);
-            }
-        }
-    }
-
-    // --- fetching ---------------------------------------------------------------------------------------------
-
-    /// Spreads the queued blobs over the connections.
-    pub(super) fn assign_requests(&mut self) {
-        if self.scheduler.is_queue_empty() || self.store_rests {
-            return;
-        }
-        let ids: Vec<ConnId> =
-            self.conns.entries().filter(|(_, e)| e.is_askable()).map(|(id, _)| id).collect();
-        let mut downloading = self.conns.downloading();
-        for id in ids {
-            let was_downloading = self.conns.get_mut(id).is_some_and(|e| e.conn.outstanding() > 0);
-            if was_downloading || downloading < DOWNLOAD_CONNECTIONS_MAX {
-                self.assign_to(id);
-                let is_downloading = self.conns.get_mut(id).is_some_and(|e| e.conn.outstanding() > 0);
-                downloading += usize::from(is_downloading && !was_downloading);
-                self.wake_driver(id);
-            }
-        }
-    }
-
-    fn assign_to(&mut self, id: ConnId) {
-        let now = self.now;
-        let Some(entry) = self.conns.get_mut(id) else { return };
-        if !entry.is_askable() || entry.conn.lacks.len() >= LACKS_MAX {
-            return;
-        }
-        let had = entry.conn.outstanding();
-        while entry.conn.outstanding() < entry.window {
-            let Some(blob) = self.scheduler.pick(&entry.conn.lacks) else { break };
-            entry.conn.request(blob);
-            self.scheduler.asked(blob, id);
-        }
-        if had == 0 && entry.conn.outstanding() > 0 {
-            entry.checked = (entry.conn.progress_bytes, now);
-            self.timers.set_sooner(Timer::Conn(id), now + STALL_TIMEOUT);
-        } else if entry.conn.outstanding() == 0 && !mem::replace(&mut entry.was_asked_for_peers, true) {
-            // It has nothing that lacks; it may know who has.
-            if let Some(blob) = self.scheduler.queued().next() {
-                entry.conn.ask_for_peers(blob);
-            }
-        }
-        self.lend_recv_buffer(id);
-    }
-
-    /// Gives a connection the buffer for its next blob, now or when one is free; takes back what it no longer needs.
-    fn lend_recv_buffer(&mut self, id: ConnId) {
-        let Some(entry) = self.conns.get_mut(id) else { return };
-        if let Some(unused) = entry.conn.take_unused_buffer() {
-            self.recv_pool.give_back(unused);
-            self.feed_recv_waiters();
-        } else if entry.conn.needs_buffer() {
-            match self.recv_pool.take() {
-                Some(buffer) => entry.conn.give_buffer(buffer),
-                None if mem::replace(&mut entry.waits_for_recv, true) => {}
-                None => self.conns.recv_waiters.push_back(id),
-            }
-        }
-    }
-
-    fn feed_recv_waiters(&mut self) {
-        while let Some(buffer) = self.recv_pool.take() {
-            let waiter = loop {
-                let Some(id) = self.conns.recv_waiters.pop_front() else { break None };
-                let Some(entry) = self.conns.get_mut(id) else { continue };
-                entry.waits_for_recv = false;
-                if entry.conn.needs_buffer() {
-                    break Some(id);
-                }
-            };
-            match waiter.and_then(|id| Some((id, self.conns.get_mut(id)?))) {
-                Some((id, entry)) => {
-                    entry.conn.give_buffer(buffer);
-                    self.wake_driver(id);
-                }
-                None => return self.recv_pool.give_back(buffer),
-            }
-        }
-    }
-
-    fn on_blob(&mut self, conn: ConnId, id: BlobId, buffer: Buffer) {
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        entry.blobs_served += 1;
-        entry.window = (entry.window + 1).min(WINDOW_MAX);
-        let peer = entry.address().clone();
-        self.scheduler.writing(id);
-        self.job(Pending::Write(id, conn, peer), Job::WriteBlob(id, buffer));
-        self.assign_to(conn);
-    }
-
-    pub(super) fn on_blob_written(&mut self, id: BlobId, conn: ConnId, peer: &PeerAddr, written: Written) {
-        match written {
-            Written::Stored => {
-                self.bytes_received += S::BLOB_LEN as u64;
-                if self.peers.served(peer) {
-                    self.persist(Pending::Record, RecordKey::Peer(peer.clone()), Some(Vec::new()));
-                }
-                for owner in self.scheduler.stored(id) {
-                    self.with_fetch(owner, |fetch, asks| fetch.on_blob(id, asks));
-                }
-            }
-            Written::Mismatch => {
-                self.scheduler.requeue(id);
-                self.ban(peer, Violation::WrongBlob);
-                self.close(conn, CloseReason::Violation(Violation::WrongBlob));
-            }
-            Written::NoSpace | Written::Failed => {
-                self.scheduler.requeue(id);
-                if !mem::replace(&mut self.store_rests, true) {
-                    self.event(Event::StoreFull { no_space: written == Written::NoSpace });
-                }
-                self.timers.set(Timer::Store, self.now + STORE_RETRY);
-            }
-        }
-        self.feed_recv_waiters();
-    }
-
     // --- time -------------------------------------------------------------------------------------------------
 
     /// A connection's deadline: closes it or sets the next one.
@@ -666,6 +522,10 @@ impl<S: Suite> Node<S> {
         }
         if !entry.is_keyed {
             return self.close(id, CloseReason::HandshakeTimeout);
+        }
+        if entry.is_outbound() && !entry.speaks_hello && !entry.is_v5 {
+            entry.is_v5 = true;
+            self.assign_due = true;
         }
         let idle_end = entry.conn.last_moved + IDLE_TIMEOUT;
         let mut next = idle_end;

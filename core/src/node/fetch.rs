@@ -9,6 +9,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::api::Event;
+use super::have::Stored;
+use super::scheduler::Place;
 use crate::blob::Link;
 use crate::identity::PublicKey;
 use crate::ids::BlobId;
@@ -21,8 +23,8 @@ use crate::tree::{self, TreeRef};
 pub(super) enum Ask {
     /// Which of these are stored.
     Have(Vec<BlobId>),
-    /// Get this blob.
-    Want(BlobId),
+    /// Get this blob, which stands here.
+    Want(BlobId, Place),
     /// Open this stored blob.
     Open(Link),
     Event(Event),
@@ -30,6 +32,8 @@ pub(super) enum Ask {
 
 /// One file's (or the body's) way through its blobs, depth first, one open index blob per height at most.
 struct Walk {
+    /// The next blob's place in the channel (`docs/protocol.md` §12): the order is that of this walk.
+    position: u64,
     /// Nodes still to visit, the lowest height last.
     cursors: Vec<(Vec<tree::Node>, usize)>,
     /// Blobs of a chunk list, and the next one.
@@ -42,9 +46,10 @@ struct Walk {
 }
 
 impl Walk {
-    fn tree(tree: &TreeRef, keep_leaves: bool) -> Self {
+    fn tree(position: u64, tree: &TreeRef, keep_leaves: bool) -> Self {
         let leaves = keep_leaves.then(Vec::new);
         Self {
+            position,
             cursors: [([tree.root()].into(), 0)].into(),
             chunks: (Vec::new(), 0),
             index_in_hand: 0,
@@ -53,12 +58,20 @@ impl Walk {
         }
     }
 
-    fn chunks(ids: Vec<BlobId>) -> Self {
-        Self { cursors: Vec::new(), chunks: (ids, 0), index_in_hand: 0, in_hand: 0, leaves: None }
+    fn chunks(position: u64, ids: Vec<BlobId>) -> Self {
+        let chunks = (ids, 0);
+        Self { position, cursors: Vec::new(), chunks, index_in_hand: 0, in_hand: 0, leaves: None }
     }
 
-    /// The next blob, and the index node it is, if it is one. `None`: nothing until an index blob is open, or at all.
-    fn next(&mut self) -> Option<(BlobId, Option<tree::Node>)> {
+    /// The next blob, its position, and the index node it is, if it is one. `None`: nothing until an index blob is
+    /// open, or at all.
+    fn next(&mut self) -> Option<(BlobId, u64, Option<tree::Node>)> {
+        let (id, node) = self.next_blob()?;
+        self.position += 1;
+        Some((id, self.position - 1, node))
+    }
+
+    fn next_blob(&mut self) -> Option<(BlobId, Option<tree::Node>)> {
         let (ids, at) = &mut self.chunks;
         if let Some(id) = ids.get(*at) {
             *at += 1;
@@ -105,6 +118,7 @@ impl Walk {
 #[derive(Clone)]
 struct Part {
     file: usize,
+    position: u64,
     /// The index node that the blob is; `None` for data.
     node: Option<tree::Node>,
 }
@@ -129,6 +143,8 @@ pub(super) struct Fetch {
     stage: Stage,
     pub(super) manifest: Option<Arc<Manifest>>,
     next_file: usize,
+    /// The position of its first blob.
+    next_position: u64,
     /// Files that the manifest names.
     files: usize,
     refused_files: usize,
@@ -140,6 +156,8 @@ pub(super) struct Fetch {
     to_check: Vec<BlobId>,
     /// Index blobs that did not open, though stored once: a second time, the reference is at fault.
     reopened: BTreeMap<BlobId, u8>,
+    /// The positions of what is stored.
+    pub(super) stored: Stored,
     pub(super) blobs_stored: u64,
     pub(super) blobs_total: u64,
     pub(super) content_bytes: u64,
@@ -153,6 +171,7 @@ impl Fetch {
             stage: Stage::Files,
             manifest: None,
             next_file: 0,
+            next_position: 0,
             files: 0,
             refused_files: 0,
             walks: BTreeMap::new(),
@@ -161,6 +180,7 @@ impl Fetch {
             checking: false,
             to_check: Vec::new(),
             reopened: BTreeMap::new(),
+            stored: Stored::default(),
             blobs_stored: 0,
             blobs_total: 0,
             content_bytes: 0,
@@ -174,7 +194,8 @@ impl Fetch {
             }
             HeadContent::Root(body) => {
                 fetch.blobs_total = body.blob_count();
-                fetch.walks.insert(0, Walk::tree(&body, true));
+                fetch.next_position = fetch.blobs_total;
+                fetch.walks.insert(0, Walk::tree(0, &body, true));
                 fetch.stage = Stage::Body(body);
                 fetch.advance(asks);
             }
@@ -206,8 +227,9 @@ impl Fetch {
         for (i, id) in ids.iter().enumerate() {
             if have.get(i).copied().unwrap_or(false) {
                 self.on_stored(*id, asks);
-            } else if self.in_hand.contains_key(id) {
-                asks.push(Ask::Want(*id));
+            } else if let Some(part) = self.in_hand.get(id).and_then(|parts| parts.first()) {
+                let (position, is_index) = (part.position, part.node.is_some());
+                asks.push(Ask::Want(*id, Place { channel: self.channel, position, is_index }));
             }
         }
         self.advance(asks);
@@ -223,6 +245,7 @@ impl Fetch {
         let Some(parts) = self.in_hand.remove(&id) else { return };
         let mut to_open = Vec::new();
         for part in parts {
+            self.stored.add(part.position);
             if let Some(node) = &part.node {
                 if to_open.is_empty() {
                     asks.push(Ask::Open(node.link.clone()));
@@ -330,7 +353,7 @@ impl Fetch {
                 // A blob went missing between being stored and being read: once more from the start.
                 let body = body.clone();
                 self.blobs_stored = 0;
-                self.walks.insert(0, Walk::tree(&body, true));
+                self.walks.insert(0, Walk::tree(0, &body, true));
                 self.stage = Stage::Body(body);
                 self.advance(asks);
             } else {
@@ -364,10 +387,7 @@ impl Fetch {
     fn begin_files(&mut self, manifest: Manifest, asks: &mut Vec<Ask>) {
         for file in manifest.files() {
             self.content_bytes = self.content_bytes.saturating_add(file.size);
-            self.blobs_total = self.blobs_total.saturating_add(match &file.reference {
-                Reference::Tree(tree) => tree.blob_count(),
-                Reference::Chunks(chunks) => chunks.len() as u64,
-            });
+            self.blobs_total = self.blobs_total.saturating_add(blob_count(&file.reference));
         }
         self.files = manifest.files().count();
         let manifest = Arc::new(manifest);
@@ -385,14 +405,14 @@ impl Fetch {
         loop {
             for (&file, walk) in &mut self.walks {
                 while self.in_hand_count < WANTED_PER_FETCH_MAX {
-                    let Some((id, node)) = walk.next() else { break };
+                    let Some((id, position, node)) = walk.next() else { break };
                     self.in_hand_count += 1;
                     let parts = self.in_hand.entry(id).or_default();
                     // A blob that is already in hand is asked about once.
                     if parts.is_empty() {
                         self.to_check.push(id);
                     }
-                    parts.push(Part { file, node });
+                    parts.push(Part { file, position, node });
                 }
             }
             if self.in_hand_count >= WANTED_PER_FETCH_MAX || self.walks.len() >= FILES_AT_ONCE_MAX {
@@ -400,10 +420,12 @@ impl Fetch {
             }
             let Some((file, entry)) = files.next() else { return };
             self.next_file = file + 1;
+            let position = self.next_position;
             let walk = match &entry.reference {
-                Reference::Tree(tree) => Walk::tree(tree, false),
-                Reference::Chunks(chunks) => Walk::chunks(chunks.iter().map(|c| c.id).collect()),
+                Reference::Tree(tree) => Walk::tree(position, tree, false),
+                Reference::Chunks(chunks) => Walk::chunks(position, chunks.iter().map(|c| c.id).collect()),
             };
+            self.next_position = position.saturating_add(blob_count(&entry.reference));
             self.walks.insert(file, walk);
         }
     }
@@ -417,5 +439,12 @@ impl Fetch {
                 Reference::Tree(_) => &[],
             })
             .map(|chunk| chunk.id)
+    }
+}
+
+fn blob_count(reference: &Reference) -> u64 {
+    match reference {
+        Reference::Tree(tree) => tree.blob_count(),
+        Reference::Chunks(chunks) => chunks.len() as u64,
     }
 }

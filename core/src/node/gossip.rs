@@ -6,9 +6,11 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::mem;
 
 use super::Node;
 use super::conns::Entry;
+use super::have::Share;
 use crate::bep44::SignedItem;
 use crate::codec::{Message, Tag, VERSION};
 use crate::error::Violation;
@@ -31,11 +33,25 @@ pub(super) struct Gossip {
     has: BTreeMap<PublicKey, i64>,
     /// Channels whose head is to be sent once there is room.
     due: BTreeSet<PublicKey>,
+    /// There was no room to ask what the peer has.
+    pub(super) ask_due: bool,
+    /// What both told each other of the blobs of channels that the peer watches.
+    pub(super) shares: BTreeMap<PublicKey, Share>,
 }
 
 impl Gossip {
     pub(super) fn is_on(&self) -> bool {
         self.is_on
+    }
+
+    /// The channel of ours that the peer means.
+    pub(super) fn channel(&self, tag: &Tag) -> Option<PublicKey> {
+        self.tags.get(tag).copied()
+    }
+
+    /// What a channel is called on this connection.
+    pub(super) fn tag(&self, channel: &PublicKey) -> Option<Tag> {
+        self.tags.iter().find(|(_, key)| *key == channel).map(|(tag, _)| *tag)
     }
 }
 
@@ -61,7 +77,11 @@ impl<S: Suite> Node<S> {
         let is_v6 = version.is_some_and(|v| v >= VERSION);
         let answer = if is_v6 { self.first_hello() } else { self.v5_hello() };
         let Some(entry) = self.conns.get_mut(conn) else { return };
-        let is_first = !core::mem::replace(&mut entry.speaks_hello, true);
+        let is_first = !mem::replace(&mut entry.speaks_hello, true);
+        if entry.is_outbound() {
+            entry.is_v5 = !is_v6;
+            self.peers.speaks(&entry.peer, !is_v6);
+        }
         // A listener answers the first HELLO; it sends none unasked, as a plain fetcher may not expect one. A dialler
         // names its channels once it knows that the peer is v5.
         if is_first && (!entry.is_outbound() || !is_v6) {
@@ -73,7 +93,7 @@ impl<S: Suite> Node<S> {
             self.announce_to(conn);
         }
         self.ask_gateway(conn);
-        self.assign_requests();
+        self.assign_due = true;
         self.on_gossip(sequences);
     }
 
@@ -114,6 +134,26 @@ impl<S: Suite> Node<S> {
             entry.conn.push(&Message::GetHead { tag: *tag, known, look_up: None });
         }
         gossip.watched = common.into_keys().collect();
+        let (watched, shares) = (&gossip.watched, &mut gossip.shares);
+        let gone: BTreeMap<PublicKey, Share> = mem::take(shares)
+            .into_iter()
+            .filter_map(|(key, share)| {
+                if watched.contains(&key) {
+                    shares.insert(key, share);
+                    return None;
+                }
+                Some((key, share))
+            })
+            .collect();
+        for key in watched {
+            shares.entry(*key).or_default();
+        }
+        let watched: Vec<PublicKey> = watched.iter().copied().collect();
+        self.forget_shares(&gone);
+        for channel in watched {
+            self.ask_have(conn, channel);
+            self.tell_peer(conn, channel);
+        }
     }
 
     pub(super) fn on_get_head(&mut self, conn: ConnId, tag: Tag, known: u64, look_up: Option<PublicKey>) {
@@ -175,7 +215,7 @@ impl<S: Suite> Node<S> {
         let Entry { gossip, conn, .. } = entry;
         while conn.has_control_room() {
             let Some(channel) = gossip.due.pop_first() else { return };
-            let tag = gossip.tags.iter().find(|(_, key)| **key == channel).map(|(tag, _)| *tag);
+            let tag = gossip.tag(&channel);
             let item = self.channels.get(&channel).and_then(|c| c.item.clone());
             let (Some(tag), Some(item)) = (tag, item) else { continue };
             if gossip.has.get(&channel).is_none_or(|seq| *seq < item.seq) {

@@ -19,18 +19,23 @@ mod bucket;
 mod channels;
 mod conns;
 mod dht;
+mod downloads;
 mod fetch;
 mod gateway;
 mod gossip;
+mod have;
 mod peers;
 mod pool;
 mod publish;
 mod publish_via;
+mod rate;
 mod record;
 mod scheduler;
 mod timers;
+mod transfer;
+mod uploads;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -49,11 +54,14 @@ use channels::Channel;
 use conns::Conns;
 use dht::{DhtQueue, Purpose};
 use gateway::Gateway;
+use have::Holders;
 use peers::{Peers, Source};
 use pool::Pool;
 use publish::Publication;
 use scheduler::Scheduler;
 use timers::{Timer, Timers};
+use transfer::Contribution;
+use uploads::Uploads;
 
 /// How long the store rests after it had no room or failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
@@ -76,8 +84,8 @@ enum Pending {
     Dial(PeerAddr),
     /// A blob for a peer.
     Read(ConnId, BlobId),
-    /// A blob from a peer.
-    Write(BlobId, ConnId, PeerAddr),
+    /// A blob, and whose bytes it is made of.
+    Write(BlobId, Vec<Contribution>),
     Have(PublicKey, Vec<BlobId>),
     Open(PublicKey, BlobId),
     /// A channel's newest head is made durable.
@@ -107,6 +115,17 @@ pub struct Node<S: Suite = RealSuite> {
     recv_pool: Pool,
     send_pool: Pool,
     store_rests: bool,
+    /// Something has changed so that more may be asked for.
+    assign_due: bool,
+    /// How long the first bytes of a range usually take.
+    usual_wait: Duration,
+    uploads: Uploads,
+    /// How rare the blobs of each channel's newest version are.
+    holders: BTreeMap<PublicKey, Holders>,
+    /// Channels whose blobs are fetched in order.
+    in_order: BTreeSet<PublicKey>,
+    /// Channels of which peers may be told more.
+    have_due: BTreeSet<PublicKey>,
     dht: DhtQueue,
     channels: BTreeMap<PublicKey, Channel>,
     publication: Option<Publication>,
@@ -114,6 +133,7 @@ pub struct Node<S: Suite = RealSuite> {
     flood: Flood,
     bytes_received: u64,
     bytes_sent: u64,
+    bytes_duplicate: u64,
     is_shut_down: bool,
 }
 
@@ -157,6 +177,12 @@ impl<S: Suite> Node<S> {
             recv_pool: Pool::new(RECV_BUFFERS_MAX, S::BLOB_LEN),
             send_pool: Pool::new(SEND_BUFFERS_MAX, S::BLOB_LEN),
             store_rests: false,
+            assign_due: false,
+            usual_wait: Duration::ZERO,
+            uploads: Uploads::default(),
+            holders: BTreeMap::new(),
+            in_order: BTreeSet::new(),
+            have_due: BTreeSet::new(),
             dht: DhtQueue::new(now),
             channels: BTreeMap::new(),
             publication: None,
@@ -164,6 +190,7 @@ impl<S: Suite> Node<S> {
             flood: Flood::default(),
             bytes_received: 0,
             bytes_sent: 0,
+            bytes_duplicate: 0,
             is_shut_down: false,
         }
     }
@@ -236,6 +263,7 @@ impl<S: Suite> Node<S> {
             bans: self.peers.bans(self.unix()),
             bytes_received: self.bytes_received,
             bytes_sent: self.bytes_sent,
+            bytes_duplicate: self.bytes_duplicate,
             dht_late,
             dht_lag_secs: lag.as_secs(),
         }
@@ -275,6 +303,13 @@ impl<S: Suite> Node<S> {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Follow { channel, read_key } => self.follow(channel, read_key),
+            Command::FetchInOrder { channel, in_order } => {
+                if in_order {
+                    self.in_order.insert(channel);
+                } else {
+                    self.in_order.remove(&channel);
+                }
+            }
             Command::Publish(draft) => self.publish(draft),
             Command::AddPeer(addr) => {
                 self.peers.add(addr, Source::Configured, self.now);
@@ -289,9 +324,8 @@ impl<S: Suite> Node<S> {
             (Pending::Read(conn, id), JobResult::BlobRead(buffer, found)) => {
                 self.on_blob_read(conn, id, buffer, found);
             }
-            (Pending::Write(id, conn, peer), JobResult::BlobWritten(buffer, written)) => {
-                self.recv_pool.give_back(buffer);
-                self.on_blob_written(id, conn, &peer, written);
+            (Pending::Write(id, parts), JobResult::BlobWritten(buffer, written)) => {
+                self.on_blob_written(id, parts, buffer, written);
             }
             (Pending::Have(channel, ids), JobResult::Have(have)) => {
                 self.with_fetch(channel, |fetch, asks| fetch.on_have(&ids, &have, asks));
@@ -314,7 +348,10 @@ impl<S: Suite> Node<S> {
             match timer {
                 Timer::Conn(conn) => self.on_conn_timer(conn),
                 Timer::Channel(channel) => self.on_channel_timer(channel),
-                Timer::Store => self.store_rests = false,
+                Timer::Store => (self.store_rests, self.assign_due) = (false, true),
+                Timer::Review => self.review(),
+                Timer::Uploads => self.begin_turns(),
+                Timer::Have => self.on_have_timer(),
                 Timer::Announce => self.announce_own(),
                 Timer::Publish => self.on_publish_timeout(),
                 // What they wait for is looked at after every input.

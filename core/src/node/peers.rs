@@ -40,6 +40,8 @@ struct Peer {
     reached: bool,
     /// It served a blob once.
     useful: bool,
+    /// It spoke v5 when it last served or said HELLO.
+    is_v5: bool,
     /// Settles the order among equals while the address is among those to dial.
     lot: Option<u64>,
 }
@@ -75,8 +77,8 @@ impl Peers {
             return false;
         }
         self.waiting.insert((now, addr.clone()));
-        let (state, failures, reached, useful, lot) = (State::Idle, 0, false, false, None);
-        self.book.insert(addr, Peer { source, state, failures, retry_at: now, reached, useful, lot });
+        let (state, failures, reached, useful, is_v5, lot) = (State::Idle, 0, false, false, false, None);
+        self.book.insert(addr, Peer { source, state, failures, retry_at: now, reached, useful, is_v5, lot });
         true
     }
 
@@ -173,6 +175,18 @@ impl Peers {
         let mut was_useful = true;
         self.change(addr, |peer| was_useful = core::mem::replace(&mut peer.useful, true));
         !was_useful
+    }
+
+    /// Notes whether the peer speaks v5.
+    pub(super) fn speaks(&mut self, addr: &PeerAddr, is_v5: bool) {
+        if let Some(peer) = self.book.get_mut(addr) {
+            peer.is_v5 = is_v5;
+        }
+    }
+
+    /// Whether the peer spoke v5 last time, so that its HELLO need not be waited for.
+    pub(super) fn is_v5(&self, addr: &PeerAddr) -> bool {
+        self.book.get(addr).is_some_and(|peer| peer.is_v5)
     }
 
     pub(super) fn connection(&self, addr: &PeerAddr) -> Option<ConnId> {

@@ -1,73 +1,120 @@
-//! Which blobs are wanted, and of whom. A wanted blob is in exactly one state: queued, asked of one connection, or
-//! being written.
+//! Which blobs are wanted, and of whom. A wanted blob is in exactly one state: queued, asked whole of one v5 peer, on
+//! its way in ranges, or being written.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::transfer::{Contribution, Source, Transfer};
+use crate::buffer::Buffer;
 use crate::identity::PublicKey;
 use crate::ids::{BlobId, ConnId};
+
+/// Queued blobs that are looked at for one request, from the first on.
+const PICK_SCAN_MAX: usize = 4096;
+
+/// Where a blob stands in a channel's newest version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) channel: PublicKey,
+    /// Its place in the order of `docs/protocol.md` §12.
+    pub(super) position: u64,
+    /// Others are only known once it is there.
+    pub(super) is_index: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Queued,
     Asked(ConnId),
+    /// There is a [`Transfer`] for it.
+    Moving,
     Writing,
+}
+
+/// What somebody contributed to a blob that did not match, to be held against the right one.
+#[derive(Clone, Debug)]
+pub(super) struct Suspect {
+    pub(super) part: Contribution,
+    /// SHA-256 of the part.
+    pub(super) digest: [u8; 32],
 }
 
 struct Want {
     /// Place in the queue, kept when the blob is queued again.
     order: u64,
     state: State,
-    /// The channels that want it.
-    owners: Vec<PublicKey>,
+    /// Where the channels that want it have it.
+    places: Vec<Place>,
+    /// Whose bytes made it wrong, unless they are cleared.
+    suspects: Vec<Suspect>,
 }
 
-/// The wanted blobs. Bounded by what the fetches have in hand ([`crate::limits::WANTED_PER_FETCH_MAX`] each).
-#[derive(Default)]
+/// The wanted blobs. Bounded by what the fetches have in hand ([`crate::limits::WANTED_PER_FETCH_MAX`] each) and, for
+/// transfers, by the receive buffers.
 pub(super) struct Scheduler {
     wants: BTreeMap<BlobId, Want>,
-    queue: BTreeMap<u64, BlobId>,
+    queue: BTreeMap<u64, (BlobId, Place)>,
+    transfers: BTreeMap<BlobId, Transfer>,
     next_order: u64,
+    /// Grows whenever there is something to ask for that there was not: a connection that was of no use may be now.
+    pub(super) epoch: u64,
+}
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        let (wants, queue, transfers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { wants, queue, transfers, next_order: 0, epoch: 1 }
+    }
 }
 
 impl Scheduler {
-    pub(super) fn want(&mut self, id: BlobId, owner: PublicKey) {
+    pub(super) fn want(&mut self, id: BlobId, place: Place) {
         if let Some(want) = self.wants.get_mut(&id) {
-            if !want.owners.contains(&owner) {
-                want.owners.push(owner);
+            if want.places.iter().all(|p| p.channel != place.channel) {
+                want.places.push(place);
             }
             return;
         }
         let order = self.next_order;
         self.next_order += 1;
-        self.queue.insert(order, id);
-        self.wants.insert(id, Want { order, state: State::Queued, owners: [owner].into() });
+        self.epoch += 1;
+        self.queue.insert(order, (id, place));
+        let (state, places) = (State::Queued, [place].into());
+        self.wants.insert(id, Want { order, state, places, suspects: Vec::new() });
     }
 
     /// The channel's fetch is over: what only it wanted and nobody was asked for is dropped. What is on its way
     /// arrives and is stored.
     pub(super) fn drop_owner(&mut self, owner: &PublicKey) {
         let queue = &mut self.queue;
-        self.wants.retain(|_, want| {
-            want.owners.retain(|o| o != owner);
-            let keep = !want.owners.is_empty() || want.state != State::Queued;
-            if !keep {
-                queue.remove(&want.order);
+        self.wants.retain(|id, want| {
+            want.places.retain(|place| place.channel != *owner);
+            let is_queued = want.state == State::Queued;
+            match want.places.first() {
+                Some(place) if is_queued => drop(queue.insert(want.order, (*id, *place))),
+                None if is_queued => drop(queue.remove(&want.order)),
+                _ => {}
             }
-            keep
+            !want.places.is_empty() || !is_queued
         });
     }
 
-    /// The first queued blob that is not among `lacks`.
-    pub(super) fn pick(&self, lacks: &BTreeSet<BlobId>) -> Option<BlobId> {
-        self.queue.values().find(|id| !lacks.contains(*id)).copied()
+    /// The queued blob of the least rank; `rank` gets each one's place in the queue.
+    pub(super) fn pick<R: Ord>(
+        &self,
+        mut rank: impl FnMut(u64, &BlobId, &Place) -> Option<R>,
+    ) -> Option<BlobId> {
+        let queued = self.queue.iter().take(PICK_SCAN_MAX);
+        let ranked = queued.filter_map(|(order, (id, place))| Some((rank(*order, id, place)?, id)));
+        ranked.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, id)| *id)
     }
 
     /// The first queued blobs.
     pub(super) fn queued(&self) -> impl Iterator<Item = BlobId> {
-        self.queue.values().copied()
+        self.queue.values().map(|(id, _)| *id)
     }
 
+    /// Asked whole of a v5 peer.
     pub(super) fn asked(&mut self, id: BlobId, conn: ConnId) {
         self.set(id, State::Asked(conn));
     }
@@ -86,21 +133,29 @@ impl Scheduler {
         want.state = state;
         if state != State::Queued {
             self.queue.remove(&want.order);
-        } else if want.owners.is_empty() {
-            self.wants.remove(&id);
+        } else if let Some(place) = want.places.first() {
+            self.epoch += 1;
+            self.queue.insert(want.order, (id, *place));
         } else {
-            self.queue.insert(want.order, id);
+            self.wants.remove(&id);
         }
     }
 
-    /// It is stored: who wanted it.
-    pub(super) fn stored(&mut self, id: BlobId) -> Vec<PublicKey> {
-        let Some(want) = self.wants.remove(&id) else { return Vec::new() };
+    /// It is stored: who wanted it, and who is to be held against its bytes.
+    pub(super) fn stored(&mut self, id: BlobId) -> (Vec<Place>, Vec<Suspect>) {
+        let Some(want) = self.wants.remove(&id) else { return (Vec::new(), Vec::new()) };
         self.queue.remove(&want.order);
-        want.owners
+        (want.places, want.suspects)
     }
 
-    /// Whether the connection was asked for this blob.
+    /// Bytes of several peers made it wrong; it comes from one alone from here on.
+    pub(super) fn suspect(&mut self, id: BlobId, suspects: Vec<Suspect>) {
+        if let Some(want) = self.wants.get_mut(&id) {
+            want.suspects = suspects;
+        }
+    }
+
+    /// Whether the v5 connection was asked for this blob.
     pub(super) fn is_asked(&self, id: &BlobId, conn: ConnId) -> bool {
         self.wants.get(id).is_some_and(|w| w.state == State::Asked(conn))
     }
@@ -112,6 +167,94 @@ impl Scheduler {
     pub(super) fn is_queue_empty(&self) -> bool {
         self.queue.is_empty()
     }
+
+    // --- transfers ----------------------------------------------------------------------------------------------
+
+    pub(super) fn transfers(&self) -> &BTreeMap<BlobId, Transfer> {
+        &self.transfers
+    }
+
+    pub(super) fn transfer_mut(&mut self, id: &BlobId) -> Option<&mut Transfer> {
+        self.transfers.get_mut(id)
+    }
+
+    /// Where a blob on its way stands.
+    pub(super) fn place(&self, id: &BlobId) -> Option<Place> {
+        self.wants.get(id).and_then(|want| want.places.first()).copied()
+    }
+
+    /// A queued blob is to come in ranges.
+    pub(super) fn begin(&mut self, id: BlobId, buffer: Buffer) {
+        let is_alone = self.wants.get(&id).is_some_and(|want| !want.suspects.is_empty());
+        self.set(id, State::Moving);
+        let earlier = self.transfers.insert(id, Transfer::new(buffer, is_alone));
+        debug_assert!(earlier.is_none(), "a queued blob is not on its way");
+    }
+
+    /// A run of which nobody is asked and that `may_bring` takes, by its blob and index.
+    pub(super) fn orphan(
+        &self,
+        mut may_bring: impl FnMut(&BlobId, &Place) -> bool,
+    ) -> Option<(BlobId, usize)> {
+        self.transfers.iter().find_map(|(id, transfer)| {
+            let at = transfer.runs.iter().position(super::transfer::Run::is_orphan)?;
+            may_bring(id, &self.place(id)?).then_some((*id, at))
+        })
+    }
+
+    /// Somebody is asked for a run.
+    pub(super) fn adopt(&mut self, id: &BlobId, at: usize, source: Source) {
+        if let Some(run) = self.transfers.get_mut(id).and_then(|transfer| transfer.runs.get_mut(at)) {
+            run.source = Some(source);
+        }
+    }
+
+    /// The whole blob has come and is being written.
+    pub(super) fn take_whole(&mut self, id: &BlobId) -> Option<(Buffer, Vec<Contribution>)> {
+        if !self.transfers.get(id)?.is_whole() {
+            return None;
+        }
+        let transfer = self.transfers.remove(id)?;
+        self.writing(*id);
+        Some(transfer.finish())
+    }
+
+    /// A connection brings nothing more of these blobs (`None`: of any). What nothing has come of, or must come from one
+    /// peer alone, is queued again; its buffers.
+    pub(super) fn release(&mut self, conn: ConnId, only: Option<&BlobId>) -> Vec<Buffer> {
+        let affected: Vec<BlobId> = self
+            .transfers
+            .iter_mut()
+            .filter(|(id, transfer)| {
+                only.is_none_or(|only| only == *id) && transfer.runs.iter().any(|run| run.is_of(conn))
+            })
+            .map(|(id, transfer)| {
+                transfer.orphan_all_of(conn);
+                *id
+            })
+            .collect();
+        self.epoch += 1;
+        affected.into_iter().filter_map(|id| self.give_up_idle(&id)).collect()
+    }
+
+    fn give_up_idle(&mut self, id: &BlobId) -> Option<Buffer> {
+        let transfer = self.transfers.get(id)?;
+        let is_wanted = self.wants.get(id).is_some_and(|want| !want.places.is_empty());
+        let is_useless = transfer.is_empty() || transfer.is_alone || !is_wanted;
+        (transfer.is_abandoned() && is_useless).then(|| self.give_up(id))?
+    }
+
+    fn give_up(&mut self, id: &BlobId) -> Option<Buffer> {
+        let (buffer, _) = self.transfers.remove(id)?.finish();
+        self.requeue(*id);
+        Some(buffer)
+    }
+
+    /// Gives up a transfer of which nobody is asked any more, for the sake of others.
+    pub(super) fn give_up_abandoned(&mut self) -> Option<Buffer> {
+        let id = self.transfers.iter().find(|(_, transfer)| transfer.is_abandoned()).map(|(id, _)| *id)?;
+        self.give_up(&id)
+    }
 }
 
 #[cfg(test)]
@@ -119,43 +262,75 @@ mod tests {
     use super::*;
     use crate::identity::Identity;
     use crate::ids::Secret;
+    use crate::time::Instant;
 
     const CONN: ConnId = ConnId { slot: 0, generation: 0 };
 
-    fn channel(n: u8) -> PublicKey {
-        Identity::new(&Secret::new([n; 32]), None).public_key()
+    fn place(n: u8) -> Place {
+        let channel = Identity::new(&Secret::new([n; 32]), None).public_key();
+        Place { channel, position: 0, is_index: false }
     }
 
     fn id(n: u8) -> BlobId {
         BlobId([n; 32])
     }
 
+    fn first(s: &Scheduler, lacks: &[u8]) -> Option<BlobId> {
+        s.pick(|order, id, _| (!lacks.contains(&id.0[0])).then_some(order))
+    }
+
     #[test]
     fn a_blob_asked_in_vain_goes_back_to_its_place() {
         let mut s = Scheduler::default();
-        (3..6).for_each(|n| s.want(id(n), channel(1)));
+        (3..6).for_each(|n| s.want(id(n), place(1)));
         s.asked(id(3), CONN);
-        assert_eq!(s.pick(&BTreeSet::new()), Some(id(4)));
+        assert_eq!(first(&s, &[]), Some(id(4)));
         assert!(s.is_asked(&id(3), CONN));
+        let epoch = s.epoch;
         s.requeue(id(3));
-        assert_eq!(s.pick(&BTreeSet::new()), Some(id(3)));
-        assert_eq!(s.pick(&BTreeSet::from([id(3), id(4)])), Some(id(5)));
+        assert!(s.epoch > epoch, "whoever had nothing to bring may have this");
+        assert_eq!(first(&s, &[]), Some(id(3)));
+        assert_eq!(first(&s, &[3, 4]), Some(id(5)));
     }
 
     #[test]
     fn a_dropped_owner_takes_only_its_own_queue_along() {
         let mut s = Scheduler::default();
-        s.want(id(1), channel(1));
-        s.want(id(1), channel(2));
-        s.want(id(2), channel(1));
-        s.want(id(3), channel(1));
+        s.want(id(1), place(1));
+        s.want(id(1), place(2));
+        s.want(id(2), place(1));
+        s.want(id(3), place(1));
         s.asked(id(3), CONN);
-        s.drop_owner(&channel(1));
+        s.drop_owner(&place(1).channel);
         assert_eq!(s.queued().collect::<Vec<_>>(), [id(1)]);
+        assert!(s.pick(|_, _, p| (p.channel == place(2).channel).then_some(0)).is_some());
         assert!(s.is_asked(&id(3), CONN), "it is on its way");
         s.requeue(id(3));
-        assert!(s.pick(&BTreeSet::from([id(1)])).is_none(), "nobody wants it any more");
-        assert_eq!(s.stored(id(1)), [channel(2)]);
+        assert!(first(&s, &[1]).is_none(), "nobody wants it any more");
+        assert_eq!(s.stored(id(1)).0, [place(2)]);
         assert!(s.is_empty() && s.is_queue_empty());
+    }
+
+    #[test]
+    fn what_a_lost_connection_brought_is_kept_unless_it_is_nothing() {
+        let mut s = Scheduler::default();
+        let source = |conn| Source {
+            conn,
+            peer: "127.0.0.1:1".parse().expect("an address"),
+            range: 0,
+            asked: Instant(0),
+            moved: Instant(0),
+        };
+        for n in 1..=2 {
+            s.want(id(n), place(1));
+            s.begin(id(n), Buffer::new());
+            s.adopt(&id(n), 0, source(CONN));
+        }
+        s.transfer_mut(&id(1)).expect("begun").feed(CONN, 0, b"bytes", Instant(0));
+        assert_eq!(s.release(CONN, None).len(), 1, "the other's buffer is free");
+        assert_eq!(first(&s, &[]), Some(id(2)));
+        assert_eq!(s.orphan(|_, _| true), Some((id(1), 1)));
+        assert!(s.give_up_abandoned().is_some() && s.give_up_abandoned().is_none());
+        assert_eq!(first(&s, &[]), Some(id(1)));
     }
 }

@@ -23,6 +23,12 @@ pub(super) enum Timer {
     Announce,
     /// A step of a publication through gateways takes too long.
     Publish,
+    /// Transfers are looked at for peers that take too long.
+    Review,
+    /// An upload turn lasts so long that another may begin.
+    Uploads,
+    /// Peers may be told what was stored since they were told last.
+    Have,
 }
 
 impl Timer {
@@ -35,6 +41,9 @@ impl Timer {
             Self::Store => "store retry",
             Self::Announce => "announce",
             Self::Publish => "publication",
+            Self::Review => "transfer review",
+            Self::Uploads => "upload turn",
+            Self::Have => "news of blobs",
         }
     }
 }

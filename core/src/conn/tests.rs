@@ -1,0 +1,192 @@
+use super::*;
+use crate::blob::BLOB_LEN;
+use alloc::vec;
+
+const NOW: Instant = Instant(0);
+
+/// Moves all bytes that `from` has to `to`, at most `piece` at a time; what they amounted to.
+fn pump(from: &mut Conn, to: &mut Conn, piece: usize) -> Result<Vec<Incoming>, Violation> {
+    let mut incoming = Vec::new();
+    loop {
+        let chunk = from.send_chunk(NOW).to_vec();
+        if chunk.is_empty() {
+            return Ok(incoming);
+        }
+        let space = to.recv_space();
+        let n = space.len().min(chunk.len()).min(piece);
+        if n == 0 {
+            return Ok(incoming);
+        }
+        space[..n].copy_from_slice(&chunk[..n]);
+        from.sent(NOW, n);
+        let got = to.received(NOW, n)?;
+        if !matches!(got, Incoming::Nothing) {
+            incoming.push(got);
+        }
+    }
+}
+
+fn keyed(piece: usize) -> (Conn, Conn) {
+    let mut rng = Rng::new([5; 32]);
+    let mut dialler = Conn::new(Role::Dialler, &mut rng, NOW);
+    let mut listener = Conn::new(Role::Listener, &mut rng, NOW);
+    assert!(matches!(pump(&mut dialler, &mut listener, piece).as_deref(), Ok([Incoming::Keyed(_)])));
+    assert!(matches!(pump(&mut listener, &mut dialler, piece).as_deref(), Ok([Incoming::Keyed(_)])));
+    (dialler, listener)
+}
+
+fn blob(fill: u8) -> Buffer {
+    let mut buffer = Buffer::new();
+    buffer.blob_mut().fill(fill);
+    buffer.blob_mut()[BLOB_LEN - 1] = 0xEE;
+    buffer
+}
+
+fn serve(conn: &mut Conn, fill: u8) {
+    let id = conn.next_to_read().expect("a request waits");
+    conn.reading(id);
+    assert!(conn.read_done(id, Some(blob(fill))).is_none());
+}
+
+#[test]
+fn a_blob_arrives_whole_whatever_the_pieces() {
+    for piece in [999, 65_536, usize::MAX] {
+        let (mut dialler, mut listener) = keyed(piece);
+        dialler.request(BlobId([1; 32]));
+        dialler.give_buffer(Buffer::new());
+        assert!(matches!(pump(&mut dialler, &mut listener, piece).as_deref(), Ok([Incoming::Request])));
+        serve(&mut listener, 7);
+        let mut got = pump(&mut listener, &mut dialler, piece).expect("honest");
+        let Some(Incoming::Blob(id, buffer)) = got.pop() else { panic!("no blob") };
+        assert_eq!((id, got.len()), (BlobId([1; 32]), 0));
+        assert!(buffer.blob() == blob(7).blob());
+    }
+}
+
+#[test]
+fn data_split_over_frames_of_any_size_is_joined() {
+    let (mut dialler, mut listener) = keyed(usize::MAX);
+    let content: Vec<u8> = (0..BLOB_LEN).map(|i| u8::try_from(i % 251).expect("below 251")).collect();
+    dialler.request(BlobId([1; 32]));
+    dialler.give_buffer(Buffer::new());
+    let mut got = Vec::new();
+    let mut rest = &content[..];
+    for len in [1, 500, 0, 65_000, 300_000, 65_535, 65_536, 400_000, usize::MAX] {
+        let (part, after) = rest.split_at(len.min(rest.len()));
+        rest = after;
+        let Phase::Open(Session { sealer, .. }) = &mut listener.phase else { panic!("open") };
+        let mut frame = u32::try_from(part.len() + 17).expect("small").to_be_bytes().to_vec();
+        frame.push(kind::DATA);
+        frame.extend(part);
+        let tag = sealer.seal(&mut frame[4..]);
+        frame.extend(tag);
+        listener.control.push_back(frame);
+        got.extend(pump(&mut listener, &mut dialler, 10_000).expect("honest"));
+    }
+    assert!(matches!(&got[..], [Incoming::Blob(_, buffer)] if buffer.blob() == content));
+}
+
+#[test]
+fn answers_keep_the_order_of_the_requests() {
+    let (mut dialler, mut listener) = keyed(usize::MAX);
+    for i in 1..=3 {
+        dialler.request(BlobId([i; 32]));
+    }
+    pump(&mut dialler, &mut listener, usize::MAX).expect("honest");
+    for id in [1, 2].map(|i| BlobId([i; 32])) {
+        assert_eq!(listener.next_to_read(), Some(id));
+        listener.reading(id);
+    }
+    assert_eq!(listener.next_to_read(), None, "two are loaded at most");
+    assert!(listener.read_done(BlobId([2; 32]), Some(blob(2))).is_none());
+    assert!(listener.send_chunk(NOW).is_empty(), "the first answer is not there yet");
+    assert!(listener.read_done(BlobId([1; 32]), None).is_none());
+    assert!(listener.take_writable());
+    dialler.give_buffer(Buffer::new());
+    let got = pump(&mut listener, &mut dialler, usize::MAX).expect("honest");
+    assert!(matches!(&got[..], [Incoming::NotFound(a), Incoming::Blob(b, _)] if (a.0[0], b.0[0]) == (1, 2)));
+}
+
+#[test]
+fn a_late_answer_of_the_store_gives_its_buffer_back() {
+    let (_, mut listener) = keyed(usize::MAX);
+    assert!(listener.read_done(BlobId([1; 32]), Some(Buffer::new())).is_some());
+}
+
+#[test]
+fn reading_pauses_at_each_bound_and_resumes() {
+    let (mut dialler, mut listener) = keyed(usize::MAX);
+    for i in 0..=REQUESTS_QUEUED_MAX {
+        dialler.request(BlobId([u8::try_from(i).expect("few"); 32]));
+    }
+    pump(&mut dialler, &mut listener, usize::MAX).expect("honest");
+    assert!(listener.recv_space().is_empty() && !listener.take_readable());
+    serve(&mut listener, 1);
+    listener.send_chunk(NOW);
+    assert!(listener.take_readable() && !listener.recv_space().is_empty());
+
+    assert!(dialler.recv_space().is_empty(), "no buffer for what is outstanding");
+    dialler.give_buffer(Buffer::new());
+    assert!(dialler.take_readable() && !dialler.recv_space().is_empty());
+}
+
+#[test]
+fn blobs_that_nobody_asked_for_are_refused_before_memory_is_taken() {
+    let (mut dialler, mut listener) = keyed(usize::MAX);
+    listener.push(&Message::Data(b"x".to_vec()));
+    assert_eq!(pump(&mut listener, &mut dialler, 64).map(|_| ()), Err(Violation::UnaskedData));
+    let (mut dialler, _) = keyed(usize::MAX);
+    dialler.recv_space().copy_from_slice(&1_048_609_u32.to_be_bytes());
+    assert_eq!(dialler.received(NOW, 4).map(|_| ()), Err(Violation::FrameLong));
+}
+
+#[test]
+fn more_than_a_blob_is_refused() {
+    let (mut dialler, mut listener) = keyed(usize::MAX);
+    dialler.request(BlobId([1; 32]));
+    dialler.give_buffer(Buffer::new());
+    for _ in 0..BLOB_LEN / 60_000 {
+        listener.push(&Message::Data(vec![0; 60_000]));
+        assert!(pump(&mut listener, &mut dialler, usize::MAX).is_ok());
+    }
+    listener.push(&Message::Data(vec![0; 60_000]));
+    assert_eq!(pump(&mut listener, &mut dialler, usize::MAX).map(|_| ()), Err(Violation::DataLong));
+}
+
+#[test]
+fn unasked_answers_and_chatter_end_the_connection() {
+    for message in [Message::Ok("x".into()), Message::Peers(vec![])] {
+        let (mut dialler, mut listener) = keyed(usize::MAX);
+        listener.push(&message);
+        assert_eq!(pump(&mut listener, &mut dialler, 64).map(|_| ()), Err(Violation::Unasked));
+    }
+    let (mut dialler, mut listener) = keyed(usize::MAX);
+    for _ in 0..UNKNOWN_MESSAGES_MAX {
+        listener.push(&Message::Unknown(0x99));
+        assert!(pump(&mut listener, &mut dialler, 64).is_ok());
+    }
+    listener.push(&Message::Unknown(0x99));
+    assert_eq!(pump(&mut listener, &mut dialler, 64).map(|_| ()), Err(Violation::Chatter));
+}
+
+#[test]
+fn an_error_answers_what_was_asked_first() {
+    let (mut dialler, mut listener) = keyed(usize::MAX);
+    dialler.ask_for_peers(BlobId([9; 32]));
+    dialler.request(BlobId([1; 32]));
+    dialler.give_buffer(Buffer::new());
+    listener.push(&Message::Error("what?".into()));
+    listener.push(&Message::Error("Not Found".into()));
+    let got = pump(&mut listener, &mut dialler, 64).expect("honest");
+    assert!(matches!(&got[..], [Incoming::NotFound(id)] if id.0[0] == 1));
+}
+
+#[test]
+fn draining_sends_the_reason_and_reads_no_more() {
+    let (mut dialler, mut listener) = keyed(usize::MAX);
+    listener.drain("Protocol Version Mismatch");
+    assert!(listener.recv_space().is_empty() && !listener.is_drained());
+    let got = pump(&mut listener, &mut dialler, 64).expect("honest");
+    assert!(got.is_empty(), "a remark that answers nothing");
+    assert!(listener.is_drained());
+}

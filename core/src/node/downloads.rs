@@ -1,0 +1,520 @@
+//! Fetching: which connection is asked for which blob, what becomes of the bytes, and who takes over from whom.
+//!
+//! Among the blobs that a peer has, the rarest among the connected peers comes first, random ones among equals; index
+//! blobs before all, and in order where the channel is played. A connection is asked for as many blobs at once as it
+//! brings in [`WINDOW_TIME`]. Each byte is asked of one peer at a time, so that none comes twice but those under way
+//! when a range is taken from a slow peer ([`Node::review`]).
+
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::mem;
+use core::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::conns::Entry;
+use super::scheduler::{Place, Suspect};
+use super::transfer::{Contribution, Fed, Source};
+use super::{Event, Job, Node, Pending, RecordKey, STORE_RETRY, Timer, Written};
+use crate::buffer::Buffer;
+use crate::conn::Piece;
+use crate::error::{CloseReason, Violation};
+use crate::identity::PublicKey;
+use crate::ids::{BlobId, ConnId};
+use crate::limits::{
+    DOWNLOAD_CONNECTIONS_MAX, LACKS_MAX, SILENCE_MAX, STALL_TIMEOUT, TRANSFERS_MAX, WINDOW_MAX,
+};
+use crate::suite::Suite;
+use crate::time::Instant;
+
+/// A connection is asked for what it brings in this time, beside one blob: enough for round trips through Tor.
+const WINDOW_TIME: Duration = Duration::from_secs(1);
+/// How often transfers are looked at for peers that take too long.
+const REVIEW_INTERVAL: Duration = Duration::from_secs(1);
+/// A range is taken over where it would take longer than this, and longer than three times what the other needs.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// The same where nothing else is left to ask for.
+const PATIENCE_AT_THE_END: Duration = Duration::from_secs(2);
+/// A peer that has everything and lets us wait this long is asked for something else once another has the blob.
+const SEED_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What came of trying to ask a connection for a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    Asked,
+    /// It has nothing that lacks.
+    Useless,
+    /// It may have, but enough v5 peers are asked already.
+    Later,
+    /// There is no room for a further blob.
+    Full,
+}
+
+impl<S: Suite> Entry<S> {
+    /// Blobs asked for.
+    pub(super) fn outstanding(&self) -> usize {
+        self.conn.outstanding() + self.conn.ranges()
+    }
+
+    /// Blobs that may be asked for at once.
+    fn window(&self) -> usize {
+        if !self.gossip.is_on() {
+            return self.window;
+        }
+        let bytes = self.rate.bytes_per_sec().saturating_mul(WINDOW_TIME.as_secs());
+        usize::try_from(bytes / S::BLOB_LEN as u64).map_or(WINDOW_MAX, |blobs| (1 + blobs).min(WINDOW_MAX))
+    }
+
+    /// It brought nothing for long, and is left alone for a while.
+    fn rests(&self, now: Instant) -> bool {
+        now < self.rests_until
+    }
+
+    fn has_room(&self) -> bool {
+        let idle = self.outstanding() == 0;
+        self.is_askable() && (idle || self.outstanding() < self.window()) && self.lacks.len() < LACKS_MAX
+    }
+}
+
+impl<S: Suite> Node<S> {
+    // --- asking -------------------------------------------------------------------------------------------------
+
+    /// Whether the peer may have a blob: a v6 peer says what it has, of a v5 peer it is guessed.
+    pub(super) fn may_have(&self, entry: &Entry<S>, id: &BlobId, place: &Place) -> bool {
+        if entry.lacks.contains(id) {
+            return false;
+        }
+        if !entry.gossip.is_on() {
+            return true;
+        }
+        let share = entry.gossip.shares.get(&place.channel);
+        let sequence = self.holders.get(&place.channel).map_or(0, |holders| holders.sequence);
+        share.is_some_and(|share| share.has(sequence, place.position))
+    }
+
+    /// Connections that may be asked for blobs, and of them those that are asked or have what lacks.
+    pub(super) fn usable(&self) -> (usize, usize) {
+        let open: Vec<&Entry<S>> = self.conns.entries().map(|(_, e)| e).filter(|e| e.is_askable()).collect();
+        let usable = open.iter().filter(|e| e.outstanding() > 0 || self.pick(e).is_some()).count();
+        (open.len(), usable)
+    }
+
+    /// Spreads what lacks over the connections, first over those that are asked for least.
+    pub(super) fn assign_requests(&mut self) {
+        if self.store_rests || !mem::take(&mut self.assign_due) {
+            return;
+        }
+        let now = self.now;
+        loop {
+            let (epoch, salt) = (self.scheduler.epoch, self.rng.u64());
+            let useful = |(_, e): &(ConnId, &Entry<S>)| e.has_room() && !e.rests(now) && e.dry != epoch;
+            let mut candidates: Vec<(usize, u64, ConnId)> = self
+                .conns
+                .entries()
+                .filter(useful)
+                .map(|(id, e)| (e.outstanding(), mix(u64::from(id.slot), salt), id))
+                .collect();
+            candidates.sort_unstable();
+            let mut progress = false;
+            for (.., conn) in candidates {
+                match self.assign_to(conn) {
+                    Ask::Asked => progress = true,
+                    Ask::Useless => self.on_useless(conn, epoch),
+                    Ask::Later => {}
+                    Ask::Full => return,
+                }
+            }
+            if !progress {
+                return;
+            }
+        }
+    }
+
+    /// A connection has nothing that lacks; it may know who has.
+    fn on_useless(&mut self, conn: ConnId, epoch: u64) {
+        let blob = self.scheduler.queued().next();
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        entry.dry = epoch;
+        if let Some(blob) = blob.filter(|_| entry.outstanding() == 0 && !entry.was_asked_for_peers) {
+            entry.was_asked_for_peers = true;
+            entry.conn.ask_for_peers(blob);
+            self.wake_driver(conn);
+        }
+    }
+
+    /// Asks a connection for one blob more.
+    fn assign_to(&mut self, conn: ConnId) -> Ask {
+        let Some(entry) = self.conns.get(conn) else { return Ask::Useless };
+        if !entry.gossip.is_on() {
+            return self.assign_to_v5(conn);
+        }
+        if let Some((blob, at)) = self.scheduler.orphan(|id, place| self.may_have(entry, id, place)) {
+            self.ask_for_run(conn, &blob, at);
+            return Ask::Asked;
+        }
+        let Some(blob) = self.pick(entry) else { return Ask::Useless };
+        if self.scheduler.transfers().len() >= TRANSFERS_MAX {
+            match self.scheduler.give_up_abandoned() {
+                Some(buffer) => self.recv_pool.give_back(buffer),
+                None => return Ask::Full,
+            }
+        }
+        let Some(buffer) = self.recv_pool.take() else { return Ask::Full };
+        self.scheduler.begin(blob, buffer);
+        self.ask_for_run(conn, &blob, 0);
+        self.timers.set_sooner(Timer::Review, self.now + REVIEW_INTERVAL);
+        Ask::Asked
+    }
+
+    /// The queued blob that is best asked of a peer.
+    fn pick(&self, entry: &Entry<S>) -> Option<BlobId> {
+        let salt = entry.salt ^ self.scheduler.epoch;
+        self.scheduler.pick(|order, id, place| {
+            self.may_have(entry, id, place).then(|| {
+                let in_order = self.in_order.contains(&place.channel);
+                let (order, rarity) = if in_order { (order, 0) } else { (u64::MAX, self.rarity(place)) };
+                (!place.is_index, order, rarity, mix(place.position, salt))
+            })
+        })
+    }
+
+    fn ask_for_run(&mut self, conn: ConnId, blob: &BlobId, at: usize) {
+        let now = self.now;
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(run) = self.scheduler.transfers().get(blob).and_then(|t| t.runs.get(at)) else { return };
+        let range = entry.conn.want(*blob, run.start..run.end);
+        entry.rate.begin(now);
+        if entry.outstanding() == 1 {
+            entry.brought = now;
+        }
+        let peer = entry.address().clone();
+        self.scheduler.adopt(blob, at, Source { conn, peer, range, asked: now, moved: now });
+        self.wake_driver(conn);
+    }
+
+    fn assign_to_v5(&mut self, conn: ConnId) -> Ask {
+        let now = self.now;
+        let downloading = self.conns.entries().filter(|(_, e)| e.conn.outstanding() > 0).count();
+        let Some(entry) = self.conns.get(conn) else { return Ask::Useless };
+        let had = entry.conn.outstanding();
+        let Some(blob) = self.pick(entry) else { return Ask::Useless };
+        if had == 0 && downloading >= DOWNLOAD_CONNECTIONS_MAX {
+            return Ask::Later;
+        }
+        let Some(entry) = self.conns.get_mut(conn) else { return Ask::Useless };
+        entry.conn.request(blob);
+        self.scheduler.asked(blob, conn);
+        if had == 0 {
+            entry.checked = (entry.conn.progress_bytes, now);
+            self.timers.set_sooner(Timer::Conn(conn), now + STALL_TIMEOUT);
+        }
+        self.lend_recv_buffer(conn);
+        self.wake_driver(conn);
+        Ask::Asked
+    }
+
+    // --- buffers for v5 -----------------------------------------------------------------------------------------
+
+    /// Gives a connection the buffer for its next blob, now or when one is free; takes back what it no longer needs.
+    fn lend_recv_buffer(&mut self, id: ConnId) {
+        let Some(entry) = self.conns.get_mut(id) else { return };
+        if let Some(unused) = entry.conn.take_unused_buffer() {
+            self.give_back_recv(unused);
+        } else if entry.conn.needs_buffer() {
+            match self.recv_pool.take() {
+                Some(buffer) => entry.conn.give_buffer(buffer),
+                None if mem::replace(&mut entry.waits_for_recv, true) => {}
+                None => self.conns.recv_waiters.push_back(id),
+            }
+        }
+    }
+
+    /// A receive buffer is free: for a v5 connection that waits for one, or for a further transfer.
+    pub(super) fn give_back_recv(&mut self, buffer: Buffer) {
+        self.assign_due = true;
+        while let Some(id) = self.conns.recv_waiters.pop_front() {
+            let Some(entry) = self.conns.get_mut(id) else { continue };
+            entry.waits_for_recv = false;
+            if entry.conn.needs_buffer() {
+                entry.conn.give_buffer(buffer);
+                return self.wake_driver(id);
+            }
+        }
+        self.recv_pool.give_back(buffer);
+    }
+
+    // --- what comes ---------------------------------------------------------------------------------------------
+
+    /// A v5 peer's blob.
+    pub(super) fn on_blob(&mut self, conn: ConnId, id: BlobId, buffer: Buffer) {
+        let end = u32::try_from(buffer.blob().len()).expect("a blob is 2^20 bytes or shorter");
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        entry.blobs_served += 1;
+        entry.window = (entry.window + 1).min(WINDOW_MAX);
+        let part = Contribution { conn, peer: entry.address().clone(), start: 0, end };
+        self.peers.speaks(&part.peer, !entry.gossip.is_on());
+        self.scheduler.writing(id);
+        self.assign_due = true;
+        self.lend_recv_buffer(conn);
+        self.write(id, buffer, [part].into());
+    }
+
+    fn write(&mut self, id: BlobId, buffer: Buffer, parts: Vec<Contribution>) {
+        self.job(Pending::Write(id, parts), Job::WriteBlob(id, buffer));
+    }
+
+    pub(super) fn on_piece(&mut self, conn: ConnId, piece: &Piece) {
+        let now = self.now;
+        let bytes = piece.bytes();
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        entry.rate.add(now, bytes.len(), entry.conn.ranges() == 0);
+        entry.brought = now;
+        // A connection that had stalled and goes on is of use again.
+        self.assign_due |= entry.rests(now);
+        entry.rests_until = now;
+        let transfer = self.scheduler.transfer_mut(&piece.blob);
+        match transfer.map_or(Fed::Unwanted, |transfer| transfer.feed(conn, piece.offset, bytes, now)) {
+            Fed::Unwanted => self.bytes_duplicate += bytes.len() as u64,
+            Fed::First(waited) => self.usual_wait = (self.usual_wait * 7 + waited) / 8,
+            Fed::More => {}
+        }
+        if let Some((buffer, parts)) = self.scheduler.take_whole(&piece.blob) {
+            for part in &parts {
+                if let Some(entry) = self.conns.get_mut(part.conn) {
+                    entry.blobs_served += 1;
+                }
+            }
+            self.write(piece.blob, buffer, parts);
+        }
+        // A range has ended, or a transfer: there is room for another.
+        self.assign_due |= self.conns.get(conn).is_some_and(Entry::has_room);
+    }
+
+    /// A v5 peer does not have a blob that it was asked for.
+    pub(super) fn on_not_found(&mut self, conn: ConnId, id: BlobId) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        entry.lacks.insert(id);
+        self.scheduler.requeue(id);
+        self.lend_recv_buffer(conn);
+        self.assign_due = true;
+    }
+
+    /// The peer does not serve a range that it was asked for.
+    pub(super) fn on_refused(&mut self, conn: ConnId, id: BlobId) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        entry.lacks.insert(id);
+        if entry.conn.ranges() == 0 {
+            entry.rate.end();
+        }
+        self.release(conn, Some(&id));
+    }
+
+    /// A connection brings nothing more, of one blob or of any.
+    pub(super) fn release(&mut self, conn: ConnId, only: Option<&BlobId>) {
+        for buffer in self.scheduler.release(conn, only) {
+            self.give_back_recv(buffer);
+        }
+        self.assign_due = true;
+    }
+
+    // --- what was written ---------------------------------------------------------------------------------------
+
+    pub(super) fn on_blob_written(
+        &mut self,
+        id: BlobId,
+        parts: Vec<Contribution>,
+        buffer: Buffer,
+        written: Written,
+    ) {
+        match written {
+            Written::Stored => self.on_blob_stored(id, &parts, &buffer),
+            Written::Mismatch => self.on_mismatch(id, parts, &buffer),
+            Written::NoSpace | Written::Failed => {
+                self.scheduler.requeue(id);
+                if !mem::replace(&mut self.store_rests, true) {
+                    self.event(Event::StoreFull { no_space: written == Written::NoSpace });
+                }
+                self.timers.set(Timer::Store, self.now + STORE_RETRY);
+            }
+        }
+        self.give_back_recv(buffer);
+    }
+
+    fn on_blob_stored(&mut self, id: BlobId, parts: &[Contribution], buffer: &Buffer) {
+        self.bytes_received += S::BLOB_LEN as u64;
+        for part in parts {
+            if self.peers.served(&part.peer) {
+                self.persist(Pending::Record, RecordKey::Peer(part.peer.clone()), Some(Vec::new()));
+            }
+        }
+        let (places, suspects) = self.scheduler.stored(id);
+        for Suspect { part, digest } in suspects {
+            if digest != digest_of(buffer, &part) {
+                self.on_wrong_bytes(&part);
+            }
+        }
+        for place in places {
+            self.with_fetch(place.channel, |fetch, asks| fetch.on_blob(id, asks));
+        }
+    }
+
+    /// One peer alone has lied. Of several, one may have: the right blob will tell which.
+    fn on_mismatch(&mut self, id: BlobId, parts: Vec<Contribution>, buffer: &Buffer) {
+        self.scheduler.requeue(id);
+        match &parts[..] {
+            [liar] => self.on_wrong_bytes(liar),
+            _ => {
+                let suspect = |part| Suspect { digest: digest_of(buffer, &part), part };
+                self.scheduler.suspect(id, parts.into_iter().map(suspect).collect());
+            }
+        }
+    }
+
+    fn on_wrong_bytes(&mut self, part: &Contribution) {
+        self.ban(&part.peer, Violation::WrongBlob);
+        self.close(part.conn, CloseReason::Violation(Violation::WrongBlob));
+    }
+
+    // --- taking over --------------------------------------------------------------------------------------------
+
+    /// Looks for ranges that take too long, and for idle peers that may bring them sooner.
+    pub(super) fn review(&mut self) {
+        if self.scheduler.transfers().is_empty() {
+            return;
+        }
+        self.timers.set(Timer::Review, self.now + REVIEW_INTERVAL);
+        self.find_stalled();
+        let now = self.now;
+        let idle: Vec<ConnId> = self
+            .conns
+            .entries()
+            .filter(|(_, e)| e.gossip.is_on() && e.has_room() && !e.rests(now) && e.conn.ranges() == 0)
+            .map(|(id, _)| id)
+            .collect();
+        for conn in idle {
+            self.take_over(conn);
+        }
+    }
+
+    /// Connections that were asked for ranges and bring nothing: others get what they were asked for.
+    fn find_stalled(&mut self) {
+        let now = self.now;
+        let silent_for =
+            |e: &Entry<S>| if e.conn.ranges() > 0 { now.since(e.brought) } else { Duration::ZERO };
+        let silent: Vec<(ConnId, Duration)> = self
+            .conns
+            .entries()
+            .map(|(id, e)| (id, silent_for(e)))
+            .filter(|(_, silent_for)| *silent_for >= STALL_TIMEOUT)
+            .collect();
+        for (conn, silent_for) in silent {
+            if silent_for >= SILENCE_MAX {
+                self.close(conn, CloseReason::Stalled);
+            } else if let Some(entry) = self.conns.get_mut(conn) {
+                entry.rests_until = now + STALL_TIMEOUT;
+            }
+        }
+    }
+
+    /// Lets an idle peer bring (a part of) the range that would take longest.
+    fn take_over(&mut self, helper: ConnId) {
+        let Some((blob, at, from)) = self.slowest_run_for(helper) else { return };
+        let Some(transfer) = self.scheduler.transfer_mut(&blob) else { return };
+        let source = transfer.runs[at].source.clone();
+        let rest = transfer.orphan(at, from);
+        if let Some(Source { conn, range, .. }) = source
+            && let Some(entry) = self.conns.get_mut(conn)
+        {
+            entry.conn.cut(range, from);
+            if entry.conn.ranges() == 0 {
+                entry.rate.end();
+            }
+            self.wake_driver(conn);
+        }
+        self.ask_for_run(helper, &blob, rest);
+        self.assign_due = true;
+    }
+
+    /// The blob, the run and where the helper's part begins.
+    fn slowest_run_for(&self, helper: ConnId) -> Option<(BlobId, usize, u32)> {
+        let entry = self.conns.get(helper)?;
+        let patience = if self.scheduler.is_queue_empty() {
+            PATIENCE_AT_THE_END
+        } else {
+            PATIENCE + self.usual_wait * 3
+        };
+        let mut slowest = None;
+        for (id, transfer) in self.scheduler.transfers() {
+            let Some(place) = self.scheduler.place(id) else { continue };
+            for (at, run) in transfer.runs.iter().enumerate() {
+                let Some(source) = run.source.as_ref().filter(|_| !run.is_whole()) else { continue };
+                let left = self.time_left(source, run.is_begun());
+                let whole = u64::from(run.end - run.next);
+                let helper_time = entry.rate.time_for(whole / 2).unwrap_or_default();
+                let is_slow = left > patience && left > helper_time * 3;
+                let may = !run.is_begun() || transfer.can_split();
+                if source.conn != helper && is_slow && may && self.may_have(entry, id, &place) {
+                    // What has begun goes on at its front.
+                    let is_silent = self.conns.get(source.conn).is_none_or(|e| e.rests(self.now));
+                    let middle = run.next + (run.end - run.next) / 2;
+                    let from = if run.is_begun() && !is_silent { middle } else { run.next };
+                    slowest = slowest.max(Some((left, Reverse(*id), at, from)));
+                }
+            }
+        }
+        slowest.map(|(_, Reverse(id), at, from)| (id, at, from))
+    }
+
+    /// How long a peer is likely to take for all that it was asked for.
+    fn time_left(&self, source: &Source, is_begun: bool) -> Duration {
+        let Some(entry) = self.conns.get(source.conn) else { return Duration::MAX };
+        let waited = self.now.since(source.moved);
+        if entry.rests(self.now) {
+            return Duration::MAX;
+        }
+        match entry.rate.time_for(entry.conn.range_bytes()) {
+            Some(time) if is_begun => time.max(waited),
+            _ => waited,
+        }
+    }
+
+    /// A peer that lacks some has got these blobs: those that have everything are asked for what nobody else has.
+    pub(super) fn relieve_seeds(&mut self, conn: ConnId, channel: PublicKey, positions: &[u32]) {
+        let now = self.now;
+        for position in positions {
+            let Some(entry) = self.conns.get(conn).filter(|e| e.has_room() && !e.rests(now)) else { return };
+            let sequence = self.holders.get(&channel).map_or(0, |holders| holders.sequence);
+            let has_all =
+                |e: &Entry<S>| e.gossip.shares.get(&channel).is_some_and(|share| share.has_all(sequence));
+            if has_all(entry) {
+                return;
+            }
+            let found = self.scheduler.transfers().iter().find(|(id, _)| {
+                let place = self.scheduler.place(id);
+                place.is_some_and(|p| p.channel == channel && p.position == u64::from(*position))
+            });
+            let Some((id, transfer)) = found else { continue };
+            let [run] = &transfer.runs[..] else { continue };
+            let Some(source) = run.source.as_ref().filter(|_| !run.is_begun()) else { continue };
+            let is_late = now.since(source.asked) >= SEED_PATIENCE;
+            if is_late && source.conn != conn && self.conns.get(source.conn).is_some_and(has_all) {
+                let (id, seed, range) = (*id, source.conn, source.range);
+                if let Some(entry) = self.conns.get_mut(seed) {
+                    entry.conn.cut(range, 0);
+                    self.wake_driver(seed);
+                }
+                self.ask_for_run(conn, &id, 0);
+            }
+        }
+    }
+}
+
+fn digest_of(buffer: &Buffer, part: &Contribution) -> [u8; 32] {
+    Sha256::digest(&buffer.blob()[part.start as usize..part.end as usize]).into()
+}
+
+/// Spreads numbers: a random order among equals, which is another for each salt.
+fn mix(value: u64, salt: u64) -> u64 {
+    let x = (value ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ (x >> 32)
+}

@@ -1,0 +1,346 @@
+//! Who has what (`docs/protocol.md` §12): a node asks the peers that watch a channel what they have of its newest
+//! version, tells those that ask, and counts how rare each blob is among its connections.
+
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::mem;
+
+use super::scheduler::Place;
+use super::{Node, Timer};
+use crate::codec::{Have, Message, Tag};
+use crate::identity::PublicKey;
+use crate::ids::ConnId;
+use crate::limits::{HAVE_BLOBS_MAX, HAVE_INTERVAL, HAVE_POSITIONS_MAX};
+use crate::suite::Suite;
+use crate::time::Instant;
+
+/// Positions, up to [`HAVE_BLOBS_MAX`]; those beyond are left out. Takes memory up to the highest one in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Positions(Vec<u8>);
+
+impl Positions {
+    /// `true`: it is new.
+    fn add(&mut self, position: usize) -> bool {
+        if position >= HAVE_BLOBS_MAX {
+            return false;
+        }
+        if self.0.len() <= position / 8 {
+            self.0.resize(position / 8 + 1, 0);
+        }
+        let (byte, bit) = (&mut self.0[position / 8], 0x80 >> (position % 8));
+        let is_new = *byte & bit == 0;
+        *byte |= bit;
+        is_new
+    }
+
+    fn has(&self, position: usize) -> bool {
+        self.0.get(position / 8).is_some_and(|byte| byte & (0x80 >> (position % 8)) != 0)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        let bytes = self.0.iter().enumerate().filter(|(_, byte)| **byte != 0);
+        bytes.flat_map(|(i, byte)| {
+            (0..8).filter(move |bit| byte & (0x80 >> bit) != 0).map(move |bit| i * 8 + bit)
+        })
+    }
+}
+
+/// What we have of a channel's version, in the order in which it was stored.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    positions: Positions,
+    log: Vec<u32>,
+}
+
+impl Stored {
+    pub(super) fn add(&mut self, position: u64) {
+        if let Ok(position) = u32::try_from(position)
+            && self.positions.add(position as usize)
+        {
+            self.log.push(position);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.log.len()
+    }
+
+    /// All is stored, which is said in fewer words.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// What a peer has of a channel's version.
+#[derive(Debug)]
+struct Theirs {
+    sequence: u64,
+    is_all: bool,
+    positions: Positions,
+}
+
+/// What a peer and we told each other of a channel.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    theirs: Option<Theirs>,
+    /// The version that we last asked for.
+    asked_them: u64,
+    /// The version that the peer last asked for, and how much of our log it was told.
+    asked_us: u64,
+    told: usize,
+    told_all: u64,
+    told_at: Option<Instant>,
+}
+
+impl Share {
+    /// Whether the peer has a blob of version `sequence`, as far as it said; beyond what HAVE tells it may.
+    pub(super) fn has(&self, sequence: u64, position: u64) -> bool {
+        let Some(theirs) = self.theirs.as_ref().filter(|theirs| theirs.sequence == sequence) else {
+            return false;
+        };
+        let position = usize::try_from(position).unwrap_or(usize::MAX);
+        theirs.is_all || position >= HAVE_BLOBS_MAX || theirs.positions.has(position)
+    }
+
+    pub(super) fn has_all(&self, sequence: u64) -> bool {
+        self.theirs.as_ref().is_some_and(|theirs| theirs.sequence == sequence && theirs.is_all)
+    }
+}
+
+/// How many connected peers have each blob of a version that we fetch.
+#[derive(Debug, Default)]
+pub(super) struct Holders {
+    pub(super) sequence: u64,
+    counts: Vec<u16>,
+}
+
+impl Holders {
+    /// Peers that have every blob are not counted: they make none rarer than another.
+    pub(super) fn count(&self, position: u64) -> u16 {
+        usize::try_from(position).ok().and_then(|at| self.counts.get(at)).copied().unwrap_or(0)
+    }
+
+    fn change(&mut self, position: usize, by: i16) {
+        if self.counts.len() <= position {
+            self.counts.resize(position + 1, 0);
+        }
+        self.counts[position] = self.counts[position].saturating_add_signed(by);
+    }
+
+    fn change_all(&mut self, theirs: &Theirs, by: i16) {
+        if theirs.sequence == self.sequence && !theirs.is_all {
+            theirs.positions.iter().for_each(|position| self.change(position, by));
+        }
+    }
+}
+
+impl<S: Suite> Node<S> {
+    /// A channel's newest version is another: what was said of others no longer counts.
+    pub(super) fn begin_holders(&mut self, channel: PublicKey, sequence: u64) {
+        let mut holders = Holders { sequence, counts: vec![] };
+        for entry in self.conns.entries_mut() {
+            let Some(share) = entry.gossip.shares.get_mut(&channel) else { continue };
+            // A peer may have learnt of the version before us.
+            share.theirs = share.theirs.take().filter(|theirs| theirs.sequence >= sequence);
+            if let Some(theirs) = &share.theirs {
+                holders.change_all(theirs, 1);
+            }
+            share.told = 0;
+        }
+        self.holders.insert(channel, holders);
+        self.tell_stored(channel);
+    }
+
+    /// Blobs of the channel lack: who has them?
+    pub(super) fn ask_who_has(&mut self, channel: PublicKey) {
+        for id in self.conns.ids() {
+            self.ask_have(id, channel);
+        }
+    }
+
+    /// Asks a peer what it has of a channel of which blobs lack, once for each version.
+    pub(super) fn ask_have(&mut self, conn: ConnId, channel: PublicKey) {
+        let Some(sequence) = self.channels.get(&channel).and_then(super::channels::Channel::lacks) else {
+            return;
+        };
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(tag) = entry.gossip.tag(&channel) else { return };
+        let Some(share) = entry.gossip.shares.get_mut(&channel) else { return };
+        if share.asked_them == sequence || share.has_all(sequence) {
+            return;
+        }
+        if !entry.conn.has_control_room() {
+            entry.gossip.ask_due = true;
+            return;
+        }
+        share.asked_them = sequence;
+        entry.conn.push(&Message::AskHave(tag, sequence));
+        self.wake_driver(conn);
+    }
+
+    /// There may be room for the questions that had none.
+    pub(super) fn ask_again(&mut self, conn: ConnId) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        if mem::take(&mut entry.gossip.ask_due) {
+            let channels: Vec<PublicKey> = entry.gossip.shares.keys().copied().collect();
+            for channel in channels {
+                self.ask_have(conn, channel);
+            }
+        }
+    }
+
+    pub(super) fn on_ask_have(&mut self, conn: ConnId, tag: Tag, sequence: u64) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(channel) = entry.gossip.channel(&tag) else { return };
+        let Some(share) = entry.gossip.shares.get_mut(&channel) else { return };
+        // Each version is told once.
+        if sequence > share.asked_us {
+            (share.asked_us, share.told, share.told_all, share.told_at) = (sequence, 0, 0, None);
+            self.tell_peer(conn, channel);
+        }
+    }
+
+    pub(super) fn on_have(&mut self, conn: ConnId, tag: Tag, sequence: u64, have: Have) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(channel) = entry.gossip.channel(&tag) else { return };
+        let Some(share) = entry.gossip.shares.get_mut(&channel) else { return };
+        let holders = self.holders.entry(channel).or_default();
+        // Of other versions than ours only what takes no room is kept.
+        if sequence < holders.sequence || (sequence > holders.sequence && have != Have::All) {
+            return;
+        }
+        let theirs = share.theirs.take().filter(|theirs| theirs.sequence == sequence);
+        let mut theirs =
+            theirs.unwrap_or(Theirs { sequence, is_all: false, positions: Positions::default() });
+        let mut add = |position: usize| {
+            // Positions that the version does not have are never asked for; the bound holds for them too.
+            if !theirs.is_all && theirs.positions.add(position) {
+                holders.change(position, 1);
+            }
+        };
+        let mut news = Vec::new();
+        match have {
+            Have::All => {
+                holders.change_all(&theirs, -1);
+                theirs = Theirs { sequence, is_all: true, positions: Positions::default() };
+            }
+            Have::Bitmap(bits) => Positions(bits).iter().for_each(add),
+            Have::Positions(positions) => {
+                positions.iter().for_each(|position| add(*position as usize));
+                news = positions;
+            }
+        }
+        share.theirs = Some(theirs);
+        entry.dry = 0;
+        self.assign_due = true;
+        self.relieve_seeds(conn, channel, &news);
+    }
+
+    /// A connection is gone: what its peer has is no longer at hand.
+    pub(super) fn forget_shares(&mut self, shares: &BTreeMap<PublicKey, Share>) {
+        for (channel, share) in shares {
+            if let (Some(theirs), Some(holders)) = (&share.theirs, self.holders.get_mut(channel)) {
+                holders.change_all(theirs, -1);
+            }
+        }
+    }
+
+    /// More of a channel is stored: those that asked are told.
+    pub(super) fn tell_stored(&mut self, channel: PublicKey) {
+        for id in self.conns.ids() {
+            self.tell_peer(id, channel);
+        }
+    }
+
+    /// Tells a peer what it does not know yet, not more often than each [`HAVE_INTERVAL`]; that all is there, at once.
+    pub(super) fn tell_peer(&mut self, conn: ConnId, channel: PublicKey) {
+        let now = self.now;
+        let Some(state) = self.channels.get(&channel) else { return };
+        let Some(fetch) = state.fetch() else { return };
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let Some(tag) = entry.gossip.tag(&channel) else { return };
+        let Some(share) = entry.gossip.shares.get_mut(&channel) else { return };
+        let sequence = fetch.sequence;
+        if share.told_all == sequence || share.has_all(sequence) {
+            return;
+        }
+        if !entry.conn.has_control_room() {
+            return self.tell_later(channel, now + HAVE_INTERVAL);
+        }
+        let have = if fetch.is_complete() {
+            // Also unasked, so that who lacks something knows it at once.
+            share.told_all = sequence;
+            Have::All
+        } else if share.asked_us != sequence || share.told >= fetch.stored.len() {
+            return;
+        } else if let Some(at) = share.told_at.map(|at| at + HAVE_INTERVAL).filter(|at| *at > now) {
+            return self.tell_later(channel, at);
+        } else {
+            let news = &fetch.stored.log[share.told..];
+            let bitmap = &fetch.stored.positions.0;
+            if share.told == 0 && news.len() * 4 > bitmap.len() {
+                share.told = fetch.stored.len();
+                Have::Bitmap(bitmap.clone())
+            } else {
+                let news = &news[..news.len().min(HAVE_POSITIONS_MAX)];
+                share.told += news.len();
+                Have::Positions(news.to_vec())
+            }
+        };
+        share.told_at = Some(now);
+        let has_more = share.told < fetch.stored.len();
+        entry.conn.push(&Message::Have(tag, sequence, have));
+        self.wake_driver(conn);
+        if has_more {
+            self.tell_later(channel, now + HAVE_INTERVAL);
+        }
+    }
+
+    fn tell_later(&mut self, channel: PublicKey, at: Instant) {
+        self.have_due.insert(channel);
+        self.timers.set_sooner(Timer::Have, at);
+    }
+
+    pub(super) fn on_have_timer(&mut self) {
+        for channel in mem::take(&mut self.have_due) {
+            self.tell_stored(channel);
+        }
+    }
+
+    /// How rare a blob is among the connected peers.
+    pub(super) fn rarity(&self, place: &Place) -> u16 {
+        self.holders.get(&place.channel).map_or(0, |holders| holders.count(place.position))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_bounded_and_ordered() {
+        let mut positions = Positions::default();
+        assert!(positions.add(70) && positions.add(0) && !positions.add(70));
+        assert!(!positions.add(HAVE_BLOBS_MAX) && !positions.has(HAVE_BLOBS_MAX));
+        assert!(positions.has(0) && positions.has(70) && !positions.has(71) && !positions.has(100_000));
+        assert_eq!(positions.iter().collect::<Vec<_>>(), [0, 70]);
+        assert_eq!((positions.0[0], positions.0.len()), (0x80, 9));
+    }
+
+    #[test]
+    fn who_has_all_counts_for_no_blob() {
+        let mut holders = Holders { sequence: 5, counts: vec![] };
+        let mut theirs = Theirs { sequence: 5, is_all: false, positions: Positions::default() };
+        theirs.positions.add(3);
+        holders.change_all(&theirs, 1);
+        assert_eq!((holders.count(3), holders.count(4)), (1, 0));
+        holders.change_all(&theirs, -1);
+        theirs.is_all = true;
+        holders.change_all(&theirs, 1);
+        assert_eq!(holders.count(3), 0);
+        theirs = Theirs { sequence: 4, is_all: false, positions: theirs.positions };
+        holders.change_all(&theirs, 1);
+        assert_eq!(holders.count(3), 0, "another version's positions mean other blobs");
+    }
+}

@@ -1,0 +1,196 @@
+//! Serving: whose turn it is. A *turn* is one blob, or a range of it, read into a send buffer and sent to one peer.
+//!
+//! Few turns run at once ([`UPLOAD_TURNS`]), so that each blob is soon whole at somebody who serves it on. Of what peers
+//! wait for, what was served least comes first, so that a blob that only we have spreads before others are repeated;
+//! but nobody waits for more than two rounds of all who wait. A peer that takes its bytes slowly does not count after
+//! [`TURN_TIME`], and loses its buffer where others wait for one.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::{Job, Node, Pending, Timer};
+use crate::buffer::Buffer;
+use crate::ids::{BlobId, ConnId};
+use crate::limits::{
+    ANSWERS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, TURN_TIME, UPLOAD_TURNS, V5_TURNS_MAX,
+};
+use crate::suite::Suite;
+use crate::time::Instant;
+
+/// The turns of all connections.
+#[derive(Default)]
+pub(super) struct Uploads {
+    /// Connections that may have something waiting.
+    waiting: BTreeSet<ConnId>,
+    /// When each turn of a connection began, oldest first.
+    running: Vec<(Instant, ConnId)>,
+    /// How often each blob was served.
+    served: BTreeMap<BlobId, u32>,
+    /// Turns so far.
+    count: u64,
+}
+
+impl Uploads {
+    /// The connection is gone, and its buffers are free.
+    pub(super) fn forget(&mut self, conn: ConnId) {
+        self.waiting.remove(&conn);
+        self.running.retain(|(_, running)| *running != conn);
+    }
+
+    fn serve(&mut self, blob: BlobId) {
+        if self.served.len() >= SERVED_MAX {
+            self.served.clear();
+        }
+        *self.served.entry(blob).or_default() += 1;
+        self.count += 1;
+    }
+
+    /// Turns that keep others from theirs, and when the first of them no longer does.
+    fn fresh(&self, now: Instant) -> (usize, Option<Instant>) {
+        let mut ends = self.running.iter().map(|(began, _)| *began + TURN_TIME).filter(|end| *end > now);
+        let first = ends.next();
+        (ends.count() + usize::from(first.is_some()), first)
+    }
+}
+
+impl<S: Suite> Node<S> {
+    /// The peer asks for a blob or a range of one.
+    pub(super) fn on_wanted(&mut self, conn: ConnId) {
+        if self.uploads.waiting.insert(conn)
+            && let Some(entry) = self.conns.get_mut(conn)
+        {
+            entry.turn = entry.turn.max(self.uploads.count);
+        }
+        self.begin_turns();
+    }
+
+    /// Gives turns to those that wait, as long as there is room.
+    pub(super) fn begin_turns(&mut self) {
+        let now = self.now;
+        while !self.uploads.waiting.is_empty() {
+            let (fresh, first_end) = self.uploads.fresh(now);
+            if fresh >= UPLOAD_TURNS {
+                if let Some(at) = first_end {
+                    self.timers.set_sooner(Timer::Uploads, at);
+                }
+                return;
+            }
+            let Some((conn, blob)) = self.next_turn() else { return };
+            if self.uploads.running.len() >= SEND_BUFFERS_MAX {
+                self.take_buffer_back();
+            }
+            let Some(buffer) = self.send_pool.take() else {
+                // Every buffer is at a v5 peer or with the store: whoever gives one back comes here.
+                return;
+            };
+            let Some(entry) = self.conns.get_mut(conn) else { return };
+            entry.conn.reading(blob);
+            self.uploads.serve(blob);
+            entry.turn = self.uploads.count;
+            self.uploads.running.push((now, conn));
+            self.job(Pending::Read(conn, blob), Job::ReadBlob(blob, buffer));
+        }
+    }
+
+    /// Who is next, and with which blob.
+    fn next_turn(&mut self) -> Option<(ConnId, BlobId)> {
+        let uploads = &self.uploads;
+        let patience = 2 * uploads.waiting.len() as u64;
+        let v5_turns: usize = uploads
+            .running
+            .iter()
+            .filter_map(|(_, conn)| self.conns.get(*conn))
+            .filter(|entry| !entry.gossip.is_on())
+            .count();
+        let mut best: Option<((usize, bool, u32, u64), ConnId, BlobId)> = None;
+        let mut idle = Vec::new();
+        for conn in &uploads.waiting {
+            let Some(entry) = self.conns.get(*conn) else { continue };
+            let (answers, ranges) = entry.conn.turns();
+            let turns = answers + ranges;
+            let may = turns < ANSWERS_LOADED_MAX && (entry.gossip.is_on() || v5_turns < V5_TURNS_MAX);
+            let mut waiting = entry.conn.waiting().peekable();
+            if waiting.peek().is_none() {
+                idle.push(*conn);
+            }
+            if !may {
+                continue;
+            }
+            let is_overdue = uploads.count - entry.turn > patience;
+            for blob in waiting {
+                let served = uploads.served.get(&blob).copied().unwrap_or(0);
+                let rank = (turns, !is_overdue, if is_overdue { 0 } else { served }, entry.turn);
+                if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
+                    best = Some((rank, *conn, blob));
+                }
+            }
+        }
+        for conn in idle {
+            self.uploads.waiting.remove(&conn);
+        }
+        best.map(|(_, conn, blob)| (conn, blob))
+    }
+
+    /// All buffers are out and somebody waits: the longest turn of a v6 peer gives its own up, and waits for another.
+    fn take_buffer_back(&mut self) {
+        let now = self.now;
+        let slow: Vec<ConnId> = self
+            .uploads
+            .running
+            .iter()
+            .filter(|(began, _)| now.since(*began) >= TURN_TIME)
+            .map(|(_, conn)| *conn)
+            .collect();
+        for conn in slow {
+            let buffer = self.conns.get_mut(conn).and_then(|entry| entry.conn.unload());
+            if let Some(buffer) = buffer {
+                self.send_pool.give_back(buffer);
+                self.uploads.waiting.insert(conn);
+                return self.count_turns(conn);
+            }
+        }
+    }
+
+    /// The store answered.
+    pub(super) fn on_blob_read(&mut self, conn: ConnId, id: BlobId, buffer: Buffer, found: bool) {
+        let (ready, unused) = if found { (Some(buffer), None) } else { (None, Some(buffer)) };
+        let left = match self.conns.get_mut(conn) {
+            Some(entry) => entry.conn.read_done(id, ready),
+            None => ready,
+        };
+        for buffer in left.into_iter().chain(unused) {
+            self.send_pool.give_back(buffer);
+        }
+        self.end_turns(conn, None);
+        self.wake_driver(conn);
+    }
+
+    /// Buffers of a connection may be free: others get theirs.
+    pub(super) fn end_turns(&mut self, conn: ConnId, sent: Option<Buffer>) {
+        let mut spent: Vec<Buffer> = sent.into_iter().collect();
+        if let Some(entry) = self.conns.get_mut(conn) {
+            spent.extend(core::iter::from_fn(|| entry.conn.take_spent()));
+            if entry.conn.waiting().next().is_some() {
+                self.uploads.waiting.insert(conn);
+            }
+        }
+        for buffer in spent {
+            self.send_pool.give_back(buffer);
+        }
+        self.count_turns(conn);
+        self.begin_turns();
+    }
+
+    /// Forgets the turns of a connection that have ended, the oldest first.
+    fn count_turns(&mut self, conn: ConnId) {
+        let (answers, ranges) = self.conns.get(conn).map_or((0, 0), |entry| entry.conn.turns());
+        let running = &mut self.uploads.running;
+        let mut ended =
+            running.iter().filter(|(_, running)| *running == conn).count().saturating_sub(answers + ranges);
+        running.retain(|(_, running)| {
+            let ends = *running == conn && ended > 0;
+            ended -= usize::from(ends);
+            !ends
+        });
+    }
+}

@@ -1,0 +1,356 @@
+//! Ranges of blobs between two v6 peers (`docs/protocol.md` §12): those we asked for and those we owe.
+//!
+//! Both sides are bounded: what we ask for by the node's windows, what the peer asks for by [`WANTS_MAX`].
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use crate::buffer::Buffer;
+use crate::codec::Message;
+use crate::error::Violation;
+use crate::ids::BlobId;
+use crate::limits::{PIECE_LEN_MAX, WANTS_MAX};
+
+/// Bytes of a blob in each of our PIECEs: as few pieces as possible, about equally long.
+pub(crate) const fn piece_len(blob_len: usize) -> usize {
+    blob_len.div_ceil(blob_len.div_ceil(PIECE_LEN_MAX))
+}
+
+/// A range that we asked for and that has not come whole.
+#[derive(Debug)]
+struct Asked {
+    blob: BlobId,
+    /// Where the peer's next PIECE begins.
+    next: u32,
+    /// Where the range ends, cut ones at the cut.
+    end: u32,
+}
+
+/// What a PIECE brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Brought {
+    /// The first `len` bytes are the blob's at this offset; the rest is no longer wanted.
+    Bytes { blob: BlobId, offset: u32, len: usize },
+    /// The peer does not serve the range.
+    Refused(BlobId),
+    /// Nothing that is still wanted.
+    Late,
+}
+
+/// The ranges that we asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Asking {
+    next_id: u32,
+    open: BTreeMap<u32, Asked>,
+    /// Bytes that were cancelled and may have been under way: so many may still come.
+    late_allowed: u64,
+}
+
+impl Asking {
+    /// Asks for a range; its number, and the message that asks.
+    pub(crate) fn ask(&mut self, blob: BlobId, range: Range<u32>) -> (u32, Message) {
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        self.open.insert(id, Asked { blob, next: range.start, end: range.end });
+        (id, Message::Want { id, blob, range })
+    }
+
+    /// From `from` on, the range is no longer wanted; the message that says so, if it was.
+    pub(crate) fn cut(&mut self, id: u32, from: u32) -> Option<Message> {
+        let asked = self.open.get_mut(&id).filter(|asked| from < asked.end)?;
+        let from = from.max(asked.next);
+        self.late_allowed += u64::from(asked.end - from);
+        asked.end = from;
+        if asked.next == from {
+            self.open.remove(&id);
+        }
+        Some(Message::Cancel { id, from })
+    }
+
+    /// Takes a PIECE of `len` bytes.
+    pub(crate) fn take(&mut self, id: u32, offset: u32, len: usize) -> Result<Brought, Violation> {
+        let piece_len = u32::try_from(len).map_err(|_| Violation::DataLong)?;
+        let Some(asked) = self.open.get_mut(&id) else {
+            // What was cancelled may have been on its way.
+            self.late_allowed = self.late_allowed.checked_sub(len as u64).ok_or(Violation::UnaskedData)?;
+            return if id < self.next_id { Ok(Brought::Late) } else { Err(Violation::UnaskedData) };
+        };
+        let blob = asked.blob;
+        if len == 0 {
+            self.open.remove(&id);
+            return Ok(Brought::Refused(blob));
+        }
+        if offset != asked.next {
+            return Err(Violation::UnaskedData);
+        }
+        let useful = piece_len.min(asked.end - asked.next);
+        self.late_allowed =
+            self.late_allowed.checked_sub(u64::from(piece_len - useful)).ok_or(Violation::DataLong)?;
+        asked.next += useful;
+        if asked.next == asked.end {
+            self.open.remove(&id);
+        }
+        Ok(Brought::Bytes { blob, offset, len: useful as usize })
+    }
+
+    /// Ranges that have not come whole.
+    pub(crate) fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Bytes that have not come.
+    pub(crate) fn open_bytes(&self) -> u64 {
+        self.open.values().map(|asked| u64::from(asked.end - asked.next)).sum()
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// It waits for a turn.
+    Waiting,
+    /// The store reads its blob.
+    Loading,
+    Loaded(Buffer),
+    /// The store does not have its blob.
+    Missing,
+}
+
+/// A range that the peer asked for.
+#[derive(Debug)]
+struct Want {
+    id: u32,
+    blob: BlobId,
+    next: u32,
+    end: u32,
+    state: State,
+}
+
+/// The next PIECE to send.
+pub(crate) struct Piece<'a> {
+    pub(crate) id: u32,
+    pub(crate) offset: u32,
+    /// None: the range is refused.
+    pub(crate) bytes: &'a [u8],
+}
+
+/// The ranges that the peer asked for, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Owed {
+    wants: VecDeque<Want>,
+    /// Buffers that are no longer needed.
+    pub(crate) spent: Vec<Buffer>,
+}
+
+impl Owed {
+    pub(crate) fn want(&mut self, id: u32, blob: BlobId, range: Range<u32>) -> Result<(), Violation> {
+        if self.wants.len() >= WANTS_MAX {
+            return Err(Violation::TooManyWants);
+        }
+        self.wants.push_back(Want { id, blob, next: range.start, end: range.end, state: State::Waiting });
+        Ok(())
+    }
+
+    pub(crate) fn cancel(&mut self, id: u32, from: u32) {
+        let Some(at) = self.wants.iter().position(|want| want.id == id) else { return };
+        let want = &mut self.wants[at];
+        want.end = want.end.min(from);
+        // What the store reads is waited for, so that its answer finds its place.
+        if want.next >= want.end && !matches!(want.state, State::Loading) {
+            self.remove(at);
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        if let Some(Want { state: State::Loaded(buffer), .. }) = self.wants.remove(at) {
+            self.spent.push(buffer);
+        }
+    }
+
+    /// The blobs of the ranges that wait for a turn, oldest first.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = BlobId> {
+        self.wants.iter().filter(|want| matches!(want.state, State::Waiting)).map(|want| want.blob)
+    }
+
+    /// Ranges that are being read or sent.
+    pub(crate) fn turns(&self) -> usize {
+        let in_turn = |want: &&Want| matches!(want.state, State::Loading | State::Loaded(_));
+        self.wants.iter().filter(in_turn).count()
+    }
+
+    /// The store is asked for the blob of a range that [`Self::waiting`] named.
+    pub(crate) fn loading(&mut self, blob: &BlobId) {
+        let waits = |want: &&mut Want| want.blob == *blob && matches!(want.state, State::Waiting);
+        if let Some(want) = self.wants.iter_mut().find(waits) {
+            want.state = State::Loading;
+        }
+    }
+
+    /// The store answered. Gives the buffer back where nobody waits for it.
+    pub(crate) fn loaded(&mut self, blob: &BlobId, found: Option<Buffer>) -> Option<Buffer> {
+        let at = self.wants.iter().position(|w| w.blob == *blob && matches!(w.state, State::Loading));
+        let Some(at) = at else { return found };
+        let want = &mut self.wants[at];
+        if want.next >= want.end {
+            self.wants.remove(at);
+            return found;
+        }
+        want.state = found.map_or(State::Missing, State::Loaded);
+        None
+    }
+
+    /// Takes the buffer of a range that is being sent; the range waits for another turn.
+    pub(crate) fn unload(&mut self) -> Option<Buffer> {
+        let want = self.wants.iter_mut().find(|want| matches!(want.state, State::Loaded(_)))?;
+        match core::mem::replace(&mut want.state, State::Waiting) {
+            State::Loaded(buffer) => Some(buffer),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn has_piece(&self) -> bool {
+        self.wants.iter().any(|want| matches!(want.state, State::Loaded(_) | State::Missing))
+    }
+
+    /// Hands the next PIECE to `send`.
+    pub(crate) fn send_piece<T>(&mut self, send: impl FnOnce(&Piece<'_>) -> T) -> Option<T> {
+        let ready = |want: &Want| matches!(want.state, State::Loaded(_) | State::Missing);
+        let at = self.wants.iter().position(ready)?;
+        let want = &mut self.wants[at];
+        let State::Loaded(buffer) = &want.state else {
+            let refused = Piece { id: want.id, offset: want.next, bytes: &[] };
+            let sent = send(&refused);
+            self.remove(at);
+            return Some(sent);
+        };
+        let blob = buffer.blob();
+        let start = want.next as usize;
+        // A range may lie beyond the blob of a suite with shorter ones: it is refused by an empty piece.
+        let end = (want.end as usize).min(start + piece_len(blob.len())).min(blob.len());
+        let bytes = blob.get(start..end).unwrap_or_default();
+        let sent = send(&Piece { id: want.id, offset: want.next, bytes });
+        want.next += u32::try_from(bytes.len()).expect("a piece is short");
+        if want.next >= want.end || bytes.is_empty() {
+            self.remove(at);
+        }
+        Some(sent)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.wants.is_empty()
+    }
+
+    /// All buffers that it holds; the connection is over.
+    pub(crate) fn into_buffers(self) -> impl Iterator<Item = Buffer> {
+        let loaded = self.wants.into_iter().filter_map(|want| match want.state {
+            State::Loaded(buffer) => Some(buffer),
+            _ => None,
+        });
+        loaded.chain(self.spent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::BLOB_LEN;
+
+    const BLOB: BlobId = BlobId([1; 32]);
+
+    #[test]
+    fn a_range_comes_in_order_and_no_further_than_asked() {
+        let mut asking = Asking::default();
+        let (id, _) = asking.ask(BLOB, 100..300);
+        assert_eq!(asking.take(id, 100, 150), Ok(Brought::Bytes { blob: BLOB, offset: 100, len: 150 }));
+        assert_eq!((asking.open(), asking.open_bytes()), (1, 50));
+        assert_eq!(asking.take(id, 260, 10), Err(Violation::UnaskedData));
+        assert_eq!(asking.take(id, 250, 51), Err(Violation::DataLong));
+        let (id, _) = asking.ask(BLOB, 0..10);
+        assert_eq!(asking.take(id, 0, 10), Ok(Brought::Bytes { blob: BLOB, offset: 0, len: 10 }));
+        assert_eq!(asking.take(id, 10, 1), Err(Violation::UnaskedData), "nothing was cancelled");
+        assert_eq!(asking.take(id + 1, 0, 1), Err(Violation::UnaskedData));
+    }
+
+    #[test]
+    fn what_was_cancelled_may_still_come_but_once() {
+        let mut asking = Asking::default();
+        let (id, _) = asking.ask(BLOB, 0..100);
+        assert_eq!(asking.take(id, 0, 10), Ok(Brought::Bytes { blob: BLOB, offset: 0, len: 10 }));
+        assert_eq!(asking.cut(id, 50), Some(Message::Cancel { id, from: 50 }));
+        assert_eq!(asking.cut(id, 50), None);
+        assert_eq!(asking.take(id, 10, 60), Ok(Brought::Bytes { blob: BLOB, offset: 10, len: 40 }));
+        assert_eq!(asking.take(id, 70, 30), Ok(Brought::Late));
+        assert_eq!(asking.take(id, 100, 1), Err(Violation::UnaskedData));
+    }
+
+    #[test]
+    fn a_range_is_refused_by_an_empty_piece() {
+        let mut asking = Asking::default();
+        let (id, _) = asking.ask(BLOB, 0..100);
+        assert_eq!(asking.take(id, 0, 0), Ok(Brought::Refused(BLOB)));
+        assert_eq!(asking.open(), 0);
+    }
+
+    fn pieces(owed: &mut Owed) -> Vec<(u32, u32, usize)> {
+        core::iter::from_fn(|| owed.send_piece(|piece| (piece.id, piece.offset, piece.bytes.len()))).collect()
+    }
+
+    #[test]
+    fn a_range_is_sent_in_pieces_and_its_buffer_comes_back() {
+        let mut owed = Owed::default();
+        let end = u32::try_from(BLOB_LEN).expect("small");
+        owed.want(7, BLOB, 0..end).expect("the first");
+        assert_eq!(owed.waiting().collect::<Vec<_>>(), [BLOB]);
+        owed.loading(&BLOB);
+        assert_eq!((owed.waiting().count(), owed.turns()), (0, 1));
+        assert!(owed.loaded(&BLOB, Some(Buffer::new())).is_none());
+        let sent = pieces(&mut owed);
+        assert_eq!(sent.len(), 17);
+        assert!(sent.iter().all(|(id, _, len)| *id == 7 && *len <= PIECE_LEN_MAX));
+        assert_eq!(sent.iter().map(|(.., len)| len).sum::<usize>(), BLOB_LEN);
+        assert_eq!((owed.spent.len(), owed.is_empty()), (1, true));
+    }
+
+    #[test]
+    fn a_cancelled_range_ends_where_it_is_cut_also_while_it_is_read() {
+        let mut owed = Owed::default();
+        owed.want(1, BLOB, 0..100).expect("few");
+        owed.want(2, BLOB, 0..100).expect("few");
+        owed.loading(&BLOB);
+        owed.cancel(1, 40);
+        owed.cancel(2, 0);
+        assert!(owed.loaded(&BLOB, Some(Buffer::new())).is_none());
+        assert_eq!(pieces(&mut owed), [(1, 0, 40)]);
+        owed.want(3, BLOB, 0..100).expect("few");
+        owed.loading(&BLOB);
+        owed.cancel(3, 0);
+        assert!(owed.loaded(&BLOB, Some(Buffer::new())).is_some(), "nobody waits for it any more");
+        assert!(owed.is_empty());
+    }
+
+    #[test]
+    fn a_turn_can_be_taken_back_and_goes_on_where_it_was() {
+        let mut owed = Owed::default();
+        owed.want(1, BLOB, 0..200_000).expect("few");
+        owed.loading(&BLOB);
+        owed.loaded(&BLOB, Some(Buffer::new()));
+        let first = owed.send_piece(|piece| piece.bytes.len()).expect("it is loaded");
+        assert!(owed.unload().is_some() && owed.unload().is_none());
+        assert!(!owed.has_piece() && owed.waiting().count() == 1);
+        owed.loading(&BLOB);
+        owed.loaded(&BLOB, Some(Buffer::new()));
+        assert_eq!(owed.send_piece(|piece| piece.offset as usize), Some(first));
+    }
+
+    #[test]
+    fn what_the_store_lacks_is_refused_and_too_many_are_a_violation() {
+        let mut owed = Owed::default();
+        for id in 0..WANTS_MAX {
+            owed.want(u32::try_from(id).expect("few"), BLOB, 0..100).expect("within the bound");
+        }
+        assert_eq!(owed.want(99, BLOB, 0..100), Err(Violation::TooManyWants));
+        owed.loading(&BLOB);
+        assert!(owed.loaded(&BLOB, None).is_none());
+        assert_eq!(pieces(&mut owed), [(0, 0, 0)]);
+    }
+}
