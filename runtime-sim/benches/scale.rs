@@ -14,7 +14,7 @@ const IDLE_NODES: u64 = 10_000;
 
 fn main() {
     println!("seed 1; times are this process's on a processor");
-    println!("small blobs ({} bytes), checksums in place of ciphers:", NullSuite::PLAIN_LEN);
+    println!("small blobs ({} bytes), checksums in place of ciphers:", <NullSuite>::PLAIN_LEN);
     if std::env::var("CROWD_ONLY").is_err() {
         idle();
     }
