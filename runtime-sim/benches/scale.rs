@@ -2,10 +2,12 @@
 //! `BLOBS` to try other sizes than 5 000 and 256.
 
 mod crowd;
+mod measure;
 
 use std::time::Duration;
 
 use crowd::Crowd;
+use measure::{number, peak, processor_time, resident};
 use megatorrent_core::suite::{RealSuite, Suite};
 use megatorrent_sim::{HostConfig, NullSuite, World, WorldConfig};
 
@@ -18,13 +20,9 @@ fn main() {
     if std::env::var("CROWD_ONLY").is_err() {
         idle();
     }
-    crowded::<NullSuite>(size("NODES", 5_000), size("BLOBS", 256));
+    crowded::<NullSuite>(number("NODES", 5_000), number("BLOBS", 256));
     println!("blobs of {} bytes, real ciphers:", RealSuite::PLAIN_LEN);
     crowded::<RealSuite>(50, 16);
-}
-
-fn size(name: &str, usual: usize) -> usize {
-    std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
 }
 
 /// What nodes take that know of a channel and wait for its head.
@@ -67,28 +65,4 @@ fn crowded<S: Suite>(nodes: usize, blobs: usize) {
         peak() >> 20
     );
     println!("trace {:02x?} of {} entries", &crowd.world.trace_hash()[..4], crowd.world.trace_len());
-}
-
-/// Time on a processor so far, which other programs do not lengthen (Linux; 0 elsewhere).
-fn processor_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    let ns = text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok());
-    Duration::from_nanos(ns.unwrap_or_default())
-}
-
-/// Bytes of memory that this process holds (Linux; 0 elsewhere).
-fn resident() -> u64 {
-    status("VmRSS:")
-}
-
-/// The most that it ever held.
-fn peak() -> u64 {
-    status("VmHWM:")
-}
-
-fn status(name: &str) -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.unwrap_or_default() * 1024
 }

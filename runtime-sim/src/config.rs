@@ -15,6 +15,8 @@ pub struct WorldConfig {
     pub window_bytes: usize,
     /// Longest piece in which bytes cross a link; each piece's length is drawn between 1 and this.
     pub cut_bytes_max: usize,
+    /// A piece is cut no shorter than this, so that fewer happenings move the same bytes.
+    pub cut_bytes_min: usize,
     /// How long a store's job takes, in microseconds.
     pub disk_us: RangeInclusive<u64>,
     /// The DHT.
@@ -27,6 +29,7 @@ impl Default for WorldConfig {
             latency_ms: 5..=120,
             window_bytes: 256 * 1024,
             cut_bytes_max: 64 * 1024,
+            cut_bytes_min: 1,
             disk_us: 50..=8_000,
             dht: DhtConfig::default(),
         }

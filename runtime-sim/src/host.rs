@@ -50,6 +50,8 @@ pub(crate) struct Host<S: Suite> {
     /// The wake that is queued for this host; one with another version is stale.
     pub(crate) wake_version: u64,
     pub(crate) wake_at: Option<Instant>,
+    /// Bytes given to its uplink so far.
+    pub(crate) uplink_bytes: u64,
     /// When its uplink has sent all that was given to it.
     pub(crate) uplink_free_at: Instant,
     /// When its line has brought all that reached it.
@@ -75,6 +77,7 @@ impl<S: Suite> Host<S> {
             events: VecDeque::new(),
             wake_version: 0,
             wake_at: None,
+            uplink_bytes: 0,
             uplink_free_at: Instant(0),
             downlink_free_at: Instant(0),
             records_free_at: Instant(0),

@@ -101,6 +101,8 @@ pub(crate) struct Pipe {
     pub(crate) bytes: VecDeque<u8>,
     /// Counts what is sent.
     pub(crate) meter: Meter,
+    /// Bytes of content among what a node sent.
+    pub(crate) content: u64,
     /// How many can be read.
     pub(crate) arrived: usize,
     /// Bytes for which the sender has not heard that they were read.

@@ -23,7 +23,7 @@ use crate::store::{Pool, Store};
 use crate::stranger::Strangers;
 use crate::table::Links;
 use crate::trace::{Kind, Trace};
-use crate::traffic::{Counts, Traffic};
+use crate::traffic::Counts;
 
 /// The port on which a listening host is reached.
 pub const LISTEN_PORT: u16 = 6881;
@@ -326,16 +326,6 @@ impl<S: Suite> World<S> {
     /// What nodes have reported since the last call, with who; the first call begins the notes.
     pub fn take_news(&mut self) -> Vec<(HostId, Event)> {
         self.news.replace(Vec::new()).unwrap_or_default()
-    }
-
-    /// All that has crossed the links so far.
-    pub fn traffic(&self) -> Traffic {
-        self.counts.total
-    }
-
-    /// Bytes of content by who sent them to whom, in order.
-    pub fn flows(&self) -> impl Iterator<Item = (HostId, HostId, u64)> {
-        self.counts.flows.iter().map(|((from, to), bytes)| (*from, *to, *bytes))
     }
 
     /// Lets the next thing happen. `false`: there is none.
