@@ -1,5 +1,5 @@
 //! How much a world holds and how fast it passes: `cargo bench -p megatorrent-sim --bench scale`, with `NODES` and
-//! `BLOBS` to try other sizes than 5 000 and 256.
+//! `BLOBS` to try other sizes than 5 000 and 256, and `PART` (`idle`, `crowd`, `real`) for one of its parts.
 
 mod crowd;
 mod measure;
@@ -15,14 +15,20 @@ use megatorrent_sim::{HostConfig, NullSuite, World, WorldConfig};
 const IDLE_NODES: u64 = 10_000;
 
 fn main() {
+    let part = number("PART", String::new());
+    let is_wanted = |name: &str| part.is_empty() || part == name;
     println!("seed 1; times are this process's on a processor");
     println!("small blobs ({} bytes), checksums in place of ciphers:", <NullSuite>::PLAIN_LEN);
-    if std::env::var("CROWD_ONLY").is_err() {
+    if is_wanted("idle") {
         idle();
     }
-    crowded::<NullSuite>(number("NODES", 5_000), number("BLOBS", 256));
-    println!("blobs of {} bytes, real ciphers:", RealSuite::PLAIN_LEN);
-    crowded::<RealSuite>(50, 16);
+    if is_wanted("crowd") {
+        crowded::<NullSuite>(number("NODES", 5_000), number("BLOBS", 256));
+    }
+    if is_wanted("real") {
+        println!("blobs of {} bytes, real ciphers:", RealSuite::PLAIN_LEN);
+        crowded::<RealSuite>(50, 16);
+    }
 }
 
 /// What nodes take that know of a channel and wait for its head.
@@ -40,11 +46,12 @@ fn idle() {
         world.follow(host, channel, None);
     }
     world.run_for(Duration::from_mins(10));
+    let took = processor_time().saturating_sub(started);
     println!(
-        "{IDLE_NODES} idle nodes, 10 minutes: {} bytes each, {} events in {:.2?}",
+        "{IDLE_NODES} idle nodes, 10 minutes: {} bytes each, {} events in {took:.2?}, {} each second",
         (resident() - before) / IDLE_NODES,
         world.steps(),
-        processor_time().saturating_sub(started)
+        u128::from(world.steps()) * 1_000_000 / took.as_micros().max(1)
     );
 }
 

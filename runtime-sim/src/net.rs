@@ -159,8 +159,7 @@ impl<S: Suite> World<S> {
     fn open_end(&mut self, id: LinkId, side: Side, host: HostId, conn: ConnId) {
         let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Node { host, conn };
-        let before = self.hosts[host.index()].conns.insert(conn, (id, side));
-        assert!(before.is_none(), "the node gave connection id {conn:?} twice");
+        self.hosts[host.index()].conns.add(conn, id, side);
         self.read_socket(id, side);
         self.write_socket(id, side);
     }
@@ -314,7 +313,7 @@ impl<S: Suite> World<S> {
     /// The node asks for the socket to be dropped.
     pub(crate) fn close(&mut self, host: HostId, conn: ConnId) {
         // The link may have ended on its own before the node was polled.
-        if let Some((id, side)) = self.hosts[host.index()].conns.remove(&conn) {
+        if let Some((id, side)) = self.hosts[host.index()].conns.remove(conn) {
             self.close_end(id, side);
         }
     }
@@ -387,7 +386,7 @@ impl<S: Suite> World<S> {
     /// A node's socket has ended. The caller settles the host.
     fn lose_end(&mut self, id: LinkId, side: Side) {
         let Some((host, conn)) = self.links.get(id).and_then(|link| link.node_at(side)) else { return };
-        self.hosts[host.index()].conns.remove(&conn);
+        self.hosts[host.index()].conns.remove(conn);
         self.trace.record(self.now, host, Kind::Disconnected, u64::from(conn.slot));
         if let Some(node) = &mut self.hosts[host.index()].node {
             node.disconnected(self.now, conn);

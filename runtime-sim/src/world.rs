@@ -63,14 +63,16 @@ const _: () = assert!(size_of::<Happening>() <= 40);
 
 /// What can happen. Small, as the heap moves it about; so what is large is boxed.
 pub(crate) enum Happening {
-    /// A node's deadline, unless the version is stale.
-    Wake { host: HostId, version: u64 },
+    /// A node's deadline, unless it has moved.
+    Wake { host: HostId },
     /// A disk has done its work.
     Disk { host: HostId, epoch: u32, id: JobId, job: Box<Job> },
     /// A DHT operation's packets reach the DHT.
     DhtReached { host: HostId, epoch: u32, id: JobId, op: Box<DhtOp> },
     /// The DHT's answer, or part of it, reaches the host.
     DhtAnswer { host: HostId, epoch: u32, input: Box<Input> },
+    /// The DHT's word that an operation has ended reaches the host.
+    DhtEnds { host: HostId, epoch: u32, id: JobId, result: Result<(), DhtError> },
     /// A dial reaches the address dialled.
     DialArrives { link: LinkId, to: Option<HostId> },
     /// A dial's outcome reaches the dialler.
@@ -167,11 +169,10 @@ impl<S: Suite> World<S> {
         }
         host.epoch += 1;
         host.jobs = crate::host::Jobs::default();
-        host.wake_version += 1;
         host.wake_at = None;
         let sockets = std::mem::take(&mut host.conns);
         self.trace.record(self.now, id, Kind::Crashed, sockets.len() as u64);
-        for (link, side) in sockets.into_values() {
+        for (link, side) in sockets.into_ends() {
             self.abort_end(link, side);
         }
     }
@@ -336,10 +337,13 @@ impl<S: Suite> World<S> {
         self.steps += 1;
         let Some(happening) = self.pass(happening) else { return true };
         match happening {
-            Happening::Wake { host, version } => self.wake(host, version),
+            Happening::Wake { host } => self.wake(host),
             Happening::Disk { host, epoch, id, job } => self.disk_done(host, epoch, id, *job),
             Happening::DhtReached { host, epoch, id, op } => self.dht_reached(host, epoch, id, *op),
             Happening::DhtAnswer { host, epoch, input } => self.dht_answer(host, epoch, *input),
+            Happening::DhtEnds { host, epoch, id, result } => {
+                self.dht_answer(host, epoch, Input::Done(id, JobResult::DhtDone(result)));
+            }
             Happening::DialArrives { link, to } => self.dial_arrives(link, to),
             Happening::DialEnds { link, connected } => self.dial_ends(link, connected),
             Happening::Edge { link, to, n } => self.edge_reached(link, to, n),
@@ -370,24 +374,41 @@ impl<S: Suite> World<S> {
         }
     }
 
-    fn wake(&mut self, id: HostId, version: u64) {
+    fn wake(&mut self, id: HostId) {
         let host = &mut self.hosts[id.index()];
-        if host.wake_version != version {
+        if host.wake_queued != Some(self.now) {
             return;
         }
-        host.wake_at = None;
+        host.wake_queued = None;
+        match host.wake_at {
+            Some(at) if at > self.now => return self.queue_wake(id, at),
+            Some(_) => host.wake_at = None,
+            None => return,
+        }
         host.count_wake(self.now);
         self.trace.record(self.now, id, Kind::Woken, 0);
         self.input(id, Input::Wake);
+    }
+
+    fn queue_wake(&mut self, id: HostId, at: Instant) {
+        let host = &mut self.hosts[id.index()];
+        if host.wake_queued.is_none_or(|queued| queued > at) {
+            host.wake_queued = Some(at);
+            self.queue.push(at, Happening::Wake { host: id });
+        }
     }
 
     /// Does what the node asks until it asks nothing, then sleeps to its deadline. Follows whatever touches a node.
     pub(crate) fn settle(&mut self, id: HostId) {
         for turn in 0.. {
             assert!(turn < ACTIONS_PER_TURN_MAX, "the node does not come to rest");
-            let Some(node) = &mut self.hosts[id.index()].node else { return };
+            let host = &mut self.hosts[id.index()];
+            let Some(node) = &mut host.node else { return };
             let deadline = node.deadline();
-            let Some(action) = node.poll() else { break };
+            let Some(action) = node.poll() else {
+                host.wake_at = deadline.map(|(at, _)| at.max(self.now));
+                break;
+            };
             let is_due = deadline.is_some_and(|(at, _)| at <= self.now);
             assert!(
                 is_due,
@@ -396,15 +417,8 @@ impl<S: Suite> World<S> {
             );
             self.act(id, action);
         }
-        let host = &mut self.hosts[id.index()];
-        let Some(node) = &host.node else { return };
-        let due = node.deadline().map(|(at, _)| at.max(self.now));
-        if host.wake_at != due {
-            host.wake_at = due;
-            host.wake_version += 1;
-            if let Some(at) = due {
-                self.queue.push(at, Happening::Wake { host: id, version: host.wake_version });
-            }
+        if let Some(at) = self.hosts[id.index()].wake_at {
+            self.queue_wake(id, at);
         }
     }
 
@@ -418,12 +432,12 @@ impl<S: Suite> World<S> {
             }
             Action::Close(conn, _) => self.close(id, conn),
             Action::Readable(conn) => {
-                if let Some(&(link, side)) = self.hosts[id.index()].conns.get(&conn) {
+                if let Some((link, side)) = self.hosts[id.index()].conns.get(conn) {
                     self.read_socket(link, side);
                 }
             }
             Action::Writable(conn) => {
-                if let Some(&(link, side)) = self.hosts[id.index()].conns.get(&conn) {
+                if let Some((link, side)) = self.hosts[id.index()].conns.get(conn) {
                     self.write_socket(link, side);
                 }
             }
@@ -488,11 +502,15 @@ impl<S: Suite> World<S> {
         self.answer(id, job_id, result);
     }
 
-    fn dht_reached(&mut self, id: HostId, epoch: u32, job_id: JobId, op: DhtOp) {
+    fn dht_reached(&mut self, host: HostId, epoch: u32, job_id: JobId, op: DhtOp) {
         // What was sent arrives, whatever became of the sender.
-        let from = self.hosts[id.index()].address.ip();
+        let from = self.hosts[host.index()].address.ip();
         for (after, input) in self.dht.perform(self.now, from, job_id, op) {
-            self.queue.push(self.now + after, Happening::DhtAnswer { host: id, epoch, input: input.into() });
+            let happening = match input {
+                Input::Done(id, JobResult::DhtDone(result)) => Happening::DhtEnds { host, epoch, id, result },
+                input => Happening::DhtAnswer { host, epoch, input: input.into() },
+            };
+            self.queue.push(self.now + after, happening);
         }
     }
 
