@@ -4,7 +4,6 @@ use core::ops::RangeInclusive;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::Secret;
-use megatorrent_core::rng::Rng;
 
 /// The world's physics. Ranges are drawn from the world's seed.
 #[derive(Clone, Debug)]
@@ -94,10 +93,4 @@ impl Default for HostConfig {
             store_blobs_max: usize::MAX,
         }
     }
-}
-
-/// A number of `range`.
-pub(crate) fn draw(rng: &mut Rng, range: &RangeInclusive<u64>) -> u64 {
-    let span = range.end().saturating_sub(*range.start());
-    range.start() + rng.below(span.saturating_add(1))
 }

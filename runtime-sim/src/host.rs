@@ -117,8 +117,8 @@ impl<S: Suite> Host<S> {
     /// Counts a wake at `now`: a node that asks for wake after wake at one instant would spin in a real driver.
     pub(crate) fn count_wake(&mut self, now: Instant) {
         let count = if self.last_wake.0 == now { self.last_wake.1 + 1 } else { 0 };
-        let reason = self.node.as_ref().and_then(Node::deadline).map_or("", |(_, reason)| reason);
-        assert!(count < WAKES_PER_INSTANT_MAX, "the node spins at one instant: {reason}");
+        let reason = || self.node.as_ref().and_then(Node::deadline).map_or("", |(_, reason)| reason);
+        assert!(count < WAKES_PER_INSTANT_MAX, "the node spins at one instant: {}", reason());
         self.last_wake = (now, count);
     }
 

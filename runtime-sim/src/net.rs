@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::{ConnId, JobId};
-use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 
-use crate::config::{WorldConfig, draw};
+use crate::config::WorldConfig;
+use crate::dice::Dice;
 use crate::host::HostId;
 use crate::link::{End, Link, LinkId, Side};
 use crate::stranger::StrangerEvent;
@@ -59,7 +59,7 @@ impl<S: Suite> World<S> {
     // --- dialling -------------------------------------------------------------------------------------------
 
     pub(crate) fn make_link(&mut self, dialer: End, to: Option<HostId>) -> LinkId {
-        let latency = Duration::from_millis(draw(&mut self.rng_links, &self.config.latency_ms));
+        let latency = Duration::from_millis(self.dice_links.draw(&self.config.latency_ms));
         let id = self.links.add(Link::new(dialer, latency));
         self.queue.push(self.now + latency, Happening::DialArrives { link: id, to });
         id
@@ -293,15 +293,15 @@ impl<S: Suite> World<S> {
                 if chunk.is_empty() {
                     return None;
                 }
-                let n = cut(&mut self.rng_links, &self.config).min(room).min(chunk.len());
-                pipe.bytes.extend(&chunk[..n]);
+                let n = cut(&mut self.dice_links, &self.config).min(room).min(chunk.len());
+                pipe.put(chunk[..n].into());
                 pipe.content += pipe.meter.count(&chunk[..n], has_open_frames::<S>(), &mut self.counts.total);
                 node.sent(self.now, *conn, n);
                 Some(n)
             }
             End::Raw { unsent, .. } if !unsent.is_empty() => {
-                let n = cut(&mut self.rng_links, &self.config).min(room).min(unsent.len());
-                pipe.bytes.extend(unsent.drain(..n));
+                let n = cut(&mut self.dice_links, &self.config).min(room).min(unsent.len());
+                pipe.put(unsent.drain(..n).collect());
                 Some(n)
             }
             _ => None,
@@ -363,8 +363,7 @@ impl<S: Suite> World<S> {
         }
         let pipe = &mut link.pipes[to as usize];
         pipe.is_ended = true;
-        pipe.arrived = 0;
-        pipe.bytes.clear();
+        pipe.lose();
         self.read_socket_and_settle(id, to);
     }
 
@@ -396,12 +395,12 @@ impl<S: Suite> World<S> {
 }
 
 /// The length of a piece: short and long ones are about as frequent, so that every boundary is met.
-fn cut(rng: &mut Rng, config: &WorldConfig) -> usize {
+fn cut(dice: &mut Dice, config: &WorldConfig) -> usize {
     let (min, max) = (config.cut_bytes_min, config.cut_bytes_max);
     if min >= max {
         return max;
     }
-    let bits = rng.below(u64::from(usize::BITS - max.leading_zeros()));
-    let len = 1 + rng.below(1 << bits);
+    let bits = dice.below(u64::from(usize::BITS - max.leading_zeros()));
+    let len = 1 + dice.below(1 << bits);
     usize::try_from(len).map_or(max, |len| len.clamp(min, max))
 }

@@ -7,6 +7,9 @@ use megatorrent_core::time::Instant;
 /// Buckets: one for each length of what can differ between two times, 0 to 64 bits.
 const BUCKETS: usize = u64::BITS as usize + 1;
 
+/// Events whose memory an empty bucket keeps; that of more is given back, which is then seldom.
+const KEPT_MAX: usize = 4096;
+
 /// A radix heap: since time never goes back, events are kept sorted only as finely as the next one needs. Those of
 /// one instant come out in the order in which they went in.
 ///
@@ -80,8 +83,9 @@ impl<E> Queue<E> {
         for (at, event) in events.drain(..) {
             self.push(Instant(at), event);
         }
-        // The memory stays with the bucket.
-        self.buckets[lowest].events = events;
+        if events.capacity() <= KEPT_MAX {
+            self.buckets[lowest].events = events;
+        }
         Some(())
     }
 }

@@ -13,8 +13,9 @@ use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::{RealSuite, Suite};
 use megatorrent_core::time::Instant;
 
-use crate::config::{HostConfig, WorldConfig, draw};
+use crate::config::{HostConfig, WorldConfig};
 use crate::dht::Dht;
+use crate::dice::Dice;
 use crate::faults::{Bug, Faults};
 use crate::host::{Host, HostId, JobKind};
 use crate::link::{LinkId, Side};
@@ -44,7 +45,7 @@ pub struct World<S: Suite = RealSuite> {
     pub(crate) links: Links,
     pub(crate) pool: Pool,
     pub(crate) trace: Trace,
-    pub(crate) rng_links: Rng,
+    pub(crate) dice_links: Dice,
     pub(crate) faults: Faults,
     pub(crate) counts: Counts,
     pub(crate) strangers: Strangers,
@@ -53,7 +54,7 @@ pub struct World<S: Suite = RealSuite> {
     dht: Dht,
     seed: u64,
     rng_nodes: Rng,
-    rng_disks: Rng,
+    dice_disks: Dice,
     /// Events that nodes have reported.
     reported: u64,
     steps: u64,
@@ -113,13 +114,13 @@ impl<S: Suite> World<S> {
             pool: Pool::default(),
             trace: Trace::new(),
             seed,
-            rng_links: rng.fork("links"),
+            dice_links: Dice::new(rng.fork("links")),
             faults: Faults::default(),
             counts: Counts::default(),
             strangers: Strangers::default(),
             news: None,
             rng_nodes: rng.fork("nodes"),
-            rng_disks: rng.fork("disks"),
+            dice_disks: Dice::new(rng.fork("disks")),
             reported: 0,
             steps: 0,
         }
@@ -479,7 +480,7 @@ impl<S: Suite> World<S> {
             }
             job => job,
         };
-        let mut done = self.now + Duration::from_micros(draw(&mut self.rng_disks, &self.config.disk_us));
+        let mut done = self.now + Duration::from_micros(self.dice_disks.draw(&self.config.disk_us));
         if matches!(job, Job::Persist(..)) {
             done = done.max(host.records_free_at);
             host.records_free_at = done;
