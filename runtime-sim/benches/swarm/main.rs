@@ -10,7 +10,7 @@
 //!   at most, 0 for no bound.
 //! - `LATENCY` (120): longest one-way latency in ms, the shortest is 5; `WINDOW` (65536): bytes that a connection takes
 //!   unacknowledged; `CUT` (16384): bytes that cross a link at once.
-//! - `VERBOSE`: a line for each tenth of the lower bound, see `timeline.rs`; `LIMIT` (40): times the bound, then it gives up.
+//! - `VERBOSE`: a line for each tenth of the lower bound, see `timeline.rs`; `LIMIT` (12): times the bound, then it gives up.
 
 #![expect(clippy::cast_precision_loss, reason = "figures for a reader need three digits")]
 
@@ -68,7 +68,7 @@ fn all<S: Suite>(usual_nodes: &str, blobs: usize, rate: u64) {
         blobs: number("BLOBS", blobs),
         rate: number("RATE", rate),
         down: number("DOWN", 4),
-        limit: number("LIMIT", 40),
+        limit: number("LIMIT", 12),
         verbose: flag("VERBOSE"),
         config: WorldConfig {
             latency_ms: *usual.latency_ms.start()..=number("LATENCY", *usual.latency_ms.end()),
