@@ -295,7 +295,7 @@ impl<S: Suite> World<S> {
                 }
                 let n = cut(&mut self.dice_links, &self.config).min(room).min(chunk.len());
                 pipe.put(chunk[..n].into());
-                pipe.content += pipe.meter.count(&chunk[..n], has_open_frames::<S>(), &mut self.counts.total);
+                pipe.content += pipe.meter.count(&chunk[..n], has_open_frames::<S>(), &mut self.counts);
                 node.sent(self.now, *conn, n);
                 Some(n)
             }

@@ -48,6 +48,8 @@ impl Traffic {
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) total: Traffic,
+    /// Frames and their bytes by kind, where that can be read.
+    kinds: BTreeMap<u8, (u64, u64)>,
     /// Bytes of content by who sent it to whom, over links that are gone; the others count their own.
     gone: BTreeMap<(HostId, HostId), u64>,
 }
@@ -74,6 +76,12 @@ impl<S: Suite> World<S> {
     /// All that was put on links so far.
     pub fn traffic(&self) -> Traffic {
         self.counts.total
+    }
+
+    /// Messages that were begun, by their type byte: how many, and the bytes of their frames. Nothing where the suite
+    /// encrypts.
+    pub fn messages(&self) -> impl Iterator<Item = (u8, u64, u64)> {
+        self.counts.kinds.iter().map(|(kind, (count, bytes))| (*kind, *count, *bytes))
     }
 
     /// Bytes of content (parts of blobs, without the frames around them) that were put on links, by who sent them to
@@ -133,8 +141,9 @@ impl Default for Meter {
 const HEADER: Meter = Meter::Header { bytes: [0; HEADER_LEN], have: 0 };
 
 impl Meter {
-    /// Counts bytes that are sent into `total`; how many of them are content. `is_open`: a frame's first byte is its kind.
-    pub(crate) fn count(&mut self, mut sent: &[u8], is_open: bool, total: &mut Traffic) -> u64 {
+    /// Counts bytes that are sent; how many of them are content. `is_open`: a frame's first byte is its kind.
+    pub(crate) fn count(&mut self, mut sent: &[u8], is_open: bool, counts: &mut Counts) -> u64 {
+        let total = &mut counts.total;
         let mut content_sent = 0;
         let pass = |left: &mut usize, sent: &mut &[u8]| {
             let n = sent.len().min(*left);
@@ -163,7 +172,12 @@ impl Meter {
                         };
                     }
                 }
-                Self::Kind { len } => *self = Self::frame(*len, head_len(sent[0]), total),
+                Self::Kind { len } => {
+                    let (count, bytes) = counts.kinds.entry(sent[0]).or_default();
+                    *count += 1;
+                    *bytes += (HEADER_LEN + *len) as u64;
+                    *self = Self::frame(*len, head_len(sent[0]), total);
+                }
                 Self::Frame { is_data, head, content, tail } => {
                     let before = pass(head, &mut sent);
                     let inside = pass(content, &mut sent);
@@ -226,10 +240,13 @@ mod tests {
         let stream = [vec![1; KEY_LEN], frame(9, 16), data, piece, frame(PIECE, 100)].concat();
         for cut in [1, 3, 5, 1000, stream.len()] {
             let read = |is_open| {
-                let (mut meter, mut total) = (Meter::default(), Traffic::default());
+                let (mut meter, mut counts) = (Meter::default(), Counts::default());
                 let content: u64 =
-                    stream.chunks(cut).map(|part| meter.count(part, is_open, &mut total)).sum();
+                    stream.chunks(cut).map(|part| meter.count(part, is_open, &mut counts)).sum();
+                let total = counts.total;
                 assert_eq!(total.bytes(), stream.len() as u64);
+                let pieces = counts.kinds.get(&PIECE).copied();
+                assert_eq!(pieces, is_open.then_some((2, 65_556 + 104)));
                 (total.handshake, total.control, total.data, content)
             };
             let content = 1_048_592 + 65_527;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use megatorrent_core::codec::kind;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::node::Event;
@@ -89,6 +90,7 @@ impl Race {
         swarm.world.check();
         if self.verbose {
             swarm.tell_ends();
+            swarm.tell_messages();
         }
         self.sum_up(&swarm, took);
     }
@@ -153,7 +155,7 @@ impl Race {
             steps,
             u128::from(steps) * 1_000_000 / took.as_micros().max(1),
             peak() >> 20,
-            if is_complete { String::new() } else { format!("  GAVE UP: {} complete", swarm.complete()) }
+            if is_complete { String::new() } else { format!("  GAVE UP with {} complete", swarm.complete()) }
         );
     }
 }
@@ -178,6 +180,17 @@ impl<S: Suite> Swarm<S> {
         self.peers.iter().map(first).collect()
     }
 
+    /// What was said, by kind of message.
+    fn tell_messages(&self) {
+        let all = self.world.traffic().bytes();
+        let mut messages: Vec<_> = self.world.messages().collect();
+        messages.sort_by_key(|(_, _, bytes)| std::cmp::Reverse(*bytes));
+        for (kind, count, bytes) in messages {
+            let (each, share) = (bytes / count.max(1), percent(bytes, all));
+            println!("       {:>10}: {count} of {each} bytes, {share:.2} % of all bytes", name(kind));
+        }
+    }
+
     /// How the peers' milestones are spread.
     fn tell_ends(&self) {
         for (what, mut times) in [
@@ -195,6 +208,31 @@ impl<S: Suite> Swarm<S> {
             println!("       {what}: first {first}, median {median}, 99 % {late}, last {last}");
         }
     }
+}
+
+/// A message's name by its type byte.
+fn name(kind: u8) -> String {
+    let name = match kind {
+        kind::HELLO => "HELLO",
+        kind::REQUEST => "REQUEST",
+        kind::DATA => "DATA",
+        kind::FIND_PEERS => "FIND_PEERS",
+        kind::PEERS => "PEERS",
+        kind::PUBLISH => "PUBLISH",
+        kind::ANNOUNCE => "ANNOUNCE",
+        kind::OK => "OK",
+        kind::GET_HEAD => "GET_HEAD",
+        kind::HEAD => "HEAD",
+        kind::WATCH => "WATCH",
+        0x13 => "WANT",
+        0x14 => "PIECE",
+        0x15 => "CANCEL",
+        0x16 => "ASK_HAVE",
+        0x17 => "HAVE",
+        kind::ERROR => "ERROR",
+        other => return format!("type {other:#04x}"),
+    };
+    name.into()
 }
 
 pub(crate) fn percent(part: u64, whole: u64) -> f64 {
