@@ -10,11 +10,13 @@ use megatorrent_core::ids::{ConnId, JobId};
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 
-use crate::config::draw;
+use crate::config::WorldConfig;
+use crate::dice::Dice;
 use crate::host::HostId;
 use crate::link::{End, Link, LinkId, Side};
 use crate::stranger::StrangerEvent;
 use crate::trace::Kind;
+use crate::traffic::has_open_frames;
 use crate::world::{Happening, World};
 
 /// How long a dial to an address where nothing is takes to fail.
@@ -30,6 +32,14 @@ impl<S: Suite> World<S> {
         let ends = [Side::Dialer, Side::Listener];
         let is_of = |link: &Link| ends.iter().any(|&side| link.host_at(side) == Some(id));
         self.links.iter().filter(|(_, link)| is_of(link)).map(|(link, _)| link).collect()
+    }
+
+    /// The open connections between nodes: who dialled, who was dialled, and the one-way latency.
+    pub fn connections(&self) -> impl Iterator<Item = (HostId, HostId, Duration)> {
+        self.links.iter().filter_map(|(_, link)| {
+            let host = |side| link.node_at(side).map(|(host, _)| host);
+            Some((host(Side::Dialer)?, host(Side::Listener)?, link.latency))
+        })
     }
 
     /// Breaks a link: both ends learn it at once, and what was on its way is lost.
@@ -49,7 +59,7 @@ impl<S: Suite> World<S> {
     // --- dialling -------------------------------------------------------------------------------------------
 
     pub(crate) fn make_link(&mut self, dialer: End, to: Option<HostId>) -> LinkId {
-        let latency = Duration::from_millis(draw(&mut self.rng_links, &self.config.latency_ms));
+        let latency = Duration::from_millis(self.dice_links.draw(&self.config.latency_ms));
         let id = self.links.add(Link::new(dialer, latency));
         self.queue.push(self.now + latency, Happening::DialArrives { link: id, to });
         id
@@ -124,12 +134,12 @@ impl<S: Suite> World<S> {
                 self.write_socket(id, Side::Dialer);
             } else {
                 self.stranger_hears(id, Side::Dialer, StrangerEvent::Closed(id));
-                self.links.remove(id);
+                self.remove_link(id);
             }
             return;
         };
         if !connected {
-            self.links.remove(id);
+            self.remove_link(id);
         }
         let dialer = &mut self.hosts[host.index()];
         let Some(node) = dialer.node.as_mut().filter(|_| dialer.epoch == epoch) else {
@@ -149,8 +159,7 @@ impl<S: Suite> World<S> {
     fn open_end(&mut self, id: LinkId, side: Side, host: HostId, conn: ConnId) {
         let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Node { host, conn };
-        let before = self.hosts[host.index()].conns.insert(conn, (id, side));
-        assert!(before.is_none(), "the node gave connection id {conn:?} twice");
+        self.hosts[host.index()].conns.add(conn, id, side);
         self.read_socket(id, side);
         self.write_socket(id, side);
     }
@@ -247,6 +256,7 @@ impl<S: Suite> World<S> {
                 End::Node { host, .. } => {
                     self.trace.record(self.now, host, Kind::Sent, n as u64);
                     let host = &mut self.hosts[host.index()];
+                    host.uplink_bytes += n as u64;
                     let took = n as u64 * 1_000_000_000 / host.config.upload_bytes_per_sec.max(1);
                     host.uplink_free_at = Instant(host.uplink_free_at.max(self.now).0 + took);
                     host.uplink_free_at
@@ -276,7 +286,6 @@ impl<S: Suite> World<S> {
         if room == 0 {
             return None;
         }
-        let total = &mut self.counts.total;
         match &mut link.ends[side as usize] {
             End::Node { host, conn } => {
                 let node = self.hosts[host.index()].node.as_mut()?;
@@ -284,18 +293,15 @@ impl<S: Suite> World<S> {
                 if chunk.is_empty() {
                     return None;
                 }
-                let n = cut(&mut self.rng_links, self.config.cut_bytes_max).min(room).min(chunk.len());
-                pipe.bytes.extend(&chunk[..n]);
-                let data = pipe.meter.count(&chunk[..n], total);
+                let n = cut(&mut self.dice_links, &self.config).min(room).min(chunk.len());
+                pipe.put(chunk[..n].into());
+                pipe.content += pipe.meter.count(&chunk[..n], has_open_frames::<S>(), &mut self.counts);
                 node.sent(self.now, *conn, n);
-                if let Some(to) = link.hosts[side.other() as usize].filter(|_| data > 0) {
-                    *self.counts.flows.entry((*host, to)).or_default() += data;
-                }
                 Some(n)
             }
             End::Raw { unsent, .. } if !unsent.is_empty() => {
-                let n = cut(&mut self.rng_links, self.config.cut_bytes_max).min(room).min(unsent.len());
-                pipe.bytes.extend(unsent.drain(..n));
+                let n = cut(&mut self.dice_links, &self.config).min(room).min(unsent.len());
+                pipe.put(unsent.drain(..n).collect());
                 Some(n)
             }
             _ => None,
@@ -307,7 +313,7 @@ impl<S: Suite> World<S> {
     /// The node asks for the socket to be dropped.
     pub(crate) fn close(&mut self, host: HostId, conn: ConnId) {
         // The link may have ended on its own before the node was polled.
-        if let Some((id, side)) = self.hosts[host.index()].conns.remove(&conn) {
+        if let Some((id, side)) = self.hosts[host.index()].conns.remove(conn) {
             self.close_end(id, side);
         }
     }
@@ -317,7 +323,7 @@ impl<S: Suite> World<S> {
         let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Closed;
         if link.is_closed(side.other()) {
-            self.links.remove(id);
+            self.remove_link(id);
         } else if !link.is_half_open {
             let heard = link.pipes[side.other() as usize].last_arrival.max(self.now + link.latency);
             self.queue.push(heard, Happening::Fin { link: id, to: side.other() });
@@ -329,7 +335,7 @@ impl<S: Suite> World<S> {
         let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Closed;
         if link.is_closed(side.other()) {
-            self.links.remove(id);
+            self.remove_link(id);
         } else if !link.is_half_open {
             self.queue.push(self.now + link.latency, Happening::Reset { link: id, to: side.other() });
         }
@@ -357,8 +363,7 @@ impl<S: Suite> World<S> {
         }
         let pipe = &mut link.pipes[to as usize];
         pipe.is_ended = true;
-        pipe.arrived = 0;
-        pipe.bytes.clear();
+        pipe.lose();
         self.read_socket_and_settle(id, to);
     }
 
@@ -371,10 +376,16 @@ impl<S: Suite> World<S> {
         }
     }
 
+    fn remove_link(&mut self, id: LinkId) {
+        if let Some(link) = self.links.remove(id) {
+            self.counts.keep(&link);
+        }
+    }
+
     /// A node's socket has ended. The caller settles the host.
     fn lose_end(&mut self, id: LinkId, side: Side) {
         let Some((host, conn)) = self.links.get(id).and_then(|link| link.node_at(side)) else { return };
-        self.hosts[host.index()].conns.remove(&conn);
+        self.hosts[host.index()].conns.remove(conn);
         self.trace.record(self.now, host, Kind::Disconnected, u64::from(conn.slot));
         if let Some(node) = &mut self.hosts[host.index()].node {
             node.disconnected(self.now, conn);
@@ -384,8 +395,12 @@ impl<S: Suite> World<S> {
 }
 
 /// The length of a piece: short and long ones are about as frequent, so that every boundary is met.
-fn cut(rng: &mut megatorrent_core::rng::Rng, max: usize) -> usize {
-    let bits = rng.below(u64::from(usize::BITS - max.leading_zeros()));
-    let len = 1 + rng.below(1 << bits);
-    usize::try_from(len).map_or(max, |len| len.min(max))
+fn cut(dice: &mut Dice, config: &WorldConfig) -> usize {
+    let (min, max) = (config.cut_bytes_min, config.cut_bytes_max);
+    if min >= max {
+        return max;
+    }
+    let bits = dice.below(u64::from(usize::BITS - max.leading_zeros()));
+    let len = 1 + dice.below(1 << bits);
+    usize::try_from(len).map_or(max, |len| len.clamp(min, max))
 }

@@ -30,8 +30,11 @@ use megatorrent_core::transport::{KEY_LEN, Role, Session};
 /// fn drive(_: Node) {}
 /// drive(Node::with_suite(Config::default(), None, [1; 32], Instant(0), UnixTime(0)));
 /// ```
+///
+/// `PLAIN_LEN` is the bytes of plaintext in a blob, within the bounds of [`megatorrent_core::tree::Shape::new`]. The usual 1024
+/// are 16 links in an index blob, so that a few hundred blobs make a tree of depth 2.
 #[derive(Debug)]
-pub enum NullSuite {}
+pub enum NullSuite<const PLAIN_LEN: usize = 1024> {}
 
 /// Our half of a key exchange that keeps nothing secret.
 pub struct NullHandshake {
@@ -45,9 +48,8 @@ pub struct NullDirection {
     frames: u64,
 }
 
-impl Suite for NullSuite {
-    /// 16 links in an index blob, so that a few hundred blobs make a tree of depth 2.
-    const PLAIN_LEN: usize = 1024;
+impl<const PLAIN_LEN: usize> Suite for NullSuite<PLAIN_LEN> {
+    const PLAIN_LEN: usize = PLAIN_LEN;
 
     type Handshake = NullHandshake;
     type Sealer = NullDirection;
@@ -177,13 +179,15 @@ fn first(lanes: [u64; 4]) -> [u8; TAG_LEN] {
 mod tests {
     use super::*;
 
+    type Null = NullSuite;
+
     fn pair() -> (Session<NullDirection, NullDirection>, Session<NullDirection, NullDirection>) {
         let mut rng = Rng::new([1; 32]);
-        let dialler = NullSuite::handshake(Role::Dialler, &mut rng);
-        let listener = NullSuite::handshake(Role::Listener, &mut rng);
+        let dialler = Null::handshake(Role::Dialler, &mut rng);
+        let listener = Null::handshake(Role::Listener, &mut rng);
         let (of_dialler, of_listener) = (dialler.public_key, listener.public_key);
-        let dialler = NullSuite::finish(dialler, of_listener).expect("an honest key");
-        (dialler, NullSuite::finish(listener, of_dialler).expect("an honest key"))
+        let dialler = Null::finish(dialler, of_listener).expect("an honest key");
+        (dialler, Null::finish(listener, of_dialler).expect("an honest key"))
     }
 
     #[test]
@@ -204,19 +208,24 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_is_named_by_its_bytes_and_opens_under_its_key() {
+    fn a_blob_of_any_length_is_named_by_its_bytes_and_opens_under_its_key() {
+        is_named_by_its_bytes_and_opens_under_its_key::<NullSuite>();
+        is_named_by_its_bytes_and_opens_under_its_key::<NullSuite<61_440>>();
+    }
+
+    fn is_named_by_its_bytes_and_opens_under_its_key<S: Suite>() {
         let seal = |content: &[u8]| {
-            let mut blob = vec![0xaa; NullSuite::BLOB_LEN];
+            let mut blob = vec![0xaa; S::BLOB_LEN];
             blob[..content.len()].copy_from_slice(content);
-            (NullSuite::seal_blob(&Secret::new([7; 32]), &mut blob, content.len()), blob)
+            (S::seal_blob(&Secret::new([7; 32]), &mut blob, content.len()), blob)
         };
         let ((link, mut blob), (other, _)) = (seal(b"content"), seal(b"content\0"));
         assert_eq!(seal(b"content").0, link, "equal content gives one blob");
         assert!(other.id != link.id && other.key != link.key);
-        assert!(NullSuite::verify_blob(&link.id, &blob) && NullSuite::open_blob(&link, &mut blob));
+        assert!(S::verify_blob(&link.id, &blob) && S::open_blob(&link, &mut blob));
         let wrong = Link { key: other.key, ..link.clone() };
-        assert!(!NullSuite::open_blob(&wrong, &mut blob));
+        assert!(!S::open_blob(&wrong, &mut blob));
         blob[500] ^= 1;
-        assert!(!NullSuite::verify_blob(&link.id, &blob) && !NullSuite::open_blob(&link, &mut blob));
+        assert!(!S::verify_blob(&link.id, &blob) && !S::open_blob(&link, &mut blob));
     }
 }

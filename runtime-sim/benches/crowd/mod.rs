@@ -18,6 +18,9 @@ const DOWN_PER_THOUSAND: usize = 100;
 /// Churn goes on until so many of a thousand are complete: fewer than are always up.
 const COMPLETE_PER_THOUSAND: usize = 800;
 
+/// What crosses a link at once, at least, where there is so much: a TCP segment on Ethernet.
+const TCP_SEGMENT_BYTES: usize = 1460;
+
 const _: () = assert!(COMPLETE_PER_THOUSAND < 1000 - DOWN_PER_THOUSAND);
 
 /// The world, its author and its followers.
@@ -33,7 +36,9 @@ pub(crate) struct Crowd<S: Suite> {
 impl<S: Suite> Crowd<S> {
     /// An author who has published a channel of `blobs` data blobs, and `nodes` who follow it.
     pub(crate) fn new(seed: u64, nodes: usize, blobs: usize) -> Self {
-        let mut world = World::with_suite(seed, WorldConfig::default());
+        // Shorter pieces are other tests' business.
+        let physics = WorldConfig { cut_bytes_min: TCP_SEGMENT_BYTES, ..WorldConfig::default() };
+        let mut world = World::with_suite(seed, physics);
         let identity_seed = Some(Secret::new([7; 32]));
         let author = world.add_host(HostConfig {
             identity_seed,
