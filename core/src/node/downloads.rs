@@ -422,14 +422,8 @@ impl<S: Suite> Node<S> {
         let Some(transfer) = self.scheduler.transfer_mut(&blob) else { return };
         let source = transfer.runs[at].source.clone();
         let rest = transfer.orphan(at, from);
-        if let Some(Source { conn, range, .. }) = source
-            && let Some(entry) = self.conns.get_mut(conn)
-        {
-            entry.conn.cut(range, from);
-            if entry.conn.ranges() == 0 {
-                entry.rate.end();
-            }
-            self.wake_driver(conn);
+        if let Some(Source { conn, range, .. }) = source {
+            self.cut(conn, range, from);
         }
         self.ask_for_run(helper, &blob, rest);
         self.assign_due = true;
@@ -478,34 +472,58 @@ impl<S: Suite> Node<S> {
         }
     }
 
-    /// A peer that lacks some has got these blobs: those that have everything are asked for what nobody else has.
+    /// A peer that lacks some has got these blobs: a peer that has everything, and has not come to them, is asked for
+    /// what nobody else has instead.
     pub(super) fn relieve_seeds(&mut self, conn: ConnId, channel: PublicKey, positions: &[u32]) {
-        let now = self.now;
+        let sequence = self.holders.get(&channel).map_or(0, |holders| holders.sequence);
+        let is_seed =
+            |e: &Entry<S>| e.gossip.shares.get(&channel).is_some_and(|share| share.has_all(sequence));
+        if self.conns.get(conn).is_none_or(is_seed) {
+            return;
+        }
         for position in positions {
-            let Some(entry) = self.conns.get(conn).filter(|e| e.has_room() && !e.rests(now)) else { return };
-            let sequence = self.holders.get(&channel).map_or(0, |holders| holders.sequence);
-            let has_all =
-                |e: &Entry<S>| e.gossip.shares.get(&channel).is_some_and(|share| share.has_all(sequence));
-            if has_all(entry) {
-                return;
+            let Some((id, source)) = self.waiting_run(channel, u64::from(*position)) else { continue };
+            let is_late = self.now.since(source.asked) >= SEED_PATIENCE;
+            if !is_late || source.conn == conn || !self.conns.get(source.conn).is_some_and(is_seed) {
+                continue;
             }
-            let found = self.scheduler.transfers().iter().find(|(id, _)| {
-                let place = self.scheduler.place(id);
-                place.is_some_and(|p| p.channel == channel && p.position == u64::from(*position))
-            });
-            let Some((id, transfer)) = found else { continue };
-            let [run] = &transfer.runs[..] else { continue };
-            let Some(source) = run.source.as_ref().filter(|_| !run.is_begun()) else { continue };
-            let is_late = now.since(source.asked) >= SEED_PATIENCE;
-            if is_late && source.conn != conn && self.conns.get(source.conn).is_some_and(has_all) {
-                let (id, seed, range) = (*id, source.conn, source.range);
-                if let Some(entry) = self.conns.get_mut(seed) {
-                    entry.conn.cut(range, 0);
-                    self.wake_driver(seed);
+            let has_room = self.conns.get(conn).is_some_and(|e| e.has_room() && !e.rests(self.now));
+            if has_room || self.has_rarer(source.conn, &id) {
+                self.cut(source.conn, source.range, 0);
+                if has_room {
+                    self.ask_for_run(conn, &id, 0);
+                } else {
+                    self.release(source.conn, Some(&id));
                 }
-                self.ask_for_run(conn, &id, 0);
+                self.assign_due = true;
             }
         }
+    }
+
+    /// The blob at a position, where one peer was asked for all of it and nothing has come.
+    fn waiting_run(&self, channel: PublicKey, position: u64) -> Option<(BlobId, Source)> {
+        let is_it = |place: Place| place.channel == channel && place.position == position;
+        let transfers = self.scheduler.transfers().iter();
+        let (id, transfer) = transfers.into_iter().find(|(id, _)| self.scheduler.place(id).is_some_and(is_it))?;
+        let [run] = &transfer.runs[..] else { return None };
+        Some((*id, run.source.clone().filter(|_| !run.is_begun())?))
+    }
+
+    /// Whether a queued blob that the peer has is rarer than one that it was asked for.
+    fn has_rarer(&self, conn: ConnId, id: &BlobId) -> bool {
+        let (Some(entry), Some(place)) = (self.conns.get(conn), self.scheduler.place(id)) else { return false };
+        let other = self.pick(entry).and_then(|id| self.scheduler.place(&id));
+        other.is_some_and(|other| !place.is_index && self.rarity(&other) < self.rarity(&place))
+    }
+
+    /// From `from` on, a range is no longer wanted of a peer.
+    fn cut(&mut self, conn: ConnId, range: u32, from: u32) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        entry.conn.cut(range, from);
+        if entry.conn.ranges() == 0 {
+            entry.rate.end();
+        }
+        self.wake_driver(conn);
     }
 }
 

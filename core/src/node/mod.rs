@@ -65,6 +65,8 @@ use uploads::Uploads;
 
 /// How long the store rests after it had no room or failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
+/// Connections that a node opens while blobs are on their way.
+const FETCH_CONNECTIONS: usize = 24;
 /// Connections that a node which lacks nothing keeps open, so that news of its channels reach it.
 const KEPT_CONNECTIONS: usize = 8;
 
@@ -396,7 +398,8 @@ impl<S: Suite> Node<S> {
     fn start_dials(&mut self) {
         let (_, outbound) = self.conns.count();
         let wanted = if !self.scheduler.is_empty() {
-            OUTBOUND_MAX
+            // More are of use where those do not have what lacks.
+            if self.scheduler.is_starved() { OUTBOUND_MAX } else { FETCH_CONNECTIONS }
         } else if self.channels.is_empty() && self.publication.is_none() {
             0
         } else {

@@ -164,6 +164,11 @@ impl Scheduler {
         self.wants.is_empty()
     }
 
+    /// Blobs lack, and nobody is asked for any.
+    pub(super) fn is_starved(&self) -> bool {
+        self.transfers.is_empty() && self.queue.len() == self.wants.len()
+    }
+
     pub(super) fn is_queue_empty(&self) -> bool {
         self.queue.is_empty()
     }
