@@ -138,7 +138,7 @@ pub const BOOTSTRAP_MAX: usize = 32;
 /// A sequence that lies further than this ahead of the clock is refused.
 pub const SEQUENCE_AHEAD_MAX: Duration = Duration::from_hours(24);
 /// Blobs that one fetch has in hand (asked of the store, wanted or being written); the rest of its tree waits.
-pub const WANTED_PER_FETCH_MAX: usize = 256;
+pub const WANTED_PER_FETCH_MAX: usize = 1024;
 /// Files of one channel that are fetched side by side, in the manifest's order.
 pub const FILES_AT_ONCE_MAX: usize = 64;
 
