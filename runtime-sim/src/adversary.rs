@@ -5,18 +5,20 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
-use megatorrent_core::blob::BLOB_LEN;
-use megatorrent_core::codec::{Message, VERSION, kind};
-use megatorrent_core::frame::{Frame, FrameReader, TAG_LEN, seal};
+use megatorrent_core::codec::{Message, VERSION};
+use megatorrent_core::frame::{HEADER_LEN, seal};
 use megatorrent_core::ids::{BlobId, InfoHash};
 use megatorrent_core::limits::PEERS_MAX;
 use megatorrent_core::rng::Rng;
+use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
-use megatorrent_core::transport::{Handshake, KEY_LEN, Opener, Role, Sealer};
+use megatorrent_core::transport::Role;
 
 use crate::host::HostId;
 use crate::link::LinkId;
+use crate::ranges::{self, Want};
 use crate::stranger::StrangerEvent;
+use crate::wire::{Incoming, Wire, data_frame};
 use crate::world::{LISTEN_PORT, World};
 
 /// How an adversary does harm.
@@ -38,11 +40,19 @@ pub enum Attack {
     AnnounceFlood,
     /// Is many, and has nothing.
     Sybils,
+    /// Says that it has everything, and refuses whatever is asked.
+    FalseHave,
+    /// Tells over and over what it has, of channels asked for and of others.
+    HaveFlood,
+    /// Says that it has everything, takes what is asked, and never answers.
+    Silence,
+    /// Says that it put a head on the DHT, and does not; knows no head.
+    FalseGateway,
 }
 
 impl Attack {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
+    /// All that any swarm meets; a false gateway harms only who chooses it.
+    pub const ALL: [Self; 11] = [
         Self::WrongBlob,
         Self::BitFlip,
         Self::Replay,
@@ -51,6 +61,9 @@ impl Attack {
         Self::PexFlood,
         Self::AnnounceFlood,
         Self::Sybils,
+        Self::FalseHave,
+        Self::HaveFlood,
+        Self::Silence,
     ];
 
     /// What it is called in a timeline.
@@ -64,6 +77,24 @@ impl Attack {
             Self::PexFlood => "a PEX flood",
             Self::AnnounceFlood => "an ANNOUNCE flood",
             Self::Sybils => "Sybils",
+            Self::FalseHave => "a false HAVE",
+            Self::HaveFlood => "a HAVE flood",
+            Self::Silence => "silence in place of answers",
+            Self::FalseGateway => "a gateway that stores nothing",
+        }
+    }
+
+    /// Whether it says that it has every blob, so that it is asked for them.
+    fn claims_all(self) -> bool {
+        match self {
+            Self::WrongBlob
+            | Self::BitFlip
+            | Self::Replay
+            | Self::SlowLoris
+            | Self::FalseHave
+            | Self::HaveFlood
+            | Self::Silence => true,
+            Self::Garbage | Self::PexFlood | Self::AnnounceFlood | Self::Sybils | Self::FalseGateway => false,
         }
     }
 }
@@ -82,28 +113,27 @@ const FLOOD_MESSAGES: usize = 40;
 const UNSENT_MAX: usize = 4 << 20;
 
 /// One connection of an adversary.
-struct Session {
+struct Session<S: Suite> {
     role: Role,
-    handshake: Option<Handshake>,
-    keys: Option<(Sealer, Opener)>,
-    key: Vec<u8>,
-    reader: FrameReader,
+    wire: Wire<S>,
     /// What a slow loris has still to send.
     drip: VecDeque<u8>,
+    /// What the other end asked to be told of: a channel's version, as it stands in ASK_HAVE.
+    asked_have: Option<Vec<u8>>,
 }
 
-struct Adversary {
+struct Adversary<S: Suite> {
     attack: Attack,
     addresses: Vec<SocketAddr>,
-    sessions: BTreeMap<LinkId, Session>,
+    sessions: BTreeMap<LinkId, Session<S>>,
     next_turn: Instant,
     next_inject: Instant,
     ports_told: u16,
 }
 
 /// All adversaries of a world.
-pub(crate) struct Adversaries {
-    list: Vec<Adversary>,
+pub(crate) struct Adversaries<S: Suite> {
+    list: Vec<Adversary<S>>,
     by_address: BTreeMap<SocketAddr, usize>,
     by_link: BTreeMap<LinkId, usize>,
     rng: Rng,
@@ -112,13 +142,14 @@ pub(crate) struct Adversaries {
     author: HostId,
 }
 
-impl Adversaries {
+impl<S: Suite> Adversaries<S> {
     pub(crate) fn new(rng: Rng, topic: InfoHash, author: HostId) -> Self {
         let (by_address, by_link) = (BTreeMap::new(), BTreeMap::new());
         Self { list: Vec::new(), by_address, by_link, rng, topic, author }
     }
 
-    pub(crate) fn add(&mut self, world: &mut World, attack: Attack) {
+    /// Lets one come; where it listens, in the first place.
+    pub(crate) fn add(&mut self, world: &mut World<S>, attack: Attack) -> SocketAddr {
         let index = self.list.len();
         let [high, low] = u16::try_from(index).expect("adversaries are few").to_be_bytes();
         let count = if attack == Attack::Sybils { SYBILS } else { 1 };
@@ -129,7 +160,7 @@ impl Adversaries {
             world.raw_listen(*address);
             self.by_address.insert(*address, index);
         }
-        let now = world.now();
+        let (now, first) = (world.now(), addresses[0]);
         self.list.push(Adversary {
             attack,
             addresses,
@@ -138,6 +169,7 @@ impl Adversaries {
             next_inject: now,
             ports_told: 0,
         });
+        first
     }
 
     /// When one of them acts next.
@@ -146,7 +178,7 @@ impl Adversaries {
     }
 
     /// Lets those act whose time has come; they dial any of `victims`.
-    pub(crate) fn wake(&mut self, world: &mut World, victims: &[HostId]) {
+    pub(crate) fn wake(&mut self, world: &mut World<S>, victims: &[HostId]) {
         let now = world.now();
         for index in 0..self.list.len() {
             if self.list[index].next_turn <= now {
@@ -155,7 +187,7 @@ impl Adversaries {
         }
     }
 
-    pub(crate) fn handle(&mut self, world: &mut World, event: StrangerEvent) {
+    pub(crate) fn handle(&mut self, world: &mut World<S>, event: StrangerEvent) {
         match event {
             StrangerEvent::Opened(link) => self.open(world, link, Role::Dialler),
             StrangerEvent::Accepted(link, at) => {
@@ -174,7 +206,7 @@ impl Adversaries {
         }
     }
 
-    fn turn(&mut self, world: &mut World, index: usize, victims: &[HostId]) {
+    fn turn(&mut self, world: &mut World<S>, index: usize, victims: &[HostId]) {
         let adversary = &mut self.list[index];
         adversary.next_turn = world.now() + TURN;
         if adversary.next_inject <= world.now() {
@@ -205,64 +237,58 @@ impl Adversaries {
         }
     }
 
-    fn open(&mut self, world: &mut World, link: LinkId, role: Role) {
+    fn open(&mut self, world: &mut World<S>, link: LinkId, role: Role) {
         let Some(&index) = self.by_link.get(&link) else { return };
-        let handshake = Handshake::new(role, &mut self.rng);
-        world.raw_send(link, &handshake.public_key());
-        let session = Session {
-            role,
-            handshake: Some(handshake),
-            keys: None,
-            key: Vec::new(),
-            reader: FrameReader::default(),
-            drip: VecDeque::new(),
-        };
+        let (wire, key) = Wire::new(role, &mut self.rng);
+        world.raw_send(link, &key);
+        let session = Session { role, wire, drip: VecDeque::new(), asked_have: None };
         self.list[index].sessions.insert(link, session);
     }
 
-    fn read(&mut self, world: &mut World, link: LinkId) {
+    fn read(&mut self, world: &mut World<S>, link: LinkId) {
         let bytes = world.raw_read(link);
         let Some(&index) = self.by_link.get(&link) else { return };
-        let Some(session) = self.list[index].sessions.get_mut(&link) else { return };
-        let missing = KEY_LEN - session.key.len();
-        let (key, mut rest) = bytes.split_at(missing.min(bytes.len()));
-        session.key.extend(key);
-        if let (Ok(key), Some(handshake)) =
-            (session.key.as_slice().try_into(), session.handshake.take_if(|_| session.key.len() == KEY_LEN))
-        {
-            session.keys = handshake.finish(key).ok().map(|keys| (keys.sealer, keys.opener));
-            self.keyed(world, index, link);
-        }
-        while !rest.is_empty() {
-            let Some(session) = self.list[index].sessions.get_mut(&link) else { return };
-            let space = session.reader.space(&mut []);
-            let n = space.len().min(rest.len());
-            space[..n].copy_from_slice(&rest[..n]);
-            rest = &rest[n..];
-            match session.reader.filled(n, 0) {
-                Ok(Some(Frame::Small(frame))) => self.on_frame(world, index, link, frame),
-                Ok(_) => {}
+        let mut rest = &bytes[..];
+        while let Some(session) = self.list[index].sessions.get_mut(&link) {
+            match session.wire.read(&mut rest) {
+                Ok(Some(Incoming::Keyed)) => self.keyed(world, index, link),
+                Ok(Some(Incoming::Plaintext(plaintext))) => self.on_plaintext(world, index, link, &plaintext),
+                // What it cannot read does not trouble it.
+                Ok(None) => return,
                 Err(_) => return world.raw_close(link),
             }
         }
     }
 
-    fn on_frame(&mut self, world: &mut World, index: usize, link: LinkId, mut frame: Vec<u8>) {
-        let Some(session) = self.list[index].sessions.get_mut(&link) else { return };
-        let Some((_, opener)) = &mut session.keys else { return };
-        let Ok(plaintext) = opener.open(&mut frame) else { return };
+    fn on_plaintext(&mut self, world: &mut World<S>, index: usize, link: LinkId, plaintext: &[u8]) {
+        match plaintext.split_first() {
+            Some((&ranges::ASK_HAVE, asked)) => return self.on_ask_have(world, index, link, asked),
+            Some((&ranges::WANT, payload)) => {
+                let Some(want) = Want::parse(payload) else { return };
+                return self.on_want(world, index, link, &want);
+            }
+            _ => {}
+        }
+        let attack = self.list[index].attack;
+        let role = self.list[index].sessions.get(&link).map(|session| session.role);
         match Message::decode(plaintext) {
-            Ok(Message::Hello { .. }) if session.role == Role::Listener => self.say_hello(world, index, link),
+            Ok(Message::Hello { .. }) if role == Some(Role::Listener) => self.say_hello(world, index, link),
             Ok(Message::Request(id)) => self.on_request(world, index, link, id),
-            Ok(Message::FindPeers(_)) => {
+            Ok(Message::FindPeers(_)) if attack != Attack::Silence => {
                 let peers = self.false_peers(index);
                 self.send(world, index, link, &Message::Peers(peers));
+            }
+            Ok(Message::Publish(_)) if attack == Attack::FalseGateway => {
+                self.send(world, index, link, &Message::Ok("Stored at 8 nodes".into()));
+            }
+            Ok(Message::GetHead { tag, .. }) if attack == Attack::FalseGateway => {
+                self.send(world, index, link, &Message::Head(tag, None));
             }
             _ => {}
         }
     }
 
-    fn keyed(&mut self, world: &mut World, index: usize, link: LinkId) {
+    fn keyed(&mut self, world: &mut World<S>, index: usize, link: LinkId) {
         if self.list[index].attack == Attack::Garbage {
             let mut noise = vec![0; 4096];
             self.rng.fill(&mut noise);
@@ -274,7 +300,7 @@ impl Adversaries {
         }
     }
 
-    fn say_hello(&mut self, world: &mut World, index: usize, link: LinkId) {
+    fn say_hello(&mut self, world: &mut World<S>, index: usize, link: LinkId) {
         self.send(
             world,
             index,
@@ -283,29 +309,23 @@ impl Adversaries {
         );
     }
 
-    fn on_request(&mut self, world: &mut World, index: usize, link: LinkId, id: BlobId) {
-        let right = |world: &World| world.store(self.author).blob(&id).map(<[u8]>::to_vec);
+    fn on_request(&mut self, world: &mut World<S>, index: usize, link: LinkId, id: BlobId) {
+        let right = |world: &World<S>| world.store(self.author).blob(&id).map(<[u8]>::to_vec);
         match self.list[index].attack {
             Attack::WrongBlob => {
-                let noise = self.noise();
+                let noise = self.noise(S::BLOB_LEN);
                 let frame = self.data_frame(index, link, &noise);
                 world.raw_send(link, &frame);
             }
             Attack::SlowLoris => {
-                let noise = self.noise();
+                let noise = self.noise(S::BLOB_LEN);
                 let frame = self.data_frame(index, link, &noise);
-                if let Some(session) = self.list[index].sessions.get_mut(&link) {
-                    session.drip.extend(&frame);
-                }
+                self.drip(index, link, &frame);
             }
             Attack::BitFlip => {
                 let Some(blob) = right(world) else { return };
-                let mut frame = self.data_frame(index, link, &blob);
-                let at = pick(&mut self.rng, BLOB_LEN);
-                if let Some(byte) = frame.get_mut(8 + at) {
-                    *byte ^= 1 << self.rng.below(8);
-                }
-                world.raw_send(link, &frame);
+                let frame = self.data_frame(index, link, &blob);
+                self.send_flipped(world, link, frame);
             }
             Attack::Replay => {
                 let Some(blob) = right(world) else { return };
@@ -313,21 +333,86 @@ impl Adversaries {
                 world.raw_send(link, &frame);
                 world.raw_send(link, &frame);
             }
-            Attack::Garbage => {}
-            Attack::PexFlood | Attack::AnnounceFlood | Attack::Sybils => {
+            Attack::Garbage | Attack::Silence => {}
+            Attack::PexFlood
+            | Attack::AnnounceFlood
+            | Attack::Sybils
+            | Attack::FalseHave
+            | Attack::HaveFlood
+            | Attack::FalseGateway => {
                 self.send(world, index, link, &Message::Error("Not Found".into()));
             }
         }
     }
 
-    fn noise(&mut self) -> Vec<u8> {
-        let mut noise = vec![0; BLOB_LEN];
+    fn on_want(&mut self, world: &mut World<S>, index: usize, link: LinkId, want: &Want) {
+        let attack = self.list[index].attack;
+        let bytes = match attack {
+            Attack::WrongBlob | Attack::SlowLoris => self.noise(want.range.len()),
+            Attack::BitFlip | Attack::Replay => {
+                let blob = world.store(self.author).blob(&want.blob);
+                let Some(part) = blob.and_then(|blob| blob.get(want.range.clone())) else { return };
+                part.to_vec()
+            }
+            Attack::Garbage | Attack::Silence => return,
+            Attack::PexFlood
+            | Attack::AnnounceFlood
+            | Attack::Sybils
+            | Attack::FalseHave
+            | Attack::HaveFlood
+            | Attack::FalseGateway => {
+                return self.send_raw(world, index, link, ranges::PIECE, &want.refusal());
+            }
+        };
+        for payload in want.pieces(&bytes) {
+            match attack {
+                Attack::SlowLoris => {
+                    let frame = self.seal(index, link, ranges::PIECE, &payload);
+                    self.drip(index, link, &frame);
+                }
+                Attack::BitFlip => {
+                    let frame = self.seal(index, link, ranges::PIECE, &payload);
+                    self.send_flipped(world, link, frame);
+                }
+                _ => self.send_raw(world, index, link, ranges::PIECE, &payload),
+            }
+        }
+    }
+
+    fn on_ask_have(&mut self, world: &mut World<S>, index: usize, link: LinkId, asked: &[u8]) {
+        if let Some(session) = self.list[index].sessions.get_mut(&link) {
+            session.asked_have = Some(asked.to_vec());
+        }
+        if self.list[index].attack.claims_all()
+            && let Some(all) = ranges::have_all(asked)
+        {
+            self.send_raw(world, index, link, ranges::HAVE, &all);
+        }
+    }
+
+    /// Sends a frame in which a bit of the ciphertext has flipped.
+    fn send_flipped(&mut self, world: &mut World<S>, link: LinkId, mut frame: Vec<u8>) {
+        if frame.len() > HEADER_LEN {
+            let at = HEADER_LEN + pick(&mut self.rng, frame.len() - HEADER_LEN);
+            frame[at] ^= 1 << self.rng.below(8);
+        }
+        world.raw_send(link, &frame);
+    }
+
+    fn drip(&mut self, index: usize, link: LinkId, frame: &[u8]) {
+        if let Some(session) = self.list[index].sessions.get_mut(&link) {
+            session.drip.extend(frame);
+        }
+    }
+
+    fn noise(&mut self, len: usize) -> Vec<u8> {
+        let mut noise = vec![0; len];
         self.rng.fill(&mut noise);
         noise
     }
 
     /// What a flood sends in its turn.
-    fn flood(&mut self, world: &mut World, index: usize, link: LinkId) {
+    fn flood(&mut self, world: &mut World<S>, index: usize, link: LinkId) {
         for _ in 0..FLOOD_MESSAGES {
             match self.list[index].attack {
                 Attack::PexFlood => {
@@ -340,6 +425,12 @@ impl Adversaries {
                     let address = SocketAddr::new(adversary.addresses[0].ip(), adversary.ports_told);
                     let id = BlobId(self.rng.bytes_32());
                     self.send(world, index, link, &Message::Announce(id, address.into(), 0));
+                }
+                Attack::HaveFlood => {
+                    let session = self.list[index].sessions.get(&link);
+                    let asked = session.and_then(|session| session.asked_have.clone());
+                    let have = ranges::have_noise(asked.as_deref(), &mut self.rng);
+                    self.send_raw(world, index, link, ranges::HAVE, &have);
                 }
                 _ => return,
             }
@@ -359,29 +450,31 @@ impl Adversaries {
         (0..u8::try_from(PEERS_MAX).unwrap_or(u8::MAX)).map(|n| nowhere(n).into()).collect()
     }
 
-    fn send(&mut self, world: &mut World, index: usize, link: LinkId, message: &Message) {
-        let adversary = &mut self.list[index];
-        let Some((sealer, _)) = adversary.sessions.get_mut(&link).and_then(|session| session.keys.as_mut())
-        else {
-            return;
-        };
+    fn send(&mut self, world: &mut World<S>, index: usize, link: LinkId, message: &Message) {
         let (kind, payload) = message.encode();
-        let frame = seal(sealer, kind, &payload);
+        self.send_raw(world, index, link, kind, &payload);
+    }
+
+    fn send_raw(&mut self, world: &mut World<S>, index: usize, link: LinkId, kind: u8, payload: &[u8]) {
+        let frame = self.seal(index, link, kind, payload);
         world.raw_send(link, &frame);
-        if adversary.attack == Attack::Replay {
+        if self.list[index].attack == Attack::Replay {
             world.raw_send(link, &frame);
         }
+    }
+
+    /// A sealed frame; empty where the connection has no keys.
+    fn seal(&mut self, index: usize, link: LinkId, kind: u8, payload: &[u8]) -> Vec<u8> {
+        let session = self.list[index].sessions.get_mut(&link);
+        let sealer = session.and_then(|session| session.wire.sealer());
+        sealer.map_or_else(Vec::new, |sealer| seal(sealer, kind, payload))
     }
 
     /// A sealed DATA frame; empty where the connection has no keys.
     fn data_frame(&mut self, index: usize, link: LinkId, blob: &[u8]) -> Vec<u8> {
         let session = self.list[index].sessions.get_mut(&link);
-        let Some((sealer, _)) = session.and_then(|session| session.keys.as_mut()) else { return Vec::new() };
-        let len = u32::try_from(1 + blob.len() + TAG_LEN).expect("a blob is about a mebibyte");
-        let mut frame = [&len.to_be_bytes()[..], &[kind::DATA], blob].concat();
-        let tag = sealer.seal(&mut frame[4..]);
-        frame.extend(tag);
-        frame
+        let sealer = session.and_then(|session| session.wire.sealer());
+        sealer.map_or_else(Vec::new, |sealer| data_frame(sealer, blob))
     }
 }
 
