@@ -15,9 +15,9 @@ use megatorrent_core::time::Instant;
 use megatorrent_core::transport::Role;
 
 use crate::host::HostId;
-use crate::link::LinkId;
+use crate::link::Side;
 use crate::ranges::{self, Want};
-use crate::stranger::StrangerEvent;
+use crate::stranger::{Socket, StrangerEvent};
 use crate::wire::{Incoming, Wire, data_frame};
 use crate::world::{LISTEN_PORT, World};
 
@@ -125,7 +125,7 @@ struct Session<S: Suite> {
 struct Adversary<S: Suite> {
     attack: Attack,
     addresses: Vec<SocketAddr>,
-    sessions: BTreeMap<LinkId, Session<S>>,
+    sessions: BTreeMap<Socket, Session<S>>,
     next_turn: Instant,
     next_inject: Instant,
     ports_told: u16,
@@ -135,7 +135,7 @@ struct Adversary<S: Suite> {
 pub(crate) struct Adversaries<S: Suite> {
     list: Vec<Adversary<S>>,
     by_address: BTreeMap<SocketAddr, usize>,
-    by_link: BTreeMap<LinkId, usize>,
+    by_socket: BTreeMap<Socket, usize>,
     rng: Rng,
     topic: InfoHash,
     /// Has every blob, for those who need a right one.
@@ -144,8 +144,8 @@ pub(crate) struct Adversaries<S: Suite> {
 
 impl<S: Suite> Adversaries<S> {
     pub(crate) fn new(rng: Rng, topic: InfoHash, author: HostId) -> Self {
-        let (by_address, by_link) = (BTreeMap::new(), BTreeMap::new());
-        Self { list: Vec::new(), by_address, by_link, rng, topic, author }
+        let (by_address, by_socket) = (BTreeMap::new(), BTreeMap::new());
+        Self { list: Vec::new(), by_address, by_socket, rng, topic, author }
     }
 
     /// Lets one come; where it listens, in the first place.
@@ -187,21 +187,26 @@ impl<S: Suite> Adversaries<S> {
         }
     }
 
-    pub(crate) fn handle(&mut self, world: &mut World<S>, event: StrangerEvent) {
+    pub(crate) fn handle(&mut self, world: &mut World<S>, side: Side, event: StrangerEvent) {
+        let (StrangerEvent::Opened(link)
+        | StrangerEvent::Accepted(link, _)
+        | StrangerEvent::Readable(link)
+        | StrangerEvent::Closed(link)) = event;
+        let socket = Socket { link, side };
         match event {
-            StrangerEvent::Opened(link) => self.open(world, link, Role::Dialler),
-            StrangerEvent::Accepted(link, at) => {
+            StrangerEvent::Opened(_) => self.open(world, socket, Role::Dialler),
+            StrangerEvent::Accepted(_, at) => {
                 if let Some(&index) = self.by_address.get(&at) {
-                    self.by_link.insert(link, index);
-                    self.open(world, link, Role::Listener);
+                    self.by_socket.insert(socket, index);
+                    self.open(world, socket, Role::Listener);
                 }
             }
-            StrangerEvent::Readable(link) => self.read(world, link),
-            StrangerEvent::Closed(link) => {
-                if let Some(index) = self.by_link.remove(&link) {
-                    self.list[index].sessions.remove(&link);
+            StrangerEvent::Readable(_) => self.read(world, socket),
+            StrangerEvent::Closed(_) => {
+                if let Some(index) = self.by_socket.remove(&socket) {
+                    self.list[index].sessions.remove(&socket);
                 }
-                world.raw_close(link);
+                world.socket_close(socket);
             }
         }
     }
@@ -221,117 +226,120 @@ impl<S: Suite> Adversaries<S> {
         if dialled < DIALS_MAX && !victims.is_empty() {
             let victim = victims[pick(&mut self.rng, victims.len())];
             let from = SocketAddr::new(adversary.addresses[0].ip(), 50_000);
-            let link = world.raw_dial(from, victim);
-            self.by_link.insert(link, index);
+            let socket = Socket { link: world.raw_dial(from, victim), side: Side::Dialer };
+            self.by_socket.insert(socket, index);
         }
-        for (link, session) in &mut self.list[index].sessions {
+        for (socket, session) in &mut self.list[index].sessions {
             if let Some(byte) = session.drip.pop_front() {
-                world.raw_send(*link, &[byte]);
+                world.socket_send(*socket, &[byte]);
             }
         }
-        let links: Vec<LinkId> = self.list[index].sessions.keys().copied().collect();
-        for link in links {
-            if world.raw_unsent(link) < UNSENT_MAX {
-                self.flood(world, index, link);
+        let sockets: Vec<Socket> = self.list[index].sessions.keys().copied().collect();
+        for socket in sockets {
+            if world.socket_unsent(socket) < UNSENT_MAX {
+                self.flood(world, index, socket);
             }
         }
     }
 
-    fn open(&mut self, world: &mut World<S>, link: LinkId, role: Role) {
-        let Some(&index) = self.by_link.get(&link) else { return };
+    fn open(&mut self, world: &mut World<S>, socket: Socket, role: Role) {
+        let Some(&index) = self.by_socket.get(&socket) else { return };
         let (wire, key) = Wire::new(role, &mut self.rng);
-        world.raw_send(link, &key);
+        world.socket_send(socket, &key);
         let session = Session { role, wire, drip: VecDeque::new(), asked_have: None };
-        self.list[index].sessions.insert(link, session);
+        self.list[index].sessions.insert(socket, session);
     }
 
-    fn read(&mut self, world: &mut World<S>, link: LinkId) {
-        let bytes = world.raw_read(link);
-        let Some(&index) = self.by_link.get(&link) else { return };
+    fn read(&mut self, world: &mut World<S>, socket: Socket) {
+        let bytes = world.socket_read(socket);
+        let Some(&index) = self.by_socket.get(&socket) else { return };
         let mut rest = &bytes[..];
-        while let Some(session) = self.list[index].sessions.get_mut(&link) {
+        while let Some(session) = self.list[index].sessions.get_mut(&socket) {
             match session.wire.read(&mut rest) {
-                Ok(Some(Incoming::Keyed)) => self.keyed(world, index, link),
-                Ok(Some(Incoming::Plaintext(plaintext))) => self.on_plaintext(world, index, link, &plaintext),
+                Ok(Some(Incoming::Keyed)) => self.keyed(world, index, socket),
+                Ok(Some(Incoming::Plaintext(plaintext))) => {
+                    self.on_plaintext(world, index, socket, &plaintext)
+                }
                 // What it cannot read does not trouble it.
                 Ok(None) => return,
-                Err(_) => return world.raw_close(link),
+                Err(_) => return world.socket_close(socket),
             }
         }
     }
 
-    fn on_plaintext(&mut self, world: &mut World<S>, index: usize, link: LinkId, plaintext: &[u8]) {
+    fn on_plaintext(&mut self, world: &mut World<S>, index: usize, socket: Socket, plaintext: &[u8]) {
         match plaintext.split_first() {
-            Some((&ranges::ASK_HAVE, asked)) => return self.on_ask_have(world, index, link, asked),
+            Some((&ranges::ASK_HAVE, asked)) => return self.on_ask_have(world, index, socket, asked),
             Some((&ranges::WANT, payload)) => {
                 let Some(want) = Want::parse(payload) else { return };
-                return self.on_want(world, index, link, &want);
+                return self.on_want(world, index, socket, &want);
             }
             _ => {}
         }
         let attack = self.list[index].attack;
-        let role = self.list[index].sessions.get(&link).map(|session| session.role);
+        let role = self.list[index].sessions.get(&socket).map(|session| session.role);
         match Message::decode(plaintext) {
-            Ok(Message::Hello { .. }) if role == Some(Role::Listener) => self.say_hello(world, index, link),
-            Ok(Message::Request(id)) => self.on_request(world, index, link, id),
+            Ok(Message::Hello { .. }) if role == Some(Role::Listener) => self.say_hello(world, index, socket),
+            Ok(Message::Request(id)) => self.on_request(world, index, socket, id),
             Ok(Message::FindPeers(_)) if attack != Attack::Silence => {
                 let peers = self.false_peers(index);
-                self.send(world, index, link, &Message::Peers(peers));
+                self.send(world, index, socket, &Message::Peers(peers));
             }
             Ok(Message::Publish(_)) if attack == Attack::FalseGateway => {
-                self.send(world, index, link, &Message::Ok("Stored at 8 nodes".into()));
+                self.send(world, index, socket, &Message::Ok("Stored at 8 nodes".into()));
             }
             Ok(Message::GetHead { tag, .. }) if attack == Attack::FalseGateway => {
-                self.send(world, index, link, &Message::Head(tag, None));
+                self.send(world, index, socket, &Message::Head(tag, None));
             }
             _ => {}
         }
     }
 
-    fn keyed(&mut self, world: &mut World<S>, index: usize, link: LinkId) {
+    fn keyed(&mut self, world: &mut World<S>, index: usize, socket: Socket) {
         if self.list[index].attack == Attack::Garbage {
             let mut noise = vec![0; 4096];
             self.rng.fill(&mut noise);
             // A length that passes, so that the noise is read as a frame.
             noise[..4].copy_from_slice(&2048_u32.to_be_bytes());
-            world.raw_send(link, &noise);
-        } else if self.list[index].sessions.get(&link).is_some_and(|session| session.role == Role::Dialler) {
-            self.say_hello(world, index, link);
+            world.socket_send(socket, &noise);
+        } else if self.list[index].sessions.get(&socket).is_some_and(|session| session.role == Role::Dialler)
+        {
+            self.say_hello(world, index, socket);
         }
     }
 
-    fn say_hello(&mut self, world: &mut World<S>, index: usize, link: LinkId) {
+    fn say_hello(&mut self, world: &mut World<S>, index: usize, socket: Socket) {
         self.send(
             world,
             index,
-            link,
+            socket,
             &Message::Hello { version: Some(VERSION), sequences: BTreeMap::new(), port: None },
         );
     }
 
-    fn on_request(&mut self, world: &mut World<S>, index: usize, link: LinkId, id: BlobId) {
+    fn on_request(&mut self, world: &mut World<S>, index: usize, socket: Socket, id: BlobId) {
         let right = |world: &World<S>| world.store(self.author).blob(&id).map(<[u8]>::to_vec);
         match self.list[index].attack {
             Attack::WrongBlob => {
                 let noise = self.noise(S::BLOB_LEN);
-                let frame = self.data_frame(index, link, &noise);
-                world.raw_send(link, &frame);
+                let frame = self.data_frame(index, socket, &noise);
+                world.socket_send(socket, &frame);
             }
             Attack::SlowLoris => {
                 let noise = self.noise(S::BLOB_LEN);
-                let frame = self.data_frame(index, link, &noise);
-                self.drip(index, link, &frame);
+                let frame = self.data_frame(index, socket, &noise);
+                self.drip(index, socket, &frame);
             }
             Attack::BitFlip => {
                 let Some(blob) = right(world) else { return };
-                let frame = self.data_frame(index, link, &blob);
-                self.send_flipped(world, link, frame);
+                let frame = self.data_frame(index, socket, &blob);
+                self.send_flipped(world, socket, frame);
             }
             Attack::Replay => {
                 let Some(blob) = right(world) else { return };
-                let frame = self.data_frame(index, link, &blob);
-                world.raw_send(link, &frame);
-                world.raw_send(link, &frame);
+                let frame = self.data_frame(index, socket, &blob);
+                world.socket_send(socket, &frame);
+                world.socket_send(socket, &frame);
             }
             Attack::Garbage | Attack::Silence => {}
             Attack::PexFlood
@@ -340,12 +348,12 @@ impl<S: Suite> Adversaries<S> {
             | Attack::FalseHave
             | Attack::HaveFlood
             | Attack::FalseGateway => {
-                self.send(world, index, link, &Message::Error("Not Found".into()));
+                self.send(world, index, socket, &Message::Error("Not Found".into()));
             }
         }
     }
 
-    fn on_want(&mut self, world: &mut World<S>, index: usize, link: LinkId, want: &Want) {
+    fn on_want(&mut self, world: &mut World<S>, index: usize, socket: Socket, want: &Want) {
         let attack = self.list[index].attack;
         let bytes = match attack {
             Attack::WrongBlob | Attack::SlowLoris => self.noise(want.range.len()),
@@ -361,46 +369,46 @@ impl<S: Suite> Adversaries<S> {
             | Attack::FalseHave
             | Attack::HaveFlood
             | Attack::FalseGateway => {
-                return self.send_raw(world, index, link, ranges::PIECE, &want.refusal());
+                return self.send_raw(world, index, socket, ranges::PIECE, &want.refusal());
             }
         };
         for payload in want.pieces(&bytes) {
             match attack {
                 Attack::SlowLoris => {
-                    let frame = self.seal(index, link, ranges::PIECE, &payload);
-                    self.drip(index, link, &frame);
+                    let frame = self.seal(index, socket, ranges::PIECE, &payload);
+                    self.drip(index, socket, &frame);
                 }
                 Attack::BitFlip => {
-                    let frame = self.seal(index, link, ranges::PIECE, &payload);
-                    self.send_flipped(world, link, frame);
+                    let frame = self.seal(index, socket, ranges::PIECE, &payload);
+                    self.send_flipped(world, socket, frame);
                 }
-                _ => self.send_raw(world, index, link, ranges::PIECE, &payload),
+                _ => self.send_raw(world, index, socket, ranges::PIECE, &payload),
             }
         }
     }
 
-    fn on_ask_have(&mut self, world: &mut World<S>, index: usize, link: LinkId, asked: &[u8]) {
-        if let Some(session) = self.list[index].sessions.get_mut(&link) {
+    fn on_ask_have(&mut self, world: &mut World<S>, index: usize, socket: Socket, asked: &[u8]) {
+        if let Some(session) = self.list[index].sessions.get_mut(&socket) {
             session.asked_have = Some(asked.to_vec());
         }
         if self.list[index].attack.claims_all()
             && let Some(all) = ranges::have_all(asked)
         {
-            self.send_raw(world, index, link, ranges::HAVE, &all);
+            self.send_raw(world, index, socket, ranges::HAVE, &all);
         }
     }
 
     /// Sends a frame in which a bit of the ciphertext has flipped.
-    fn send_flipped(&mut self, world: &mut World<S>, link: LinkId, mut frame: Vec<u8>) {
+    fn send_flipped(&mut self, world: &mut World<S>, socket: Socket, mut frame: Vec<u8>) {
         if frame.len() > HEADER_LEN {
             let at = HEADER_LEN + pick(&mut self.rng, frame.len() - HEADER_LEN);
             frame[at] ^= 1 << self.rng.below(8);
         }
-        world.raw_send(link, &frame);
+        world.socket_send(socket, &frame);
     }
 
-    fn drip(&mut self, index: usize, link: LinkId, frame: &[u8]) {
-        if let Some(session) = self.list[index].sessions.get_mut(&link) {
+    fn drip(&mut self, index: usize, socket: Socket, frame: &[u8]) {
+        if let Some(session) = self.list[index].sessions.get_mut(&socket) {
             session.drip.extend(frame);
         }
     }
@@ -412,25 +420,25 @@ impl<S: Suite> Adversaries<S> {
     }
 
     /// What a flood sends in its turn.
-    fn flood(&mut self, world: &mut World<S>, index: usize, link: LinkId) {
+    fn flood(&mut self, world: &mut World<S>, index: usize, socket: Socket) {
         for _ in 0..FLOOD_MESSAGES {
             match self.list[index].attack {
                 Attack::PexFlood => {
                     let peers = self.false_peers(index);
-                    self.send(world, index, link, &Message::Peers(peers));
+                    self.send(world, index, socket, &Message::Peers(peers));
                 }
                 Attack::AnnounceFlood => {
                     let adversary = &mut self.list[index];
                     adversary.ports_told = adversary.ports_told.wrapping_add(1).max(1);
                     let address = SocketAddr::new(adversary.addresses[0].ip(), adversary.ports_told);
                     let id = BlobId(self.rng.bytes_32());
-                    self.send(world, index, link, &Message::Announce(id, address.into(), 0));
+                    self.send(world, index, socket, &Message::Announce(id, address.into(), 0));
                 }
                 Attack::HaveFlood => {
-                    let session = self.list[index].sessions.get(&link);
+                    let session = self.list[index].sessions.get(&socket);
                     let asked = session.and_then(|session| session.asked_have.clone());
                     let have = ranges::have_noise(asked.as_deref(), &mut self.rng);
-                    self.send_raw(world, index, link, ranges::HAVE, &have);
+                    self.send_raw(world, index, socket, ranges::HAVE, &have);
                 }
                 _ => return,
             }
@@ -450,29 +458,29 @@ impl<S: Suite> Adversaries<S> {
         (0..u8::try_from(PEERS_MAX).unwrap_or(u8::MAX)).map(|n| nowhere(n).into()).collect()
     }
 
-    fn send(&mut self, world: &mut World<S>, index: usize, link: LinkId, message: &Message) {
+    fn send(&mut self, world: &mut World<S>, index: usize, socket: Socket, message: &Message) {
         let (kind, payload) = message.encode();
-        self.send_raw(world, index, link, kind, &payload);
+        self.send_raw(world, index, socket, kind, &payload);
     }
 
-    fn send_raw(&mut self, world: &mut World<S>, index: usize, link: LinkId, kind: u8, payload: &[u8]) {
-        let frame = self.seal(index, link, kind, payload);
-        world.raw_send(link, &frame);
+    fn send_raw(&mut self, world: &mut World<S>, index: usize, socket: Socket, kind: u8, payload: &[u8]) {
+        let frame = self.seal(index, socket, kind, payload);
+        world.socket_send(socket, &frame);
         if self.list[index].attack == Attack::Replay {
-            world.raw_send(link, &frame);
+            world.socket_send(socket, &frame);
         }
     }
 
     /// A sealed frame; empty where the connection has no keys.
-    fn seal(&mut self, index: usize, link: LinkId, kind: u8, payload: &[u8]) -> Vec<u8> {
-        let session = self.list[index].sessions.get_mut(&link);
+    fn seal(&mut self, index: usize, socket: Socket, kind: u8, payload: &[u8]) -> Vec<u8> {
+        let session = self.list[index].sessions.get_mut(&socket);
         let sealer = session.and_then(|session| session.wire.sealer());
         sealer.map_or_else(Vec::new, |sealer| seal(sealer, kind, payload))
     }
 
     /// A sealed DATA frame; empty where the connection has no keys.
-    fn data_frame(&mut self, index: usize, link: LinkId, blob: &[u8]) -> Vec<u8> {
-        let session = self.list[index].sessions.get_mut(&link);
+    fn data_frame(&mut self, index: usize, socket: Socket, blob: &[u8]) -> Vec<u8> {
+        let session = self.list[index].sessions.get_mut(&socket);
         let sealer = session.and_then(|session| session.wire.sealer());
         sealer.map_or_else(Vec::new, |sealer| data_frame(sealer, blob))
     }
@@ -480,4 +488,121 @@ impl<S: Suite> Adversaries<S> {
 
 fn pick(rng: &mut Rng, len: usize) -> usize {
     usize::try_from(rng.below(len as u64)).expect("below a length")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{HostConfig, WorldConfig};
+    use megatorrent_core::ids::Secret;
+    use megatorrent_core::suite::RealSuite;
+
+    const ASKED: [u8; 21] = [0xA2, 1, 0x50, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 2, 1];
+
+    /// A peer that asks one adversary for what a blob's range is, and hears it out.
+    struct Asker {
+        world: World,
+        adversaries: Adversaries<RealSuite>,
+        socket: Socket,
+        wire: Wire<RealSuite>,
+        blob: Vec<u8>,
+        /// The plaintexts that came, and whether a frame did not open.
+        heard: Vec<Vec<u8>>,
+        is_broken: bool,
+    }
+
+    impl Asker {
+        fn ask(attack: Attack) -> Self {
+            let mut world = World::new(1, WorldConfig::default());
+            let identity_seed = Some(Secret::new([7; 32]));
+            let author = world.add_host(HostConfig { identity_seed, ..HostConfig::default() });
+            world.ingest(author, "file", b"content");
+            let id = world.store(author).blob_ids().next().expect("the file's");
+            let blob = world.store(author).blob(&id).expect("it is stored").to_vec();
+            let machine = world.add_machine(HostConfig::default());
+            world.take_stranger_events();
+            let mut rng = Rng::new([1; 32]);
+            let mut adversaries = Adversaries::new(rng.fork("adversaries"), InfoHash([1; 20]), author);
+            let at = adversaries.add(&mut world, attack);
+            let socket = world.machine_dial(machine, at);
+            let (wire, key) = Wire::new(Role::Dialler, &mut rng);
+            world.socket_send(socket, &key);
+            let (heard, is_broken) = (Vec::new(), false);
+            let mut asker = Self { world, adversaries, socket, wire, blob, heard, is_broken };
+            asker.run();
+            let range = [&[0xA4, 1, 9, 2, 0x58, 32][..], &id.0, &[3, 0, 4, 0x1A, 0, 1, 0xE2, 0x40]].concat();
+            for (kind, payload) in [(ranges::ASK_HAVE, &ASKED[..]), (ranges::WANT, &range)] {
+                let sealer = asker.wire.sealer().expect("it is keyed");
+                let frame = seal(sealer, kind, payload);
+                asker.world.socket_send(socket, &frame);
+            }
+            asker.run();
+            asker
+        }
+
+        fn run(&mut self) {
+            let end = self.world.now() + Duration::from_secs(10);
+            while self.world.next_at().is_some_and(|at| at < end) {
+                self.world.step();
+                self.adversaries.wake(&mut self.world, &[]);
+                for (side, event) in self.world.take_socket_events() {
+                    let (StrangerEvent::Opened(link)
+                    | StrangerEvent::Accepted(link, _)
+                    | StrangerEvent::Readable(link)
+                    | StrangerEvent::Closed(link)) = event;
+                    if (Socket { link, side }) == self.socket {
+                        self.hear();
+                    } else {
+                        self.adversaries.handle(&mut self.world, side, event);
+                    }
+                }
+            }
+        }
+
+        fn hear(&mut self) {
+            let bytes = self.world.socket_read(self.socket);
+            let mut rest = &bytes[..];
+            while !self.is_broken {
+                match self.wire.read(&mut rest) {
+                    Ok(Some(Incoming::Plaintext(plaintext))) => self.heard.push(plaintext),
+                    Ok(Some(Incoming::Keyed)) => {}
+                    Ok(None) => return,
+                    Err(_) => self.is_broken = true,
+                }
+            }
+        }
+
+        /// The bytes of all PIECEs that opened, in order; `None`: none came.
+        fn pieces(&self) -> Option<Vec<u8>> {
+            let pieces = self.heard.iter().filter(|heard| heard.first() == Some(&ranges::PIECE));
+            let parts: Vec<&[u8]> = pieces.map(|piece| &piece[9..]).collect();
+            (!parts.is_empty()).then(|| parts.concat())
+        }
+
+        fn claims_all(&self) -> bool {
+            let all = ranges::have_all(&ASKED).expect("an ASK_HAVE");
+            self.heard.iter().any(|heard| heard.first() == Some(&ranges::HAVE) && heard[1..] == all)
+        }
+    }
+
+    #[test]
+    fn each_kind_lies_in_its_own_way() {
+        const LEN: usize = 123_456;
+        for attack in Attack::ALL.into_iter().chain([Attack::FalseGateway]) {
+            let asker = Asker::ask(attack);
+            let right = &asker.blob[..LEN];
+            let (pieces, is_broken) = (asker.pieces(), asker.is_broken);
+            match attack {
+                Attack::WrongBlob => {
+                    assert!(pieces.is_some_and(|bytes| bytes.len() == LEN && bytes != right), "{attack:?}");
+                }
+                Attack::BitFlip => assert!(is_broken && pieces.is_none(), "the frame does not open"),
+                Attack::Replay => assert!(is_broken, "a frame comes twice"),
+                Attack::SlowLoris | Attack::Silence => assert!(!is_broken && pieces.is_none(), "{attack:?}"),
+                Attack::Garbage => assert!(is_broken && asker.heard.is_empty()),
+                _ => assert_eq!(pieces, Some(Vec::new()), "{attack:?} refuses"),
+            }
+            assert!(asker.claims_all() || !attack.claims_all() || is_broken, "{attack:?}");
+        }
+    }
 }

@@ -243,7 +243,7 @@ impl<S: Suite> Stage<S> {
         self.hear();
         for (side, event) in self.world.take_socket_events() {
             if !self.v5.handle(&mut self.world, side, event) {
-                self.adversaries.handle(&mut self.world, event);
+                self.adversaries.handle(&mut self.world, side, event);
             }
         }
         for (host, sequence) in self.v5.take_completed() {
