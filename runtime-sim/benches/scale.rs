@@ -1,11 +1,13 @@
 //! How much a world holds and how fast it passes: `cargo bench -p megatorrent-sim --bench scale`, with `NODES` and
-//! `BLOBS` to try other sizes than 5 000 and 256.
+//! `BLOBS` to try other sizes than 5 000 and 256, and `PART` (`idle`, `crowd`, `real`) for one of its parts.
 
 mod crowd;
+mod measure;
 
 use std::time::Duration;
 
 use crowd::Crowd;
+use measure::{number, peak, processor_time, resident};
 use megatorrent_core::suite::{RealSuite, Suite};
 use megatorrent_sim::{HostConfig, NullSuite, World, WorldConfig};
 
@@ -13,18 +15,20 @@ use megatorrent_sim::{HostConfig, NullSuite, World, WorldConfig};
 const IDLE_NODES: u64 = 10_000;
 
 fn main() {
+    let part = number("PART", String::new());
+    let is_wanted = |name: &str| part.is_empty() || part == name;
     println!("seed 1; times are this process's on a processor");
     println!("small blobs ({} bytes), checksums in place of ciphers:", <NullSuite>::PLAIN_LEN);
-    if std::env::var("CROWD_ONLY").is_err() {
+    if is_wanted("idle") {
         idle();
     }
-    crowded::<NullSuite>(size("NODES", 5_000), size("BLOBS", 256));
-    println!("blobs of {} bytes, real ciphers:", RealSuite::PLAIN_LEN);
-    crowded::<RealSuite>(50, 16);
-}
-
-fn size(name: &str, usual: usize) -> usize {
-    std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
+    if is_wanted("crowd") {
+        crowded::<NullSuite>(number("NODES", 5_000), number("BLOBS", 256));
+    }
+    if is_wanted("real") {
+        println!("blobs of {} bytes, real ciphers:", RealSuite::PLAIN_LEN);
+        crowded::<RealSuite>(50, 16);
+    }
 }
 
 /// What nodes take that know of a channel and wait for its head.
@@ -42,11 +46,12 @@ fn idle() {
         world.follow(host, channel, None);
     }
     world.run_for(Duration::from_mins(10));
+    let took = processor_time().saturating_sub(started);
     println!(
-        "{IDLE_NODES} idle nodes, 10 minutes: {} bytes each, {} events in {:.2?}",
+        "{IDLE_NODES} idle nodes, 10 minutes: {} bytes each, {} events in {took:.2?}, {} each second",
         (resident() - before) / IDLE_NODES,
         world.steps(),
-        processor_time().saturating_sub(started)
+        u128::from(world.steps()) * 1_000_000 / took.as_micros().max(1)
     );
 }
 
@@ -67,28 +72,4 @@ fn crowded<S: Suite>(nodes: usize, blobs: usize) {
         peak() >> 20
     );
     println!("trace {:02x?} of {} entries", &crowd.world.trace_hash()[..4], crowd.world.trace_len());
-}
-
-/// Time on a processor so far, which other programs do not lengthen (Linux; 0 elsewhere).
-fn processor_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    let ns = text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok());
-    Duration::from_nanos(ns.unwrap_or_default())
-}
-
-/// Bytes of memory that this process holds (Linux; 0 elsewhere).
-fn resident() -> u64 {
-    status("VmRSS:")
-}
-
-/// The most that it ever held.
-fn peak() -> u64 {
-    status("VmHWM:")
-}
-
-fn status(name: &str) -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.unwrap_or_default() * 1024
 }

@@ -258,7 +258,7 @@ impl<S: Suite> Adversaries<S> {
             match session.wire.read(&mut rest) {
                 Ok(Some(Incoming::Keyed)) => self.keyed(world, index, socket),
                 Ok(Some(Incoming::Plaintext(plaintext))) => {
-                    self.on_plaintext(world, index, socket, &plaintext)
+                    self.on_plaintext(world, index, socket, &plaintext);
                 }
                 // What it cannot read does not trouble it.
                 Ok(None) => return,

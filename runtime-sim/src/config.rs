@@ -4,7 +4,6 @@ use core::ops::RangeInclusive;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::Secret;
-use megatorrent_core::rng::Rng;
 
 /// The world's physics. Ranges are drawn from the world's seed.
 #[derive(Clone, Debug)]
@@ -15,6 +14,8 @@ pub struct WorldConfig {
     pub window_bytes: usize,
     /// Longest piece in which bytes cross a link; each piece's length is drawn between 1 and this.
     pub cut_bytes_max: usize,
+    /// A piece is cut no shorter than this, so that fewer happenings move the same bytes.
+    pub cut_bytes_min: usize,
     /// How long a store's job takes, in microseconds.
     pub disk_us: RangeInclusive<u64>,
     /// The DHT.
@@ -27,6 +28,7 @@ impl Default for WorldConfig {
             latency_ms: 5..=120,
             window_bytes: 256 * 1024,
             cut_bytes_max: 64 * 1024,
+            cut_bytes_min: 1,
             disk_us: 50..=8_000,
             dht: DhtConfig::default(),
         }
@@ -91,10 +93,4 @@ impl Default for HostConfig {
             store_blobs_max: usize::MAX,
         }
     }
-}
-
-/// A number of `range`.
-pub(crate) fn draw(rng: &mut Rng, range: &RangeInclusive<u64>) -> u64 {
-    let span = range.end().saturating_sub(*range.start());
-    range.start() + rng.below(span.saturating_add(1))
 }

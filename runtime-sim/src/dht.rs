@@ -15,7 +15,8 @@ use megatorrent_core::node::{DhtError, DhtOp, Input, JobResult};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::time::Instant;
 
-use crate::config::{DhtConfig, draw};
+use crate::config::DhtConfig;
+use crate::dice::Dice;
 
 /// Nodes that keep a copy of one item.
 pub const REPLICAS: usize = 8;
@@ -36,7 +37,7 @@ const LOOKUP_ANSWERS: u64 = 4;
 /// The DHT that all hosts share.
 pub struct Dht {
     config: DhtConfig,
-    rng: Rng,
+    dice: Dice,
     up: bool,
     items: BTreeMap<PublicKey, [Option<Held<SignedItem>>; REPLICAS]>,
     peers: BTreeMap<InfoHash, VecDeque<Held<SocketAddr>>>,
@@ -56,7 +57,7 @@ impl<T> Held<T> {
 
 impl Dht {
     pub(crate) fn new(config: DhtConfig, rng: Rng) -> Self {
-        Self { config, rng, up: true, items: BTreeMap::new(), peers: BTreeMap::new() }
+        Self { config, dice: Dice::new(rng), up: true, items: BTreeMap::new(), peers: BTreeMap::new() }
     }
 
     /// Takes the whole DHT away ([`DhtError::NoNodes`]), or brings it back with all it holds.
@@ -89,7 +90,7 @@ impl Dht {
 
     /// How long until the operation's packets have reached the DHT's nodes; the answers take about as long again.
     pub(crate) fn reach(&mut self) -> Duration {
-        Duration::from_millis(draw(&mut self.rng, &self.config.latency_ms).div_ceil(2))
+        Duration::from_millis(self.dice.draw(&self.config.latency_ms).div_ceil(2))
     }
 
     /// Does an operation of the host with the address `from`: what it is told, and how long after `now`. The answer to
@@ -126,7 +127,7 @@ impl Dht {
     }
 
     fn is_lost(&mut self) -> bool {
-        self.rng.below(100) < self.config.loss_percent
+        self.dice.below(100) < self.config.loss_percent
     }
 
     /// BEP 44: a bad signature or a long value is refused; so is a sequence below the stored one (302), and any but the
@@ -184,11 +185,11 @@ impl Dht {
         let answer_len = PEERS_PER_ANSWER_MAX.min(known.len() as u64);
         let mut answers = Vec::new();
         for _ in 0..LOOKUP_ANSWERS {
-            if known.is_empty() || self.rng.below(100) < self.config.loss_percent {
+            if known.is_empty() || self.dice.below(100) < self.config.loss_percent {
                 continue;
             }
             let pick = |_| {
-                let index = self.rng.below(known.len() as u64);
+                let index = self.dice.below(known.len() as u64);
                 known[usize::try_from(index).expect("below the length")].value.into()
             };
             answers.push((0..answer_len).map(pick).collect());

@@ -43,13 +43,16 @@ pub(crate) struct Host<S: Suite> {
     pub(crate) node: Option<Node<S>>,
     /// How often the node was started; what was under way for an earlier one does not reach a later one.
     pub(crate) epoch: u32,
-    pub(crate) conns: BTreeMap<ConnId, (LinkId, Side)>,
+    pub(crate) conns: Sockets,
     pub(crate) jobs: Jobs,
     pub(crate) store: Store,
     pub(crate) events: VecDeque<(Instant, Event)>,
-    /// The wake that is queued for this host; one with another version is stale.
-    pub(crate) wake_version: u64,
+    /// When the node wants to be woken.
     pub(crate) wake_at: Option<Instant>,
+    /// The first wake that is queued for it, which may be earlier: a deadline that moves on costs no new one.
+    pub(crate) wake_queued: Option<Instant>,
+    /// Bytes given to its uplink so far.
+    pub(crate) uplink_bytes: u64,
     /// When its uplink has sent all that was given to it.
     pub(crate) uplink_free_at: Instant,
     /// When its line has brought all that reached it.
@@ -69,12 +72,13 @@ impl<S: Suite> Host<S> {
             address,
             node: None,
             epoch: 0,
-            conns: BTreeMap::new(),
+            conns: Sockets::default(),
             jobs: Jobs::default(),
             store,
             events: VecDeque::new(),
-            wake_version: 0,
             wake_at: None,
+            wake_queued: None,
+            uplink_bytes: 0,
             uplink_free_at: Instant(0),
             downlink_free_at: Instant(0),
             records_free_at: Instant(0),
@@ -113,8 +117,8 @@ impl<S: Suite> Host<S> {
     /// Counts a wake at `now`: a node that asks for wake after wake at one instant would spin in a real driver.
     pub(crate) fn count_wake(&mut self, now: Instant) {
         let count = if self.last_wake.0 == now { self.last_wake.1 + 1 } else { 0 };
-        let reason = self.node.as_ref().and_then(Node::deadline).map_or("", |(_, reason)| reason);
-        assert!(count < WAKES_PER_INSTANT_MAX, "the node spins at one instant: {reason}");
+        let reason = || self.node.as_ref().and_then(Node::deadline).map_or("", |(_, reason)| reason);
+        assert!(count < WAKES_PER_INSTANT_MAX, "the node spins at one instant: {}", reason());
         self.last_wake = (now, count);
     }
 
@@ -135,10 +139,60 @@ impl<S: Suite> Host<S> {
     }
 }
 
+/// A node's open sockets, by the slots of their ids.
+#[derive(Default)]
+pub(crate) struct Sockets {
+    places: Vec<Option<Socket>>,
+    /// Those whose slot a newer one has: the node gave them up and its driver is about to hear of it.
+    given_up: Vec<Socket>,
+    count: usize,
+}
+
+type Socket = (ConnId, LinkId, Side);
+
+impl Sockets {
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn get(&self, conn: ConnId) -> Option<(LinkId, Side)> {
+        let place = self.places.get(conn.slot as usize).into_iter().flatten();
+        let (_, link, side) = place.chain(&self.given_up).find(|(known, ..)| *known == conn)?;
+        Some((*link, *side))
+    }
+
+    pub(crate) fn add(&mut self, conn: ConnId, link: LinkId, side: Side) {
+        assert!(self.get(conn).is_none(), "the node gave connection id {conn:?} twice");
+        let slot = conn.slot as usize;
+        if self.places.len() <= slot {
+            self.places.resize(slot + 1, None);
+        }
+        self.given_up.extend(self.places[slot].replace((conn, link, side)));
+        self.count += 1;
+    }
+
+    pub(crate) fn remove(&mut self, conn: ConnId) -> Option<(LinkId, Side)> {
+        let found = self.get(conn)?;
+        match self.places.get_mut(conn.slot as usize) {
+            Some(place) if place.is_some_and(|(known, ..)| known == conn) => *place = None,
+            _ => self.given_up.retain(|(known, ..)| *known != conn),
+        }
+        self.count -= 1;
+        Some(found)
+    }
+
+    /// All of them.
+    pub(crate) fn into_ends(self) -> impl Iterator<Item = (LinkId, Side)> {
+        let all = self.places.into_iter().flatten().chain(self.given_up);
+        all.map(|(_, link, side)| (link, side))
+    }
+}
+
 /// The jobs that a node waits for. Checks that ids are not used twice and that no cap is passed.
 #[derive(Default)]
 pub(crate) struct Jobs {
-    open: BTreeMap<JobId, (JobKind, Instant)>,
+    /// Not many: most kinds are capped, and ids ascend, so that looking from the end finds one soon.
+    open: Vec<(JobId, JobKind, Instant)>,
     counts: [usize; 5],
     answered: u64,
     /// A planted bug: what ended still counts.
@@ -178,21 +232,27 @@ impl JobKind {
 impl Jobs {
     /// A job begins.
     pub(crate) fn begin(&mut self, id: JobId, kind: JobKind, now: Instant) {
-        assert!(self.open.insert(id, (kind, now)).is_none(), "the node used job id {id:?} while it is open");
+        assert!(self.find(id).is_none(), "the node used job id {id:?} while it is open");
+        self.open.push((id, kind, now));
         self.counts[kind as usize] += 1;
         assert!(self.counts[kind as usize] <= kind.cap(), "more than {} jobs of kind {kind:?}", kind.cap());
     }
 
     /// A job gets its answer.
     pub(crate) fn end(&mut self, id: JobId) {
-        let (kind, _) = self.open.remove(&id).expect("the world answers only jobs that are open");
+        let at = self.find(id).expect("the world answers only jobs that are open");
+        let (_, kind, _) = self.open.swap_remove(at);
         self.counts[kind as usize] -= usize::from(!self.leak);
         self.answered += 1;
     }
 
     /// When the job that is open longest began.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.open.values().map(|(_, begun)| *begun).min()
+        self.open.iter().map(|(.., begun)| *begun).min()
+    }
+
+    fn find(&self, id: JobId) -> Option<usize> {
+        self.open.iter().rposition(|(open, ..)| *open == id)
     }
 
     pub(crate) fn open_count(&self) -> usize {

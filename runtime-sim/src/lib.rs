@@ -37,6 +37,7 @@ mod adversary;
 mod author;
 mod config;
 mod dht;
+mod dice;
 mod faults;
 mod host;
 mod link;

@@ -97,10 +97,15 @@ impl Link {
 /// One direction of a link.
 #[derive(Default)]
 pub(crate) struct Pipe {
-    /// The bytes sent and not yet read; the first [`Self::arrived`] of them can be read.
-    pub(crate) bytes: VecDeque<u8>,
+    /// The pieces sent and not yet read; the first [`Self::arrived`] bytes of them can be read. So a pipe takes the
+    /// memory of what is in it.
+    pieces: VecDeque<Box<[u8]>>,
+    /// Bytes of the first piece that were read.
+    begun: usize,
     /// Counts what is sent.
     pub(crate) meter: Meter,
+    /// Bytes of content among what a node sent.
+    pub(crate) content: u64,
     /// How many can be read.
     pub(crate) arrived: usize,
     /// Bytes for which the sender has not heard that they were read.
@@ -114,16 +119,33 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
+    /// Adds a piece that is sent.
+    pub(crate) fn put(&mut self, piece: Box<[u8]>) {
+        self.pieces.push_back(piece);
+    }
+
     /// Moves up to `space.len()` of the arrived bytes into `space`: how many.
     pub(crate) fn read(&mut self, space: &mut [u8]) -> usize {
-        let n = space.len().min(self.arrived);
-        let (front, back) = self.bytes.as_slices();
-        let from_front = n.min(front.len());
-        space[..from_front].copy_from_slice(&front[..from_front]);
-        space[from_front..n].copy_from_slice(&back[..n - from_front]);
-        self.bytes.drain(..n);
-        self.arrived -= n;
-        n
+        let (wanted, mut done) = (space.len().min(self.arrived), 0);
+        while let Some(piece) = self.pieces.front().filter(|_| done < wanted) {
+            let n = (piece.len() - self.begun).min(wanted - done);
+            space[done..done + n].copy_from_slice(&piece[self.begun..self.begun + n]);
+            done += n;
+            self.begun += n;
+            if self.begun == piece.len() {
+                self.pieces.pop_front();
+                self.begun = 0;
+            }
+        }
+        self.arrived -= done;
+        done
+    }
+
+    /// Loses all that is in it.
+    pub(crate) fn lose(&mut self) {
+        self.arrived = 0;
+        self.begun = 0;
+        self.pieces.clear();
     }
 
     /// Nothing will come out of it any more.

@@ -10,11 +10,13 @@ use megatorrent_core::ids::{ConnId, JobId};
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 
-use crate::config::draw;
+use crate::config::WorldConfig;
+use crate::dice::Dice;
 use crate::host::HostId;
 use crate::link::{End, Link, LinkId, Side};
 use crate::stranger::StrangerEvent;
 use crate::trace::Kind;
+use crate::traffic::has_open_frames;
 use crate::world::{Happening, World};
 
 /// How long a dial to an address where nothing is takes to fail.
@@ -30,6 +32,14 @@ impl<S: Suite> World<S> {
         let ends = [Side::Dialer, Side::Listener];
         let is_of = |link: &Link| ends.iter().any(|&side| link.host_at(side) == Some(id));
         self.links.iter().filter(|(_, link)| is_of(link)).map(|(link, _)| link).collect()
+    }
+
+    /// The open connections between nodes: who dialled, who was dialled, and the one-way latency.
+    pub fn connections(&self) -> impl Iterator<Item = (HostId, HostId, Duration)> {
+        self.links.iter().filter_map(|(_, link)| {
+            let host = |side| link.node_at(side).map(|(host, _)| host);
+            Some((host(Side::Dialer)?, host(Side::Listener)?, link.latency))
+        })
     }
 
     /// Breaks a link: both ends learn it at once, and what was on its way is lost.
@@ -49,7 +59,7 @@ impl<S: Suite> World<S> {
     // --- dialling -------------------------------------------------------------------------------------------
 
     pub(crate) fn make_link(&mut self, dialer: End, to: Option<HostId>) -> LinkId {
-        let latency = Duration::from_millis(draw(&mut self.rng_links, &self.config.latency_ms));
+        let latency = Duration::from_millis(self.dice_links.draw(&self.config.latency_ms));
         let id = self.links.add(Link::new(dialer, latency));
         self.queue.push(self.now + latency, Happening::DialArrives { link: id, to });
         id
@@ -122,12 +132,12 @@ impl<S: Suite> World<S> {
                 self.write_socket(id, Side::Dialer);
             } else {
                 self.stranger_hears(id, Side::Dialer, StrangerEvent::Closed(id));
-                self.links.remove(id);
+                self.remove_link(id);
             }
             return;
         };
         if !connected {
-            self.links.remove(id);
+            self.remove_link(id);
         }
         let dialer = &mut self.hosts[host.index()];
         let Some(node) = dialer.node.as_mut().filter(|_| dialer.epoch == epoch) else {
@@ -147,8 +157,7 @@ impl<S: Suite> World<S> {
     fn open_end(&mut self, id: LinkId, side: Side, host: HostId, conn: ConnId) {
         let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Node { host, conn };
-        let before = self.hosts[host.index()].conns.insert(conn, (id, side));
-        assert!(before.is_none(), "the node gave connection id {conn:?} twice");
+        self.hosts[host.index()].conns.add(conn, id, side);
         self.read_socket(id, side);
         self.write_socket(id, side);
     }
@@ -245,6 +254,7 @@ impl<S: Suite> World<S> {
                 Some(host) => {
                     self.trace.record(self.now, host, Kind::Sent, n as u64);
                     let host = &mut self.hosts[host.index()];
+                    host.uplink_bytes += n as u64;
                     let took = n as u64 * 1_000_000_000 / host.config.upload_bytes_per_sec.max(1);
                     host.uplink_free_at = Instant(host.uplink_free_at.max(self.now).0 + took);
                     host.uplink_free_at
@@ -274,7 +284,6 @@ impl<S: Suite> World<S> {
         if room == 0 {
             return None;
         }
-        let total = &mut self.counts.total;
         match &mut link.ends[side as usize] {
             End::Node { host, conn } => {
                 let node = self.hosts[host.index()].node.as_mut()?;
@@ -282,26 +291,21 @@ impl<S: Suite> World<S> {
                 if chunk.is_empty() {
                     return None;
                 }
-                let n = cut(&mut self.rng_links, self.config.cut_bytes_max).min(room).min(chunk.len());
-                pipe.bytes.extend(&chunk[..n]);
-                let data = pipe.meter.count(&chunk[..n], total);
+                let n = cut(&mut self.dice_links, &self.config).min(room).min(chunk.len());
+                pipe.put(chunk[..n].into());
+                pipe.content += pipe.meter.count(&chunk[..n], has_open_frames::<S>(), &mut self.counts.total);
                 node.sent(self.now, *conn, n);
-                if let Some(to) = link.hosts[side.other() as usize].filter(|_| data > 0) {
-                    *self.counts.flows.entry((*host, to)).or_default() += data;
-                }
                 Some(n)
             }
             End::Raw { unsent, .. } if !unsent.is_empty() => {
-                let n = cut(&mut self.rng_links, self.config.cut_bytes_max).min(room).min(unsent.len());
-                let piece: Vec<u8> = unsent.drain(..n).collect();
-                pipe.bytes.extend(&piece);
-                if let Some(from) = link.hosts[side as usize] {
+                let n = cut(&mut self.dice_links, &self.config).min(room).min(unsent.len());
+                let piece: Box<[u8]> = unsent.drain(..n).collect();
+                if link.hosts[side as usize].is_some() {
                     // A machine's bytes count as a node's do.
-                    let data = pipe.meter.count(&piece, total);
-                    if let Some(to) = link.hosts[side.other() as usize].filter(|_| data > 0) {
-                        *self.counts.flows.entry((from, to)).or_default() += data;
-                    }
+                    let is_open = has_open_frames::<S>();
+                    pipe.content += pipe.meter.count(&piece, is_open, &mut self.counts.total);
                 }
+                pipe.put(piece);
                 Some(n)
             }
             _ => None,
@@ -313,7 +317,7 @@ impl<S: Suite> World<S> {
     /// The node asks for the socket to be dropped.
     pub(crate) fn close(&mut self, host: HostId, conn: ConnId) {
         // The link may have ended on its own before the node was polled.
-        if let Some((id, side)) = self.hosts[host.index()].conns.remove(&conn) {
+        if let Some((id, side)) = self.hosts[host.index()].conns.remove(conn) {
             self.close_end(id, side);
         }
     }
@@ -323,7 +327,7 @@ impl<S: Suite> World<S> {
         let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Closed;
         if link.is_closed(side.other()) {
-            self.links.remove(id);
+            self.remove_link(id);
         } else if !link.is_half_open {
             let heard = link.pipes[side.other() as usize].last_arrival.max(self.now + link.latency);
             self.queue.push(heard, Happening::Fin { link: id, to: side.other() });
@@ -335,7 +339,7 @@ impl<S: Suite> World<S> {
         let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Closed;
         if link.is_closed(side.other()) {
-            self.links.remove(id);
+            self.remove_link(id);
         } else if !link.is_half_open {
             self.queue.push(self.now + link.latency, Happening::Reset { link: id, to: side.other() });
         }
@@ -363,8 +367,7 @@ impl<S: Suite> World<S> {
         }
         let pipe = &mut link.pipes[to as usize];
         pipe.is_ended = true;
-        pipe.arrived = 0;
-        pipe.bytes.clear();
+        pipe.lose();
         self.read_socket_and_settle(id, to);
     }
 
@@ -377,10 +380,16 @@ impl<S: Suite> World<S> {
         }
     }
 
+    fn remove_link(&mut self, id: LinkId) {
+        if let Some(link) = self.links.remove(id) {
+            self.counts.keep(&link);
+        }
+    }
+
     /// A node's socket has ended. The caller settles the host.
     fn lose_end(&mut self, id: LinkId, side: Side) {
         let Some((host, conn)) = self.links.get(id).and_then(|link| link.node_at(side)) else { return };
-        self.hosts[host.index()].conns.remove(&conn);
+        self.hosts[host.index()].conns.remove(conn);
         self.trace.record(self.now, host, Kind::Disconnected, u64::from(conn.slot));
         if let Some(node) = &mut self.hosts[host.index()].node {
             node.disconnected(self.now, conn);
@@ -396,8 +405,12 @@ pub(crate) fn ephemeral_port(id: LinkId) -> u16 {
 }
 
 /// The length of a piece: short and long ones are about as frequent, so that every boundary is met.
-fn cut(rng: &mut megatorrent_core::rng::Rng, max: usize) -> usize {
-    let bits = rng.below(u64::from(usize::BITS - max.leading_zeros()));
-    let len = 1 + rng.below(1 << bits);
-    usize::try_from(len).map_or(max, |len| len.min(max))
+fn cut(dice: &mut Dice, config: &WorldConfig) -> usize {
+    let (min, max) = (config.cut_bytes_min, config.cut_bytes_max);
+    if min >= max {
+        return max;
+    }
+    let bits = dice.below(u64::from(usize::BITS - max.leading_zeros()));
+    let len = 1 + dice.below(1 << bits);
+    usize::try_from(len).map_or(max, |len| len.clamp(min, max))
 }

@@ -29,14 +29,14 @@ impl Links {
         self.places.get_mut(place)?.as_deref_mut()
     }
 
-    pub(crate) fn remove(&mut self, id: LinkId) {
-        if let Some(place) = self.place(id).and_then(|place| self.places.get_mut(place)) {
-            *place = None;
-        }
+    pub(crate) fn remove(&mut self, id: LinkId) -> Option<Box<Link>> {
+        let place = self.place(id)?;
+        let removed = self.places.get_mut(place)?.take();
         while let Some(None) = self.places.front() {
             self.places.pop_front();
             self.first += 1;
         }
+        removed
     }
 
     /// The links in the order in which they were made.

@@ -13,8 +13,15 @@ use crate::host::HostId;
 /// stays the same between commits that are compared.
 pub(crate) struct Trace {
     hash: Blake2b<U32>,
+    /// Entries that are not yet hashed, so that the hash is fed whole blocks.
+    waiting: Vec<u8>,
     entries: u64,
 }
+
+/// Bytes of an entry: time, host, kind, count.
+const ENTRY_LEN: usize = 8 + 4 + 1 + 8;
+/// Bytes that are hashed at once.
+const WAITING_MAX: usize = 128 * ENTRY_LEN;
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
@@ -49,16 +56,20 @@ pub(crate) enum Kind {
 
 impl Trace {
     pub(crate) fn new() -> Self {
-        Self { hash: Blake2b::new(), entries: 0 }
+        Self { hash: Blake2b::new(), waiting: Vec::with_capacity(WAITING_MAX), entries: 0 }
     }
 
     pub(crate) fn record(&mut self, now: Instant, host: HostId, kind: Kind, count: u64) {
-        let mut entry = [0; 21];
+        let mut entry = [0; ENTRY_LEN];
         entry[..8].copy_from_slice(&now.0.to_le_bytes());
         entry[8..12].copy_from_slice(&host.0.to_le_bytes());
         entry[12] = kind as u8;
         entry[13..].copy_from_slice(&count.to_le_bytes());
-        self.hash.update(entry);
+        self.waiting.extend_from_slice(&entry);
+        if self.waiting.len() >= WAITING_MAX {
+            self.hash.update(&self.waiting);
+            self.waiting.clear();
+        }
         self.entries += 1;
     }
 
@@ -75,7 +86,7 @@ impl Trace {
     }
 
     pub(crate) fn digest(&self) -> [u8; 32] {
-        self.hash.clone().finalize().into()
+        self.hash.clone().chain_update(&self.waiting).finalize().into()
     }
 
     pub(crate) fn entries(&self) -> u64 {

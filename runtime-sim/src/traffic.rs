@@ -1,14 +1,26 @@
-//! What crosses the links, counted by kind from the outside: v5's frames carry their length in the open.
+//! What crosses the links, counted by kind from the outside: frames carry their length in the open, and where nothing is
+//! encrypted (any suite but the real one) also their kind.
 
+use std::any::TypeId;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use megatorrent_core::codec::kind;
 use megatorrent_core::frame::{HEADER_LEN, TAG_LEN};
+use megatorrent_core::limits::CONTROL_LEN_MAX;
+use megatorrent_core::suite::{RealSuite, Suite};
 use megatorrent_core::transport::KEY_LEN;
 
 use crate::host::HostId;
+use crate::link::{Link, Side};
+use crate::world::World;
 
-/// Frames from this length on are counted as content: no control message but a long list of peers comes near.
+/// Encrypted frames from this length on are counted as content: no control message but a long list of peers comes
+/// near. So a blob's end in a short frame is counted as control.
 const DATA_FRAME_LEN_MIN: usize = 8 * 1024;
+/// The kind of a message that carries a part of a blob, and what stands in front of it there: an id and an offset.
+const PIECE: u8 = 0x14;
+const PIECE_HEAD_LEN: usize = 4 + 4;
 
 /// Bytes that were put on links, by kind, and what else is counted with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,16 +48,80 @@ impl Traffic {
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) total: Traffic,
-    /// Bytes of content by who sent it to whom.
-    pub(crate) flows: BTreeMap<(HostId, HostId), u64>,
+    /// Bytes of content by who sent it to whom, over links that are gone; the others count their own.
+    gone: BTreeMap<(HostId, HostId), u64>,
 }
 
-/// Reads along one direction of a link, as far as it can be read: lengths.
+impl Counts {
+    /// A link ends: its counts are kept.
+    pub(crate) fn keep(&mut self, link: &Link) {
+        for (from, to, bytes) in flows_of(link) {
+            *self.gone.entry((from, to)).or_default() += bytes;
+        }
+    }
+}
+
+/// Bytes of content that crossed a link between two hosts, by direction.
+fn flows_of(link: &Link) -> impl Iterator<Item = (HostId, HostId, u64)> {
+    [Side::Dialer, Side::Listener].into_iter().filter_map(|to| {
+        let bytes = link.pipes[to as usize].content;
+        let (from, to) = (link.hosts[to.other() as usize]?, link.hosts[to as usize]?);
+        (bytes > 0).then_some((from, to, bytes))
+    })
+}
+
+impl<S: Suite> World<S> {
+    /// All that was put on links so far.
+    pub fn traffic(&self) -> Traffic {
+        self.counts.total
+    }
+
+    /// Bytes of content (parts of blobs, without the frames around them) that were put on links, by who sent them to
+    /// whom, in order.
+    pub fn flows(&self) -> impl Iterator<Item = (HostId, HostId, u64)> {
+        let mut flows = self.counts.gone.clone();
+        for (from, to, bytes) in self.links.iter().flat_map(|(_, link)| flows_of(link)) {
+            *flows.entry((from, to)).or_default() += bytes;
+        }
+        flows.into_iter().map(|((from, to), bytes)| (from, to, bytes))
+    }
+
+    /// Bytes of every kind that have left a host through its uplink.
+    pub fn uploaded(&self, id: HostId) -> u64 {
+        let host = &self.hosts[id.index()];
+        let rate = u128::from(host.config.upload_bytes_per_sec.max(1));
+        let waiting = self.upload_wait(id).as_nanos() * rate / 1_000_000_000;
+        host.uplink_bytes.saturating_sub(u64::try_from(waiting).unwrap_or(u64::MAX))
+    }
+
+    /// How long a host's uplink takes for what was given to it and has not left.
+    pub fn upload_wait(&self, id: HostId) -> Duration {
+        self.hosts[id.index()].uplink_free_at.since(self.now)
+    }
+}
+
+/// Reads along one direction of a link, as far as it can be read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Meter {
-    Handshake { left: usize },
-    Header { bytes: [u8; HEADER_LEN], have: usize },
-    Frame { is_data: bool, left: usize },
+    Handshake {
+        left: usize,
+    },
+    Header {
+        bytes: [u8; HEADER_LEN],
+        have: usize,
+    },
+    /// A frame's length is known, its kind comes next.
+    Kind {
+        len: usize,
+    },
+    Frame {
+        is_data: bool,
+        /// Bytes in front of the content.
+        head: usize,
+        content: usize,
+        /// Bytes after it.
+        tail: usize,
+    },
 }
 
 impl Default for Meter {
@@ -57,16 +133,19 @@ impl Default for Meter {
 const HEADER: Meter = Meter::Header { bytes: [0; HEADER_LEN], have: 0 };
 
 impl Meter {
-    /// Counts bytes that are sent into `total`; how many of them are content.
-    pub(crate) fn count(&mut self, mut sent: &[u8], total: &mut Traffic) -> u64 {
-        let before = total.data;
+    /// Counts bytes that are sent into `total`; how many of them are content. `is_open`: a frame's first byte is its kind.
+    pub(crate) fn count(&mut self, mut sent: &[u8], is_open: bool, total: &mut Traffic) -> u64 {
+        let mut content_sent = 0;
+        let pass = |left: &mut usize, sent: &mut &[u8]| {
+            let n = sent.len().min(*left);
+            *left -= n;
+            *sent = &sent[n..];
+            n as u64
+        };
         while !sent.is_empty() {
             match self {
                 Self::Handshake { left } => {
-                    let n = sent.len().min(*left);
-                    total.handshake += n as u64;
-                    *left -= n;
-                    sent = &sent[n..];
+                    total.handshake += pass(left, &mut sent);
                     if *left == 0 {
                         *self = HEADER;
                     }
@@ -76,40 +155,86 @@ impl Meter {
                     *have += 1;
                     sent = &sent[1..];
                     if *have == HEADER_LEN {
-                        let left = u32::from_be_bytes(*bytes) as usize;
-                        let is_data = left >= DATA_FRAME_LEN_MIN + TAG_LEN;
-                        *(if is_data { &mut total.data } else { &mut total.control }) += HEADER_LEN as u64;
-                        *self = if left == 0 { HEADER } else { Self::Frame { is_data, left } };
+                        let len = u32::from_be_bytes(*bytes) as usize;
+                        *self = if is_open && len > TAG_LEN {
+                            Self::Kind { len }
+                        } else {
+                            Self::frame(len, guess(len), total)
+                        };
                     }
                 }
-                Self::Frame { is_data, left } => {
-                    let n = sent.len().min(*left);
-                    *(if *is_data { &mut total.data } else { &mut total.control }) += n as u64;
-                    *left -= n;
-                    sent = &sent[n..];
-                    if *left == 0 {
+                Self::Kind { len } => *self = Self::frame(*len, head_len(sent[0]), total),
+                Self::Frame { is_data, head, content, tail } => {
+                    let before = pass(head, &mut sent);
+                    let inside = pass(content, &mut sent);
+                    let after = pass(tail, &mut sent);
+                    let kind = if *is_data { &mut total.data } else { &mut total.control };
+                    *kind += before + inside + after;
+                    content_sent += inside;
+                    if *head + *content + *tail == 0 {
                         *self = HEADER;
                     }
                 }
             }
         }
-        total.data - before
+        content_sent
     }
+
+    /// A frame of `len` bytes begins, with content after its first `head` bytes.
+    fn frame(len: usize, head: Option<usize>, total: &mut Traffic) -> Self {
+        let is_data = head.is_some();
+        *(if is_data { &mut total.data } else { &mut total.control }) += HEADER_LEN as u64;
+        let tail = len.min(TAG_LEN);
+        let plain = len - tail;
+        let head = head.unwrap_or(plain).min(plain);
+        if len == 0 { HEADER } else { Self::Frame { is_data, head, content: plain - head, tail } }
+    }
+}
+
+/// Whether a frame's kind can be read from outside: only the real suite encrypts.
+pub(crate) fn has_open_frames<S: Suite>() -> bool {
+    TypeId::of::<S>() != TypeId::of::<RealSuite>()
+}
+
+/// How many bytes stand in front of a frame's content, by its kind; `None`: it has none.
+fn head_len(kind: u8) -> Option<usize> {
+    match kind {
+        kind::DATA => Some(1),
+        PIECE => Some(1 + PIECE_HEAD_LEN),
+        _ => None,
+    }
+}
+
+/// The same by the length of an encrypted frame.
+fn guess(len: usize) -> Option<usize> {
+    let plain = len.checked_sub(TAG_LEN).filter(|plain| *plain >= DATA_FRAME_LEN_MIN)?;
+    head_len(if plain <= CONTROL_LEN_MAX { PIECE } else { kind::DATA })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn frame(kind: u8, len: u32) -> Vec<u8> {
+        [&len.to_be_bytes()[..], &[kind], &vec![7; len as usize - 1]].concat()
+    }
+
     #[test]
     fn kinds_are_told_apart_however_the_stream_is_cut() {
-        let frame = |len: u32| [&len.to_be_bytes()[..], &vec![7; len as usize]].concat();
-        let stream = [vec![1; KEY_LEN], frame(16), frame(1_048_609), frame(100)].concat();
+        let data = frame(kind::DATA, 1_048_609);
+        let piece = frame(PIECE, 65_552);
+        let stream = [vec![1; KEY_LEN], frame(9, 16), data, piece, frame(PIECE, 100)].concat();
         for cut in [1, 3, 5, 1000, stream.len()] {
-            let (mut meter, mut total) = (Meter::default(), Traffic::default());
-            let data: u64 = stream.chunks(cut).map(|part| meter.count(part, &mut total)).sum();
-            assert_eq!((total.handshake, total.control, total.data), (32, 124, 1_048_613), "pieces of {cut}");
-            assert_eq!(data, total.data);
+            let read = |is_open| {
+                let (mut meter, mut total) = (Meter::default(), Traffic::default());
+                let content: u64 =
+                    stream.chunks(cut).map(|part| meter.count(part, is_open, &mut total)).sum();
+                assert_eq!(total.bytes(), stream.len() as u64);
+                (total.handshake, total.control, total.data, content)
+            };
+            let content = 1_048_592 + 65_527;
+            assert_eq!(read(false), (32, 20 + 104, 1_048_613 + 65_556, content), "pieces of {cut}");
+            assert_eq!(read(true), (32, 20, 1_048_613 + 65_556 + 104, content + 75), "pieces of {cut}");
         }
     }
 }

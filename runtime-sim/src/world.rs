@@ -13,8 +13,9 @@ use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::{RealSuite, Suite};
 use megatorrent_core::time::Instant;
 
-use crate::config::{HostConfig, WorldConfig, draw};
+use crate::config::{HostConfig, WorldConfig};
 use crate::dht::Dht;
+use crate::dice::Dice;
 use crate::faults::{Bug, Faults};
 use crate::host::{Host, HostId, JobKind};
 use crate::link::{LinkId, Side};
@@ -23,7 +24,7 @@ use crate::store::{Pool, Store};
 use crate::stranger::Strangers;
 use crate::table::Links;
 use crate::trace::{Kind, Trace};
-use crate::traffic::{Counts, Traffic};
+use crate::traffic::Counts;
 
 /// The port on which a listening host is reached.
 pub const LISTEN_PORT: u16 = 6881;
@@ -44,7 +45,7 @@ pub struct World<S: Suite = RealSuite> {
     pub(crate) links: Links,
     pub(crate) pool: Pool,
     pub(crate) trace: Trace,
-    pub(crate) rng_links: Rng,
+    pub(crate) dice_links: Dice,
     pub(crate) faults: Faults,
     pub(crate) counts: Counts,
     pub(crate) strangers: Strangers,
@@ -53,7 +54,7 @@ pub struct World<S: Suite = RealSuite> {
     dht: Dht,
     seed: u64,
     rng_nodes: Rng,
-    rng_disks: Rng,
+    dice_disks: Dice,
     /// Events that nodes have reported.
     reported: u64,
     steps: u64,
@@ -63,14 +64,16 @@ const _: () = assert!(size_of::<Happening>() <= 40);
 
 /// What can happen. Small, as the heap moves it about; so what is large is boxed.
 pub(crate) enum Happening {
-    /// A node's deadline, unless the version is stale.
-    Wake { host: HostId, version: u64 },
+    /// A node's deadline, unless it has moved.
+    Wake { host: HostId },
     /// A disk has done its work.
     Disk { host: HostId, epoch: u32, id: JobId, job: Box<Job> },
     /// A DHT operation's packets reach the DHT.
     DhtReached { host: HostId, epoch: u32, id: JobId, op: Box<DhtOp> },
     /// The DHT's answer, or part of it, reaches the host.
     DhtAnswer { host: HostId, epoch: u32, input: Box<Input> },
+    /// The DHT's word that an operation has ended reaches the host.
+    DhtEnds { host: HostId, epoch: u32, id: JobId, result: Result<(), DhtError> },
     /// A dial reaches the address dialled.
     DialArrives { link: LinkId, to: Option<HostId> },
     /// A dial's outcome reaches the dialler.
@@ -111,13 +114,13 @@ impl<S: Suite> World<S> {
             pool: Pool::default(),
             trace: Trace::new(),
             seed,
-            rng_links: rng.fork("links"),
+            dice_links: Dice::new(rng.fork("links")),
             faults: Faults::default(),
             counts: Counts::default(),
             strangers: Strangers::default(),
             news: None,
             rng_nodes: rng.fork("nodes"),
-            rng_disks: rng.fork("disks"),
+            dice_disks: Dice::new(rng.fork("disks")),
             reported: 0,
             steps: 0,
         }
@@ -173,11 +176,10 @@ impl<S: Suite> World<S> {
         }
         host.epoch += 1;
         host.jobs = crate::host::Jobs::default();
-        host.wake_version += 1;
         host.wake_at = None;
         let sockets = std::mem::take(&mut host.conns);
         self.trace.record(self.now, id, Kind::Crashed, sockets.len() as u64);
-        for (link, side) in sockets.into_values() {
+        for (link, side) in sockets.into_ends() {
             self.abort_end(link, side);
         }
     }
@@ -334,16 +336,6 @@ impl<S: Suite> World<S> {
         self.news.replace(Vec::new()).unwrap_or_default()
     }
 
-    /// All that has crossed the links so far.
-    pub fn traffic(&self) -> Traffic {
-        self.counts.total
-    }
-
-    /// Bytes of content by who sent them to whom, in order.
-    pub fn flows(&self) -> impl Iterator<Item = (HostId, HostId, u64)> {
-        self.counts.flows.iter().map(|((from, to), bytes)| (*from, *to, *bytes))
-    }
-
     /// Lets the next thing happen. `false`: there is none.
     pub fn step(&mut self) -> bool {
         let Some((at, happening)) = self.queue.pop() else { return false };
@@ -352,10 +344,13 @@ impl<S: Suite> World<S> {
         self.steps += 1;
         let Some(happening) = self.pass(happening) else { return true };
         match happening {
-            Happening::Wake { host, version } => self.wake(host, version),
+            Happening::Wake { host } => self.wake(host),
             Happening::Disk { host, epoch, id, job } => self.disk_done(host, epoch, id, *job),
             Happening::DhtReached { host, epoch, id, op } => self.dht_reached(host, epoch, id, *op),
             Happening::DhtAnswer { host, epoch, input } => self.dht_answer(host, epoch, *input),
+            Happening::DhtEnds { host, epoch, id, result } => {
+                self.dht_answer(host, epoch, Input::Done(id, JobResult::DhtDone(result)));
+            }
             Happening::DialArrives { link, to } => self.dial_arrives(link, to),
             Happening::DialEnds { link, connected } => self.dial_ends(link, connected),
             Happening::Edge { link, to, n } => self.edge_reached(link, to, n),
@@ -386,24 +381,41 @@ impl<S: Suite> World<S> {
         }
     }
 
-    fn wake(&mut self, id: HostId, version: u64) {
+    fn wake(&mut self, id: HostId) {
         let host = &mut self.hosts[id.index()];
-        if host.wake_version != version {
+        if host.wake_queued != Some(self.now) {
             return;
         }
-        host.wake_at = None;
+        host.wake_queued = None;
+        match host.wake_at {
+            Some(at) if at > self.now => return self.queue_wake(id, at),
+            Some(_) => host.wake_at = None,
+            None => return,
+        }
         host.count_wake(self.now);
         self.trace.record(self.now, id, Kind::Woken, 0);
         self.input(id, Input::Wake);
+    }
+
+    fn queue_wake(&mut self, id: HostId, at: Instant) {
+        let host = &mut self.hosts[id.index()];
+        if host.wake_queued.is_none_or(|queued| queued > at) {
+            host.wake_queued = Some(at);
+            self.queue.push(at, Happening::Wake { host: id });
+        }
     }
 
     /// Does what the node asks until it asks nothing, then sleeps to its deadline. Follows whatever touches a node.
     pub(crate) fn settle(&mut self, id: HostId) {
         for turn in 0.. {
             assert!(turn < ACTIONS_PER_TURN_MAX, "the node does not come to rest");
-            let Some(node) = &mut self.hosts[id.index()].node else { return };
+            let host = &mut self.hosts[id.index()];
+            let Some(node) = &mut host.node else { return };
             let deadline = node.deadline();
-            let Some(action) = node.poll() else { break };
+            let Some(action) = node.poll() else {
+                host.wake_at = deadline.map(|(at, _)| at.max(self.now));
+                break;
+            };
             let is_due = deadline.is_some_and(|(at, _)| at <= self.now);
             assert!(
                 is_due,
@@ -412,15 +424,8 @@ impl<S: Suite> World<S> {
             );
             self.act(id, action);
         }
-        let host = &mut self.hosts[id.index()];
-        let Some(node) = &host.node else { return };
-        let due = node.deadline().map(|(at, _)| at.max(self.now));
-        if host.wake_at != due {
-            host.wake_at = due;
-            host.wake_version += 1;
-            if let Some(at) = due {
-                self.queue.push(at, Happening::Wake { host: id, version: host.wake_version });
-            }
+        if let Some(at) = self.hosts[id.index()].wake_at {
+            self.queue_wake(id, at);
         }
     }
 
@@ -434,12 +439,12 @@ impl<S: Suite> World<S> {
             }
             Action::Close(conn, _) => self.close(id, conn),
             Action::Readable(conn) => {
-                if let Some(&(link, side)) = self.hosts[id.index()].conns.get(&conn) {
+                if let Some((link, side)) = self.hosts[id.index()].conns.get(conn) {
                     self.read_socket(link, side);
                 }
             }
             Action::Writable(conn) => {
-                if let Some(&(link, side)) = self.hosts[id.index()].conns.get(&conn) {
+                if let Some((link, side)) = self.hosts[id.index()].conns.get(conn) {
                     self.write_socket(link, side);
                 }
             }
@@ -481,7 +486,7 @@ impl<S: Suite> World<S> {
             }
             job => job,
         };
-        let mut done = self.now + Duration::from_micros(draw(&mut self.rng_disks, &self.config.disk_us));
+        let mut done = self.now + Duration::from_micros(self.dice_disks.draw(&self.config.disk_us));
         if matches!(job, Job::Persist(..)) {
             done = done.max(host.records_free_at);
             host.records_free_at = done;
@@ -504,11 +509,15 @@ impl<S: Suite> World<S> {
         self.answer(id, job_id, result);
     }
 
-    fn dht_reached(&mut self, id: HostId, epoch: u32, job_id: JobId, op: DhtOp) {
+    fn dht_reached(&mut self, host: HostId, epoch: u32, job_id: JobId, op: DhtOp) {
         // What was sent arrives, whatever became of the sender.
-        let from = self.hosts[id.index()].address.ip();
+        let from = self.hosts[host.index()].address.ip();
         for (after, input) in self.dht.perform(self.now, from, job_id, op) {
-            self.queue.push(self.now + after, Happening::DhtAnswer { host: id, epoch, input: input.into() });
+            let happening = match input {
+                Input::Done(id, JobResult::DhtDone(result)) => Happening::DhtEnds { host, epoch, id, result },
+                input => Happening::DhtAnswer { host, epoch, input: input.into() },
+            };
+            self.queue.push(self.now + after, happening);
         }
     }
 

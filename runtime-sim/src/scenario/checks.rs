@@ -57,15 +57,13 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// Content on the wire beyond what is stored, in thousandths.
+    /// Content between hosts beyond what is stored, in thousandths.
     pub(super) fn duplicates_permille(&self) -> u64 {
         let stored: u64 =
             self.peers.values().map(|peer| self.world.store(peer.host).blob_count() as u64).sum();
         let useful = (stored + self.lost) * S::BLOB_LEN as u64;
-        // Frames add a few bytes to each blob, which are nobody's duplicates.
-        let sent = self.world.traffic().data;
-        let framing = sent / (S::BLOB_LEN as u64 + 21) * 21;
-        sent.saturating_sub(useful + framing) * 1000 / sent.max(1)
+        let sent: u64 = self.world.flows().map(|(_, _, bytes)| bytes).sum();
+        sent.saturating_sub(useful) * 1000 / sent.max(1)
     }
 
     /// `max(F/u_seed, F/d_min, N·F/(u_seed + Σu_i))` for a channel of F bytes, N peers and their links' rates.

@@ -55,6 +55,7 @@ fn world(rng: &mut Rng) -> WorldConfig {
         cut_bytes_max: 2048 << rng.below(6),
         disk_us: disk_min..=disk_min + rng.below(50_000),
         dht: DhtConfig { latency_ms: 20..=100 + rng.below(6_000), loss_percent: rng.below(50) },
+        ..WorldConfig::default()
     }
 }
 
