@@ -280,6 +280,9 @@ pub(crate) struct Simulate {
     /// Blobs of content [default: the scenario's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=BLOBS_MAX as u64).map(to_usize))]
     pub(crate) blobs: Option<usize>,
+    /// Small blobs and null crypto, as always above 100 peers: much faster, and the first line says it
+    #[arg(long)]
+    pub(crate) null: bool,
     /// The number that everything is drawn from [default: a random one]
     #[arg(long, value_name = "S")]
     pub(crate) seed: Option<u64>,

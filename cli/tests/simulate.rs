@@ -28,6 +28,16 @@ fn one_seed_is_one_swarm_and_the_first_line_names_it() {
     assert_eq!(result["trace_hash"].as_str().unwrap().len(), 64);
     assert!(result["ratio_permille"].as_u64().unwrap() >= 1000);
 
+    let mixed = lines(&["--scenario", "mixed"]);
+    assert!(
+        mixed.last().unwrap()["exchanges"].as_array().unwrap().iter().any(|sent| sent["from"] == "v5 peers")
+    );
+    let null = lines(&["--scenario", "hostile", "--null"]);
+    assert!(null[0]["mode"].as_str().unwrap().starts_with("null crypto, blobs of 16 KiB"));
+    let result = null.last().unwrap();
+    assert!(result["again"].as_str().unwrap().contains(" --null"));
+    assert!(result["without_adversaries"]["slowdown_permille"].is_u64());
+
     let churn = lines(&["--scenario", "churn", "--only", "none"]);
     assert!(churn.iter().all(|line| !line["text"].as_str().unwrap_or_default().starts_with('[')));
 }
@@ -59,6 +69,7 @@ fn what_cannot_be_simulated_is_a_usage_error() {
         ["--blobs", "0"],
         ["--only", "1,x"],
         ["--picture", "swarm.png"],
+        ["--scenario=mixed", "--null"],
     ] {
         let output = run(folder.path(), ["simulate"].iter().chain(&args));
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));

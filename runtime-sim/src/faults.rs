@@ -67,6 +67,8 @@ impl Partition {
 pub(crate) struct Faults {
     partitions: Vec<Partition>,
     partitions_made: u64,
+    /// Hosts whose proxy is dead.
+    cut_off: BTreeSet<HostId>,
     /// What was to arrive across a partition, in order: TCP sends it again until it arrives. Bounded by the links'
     /// windows.
     held: Vec<Happening>,
@@ -109,6 +111,15 @@ impl<S: Suite> World<S> {
         }
     }
 
+    /// A host's proxy dies: its connections are reset, its dials fail at once, and nobody reaches it; or a new proxy runs.
+    pub fn set_proxy_dead(&mut self, host: HostId, is_dead: bool) {
+        if !is_dead {
+            self.faults.cut_off.remove(&host);
+        } else if self.faults.cut_off.insert(host) {
+            self.links_of(host).into_iter().for_each(|link| self.reset(link));
+        }
+    }
+
     /// Takes everything from a host's disk, as a new one would.
     pub fn wipe(&mut self, host: HostId) {
         self.hosts[host.index()].wipe();
@@ -126,6 +137,12 @@ impl<S: Suite> World<S> {
 
     /// What happens in spite of the partitions; `None`: it is held back, or has become something else.
     pub(crate) fn pass(&mut self, happening: Happening) -> Option<Happening> {
+        if let Happening::DialArrives { link, to } = &happening
+            && self.is_cut_off(*link, *to)
+        {
+            self.queue.push(self.now, Happening::DialEnds { link: *link, connected: false });
+            return None;
+        }
         if self.faults.partitions.is_empty() {
             return Some(happening);
         }
@@ -142,6 +159,13 @@ impl<S: Suite> World<S> {
             held => self.faults.held.push(held),
         }
         None
+    }
+
+    /// Whether a dial begins or ends at a host whose proxy is dead.
+    fn is_cut_off(&self, link: LinkId, to: Option<HostId>) -> bool {
+        let cut_off = &self.faults.cut_off;
+        let from = || self.links.get(link).and_then(|link| link.hosts[Side::Dialer as usize]);
+        !cut_off.is_empty() && [from(), to].into_iter().flatten().any(|host| cut_off.contains(&host))
     }
 
     /// Which way something crosses which link; `None`: it crosses none, or ends at no host.

@@ -45,6 +45,7 @@ mod net;
 mod null;
 pub mod picture;
 mod queue;
+mod ranges;
 pub mod scenario;
 pub mod shrink;
 mod store;
@@ -52,6 +53,8 @@ mod stranger;
 mod table;
 mod trace;
 mod traffic;
+mod v5;
+mod wire;
 mod world;
 
 pub use adversary::Attack;

@@ -81,7 +81,7 @@ impl<S: Suite> World<S> {
         let Some(link) = self.links.get_mut(id) else { return };
         let back = self.now + link.latency;
         let is_half_open = link.is_half_open;
-        if !is_half_open && to.is_none() && self.stranger_accepts(id) {
+        if !is_half_open && self.stranger_accepts(id, to) {
             self.queue.push(back, Happening::DialEnds { link: id, connected: true });
             return;
         }
@@ -113,12 +113,10 @@ impl<S: Suite> World<S> {
     fn source_address(&self, id: LinkId) -> Option<SocketAddr> {
         match &self.links.get(id)?.ends[Side::Dialer as usize] {
             End::Dialing { host, .. } => {
-                let ports = u64::from(u16::MAX - EPHEMERAL_PORT_MIN) + 1;
-                let offset = u16::try_from(id.0 % ports).expect("below the number of ports");
                 // Behind a name, a host's streams come out of its peer's own proxy.
                 let is_named = self.hosts[host.index()].config.name.is_some();
                 let ip = if is_named { Ipv4Addr::LOCALHOST.into() } else { self.address(*host).ip() };
-                Some(SocketAddr::new(ip, EPHEMERAL_PORT_MIN + offset))
+                Some(SocketAddr::new(ip, ephemeral_port(id)))
             }
             End::Raw { from, .. } => Some(*from),
             _ => None,
@@ -252,8 +250,8 @@ impl<S: Suite> World<S> {
             let Some(link) = self.links.get_mut(id) else { return };
             let pipe = &mut link.pipes[side.other() as usize];
             pipe.in_use += n;
-            let sent = match link.ends[side as usize] {
-                End::Node { host, .. } => {
+            let sent = match link.hosts[side as usize] {
+                Some(host) => {
                     self.trace.record(self.now, host, Kind::Sent, n as u64);
                     let host = &mut self.hosts[host.index()];
                     host.uplink_bytes += n as u64;
@@ -261,7 +259,7 @@ impl<S: Suite> World<S> {
                     host.uplink_free_at = Instant(host.uplink_free_at.max(self.now).0 + took);
                     host.uplink_free_at
                 }
-                _ => self.now,
+                None => self.now,
             };
             pipe.last_arrival = pipe.last_arrival.max(sent + link.latency);
             let arrival = pipe.last_arrival;
@@ -301,7 +299,13 @@ impl<S: Suite> World<S> {
             }
             End::Raw { unsent, .. } if !unsent.is_empty() => {
                 let n = cut(&mut self.dice_links, &self.config).min(room).min(unsent.len());
-                pipe.put(unsent.drain(..n).collect());
+                let piece: Box<[u8]> = unsent.drain(..n).collect();
+                if link.hosts[side as usize].is_some() {
+                    // A machine's bytes count as a node's do.
+                    let is_open = has_open_frames::<S>();
+                    pipe.content += pipe.meter.count(&piece, is_open, &mut self.counts.total);
+                }
+                pipe.put(piece);
                 Some(n)
             }
             _ => None,
@@ -392,6 +396,12 @@ impl<S: Suite> World<S> {
         }
         self.close_end(id, side);
     }
+}
+
+/// The port from which a link is dialled.
+pub(crate) fn ephemeral_port(id: LinkId) -> u16 {
+    let ports = u64::from(u16::MAX - EPHEMERAL_PORT_MIN) + 1;
+    EPHEMERAL_PORT_MIN + u16::try_from(id.0 % ports).expect("below the number of ports")
 }
 
 /// The length of a piece: short and long ones are about as frequent, so that every boundary is met.

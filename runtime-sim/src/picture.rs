@@ -6,7 +6,7 @@ use std::f64::consts::TAU;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::scenario::{MODE, Report, Sample};
+use crate::scenario::{Kind, Report, Sample};
 
 /// Size of the whole, in pixels.
 const WIDTH: f64 = 900.0;
@@ -64,7 +64,7 @@ pub fn svg(report: &Report, commit: &str) -> String {
     );
     text(&mut out, 20.0, 30.0, "start", "font-size=\"19\" font-weight=\"bold\"", &title(report));
     let commit: String = commit.chars().take(12).collect();
-    let subtitle = format!("seed {} · commit {commit} · {MODE}", report.params.seed);
+    let subtitle = format!("seed {} · commit {commit} · {}", report.params.seed, report.crypto.describe());
     text(&mut out, 20.0, 52.0, "start", "fill=\"#444\"", &subtitle);
     let end = report.took.as_secs_f64().max(0.001);
     let marks = report.timeline.iter().filter(|entry| matches!(entry.kind, "act" | "heal")).count();
@@ -124,6 +124,17 @@ pub fn numbers(report: &Report) -> Vec<(String, String)> {
             format!("{}; the last peer took {ratio:.2} times it", time(Some(bound))),
         ));
     }
+    if let (Some(peaceful), Some(slowdown)) = (&report.peaceful, report.slowdown_permille()) {
+        rows.push((
+            "without them".into(),
+            format!(
+                "median {}, last {}; the adversaries make it {:.2} times as long",
+                time(peaceful.median),
+                time(peaceful.last),
+                big(slowdown) / 1000.0
+            ),
+        ));
+    }
     for (index, times) in report.updates.iter().enumerate() {
         let mut times = times.clone();
         times.sort_unstable();
@@ -132,6 +143,14 @@ pub fn numbers(report: &Report) -> Vec<(String, String)> {
         let value =
             format!("known to {} peers: half after {}, 99 % after {}", times.len(), time(half), time(most));
         rows.push((format!("version {}", index + 1), value));
+    }
+    let mut senders: Vec<Kind> = report.exchanges.iter().map(|exchange| exchange.from).collect();
+    senders.dedup();
+    for from in senders {
+        let of = report.exchanges.iter().filter(|exchange| exchange.from == from);
+        let sent: Vec<_> =
+            of.map(|exchange| format!("{} to {}", bytes(exchange.bytes), exchange.to.name())).collect();
+        rows.push((format!("{} sent", from.name()), sent.join("; ")));
     }
     let traffic = report.traffic;
     rows.extend([
@@ -240,6 +259,12 @@ fn completion(out: &mut String, report: &Report, end: f64, marks: usize) {
     chart.path(out, &thinned(&up), true, &style(GREY, "2 3"));
     let blobs = line_of(&|sample| percent(big(sample.blobs_stored), big(most_blobs)));
     chart.path(out, &thinned(&blobs), false, &style(ORANGE, "7 4"));
+    if let Some(peaceful) = &report.peaceful {
+        let shown = peaceful.samples.iter().filter(|sample| sample.at <= report.took);
+        let points: Vec<_> =
+            shown.map(|sample| (sample.at.as_secs_f64(), percent(count(sample.complete), peers))).collect();
+        chart.path(out, &thinned(&points), true, &style(PURPLE, "5 3"));
+    }
     let complete = line_of(&|sample| percent(count(sample.complete), peers));
     chart.path(out, &thinned(&complete), true, &style(BLUE, ""));
     if let Some(bound) = report.lower_bound.map(|bound| bound.as_secs_f64()).filter(|bound| *bound <= end) {
@@ -248,6 +273,9 @@ fn completion(out: &mut String, report: &Report, end: f64, marks: usize) {
     }
     let mut legend: Vec<(&str, &str, &str)> =
         vec![("peers complete", BLUE, ""), ("blobs stored", ORANGE, "7 4"), ("peers up", GREY, "2 3")];
+    if report.peaceful.is_some() {
+        legend.insert(1, ("without adversaries", PURPLE, "5 3"));
+    }
     if marks <= MARKS_MAX {
         legend.push(("events", "#bbb", "2 3"));
     }

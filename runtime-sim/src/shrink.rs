@@ -1,6 +1,6 @@
 //! Shrinking: the shortest scenario that still fails, found by leaving things out.
 
-use crate::scenario::{Params, Plan, Report, Scenario, run_caught};
+use crate::scenario::{Crypto, Params, Plan, Report, Scenario, run_caught};
 
 /// Runs that a shrink takes at most; what it has reached by then is its answer.
 pub const RUNS_MAX: usize = 200;
@@ -43,9 +43,11 @@ impl Search<'_> {
         is_same
     }
 
-    /// Sizes are fixed in the command that repeats the run, whatever the seed would draw.
+    /// Sizes are fixed in the command that repeats the run, whatever the seed would draw; so is what nodes are made of,
+    /// which would depend on their number.
     fn params(&self) -> Params {
-        Params { peers: Some(self.best.peers), blobs: Some(self.best.blobs), ..self.best.params.clone() }
+        let (peers, blobs) = (Some(self.best.peers), Some(self.best.blobs));
+        Params { peers, blobs, null: self.best.crypto == Crypto::Null, ..self.best.params.clone() }
     }
 
     /// Leaves out acts: first large parts of the list, then single ones.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use crate::host::HostId;
 use crate::link::{End, LinkId, Side};
+use crate::net::ephemeral_port;
 use crate::world::World;
 
 /// What a stranger's socket has to tell.
@@ -21,12 +22,19 @@ pub enum StrangerEvent {
     Closed(LinkId),
 }
 
+/// One end of a link, which no node holds. Where strangers connect to each other, both ends are such.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Socket {
+    pub(crate) link: LinkId,
+    pub(crate) side: Side,
+}
+
 /// The addresses on which strangers listen, and what their sockets have to tell.
 #[derive(Default)]
 pub(crate) struct Strangers {
     listeners: BTreeSet<SocketAddr>,
     /// `None` until somebody asks: sockets that nobody attends to make no notes.
-    events: Option<Vec<StrangerEvent>>,
+    events: Option<Vec<(Side, StrangerEvent)>>,
 }
 
 impl<S: Suite> World<S> {
@@ -37,6 +45,11 @@ impl<S: Suite> World<S> {
 
     /// What the strangers' sockets have to tell since the last call; the first call begins the notes.
     pub fn take_stranger_events(&mut self) -> Vec<StrangerEvent> {
+        self.take_socket_events().into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// As [`Self::take_stranger_events`], with the end of the link to which it happened.
+    pub(crate) fn take_socket_events(&mut self) -> Vec<(Side, StrangerEvent)> {
         self.strangers.events.replace(Vec::new()).unwrap_or_default()
     }
 
@@ -46,62 +59,99 @@ impl<S: Suite> World<S> {
         self.make_link(End::Raw { from, unsent: VecDeque::new() }, Some(to))
     }
 
+    /// Connects to an address from a machine, whose line and place in the network then count.
+    pub(crate) fn machine_dial(&mut self, from: HostId, at: SocketAddr) -> Socket {
+        self.counts.total.dials += 1;
+        let to = self.addresses.get(&at.into()).copied();
+        let source = SocketAddr::new(self.address(from).ip(), 0);
+        let id = self.make_link(End::Raw { from: source, unsent: VecDeque::new() }, to);
+        let port = ephemeral_port(id);
+        if let Some(link) = self.links.get_mut(id) {
+            let from_port = SocketAddr::new(source.ip(), port);
+            link.ends[Side::Dialer as usize] = End::Raw { from: from_port, unsent: VecDeque::new() };
+            link.hosts[Side::Dialer as usize] = Some(from);
+            link.dialled = Some(at);
+        }
+        Socket { link: id, side: Side::Dialer }
+    }
+
     /// Sends bytes on a raw socket, as fast as the other end takes them.
     pub fn raw_send(&mut self, id: LinkId, bytes: &[u8]) {
-        let Some(side) = self.raw_side(id) else { return };
-        if let Some(End::Raw { unsent, .. }) =
-            self.links.get_mut(id).map(|link| &mut link.ends[side as usize])
-        {
-            unsent.extend(bytes);
+        if let Some(socket) = self.raw_socket(id) {
+            self.socket_send(socket, bytes);
         }
-        self.write_socket(id, side);
+    }
+
+    pub(crate) fn socket_send(&mut self, socket: Socket, bytes: &[u8]) {
+        let link = self.links.get_mut(socket.link);
+        if let Some(End::Raw { unsent, .. }) = link.map(|link| &mut link.ends[socket.side as usize]) {
+            unsent.extend(bytes);
+            self.write_socket(socket.link, socket.side);
+        }
     }
 
     /// Bytes given to a raw socket that the other end has not yet made room for.
     pub fn raw_unsent(&self, id: LinkId) -> usize {
-        let ends = self.links.get(id).into_iter().flat_map(|link| &link.ends);
-        ends.map(|end| if let End::Raw { unsent, .. } = end { unsent.len() } else { 0 }).sum()
+        self.raw_socket(id).map_or(0, |socket| self.socket_unsent(socket))
+    }
+
+    pub(crate) fn socket_unsent(&self, socket: Socket) -> usize {
+        match self.links.get(socket.link).map(|link| &link.ends[socket.side as usize]) {
+            Some(End::Raw { unsent, .. }) => unsent.len(),
+            _ => 0,
+        }
     }
 
     /// Takes what has arrived on a raw socket.
     pub fn raw_read(&mut self, id: LinkId) -> Vec<u8> {
-        let Some(side) = self.raw_side(id) else { return Vec::new() };
-        let Some(link) = self.links.get_mut(id) else { return Vec::new() };
-        let pipe = &mut link.pipes[side as usize];
+        self.raw_socket(id).map_or_else(Vec::new, |socket| self.socket_read(socket))
+    }
+
+    pub(crate) fn socket_read(&mut self, socket: Socket) -> Vec<u8> {
+        let Some(link) = self.links.get_mut(socket.link) else { return Vec::new() };
+        let pipe = &mut link.pipes[socket.side as usize];
         let mut bytes = vec![0; pipe.arrived];
         let n = pipe.read(&mut bytes);
-        self.tell_of_room(id, side, n);
+        self.tell_of_room(socket.link, socket.side, n);
         bytes
     }
 
     /// Whether a raw socket's other end has not closed, as far as is known at this end.
     pub fn raw_is_open(&self, id: LinkId) -> bool {
-        let Some(side) = self.raw_side(id) else { return false };
+        let Some(Socket { side, .. }) = self.raw_socket(id) else { return false };
         self.links.get(id).is_some_and(|link| !link.pipes[side as usize].is_ended)
     }
 
     /// Closes a raw socket.
     pub fn raw_close(&mut self, id: LinkId) {
-        if let Some(side) = self.raw_side(id) {
-            self.close_end(id, side);
+        if let Some(socket) = self.raw_socket(id) {
+            self.socket_close(socket);
         }
     }
 
-    fn raw_side(&self, id: LinkId) -> Option<Side> {
-        let link = self.links.get(id)?;
-        [Side::Dialer, Side::Listener]
-            .into_iter()
-            .find(|&side| matches!(link.ends[side as usize], End::Raw { .. }))
+    pub(crate) fn socket_close(&mut self, Socket { link, side }: Socket) {
+        if self.links.get(link).is_some_and(|link| matches!(link.ends[side as usize], End::Raw { .. })) {
+            self.close_end(link, side);
+        }
     }
 
-    /// A dial reaches an address on which a stranger listens. `false`: none does.
-    pub(crate) fn stranger_accepts(&mut self, id: LinkId) -> bool {
+    /// The end of a link that no node holds; the dialler's where both are such.
+    fn raw_socket(&self, id: LinkId) -> Option<Socket> {
+        let link = self.links.get(id)?;
+        let sides = [Side::Dialer, Side::Listener].into_iter();
+        let mut raw = sides.filter(|&side| matches!(link.ends[side as usize], End::Raw { .. }));
+        raw.next().map(|side| Socket { link: id, side })
+    }
+
+    /// A dial reaches an address on which a stranger listens, perhaps on a machine. `false`: none does.
+    pub(crate) fn stranger_accepts(&mut self, id: LinkId, machine: Option<HostId>) -> bool {
         let at = self.links.get(id).and_then(|link| link.dialled);
         let Some(at) = at.filter(|at| self.strangers.listeners.contains(at)) else { return false };
         if let Some(link) = self.links.get_mut(id) {
             link.ends[Side::Listener as usize] = End::Raw { from: at, unsent: VecDeque::new() };
+            link.hosts[Side::Listener as usize] = machine;
         }
-        self.tell_stranger(StrangerEvent::Accepted(id, at));
+        self.tell_stranger(Side::Listener, StrangerEvent::Accepted(id, at));
         true
     }
 
@@ -110,13 +160,13 @@ impl<S: Suite> World<S> {
         let is_raw =
             self.links.get(id).is_some_and(|link| matches!(link.ends[side as usize], End::Raw { .. }));
         if is_raw {
-            self.tell_stranger(event);
+            self.tell_stranger(side, event);
         }
     }
 
-    fn tell_stranger(&mut self, event: StrangerEvent) {
+    fn tell_stranger(&mut self, side: Side, event: StrangerEvent) {
         if let Some(events) = &mut self.strangers.events {
-            events.push(event);
+            events.push((side, event));
         }
     }
 }

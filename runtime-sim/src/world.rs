@@ -130,13 +130,19 @@ impl<S: Suite> World<S> {
 
     /// Adds a host with an address of its own and starts its node.
     pub fn add_host(&mut self, config: HostConfig) -> HostId {
+        let id = self.add_machine(config);
+        self.start(id);
+        id
+    }
+
+    /// Adds a host with an address of its own, a line and a store, on which no node runs.
+    pub(crate) fn add_machine(&mut self, config: HostConfig) -> HostId {
         let id =
             HostId(u32::try_from(self.hosts.len()).expect("hosts fit memory, so their number fits 32 bits"));
         let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 1)) + id.0);
         let address = SocketAddr::new(IpAddr::V4(ip), LISTEN_PORT);
         self.addresses.insert(config.name.clone().unwrap_or_else(|| address.into()), id);
         self.hosts.push(Host::new(config, address));
-        self.start(id);
         id
     }
 

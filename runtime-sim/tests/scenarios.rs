@@ -1,8 +1,8 @@
 //! Scenarios end well, twice the same, and the checkers see what is planted to be seen.
 
-use megatorrent_sim::Bug;
-use megatorrent_sim::scenario::{Params, Report, Scenario, run, run_caught};
+use megatorrent_sim::scenario::{Crypto, Kind, Params, REAL_PEERS_MAX, Report, Scenario, run, run_caught};
 use megatorrent_sim::shrink::shrink;
+use megatorrent_sim::{Attack, Bug};
 use megatorrent_sim::{picture, scenario};
 
 /// Seeds of random worlds that are tried at each run.
@@ -65,13 +65,73 @@ fn different_seeds_are_different_worlds() {
 // --- what each scenario shows -------------------------------------------------------------------------------
 
 #[test]
-fn hostile_hosts_are_there_and_harm_nobody() {
-    let report = run(Scenario::Hostile, &params(3, 32, 2));
+fn hostile_hosts_are_there_harm_nobody_and_what_they_cost_is_shown() {
+    let report = run(Scenario::Hostile, &params(3, 44, 2));
     assert_passes(&report);
-    assert_eq!(report.adversaries, 8, "one of each kind, a fifth of all hosts");
-    assert_eq!(report.completions.len(), 32);
+    assert_eq!(report.adversaries, Attack::ALL.len(), "one of each kind, a fifth of all hosts");
+    assert_eq!(report.completions.len(), 44);
     assert!(report.timeline.iter().any(|entry| entry.kind == "ban"), "whoever serves a wrong blob is banned");
     assert!(report.timeline.iter().any(|entry| entry.text.contains("another head of the newest sequence")));
+    let peaceful = report.peaceful.as_ref().expect("the same swarm without them");
+    assert!(peaceful.last.is_some() && peaceful.median.is_some() && !peaceful.samples.is_empty());
+    assert!(report.slowdown_permille().is_some_and(|slowdown| slowdown > 500), "{report:?}");
+    let svg = picture::svg(&report, "commit");
+    assert!(svg.contains("without adversaries") && svg.contains("times as long"));
+}
+
+#[test]
+fn only_the_adversaries_are_missing_from_the_swarm_that_the_hostile_one_is_compared_with() {
+    let plan = scenario::Plan::draw(Scenario::Hostile, &params(3, 8, 1));
+    let attacks = plan.acts.iter().filter(|act| matches!(act.what, scenario::What::Attack(_))).count();
+    let peaceful: Vec<usize> = (attacks..plan.acts.len()).collect();
+    let report = run(Scenario::Hostile, &Params { only: Some(peaceful), ..params(3, 8, 1) });
+    assert_passes(&report);
+    assert_eq!((report.adversaries, report.slowdown_permille()), (0, Some(1000)));
+}
+
+#[test]
+fn who_has_only_an_onion_name_publishes_is_updated_and_seeds() {
+    let report = run(Scenario::OnionOnly, &params(2, 12, 4));
+    assert_passes(&report);
+    assert_eq!(report.completions.len(), 12);
+    assert_eq!(report.updates.iter().map(Vec::len).collect::<Vec<_>>(), [12, 12]);
+    let anyone = |_| true;
+    assert!(report.sent(|from| from == Kind::OnionOnly, anyone) > 0, "{:?}", report.exchanges);
+    assert!(report.sent(|from| from == Kind::Author, anyone) > 0, "the author seeds under its name");
+    assert!(report.timeline.iter().any(|entry| entry.text.contains("proxy dies")));
+}
+
+#[test]
+fn nodes_without_a_dht_do_with_the_gateways_that_are_left() {
+    let report = run(Scenario::Gateway, &params(2, 12, 4));
+    assert_passes(&report);
+    let has = |text: &str| report.timeline.iter().any(|entry| entry.text.contains(text));
+    assert!(report.adversaries == 1 && has("peer 0 leaves for good") && has("version 3 is on the DHT"));
+    assert_eq!(report.updates.last().map(Vec::len), Some(11), "all but the gateway that left");
+    assert!(report.sent(|from| from == Kind::Gateway, |to| to == Kind::WithoutDht) > 0);
+}
+
+#[test]
+fn v5_and_v6_peers_complete_from_each_other() {
+    let report = run(Scenario::Mixed, &params(2, 12, 2));
+    assert_passes(&report);
+    assert_eq!(report.completions.len(), 12);
+    let is_v5 = |kind| kind == Kind::V5;
+    let (to_v6, to_v5) =
+        (report.sent(is_v5, |kind| !is_v5(kind)), report.sent(|kind| kind == Kind::Peer, is_v5));
+    assert!(to_v6 > 0 && to_v5 > 0, "{:?}", report.exchanges);
+}
+
+#[test]
+fn small_blobs_are_asked_for_or_needed_and_always_said() {
+    let asked = Params { null: true, ..params(4, 60, 8) };
+    assert_eq!(asked.crypto(Scenario::Churn), Crypto::Null);
+    let report = twice(Scenario::Churn, &asked);
+    assert!(report.command().ends_with(" --null") && report.traffic.data > 0);
+    assert!(picture::svg(&report, "commit").contains("null crypto, blobs of 16 KiB"));
+    assert_eq!(params(4, REAL_PEERS_MAX, 8).crypto(Scenario::Churn), Crypto::Real);
+    assert_eq!(params(4, REAL_PEERS_MAX + 1, 8).crypto(Scenario::Churn), Crypto::Null);
+    assert_eq!(asked.crypto(Scenario::Mixed), Crypto::Real, "v5 peers know no other");
 }
 
 #[test]

@@ -131,3 +131,32 @@ fn an_onion_only_node_publishes_is_found_and_seeds_without_a_dht_or_an_ip_addres
     };
     assert!(dialled(&world, far) || dialled(&world, hub), "its name was flooded and believed once reached");
 }
+
+fn is_alone(world: &World, host: HostId) -> bool {
+    let now = world.now();
+    let status = world.node(host).map(|node| node.status(now));
+    status.is_some_and(|status| status.inbound + status.outbound == 0)
+}
+
+#[test]
+fn a_node_whose_proxy_died_goes_on_once_another_runs() {
+    let mut world = World::new(SEED, WorldConfig::default());
+    let author = world.add_host(author());
+    let channel = world.channel(author).expect("it has one");
+    let reader = world.add_host(HostConfig { listens: false, ..plain() });
+    world.follow(reader, channel, None);
+    publish(&mut world, author, b"one");
+    assert!(world.run_until(Duration::from_mins(1), |w| is_complete(w, reader, author)));
+    world.set_proxy_dead(reader, true);
+    world.run_for(Duration::from_secs(5));
+    assert!(world.links_of(reader).is_empty(), "its connections dropped");
+    connect(&mut world, author, reader);
+    world.run_for(Duration::from_mins(2));
+    assert!(is_alone(&world, reader), "it reaches nobody, and nobody reaches it");
+    let before = sequence(&world, reader, author);
+    world.set_proxy_dead(reader, false);
+    let file = world.ingest(author, "file", b"two");
+    world.publish(author, "t", &[file], false);
+    assert!(world.run_until(Duration::from_mins(12), |w| sequence(w, reader, author) > before
+        && is_complete(w, reader, author)));
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use megatorrent_sim::picture;
-use megatorrent_sim::scenario::{MODE, Params, Report, run_caught};
+use megatorrent_sim::scenario::{Params, Report, Scenario, run_caught};
 use megatorrent_sim::shrink::shrink;
 use serde_json::{Value, json};
 
@@ -25,15 +25,21 @@ pub(crate) fn run(args: &Simulate, output: Output) -> Result<(), Failure> {
     if let Some(path) = &args.picture {
         picture_format(path)?;
     }
+    if args.null && args.scenario == Scenario::Mixed {
+        let message = "mixed has v5 peers, and v5 is its own ciphers and lengths: there is no --null of it";
+        return Err(Failure::new(Exit::Usage, message));
+    }
     let params = Params {
         seed,
         peers: args.peers,
         blobs: args.blobs,
         only: args.only.as_ref().map(|only| only.0.clone()),
+        null: args.null,
         bug: None,
     };
-    let first = json!({ "scenario": args.scenario.name(), "seed": seed, "commit": COMMIT, "mode": MODE });
-    output.event("simulation", first, &format!("{}: seed {seed}, commit {COMMIT}, {MODE}", args.scenario))?;
+    let mode = params.crypto(args.scenario).describe();
+    let first = json!({ "scenario": args.scenario.name(), "seed": seed, "commit": COMMIT, "mode": mode });
+    output.event("simulation", first, &format!("{}: seed {seed}, commit {COMMIT}, {mode}", args.scenario))?;
     // A run that fails is told in words of ours.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -75,9 +81,9 @@ fn finish(report: &Report, output: Output) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Integrity, message));
     }
     let mut text: Vec<String> =
-        picture::numbers(report).into_iter().map(|(name, value)| format!("{name:<18}{value}")).collect();
-    text.push(format!("{:<18}{}", "trace hash", hex(&report.trace_hash)));
-    text.push(format!("{:<18}{}", "again", report.command()));
+        picture::numbers(report).into_iter().map(|(name, value)| format!("{name:<27}{value}")).collect();
+    text.push(format!("{:<27}{}", "trace hash", hex(&report.trace_hash)));
+    text.push(format!("{:<27}{}", "again", report.command()));
     output.result(&result(report), &text.join("\n"))
 }
 
@@ -97,6 +103,16 @@ fn result(report: &Report) -> Value {
         "last_ms": report.last().map(millis),
         "lower_bound_ms": report.lower_bound.map(millis),
         "ratio_permille": report.ratio_permille(),
+        "without_adversaries": report.peaceful.as_ref().map(|peaceful| json!({
+            "median_ms": peaceful.median.map(millis),
+            "last_ms": peaceful.last.map(millis),
+            "slowdown_permille": report.slowdown_permille(),
+        })),
+        "exchanges": report
+            .exchanges
+            .iter()
+            .map(|sent| json!({ "from": sent.from.name(), "to": sent.to.name(), "bytes": sent.bytes }))
+            .collect::<Vec<_>>(),
         "completions_ms":
             report.completions.iter().map(|(host, took)| json!([host, millis(*took)])).collect::<Vec<_>>(),
         "updates_ms": report

@@ -1,17 +1,13 @@
-//! The checkers that look at the whole swarm, and the acts that need to know what they look at.
+//! The checkers that look at the whole swarm.
 
 use std::time::Duration;
 
-use megatorrent_core::bep44::SignedItem;
-use megatorrent_core::blob::{self, BLOB_LEN};
-use megatorrent_core::identity::Identity;
-use megatorrent_core::manifest::{Head, HeadContent};
+use megatorrent_core::suite::Suite;
 
-use super::plan::Fate;
 use super::stage::Stage;
 use crate::faults::Bug;
 
-impl Stage {
+impl<S: Suite> Stage<S> {
     /// No wrong byte is stored: whatever a store holds is the author's blob of that id, or has that hash.
     pub(super) fn check_stores(&mut self) {
         let author = self.world.store(self.author);
@@ -22,7 +18,7 @@ impl Stage {
             for id in store.blob_ids() {
                 let bytes = store.blob(&id).unwrap_or_default();
                 let is_right =
-                    host != self.author && author.blob(&id) == Some(bytes) || blob::verify(&id, bytes);
+                    host != self.author && author.blob(&id) == Some(bytes) || S::verify_blob(&id, bytes);
                 if !is_right && !self.rotten.contains(&(host, id)) {
                     wrong = Some((host, id));
                 }
@@ -38,7 +34,7 @@ impl Stage {
         let mut objection = None;
         for (index, peer) in &self.peers {
             let is_rotten = self.rotten.iter().any(|(host, _)| *host == peer.host);
-            if peer.left || is_rotten || !self.world.is_complete(peer.host, &self.channel) {
+            if peer.left || is_rotten || !self.is_complete(peer) {
                 continue;
             }
             for (entry, content) in &self.files {
@@ -61,15 +57,13 @@ impl Stage {
         }
     }
 
-    /// Content on the wire beyond what is stored, in thousandths.
+    /// Content between hosts beyond what is stored, in thousandths.
     pub(super) fn duplicates_permille(&self) -> u64 {
         let stored: u64 =
             self.peers.values().map(|peer| self.world.store(peer.host).blob_count() as u64).sum();
-        let useful = (stored + self.lost) * BLOB_LEN as u64;
-        // Frames add a few bytes to each blob, which are nobody's duplicates.
-        let sent = self.world.traffic().data;
-        let framing = sent / (BLOB_LEN as u64 + 21) * 21;
-        sent.saturating_sub(useful + framing) * 1000 / sent.max(1)
+        let useful = (stored + self.lost) * S::BLOB_LEN as u64;
+        let sent: u64 = self.world.flows().map(|(_, _, bytes)| bytes).sum();
+        sent.saturating_sub(useful) * 1000 / sent.max(1)
     }
 
     /// `max(F/u_seed, F/d_min, N·F/(u_seed + Σu_i))` for a channel of F bytes, N peers and their links' rates.
@@ -77,7 +71,7 @@ impl Stage {
         if !self.plan.is_measured {
             return None;
         }
-        let bytes = (self.world.store(self.author).blob_count() * BLOB_LEN) as u64;
+        let bytes = (self.world.store(self.author).blob_count() * S::BLOB_LEN) as u64;
         let configs = || self.plan.members.iter().map(|member| &member.config);
         let seed = self.plan.author.upload_bytes_per_sec.max(1);
         let slowest = configs().filter_map(|config| config.download_bytes_per_sec).min().unwrap_or(u64::MAX);
@@ -87,48 +81,5 @@ impl Stage {
             .max(micros(bytes, slowest))
             .max(micros(bytes * self.plan.members.len() as u64, all));
         u64::try_from(bound).ok().map(Duration::from_micros)
-    }
-
-    // --- acts -------------------------------------------------------------------------------------------------
-
-    /// Crashes a peer, and does to its store what is planned: what is told of it.
-    pub(super) fn crash_with(&mut self, index: usize, store: Fate) -> &'static str {
-        self.crash(index);
-        let Some(host) = self.peers.get(&index).map(|peer| peer.host) else { return "" };
-        let first = self.world.store(host).blob_ids().next();
-        match (store, first) {
-            (Fate::Wiped, _) => {
-                self.lost += self.world.store(host).blob_count() as u64;
-                self.world.wipe(host);
-                self.rotten.retain(|(rotten, _)| *rotten != host);
-                " and loses its disk"
-            }
-            (Fate::LosesBlob, Some(id)) => {
-                self.lost += 1;
-                self.world.store_mut(host).remove(&id);
-                self.rotten.remove(&(host, id));
-                " and loses a blob"
-            }
-            (Fate::Rots, Some(id)) => {
-                self.world.store_mut(host).corrupt(&id);
-                self.rotten.insert((host, id));
-                " and a blob on its disk rots"
-            }
-            (Fate::Kept | Fate::LosesBlob | Fate::Rots, _) => "",
-        }
-    }
-
-    /// Signs another head with the newest one's sequence and puts it in the place of all copies.
-    pub(super) fn fork_head(&mut self) -> Option<String> {
-        let now = self.world.now();
-        let newest = self.world.dht().newest(now, &self.channel)?.clone();
-        let seed = self.plan.author.identity_seed.as_ref()?;
-        let identity = Identity::new(seed, self.plan.author.read_key.clone());
-        let (sequence, nothing) = (newest.seq.unsigned_abs(), HeadContent::Inline(Vec::new()));
-        let key = self.plan.author.read_key.as_ref().filter(|_| self.plan.private);
-        let text = Head::to_json(&identity, sequence, sequence, &nothing, key.map(|key| (key, [1; 12])));
-        let forked = SignedItem::sign(&identity, newest.seq, text.into_bytes())?;
-        self.world.dht_mut().replace(now, &forked);
-        Some("the DHT holds another head of the newest sequence".into())
     }
 }

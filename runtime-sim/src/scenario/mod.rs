@@ -4,6 +4,7 @@
 //! it in two phases: in the *safety* phase faults happen and no checker may object; then all is healed, but for what
 //! left for good and for the adversaries, and in the *liveness* phase every honest node must complete within a bound.
 
+mod acts;
 mod checks;
 mod options;
 mod plan;
@@ -13,10 +14,12 @@ mod stage;
 use std::fmt;
 use std::str::FromStr;
 
-pub use plan::{Act, Fate, Member, Plan, What};
-pub use report::{Entry, Finding, Report, Sample};
+use megatorrent_core::suite::RealSuite;
+pub use plan::{Act, Fate, Kind, Member, Plan, What};
+pub use report::{Entry, Exchange, Finding, Peaceful, Report, Sample};
 
 use crate::faults::Bug;
+use crate::null::NullSuite;
 
 /// A named scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,19 +32,25 @@ pub enum Scenario {
     Partition,
     /// Peers come, crash, lose their disks and come back.
     Churn,
-    /// A fifth of all hosts are adversaries of every kind.
+    /// A fifth of all hosts are adversaries of every kind; the same swarm without them is played too.
     Hostile,
     /// Two thirds of the peers can dial, but not be dialled.
     Nat,
     /// Connected subscribers get new versions.
     UpdatePush,
+    /// The author and some peers have an onion name only: no DHT, no IP address. The author publishes through gateways.
+    OnionOnly,
+    /// The author and half of the peers have no DHT; of their gateways, one leaves and one lies.
+    Gateway,
+    /// A third of the peers speak plain v5: one answer for each connection. The author leaves.
+    Mixed,
     /// Everything is drawn: sizes, rates, which faults happen at all.
     Random,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::FlashCrowd,
         Self::AuthorLeaves,
         Self::Partition,
@@ -49,6 +58,9 @@ impl Scenario {
         Self::Hostile,
         Self::Nat,
         Self::UpdatePush,
+        Self::OnionOnly,
+        Self::Gateway,
+        Self::Mixed,
         Self::Random,
     ];
 
@@ -62,6 +74,9 @@ impl Scenario {
             Self::Hostile => "hostile",
             Self::Nat => "nat",
             Self::UpdatePush => "update-push",
+            Self::OnionOnly => "onion-only",
+            Self::Gateway => "gateway",
+            Self::Mixed => "mixed",
             Self::Random => "random",
         }
     }
@@ -96,24 +111,86 @@ pub struct Params {
     pub blobs: Option<usize>,
     /// Of the plan's acts, by index, those that happen; `None`: all.
     pub only: Option<Vec<usize>>,
+    /// Small blobs and null crypto, also for few peers. [`Scenario::Mixed`] has none: v5 is its ciphers and lengths.
+    pub null: bool,
     /// A bug planted in the simulator, to see that a checker finds it.
     pub bug: Option<Bug>,
 }
+
+impl Params {
+    /// What a scenario is then played with.
+    pub fn crypto(&self, scenario: Scenario) -> Crypto {
+        let is_large = self.peers.is_some_and(|peers| peers > REAL_PEERS_MAX);
+        let is_null = scenario != Scenario::Mixed && (self.null || is_large);
+        if is_null { Crypto::Null } else { Crypto::Real }
+    }
+}
+
+/// What the nodes are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crypto {
+    /// The protocol's own.
+    Real,
+    /// Small blobs, and checksums in place of ciphers, so that a swarm may be large. Rates and windows are as much
+    /// smaller as the blobs are, so that it takes about as long as a real one.
+    Null,
+}
+
+impl Crypto {
+    /// For the first line of whatever tells of a run.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Real => "real crypto, blobs of 1 MiB",
+            Self::Null => "null crypto, blobs of 16 KiB",
+        }
+    }
+
+    /// How many times smaller than real blobs its blobs are.
+    fn scale(self) -> u64 {
+        match self {
+            Self::Real => 1,
+            Self::Null => 64,
+        }
+    }
+}
+
+/// Bytes of plaintext in a small blob.
+const NULL_PLAIN_LEN: usize = 16 * 1024;
+/// Most peers for which a scenario is played with real crypto: beyond, time and memory would not do.
+pub const REAL_PEERS_MAX: usize = 100;
 
 /// Most peers that a scenario takes.
 pub const PEERS_MAX: usize = 10_000;
 /// Most blobs that a scenario takes.
 pub const BLOBS_MAX: usize = 4_096;
 
-/// How the simulator is built, for the first line of whatever tells of a run.
-pub const MODE: &str = "real crypto, blobs of 1 MiB";
-
-/// Plays a scenario to its end.
+/// Plays a scenario to its end. The hostile one is played again without adversaries, to compare.
 ///
 /// # Panics
 /// Where a checker of the world or an assertion of core objects; [`run_caught`] makes a [`Finding`] of it.
 pub fn run(scenario: Scenario, params: &Params) -> Report {
-    stage::play(scenario, params)
+    let mut report = play(scenario, params);
+    if scenario == Scenario::Hostile && report.finding.is_none() {
+        let peaceful =
+            play(scenario, &Params { only: Some(peaceful_acts(scenario, params)), ..params.clone() });
+        report.compare(peaceful);
+    }
+    report
+}
+
+fn play(scenario: Scenario, params: &Params) -> Report {
+    match params.crypto(scenario) {
+        Crypto::Real => stage::play::<RealSuite>(scenario, params),
+        Crypto::Null => stage::play::<NullSuite<NULL_PLAIN_LEN>>(scenario, params),
+    }
+}
+
+/// The acts that happen, but for the adversaries' coming.
+fn peaceful_acts(scenario: Scenario, params: &Params) -> Vec<usize> {
+    let acts = Plan::draw(scenario, params).acts;
+    let is_asked = |index: &usize| params.only.as_ref().is_none_or(|only| only.contains(index));
+    let is_attack = |index: &usize| matches!(acts[*index].what, What::Attack(_));
+    (0..acts.len()).filter(|index| is_asked(index) && !is_attack(index)).collect()
 }
 
 /// Plays a scenario to its end; a panic is one more finding.

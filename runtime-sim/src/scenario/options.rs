@@ -76,7 +76,7 @@ fn acts(plan: &mut Plan, rng: &Rng, options: &mut Rng, safety_ms: u64) {
 }
 
 /// Kinds of acts that can be switched off.
-const KINDS: u64 = 14;
+const KINDS: u64 = 15;
 
 fn act(kind: u64, rng: &mut Rng) -> What {
     let peer = rng.u64();
@@ -98,6 +98,7 @@ fn act(kind: u64, rng: &mut Rng) -> What {
         10 => What::StoreFails { peer, lasts },
         11 => What::DhtAway { lasts },
         12 => [What::Update, What::StaleHead][small(rng, 2)].clone(),
+        13 => What::ProxyFails { peer, lasts },
         _ => What::Attack(Attack::ALL[small(rng, Attack::ALL.len())]),
     }
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::rng::Rng;
 
 use super::{BLOBS_MAX, PEERS_MAX, Params, Scenario, options};
 use crate::adversary::Attack;
 use crate::config::{HostConfig, WorldConfig};
+use crate::world::LISTEN_PORT;
 
 /// All that will happen.
 #[derive(Clone, Debug)]
@@ -18,8 +20,15 @@ pub struct Plan {
     pub author: HostConfig,
     /// The peers, each with when it joins.
     pub members: Vec<Member>,
+    /// Of the members, how many are there before the author publishes: the first ones, which are its gateways. 0: it
+    /// publishes by its own DHT.
+    pub gateways: usize,
+    /// Gateways beside them that store nothing.
+    pub false_gateways: usize,
     /// Blobs of content in the first version.
     pub blobs: usize,
+    /// Each blob of content is a file of its own, as a v5 head lists them.
+    pub lists_chunks: bool,
     /// Whether the channel is private.
     pub private: bool,
     /// What happens, each apart from the others, so that any of them can be left out.
@@ -39,6 +48,54 @@ pub struct Member {
     pub joins_at: Duration,
     /// Its host.
     pub config: HostConfig,
+    /// Members that were there before it, whose addresses it is told.
+    pub knows: Vec<usize>,
+    /// It is a plain v5 peer.
+    pub is_v5: bool,
+}
+
+impl Member {
+    /// What kind of peer it is.
+    pub fn kind(&self) -> Kind {
+        match &self.config {
+            _ if self.is_v5 => Kind::V5,
+            config if config.gateway => Kind::Gateway,
+            config if config.name.is_some() => Kind::OnionOnly,
+            config if !config.dht => Kind::WithoutDht,
+            _ => Kind::Peer,
+        }
+    }
+}
+
+/// Kinds of hosts, which some scenarios compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The author.
+    Author,
+    /// A node with a DHT.
+    Peer,
+    /// A gateway.
+    Gateway,
+    /// A node with an onion name, without a DHT or an IP address.
+    OnionOnly,
+    /// A node without a DHT.
+    WithoutDht,
+    /// A plain v5 peer.
+    V5,
+}
+
+impl Kind {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Author => "the author",
+            Self::Peer => "v6 peers",
+            Self::Gateway => "gateways",
+            Self::OnionOnly => "onion-only peers",
+            Self::WithoutDht => "peers without a DHT",
+            Self::V5 => "v5 peers",
+        }
+    }
 }
 
 /// Something that happens at a time.
@@ -105,6 +162,13 @@ pub enum What {
         /// Who.
         peer: u64,
     },
+    /// A peer's proxy dies: all its connections drop, its dials fail, and nobody reaches it.
+    ProxyFails {
+        /// Who.
+        peer: u64,
+        /// For how long.
+        lasts: Duration,
+    },
     /// A peer's clock is set.
     Clock {
         /// Who.
@@ -157,6 +221,10 @@ pub enum Fate {
 
 /// How long a scenario's peers have to complete once all is healed.
 const BOUND: Duration = Duration::from_mins(20);
+/// Chunks that a v5 head has room for in a DHT item, each as a file of its own.
+const V5_BLOBS_MAX: usize = 2;
+/// Windows are not made smaller than this, so that no message takes a round trip for each of its parts.
+const WINDOW_BYTES_MIN: usize = 32 * 1024;
 
 pub(super) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -169,13 +237,16 @@ impl Plan {
         let rng = Rng::new([0; 32]).fork(&format!("plan {scenario} {}", params.seed));
         let (peers, blobs) = match scenario {
             Scenario::FlashCrowd => (20, 32),
-            Scenario::Hostile => (32, 8),
+            Scenario::Hostile => (44, 8),
             Scenario::UpdatePush => (30, 2),
+            Scenario::OnionOnly | Scenario::Gateway => (12, 6),
+            Scenario::Mixed => (12, V5_BLOBS_MAX),
             Scenario::Random => options::sizes(&mut rng.fork("sizes")),
             Scenario::AuthorLeaves | Scenario::Partition | Scenario::Churn | Scenario::Nat => (16, 12),
         };
         let peers = params.peers.unwrap_or(peers).clamp(1, PEERS_MAX);
-        let blobs = params.blobs.unwrap_or(blobs).clamp(1, BLOBS_MAX);
+        let blobs_max = if scenario == Scenario::Mixed { V5_BLOBS_MAX } else { BLOBS_MAX };
+        let blobs = params.blobs.unwrap_or(blobs).clamp(1, blobs_max);
         let mut plan = Self::calm(peers, blobs);
         match scenario {
             Scenario::FlashCrowd => plan.flash_crowd(),
@@ -185,9 +256,25 @@ impl Plan {
             Scenario::Hostile => plan.hostile(),
             Scenario::Nat => plan.nat(&rng),
             Scenario::UpdatePush => plan.update_push(),
+            Scenario::OnionOnly => plan.onion_only(),
+            Scenario::Gateway => plan.gateway(),
+            Scenario::Mixed => plan.mixed(),
             Scenario::Random => options::draw(&mut plan, &rng),
         }
+        plan.scale_down(params.crypto(scenario).scale());
         plan
+    }
+
+    /// Fits rates and windows to blobs so many times smaller than real ones.
+    fn scale_down(&mut self, times: u64) {
+        for config in self.members.iter_mut().map(|member| &mut member.config).chain([&mut self.author]) {
+            config.upload_bytes_per_sec = (config.upload_bytes_per_sec / times).max(1);
+            config.download_bytes_per_sec = config.download_bytes_per_sec.map(|rate| (rate / times).max(1));
+        }
+        let times = usize::try_from(times).expect("it is small");
+        let fit = |len: usize| (len / times).max(len.min(WINDOW_BYTES_MIN));
+        (self.world.window_bytes, self.world.cut_bytes_max) =
+            (fit(self.world.window_bytes), fit(self.world.cut_bytes_max));
     }
 
     /// A swarm to which nothing happens.
@@ -197,12 +284,16 @@ impl Plan {
             read_key: Some(Secret::new([8; 32])),
             ..HostConfig::default()
         };
-        let member = Member { joins_at: Duration::ZERO, config: HostConfig::default() };
+        let config = HostConfig::default();
+        let member = Member { joins_at: Duration::ZERO, config, knows: Vec::new(), is_v5: false };
         Self {
             world: WorldConfig::default(),
             author,
             members: vec![member; peers],
+            gateways: 0,
+            false_gateways: 0,
             blobs,
+            lists_chunks: false,
             private: false,
             acts: Vec::new(),
             heal_at: Duration::ZERO,
@@ -291,4 +382,78 @@ impl Plan {
         }
         self.heal_at = secs(140);
     }
+
+    /// Makes the first members gateways, and the author one that has none but them.
+    fn publish_via(&mut self, gateways: usize) {
+        self.gateways = gateways.min(self.members.len());
+        self.members.iter_mut().take(gateways).for_each(|member| member.config.gateway = true);
+        self.author.dht = false;
+    }
+
+    fn onion_only(&mut self) {
+        self.publish_via(2);
+        self.author.name = Some(onion(0));
+        // So that others have to seed too.
+        self.author.upload_bytes_per_sec = 2_000_000;
+        let gateways = self.gateways;
+        for (index, member) in self.members.iter_mut().enumerate().skip(gateways) {
+            member.joins_at = secs(index as u64 % 4 * 10);
+            if index % 3 > 0 {
+                member.config.dht = false;
+                member.config.name = Some(onion(index + 1));
+                member.knows = vec![index % gateways];
+            }
+        }
+        let (peer, lasts) = (gateways as u64 + 2, secs(30));
+        self.act(secs(50), What::ProxyFails { peer, lasts });
+        for at in [60, 100] {
+            self.act(secs(at), What::Update);
+        }
+        self.heal_at = secs(110);
+    }
+
+    fn gateway(&mut self) {
+        self.publish_via(3);
+        self.false_gateways = 1;
+        let gateways = self.gateways;
+        for (index, member) in self.members.iter_mut().enumerate().skip(gateways) {
+            member.joins_at = secs(index as u64 % 4 * 10);
+            if index % 2 > 0 {
+                member.config.dht = false;
+                member.knows = vec![index % gateways, (index + 1) % gateways];
+            }
+        }
+        self.act(secs(15), What::Update);
+        if gateways > 1 {
+            self.act(secs(25), What::Leave { peer: 0 });
+        }
+        for at in [45, 150] {
+            self.act(secs(at), What::Update);
+        }
+        self.heal_at = secs(160);
+    }
+
+    fn mixed(&mut self) {
+        self.lists_chunks = true;
+        for (index, member) in self.members.iter_mut().enumerate() {
+            member.is_v5 = index % 3 == 1;
+            // The first v6 peers find v5 peers alone, and the last v5 peers find no author.
+            let joins_at = match index % 6 {
+                1 => 0,
+                4 => 90,
+                _ => 40 + index as u64 % 5,
+            };
+            member.joins_at = secs(joins_at);
+        }
+        self.act(secs(10), What::AuthorLeaves { lasts: None });
+        self.heal_at = secs(90);
+    }
+}
+
+/// An onion name, another for each number.
+fn onion(number: usize) -> PeerAddr {
+    let letters: Vec<u8> =
+        (0..4).map(|place| b'a' + u8::try_from(number >> (4 * place) & 15).expect("of 16")).collect();
+    let letters = String::from_utf8(letters).expect("letters");
+    format!("{letters:a>56}.onion:{LISTEN_PORT}").parse().expect("56 letters of base 32")
 }

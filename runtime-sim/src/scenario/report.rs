@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Params, Plan, Scenario};
+use super::{Crypto, Kind, Params, Plan, Scenario};
 use crate::traffic::Traffic;
 
 /// Entries of a timeline; what comes later is counted only.
@@ -45,6 +45,28 @@ pub struct Sample {
     pub traffic: Traffic,
 }
 
+/// Bytes of content that one kind of hosts sent to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Who sent.
+    pub from: Kind,
+    /// To whom.
+    pub to: Kind,
+    /// How much.
+    pub bytes: u64,
+}
+
+/// The same swarm without its adversaries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peaceful {
+    /// As [`Report::median`].
+    pub median: Option<Duration>,
+    /// As [`Report::last`].
+    pub last: Option<Duration>,
+    /// The swarm over time.
+    pub samples: Vec<Sample>,
+}
+
 /// What a run has shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -52,6 +74,8 @@ pub struct Report {
     pub scenario: Scenario,
     /// What it was asked for.
     pub params: Params,
+    /// What the nodes are made of.
+    pub crypto: Crypto,
     /// Peers beside the author, adversaries not counted.
     pub peers: usize,
     /// Hosts that are adversaries.
@@ -74,6 +98,10 @@ pub struct Report {
     pub traffic: Traffic,
     /// Bytes of content by who sent them to whom; number 0 is the author.
     pub flows: Vec<(u32, u32, u64)>,
+    /// Who sent content to whom by kind of host, where peers are of several kinds.
+    pub exchanges: Vec<Exchange>,
+    /// The same swarm without its adversaries, where that was played.
+    pub peaceful: Option<Peaceful>,
     /// Content on the wire that no store needed, in thousandths of all content on the wire.
     pub duplicates_permille: u64,
     /// The least time in which the links could carry everything to everybody, where that is known.
@@ -93,6 +121,7 @@ impl Report {
         Self {
             scenario,
             params: params.clone(),
+            crypto: params.crypto(scenario),
             peers: plan.members.len(),
             adversaries: 0,
             blobs: plan.blobs,
@@ -104,6 +133,8 @@ impl Report {
             updates: Vec::new(),
             traffic: Traffic::default(),
             flows: Vec::new(),
+            exchanges: Vec::new(),
+            peaceful: None,
             duplicates_permille: 0,
             lower_bound: None,
             took: Duration::ZERO,
@@ -136,12 +167,37 @@ impl Report {
         u64::try_from(last * 1000 / bound.max(1)).ok()
     }
 
+    /// Bytes of content that hosts of some kinds sent to hosts of others.
+    pub fn sent(&self, from: impl Fn(Kind) -> bool, to: impl Fn(Kind) -> bool) -> u64 {
+        let counted = self.exchanges.iter().filter(|exchange| from(exchange.from) && to(exchange.to));
+        counted.map(|exchange| exchange.bytes).sum()
+    }
+
+    /// The slowest peer's time in thousandths of what it is without adversaries.
+    pub fn slowdown_permille(&self) -> Option<u64> {
+        let (last, peaceful) = (self.last()?.as_micros(), self.peaceful.as_ref()?.last?.as_micros());
+        u64::try_from(last * 1000 / peaceful.max(1)).ok()
+    }
+
+    /// Takes in the run of the same swarm without adversaries. What a checker objects to there, it objects to here.
+    pub(super) fn compare(&mut self, peaceful: Self) {
+        self.finding = peaceful
+            .finding
+            .clone()
+            .map(|finding| Finding { text: format!("without adversaries, {}", finding.text), ..finding });
+        let (median, last) = (peaceful.median(), peaceful.last());
+        self.peaceful = Some(Peaceful { median, last, samples: peaceful.samples });
+    }
+
     /// The `megatorrent simulate` command that repeats this run.
     pub fn command(&self) -> String {
         let mut command = format!(
             "megatorrent simulate --scenario {} --peers {} --blobs {} --seed {}",
             self.scenario, self.peers, self.blobs, self.params.seed
         );
+        if self.crypto == Crypto::Null {
+            command.push_str(" --null");
+        }
         if let Some(only) = &self.params.only {
             let list: Vec<_> = only.iter().map(usize::to_string).collect();
             let list = if list.is_empty() { "none".into() } else { list.join(",") };

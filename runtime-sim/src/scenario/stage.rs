@@ -3,24 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::bep44::SignedItem;
-use megatorrent_core::blob::PLAIN_LEN;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::BAN_TIME;
 use megatorrent_core::manifest::FileEntry;
-use megatorrent_core::node::Event;
+use megatorrent_core::node::{Command, Event};
 use megatorrent_core::rng::Rng;
+use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 use megatorrent_core::uri;
 
-use super::plan::{Act, Plan, What, secs};
-use super::report::{Finding, Report, Sample};
+use super::plan::{Kind, Plan, secs};
+use super::report::{Exchange, Finding, Report, Sample};
 use super::{Params, Scenario};
-use crate::adversary::Adversaries;
+use crate::adversary::{Adversaries, Attack};
 use crate::faults::PartitionId;
 use crate::host::HostId;
 use crate::traffic::Traffic;
+use crate::v5;
 use crate::world::World;
 
 /// How long the first publication may take.
@@ -28,15 +30,13 @@ const PUBLISH_TIME_MAX: Duration = Duration::from_mins(10);
 /// How often the world's checks look at every host.
 const CHECK_INTERVAL: Duration = secs(5);
 /// How soon something that cannot happen yet is tried again.
-const RETRY: Duration = secs(2);
+pub(super) const RETRY: Duration = secs(2);
 /// Peers up to which each one's completion has a line of its own in the timeline.
 const TOLD_ONE_BY_ONE_MAX: usize = 40;
-/// Bytes of the file that each later version adds.
-const UPDATE_LEN: usize = 5_000;
 
 /// What is to be done at a time.
 #[derive(Clone, Copy, Debug)]
-enum Todo {
+pub(super) enum Todo {
     Join(usize),
     Begin(usize),
     End(usize),
@@ -50,22 +50,28 @@ enum Todo {
 pub(super) struct Peer {
     pub(super) host: HostId,
     joined: Instant,
+    /// It is a plain v5 peer.
+    pub(super) is_v5: bool,
     /// It has gone for good.
     pub(super) left: bool,
     /// The highest sequence whose content it has reported complete since its last start.
     complete: u64,
     /// The highest sequence that it has reported.
-    known: u64,
+    pub(super) known: u64,
+    /// The version that this is; one that is published again has another sequence.
+    version: usize,
 }
 
 /// A run.
-pub(super) struct Stage {
+pub(super) struct Stage<S: Suite> {
     pub(super) plan: Plan,
-    pub(super) world: World,
+    pub(super) world: World<S>,
     pub(super) author: HostId,
     pub(super) channel: PublicKey,
     /// The newest version's files, with their bytes.
     pub(super) files: Vec<(FileEntry, Vec<u8>)>,
+    /// How many files the first version has; each later one has one more.
+    first_files: usize,
     pub(super) peers: BTreeMap<usize, Peer>,
     /// Blobs that a fault has damaged on purpose: whose, and which.
     pub(super) rotten: BTreeSet<(HostId, BlobId)>,
@@ -77,35 +83,38 @@ pub(super) struct Stage {
     /// What is to be done and does not come again by itself.
     todos_once: usize,
     sample_interval: Duration,
-    adversaries: Adversaries,
-    partitions: BTreeMap<usize, PartitionId>,
+    pub(super) adversaries: Adversaries<S>,
+    v5: v5::Peers<S>,
+    /// Through whom the author publishes; empty: its own DHT.
+    gateways: Vec<PeerAddr>,
+    pub(super) partitions: BTreeMap<usize, PartitionId>,
     /// Peers that have to complete and have not.
     incomplete: BTreeSet<usize>,
     /// Peers that have completed the first version.
-    completed_once: BTreeSet<usize>,
-    newest: u64,
-    first_head: Option<SignedItem>,
+    pub(super) completed_once: BTreeSet<usize>,
+    pub(super) newest: u64,
+    pub(super) first_head: Option<SignedItem>,
     /// When each version was durable at the author.
     versions: BTreeMap<u64, (usize, Instant)>,
-    publishing: bool,
-    healed: Option<Instant>,
+    pub(super) publishing: bool,
+    pub(super) healed: Option<Instant>,
     before: Traffic,
     /// Blobs that were stored and are lost.
     pub(super) lost: u64,
 }
 
-pub(super) fn play(scenario: Scenario, params: &Params) -> Report {
-    let mut stage = Stage::open(scenario, params);
+pub(super) fn play<S: Suite>(scenario: Scenario, params: &Params) -> Report {
+    let mut stage = Stage::<S>::open(scenario, params);
     while stage.report.finding.is_none() && !stage.is_over() {
         stage.step();
     }
     stage.close()
 }
 
-impl Stage {
+impl<S: Suite> Stage<S> {
     fn open(scenario: Scenario, params: &Params) -> Self {
         let plan = Plan::draw(scenario, params);
-        let mut world = World::new(params.seed, plan.world.clone());
+        let mut world = World::with_suite(params.seed, plan.world.clone());
         let author = world.add_host(plan.author.clone());
         let channel = world.channel(author).expect("the plan gives the author an identity");
         if let Some(bug) = params.bug {
@@ -117,11 +126,14 @@ impl Stage {
         let mut stage = Self {
             report: Report::new(scenario, params, &plan),
             adversaries: Adversaries::new(rng.fork("adversaries"), topic, author),
+            v5: v5::Peers::new(rng.fork("v5")),
+            gateways: Vec::new(),
             plan,
             world,
             author,
             channel,
             files: Vec::new(),
+            first_files: 1,
             peers: BTreeMap::new(),
             rotten: BTreeSet::new(),
             start: Instant(u64::MAX),
@@ -141,14 +153,32 @@ impl Stage {
             before: Traffic::default(),
             lost: 0,
         };
-        // The last blob is not full, as with most files.
-        let len = stage.plan.blobs * PLAIN_LEN - usize::try_from(rng.fork("length").below(1000)).unwrap_or(0);
-        stage.add_file(len);
         stage.world.take_news();
         stage.world.take_stranger_events();
+        // The last blob is not full, as with most files.
+        let missing = usize::try_from(rng.fork("length").below(1000)).unwrap_or(0);
+        let files = if stage.plan.lists_chunks { stage.plan.blobs } else { 1 };
+        for _ in 0..files {
+            stage.add_file(stage.plan.blobs / files * S::PLAIN_LEN - missing);
+        }
+        stage.first_files = files;
+        stage.open_gateways();
         stage.publish();
         stage.begin();
         stage
+    }
+
+    /// The author's gateways are there before it publishes, honest ones and others.
+    fn open_gateways(&mut self) {
+        for index in 0..self.plan.gateways {
+            self.incomplete.insert(index);
+            self.join(index);
+            self.gateways.push(self.world.address(self.peers[&index].host).into());
+        }
+        for _ in 0..self.plan.false_gateways {
+            self.gateways.push(self.adversaries.add(&mut self.world, Attack::FalseGateway).into());
+            self.report.adversaries += 1;
+        }
     }
 
     /// Waits until the channel is published, then sets the agenda.
@@ -164,7 +194,10 @@ impl Stage {
         self.before = self.world.traffic();
         self.first_head = self.world.dht().newest(self.start, &self.channel).cloned();
         self.tell("act", format!("the author has published {} blobs", self.plan.blobs));
-        for index in 0..self.plan.members.len() {
+        for peer in self.peers.values_mut() {
+            peer.joined = self.start;
+        }
+        for index in self.plan.gateways..self.plan.members.len() {
             self.incomplete.insert(index);
             self.agree(self.start + self.plan.members[index].joins_at, Todo::Join(index));
         }
@@ -178,34 +211,43 @@ impl Stage {
         self.agree(self.start, Todo::Check);
     }
 
-    fn agree(&mut self, at: Instant, todo: Todo) {
+    pub(super) fn agree(&mut self, at: Instant, todo: Todo) {
         self.todos += 1;
         self.todos_once += usize::from(!matches!(todo, Todo::Sample | Todo::Check));
         self.agenda.insert((at, self.todos), todo);
     }
 
-    /// Does the next thing: of the agenda, the adversaries, or the world.
+    /// Does the next thing: of the agenda, the adversaries, the v5 peers, or the world.
     fn step(&mut self) {
         let never = Instant(u64::MAX);
         let agenda = self.agenda.first_key_value().map_or(never, |((at, _), _)| *at);
         let adversaries = self.adversaries.deadline().unwrap_or(never);
+        let v5 = self.v5.deadline().unwrap_or(never);
         let world = self.world.next_at().unwrap_or(never);
-        if agenda <= adversaries.min(world) {
+        if agenda <= adversaries.min(v5).min(world) {
             self.world.skip_to(agenda);
             let Some((_, todo)) = self.agenda.pop_first() else { return };
             self.todos_once -= usize::from(!matches!(todo, Todo::Sample | Todo::Check));
             self.perform(todo);
-        } else if adversaries <= world {
+        } else if adversaries <= v5.min(world) {
             self.world.skip_to(adversaries);
             let up = self.peers.values().map(|peer| peer.host).chain([self.author]);
             let victims: Vec<HostId> = up.filter(|host| self.world.node(*host).is_some()).collect();
             self.adversaries.wake(&mut self.world, &victims);
+        } else if v5 <= world {
+            self.world.skip_to(v5);
+            self.v5.wake(&mut self.world);
         } else {
             self.world.step();
         }
         self.hear();
-        for event in self.world.take_stranger_events() {
-            self.adversaries.handle(&mut self.world, event);
+        for (side, event) in self.world.take_socket_events() {
+            if !self.v5.handle(&mut self.world, side, event) {
+                self.adversaries.handle(&mut self.world, side, event);
+            }
+        }
+        for (host, sequence) in self.v5.take_completed() {
+            self.completed(self.by_host[&host], sequence);
         }
     }
 
@@ -257,6 +299,7 @@ impl Stage {
         self.report.took = self.world.now().since(self.start);
         self.report.traffic = difference(self.world.traffic(), self.before);
         self.report.flows = self.world.flows().map(|(from, to, bytes)| (from.0, to.0, bytes)).collect();
+        self.report.exchanges = self.exchanges();
         self.report.duplicates_permille = self.duplicates_permille();
         self.report.lower_bound = self.lower_bound();
         self.report.trace_hash = self.world.trace_hash();
@@ -270,7 +313,7 @@ impl Stage {
         self.plan.author.read_key.clone().filter(|_| self.plan.private)
     }
 
-    fn add_file(&mut self, len: usize) {
+    pub(super) fn add_file(&mut self, len: usize) {
         let name = format!("file-{}", self.files.len());
         let mut content = vec![0; len];
         Rng::new([0; 32]).fork(&format!("content {} {name}", self.report.params.seed)).fill(&mut content);
@@ -278,36 +321,56 @@ impl Stage {
         self.files.push((entry, content));
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         self.publishing = true;
         if self.world.node(self.author).is_none() {
             return self.agree(self.world.now() + RETRY, Todo::Publish);
         }
         let files: Vec<FileEntry> = self.files.iter().map(|(entry, _)| entry.clone()).collect();
-        self.world.publish(self.author, "Simulated", &files, self.plan.private);
+        let gateways = self.gateways.clone();
+        self.world.publish_via(self.author, "Simulated", &files, self.plan.private, gateways);
+    }
+
+    /// The number of the version that is published last, from 0.
+    pub(super) fn version(&self) -> usize {
+        self.files.len() - self.first_files
     }
 
     // --- peers ------------------------------------------------------------------------------------------------
 
     fn join(&mut self, index: usize) {
-        let host = self.world.add_host(self.plan.members[index].config.clone());
-        let joined = self.world.now();
+        let member = self.plan.members[index].clone();
+        let (joined, is_v5) = (self.world.now(), member.is_v5);
+        let host = if is_v5 {
+            self.v5.add(&mut self.world, member.config, self.channel)
+        } else {
+            self.world.add_host(member.config)
+        };
         self.by_host.insert(host, index);
-        self.peers.insert(index, Peer { host, joined, left: false, complete: 0, known: 0 });
+        self.peers
+            .insert(index, Peer { host, joined, is_v5, left: false, complete: 0, known: 0, version: 0 });
         self.world.follow(host, self.channel, self.read_key());
+        for known in member.knows {
+            let Some(known) = self.peers.get(&known).map(|peer| peer.host) else { continue };
+            self.world.command(host, Command::AddPeer(self.world.address(known).into()));
+        }
+        if index < self.plan.gateways {
+            return;
+        }
         let at = self.plan.members[index].joins_at;
-        let crowd = self.plan.members.iter().filter(|member| member.joins_at == at).count();
-        let is_first = self.plan.members.iter().position(|member| member.joins_at == at) == Some(index);
-        if crowd == 1 {
-            self.tell("act", format!("peer {index} joins"));
-        } else if is_first {
-            self.tell("act", format!("{crowd} peers join"));
+        let others = self.plan.members.iter().enumerate().skip(self.plan.gateways);
+        let crowd: Vec<usize> =
+            others.filter(|(_, member)| member.joins_at == at).map(|(index, _)| index).collect();
+        match crowd[..] {
+            [_] => self.tell("act", format!("peer {index} joins")),
+            [first, ..] if first == index => self.tell("act", format!("{} peers join", crowd.len())),
+            _ => {}
         }
     }
 
     /// Starts a peer again, and tells it what to follow, which it may not have noted.
     pub(super) fn restart(&mut self, index: usize) {
-        let Some(peer) = self.peers.get(&index).filter(|peer| !peer.left) else { return };
+        let Some(peer) = self.peers.get(&index).filter(|peer| !peer.left && !peer.is_v5) else { return };
         let host = peer.host;
         if self.world.node(host).is_none() {
             self.world.start(host);
@@ -358,14 +421,14 @@ impl Stage {
         match event {
             Event::Head { sequence, .. } if sequence > self.newest => {
                 self.newest = sequence;
-                let version = self.files.len() - 1;
+                let version = self.version();
                 self.versions.insert(sequence, (version, self.world.now()));
                 (0..self.plan.members.len()).for_each(|index| self.recount(index));
             }
             Event::Published { .. } => {
                 self.publishing = false;
-                if self.files.len() > 1 {
-                    self.tell("head", format!("version {} is on the DHT", self.files.len() - 1));
+                if self.version() > 0 {
+                    self.tell("head", format!("version {} is on the DHT", self.version()));
                 }
             }
             Event::PublishFailed { error, .. } => {
@@ -382,21 +445,16 @@ impl Stage {
         match event {
             Event::Head { sequence, .. } if sequence > peer.known => {
                 peer.known = sequence;
-                if let Some(&(version @ 1.., since)) = self.versions.get(&sequence) {
+                if let Some(&(version, since)) = self.versions.get(&sequence)
+                    && version > peer.version
+                {
+                    peer.version = version;
                     let updates = &mut self.report.updates;
                     updates.resize(updates.len().max(version), Vec::new());
                     updates[version - 1].push(now.since(since));
                 }
             }
-            Event::ChannelComplete { sequence, .. } => {
-                peer.complete = peer.complete.max(sequence);
-                let (host, took) = (peer.host, now.since(peer.joined));
-                self.recount(index);
-                if self.completed_once.insert(index) {
-                    self.report.completions.push((host.0, took));
-                    self.tell_completion(index, took);
-                }
-            }
+            Event::ChannelComplete { sequence, .. } => self.completed(index, sequence),
             Event::Banned { peer, violation, .. } => {
                 let minutes = BAN_TIME.as_secs() / 60;
                 self.tell("ban", format!("peer {index} bans {peer} for {minutes} minutes: it {violation}"));
@@ -405,6 +463,18 @@ impl Stage {
                 self.tell("head", format!("peer {index} has proof of two heads with one sequence"));
             }
             _ => {}
+        }
+    }
+
+    fn completed(&mut self, index: usize, sequence: u64) {
+        let now = self.world.now();
+        let Some(peer) = self.peers.get_mut(&index) else { return };
+        peer.complete = peer.complete.max(sequence);
+        let (host, took) = (peer.host, now.since(peer.joined));
+        self.recount(index);
+        if self.completed_once.insert(index) {
+            self.report.completions.push((host.0, took));
+            self.tell_completion(index, took);
         }
     }
 
@@ -418,209 +488,33 @@ impl Stage {
         }
     }
 
-    // --- acts -------------------------------------------------------------------------------------------------
-
-    /// The index of the peer that a number in the plan means, if it is there.
-    fn index(&self, peer: u64) -> Option<usize> {
-        let index = usize::try_from(peer % self.plan.members.len() as u64).expect("below a length");
-        self.peers.get(&index).filter(|peer| !peer.left).map(|_| index)
-    }
-
-    fn begin_act(&mut self, number: usize) {
-        let Act { what, .. } = self.plan.acts[number].clone();
-        if self.must_wait(&what) {
-            return self.agree(self.world.now() + RETRY, Todo::Begin(number));
-        }
-        let lasts = match &what {
-            What::Crash { lasts, .. }
-            | What::Partition { lasts, .. }
-            | What::Stall { lasts, .. }
-            | What::StoreFull { lasts, .. }
-            | What::StoreFails { lasts, .. }
-            | What::DhtAway { lasts }
-            | What::AuthorLeaves { lasts: Some(lasts) } => Some(*lasts),
-            _ => None,
-        };
-        // What comes after the healing heals by itself, but for the faults that healing would end.
-        if self.healed.is_some() && lasts.is_some() {
-            return;
-        }
-        if let Some(text) = self.apply(number, &what) {
-            let lasting = lasts.map_or(String::new(), |lasts| format!(", for {:.1} s", lasts.as_secs_f64()));
-            self.tell("act", format!("[{number}] {text}{lasting}"));
-            if let Some(lasts) = lasts {
-                self.agree(self.world.now() + lasts, Todo::End(number));
-            }
-        }
-    }
-
-    fn must_wait(&self, what: &What) -> bool {
-        match what {
-            What::AuthorLeaves { .. } => self.completed_once.is_empty() || self.publishing,
-            What::Update => self.publishing,
-            What::ForkedHead => {
-                self.publishing || self.peers.values().any(|peer| !peer.left && peer.known < self.newest)
-            }
-            _ => false,
-        }
-    }
-
-    /// Does an act; what is then told of it. `None`: it is aimed at nobody.
-    fn apply(&mut self, number: usize, what: &What) -> Option<String> {
-        Some(match what {
-            What::AuthorLeaves { lasts } => {
-                self.world.crash(self.author);
-                format!("the author leaves{}", if lasts.is_none() { " for good" } else { "" })
-            }
-            What::Partition { share_percent, one_way, .. } => self.divide(number, *share_percent, *one_way),
-            What::DhtAway { .. } => {
-                self.world.dht_mut().set_up(false);
-                "the DHT is away".into()
-            }
-            What::Update => {
-                self.add_file(UPDATE_LEN);
-                self.publish();
-                format!("the author publishes version {}", self.files.len() - 1)
-            }
-            What::StaleHead => {
-                let (now, item) = (self.world.now(), self.first_head.clone()?);
-                self.world.dht_mut().replace(now, &item);
-                "the DHT holds the first head again".into()
-            }
-            What::ForkedHead => self.fork_head()?,
-            What::Attack(attack) => {
-                self.adversaries.add(&mut self.world, *attack);
-                self.report.adversaries += 1;
-                format!("an adversary comes: {}", attack.name())
-            }
-            of_peer => return self.apply_to_peer(number, of_peer),
-        })
-    }
-
-    /// Does an act that is aimed at one peer.
-    fn apply_to_peer(&mut self, number: usize, what: &What) -> Option<String> {
-        Some(match what {
-            What::Crash { peer, store, .. } => {
-                let (index, _) = self.target(*peer)?;
-                let fate = self.crash_with(index, *store);
-                format!("peer {index} crashes{fate}")
-            }
-            What::Leave { peer } => {
-                let (index, _) = self.target(*peer)?;
-                self.leave(index);
-                format!("peer {index} leaves for good")
-            }
-            What::Stall { peer, .. } => {
-                let (index, host) = self.target(*peer)?;
-                let others: Vec<_> = self.hosts().filter(|other| *other != host).collect();
-                self.partitions.insert(number, self.world.partition(&[host], &others, false));
-                format!("nothing passes from or to peer {index}")
-            }
-            What::LatencySpike { peer, latency } => {
-                let (index, host) = self.target(*peer)?;
-                self.world.set_latency(host, *latency);
-                format!("peer {index}'s links take {} ms each way", latency.as_millis())
-            }
-            What::Reset { peer } => {
-                let (index, host) = self.target(*peer)?;
-                self.world.links_of(host).into_iter().for_each(|link| self.world.reset(link));
-                format!("peer {index}'s connections are reset")
-            }
-            What::HalfOpen { peer } => {
-                let (index, host) = self.target(*peer)?;
-                self.world.links_of(host).into_iter().for_each(|link| self.world.half_open(link));
-                format!("peer {index}'s connections fall silent")
-            }
-            What::Clock { peer, ahead_ms } => {
-                let (index, host) = self.target(*peer)?;
-                self.world.set_clock_ahead(host, *ahead_ms);
-                format!("peer {index}'s clock is set {} s off", ahead_ms / 1000)
-            }
-            What::StoreFull { peer, .. } => {
-                let (index, host) = self.target(*peer)?;
-                self.world.store_mut(host).set_room(0);
-                format!("peer {index}'s disk is full")
-            }
-            What::StoreFails { peer, .. } => {
-                let (index, host) = self.target(*peer)?;
-                self.world.store_mut(host).set_failing(true);
-                format!("peer {index}'s disk fails")
-            }
-            _ => return None,
-        })
-    }
-
-    fn target(&self, peer: u64) -> Option<(usize, HostId)> {
-        let index = self.index(peer)?;
-        Some((index, self.peers[&index].host))
-    }
-
-    fn end_act(&mut self, number: usize) {
-        if let Some(partition) = self.partitions.remove(&number) {
-            self.world.heal(partition);
-        }
-        match self.plan.acts[number].what.clone() {
-            What::Crash { peer, .. } => {
-                if let Some(index) = self.index(peer) {
-                    self.restart(index);
-                }
-            }
-            What::AuthorLeaves { .. } => self.world.start(self.author),
-            What::StoreFull { peer, .. } => {
-                if let Some((_, host)) = self.target(peer) {
-                    self.world.store_mut(host).set_room(usize::MAX);
-                }
-            }
-            What::StoreFails { peer, .. } => {
-                if let Some((_, host)) = self.target(peer) {
-                    self.world.store_mut(host).set_failing(false);
-                }
-            }
-            What::DhtAway { .. } => self.world.dht_mut().set_up(true),
-            _ => {}
-        }
-    }
-
-    /// Ends all that can end. What has left for good stays away, and adversaries stay.
-    fn heal(&mut self) {
-        self.healed = Some(self.world.now());
-        for number in 0..self.plan.acts.len() {
-            self.end_unless_author_gone(number);
-        }
-        for index in 0..self.plan.members.len() {
-            self.restart(index);
-            if let Some(peer) = self.peers.get(&index) {
-                self.world.set_latency(peer.host, Duration::from_millis(*self.plan.world.latency_ms.start()));
-            }
-        }
-        let stays = |act: &Act| {
-            matches!(act.what, What::Update | What::Attack(_) | What::StaleHead | What::ForkedHead)
-        };
-        self.check_stores();
-        if !self.plan.acts.iter().all(stays) {
-            self.tell("heal", "all that can heal is healed".into());
-        }
-    }
-
-    fn end_unless_author_gone(&mut self, number: usize) {
-        if !matches!(self.plan.acts[number].what, What::AuthorLeaves { lasts: None }) {
-            self.end_act(number);
-        }
-    }
+    // --- hosts ------------------------------------------------------------------------------------------------
 
     /// The author and all peers.
     pub(super) fn hosts(&self) -> impl Iterator<Item = HostId> {
         [self.author].into_iter().chain(self.peers.values().map(|peer| peer.host))
     }
 
-    fn divide(&mut self, number: usize, share_percent: u64, one_way: bool) -> String {
-        let mut rng = Rng::new([0; 32]).fork(&format!("sides {} {number}", self.report.params.seed));
-        let (near, far): (Vec<_>, Vec<_>) =
-            self.hosts().partition(|host| *host == self.author || rng.below(100) < share_percent);
-        self.partitions.insert(number, self.world.partition(&near, &far, one_way));
-        let how = if one_way { "nothing passes from" } else { "nothing passes between" };
-        let to = if one_way { "to" } else { "and" };
-        format!("{how} {} hosts, the author among them, {to} {} others", near.len(), far.len())
+    /// Whether a peer has all of the newest version.
+    pub(super) fn is_complete(&self, peer: &Peer) -> bool {
+        let of_node = || self.world.is_complete(peer.host, &self.channel);
+        if peer.is_v5 { peer.complete >= self.newest } else { of_node() }
+    }
+
+    /// Who sent content to whom, where peers are of several kinds.
+    fn exchanges(&self) -> Vec<Exchange> {
+        let kinds: BTreeSet<Kind> = self.plan.members.iter().map(super::Member::kind).collect();
+        if kinds.len() < 2 {
+            return Vec::new();
+        }
+        let kind = |host: HostId| {
+            self.by_host.get(&host).map_or(Kind::Author, |index| self.plan.members[*index].kind())
+        };
+        let mut sent: BTreeMap<(Kind, Kind), u64> = BTreeMap::new();
+        for (from, to, bytes) in self.world.flows() {
+            *sent.entry((kind(from), kind(to))).or_default() += bytes;
+        }
+        sent.into_iter().map(|((from, to), bytes)| Exchange { from, to, bytes }).collect()
     }
 
     // --- telling ----------------------------------------------------------------------------------------------
@@ -640,7 +534,7 @@ impl Stage {
         let blobs = self.peers.values().map(|peer| self.world.store(peer.host).blob_count() as u64).sum();
         let sample = Sample {
             at: self.world.now().since(self.start),
-            up: self.peers.values().filter(|peer| self.world.node(peer.host).is_some()).count(),
+            up: self.peers.values().filter(|peer| peer.is_v5 || self.world.node(peer.host).is_some()).count(),
             complete: self.peers.values().filter(|peer| !peer.left && peer.complete >= self.newest).count(),
             blobs_stored: blobs,
             traffic: difference(self.world.traffic(), self.before),
@@ -653,6 +547,12 @@ impl Stage {
     fn explain_incomplete(&self) -> String {
         let word = |index: &usize| {
             let Some(peer) = self.peers.get(index) else { return format!("peer {index} has not joined") };
+            if peer.is_v5 {
+                return format!(
+                    "peer {index} speaks v5 and has {} blobs",
+                    self.world.store(peer.host).blob_count()
+                );
+            }
             let status = self.world.node(peer.host).and_then(|node| node.channel_status(&self.channel));
             let status = status.map_or("is down or follows nothing".into(), |status| {
                 let waiting = status.waiting.unwrap_or_default();
