@@ -303,7 +303,7 @@ impl<S: Suite> World<S> {
                 if link.hosts[side as usize].is_some() {
                     // A machine's bytes count as a node's do.
                     let is_open = has_open_frames::<S>();
-                    pipe.content += pipe.meter.count(&piece, is_open, &mut self.counts.total);
+                    pipe.content += pipe.meter.count(&piece, is_open, &mut self.counts);
                 }
                 pipe.put(piece);
                 Some(n)
