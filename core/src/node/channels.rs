@@ -320,11 +320,27 @@ impl<S: Suite> Node<S> {
         }
     }
 
+    /// [`Self::with_fetch`], unless a fetch of another version has taken its place: an answer for the one is none for the
+    /// other.
+    pub(super) fn with_fetch_of(
+        &mut self,
+        channel: PublicKey,
+        sequence: u64,
+        step: impl FnOnce(&mut Fetch, &mut Vec<Ask>),
+    ) {
+        let fetch = self.channels.get(&channel).and_then(Channel::fetch);
+        if fetch.is_some_and(|fetch| fetch.sequence == sequence) {
+            self.with_fetch(channel, step);
+        }
+    }
+
     fn on_asks(&mut self, channel: PublicKey, asks: Vec<Ask>) {
+        let fetch = self.channels.get(&channel).and_then(Channel::fetch);
+        let sequence = fetch.map_or(0, |fetch| fetch.sequence);
         for ask in asks {
             match ask {
-                Ask::Have(ids) => self.job(Pending::Have(channel, ids.clone()), Job::Have(ids)),
-                Ask::Open(link) => self.job(Pending::Open(channel, link.id), Job::OpenBlob(link)),
+                Ask::Have(ids) => self.job(Pending::Have(channel, sequence, ids.clone()), Job::Have(ids)),
+                Ask::Open(link) => self.job(Pending::Open(channel, sequence, link.id), Job::OpenBlob(link)),
                 Ask::Want(id, place) => {
                     if self.scheduler.is_empty() {
                         self.timers.set_sooner(Timer::Channel(channel), self.now);

@@ -88,8 +88,9 @@ enum Pending {
     Read(ConnId, BlobId),
     /// A blob, and whose bytes it is made of.
     Write(BlobId, Vec<Contribution>),
-    Have(PublicKey, Vec<BlobId>),
-    Open(PublicKey, BlobId),
+    /// For a channel's fetch of one version.
+    Have(PublicKey, u64, Vec<BlobId>),
+    Open(PublicKey, u64, BlobId),
     /// A channel's newest head is made durable.
     Head(PublicKey),
     /// A ban is made durable; its news wait for that.
@@ -329,11 +330,12 @@ impl<S: Suite> Node<S> {
             (Pending::Write(id, parts), JobResult::BlobWritten(buffer, written)) => {
                 self.on_blob_written(id, parts, buffer, written);
             }
-            (Pending::Have(channel, ids), JobResult::Have(have)) => {
-                self.with_fetch(channel, |fetch, asks| fetch.on_have(&ids, &have, asks));
+            (Pending::Have(channel, sequence, ids), JobResult::Have(have)) => {
+                self.with_fetch_of(channel, sequence, |fetch, asks| fetch.on_have(&ids, &have, asks));
             }
-            (Pending::Open(channel, id), JobResult::Opened(plain)) => {
-                self.with_fetch(channel, |fetch, asks| fetch.on_opened(id, plain.as_deref(), asks));
+            (Pending::Open(channel, sequence, id), JobResult::Opened(plain)) => {
+                let plain = plain.as_deref();
+                self.with_fetch_of(channel, sequence, |fetch, asks| fetch.on_opened(id, plain, asks));
             }
             (Pending::Head(channel), JobResult::Persisted(durable)) => {
                 self.on_head_persisted(channel, durable);
