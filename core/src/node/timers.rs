@@ -17,6 +17,10 @@ pub(super) enum Timer {
     Dht,
     /// A peer's back-off ends.
     Dial,
+    /// A useless connection may be given up for another.
+    Rotation,
+    /// A ban ends.
+    Bans,
     /// The store failed; try it again.
     Store,
     /// Our own name is to be announced again.
@@ -32,6 +36,8 @@ impl Timer {
             Self::Channel(_) => "channel look-up",
             Self::Dht => "DHT budget",
             Self::Dial => "dial back-off",
+            Self::Rotation => "rotation of connections",
+            Self::Bans => "end of a ban",
             Self::Store => "store retry",
             Self::Announce => "announce",
             Self::Publish => "publication",
