@@ -213,7 +213,7 @@ pub const BANS_PER_HOST_MAX: usize = 4;
 /// How long the DHT may keep an item after its last put (BEP 44).
 pub const ITEM_LIFETIME: Duration = Duration::from_hours(2);
 /// DHT nodes that hold the newest head, at which nobody else need put it again (BEP 44): an item is put at the 20 or
-/// so nodes that are closest, and a look-up ends at the 8 closest.
+/// so nodes that are closest, and a look-up ends at the 8 closest. Our own node may be one of them.
 pub const FRESH_COPIES_MIN: usize = 8;
 /// Items of others that a gateway keeps alive; at the cap the one that was asked for longest ago makes room.
 pub const RELAYED_KEPT_MAX: usize = 1024;

@@ -413,3 +413,34 @@ fn a_host_that_lied_from_several_ports_is_turned_away_on_all_of_them() {
     bench.sleep_until(Instant(0) + core::time::Duration::from_mins(1));
     assert!(accepts(&mut bench, "9.9.9.9:50000"));
 }
+
+#[test]
+fn a_connection_with_ourselves_is_ended_before_it_is_news_whichever_end_hears_first() {
+    for dialler_first in [true, false] {
+        let mut bench = Bench::lacking();
+        let own = at("20.0.0.9:6881");
+        bench.dht_finds([own.clone()]);
+        let (job, addr) = bench.dials.pop().expect("its own announce led back to it");
+        assert_eq!(addr, own);
+        let dialled = bench.node.dialed(bench.now, job, true).expect("there is room");
+        let accepted = bench.node.accept(bench.now, at("20.0.0.9:50000")).expect("there is room");
+        let [from_dialled, from_accepted] =
+            [dialled, accepted].map(|end| bench.node.send_chunk(bench.now, end).to_vec());
+        let (end, key) = if dialler_first { (dialled, from_accepted) } else { (accepted, from_dialled) };
+        let space = bench.node.recv_space(end);
+        space[..32].copy_from_slice(&key);
+        bench.node.received(bench.now, end, 32);
+        let mut closed = Vec::new();
+        while let Some(action) = bench.node.poll() {
+            match action {
+                Action::Close(conn, CloseReason::Evicted) => closed.push(conn),
+                Action::Event(event) => panic!("news of a connection that is none: {event:?}"),
+                _ => {}
+            }
+        }
+        closed.sort_by_key(|conn| *conn != dialled);
+        assert_eq!(closed, [dialled, accepted]);
+        bench.sleep_until(bench.now + core::time::Duration::from_mins(20));
+        assert!(bench.dials.iter().all(|(_, addr)| *addr != own), "it is not dialled again");
+    }
+}

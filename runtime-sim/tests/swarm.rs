@@ -8,7 +8,7 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::codec::Message;
 use megatorrent_core::frame::seal;
 use megatorrent_core::ids::{BlobId, Secret};
-use megatorrent_core::limits::{OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_PER_NETWORK_MAX};
+use megatorrent_core::limits::{ITEM_LIFETIME, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_PER_NETWORK_MAX};
 use megatorrent_core::node::{Command, Event};
 use megatorrent_core::transport::{Handshake, Opener, Role, Sealer};
 use megatorrent_core::uri;
@@ -139,6 +139,48 @@ fn an_onion_only_node_publishes_is_found_and_seeds_without_a_dht_or_an_ip_addres
     assert!(dialled(&world, far) || dialled(&world, hub), "its name was flooded and believed once reached");
 }
 
+#[test]
+fn a_gateway_keeps_what_it_relayed_on_the_dht_for_a_day() {
+    let mut world = World::new(SEED, WorldConfig::default());
+    let gateway = world.add_host(HostConfig { gateway: true, ..plain() });
+    let author = world.add_host(HostConfig { dht: false, ..author() });
+    let channel = world.channel(author).expect("it has one");
+    let addrs = vec![world.address(gateway).into()];
+    let file = world.ingest(author, "file", b"content");
+    world.publish_via(author, "t", &[file], false, addrs);
+    assert!(world.run_until(Duration::from_mins(1), |w| is_published(w, author, 1)));
+    world.crash(author);
+    let is_there = |world: &World| world.dht().newest(world.now(), &channel).is_some();
+    for hour in 1..=24 {
+        world.run_for(Duration::from_hours(1));
+        assert!(is_there(&world), "after {hour} hours");
+    }
+    world.run_for(ITEM_LIFETIME);
+    assert!(!is_there(&world), "nobody has asked for it again");
+}
+
+#[test]
+fn followers_keep_a_head_on_the_dht_when_its_author_has_left() {
+    let mut world = World::new(SEED, WorldConfig::default());
+    let author = world.add_host(author());
+    let channel = world.channel(author).expect("it has one");
+    let followers: Vec<HostId> = (0..3).map(|_| world.add_host(plain())).collect();
+    for host in &followers {
+        world.follow(*host, channel, None);
+    }
+    publish(&mut world, author, b"one");
+    let all = |w: &World| followers.iter().all(|host| is_complete(w, *host, author));
+    assert!(world.run_until(Duration::from_mins(2), |w| all(w) && is_published(w, author, 1)));
+    world.crash(author);
+    let mut gone = Duration::ZERO;
+    for _ in 0..12 * 360 {
+        world.run_for(Duration::from_secs(10));
+        let is_there = world.dht().newest(world.now(), &channel).is_some();
+        gone = if is_there { Duration::ZERO } else { gone + Duration::from_secs(10) };
+        assert!(gone < Duration::from_mins(2), "a look-up each minute finds that it is gone");
+    }
+}
+
 /// Sybils that take connections, keep them and have nothing.
 struct Sybils {
     addresses: Vec<SocketAddr>,
@@ -243,7 +285,8 @@ fn among_sybils(
     addresses: impl Iterator<Item = SocketAddr>,
     limit: Duration,
 ) -> (World, HostId, HostId, Sybils) {
-    let mut world = World::new(SEED, WorldConfig::default());
+    // All of them have answered within the seconds after which they are asked again.
+    let mut world = World::new(SEED, WorldConfig { latency_ms: 1..=10, ..WorldConfig::default() });
     let author = world.add_host(author());
     publish(&mut world, author, b"one");
     assert!(world.run_until(Duration::from_mins(1), |w| is_published(w, author, 1)));

@@ -181,13 +181,9 @@ impl<S: Suite> Conns<S> {
         useless.min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
     }
 
+    /// The connection on which we have sent this key.
     fn is_own_key(&self, key: &[u8; 32]) -> Option<ConnId> {
-        self.outbound.iter().copied().find(|id| {
-            self.slots
-                .get(id.slot as usize)
-                .and_then(|s| s.entry.as_ref())
-                .is_some_and(|e| e.conn.own_key() == key)
-        })
+        self.entries().find(|(_, e)| e.conn.own_key() == key).map(|(id, _)| id)
     }
 
     /// Peers may have got what they lacked: they are asked again.
@@ -403,7 +399,7 @@ impl<S: Suite> Node<S> {
 
     fn on_keyed(&mut self, conn: ConnId, key: &[u8; 32]) {
         if let Some(own) = self.conns.is_own_key(key) {
-            return self.on_self_connection(own, conn);
+            return self.on_self_connection([own, conn]);
         }
         let hello = self.first_hello();
         let now = self.now;
@@ -418,14 +414,15 @@ impl<S: Suite> Node<S> {
         self.event(Event::Connected { conn, peer, outbound });
     }
 
-    /// Our own announce led back to us.
-    fn on_self_connection(&mut self, dialled: ConnId, accepted: ConnId) {
-        if let Some(entry) = self.conns.get_mut(dialled) {
-            let addr = entry.peer.clone();
-            self.peers.ourselves(&addr);
+    /// Our own announce led back to us: these are both ends of one connection. Whichever hears first ends it.
+    fn on_self_connection(&mut self, ends: [ConnId; 2]) {
+        for end in ends {
+            if let Some(entry) = self.conns.get_mut(end).filter(|e| e.is_outbound()) {
+                let addr = entry.peer.clone();
+                self.peers.ourselves(&addr);
+            }
+            self.close(end, CloseReason::Evicted);
         }
-        self.close(dialled, CloseReason::Evicted);
-        self.close(accepted, CloseReason::Evicted);
     }
 
     fn on_message(&mut self, conn: ConnId, message: Message) {

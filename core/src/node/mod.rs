@@ -233,7 +233,7 @@ impl<S: Suite> Node<S> {
     /// Counters.
     pub fn status(&self, now: Instant) -> NodeStatus {
         let (inbound, outbound) = self.conns.count();
-        let (dht_late, lag) = self.dht.late(now);
+        let (dht_late, lag) = self.dht.late(now.max(self.now), self.config.listen_port.is_some());
         NodeStatus {
             inbound,
             outbound,
@@ -321,8 +321,9 @@ impl<S: Suite> Node<S> {
                 Timer::Channel(channel) => self.on_channel_timer(channel),
                 Timer::Store => self.store_rests = false,
                 Timer::Announce => self.announce_own(),
-                Timer::Publish => self.on_publish_timeout(),
+                Timer::Publish => self.on_publish_timer(),
                 Timer::Bans => self.end_bans(),
+                Timer::Keep => self.keep_relayed(),
                 // What they wait for is looked at after every input.
                 Timer::Dht | Timer::Dial | Timer::Rotation => {}
             }

@@ -25,7 +25,9 @@ pub(super) enum Timer {
     Store,
     /// Our own name is to be announced again.
     Announce,
-    /// A step of a publication through gateways takes too long.
+    /// An item that we put for another node is to be put again.
+    Keep,
+    /// A step of a publication through gateways takes too long, or its pause is over.
     Publish,
 }
 
@@ -40,6 +42,7 @@ impl Timer {
             Self::Bans => "end of a ban",
             Self::Store => "store retry",
             Self::Announce => "announce",
+            Self::Keep => "upkeep of relayed items",
             Self::Publish => "publication",
         }
     }
