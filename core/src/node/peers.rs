@@ -8,6 +8,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
 use super::bans::Bans;
@@ -49,24 +50,37 @@ struct Peer {
     useful: bool,
     /// It has a record, for the next run.
     recorded: bool,
-    /// Settles the order among equals while the address is among those to dial.
-    lot: Option<u64>,
+    /// Since when the address is among those to dial, and a lot that settles the order among equals.
+    queued: Option<(Instant, u64)>,
 }
 
-/// The order in which addresses are dialled, the least first.
-type Rank = (bool, u32, Source, u64);
+/// Kinds of addresses to dial ([`Peer::class`]).
+const CLASSES: u8 = 5;
+/// The first of those whose addresses anybody can make up.
+const FIRST_UNPROVEN: u8 = 2;
+/// The order in which addresses of one class are dialled: as they came. Neither failures nor luck matter, so a steady
+/// flow of made-up addresses, fresh each, cannot keep back one that failed once; how often that returns, its back-off
+/// says.
+type Rank = (u8, (Instant, u64));
 /// The order in which they are dropped, the greatest first: gone, useless, never reached, failed, badly vouched for.
 type Badness = (bool, bool, bool, u32, Source);
 
 impl Peer {
     fn new(source: Source, teller: Option<Crowd>, now: Instant) -> Self {
         let (state, recorded) = (State::Idle, source == Source::Remembered);
-        let (failures, reached, useful, lot) = (0, false, false, None);
-        Self { source, teller, state, since: now, failures, retry_at: now, reached, useful, recorded, lot }
+        let (failures, reached, useful, queued) = (0, false, false, None);
+        Self { source, teller, state, since: now, failures, retry_at: now, reached, useful, recorded, queued }
     }
 
-    fn rank(&self, lot: u64) -> Rank {
-        (!self.useful, self.failures, self.source, lot)
+    fn class(&self) -> u8 {
+        match self.source {
+            _ if self.useful => 0,
+            Source::Configured | Source::Remembered => 1,
+            _ if self.reached => 1,
+            Source::Dht => FIRST_UNPROVEN,
+            Source::Announced => 3,
+            Source::Exchanged => 4,
+        }
     }
 
     fn badness(&self) -> Badness {
@@ -100,8 +114,8 @@ struct Orders {
 
 impl Orders {
     fn enter(&mut self, addr: &PeerAddr, peer: &Peer) {
-        match (peer.state, peer.lot) {
-            (State::Idle, Some(lot)) => drop(self.ready.insert((peer.rank(lot), addr.clone()))),
+        match (peer.state, peer.queued) {
+            (State::Idle, Some(queued)) => drop(self.ready.insert(((peer.class(), queued), addr.clone()))),
             (State::Idle, None) => drop(self.waiting.insert((peer.retry_at, addr.clone()))),
             (State::Dialing | State::Connected(_), _) => {
                 if let Some(crowd) = peer.dial_crowd(addr) {
@@ -113,8 +127,8 @@ impl Orders {
     }
 
     fn leave(&mut self, addr: &PeerAddr, peer: &Peer) {
-        match (peer.state, peer.lot) {
-            (State::Idle, Some(lot)) => drop(self.ready.remove(&(peer.rank(lot), addr.clone()))),
+        match (peer.state, peer.queued) {
+            (State::Idle, Some(queued)) => drop(self.ready.remove(&((peer.class(), queued), addr.clone()))),
             (State::Idle, None) => drop(self.waiting.remove(&(peer.retry_at, addr.clone()))),
             (State::Dialing | State::Connected(_), _) => {
                 if let Some(crowd) = peer.dial_crowd(addr)
@@ -148,6 +162,8 @@ pub(super) struct Peers {
     shares: Shares,
     /// Nothing may be dialled under this share, and nothing has changed since that was found.
     exhausted: Option<usize>,
+    /// How many addresses were dialled, so that each class has its turn.
+    dials: u64,
     /// Addresses dropped that have a record.
     forgotten: Vec<PeerAddr>,
     pub(super) bans: Bans,
@@ -197,7 +213,7 @@ impl Peers {
         let retry_at = peer.retry_at;
         change(peer);
         if peer.state != State::Idle || peer.retry_at != retry_at {
-            peer.lot = None;
+            peer.queued = None;
         }
         self.orders.enter(addr, peer);
     }
@@ -276,7 +292,8 @@ impl Peers {
 
     // --- dialling -------------------------------------------------------------------------------------------
 
-    /// The best address to dial, if one is due, with at most `share` outbound connections in one crowd.
+    /// The address to dial next, if one is due, with at most `share` outbound connections in one crowd. Every other time it
+    /// is one of the best class, the times between those that anybody can make up have their turns.
     pub(super) fn next_dial(
         &mut self,
         now: Instant,
@@ -288,30 +305,37 @@ impl Peers {
         if self.exhausted == Some(share) {
             return None;
         }
-        let mut candidates = self.candidates(unix);
+        let unproven = CLASSES - FIRST_UNPROVEN;
+        let turn = u8::try_from(self.dials / 2 % u64::from(unproven)).expect("below the number of classes");
+        let in_turn = (0..unproven).map(|n| FIRST_UNPROVEN + (turn + n) % unproven);
+        let in_turn = in_turn.take(if self.dials % 2 == 1 { usize::from(unproven) } else { 0 });
+        let mut candidates = in_turn.chain(0..CLASSES).flat_map(|class| self.candidates(class, unix));
         let next = candidates.find(|(_, crowd)| self.has_share(crowd.as_ref(), share));
         let next = next.map(|(addr, _)| addr.clone());
         drop(candidates);
+        self.dials += u64::from(next.is_some());
         self.exhausted = if next.is_none() { Some(share) } else { None };
         next
     }
 
     fn end_back_offs(&mut self, now: Instant, rng: &mut Rng) {
         while let Some((_, addr)) = self.orders.waiting.first().filter(|(at, _)| *at <= now).cloned() {
-            let lot = rng.u64();
+            let queued = (now, rng.u64());
             self.orders.waiting.pop_first();
             self.exhausted = None;
             if let Some(peer) = self.book.get_mut(&addr) {
-                peer.lot = Some(lot);
-                self.orders.ready.insert((peer.rank(lot), addr));
+                peer.queued = Some(queued);
+                self.orders.ready.insert(((peer.class(), queued), addr));
             }
         }
     }
 
-    /// Addresses whose back-off is over, the best first, with whose share each counts against.
-    fn candidates(&self, unix: UnixTime) -> impl Iterator<Item = (&PeerAddr, Option<Crowd>)> {
-        let allowed = self.orders.ready.iter().filter(move |(_, addr)| !self.bans.has(addr, unix));
-        allowed.map(|(_, addr)| (addr, self.book.get(addr).and_then(|peer| peer.dial_crowd(addr))))
+    /// Addresses of a class whose back-off is over, the first first, with whose share each counts against.
+    fn candidates(&self, class: u8, unix: UnixTime) -> impl Iterator<Item = (&PeerAddr, Option<Crowd>)> {
+        let ready = self.orders.ready.range(((class, (Instant(0), 0)), first_address())..);
+        let ready = ready.map_while(move |(rank, addr)| (rank.0 == class).then_some(addr));
+        let allowed = ready.filter(move |addr| !self.bans.has(addr, unix));
+        allowed.map(|addr| (addr, self.book.get(addr).and_then(|peer| peer.dial_crowd(addr))))
     }
 
     fn has_share(&self, crowd: Option<&Crowd>, share: usize) -> bool {
@@ -320,7 +344,7 @@ impl Peers {
 
     /// Whose connection must be given up for the best address that waits for one; `None`: no address waits.
     pub(super) fn wanted_place(&self, unix: UnixTime, share: usize) -> Option<Place> {
-        let (_, crowd) = self.candidates(unix).next()?;
+        let (_, crowd) = (0..CLASSES).find_map(|class| self.candidates(class, unix).next())?;
         Some(crowd.filter(|crowd| !self.has_share(Some(crowd), share)).map_or(Place::Any, Place::Of))
     }
 
@@ -443,6 +467,11 @@ fn worst<'a>(peers: impl Iterator<Item = (&'a PeerAddr, &'a Peer)>) -> Option<(B
     worst.map(|(addr, peer)| (peer.badness(), addr.clone()))
 }
 
+/// The least in the order of addresses.
+fn first_address() -> PeerAddr {
+    PeerAddr::Ip(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0))
+}
+
 fn backoff(failures: u32) -> Duration {
     BACKOFF_MIN.saturating_mul(1 << failures.min(20)).min(BACKOFF_MAX)
 }
@@ -509,6 +538,31 @@ mod tests {
         assert_eq!(peers.next_dial(NOW, UNIX, SHARE, &mut rng), Some(addr(1)));
         (0..99).for_each(|_| peers.ended(&addr(1), false, NOW));
         assert_eq!(peers.next_retry(), Some(NOW + BACKOFF_MAX));
+    }
+
+    #[test]
+    fn fresh_made_up_addresses_do_not_keep_back_one_that_failed_once() {
+        for (honest, fakes) in
+            [(Source::Exchanged, Source::Dht), (Source::Dht, Source::Exchanged), (Source::Dht, Source::Dht)]
+        {
+            let (mut peers, mut rng) = (Peers::default(), Rng::new([0; 32]));
+            peers.add(addr(1), honest, NOW);
+            peers.ended(&addr(1), false, NOW);
+            let mut fresh = (0..).map(far);
+            let mut now = NOW;
+            let is_dialled = (0..1000).any(|_| {
+                // Four new ones for each that is dialled, none of which answers.
+                for fake in fresh.by_ref().take(4) {
+                    peers.add(fake, fakes, now);
+                }
+                now = now + Duration::from_secs(1);
+                let next = peers.next_dial(now, UNIX, SHARE, &mut rng).expect("there is always one");
+                peers.dialing(&next);
+                peers.ended(&next, false, now);
+                next == addr(1)
+            });
+            assert!(is_dialled, "{honest:?} among {fakes:?}");
+        }
     }
 
     #[test]
