@@ -1,11 +1,18 @@
 //! A node's news in words and JSON: what `serve` and `subscribe` both tell.
 
+use std::time::{Duration, Instant};
+
 use indicatif::HumanBytes;
-use megatorrent_core::node::Event;
+use megatorrent_core::node::{Event, NodeStatus};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
 use crate::output::Output;
+
+/// How late a DHT operation is before a user is told: what a busy minute delays is nothing to speak of.
+const LAG_MIN: Duration = Duration::from_secs(30);
+/// How often it is told.
+pub(crate) const LAG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Tells what concerns the whole node or any channel. Files and completeness are the command's own news.
 pub(crate) fn report(event: &Event, output: Output) -> Result<(), Failure> {
@@ -54,6 +61,37 @@ pub(crate) fn warn(output: Output, text: &str) -> Result<(), Failure> {
     if output.is_json() { output.event("warning", json!({ "message": text }), "") } else { Ok(()) }
 }
 
+/// Tells that the DHT cannot take all that is due, as that delays who looks for the node's channels.
+#[derive(Default)]
+pub(crate) struct Lag {
+    told: Option<Instant>,
+}
+
+impl Lag {
+    /// Tells it at most every [`LAG_INTERVAL`], and not before an operation is [`LAG_MIN`] late.
+    pub(crate) fn tell(&mut self, status: NodeStatus, output: Output) -> Result<(), Failure> {
+        let is_late = status.dht_lag_secs >= LAG_MIN.as_secs();
+        if !is_late || self.told.is_some_and(|told| told.elapsed() < LAG_INTERVAL) {
+            return Ok(());
+        }
+        self.told = Some(Instant::now());
+        let (operations, lag_secs) = (status.dht_late, status.dht_lag_secs);
+        output.event(
+            "dht_late",
+            json!({ "operations": operations, "lag_secs": lag_secs }),
+            &lag(operations, lag_secs),
+        )
+    }
+}
+
+fn lag(operations: usize, lag_secs: u64) -> String {
+    format!(
+        "the DHT is behind: {} of announces and look-ups wait, the longest for {lag_secs} s; others find this node's \
+         channels later",
+        count(operations, "operation"),
+    )
+}
+
 /// The channel's title, or else its first collection's.
 fn title(manifest: &megatorrent_core::manifest::Manifest) -> &str {
     let collection = manifest.collections.first().map_or("", |collection| &collection.title);
@@ -69,4 +107,24 @@ pub(crate) fn stopped(output: Output) -> Result<(), Failure> {
 pub(crate) fn count(number: impl TryInto<u64>, what: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lag_is_told_when_it_matters_and_once_a_minute() {
+        let output = Output::new(false, true);
+        let status = |dht_lag_secs| NodeStatus { dht_late: 3, dht_lag_secs, ..NodeStatus::default() };
+        let mut told = Lag::default();
+        told.tell(status(LAG_MIN.as_secs() - 1), output).expect("stderr takes it");
+        assert!(told.told.is_none());
+        told.tell(status(LAG_MIN.as_secs()), output).expect("stderr takes it");
+        let first = told.told;
+        assert!(first.is_some());
+        told.tell(status(999), output).expect("stderr takes it");
+        assert_eq!(told.told, first, "not again within a minute");
+        assert!(lag(3, 45).contains("3 operations") && lag(3, 45).contains("45 s"));
+    }
 }

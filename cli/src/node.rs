@@ -1,12 +1,12 @@
 //! What the commands that run a node have in common.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::home::Home;
-use megatorrent_runtime_smol::{Handle, Options, Runtime};
+use megatorrent_runtime_smol::{Handle, Options, Runtime, every_address};
 use serde_json::{Value, json};
 use smol::LocalExecutor;
 
@@ -65,12 +65,4 @@ fn ready(node: &Handle) -> (Value, String) {
         count(channels, "channel"),
     );
     (json!({ "p2p": p2p, "dht": dht, "channels": channels }), text)
-}
-
-/// All addresses of this machine, IPv6 included where the machine has it.
-fn every_address() -> IpAddr {
-    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
-        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
-        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
-    }
 }

@@ -207,3 +207,58 @@ const _: () = {
     assert!((RECV_BUFFERS_MAX + SEND_BUFFERS_MAX) * BLOB_LEN < 32 << 20);
     assert!(DHT_JOBS_MAX as u64 <= DHT_OPS_BURST);
 };
+
+// --- sharing out peers --------------------------------------------------------------------------------------
+
+/// Addresses that one teller may have in the address book by PEERS and ANNOUNCE, where a teller is all peers of one
+/// network (IPv4 /16, IPv6 /32), one private address or one name. A further one takes the place of a worse one of
+/// the same teller's, or is ignored.
+pub const PEERS_PER_TELLER_MAX: usize = 128;
+/// Addresses of one public network, or ports of one name, in the address book; a further one takes the place of a
+/// worse one among them, or is ignored.
+pub const PEERS_PER_NETWORK_MAX: usize = 64;
+/// Addresses in the book from one kind of source (the DHT, ANNOUNCE, PEERS, earlier runs); a further one takes the
+/// place of one from the network or teller that has most of them.
+pub const PEERS_PER_SOURCE_MAX: usize = PEERS_KNOWN_MAX / 2;
+/// Addresses of one public network in one PEERS answer.
+pub const EXCHANGED_PER_NETWORK_MAX: usize = PEERS_MAX / 8;
+/// A public network, or one teller's names, may have one in so many of our outbound connections, dials included...
+pub const OUTBOUND_SHARE: usize = 8;
+/// ...but always so many.
+pub const OUTBOUND_PER_NETWORK_MIN: usize = 2;
+/// An outbound connection that has served nothing for so long may be given up for another address.
+pub const USELESS_AFTER: Duration = Duration::from_mins(1);
+/// The same where a blob is on its way: what Tor carries needs a minute for one.
+pub const USELESS_LOADING_AFTER: Duration = Duration::from_mins(3);
+/// How often one is given up while no blob arrives.
+pub const ROTATION_INTERVAL: Duration = Duration::from_secs(5);
+/// How often one is given up while blobs arrive.
+pub const ROTATION_INTERVAL_MOVING: Duration = Duration::from_mins(1);
+/// Failures in a row after which an address counts as gone, and makes room before all others.
+pub const FAILURES_GONE: u32 = 8;
+/// Ports of one public IP address (of an IPv6 /64, of a name) that are banned at a time, at which all of it is: one
+/// liar behind a NAT is no reason to shut out its neighbours, but who comes back on another port is to run out of them.
+pub const BANS_PER_HOST_MAX: usize = 4;
+
+// --- heads on the DHT ---------------------------------------------------------------------------------------
+
+/// How long the DHT may keep an item after its last put (BEP 44).
+pub const ITEM_LIFETIME: Duration = Duration::from_hours(2);
+/// DHT nodes that hold the newest head, at which nobody else need put it again (BEP 44): an item is put at the 20 or
+/// so nodes that are closest, and a look-up ends at the 8 closest. Our own node may be one of them.
+pub const FRESH_COPIES_MIN: usize = 8;
+/// Items of others that a gateway keeps alive; at the cap the one that was asked for longest ago makes room.
+pub const RELAYED_KEPT_MAX: usize = 1024;
+/// How long after the last PUBLISH of it a gateway keeps an item alive.
+pub const RELAYED_KEPT: Duration = Duration::from_hours(24);
+/// Times that a published head is read back before the publication counts as failed.
+pub const READ_BACKS_MAX: u32 = 5;
+/// Pause between two of them.
+pub const READ_BACK_PAUSE: Duration = Duration::from_secs(2);
+
+const _: () = {
+    assert!(PEERS_PER_NETWORK_MAX < PEERS_PER_TELLER_MAX && PEERS_PER_TELLER_MAX < PEERS_PER_SOURCE_MAX);
+    assert!(OUTBOUND_MAX / OUTBOUND_SHARE > OUTBOUND_PER_NETWORK_MIN);
+    // A head that is put hourly is never gone in between.
+    assert!(REPUT_INTERVAL.as_secs() < ITEM_LIFETIME.as_secs());
+};

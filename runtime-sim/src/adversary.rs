@@ -153,8 +153,11 @@ impl<S: Suite> Adversaries<S> {
         let index = self.list.len();
         let [high, low] = u16::try_from(index).expect("adversaries are few").to_be_bytes();
         let count = if attack == Attack::Sybils { SYBILS } else { 1 };
-        let address =
-            |n| SocketAddr::new(IpAddr::V4(Ipv4Addr::new(172, 16 + (high & 15), low, 1 + n)), LISTEN_PORT);
+        // Public addresses, each adversary's in networks of its own; Sybils have rented three.
+        let address = |n| {
+            let network = 100 + 3 * (high & 7) + n % 3;
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::new(network, low, 0, 1 + n)), LISTEN_PORT)
+        };
         let addresses: Vec<_> = (0..count).map(address).collect();
         for address in &addresses {
             world.raw_listen(*address);
@@ -453,7 +456,7 @@ impl<S: Suite> Adversaries<S> {
         }
         let [_, b, c, d, ..] = self.rng.bytes_32();
         let nowhere = |n: u8| {
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 128 | b, c, d.wrapping_add(n))), LISTEN_PORT)
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::new(130 + b % 30, c.wrapping_add(n), d, 1)), LISTEN_PORT)
         };
         (0..u8::try_from(PEERS_MAX).unwrap_or(u8::MAX)).map(|n| nowhere(n).into()).collect()
     }

@@ -62,6 +62,13 @@ pub struct World<S: Suite = RealSuite> {
 
 const _: () = assert!(size_of::<Happening>() <= 40);
 
+/// A public address for the `n`th host, in a network (/16) of its own while there are some: the peers of a public swarm
+/// are strangers to each other, and nodes share out connections by network.
+fn public_ip(n: u32) -> Ipv4Addr {
+    const NETWORKS: u32 = 60 << 8; // 20.0.0.0/16 to 79.255.0.0/16
+    Ipv4Addr::from((((20 << 8) + n % NETWORKS) << 16) | (n / NETWORKS + 1))
+}
+
 /// What can happen. Small, as the heap moves it about; so what is large is boxed.
 pub(crate) enum Happening {
     /// A node's deadline, unless it has moved.
@@ -139,8 +146,7 @@ impl<S: Suite> World<S> {
     pub(crate) fn add_machine(&mut self, config: HostConfig) -> HostId {
         let id =
             HostId(u32::try_from(self.hosts.len()).expect("hosts fit memory, so their number fits 32 bits"));
-        let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 1)) + id.0);
-        let address = SocketAddr::new(IpAddr::V4(ip), LISTEN_PORT);
+        let address = SocketAddr::new(IpAddr::V4(public_ip(id.0)), LISTEN_PORT);
         self.addresses.insert(config.name.clone().unwrap_or_else(|| address.into()), id);
         self.hosts.push(Host::new(config, address));
         id

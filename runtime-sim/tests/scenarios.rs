@@ -195,7 +195,8 @@ fn a_failing_scenario_shrinks_to_the_shortest_that_fails() {
     assert!(steps > 0);
     assert_eq!(shortest.finding.as_ref().map(|finding| finding.checker), Some("liveness"));
     assert_eq!(shortest.params.only.as_ref().map(Vec::len), Some(1), "one act is enough");
-    assert!(shortest.peers < failed.peers);
+    // Whether fewer peers still fail is up to who happens to be cut off from whom.
+    assert!(shortest.peers <= failed.peers && shortest.blobs <= failed.blobs);
     let passes = |params: Params| run_caught(shortest.scenario, &params).finding.is_none();
     let (peers, blobs) = (shortest.peers - 1, shortest.blobs - 1);
     assert!(peers == 0 || passes(Params { peers: Some(peers), ..shortest.params.clone() }));

@@ -1,11 +1,18 @@
 //! The swarm beyond two nodes, without asking the DHT: heads pushed, gateways, names found by flooding.
 
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
-use megatorrent_core::ids::Secret;
+use megatorrent_core::codec::Message;
+use megatorrent_core::frame::seal;
+use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::limits::{ITEM_LIFETIME, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_PER_NETWORK_MAX};
 use megatorrent_core::node::{Command, Event};
-use megatorrent_sim::{HostConfig, HostId, World, WorldConfig};
+use megatorrent_core::transport::{Handshake, Opener, Role, Sealer};
+use megatorrent_core::uri;
+use megatorrent_sim::{HostConfig, HostId, LinkId, StrangerEvent, World, WorldConfig};
 
 const SEED: u64 = 7;
 
@@ -159,4 +166,184 @@ fn a_node_whose_proxy_died_goes_on_once_another_runs() {
     world.publish(author, "t", &[file], false);
     assert!(world.run_until(Duration::from_mins(12), |w| sequence(w, reader, author) > before
         && is_complete(w, reader, author)));
+}
+
+#[test]
+fn a_gateway_keeps_what_it_relayed_on_the_dht_for_a_day() {
+    let mut world = World::new(SEED, WorldConfig::default());
+    let gateway = world.add_host(HostConfig { gateway: true, ..plain() });
+    let author = world.add_host(HostConfig { dht: false, ..author() });
+    let channel = world.channel(author).expect("it has one");
+    let addrs = vec![world.address(gateway).into()];
+    let file = world.ingest(author, "file", b"content");
+    world.publish_via(author, "t", &[file], false, addrs);
+    assert!(world.run_until(Duration::from_mins(1), |w| is_published(w, author, 1)));
+    world.crash(author);
+    let is_there = |world: &World| world.dht().newest(world.now(), &channel).is_some();
+    for hour in 1..=24 {
+        world.run_for(Duration::from_hours(1));
+        assert!(is_there(&world), "after {hour} hours");
+    }
+    world.run_for(ITEM_LIFETIME);
+    assert!(!is_there(&world), "nobody has asked for it again");
+}
+
+#[test]
+fn followers_keep_a_head_on_the_dht_when_its_author_has_left() {
+    let mut world = World::new(SEED, WorldConfig::default());
+    let author = world.add_host(author());
+    let channel = world.channel(author).expect("it has one");
+    let followers: Vec<HostId> = (0..3).map(|_| world.add_host(plain())).collect();
+    for host in &followers {
+        world.follow(*host, channel, None);
+    }
+    publish(&mut world, author, b"one");
+    let all = |w: &World| followers.iter().all(|host| is_complete(w, *host, author));
+    assert!(world.run_until(Duration::from_mins(2), |w| all(w) && is_published(w, author, 1)));
+    world.crash(author);
+    let mut gone = Duration::ZERO;
+    for _ in 0..12 * 360 {
+        world.run_for(Duration::from_secs(10));
+        let is_there = world.dht().newest(world.now(), &channel).is_some();
+        gone = if is_there { Duration::ZERO } else { gone + Duration::from_secs(10) };
+        assert!(gone < Duration::from_mins(2), "a look-up each minute finds that it is gone");
+    }
+}
+
+/// Sybils that take connections, keep them and have nothing.
+struct Sybils {
+    addresses: Vec<SocketAddr>,
+    /// Their connections with nodes that dialled them.
+    open: BTreeMap<LinkId, Sybil>,
+    most_open: usize,
+}
+
+/// The Sybil's end of a connection.
+struct Sybil {
+    handshake: Option<Handshake>,
+    keys: Option<(Sealer, Opener)>,
+    inbox: Vec<u8>,
+}
+
+impl Sybils {
+    fn new(world: &mut World, author: HostId, addresses: impl Iterator<Item = SocketAddr>) -> Self {
+        let channel = world.channel(author).expect("the author has one");
+        let topic = uri::topic(&channel, None).info_hash();
+        let addresses: Vec<SocketAddr> = addresses.collect();
+        let now = world.now();
+        for address in &addresses {
+            world.raw_listen(*address);
+            world.dht_mut().inject_peer(now, topic, *address);
+        }
+        world.take_stranger_events();
+        Self { addresses, open: BTreeMap::new(), most_open: 0 }
+    }
+
+    /// Lets time pass until `is_reached`.
+    fn run(&mut self, world: &mut World, limit: Duration, is_reached: impl Fn(&World) -> bool) -> bool {
+        let end = world.now() + limit;
+        while world.now() < end && !is_reached(world) {
+            world.run_for(Duration::from_millis(50));
+            for event in world.take_stranger_events() {
+                self.on_event(world, event);
+            }
+        }
+        is_reached(world)
+    }
+
+    fn on_event(&mut self, world: &mut World, event: StrangerEvent) {
+        match event {
+            StrangerEvent::Accepted(link, at) => {
+                assert!(self.addresses.contains(&at));
+                let handshake = Handshake::from_secret(Role::Listener, [7; 32]);
+                world.raw_send(link, &handshake.public_key());
+                self.open.insert(link, Sybil { handshake: Some(handshake), keys: None, inbox: Vec::new() });
+                self.most_open = self.most_open.max(self.open.len());
+            }
+            StrangerEvent::Readable(link) => {
+                let bytes = world.raw_read(link);
+                let answers = self.open.get_mut(&link).map(|sybil| sybil.hear(&bytes)).unwrap_or_default();
+                for answer in &answers {
+                    world.raw_send(link, answer);
+                }
+            }
+            StrangerEvent::Closed(link) => {
+                self.open.remove(&link);
+                world.raw_close(link);
+            }
+            StrangerEvent::Opened(_) => {}
+        }
+    }
+}
+
+impl Sybil {
+    /// Says "Not Found" to each request, and keeps the connection alive.
+    fn hear(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        self.inbox.extend(bytes);
+        if self.inbox.len() >= 32
+            && let Some(handshake) = self.handshake.take()
+        {
+            let key: Vec<u8> = self.inbox.drain(..32).collect();
+            let session = handshake.finish(key.try_into().expect("its length")).expect("an honest key");
+            self.keys = Some((session.sealer, session.opener));
+        }
+        let mut answers = Vec::new();
+        let Some((sealer, opener)) = &mut self.keys else { return answers };
+        while let Some((header, _)) = self.inbox.split_first_chunk::<4>() {
+            let end = 4 + u32::from_be_bytes(*header) as usize;
+            if self.inbox.len() < end {
+                break;
+            }
+            let mut frame: Vec<u8> = self.inbox.drain(..end).collect();
+            let plain = opener.open(&mut frame[4..]).expect("sealed for us");
+            let answer = match Message::decode(plain) {
+                Ok(Message::Request(_)) => Message::Error("Not Found".into()),
+                Ok(Message::FindPeers(_)) => Message::Peers(Vec::new()),
+                Ok(Message::Empty) => Message::FindPeers(BlobId([0; 32])),
+                _ => continue,
+            };
+            let (kind, payload) = answer.encode();
+            answers.push(seal(sealer, kind, &payload));
+        }
+        answers
+    }
+}
+
+/// An author whose content is on the DHT's word at its own address and at many Sybils', and a follower.
+fn among_sybils(
+    addresses: impl Iterator<Item = SocketAddr>,
+    limit: Duration,
+) -> (World, HostId, HostId, Sybils) {
+    // All of them have answered within the seconds after which they are asked again.
+    let mut world = World::new(SEED, WorldConfig { latency_ms: 1..=10, ..WorldConfig::default() });
+    let author = world.add_host(author());
+    publish(&mut world, author, b"one");
+    assert!(world.run_until(Duration::from_mins(1), |w| is_published(w, author, 1)));
+    let mut sybils = Sybils::new(&mut world, author, addresses);
+    let follower = world.add_host(plain());
+    let channel = world.channel(author).expect("the author has one");
+    world.follow(follower, channel, None);
+    assert!(sybils.run(&mut world, limit, |w| is_complete(w, follower, author)));
+    (world, author, follower, sybils)
+}
+
+#[test]
+fn sybils_of_one_network_leave_room_for_the_one_honest_peer() {
+    let addresses = (1..=450).map(|n: u16| {
+        let [high, low] = n.to_be_bytes();
+        SocketAddr::from((Ipv4Addr::new(200, 7, high, low), 6881))
+    });
+    let (world, _, follower, sybils) = among_sybils(addresses, Duration::from_mins(10));
+    assert!(sybils.most_open > 0, "they were tried");
+    // A moment passes until a Sybil sees that its connection was closed.
+    assert!(sybils.most_open <= 2 * OUTBOUND_MAX / OUTBOUND_SHARE, "{}", sybils.most_open);
+    let known = world.node(follower).expect("it runs").status(world.now()).peers_known;
+    assert!(known <= PEERS_PER_NETWORK_MAX + 2, "the author, and the follower itself: {known}");
+}
+
+#[test]
+fn sybils_of_many_networks_hold_the_connections_for_a_while_only() {
+    let addresses = (1..=200).map(|n: u8| SocketAddr::from((Ipv4Addr::new(200, n, 0, 1), 6881)));
+    let (_, _, _, sybils) = among_sybils(addresses, Duration::from_mins(30));
+    assert!(sybils.most_open >= OUTBOUND_MAX - 1, "they held them all: {}", sybils.most_open);
 }

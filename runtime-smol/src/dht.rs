@@ -74,6 +74,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Different items passed on from one get, and peers from one lookup; more are dropped.
 const FINDINGS_MAX: usize = 1024;
+/// Copies of one item passed on from one get: a look-up asks about 20 nodes that may hold it.
+const COPIES_MAX: usize = 32;
 
 const _: () = assert!(DHT_JOBS_MAX <= OPS_MAX, "core's jobs start without waiting for a slot");
 
@@ -330,10 +332,16 @@ async fn run(inner: &Inner, job: JobId, op: &DhtOp) -> JobResult {
 async fn perform(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) -> JobResult {
     match op {
         DhtOp::Get(key) => {
-            let mut seen = BTreeSet::new();
+            // Each node's copy, as core counts them; of one item no more than any look-up brings.
+            let mut copies: BTreeMap<_, usize> = BTreeMap::new();
             let found = get(client, key, |item| {
-                if seen.len() < FINDINGS_MAX && seen.insert((item.seq, item.signature)) {
-                    (inner.sink)(Input::DhtItem(job, item));
+                let id = (item.seq, item.signature);
+                if copies.len() < FINDINGS_MAX || copies.contains_key(&id) {
+                    let count = copies.entry(id).or_default();
+                    *count += 1;
+                    if *count <= COPIES_MAX {
+                        (inner.sink)(Input::DhtItem(job, item));
+                    }
                 }
             });
             JobResult::DhtDone(found.await)

@@ -43,6 +43,8 @@ use crate::jobs::Jobs;
 use crate::state::{State, StateError};
 use crate::store::Store;
 
+pub use crate::net::every_address;
+
 pub mod dht;
 mod driver;
 pub mod export;

@@ -7,7 +7,7 @@
 //! off) and TCP keep-alive (core closes a connection on which nothing moved).
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
 use async_io::{Async, Timer};
@@ -37,6 +37,14 @@ pub(crate) struct Bound {
     pub(crate) local_addr: Option<SocketAddr>,
     /// The UDP port for the DHT; 0 where any will do.
     pub(crate) dht_port: u16,
+}
+
+/// All addresses of this machine, IPv6 included where the machine has it: where to listen if nothing else is said.
+pub fn every_address() -> IpAddr {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+    }
 }
 
 /// Opens the listener, and finds the DHT's UDP port: `dht_port`, or else the listener's number. Where `listen` has
@@ -183,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_unspecified_ipv6_address_takes_ipv4_too() {
-        let any = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         let bound = match bind(Some(any), Some(LOOPBACK), None) {
             Err(StartError::Listen { error, .. }) if error.kind() == io::ErrorKind::Unsupported => return, // No IPv6 here.
             bound => bound.expect("a port is free"),

@@ -150,8 +150,11 @@ fn items_are_stored_at_others_and_found() {
         for reader in [&first, &third] {
             let got = reader.ask(DhtOp::Get(item.key)).await;
             assert!(matches!(got.result, JobResult::DhtDone(Ok(()))), "{got:?}");
-            assert_eq!(got.items, std::slice::from_ref(&item), "once, whoever sends it");
+            assert!(!got.items.is_empty() && got.items.iter().all(|got| *got == item), "{got:?}");
         }
+        let copies = second.ask(DhtOp::Get(item.key)).await.items;
+        // Once for each node that has it; our own, which others name to us, may be one of them.
+        assert!((2..=3).contains(&copies.len()) && copies.iter().all(|copy| *copy == item), "{copies:?}");
 
         let again = second.ask(DhtOp::Put(item.clone(), None)).await;
         assert!(matches!(again.result, JobResult::DhtPut(Ok(2))), "a re-put is as good: {again:?}");
@@ -276,7 +279,7 @@ fn a_client_uses_the_network_without_serving_it() {
         let put = client.ask(DhtOp::Put(item.clone(), None)).await;
         assert!(matches!(put.result, JobResult::DhtPut(Ok(3))), "{put:?}");
         let got = client.ask(DhtOp::Get(item.key)).await;
-        assert_eq!(got.items, [item]);
+        assert!(got.items.contains(&item));
 
         client.dht.stop().await;
         let saved = client.saved.lock().expect("nobody panicked").clone();
@@ -352,7 +355,7 @@ fn a_client_that_was_killed_from_afar_is_replaced() {
         let put = peer.ask(DhtOp::Put(other.clone(), None)).await;
         assert!(matches!(put.result, JobResult::DhtPut(Ok(1))), "{put:?}");
         assert_eq!(peer.addr(), before);
-        assert_eq!(peer.ask(DhtOp::Get(other.key)).await.items, [other]);
+        assert!(peer.ask(DhtOp::Get(other.key)).await.items.contains(&other));
     });
 }
 

@@ -31,8 +31,18 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
 }
 
 async fn tell(node: &Handle, output: Output) -> Result<(), Failure> {
+    let mut lag = events::Lag::default();
+    let mut tick = smol::Timer::interval(events::LAG_INTERVAL);
     loop {
-        let event = node.next_event().await;
+        let event = async { Some(node.next_event().await) };
+        let ticked = async {
+            futures_lite::StreamExt::next(&mut tick).await;
+            None
+        };
+        let Some(event) = future::or(event, ticked).await else {
+            lag.tell(node.status(), output)?;
+            continue;
+        };
         events::report(&event, output)?;
         if let Event::ChannelComplete { channel, sequence } = event {
             let members = json!({ "channel": channel.to_string(), "sequence": sequence });

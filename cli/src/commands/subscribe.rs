@@ -102,6 +102,7 @@ struct Follower<'a> {
     /// What the last look-up of the head brought, where it brought none.
     not_found: Option<NotFound>,
     last_progress: Progress,
+    lag: events::Lag,
     last_change: Instant,
 }
 
@@ -146,6 +147,7 @@ impl<'a> Follower<'a> {
             met_peer: false,
             not_found: None,
             last_progress: Progress::default(),
+            lag: events::Lag::default(),
             last_change: Instant::now(),
         }
     }
@@ -221,6 +223,8 @@ impl<'a> Follower<'a> {
     }
 
     fn on_tick(&mut self) -> Result<(), Failure> {
+        let (lag, status) = (&mut self.lag, self.node.status());
+        self.bar.suspend(|| lag.tell(status, self.output))?;
         let Some(status) = self.node.channel_status(&self.channel) else { return Ok(()) };
         if status.complete {
             // An event may have been dropped while this command was busy.

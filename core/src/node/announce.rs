@@ -54,15 +54,17 @@ impl<S: Suite> Node<S> {
         if let PeerAddr::Ip(socket) = &addr {
             // Believed only about the address that it comes from, so that nobody can send us to a third party.
             if matches!(&entry.peer, PeerAddr::Ip(peer) if peer.ip() == socket.ip()) {
-                self.peers.add(addr, Source::Announced, now);
+                let teller = entry.peer.clone();
+                self.peers.told(addr, Source::Announced, &teller, now);
             }
             return;
         }
+        let teller = entry.address().clone();
         if Some(&addr) == self.config.own_address.as_ref() || !self.flood.is_new(id, &addr, now) {
             return;
         }
         if self.channels.values().any(|c| c.topic.0 == id.0) {
-            self.peers.add(addr.clone(), Source::Exchanged, now);
+            self.peers.told(addr.clone(), Source::Exchanged, &teller, now);
         }
         if let Some(hops) = hops.checked_sub(1) {
             self.flood(&[(id, addr, hops)], Some(conn));

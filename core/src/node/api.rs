@@ -22,8 +22,8 @@ pub enum Input {
     Command(Command),
     /// The one answer to a job.
     Done(JobId, JobResult),
-    /// An item that a [`DhtOp::Get`] found; any number of them before the job's answer, in any order, also stale
-    /// or forged ones.
+    /// An item that a [`DhtOp::Get`] found, once for each DHT node that gave it; any number of them before the job's
+    /// answer, in any order, also stale or forged ones.
     DhtItem(JobId, SignedItem),
     /// Peers that a [`DhtOp::Lookup`] found; any number of times before the job's answer, also repeated.
     DhtPeers(JobId, Vec<PeerAddr>),
@@ -400,8 +400,8 @@ pub struct NodeStatus {
     pub bytes_sent: u64,
     /// Blob bytes received that were no longer wanted.
     pub bytes_duplicate: u64,
-    /// DHT operations that are due and wait for the budget.
+    /// DHT operations that are due and have not started: the budget is used up, or as many run as may.
     pub dht_late: usize,
-    /// The DHT operation that is latest, and by how many seconds.
+    /// By how many seconds the latest of them is late; 0 where none is.
     pub dht_lag_secs: u64,
 }

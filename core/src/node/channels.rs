@@ -14,8 +14,8 @@ use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
 use crate::ids::{BlobId, InfoHash, JobId, Secret, Topic};
 use crate::limits::{
-    ANNOUNCE_INTERVAL, CHANNELS_MAX, HEAD_POLL_INTERVAL, HEAD_RETRY_INTERVAL, LOOKUP_RETRY_INTERVAL,
-    REPUT_INTERVAL,
+    ANNOUNCE_INTERVAL, CHANNELS_MAX, FRESH_COPIES_MIN, HEAD_POLL_INTERVAL, HEAD_RETRY_INTERVAL,
+    ITEM_LIFETIME, LOOKUP_RETRY_INTERVAL, REPUT_INTERVAL,
 };
 use crate::manifest::{Head, HeadContent, HeadError};
 use crate::suite::Suite;
@@ -50,13 +50,15 @@ pub(super) struct Channel {
     poll_due: Instant,
     poll_interval: Duration,
     polled: Instant,
-    /// The highest sequence in the look-up under way.
-    poll_best: Option<i64>,
+    /// The highest sequence in the look-up under way, and how many nodes gave it.
+    poll_best: Option<(i64, usize)>,
+    /// When a look-up last found the newest head, and how many nodes gave it.
+    copies: Option<(Instant, usize)>,
     poll_error: Option<DhtError>,
     /// A look-up has ended, so that the newest head is known, as far as the DHT knows it.
     is_looked_up: bool,
     put_due: Instant,
-    /// When the head was last put.
+    /// When we last put the head.
     put: Option<Instant>,
     lookup_due: Instant,
     /// How long after the last look-up the next follows while blobs lack and none arrive.
@@ -86,6 +88,7 @@ impl Channel {
             poll_interval: HEAD_RETRY_INTERVAL,
             polled: now,
             poll_best: None,
+            copies: None,
             poll_error: None,
             is_looked_up: false,
             put_due: now,
@@ -114,6 +117,15 @@ impl Channel {
             .as_ref()
             .filter(|fetch| self.is_lacking && !fetch.is_complete())
             .map(|fetch| fetch.sequence)
+    }
+
+    /// Whether enough DHT nodes hold the newest head, and surely not by our own put (BEP 44): a copy does not tell its age,
+    /// so whoever's put it may be keeps it alive, and puts it again.
+    fn others_keep_it(&self, now: Instant) -> bool {
+        let is_seen = self.copies.is_some_and(|(at, copies)| {
+            copies >= FRESH_COPIES_MIN && now.since(at) <= 2 * HEAD_POLL_INTERVAL
+        });
+        is_seen && self.put.is_none_or(|put| now.since(put) >= ITEM_LIFETIME)
     }
 
     /// The sequence of the newest head known, durable or about to be; 0 for none.
@@ -188,13 +200,24 @@ impl<S: Suite> Node<S> {
         match purpose {
             Purpose::Poll(channel) if item.key == channel => {
                 if let Some(state) = self.channels.get_mut(&channel) {
-                    state.poll_best = state.poll_best.max(Some(item.seq));
+                    let (best, copies) = state.poll_best.unwrap_or((item.seq, 0));
+                    if item.seq >= best {
+                        let copies = if item.seq == best { copies } else { 0 };
+                        state.poll_best = Some((item.seq, copies + 1));
+                    }
                 }
                 self.offer_head(item);
             }
             Purpose::Publish => self.on_publish_item(&item),
             Purpose::LookUpHead(channel) if item.key == channel => self.on_looked_up_item(channel, &item),
             _ => {}
+        }
+    }
+
+    /// We have put the newest head, so it is ours to keep.
+    pub(super) fn note_put(&mut self, channel: &PublicKey) {
+        if let Some(state) = self.channels.get_mut(channel) {
+            state.put = Some(self.now);
         }
     }
 
@@ -268,6 +291,7 @@ impl<S: Suite> Node<S> {
         state.item = Some(item);
         state.root = if let HeadContent::Root(root) = &head.content { Some(root.clone()) } else { None };
         state.put_due = now + REPUT_INTERVAL;
+        state.copies = None;
         state.poll_interval = HEAD_POLL_INTERVAL;
         if state.poll_due > now {
             state.poll_due = state.poll_due.max(state.polled + HEAD_POLL_INTERVAL);
@@ -388,12 +412,15 @@ impl<S: Suite> Node<S> {
         if state.poll_due <= now {
             state.poll_due = now + state.poll_interval;
             state.polled = now;
-            self.dht.push(Purpose::Poll(channel), DhtOp::Get(channel));
+            self.dht.push(self.now, Purpose::Poll(channel), DhtOp::Get(channel));
         }
         if let Some(item) = state.item.clone().filter(|_| state.put_due <= now) {
             state.put_due = now + REPUT_INTERVAL;
-            state.put = Some(now);
-            self.dht.put(Purpose::Reput(channel), item, None);
+            let is_own = self.identity.as_ref().is_some_and(|identity| identity.public_key() == channel);
+            if is_own || !state.others_keep_it(now) {
+                state.put = Some(now);
+                self.dht.put(self.now, Purpose::Reput(channel), item, None);
+            }
         }
         if state.lookup_due <= now {
             self.look_up_peers(channel);
@@ -426,7 +453,7 @@ impl<S: Suite> Node<S> {
         let has_chunks = state.fetch.as_ref().is_some_and(|f| f.chunk_ids().next().is_some());
         let blobs = self.scheduler.queued().take(if has_chunks { BLOB_LOOKUPS } else { 0 });
         for hash in core::iter::once(topic).chain(blobs.map(|id| id.info_hash())) {
-            self.dht.push(Purpose::Lookup(channel, hash), DhtOp::Lookup(hash));
+            self.dht.push(self.now, Purpose::Lookup(channel, hash), DhtOp::Lookup(hash));
         }
     }
 
@@ -436,6 +463,7 @@ impl<S: Suite> Node<S> {
         match (purpose, result) {
             (Purpose::Publish, result) => self.on_publish_done(result),
             (Purpose::Relay(key), result) => self.on_relay_done(key, result),
+            (Purpose::Keep(key), JobResult::DhtPut(Err(DhtError::Stale))) => self.gateway.stop_keeping(&key),
             (Purpose::LookUpHead(channel), _) => self.on_head_looked_up(channel),
             (Purpose::Poll(channel), JobResult::DhtDone(done)) => self.on_poll_done(channel, done.err()),
             (Purpose::Announce(hash), JobResult::DhtDone(Err(_))) => {
@@ -464,12 +492,15 @@ impl<S: Suite> Node<S> {
                 state.poll_interval = (state.poll_interval * 2).min(HEAD_POLL_INTERVAL);
                 self.event(Event::HeadNotFound { channel, error });
             }
-            Some(seq) if error.is_none() && best.is_none_or(|best| best < seq) => {
+            Some(seq) if error.is_none() && best.is_none_or(|(best, _)| best < seq) => {
+                state.copies = None;
                 // The DHT has lost our head or holds an older one.
                 state.put_due = state.put_due.min(state.put.map_or(now, |put| now.max(put + RETRY_AFTER)));
                 self.timers.set_sooner(Timer::Channel(channel), state.put_due);
             }
-            Some(_) => {}
+            Some(seq) => {
+                state.copies = best.filter(|(best, _)| *best == seq).map(|(_, copies)| (now, copies));
+            }
         }
         self.report_complete(channel);
     }

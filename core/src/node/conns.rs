@@ -17,7 +17,8 @@ use crate::error::{CloseReason, Violation};
 use crate::ids::{BlobId, ConnId, JobId};
 use crate::limits::{
     ANNOUNCES_PER_MINUTE, DRAIN_TIMEOUT, FAVOURS_PER_MINUTE, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT,
-    INBOUND_MAX, KEEP_ALIVE, STALL_BYTES_MIN, STALL_TIMEOUT, WINDOW_START,
+    INBOUND_MAX, KEEP_ALIVE, STALL_BYTES_MIN, STALL_TIMEOUT, USELESS_AFTER, USELESS_LOADING_AFTER,
+    WINDOW_START,
 };
 use crate::rng::Rng;
 use crate::suite::Suite;
@@ -195,13 +196,20 @@ impl<S: Suite> Conns<S> {
         idle.min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
     }
 
+    /// The outbound connection that has served nothing for longest, of those to which `fits` applies.
+    pub(super) fn useless_outbound(&self, now: Instant, fits: impl Fn(&PeerAddr) -> bool) -> Option<ConnId> {
+        let outbound =
+            self.entries().filter(|(_, e)| e.is_outbound() && e.blobs_served == 0 && fits(&e.peer));
+        let useless = outbound.filter(|(_, e)| {
+            let is_loading = e.outstanding() > 0;
+            now.since(e.opened) >= if is_loading { USELESS_LOADING_AFTER } else { USELESS_AFTER }
+        });
+        useless.min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
+    }
+
+    /// The connection on which we have sent this key.
     fn is_own_key(&self, key: &[u8; 32]) -> Option<ConnId> {
-        self.outbound.iter().copied().find(|id| {
-            self.slots
-                .get(id.slot as usize)
-                .and_then(|s| s.entry.as_ref())
-                .is_some_and(|e| e.conn.own_key() == key)
-        })
+        self.entries().find(|(_, e)| e.conn.own_key() == key).map(|(id, _)| id)
     }
 
     /// Peers may have got what they lacked: they are asked again.
@@ -221,7 +229,7 @@ impl<S: Suite> Node<S> {
     pub fn accept(&mut self, now: Instant, peer: PeerAddr) -> Option<ConnId> {
         self.advance_to(now);
         let unix = self.unix();
-        if self.is_shut_down || self.peers.is_banned(&peer, unix) {
+        if self.is_shut_down || self.peers.bans.has(&peer, unix) {
             return None;
         }
         if self.conns.inbound >= INBOUND_MAX {
@@ -401,7 +409,7 @@ impl<S: Suite> Node<S> {
 
     fn on_keyed(&mut self, conn: ConnId, key: &[u8; 32]) {
         if let Some(own) = self.conns.is_own_key(key) {
-            return self.on_self_connection(own, conn);
+            return self.on_self_connection([own, conn]);
         }
         let hello = self.first_hello();
         let now = self.now;
@@ -418,18 +426,18 @@ impl<S: Suite> Node<S> {
         self.event(Event::Connected { conn, peer, outbound });
     }
 
-    /// Our own announce led back to us.
-    fn on_self_connection(&mut self, dialled: ConnId, accepted: ConnId) {
-        if let Some(entry) = self.conns.get_mut(dialled) {
-            let addr = entry.peer.clone();
-            self.peers.ourselves(&addr);
+    /// Our own announce led back to us: these are both ends of one connection. Whichever hears first ends it.
+    fn on_self_connection(&mut self, ends: [ConnId; 2]) {
+        for end in ends {
+            if let Some(entry) = self.conns.get_mut(end).filter(|e| e.is_outbound()) {
+                let addr = entry.peer.clone();
+                self.peers.ourselves(&addr);
+            }
+            self.close(end, CloseReason::Evicted);
         }
-        self.close(dialled, CloseReason::Evicted);
-        self.close(accepted, CloseReason::Evicted);
     }
 
     fn on_message(&mut self, conn: ConnId, message: Message) {
-        let Some(entry) = self.conns.get_mut(conn) else { return };
         match message {
             Message::Hello { version, sequences, port } => {
                 if let Some(port) = port {
@@ -437,15 +445,8 @@ impl<S: Suite> Node<S> {
                 }
                 self.on_hello(conn, version, &sequences);
             }
-            Message::FindPeers(_) => {
-                let peers = self.peers.to_exchange(entry.address());
-                entry.conn.push(&Message::Peers(peers));
-            }
-            Message::Peers(peers) => {
-                for peer in peers {
-                    self.peers.add(peer, Source::Exchanged, self.now);
-                }
-            }
+            Message::FindPeers(_) => self.on_find_peers(conn),
+            Message::Peers(peers) => self.on_peers(conn, peers),
             Message::Announce(id, addr, hops) => self.on_announce(conn, id, addr, hops),
             Message::Publish(item) => self.on_publish_request(conn, item),
             Message::GetHead { tag, known, look_up } => self.on_get_head(conn, tag, known, look_up),
@@ -475,15 +476,15 @@ impl<S: Suite> Node<S> {
         if !addr.is_exchangeable() {
             return;
         }
-        if self.peers.is_banned(&addr, unix) {
+        if self.peers.bans.has(&addr, unix) {
             return self.close(conn, CloseReason::Banned);
         }
         if let Some(other) = self.peers.connection(&addr) {
             return self.on_second_connection(conn, other);
         }
         entry.listens_at = Some(addr.clone());
-        self.peers.add(addr.clone(), Source::Announced, self.now);
-        self.peers.connected(&addr, conn);
+        self.peers.told(addr.clone(), Source::Announced, &addr, self.now);
+        self.peers.accepted(&addr, conn);
     }
 
     /// Two nodes dialled each other. Both keep the connection whose dialler's key is the lower, and both see both keys.
@@ -499,7 +500,7 @@ impl<S: Suite> Node<S> {
         self.close(dialled, CloseReason::Duplicate);
         if let Some(entry) = self.conns.get_mut(accepted) {
             entry.listens_at = Some(addr.clone());
-            self.peers.connected(&addr, accepted);
+            self.peers.accepted(&addr, accepted);
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) enum Purpose {
     Publish,
     /// Another node's item, which it asked us to put.
     Relay(PublicKey),
+    /// An item that we put for another node, once more.
+    Keep(PublicKey),
     /// The head of a channel that another node asked us to look up.
     LookUpHead(PublicKey),
     /// Peers of a channel or of one blob of it.
@@ -34,7 +36,8 @@ pub(super) enum Purpose {
 
 /// Operations by urgency, within the budget.
 pub(super) struct DhtQueue {
-    waiting: VecDeque<(Purpose, DhtOp)>,
+    /// What somebody waits for, by when it was asked for.
+    waiting: VecDeque<(Instant, Purpose, DhtOp)>,
     in_flight: BTreeMap<JobId, Purpose>,
     budget: Bucket,
     announces: BTreeSet<(Instant, InfoHash)>,
@@ -53,19 +56,19 @@ impl DhtQueue {
     }
 
     fn is_pending(&self, purpose: &Purpose) -> bool {
-        self.waiting.iter().any(|(p, _)| p == purpose) || self.in_flight.values().any(|p| p == purpose)
+        self.waiting.iter().any(|(_, p, _)| p == purpose) || self.in_flight.values().any(|p| p == purpose)
     }
 
     /// Queues an operation; one that waits or runs already is not queued again, which bounds the queue by the number
     /// of channels.
-    pub(super) fn push(&mut self, purpose: Purpose, op: DhtOp) {
+    pub(super) fn push(&mut self, now: Instant, purpose: Purpose, op: DhtOp) {
         if !self.is_pending(&purpose) {
-            self.waiting.push_back((purpose, op));
+            self.waiting.push_back((now, purpose, op));
         }
     }
 
-    pub(super) fn put(&mut self, purpose: Purpose, item: SignedItem, cas: Option<i64>) {
-        self.push(purpose, DhtOp::Put(item, cas));
+    pub(super) fn put(&mut self, now: Instant, purpose: Purpose, item: SignedItem, cas: Option<i64>) {
+        self.push(now, purpose, DhtOp::Put(item, cas));
     }
 
     /// Announces `hash` now and each [`ANNOUNCE_INTERVAL`]. At [`ANNOUNCES_MAX`] further hashes are left out.
@@ -88,7 +91,8 @@ impl DhtQueue {
         if self.in_flight.len() >= DHT_JOBS_MAX || self.budget.next(now) > now {
             return None;
         }
-        let next = self.waiting.pop_front().or_else(|| self.next_announce(now, port?))?;
+        let waiting = self.waiting.pop_front().map(|(_, purpose, op)| (purpose, op));
+        let next = waiting.or_else(|| self.next_announce(now, port?))?;
         self.budget.take(now);
         Some(next)
     }
@@ -137,11 +141,16 @@ impl DhtQueue {
         Some(due.max(self.budget.next(now)))
     }
 
-    /// How many operations are late, and by how much the latest.
-    pub(super) fn late(&self, now: Instant) -> (usize, Duration) {
-        let late = self.announces.range(..(now, InfoHash([0; 20])));
-        let lag = self.announces.first().map_or(Duration::ZERO, |(due, _)| now.since(*due));
-        (self.waiting.len() + late.count(), lag)
+    /// How many operations are due and have not started, and by how much the latest of them is late. Without a port
+    /// nothing is `announcing`, so no announce is late.
+    pub(super) fn late(&self, now: Instant, announcing: bool) -> (usize, Duration) {
+        let asked = self.waiting.iter().map(|(asked, ..)| *asked);
+        let announces = self.announces.iter().map(|(due, _)| *due).filter(|_| announcing);
+        let mut late = (0, Duration::ZERO);
+        for due in asked.take_while(|due| *due < now).chain(announces.take_while(|due| *due < now)) {
+            late = (late.0 + 1, late.1.max(now.since(due)));
+        }
+        late
     }
 }
 
@@ -177,8 +186,9 @@ mod tests {
         assert_eq!(queue.deadline(start, true), Some(start + Duration::from_millis(500)));
         let minute: usize = (1..=60).map(|s| start_all(&mut queue, start + Duration::from_secs(s))).sum();
         assert_eq!(minute, usize::try_from(DHT_OPS_PER_MINUTE).expect("small"));
-        let (late, lag) = queue.late(later);
+        let (late, lag) = queue.late(later, true);
         assert_eq!((late, lag), (1000 - burst - minute, Duration::from_mins(1)));
+        assert_eq!(queue.late(later, false), (0, Duration::ZERO), "nothing is to be announced");
     }
 
     #[test]
@@ -186,9 +196,9 @@ mod tests {
         let mut queue = DhtQueue::new(Instant(0));
         let lookup = |n| (Purpose::Announce(hash(n)), DhtOp::Lookup(hash(n)));
         queue.announce(hash(1), Instant(0));
-        queue.push(lookup(2).0, lookup(2).1);
-        queue.push(lookup(2).0, lookup(2).1);
         let now = Instant(5);
+        queue.push(now, lookup(2).0, lookup(2).1);
+        queue.push(now, lookup(2).0, lookup(2).1);
         assert_eq!(queue.next(now, Some(1)).map(|n| n.0), Some(Purpose::Announce(hash(2))));
         assert_eq!(queue.next(now, None).map(|n| n.0), None, "nobody can reach us, so nothing is announced");
         assert_eq!(queue.next(now, Some(1)).map(|n| n.0), Some(Purpose::Announce(hash(1))));
@@ -196,6 +206,21 @@ mod tests {
         assert_eq!(queue.deadline(now, true), Some(now + ANNOUNCE_INTERVAL));
         queue.forget(hash(1));
         assert_eq!(queue.deadline(now, true), None);
+    }
+
+    #[test]
+    fn what_waits_is_late_from_when_it_was_asked_for() {
+        let mut queue = DhtQueue::new(Instant(0));
+        let at = |secs| Instant(0) + Duration::from_secs(secs);
+        for n in 0..9 {
+            queue.push(at(n as u64), Purpose::Announce(hash(n)), DhtOp::Lookup(hash(n)));
+        }
+        assert_eq!(queue.late(at(0), true), (0, Duration::ZERO), "asked for just now");
+        assert_eq!(queue.late(at(10), true), (9, Duration::from_secs(10)));
+        assert!(queue.next(at(10), None).is_some());
+        assert_eq!(queue.late(at(10), true), (8, Duration::from_secs(9)));
+        assert_eq!(start_all(&mut queue, at(11)), 8);
+        assert_eq!(queue.late(at(20), true), (0, Duration::ZERO));
     }
 
     #[test]

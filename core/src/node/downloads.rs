@@ -504,14 +504,17 @@ impl<S: Suite> Node<S> {
     fn waiting_run(&self, channel: PublicKey, position: u64) -> Option<(BlobId, Source)> {
         let is_it = |place: Place| place.channel == channel && place.position == position;
         let transfers = self.scheduler.transfers().iter();
-        let (id, transfer) = transfers.into_iter().find(|(id, _)| self.scheduler.place(id).is_some_and(is_it))?;
+        let (id, transfer) =
+            transfers.into_iter().find(|(id, _)| self.scheduler.place(id).is_some_and(is_it))?;
         let [run] = &transfer.runs[..] else { return None };
         Some((*id, run.source.clone().filter(|_| !run.is_begun())?))
     }
 
     /// Whether a queued blob that the peer has is rarer than one that it was asked for.
     fn has_rarer(&self, conn: ConnId, id: &BlobId) -> bool {
-        let (Some(entry), Some(place)) = (self.conns.get(conn), self.scheduler.place(id)) else { return false };
+        let (Some(entry), Some(place)) = (self.conns.get(conn), self.scheduler.place(id)) else {
+            return false;
+        };
         let other = self.pick(entry).and_then(|id| self.scheduler.place(&id));
         other.is_some_and(|other| !place.is_index && self.rarity(&other) < self.rarity(&place))
     }

@@ -5,15 +5,16 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::Node;
 use super::api::{DhtError, DhtOp, JobResult};
 use super::dht::Purpose;
+use super::{Node, Timer};
 use crate::bep44::SignedItem;
 use crate::codec::{Message, Tag};
 use crate::identity::PublicKey;
 use crate::ids::ConnId;
-use crate::limits::{GATEWAY_JOBS_MAX, RELAYED_MAX};
+use crate::limits::{GATEWAY_JOBS_MAX, RELAYED_KEPT, RELAYED_KEPT_MAX, RELAYED_MAX, REPUT_INTERVAL};
 use crate::suite::Suite;
+use crate::time::Instant;
 
 /// What a gateway does for others.
 #[derive(Default)]
@@ -24,6 +25,38 @@ pub(super) struct Gateway {
     look_ups: BTreeMap<PublicKey, LookUp>,
     /// The newest items that were put, so that a replayed older one is refused without a DHT operation.
     relayed: BTreeMap<PublicKey, i64>,
+    /// Items that are kept alive.
+    kept: BTreeMap<PublicKey, Kept>,
+}
+
+/// An item of another node's that is put again each hour. It is not looked up before, as a follower's head is: a gateway
+/// does not poll, so it would not notice in time when nobody else keeps it any more.
+struct Kept {
+    item: SignedItem,
+    /// Of the last PUBLISH.
+    asked: Instant,
+    due: Instant,
+}
+
+impl Gateway {
+    /// Keeps an item alive for [`RELAYED_KEPT`] from now; at [`RELAYED_KEPT_MAX`] instead of the one asked for longest
+    /// ago.
+    fn keep(&mut self, item: SignedItem, now: Instant) {
+        if self.kept.len() >= RELAYED_KEPT_MAX && !self.kept.contains_key(&item.key) {
+            let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.asked).map(|(key, _)| *key);
+            oldest.map(|key| self.kept.remove(&key));
+        }
+        self.kept.insert(item.key, Kept { item, asked: now, due: now + REPUT_INTERVAL });
+    }
+
+    /// Somebody has put a newer item.
+    pub(super) fn stop_keeping(&mut self, key: &PublicKey) {
+        self.kept.remove(key);
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.kept.values().map(|kept| kept.due).min()
+    }
 }
 
 #[derive(Default)]
@@ -40,7 +73,7 @@ impl<S: Suite> Node<S> {
             return self.answer_publish(conn, Err(why.into()));
         }
         let key = item.key;
-        self.dht.put(Purpose::Relay(key), item.clone(), None);
+        self.dht.put(self.now, Purpose::Relay(key), item.clone(), None);
         self.gateway.puts.insert(key, (conn, item));
     }
 
@@ -91,11 +124,36 @@ impl<S: Suite> Node<S> {
                 self.gateway.relayed.pop_first();
             }
             self.gateway.relayed.insert(key, item.seq);
+            self.gateway.keep(item.clone(), self.now);
+            self.wait_to_keep();
             if self.channels.contains_key(&key) {
                 self.offer_head(item);
             }
         }
         self.answer_publish(conn, answer);
+    }
+
+    /// Puts the relayed items again that are due.
+    pub(super) fn keep_relayed(&mut self) {
+        let now = self.now;
+        let channels = &self.channels;
+        // A channel that is followed is kept up as such.
+        let is_wanted = |key: &PublicKey, kept: &Kept| {
+            now.since(kept.asked) < RELAYED_KEPT && !channels.contains_key(key)
+        };
+        self.gateway.kept.retain(|key, kept| is_wanted(key, kept));
+        for (key, kept) in self.gateway.kept.iter_mut().filter(|(_, kept)| kept.due <= now) {
+            kept.due = now + REPUT_INTERVAL;
+            self.dht.put(self.now, Purpose::Keep(*key), kept.item.clone(), None);
+        }
+        self.wait_to_keep();
+    }
+
+    fn wait_to_keep(&mut self) {
+        match self.gateway.next_due() {
+            Some(due) => self.timers.set(Timer::Keep, due),
+            None => self.timers.cancel(Timer::Keep),
+        }
     }
 
     /// A peer asks for the head of a channel that we do not follow.
@@ -111,7 +169,7 @@ impl<S: Suite> Node<S> {
         if waiting.len() < GATEWAY_JOBS_MAX {
             waiting.push((conn, tag, known));
         }
-        self.dht.push(Purpose::LookUpHead(channel), DhtOp::Get(channel));
+        self.dht.push(self.now, Purpose::LookUpHead(channel), DhtOp::Get(channel));
     }
 
     pub(super) fn on_looked_up_item(&mut self, channel: PublicKey, item: &SignedItem) {

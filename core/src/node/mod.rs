@@ -15,10 +15,13 @@
 
 mod announce;
 mod api;
+mod bans;
 mod bucket;
 mod channels;
 mod conns;
+mod crowd;
 mod dht;
+mod dials;
 mod downloads;
 mod fetch;
 mod gateway;
@@ -31,6 +34,7 @@ mod publish_via;
 mod rate;
 mod record;
 mod scheduler;
+mod shares;
 mod timers;
 mod transfer;
 mod uploads;
@@ -42,10 +46,10 @@ use core::time::Duration;
 pub use api::*;
 
 use crate::addr::PeerAddr;
-use crate::error::{CloseReason, Violation};
+use crate::error::CloseReason;
 use crate::identity::{Identity, PublicKey};
 use crate::ids::{BlobId, ConnId, JobId};
-use crate::limits::{BAN_TIME, DIALS_MAX, OUTBOUND_MAX, RECV_BUFFERS_MAX, SEND_BUFFERS_MAX};
+use crate::limits::{RECV_BUFFERS_MAX, SEND_BUFFERS_MAX};
 use crate::rng::Rng;
 use crate::suite::{RealSuite, Suite};
 use crate::time::{Instant, UnixTime};
@@ -53,6 +57,7 @@ use announce::Flood;
 use channels::Channel;
 use conns::Conns;
 use dht::{DhtQueue, Purpose};
+use dials::Rotation;
 use gateway::Gateway;
 use have::Holders;
 use peers::{Peers, Source};
@@ -65,10 +70,6 @@ use uploads::Uploads;
 
 /// How long the store rests after it had no room or failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
-/// Connections that a node opens while blobs are on their way.
-const FETCH_CONNECTIONS: usize = 24;
-/// Connections that a node which lacks nothing keeps open, so that news of its channels reach it.
-const KEPT_CONNECTIONS: usize = 8;
 
 /// What a node is told at its start.
 #[derive(Clone, Debug, Default)]
@@ -114,6 +115,7 @@ pub struct Node<S: Suite = RealSuite> {
     conns: Conns<S>,
     peers: Peers,
     dials: usize,
+    rotation: Rotation,
     scheduler: Scheduler,
     recv_pool: Pool,
     send_pool: Pool,
@@ -176,6 +178,7 @@ impl<S: Suite> Node<S> {
             next_job: 0,
             peers: Peers::default(),
             dials: 0,
+            rotation: Rotation::default(),
             scheduler: Scheduler::default(),
             recv_pool: Pool::new(RECV_BUFFERS_MAX, S::BLOB_LEN),
             send_pool: Pool::new(SEND_BUFFERS_MAX, S::BLOB_LEN),
@@ -202,11 +205,10 @@ impl<S: Suite> Node<S> {
     pub fn restore(&mut self, key: &RecordKey, value: &[u8]) -> bool {
         match key {
             RecordKey::Channel(channel) => self.restore_channel(*channel, value),
-            RecordKey::Ban(addr) => {
-                record::decode_time(value).map(|until| self.peers.ban(addr.clone(), until)).is_some()
-            }
+            RecordKey::Ban(addr) => self.restore_ban(addr, value),
             RecordKey::Peer(addr) => {
-                self.peers.add(addr.clone(), Source::Configured, self.now);
+                self.peers.add(addr.clone(), Source::Remembered, self.now);
+                self.forget_peers();
                 true
             }
         }
@@ -239,6 +241,7 @@ impl<S: Suite> Node<S> {
     pub fn set_clock(&mut self, now: Instant, unix: UnixTime) {
         self.advance_to(now);
         self.clock = (self.now, unix);
+        self.end_bans();
     }
 
     /// Control in: closes every connection; the driver drains the actions and ends. Nothing is begun afterwards.
@@ -258,12 +261,12 @@ impl<S: Suite> Node<S> {
     /// Counters.
     pub fn status(&self, now: Instant) -> NodeStatus {
         let (inbound, outbound) = self.conns.count();
-        let (dht_late, lag) = self.dht.late(now);
+        let (dht_late, lag) = self.dht.late(now.max(self.now), self.config.listen_port.is_some());
         NodeStatus {
             inbound,
             outbound,
             peers_known: self.peers.known(),
-            bans: self.peers.bans(self.unix()),
+            bans: self.peers.bans.count(self.unix()),
             bytes_received: self.bytes_received,
             bytes_sent: self.bytes_sent,
             bytes_duplicate: self.bytes_duplicate,
@@ -357,9 +360,11 @@ impl<S: Suite> Node<S> {
                 Timer::Uploads => self.begin_turns(),
                 Timer::Have => self.on_have_timer(),
                 Timer::Announce => self.announce_own(),
-                Timer::Publish => self.on_publish_timeout(),
+                Timer::Publish => self.on_publish_timer(),
+                Timer::Bans => self.end_bans(),
+                Timer::Keep => self.keep_relayed(),
                 // What they wait for is looked at after every input.
-                Timer::Dht | Timer::Dial => {}
+                Timer::Dht | Timer::Dial | Timer::Rotation => {}
             }
         }
     }
@@ -372,6 +377,7 @@ impl<S: Suite> Node<S> {
         self.assign_requests();
         self.start_dials();
         self.start_dht();
+        self.forget_peers();
     }
 
     fn start_dht(&mut self) {
@@ -391,50 +397,6 @@ impl<S: Suite> Node<S> {
             for peer in peers.into_iter().filter(PeerAddr::is_exchangeable) {
                 self.peers.add(peer, Source::Dht, self.now);
             }
-        }
-    }
-
-    // --- peers ----------------------------------------------------------------------------------------------
-
-    /// Dials while blobs lack, or while too few connections are open for news to arrive.
-    fn start_dials(&mut self) {
-        let (_, outbound) = self.conns.count();
-        let wanted = if !self.scheduler.is_empty() {
-            // More are of use where those do not have what lacks.
-            if self.scheduler.is_starved() { OUTBOUND_MAX } else { FETCH_CONNECTIONS }
-        } else if self.channels.is_empty() && self.publication.is_none() {
-            0
-        } else {
-            KEPT_CONNECTIONS
-        };
-        while outbound + self.dials < wanted && self.dials < DIALS_MAX {
-            let unix = self.unix();
-            let Some(addr) = self.peers.next_dial(self.now, unix, &mut self.rng) else { break };
-            self.peers.dialing(&addr);
-            self.dials += 1;
-            let job = self.job_id(Pending::Dial(addr.clone()));
-            self.actions.push_back(Action::Dial(job, addr));
-        }
-        let more = outbound + self.dials < wanted && self.dials < DIALS_MAX;
-        match self.peers.next_retry().filter(|_| more) {
-            Some(at) => self.timers.set(Timer::Dial, at),
-            None => self.timers.cancel(Timer::Dial),
-        }
-    }
-
-    /// Excludes an address for a proven lie, also after a restart.
-    fn ban(&mut self, peer: &PeerAddr, violation: Violation) {
-        for over in self.peers.expired_bans(self.unix()) {
-            self.persist(Pending::Record, RecordKey::Ban(over), None);
-        }
-        let until = self.unix().plus(BAN_TIME);
-        if let Some(room) = self.peers.ban(peer.clone(), until) {
-            self.persist(Pending::Record, RecordKey::Ban(room), None);
-        }
-        let news = Event::Banned { peer: peer.clone(), violation, until };
-        self.persist(Pending::Ban(news), RecordKey::Ban(peer.clone()), Some(record::encode_time(until)));
-        if let Some(conn) = self.peers.connection(peer) {
-            self.close(conn, CloseReason::Banned);
         }
     }
 }

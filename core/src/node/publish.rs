@@ -9,6 +9,7 @@ use super::publish_via::Via;
 use super::{Node, Pending, RecordKey, Timer, record};
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
+use crate::limits::{READ_BACK_PAUSE, READ_BACKS_MAX};
 use crate::manifest::{Head, HeadContent};
 use crate::suite::Suite;
 
@@ -36,6 +37,10 @@ pub(super) struct Publication {
     pub(super) item: Option<SignedItem>,
     pub(super) replicas: u32,
     pub(super) is_read_back: bool,
+    /// How often it was looked for in vain after it was put.
+    misses: u32,
+    /// It is looked for again after a pause.
+    pub(super) pauses: bool,
     /// The gateways, where there is no DHT of our own.
     pub(super) via: Option<Via>,
 }
@@ -61,6 +66,8 @@ impl<S: Suite> Node<S> {
             item: None,
             replicas: 0,
             is_read_back: false,
+            misses: 0,
+            pauses: false,
             via,
         });
         self.begin_step(Step::Find);
@@ -76,11 +83,11 @@ impl<S: Suite> Node<S> {
         match (step, publication.item.clone()) {
             (Step::Find | Step::ReadBack, _) => {
                 let channel = publication.channel;
-                self.dht.push(Purpose::Publish, DhtOp::Get(channel));
+                self.dht.push(self.now, Purpose::Publish, DhtOp::Get(channel));
             }
             (Step::Put, Some(item)) => {
                 let cas = publication.found;
-                self.dht.put(Purpose::Publish, item, cas);
+                self.dht.put(self.now, Purpose::Publish, item, cas);
             }
             (Step::Put | Step::Store, _) => {}
         }
@@ -101,6 +108,8 @@ impl<S: Suite> Node<S> {
             (Step::Put, JobResult::DhtPut(Ok(0))) => self.fail_publication(PublishError::NoReplica),
             (Step::Put, JobResult::DhtPut(Ok(replicas))) => {
                 publication.replicas = *replicas;
+                let channel = publication.channel;
+                self.note_put(&channel);
                 self.begin_step(Step::ReadBack);
             }
             (Step::Put, JobResult::DhtPut(Err(DhtError::Stale | DhtError::CasMismatch)))
@@ -109,13 +118,35 @@ impl<S: Suite> Node<S> {
                 self.begin_step(Step::Find);
             }
             (Step::Put, JobResult::DhtPut(Err(error))) => self.fail_publication(PublishError::Dht(*error)),
-            (Step::ReadBack, _) => self.finish_publication(),
+            (Step::ReadBack, _) => self.end_read_back(),
             (step, result) => debug_assert!(false, "{result:?} does not answer {step:?}"),
         }
     }
 
+    /// The head was looked for. A look-up may miss the nodes that hold it, and a put takes its time at some, so it is
+    /// looked for again a few times.
+    pub(super) fn end_read_back(&mut self) {
+        let Some(publication) = &mut self.publication else { return };
+        publication.misses += 1;
+        if publication.is_read_back || publication.misses >= READ_BACKS_MAX {
+            return self.finish_publication();
+        }
+        publication.pauses = true;
+        self.timers.set(Timer::Publish, self.now + READ_BACK_PAUSE);
+    }
+
+    /// A pause is over, or gateways take too long.
+    pub(super) fn on_publish_timer(&mut self) {
+        let Some(publication) = &mut self.publication else { return };
+        if core::mem::take(&mut publication.pauses) {
+            self.begin_step(Step::ReadBack);
+        } else {
+            self.on_gateways_late();
+        }
+    }
+
     /// The last step is over: published, if the head was read back.
-    pub(super) fn finish_publication(&mut self) {
+    fn finish_publication(&mut self) {
         let Some(done) = self.publication.take() else { return };
         self.timers.cancel(Timer::Publish);
         let channel = done.channel;

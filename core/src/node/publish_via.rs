@@ -153,7 +153,7 @@ impl<S: Suite> Node<S> {
         }
     }
 
-    pub(super) fn on_publish_timeout(&mut self) {
+    pub(super) fn on_gateways_late(&mut self) {
         for gateway in self.publication.iter_mut().filter_map(|p| p.via.as_mut()).flat_map(|v| &mut v.uses) {
             gateway.task = Task::Done;
         }
@@ -162,7 +162,7 @@ impl<S: Suite> Node<S> {
 
     /// Goes on once every gateway is done, or one has read the head back.
     fn end_step_via(&mut self) {
-        let Some(publication) = &mut self.publication else { return };
+        let Some(publication) = self.publication.as_mut().filter(|p| !p.pauses) else { return };
         let (step, Some(via)) = (publication.step, &publication.via) else { return };
         let is_over = via.uses.iter().all(|u| u.task == Task::Done);
         match step {
@@ -177,7 +177,7 @@ impl<S: Suite> Node<S> {
                     self.fail_publication(PublishError::Gateways(refusal));
                 }
             }
-            Step::ReadBack if is_over || publication.is_read_back => self.finish_publication(),
+            Step::ReadBack if is_over || publication.is_read_back => self.end_read_back(),
             Step::Find | Step::Put | Step::ReadBack | Step::Store => {}
         }
     }

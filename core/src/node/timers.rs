@@ -17,11 +17,17 @@ pub(super) enum Timer {
     Dht,
     /// A peer's back-off ends.
     Dial,
+    /// A useless connection may be given up for another.
+    Rotation,
+    /// A ban ends.
+    Bans,
     /// The store failed; try it again.
     Store,
     /// Our own name is to be announced again.
     Announce,
-    /// A step of a publication through gateways takes too long.
+    /// An item that we put for another node is to be put again.
+    Keep,
+    /// A step of a publication through gateways takes too long, or its pause is over.
     Publish,
     /// Transfers are looked at for peers that take too long.
     Review,
@@ -38,8 +44,11 @@ impl Timer {
             Self::Channel(_) => "channel look-up",
             Self::Dht => "DHT budget",
             Self::Dial => "dial back-off",
+            Self::Rotation => "rotation of connections",
+            Self::Bans => "end of a ban",
             Self::Store => "store retry",
             Self::Announce => "announce",
+            Self::Keep => "upkeep of relayed items",
             Self::Publish => "publication",
             Self::Review => "transfer review",
             Self::Uploads => "upload turn",

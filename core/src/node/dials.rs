@@ -1,0 +1,165 @@
+//! Which connections we open, keep and give up, and who is shut out.
+
+use core::time::Duration;
+
+use super::peers::Source;
+use super::{Action, Event, Node, Pending, RecordKey, Timer, record};
+use crate::addr::PeerAddr;
+use crate::codec::Message;
+use crate::error::{CloseReason, Violation};
+use crate::ids::ConnId;
+use crate::limits::{
+    BAN_TIME, DIALS_MAX, OUTBOUND_MAX, OUTBOUND_PER_NETWORK_MIN, OUTBOUND_SHARE, ROTATION_INTERVAL,
+    ROTATION_INTERVAL_MOVING,
+};
+use crate::suite::Suite;
+use crate::time::Instant;
+
+/// Connections that a node opens while blobs are on their way.
+const FETCH_CONNECTIONS: usize = 24;
+/// Connections that a node which lacks nothing keeps open, so that news of its channels reach it.
+const KEPT_CONNECTIONS: usize = 8;
+
+/// When a useless connection was last given up for another.
+#[derive(Default)]
+pub(super) struct Rotation {
+    at: Instant,
+    /// What had been received by then.
+    bytes_received: u64,
+}
+
+impl<S: Suite> Node<S> {
+    /// Dials while blobs lack, or while too few connections are open for news to arrive.
+    pub(super) fn start_dials(&mut self) {
+        let lacks = !self.scheduler.is_empty();
+        let wanted = if lacks {
+            // More are of use where those do not have what lacks.
+            if self.scheduler.is_starved() { OUTBOUND_MAX } else { FETCH_CONNECTIONS }
+        } else if self.channels.is_empty() && self.publication.is_none() {
+            0
+        } else {
+            KEPT_CONNECTIONS
+        };
+        let share = (wanted / OUTBOUND_SHARE).max(OUTBOUND_PER_NETWORK_MIN);
+        self.dial_up_to(wanted, share);
+        if lacks && self.dials < DIALS_MAX {
+            self.rotate(wanted, share);
+        } else {
+            self.timers.cancel(Timer::Rotation);
+        }
+        match self.peers.next_retry().filter(|_| self.may_dial(wanted)) {
+            Some(at) => self.timers.set(Timer::Dial, at),
+            None => self.timers.cancel(Timer::Dial),
+        }
+    }
+
+    fn may_dial(&self, wanted: usize) -> bool {
+        let (_, outbound) = self.conns.count();
+        outbound + self.dials < wanted && self.dials < DIALS_MAX
+    }
+
+    fn dial_up_to(&mut self, wanted: usize, share: usize) {
+        while self.may_dial(wanted) {
+            let unix = self.unix();
+            let Some(addr) = self.peers.next_dial(self.now, unix, share, &mut self.rng) else { return };
+            self.peers.dialing(&addr);
+            self.dials += 1;
+            let job = self.job_id(Pending::Dial(addr.clone()));
+            self.actions.push_back(Action::Dial(job, addr));
+        }
+    }
+
+    /// While blobs lack and an address waits that no connection is left for, or none of its network's share: gives up a
+    /// connection that has served nothing, so that peers which never serve cannot hold all of them for ever.
+    fn rotate(&mut self, wanted: usize, share: usize) {
+        let unix = self.unix();
+        let Some(place) = self.peers.wanted_place(unix, share) else {
+            return self.timers.cancel(Timer::Rotation);
+        };
+        let is_moving = self.bytes_received > self.rotation.bytes_received;
+        let pause = if is_moving { ROTATION_INTERVAL_MOVING } else { ROTATION_INTERVAL };
+        let due = self.rotation.at + pause;
+        if self.now < due {
+            return self.timers.set(Timer::Rotation, due);
+        }
+        self.rotation = Rotation { at: self.now, bytes_received: self.bytes_received };
+        let peers = &self.peers;
+        let useless = self.conns.useless_outbound(self.now, |addr| peers.makes_place(addr, &place));
+        if let Some(useless) = useless {
+            self.close(useless, CloseReason::Evicted);
+            self.dial_up_to(wanted, share);
+            self.assign_requests();
+        }
+        self.timers.set(Timer::Rotation, self.now + ROTATION_INTERVAL);
+    }
+
+    // --- peers of peers -------------------------------------------------------------------------------------
+
+    pub(super) fn on_find_peers(&mut self, conn: ConnId) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let peers = self.peers.to_exchange(entry.address(), &mut self.rng);
+        entry.conn.push(&Message::Peers(peers));
+    }
+
+    /// The answer to our FIND_PEERS.
+    pub(super) fn on_peers(&mut self, conn: ConnId, peers: impl IntoIterator<Item = PeerAddr>) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let teller = entry.address().clone();
+        for peer in peers {
+            self.peers.told(peer, Source::Exchanged, &teller, self.now);
+        }
+    }
+
+    /// Records of addresses that are known no longer are deleted.
+    pub(super) fn forget_peers(&mut self) {
+        for addr in self.peers.take_forgotten() {
+            self.persist(Pending::Record, RecordKey::Peer(addr), None);
+        }
+    }
+
+    // --- bans -----------------------------------------------------------------------------------------------
+
+    /// Excludes an address for a proven lie, also after a restart.
+    pub(super) fn ban(&mut self, peer: &PeerAddr, violation: Violation) {
+        let until = self.unix().plus(BAN_TIME);
+        if let Some(room) = self.peers.bans.add(peer.clone(), until) {
+            self.persist(Pending::Record, RecordKey::Ban(room), None);
+        }
+        let news = Event::Banned { peer: peer.clone(), violation, until };
+        self.persist(Pending::Ban(news), RecordKey::Ban(peer.clone()), Some(record::encode_time(until)));
+        if let Some(conn) = self.peers.connection(peer) {
+            self.close(conn, CloseReason::Banned);
+        }
+        self.wait_for_bans();
+    }
+
+    /// Takes back a ban of an earlier run; one that has ended loses its record.
+    pub(super) fn restore_ban(&mut self, addr: &PeerAddr, value: &[u8]) -> bool {
+        let Some(until) = record::decode_time(value) else { return false };
+        if self.peers.bans.restore(addr, until, self.unix()) {
+            self.wait_for_bans();
+        } else {
+            self.persist(Pending::Record, RecordKey::Ban(addr.clone()), None);
+        }
+        true
+    }
+
+    /// Deletes the bans that have ended, and waits for the next to end.
+    pub(super) fn end_bans(&mut self) {
+        for over in self.peers.bans.take_ended(self.unix()) {
+            self.persist(Pending::Record, RecordKey::Ban(over), None);
+        }
+        self.peers.bans_changed();
+        self.wait_for_bans();
+    }
+
+    fn wait_for_bans(&mut self) {
+        match self.peers.bans.next_end() {
+            Some(end) => {
+                let left = Duration::from_millis(end.0.saturating_sub(self.unix().0));
+                self.timers.set(Timer::Bans, self.now + left.max(Duration::from_millis(1)));
+            }
+            None => self.timers.cancel(Timer::Bans),
+        }
+    }
+}
