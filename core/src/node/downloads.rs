@@ -35,6 +35,8 @@ const REVIEW_INTERVAL: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(8);
 /// The same where nothing else is left to ask for.
 const PATIENCE_AT_THE_END: Duration = Duration::from_secs(2);
+/// Each time that a blob's range was taken over doubles the patience, so many times.
+const TAKEOVERS_COUNTED: u32 = 6;
 /// A peer that has everything and lets us wait this long is asked for something else once another has the blob.
 const SEED_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -422,6 +424,7 @@ impl<S: Suite> Node<S> {
         let Some(transfer) = self.scheduler.transfer_mut(&blob) else { return };
         let source = transfer.runs[at].source.clone();
         let rest = transfer.orphan(at, from);
+        transfer.takeovers += 1;
         if let Some(Source { conn, range, .. }) = source {
             self.cut(conn, range, from);
         }
@@ -445,6 +448,8 @@ impl<S: Suite> Node<S> {
                 let left = self.time_left(source, run.is_begun());
                 let whole = u64::from(run.end - run.next);
                 let helper_time = entry.rate.time_for(whole / 2).unwrap_or_default();
+                // Whoever takes over gets more time than the one before, so that slow peers all around come to an end.
+                let patience = patience * (1 << transfer.takeovers.min(TAKEOVERS_COUNTED));
                 let is_slow = left > patience && left > helper_time * 3;
                 let may = !run.is_begun() || transfer.can_split();
                 if source.conn != helper && is_slow && may && self.may_have(entry, id, &place) {

@@ -73,13 +73,15 @@ pub(super) struct Transfer {
     pub(super) runs: Vec<Run>,
     /// It is to come from one peer alone, since bytes of several did not fit together.
     pub(super) is_alone: bool,
+    /// How often a range of it was taken from a peer for another.
+    pub(super) takeovers: u32,
 }
 
 impl Transfer {
     /// A transfer of the whole blob, of which nobody is asked yet.
     pub(super) fn new(buffer: Buffer, is_alone: bool) -> Self {
         let end = u32::try_from(buffer.blob().len()).expect("a blob is 2^20 bytes or shorter");
-        Self { buffer, runs: [Run { source: None, start: 0, next: 0, end }].into(), is_alone }
+        Self { buffer, runs: [Run { source: None, start: 0, next: 0, end }].into(), is_alone, takeovers: 0 }
     }
 
     /// Bytes for the run that the connection brings and that goes on at `offset`.
