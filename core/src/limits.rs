@@ -101,7 +101,7 @@ pub const UPLOAD_TURNS: usize = 4;
 pub const TURN_TIME: Duration = Duration::from_secs(2);
 /// Send buffers that v5 peers may hold at once: nobody can take them back in the midst of a frame.
 pub const V5_TURNS_MAX: usize = 4;
-/// Blobs whose times served are remembered; at the cap all are forgotten.
+/// Blobs of which is remembered that they were served; at the cap all are forgotten.
 pub const SERVED_MAX: usize = 65_536;
 /// Blobs that a peer said it lacks, remembered per connection; at the cap the peer is not asked for more. The memory is
 /// cleared whenever peers are looked up because none arrive.

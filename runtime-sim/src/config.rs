@@ -1,6 +1,7 @@
 //! What a world and a host are made of.
 
 use core::ops::RangeInclusive;
+use core::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::Secret;
@@ -16,6 +17,9 @@ pub struct WorldConfig {
     pub cut_bytes_max: usize,
     /// A piece is cut no shorter than this, so that fewer happenings move the same bytes.
     pub cut_bytes_min: usize,
+    /// How long a host's uplink takes for what it was given and has not sent: further bytes wait in their sockets, each
+    /// link's in turn.
+    pub uplink_queue: Duration,
     /// How long a store's job takes, in microseconds.
     pub disk_us: RangeInclusive<u64>,
     /// The DHT.
@@ -29,6 +33,7 @@ impl Default for WorldConfig {
             window_bytes: 256 * 1024,
             cut_bytes_max: 64 * 1024,
             cut_bytes_min: 1,
+            uplink_queue: Duration::from_millis(100),
             disk_us: 50..=8_000,
             dht: DhtConfig::default(),
         }

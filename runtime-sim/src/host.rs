@@ -36,6 +36,21 @@ const WAKES_PER_INSTANT_MAX: u32 = 64;
 /// Every job is answered within this time; dials take longest, where packets are lost both ways.
 const JOB_TIME_MAX: Duration = Duration::from_mins(1);
 
+/// A host's line to the others.
+#[derive(Default)]
+pub(crate) struct Uplink {
+    /// Bytes given to it so far.
+    pub(crate) bytes: u64,
+    /// When it has sent all that was given to it.
+    pub(crate) free_at: Instant,
+    /// Links that wait for their turn.
+    pub(crate) waiting: VecDeque<(LinkId, Side)>,
+    /// The turn that is on is that of a link that waited.
+    pub(crate) is_called: bool,
+    /// An event is queued that goes on with those that wait.
+    pub(crate) is_due: bool,
+}
+
 pub(crate) struct Host<S: Suite> {
     pub(crate) config: HostConfig,
     pub(crate) address: SocketAddr,
@@ -51,10 +66,7 @@ pub(crate) struct Host<S: Suite> {
     pub(crate) wake_at: Option<Instant>,
     /// The first wake that is queued for it, which may be earlier: a deadline that moves on costs no new one.
     pub(crate) wake_queued: Option<Instant>,
-    /// Bytes given to its uplink so far.
-    pub(crate) uplink_bytes: u64,
-    /// When its uplink has sent all that was given to it.
-    pub(crate) uplink_free_at: Instant,
+    pub(crate) uplink: Uplink,
     /// When its line has brought all that reached it.
     pub(crate) downlink_free_at: Instant,
     /// When its disk has written all records given to it: they are written in order.
@@ -78,8 +90,7 @@ impl<S: Suite> Host<S> {
             events: VecDeque::new(),
             wake_at: None,
             wake_queued: None,
-            uplink_bytes: 0,
-            uplink_free_at: Instant(0),
+            uplink: Uplink::default(),
             downlink_free_at: Instant(0),
             records_free_at: Instant(0),
             last_wake: (Instant(0), 0),

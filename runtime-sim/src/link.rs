@@ -58,6 +58,8 @@ pub(crate) struct Link {
     pub(crate) latency: Duration,
     /// Nothing crosses the link any more, and neither end is told.
     pub(crate) is_half_open: bool,
+    /// Whether the end, by [`Side`], waits for its host's uplink.
+    pub(crate) waits_for_uplink: [bool; 2],
 }
 
 impl Link {
@@ -70,6 +72,7 @@ impl Link {
             dialled: None,
             latency,
             is_half_open: false,
+            waits_for_uplink: [false; 2],
         }
     }
 

@@ -246,7 +246,8 @@ impl<S: Suite> World<S> {
         if self.links.get(id).is_none_or(|link| pipe(link) > self.config.window_bytes / 4 * 3) {
             return;
         }
-        while let Some(n) = self.write_piece(id, side) {
+        while self.uplink_takes(id, side) {
+            let Some(n) = self.write_piece(id, side) else { return };
             let Some(link) = self.links.get_mut(id) else { return };
             let pipe = &mut link.pipes[side.other() as usize];
             pipe.in_use += n;
@@ -254,10 +255,12 @@ impl<S: Suite> World<S> {
                 Some(host) => {
                     self.trace.record(self.now, host, Kind::Sent, n as u64);
                     let host = &mut self.hosts[host.index()];
-                    host.uplink_bytes += n as u64;
+                    host.uplink.bytes += n as u64;
                     let took = n as u64 * 1_000_000_000 / host.config.upload_bytes_per_sec.max(1);
-                    host.uplink_free_at = Instant(host.uplink_free_at.max(self.now).0 + took);
-                    host.uplink_free_at
+                    host.uplink.free_at = Instant(host.uplink.free_at.max(self.now).0 + took);
+                    // The next piece is another link's, if one waits.
+                    host.uplink.is_called = false;
+                    host.uplink.free_at
                 }
                 None => self.now,
             };
@@ -273,6 +276,45 @@ impl<S: Suite> World<S> {
             };
             self.queue.push(arrival, happening);
         }
+    }
+
+    /// Whether a host's uplink takes another piece from a link: what it was given and has not sent is bounded, as the
+    /// queues of a line and of its sockets are. Where it takes none, the link waits for its turn.
+    fn uplink_takes(&mut self, id: LinkId, side: Side) -> bool {
+        let Some(link) = self.links.get_mut(id) else { return false };
+        let Some(host) = link.hosts[side as usize] else { return true };
+        let uplink = &mut self.hosts[host.index()].uplink;
+        let full_at = self.now + self.config.uplink_queue;
+        if uplink.free_at <= full_at && (uplink.waiting.is_empty() || uplink.is_called) {
+            return true;
+        }
+        if !std::mem::replace(&mut link.waits_for_uplink[side as usize], true) {
+            uplink.waiting.push_back((id, side));
+        }
+        if !std::mem::replace(&mut uplink.is_due, true) {
+            // Half of the queue is refilled at a time.
+            let refill = Instant(uplink.free_at.0.saturating_sub(nanos(self.config.uplink_queue) / 2));
+            self.queue.push(refill.max(self.now), Happening::Uplink { host });
+        }
+        false
+    }
+
+    /// A host's uplink has room: the links that wait write a piece each in turn.
+    pub(crate) fn uplink_has_room(&mut self, host: HostId) {
+        self.hosts[host.index()].uplink.is_due = false;
+        loop {
+            let uplink = &mut self.hosts[host.index()].uplink;
+            if uplink.free_at > self.now + self.config.uplink_queue {
+                break;
+            }
+            let Some((id, side)) = uplink.waiting.pop_front() else { break };
+            let Some(link) = self.links.get_mut(id) else { continue };
+            link.waits_for_uplink[side as usize] = false;
+            self.hosts[host.index()].uplink.is_called = true;
+            self.write_socket(id, side);
+            self.hosts[host.index()].uplink.is_called = false;
+        }
+        self.settle(host);
     }
 
     /// Moves one piece of a length drawn by the world from the socket into the pipe: its length. `None`: there is no
@@ -402,6 +444,10 @@ impl<S: Suite> World<S> {
 pub(crate) fn ephemeral_port(id: LinkId) -> u16 {
     let ports = u64::from(u16::MAX - EPHEMERAL_PORT_MIN) + 1;
     EPHEMERAL_PORT_MIN + u16::try_from(id.0 % ports).expect("below the number of ports")
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The length of a piece: short and long ones are about as frequent, so that every boundary is met.

@@ -99,12 +99,12 @@ impl<S: Suite> World<S> {
         let host = &self.hosts[id.index()];
         let rate = u128::from(host.config.upload_bytes_per_sec.max(1));
         let waiting = self.upload_wait(id).as_nanos() * rate / 1_000_000_000;
-        host.uplink_bytes.saturating_sub(u64::try_from(waiting).unwrap_or(u64::MAX))
+        host.uplink.bytes.saturating_sub(u64::try_from(waiting).unwrap_or(u64::MAX))
     }
 
     /// How long a host's uplink takes for what was given to it and has not left.
     pub fn upload_wait(&self, id: HostId) -> Duration {
-        self.hosts[id.index()].uplink_free_at.since(self.now)
+        self.hosts[id.index()].uplink.free_at.since(self.now)
     }
 }
 

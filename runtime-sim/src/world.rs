@@ -85,6 +85,8 @@ pub(crate) enum Happening {
     DialArrives { link: LinkId, to: Option<HostId> },
     /// A dial's outcome reaches the dialler.
     DialEnds { link: LinkId, connected: bool },
+    /// A host's uplink has room again.
+    Uplink { host: HostId },
     /// Bytes reach the slow line of the host at an end of a link.
     Edge { link: LinkId, to: Side, n: usize },
     /// Bytes reach an end of a link.
@@ -359,6 +361,7 @@ impl<S: Suite> World<S> {
             }
             Happening::DialArrives { link, to } => self.dial_arrives(link, to),
             Happening::DialEnds { link, connected } => self.dial_ends(link, connected),
+            Happening::Uplink { host } => self.uplink_has_room(host),
             Happening::Edge { link, to, n } => self.edge_reached(link, to, n),
             Happening::Bytes { link, to, n } => self.bytes_arrive(link, to, n),
             Happening::Room { link, to, n } => self.room_arrives(link, to, n),

@@ -1,11 +1,12 @@
 //! Serving: whose turn it is. A *turn* is one blob, or a range of it, read into a send buffer and sent to one peer.
 //!
-//! Few turns run at once ([`UPLOAD_TURNS`]), so that each blob is soon whole at somebody who serves it on. Of what peers
-//! wait for, what was served least comes first, so that a blob that only we have spreads before others are repeated;
-//! but nobody waits for more than two rounds of all who wait. A peer that takes its bytes slowly does not count after
+//! Few turns run at once ([`UPLOAD_TURNS`]), so that each blob is soon whole at somebody who serves it on. Who has waited
+//! longest comes first. A node that lacks nothing, though, serves what it has not served before what it has, so that
+//! blobs that only it has spread before others are repeated; but nobody waits for more than two rounds of all who wait
+//! for that. A peer that takes its bytes slowly does not count after
 //! [`TURN_TIME`], and loses its buffer where others wait for one.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::{Job, Node, Pending, Timer};
@@ -24,8 +25,8 @@ pub(super) struct Uploads {
     waiting: BTreeSet<ConnId>,
     /// When each turn of a connection began, oldest first.
     running: Vec<(Instant, ConnId)>,
-    /// How often each blob was served.
-    served: BTreeMap<BlobId, u32>,
+    /// The blobs served so far.
+    served: BTreeSet<BlobId>,
     /// Turns so far.
     count: u64,
 }
@@ -41,7 +42,7 @@ impl Uploads {
         if self.served.len() >= SERVED_MAX {
             self.served.clear();
         }
-        *self.served.entry(blob).or_default() += 1;
+        self.served.insert(blob);
         self.count += 1;
     }
 
@@ -96,13 +97,14 @@ impl<S: Suite> Node<S> {
     fn next_turn(&mut self) -> Option<(ConnId, BlobId)> {
         let uploads = &self.uploads;
         let patience = 2 * uploads.waiting.len() as u64;
+        let is_seed = self.scheduler.is_empty();
         let v5_turns: usize = uploads
             .running
             .iter()
             .filter_map(|(_, conn)| self.conns.get(*conn))
             .filter(|entry| !entry.gossip.is_on())
             .count();
-        let mut best: Option<((usize, bool, u32, u64), ConnId, BlobId)> = None;
+        let mut best: Option<((usize, bool, bool, u64), ConnId, BlobId)> = None;
         let mut idle = Vec::new();
         for conn in &uploads.waiting {
             let Some(entry) = self.conns.get(*conn) else { continue };
@@ -118,8 +120,8 @@ impl<S: Suite> Node<S> {
             }
             let is_overdue = uploads.count - entry.turn > patience;
             for blob in waiting {
-                let served = uploads.served.get(&blob).copied().unwrap_or(0);
-                let rank = (turns, !is_overdue, if is_overdue { 0 } else { served }, entry.turn);
+                let is_repeat = is_seed && !is_overdue && uploads.served.contains(&blob);
+                let rank = (turns, !is_overdue, is_repeat, entry.turn);
                 if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                     best = Some((rank, *conn, blob));
                 }
