@@ -44,6 +44,10 @@ pub const ITEM_SALT_LEN_MAX: usize = 64;
 /// Connections that others opened to us. At the cap the oldest without a request is closed for the newcomer; if all
 /// have one, the newcomer is refused.
 pub const INBOUND_MAX: usize = 512;
+/// Connections that others opened to us while we lack blobs ourselves, so that a swarm's connections do not crowd at
+/// those that came first. At the cap the oldest on which nobody asked for anything is closed for the newcomer; if there
+/// is none, the newcomer is refused, and finds others.
+pub const INBOUND_FETCHING_MAX: usize = 40;
 /// Connections that we opened; no further one is dialled at the cap.
 pub const OUTBOUND_MAX: usize = 64;
 /// Dials under way at once; the rest wait in the address book.

@@ -17,8 +17,8 @@ use crate::error::{CloseReason, Violation};
 use crate::ids::{BlobId, ConnId, JobId};
 use crate::limits::{
     ANNOUNCES_PER_MINUTE, DRAIN_TIMEOUT, FAVOURS_PER_MINUTE, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT,
-    INBOUND_MAX, KEEP_ALIVE, STALL_BYTES_MIN, STALL_TIMEOUT, USELESS_AFTER, USELESS_LOADING_AFTER,
-    WINDOW_START,
+    INBOUND_FETCHING_MAX, INBOUND_MAX, KEEP_ALIVE, STALL_BYTES_MIN, STALL_TIMEOUT, USELESS_AFTER,
+    USELESS_LOADING_AFTER, WINDOW_START,
 };
 use crate::rng::Rng;
 use crate::suite::Suite;
@@ -190,6 +190,18 @@ impl<S: Suite> Conns<S> {
         Some(entry)
     }
 
+    /// The inbound connection that has been open longest, of those on which no blob was asked for either way.
+    fn useless_inbound(&self) -> Option<ConnId> {
+        let useless = |e: &Entry<S>| {
+            !e.is_outbound()
+                && !e.conn.owes_answers()
+                && e.turn == 0
+                && e.blobs_served == 0
+                && e.outstanding() == 0
+        };
+        self.entries().filter(|(_, e)| useless(e)).min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
+    }
+
     /// The inbound connection that has been open longest without a request waiting.
     fn oldest_idle_inbound(&self) -> Option<ConnId> {
         let idle = self.entries().filter(|(_, e)| !e.is_outbound() && !e.conn.owes_answers());
@@ -232,7 +244,10 @@ impl<S: Suite> Node<S> {
         if self.is_shut_down || self.peers.bans.has(&peer, unix) {
             return None;
         }
-        if self.conns.inbound >= INBOUND_MAX {
+        if !self.scheduler.is_empty() && self.conns.inbound >= INBOUND_FETCHING_MAX {
+            let useless = self.conns.useless_inbound()?;
+            self.close(useless, CloseReason::Evicted);
+        } else if self.conns.inbound >= INBOUND_MAX {
             let oldest = self.conns.oldest_idle_inbound()?;
             self.close(oldest, CloseReason::Evicted);
         }
