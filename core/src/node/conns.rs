@@ -50,6 +50,8 @@ pub(super) struct Entry<S: Suite> {
     pub(super) rests_until: Instant,
     /// The upload turn in which the peer was last served, or began to wait.
     pub(super) turn: u64,
+    /// Upload turns that the peer got.
+    pub(super) turns_given: u32,
     /// The peer has sent a HELLO, so it reads ours.
     pub(super) speaks_hello: bool,
     /// It was dialled, and its HELLO says v5, or it sends none.
@@ -155,6 +157,7 @@ impl<S: Suite> Conns<S> {
             brought: now,
             rests_until: now,
             turn: 0,
+            turns_given: 0,
             speaks_hello: false,
             is_v5: false,
             gossip: Gossip::default(),

@@ -37,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const PATIENCE_AT_THE_END: Duration = Duration::from_secs(2);
 /// Each time that a blob's range was taken over doubles the patience, so many times.
 const TAKEOVERS_COUNTED: u32 = 6;
+/// Up to so many connected peers that have everything, they are left to what nobody else has.
+const SCARCE_SEEDS_MAX: usize = 3;
 /// A peer that has everything and lets us wait this long is asked for something else once another has the blob.
 const SEED_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -50,6 +52,14 @@ enum Ask {
     Later,
     /// There is no room for a further blob.
     Full,
+}
+
+/// Who is asked first, of connections that are asked for equally much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Preference {
+    First,
+    Usual,
+    Last,
 }
 
 impl<S: Suite> Entry<S> {
@@ -101,6 +111,23 @@ impl<S: Suite> Node<S> {
         (open.len(), usable)
     }
 
+    /// Where seeds are few, they are asked for what nobody else has, and others for the rest.
+    fn preference(&self, entry: &Entry<S>, seeds: usize) -> Preference {
+        if seeds > SCARCE_SEEDS_MAX || !self.is_seed(entry) {
+            return Preference::Usual;
+        }
+        let best = self.pick(entry).and_then(|id| self.scheduler.place(&id));
+        if best.is_some_and(|place| self.rarity(&place) == 0) { Preference::First } else { Preference::Last }
+    }
+
+    /// Whether the peer has everything of some channel.
+    fn is_seed(&self, entry: &Entry<S>) -> bool {
+        let has_all = |(key, share): (&PublicKey, &super::have::Share)| {
+            self.holders.get(key).is_some_and(|holders| share.has_all(holders.sequence))
+        };
+        entry.gossip.shares.iter().any(has_all)
+    }
+
     /// Spreads what lacks over the connections, first over those that are asked for least.
     pub(super) fn assign_requests(&mut self) {
         if self.store_rests || !mem::take(&mut self.assign_due) {
@@ -110,11 +137,14 @@ impl<S: Suite> Node<S> {
         loop {
             let (epoch, salt) = (self.scheduler.epoch, self.rng.u64());
             let useful = |(_, e): &(ConnId, &Entry<S>)| e.has_room() && !e.rests(now) && e.dry != epoch;
-            let mut candidates: Vec<(usize, u64, ConnId)> = self
+            let seeds = self.conns.entries().filter(|(_, e)| self.is_seed(e)).count();
+            let mut candidates: Vec<(usize, Preference, u64, ConnId)> = self
                 .conns
                 .entries()
                 .filter(useful)
-                .map(|(id, e)| (e.outstanding(), mix(u64::from(id.slot), salt), id))
+                .map(|(id, e)| {
+                    (e.outstanding(), self.preference(e, seeds), mix(u64::from(id.slot), salt), id)
+                })
                 .collect();
             candidates.sort_unstable();
             let mut progress = false;
@@ -435,11 +465,7 @@ impl<S: Suite> Node<S> {
     /// The blob, the run and where the helper's part begins.
     fn slowest_run_for(&self, helper: ConnId) -> Option<(BlobId, usize, u32)> {
         let entry = self.conns.get(helper)?;
-        let patience = if self.scheduler.is_queue_empty() {
-            PATIENCE_AT_THE_END
-        } else {
-            PATIENCE + self.usual_wait * 3
-        };
+        let is_end = self.scheduler.is_queue_empty();
         let mut slowest = None;
         for (id, transfer) in self.scheduler.transfers() {
             let Some(place) = self.scheduler.place(id) else { continue };
@@ -448,6 +474,9 @@ impl<S: Suite> Node<S> {
                 let left = self.time_left(source, run.is_begun());
                 let whole = u64::from(run.end - run.next);
                 let helper_time = entry.rate.time_for(whole / 2).unwrap_or_default();
+                // What has begun, at the end, is not waiting for its turn any more.
+                let patience = if is_end && run.is_begun() { PATIENCE_AT_THE_END } else { PATIENCE };
+                let patience = patience + self.usual_wait * 3;
                 // Whoever takes over gets more time than the one before, so that slow peers all around come to an end.
                 let patience = patience * (1 << transfer.takeovers.min(TAKEOVERS_COUNTED));
                 let is_slow = left > patience && left > helper_time * 3;

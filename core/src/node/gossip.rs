@@ -49,6 +49,11 @@ impl Gossip {
         self.tags.get(tag).copied()
     }
 
+    /// Whether the peer has said of next to no blob that it has it.
+    pub(super) fn is_poor(&self) -> bool {
+        self.shares.values().all(Share::is_poor)
+    }
+
     /// What a channel is called on this connection.
     pub(super) fn tag(&self, channel: &PublicKey) -> Option<Tag> {
         self.tags.iter().find(|(_, key)| *key == channel).map(|(tag, _)| *tag)

@@ -103,6 +103,11 @@ impl Share {
         theirs.is_all || position >= HAVE_BLOBS_MAX || theirs.positions.has(position)
     }
 
+    /// Whether the peer has said of next to no blob that it has it.
+    pub(super) fn is_poor(&self) -> bool {
+        self.theirs.as_ref().is_none_or(|theirs| !theirs.is_all && theirs.positions.iter().nth(2).is_none())
+    }
+
     pub(super) fn has_all(&self, sequence: u64) -> bool {
         self.theirs.as_ref().is_some_and(|theirs| theirs.sequence == sequence && theirs.is_all)
     }
@@ -285,7 +290,13 @@ impl<S: Suite> Node<S> {
             } else {
                 let news = &news[..news.len().min(HAVE_POSITIONS_MAX)];
                 share.told += news.len();
-                Have::Positions(news.to_vec())
+                // What the peer has too, it need not know of us.
+                let lacks = |position: &&u32| !share.has(sequence, u64::from(**position));
+                let news: Vec<u32> = news.iter().filter(lacks).copied().collect();
+                if news.is_empty() {
+                    return;
+                }
+                Have::Positions(news)
             }
         };
         share.told_at = Some(now);

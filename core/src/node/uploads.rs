@@ -18,6 +18,9 @@ use crate::limits::{
 use crate::suite::Suite;
 use crate::time::Instant;
 
+/// Turns that a peer gets before others while it has next to nothing, so that it soon has something to serve.
+const NEWCOMER_TURNS: u32 = 2;
+
 /// The turns of all connections.
 #[derive(Default)]
 pub(super) struct Uploads {
@@ -88,6 +91,7 @@ impl<S: Suite> Node<S> {
             entry.conn.reading(blob);
             self.uploads.serve(blob);
             entry.turn = self.uploads.count;
+            entry.turns_given += 1;
             self.uploads.running.push((now, conn));
             self.job(Pending::Read(conn, blob), Job::ReadBlob(blob, buffer));
         }
@@ -104,7 +108,7 @@ impl<S: Suite> Node<S> {
             .filter_map(|(_, conn)| self.conns.get(*conn))
             .filter(|entry| !entry.gossip.is_on())
             .count();
-        let mut best: Option<((usize, bool, bool, u64), ConnId, BlobId)> = None;
+        let mut best: Option<((usize, bool, bool, bool, u64), ConnId, BlobId)> = None;
         let mut idle = Vec::new();
         for conn in &uploads.waiting {
             let Some(entry) = self.conns.get(*conn) else { continue };
@@ -119,9 +123,10 @@ impl<S: Suite> Node<S> {
                 continue;
             }
             let is_overdue = uploads.count - entry.turn > patience;
+            let is_newcomer = entry.turns_given < NEWCOMER_TURNS && entry.gossip.is_poor();
             for blob in waiting {
                 let is_repeat = is_seed && !is_overdue && uploads.served.contains(&blob);
-                let rank = (turns, !is_overdue, is_repeat, entry.turn);
+                let rank = (turns, !is_newcomer, !is_overdue, is_repeat, entry.turn);
                 if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                     best = Some((rank, *conn, blob));
                 }
