@@ -37,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const PATIENCE_AT_THE_END: Duration = Duration::from_secs(2);
 /// Each time that a blob's range was taken over doubles the patience, so many times.
 const TAKEOVERS_COUNTED: u32 = 6;
+/// Of so many choices one pays no heed to how fast peers were.
+const EXPLORED_ONE_IN: u64 = 8;
 /// Up to so many connected peers that have everything, they are left to what nobody else has.
 const SCARCE_SEEDS_MAX: usize = 3;
 /// A peer that has everything and lets us wait this long is asked for something else once another has the blob.
@@ -75,6 +77,16 @@ impl<S: Suite> Entry<S> {
         }
         let bytes = self.rate.bytes_per_sec().saturating_mul(WINDOW_TIME.as_secs());
         usize::try_from(bytes / S::BLOB_LEN as u64).map_or(WINDOW_MAX, |blobs| (1 + blobs).min(WINDOW_MAX))
+    }
+
+    /// How good it is to ask, beside others that are asked for as much: roughly how fast it is, as its line and those whom
+    /// it serves allow. One that was not tried, and now and then any, counts as the best.
+    fn speed(&self, lot: u64) -> u32 {
+        match self.rate.bytes_per_sec() {
+            0 => u32::MAX,
+            _ if lot.is_multiple_of(EXPLORED_ONE_IN) => u32::MAX,
+            rate => rate.ilog2(),
+        }
     }
 
     /// It brought nothing for long, and is left alone for a while.
@@ -138,12 +150,13 @@ impl<S: Suite> Node<S> {
             let (epoch, salt) = (self.scheduler.epoch, self.rng.u64());
             let useful = |(_, e): &(ConnId, &Entry<S>)| e.has_room() && !e.rests(now) && e.dry != epoch;
             let seeds = self.conns.entries().filter(|(_, e)| self.is_seed(e)).count();
-            let mut candidates: Vec<(usize, Preference, u64, ConnId)> = self
+            let mut candidates: Vec<(usize, Preference, Reverse<u32>, u64, ConnId)> = self
                 .conns
                 .entries()
                 .filter(useful)
                 .map(|(id, e)| {
-                    (e.outstanding(), self.preference(e, seeds), mix(u64::from(id.slot), salt), id)
+                    let lot = mix(u64::from(id.slot), salt);
+                    (e.outstanding(), self.preference(e, seeds), Reverse(e.speed(lot)), lot, id)
                 })
                 .collect();
             candidates.sort_unstable();
