@@ -1,5 +1,7 @@
-"""CBOR (RFC 8949) as docs/protocol.md §5 and §12 use it. A decoder that takes every well-formed item, and a writer of the
-shortest heads."""
+"""CBOR (RFC 8949) as docs/protocol.md §5 and §12 use it.
+
+A decoder that takes every well-formed item, and a writer of the shortest heads.
+"""
 
 import struct
 

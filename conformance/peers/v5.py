@@ -77,6 +77,7 @@ class Channel:
             shared = own.exchange(X25519PublicKey.from_public_bytes(theirs))
         except ValueError as error:
             raise Broken("low-order X25519 key") from error
+        self.shared = shared
         client, server = session_keys(shared)
         self.seal_key, self.open_key = (client, server) if dialler else (server, client)
         self.sealed = self.opened = 0

@@ -1,5 +1,5 @@
-"""What goes beyond v5 (docs/protocol.md §12), written from its description and from nothing else: messages in CBOR, tags, the
-positions of a channel's blobs, and trees (§3)."""
+"""What goes beyond v5 (docs/protocol.md §12), written from its description and from nothing else: messages in CBOR, tags,
+the positions of a channel's blobs, trees (§3) and manifest bodies (§5)."""
 
 import hashlib
 import struct
@@ -214,12 +214,40 @@ def walk(size, height, blob, key, plain_of):
             yield from walk(part, height - 1, below, below_key, plain_of)
 
 
-def file_blobs(file, plain_of):
-    """A file's blobs in the order of their positions, from an entry of a head (§6)."""
-    if "chunks" in file:
-        return [(0, chunk["realSize"], bytes.fromhex(chunk["blobId"]), chunk) for chunk in file["chunks"]]
-    root = file["root"]
-    return list(walk(root["size"], root["depth"], bytes.fromhex(root["id"]), bytes.fromhex(root["key"]), plain_of))
+def read_body(raw):
+    """A manifest body as a head would say it (§6). It is taken to be well-formed."""
+    reader = cbor.Reader(raw)
+    members = reader.item()
+    if reader.at != len(raw) or members.get(0) != 1:
+        raise v5.Broken("a body of another format")
+    collections = [
+        {"title": one.get(1, ""), "items": [body_item(item) for item in one.get(2, [])]} for one in members.get(3, [])
+    ]
+    return {"title": members.get(1, ""), "description": members.get(2, ""), "collections": collections}
+
+
+def body_item(item):
+    """A magnet URI, or a file's entry."""
+    if isinstance(item, str):
+        return item
+    entry = {"name": item.get(1), "size": item.get(2)}
+    if 3 in item:
+        entry["modified"] = item.get(3)
+    if item.get(4):
+        entry["executable"] = True
+    if 5 in item:
+        size, depth, blob, key = read_reference(item.get(5))
+        entry["root"] = {"depth": depth, "id": blob.hex(), "key": key.hex(), "size": size}
+    else:
+        names = ("blobId", "offset", "length", "key", "nonce", "realSize")
+        plain = lambda field: field.hex() if isinstance(field, bytes) else field
+        entry["chunks"] = [dict(zip(names, map(plain, chunk))) for chunk in item.get(6)]
+    return entry
+
+
+def tree_of(root):
+    """Size, depth, id and key of a head's `root`."""
+    return root["size"], root["depth"], bytes.fromhex(root["id"]), bytes.fromhex(root["key"])
 
 
 def open_native(blob, key):
