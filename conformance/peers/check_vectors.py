@@ -20,7 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+import cbor
 import v5
+import v6
 
 VECTORS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "vectors")
 FOREIGN = os.path.join("foreign", "heads.json")
@@ -29,9 +31,6 @@ SEED = bytes(range(32))
 READ_KEY = b"\x7a" * 32
 SPELLED_OUT_MAX = 2048
 CONTROL_LEN_MAX = 64 * 1024
-MEBI = 1 << 20
-FANOUT = 16_384
-DEPTH_MAX = 3
 
 
 class Skip(Exception):
@@ -101,7 +100,7 @@ def identity_content_secret(i):
 
 def native(key, content):
     """A native blob: the gap is keystream under an all-ones nonce, the seal's nonce is zero."""
-    gap = bytes(MEBI - len(content))
+    gap = bytes(v6.MEBI - len(content))
     keystream = Cipher(algorithms.ChaCha20(key, bytes(4) + b"\xff" * 12), None).encryptor().update(gap)
     blob = ChaCha20Poly1305(key).encrypt(bytes(12), content + keystream, None)
     return {"id": v5.blob_id(blob), "blob": digest(blob)}
@@ -133,104 +132,38 @@ def blob_chunk(i):
         raise Reject("tag") from error
 
 
-def depth_of(size):
-    """The least depth of a tree that holds so many bytes."""
-    return next((depth for depth in range(DEPTH_MAX + 1) if size <= MEBI * FANOUT**depth), None)
-
-
 def blob_count(size, depth):
     """Data blobs and index blobs."""
-    level = max(-(-size // MEBI), 1)
+    level = max(-(-size // v6.MEBI), 1)
     total = level
     for _ in range(depth):
-        level = -(-level // FANOUT)
+        level = -(-level // v6.FANOUT)
         total += level
     return total
 
 
 def tree_shape(i):
-    if depth_of(i["size"]) != i["depth"]:
+    if v6.depth_of(i["size"]) != i["depth"]:
         raise Reject("depth")
     return blob_count(i["size"], i["depth"])
 
 
 def tree_read(i):
-    size, depth, blob, key = struct.unpack(">QB32s32s", data(i["reference"]))
-    if depth_of(size) != depth:
-        raise Reject("depth")
+    try:
+        size, depth, blob, key = v6.read_reference(data(i["reference"]))
+    except v5.Broken as error:
+        raise Reject("depth") from error
     return {"size": size, "depth": depth, "id": blob.hex(), "key": key.hex(), "blobs": blob_count(size, depth)}
 
 
 def tree_children(i):
     root, plain = tree_read(i), data(i["plain"])
-    span = MEBI * FANOUT ** (root["depth"] - 1)
-    nodes = []
-    for index in range(-(-root["size"] // span)):
-        link = plain[index * 64 : index * 64 + 64]
-        offset = index * span
-        length = min(root["size"] - offset, span)
-        about = {"height": root["depth"] - 1, "offset": offset, "length": length}
-        nodes.append({"id": link[:32].hex(), "key": link[32:].hex(), **about})
+    nodes, offset, height = [], 0, root["depth"] - 1
+    for length, blob, key in v6.children(root["size"], root["depth"], plain):
+        about = {"height": height, "offset": offset, "length": length}
+        nodes.append({"id": blob.hex(), "key": key.hex(), **about})
+        offset += length
     return nodes
-
-
-def read_cbor(raw, at=0):
-    """The item at `at` and where it ends. Only well-formed input that core accepted comes here."""
-    kind, info = raw[at] >> 5, raw[at] & 31
-    at += 1
-    argument = info
-    if info >= 24:
-        width = 1 << (info - 24)
-        argument = int.from_bytes(raw[at : at + width], "big")
-        at += width
-    if kind == 0:
-        return argument, at
-    if kind == 1:
-        return -1 - argument, at
-    if kind in (2, 3):
-        whole = raw[at : at + argument]
-        return (whole if kind == 2 else whole.decode()), at + argument
-    if kind == 4:
-        items = []
-        for _ in range(argument):
-            item, at = read_cbor(raw, at)
-            items.append(item)
-        return items, at
-    if kind == 5:
-        members = {}
-        for _ in range(argument):
-            name, at = read_cbor(raw, at)
-            members[name], at = read_cbor(raw, at)
-        return members, at
-    return {20: False, 21: True, 22: None}[argument], at
-
-
-def body_content(raw):
-    """A body's content as the vectors show it."""
-    members, end = read_cbor(raw)
-    assert end == len(raw) and members[0] == 1
-    collections = [
-        {"title": one.get(1, ""), "items": [body_item(item) for item in one.get(2, [])]} for one in members.get(3, [])
-    ]
-    return {"title": members.get(1, ""), "description": members.get(2, ""), "collections": collections}
-
-
-def body_item(item):
-    if isinstance(item, str):
-        return item
-    entry = {"name": item[1], "size": item[2]}
-    if 3 in item:
-        entry["modified"] = item[3]
-    if item.get(4):
-        entry["executable"] = True
-    if 5 in item:
-        root = tree_read({"reference": item[5].hex()})
-        entry["root"] = {name: root[name] for name in ("depth", "id", "key", "size")}
-    else:
-        names = ("blobId", "offset", "length", "key", "nonce", "realSize")
-        plain = lambda field: field.hex() if isinstance(field, bytes) else field
-        entry["chunks"] = [dict(zip(names, map(plain, chunk))) for chunk in item[6]]
-    return entry
 
 
 def body_path(i):
@@ -300,8 +233,7 @@ def bep44_verify(i):
 
 
 def uri_topic(i):
-    key = data(i["read_key"]) if i["read_key"] else b""
-    topic = hashlib.blake2b(b"megatorrent topic" + data(i["public_key"]), digest_size=32, key=key).digest()
+    topic = v6.topic(data(i["public_key"]), data(i["read_key"] or ""))
     return {"topic": topic.hex(), "info_hash": topic[:20].hex()}
 
 
@@ -325,7 +257,7 @@ def handshake_exchange(i):
     public, (client, server) = keys_of(i)
     shared = v5.shared_secret(data(i["dialler_secret"]), public[1])
     return {
-        "tag_key": hashlib.blake2b(shared + b"T", digest_size=32).hexdigest(),
+        "tag_key": v6.tag_key(shared).hex(),
         "dialler_public": public[0].hex(),
         "listener_public": public[1].hex(),
         "dialler_frame": v5.seal_frame(client, 0, b"").hex(),
@@ -377,6 +309,58 @@ def frame_lengths(i):
     return lengths
 
 
+def v6_decode(i):
+    plain = data(i["plaintext"])
+    try:
+        said = v6.decode(plain[0], plain[1:])
+        if any(not v5.is_point(key) for key in (said.get("look_up"), (said.get("item") or {}).get("k")) if key):
+            raise Reject("malformed")
+    except cbor.Malformed as error:
+        raise Reject("malformed") from error
+    kind, payload = v6.encode(said)
+    return {"message": v6_shown(said), "sent": digest(bytes([kind]) + payload)}
+
+
+def v6_shown(said):
+    """A message as the vectors show it."""
+    shown = {name: part.hex() if isinstance(part, bytes) else part for name, part in said.items()}
+    if said["type"] == "HEAD" and said["item"]:
+        item = said["item"]
+        good = item["seq"] >= 0 and v5.verify(item["k"], v5.item_signable(item["seq"], item["v"]), item["sig"])
+        shown["item"] = {**v6_shown({"type": "", **item}), "verifies": good}
+        del shown["item"]["type"]
+    for name in ("bytes", "bitmap"):
+        if name in said:
+            shown[name] = digest(said[name])
+    if "tags" in said:
+        shown.update(count=len(said["tags"]), tags=digest(b"".join(said["tags"])))
+    if "positions" in said:
+        shown["positions"] = digest(struct.pack(f">{len(said['positions'])}I", *said["positions"]))
+    return shown
+
+
+def v6_tag(i):
+    dialler, listener = data(i["dialler_secret"]), data(i["listener_secret"])
+    public = v5.raw_public(v5.X25519PrivateKey.from_private_bytes(listener))
+    key = v6.tag_key(v5.shared_secret(dialler, public))
+    topic = v6.topic(data(i["public_key"]), data(i["read_key"] or ""))
+    return {"tag_key": key.hex(), "topic": topic.hex(), "tag": v6.tag(key, topic).hex()}
+
+
+def v6_positions(i):
+    ids = []
+    for file in ([i["body"]] if i["body"] else []) + i["files"]:
+        if "chunks" in file:
+            ids += map(bytes.fromhex, file["chunks"])
+        else:
+            root = v6.read_reference(bytes.fromhex(file["tree"]))
+            ids += [blob for _, _, blob, _ in v6.walk(*root, lambda blob, key: data(i["index"][blob.hex()]))]
+    first = {}
+    for position, blob in enumerate(ids):
+        first.setdefault(blob.hex(), position)
+    return {"count": len(ids), "ids": digest(b"".join(ids)), "first": first}
+
+
 # --- checks that need the expectation ---------------------------------------------------------------------------------
 
 
@@ -405,9 +389,9 @@ def check_body(case):
         wanted, raw = dict(case["input"]), bytes.fromhex(case["expect"])
     else:
         wanted, raw = dict(case["expect"]), data(case["input"]["cbor"])
-        if body_content(bytes.fromhex(wanted.pop("written"))) != wanted:
+        if v6.read_body(bytes.fromhex(wanted.pop("written"))) != wanted:
             return False
-    return body_content(raw) == wanted
+    return v6.read_body(raw) == wanted
 
 
 def check_head_read(case):

@@ -1,4 +1,4 @@
-"""What a hostile stranger can send to a v5 port. Each kind prints what the other side did with it."""
+"""What a hostile stranger can send to a peer's port. Each kind prints what the other side did with it."""
 
 import json
 import os
@@ -9,7 +9,9 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import cbor
 import v5
+import v6
 
 NESTED = 100_000
 # Small enough for a control frame, so that the nesting reaches the JSON parser.
@@ -90,12 +92,12 @@ def raw(args, data):
         return raw_reaction(sock)
 
 
-def after_handshake(args, plain):
-    """Opens an encrypted connection, sends one plaintext as a frame and a harmless request after it, reports."""
+def after_handshake(args, *plains):
+    """Opens an encrypted connection, sends plaintexts as frames and a harmless request after them, reports."""
     try:
         with connect(args) as sock:
             channel = v5.Channel(sock, dialler=True)
-            deliver(sock, channel.frame(plain) + channel.frame(PROBE))
+            deliver(sock, b"".join(map(channel.frame, plains)) + channel.frame(PROBE))
             return reaction(channel)
     except (OSError, v5.Broken) as error:
         return {"outcome": "refused", "why": str(error)}
@@ -196,6 +198,62 @@ def garbage(args):
     )
 
 
+def beyond_v5(args):
+    """What v6's messages can be made to say; `legal`: the connection must go on."""
+    tag, lacking = os.urandom(v6.TAG_LEN), os.urandom(32)
+    with open(args.entry, encoding="utf-8") as file:
+        stored = bytes.fromhex(json.load(file)["chunks"][0]["blobId"])
+
+    def said(name, **members):
+        kind, payload = v6.encode({"type": name, **members})
+        return bytes([kind]) + payload
+
+    def want(number, blob=lacking, offset=0, length=v5.BLOB_LEN):
+        return said("WANT", number=number, blob=blob, offset=offset, length=length)
+
+    def piece(length):
+        return said("PIECE", number=0, offset=0, bytes=bytes(length))
+
+    def have(**members):
+        return said("HAVE", tag=tag, sequence=7, **members)
+
+    lawless = {
+        "unasked PIECE": [piece(1000)],
+        "unasked PIECE without bytes": [piece(0)],
+        "PIECE that is too long": [piece(v6.PIECE_LEN_MAX + 1)],
+        "PIECE that fits no frame": [piece(1 << 16)],
+        "WANT of nothing": [want(1, length=0)],
+        "WANT beyond the blob": [want(1, offset=1)],
+        "WANT of too many ranges": [want(number, stored) for number in range(300)],
+        "HAVE of garbage": [bytes([v6.HAVE]) + os.urandom(100)],
+        "HAVE of a bitmap that is a number": [bytes([v6.HAVE]) + cbor.dumps({1: tag, 2: 7, 3: 7})],
+        "ASK_HAVE without a tag": [bytes([v6.ASK_HAVE]) + cbor.dumps({2: 7})],
+        "WATCH of short tags": [said("WATCH", tags=[tag[1:]])],
+        "CANCEL without an offset": [bytes([v6.CANCEL]) + cbor.dumps({1: 7})],
+        "HAVE nested 60 000 deep": [bytes([v6.HAVE]) + b"\x81" * NESTED_SMALL],
+    }
+    legal = {
+        "WANT of a blob that it lacks": [want(1)],
+        "WANT of a blob that it lacks, 60 times": [want(number) for number in range(60)],
+        "WANT of a blob's end": [want(1, stored, v5.BLOB_LEN - 10, 10)],
+        "WANT and CANCEL": [want(1, stored), said("CANCEL", number=1, offset=0)],
+        "CANCEL of unknown numbers": [said("CANCEL", number=number, offset=0) for number in range(1000)],
+        "HAVE of an unknown channel": [have(all=True), have(bitmap=b"\xff" * 60_000), have(positions=[2**32 - 1] * 5000)],
+        "ASK_HAVE of an unknown channel": [said("ASK_HAVE", tag=tag, sequence=7)] * 100,
+        "WATCH of random tags": [said("WATCH", tags=[os.urandom(v6.TAG_LEN) for _ in range(1056)])] * 10,
+        "HEAD that nobody asked for": [said("HEAD", tag=tag, item=None)] * 100,
+    }
+    hello = bytes([v5.HELLO]) + json.dumps(v6.hello()).encode()
+    for steps, is_legal in ((lawless, False), (legal, True)):
+        for step, plains in steps.items():
+            yield {"step": step, "legal": is_legal}, after_handshake(args, hello, *plains)
+    for _ in range(PARALLEL):
+        with connect(args) as sock:
+            channel = v5.Channel(sock, dialler=True)
+            deliver(sock, b"".join(map(channel.frame, [hello, *(want(number, stored) for number in range(60))])))
+    yield {"step": "WANTs whose answers nobody reads"}, {"outcome": "dropped"}
+
+
 def flood(args):
     """Thousands of empty and unknown messages, and of requests whose answers nobody reads."""
     for plain in (b"", b"\x99", bytes([v5.REQUEST]) + b"0" * 64, bytes([v5.FIND_PEERS]) + b"0" * 64):
@@ -276,6 +334,7 @@ KINDS = {
     "traversal-request": traversal_request,
     "deep-json": deep_json,
     "garbage": garbage,
+    "beyond-v5": beyond_v5,
     "flood": flood,
     "idle": idle,
     "idle-keyed": idle_keyed,

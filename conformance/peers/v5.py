@@ -77,6 +77,7 @@ class Channel:
             shared = own.exchange(X25519PublicKey.from_public_bytes(theirs))
         except ValueError as error:
             raise Broken("low-order X25519 key") from error
+        self.shared = shared
         client, server = session_keys(shared)
         self.seal_key, self.open_key = (client, server) if dialler else (server, client)
         self.sealed = self.opened = 0
@@ -235,6 +236,15 @@ def verify(public_key, message, signature):
         return True
     except (InvalidSignature, ValueError):
         return False
+
+
+def is_point(public_key):
+    """Whether 32 bytes encode a point of Ed25519's curve (RFC 8032 §5.1.3)."""
+    p = 2**255 - 19
+    y = int.from_bytes(public_key, "little") & ((1 << 255) - 1)
+    u, v = (y * y - 1) % p, (-121665 * pow(121666, -1, p) * y * y + 1) % p
+    square = u * pow(v, -1, p) % p
+    return y < p and (square == 0 or pow(square, (p - 1) // 2, p) == 1)
 
 
 def canonical(value):

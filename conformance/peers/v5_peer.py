@@ -317,6 +317,7 @@ def bad_options(parser):
     parser.add_argument("--connections", type=int, default=1000, help="for idle, slow-loris; messages for flood")
     parser.add_argument("--seconds", type=float, default=15, help="how long slow-loris lasts")
     parser.add_argument("--seed", type=int, default=1, help="for what is random")
+    parser.add_argument("--entry", help="for beyond-v5: a v5 entry whose blobs the target has")
     parser.set_defaults(run=hostile.run)
 
 

@@ -12,9 +12,12 @@ use tempfile::TempDir;
 
 /// What a node may take at most (issue: `serve` below 64 MiB), whatever strangers send.
 const MEMORY_MAX_KIB: u64 = 64 * 1024;
-/// Types of v5's messages that carry what a stranger may not make us take.
-const CHECKED_TYPES: [u64; 7] = [1, 2, 3, 4, 5, 6, 7];
+/// Types of messages that carry what a stranger may not make us take: v5's, and those beyond it.
+const CHECKED_TYPES: [u64; 15] = [1, 2, 3, 4, 5, 6, 7, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17];
 const DATA: u64 = 3;
+const PIECE: u64 = 0x14;
+/// Number and offset, before a PIECE's bytes.
+const PIECE_HEADER_LEN: u64 = 8;
 const ERROR: u64 = 255;
 
 /// A node that has a file's blobs, an identity beside its folder, and an honest peer's entry.
@@ -125,6 +128,27 @@ fn messages_without_sense_end_the_connection_and_nothing_else() {
             if is_known && !is_legal { is_closed(&report) } else { still_answers || is_closed(&report) };
         assert!(expected, "{report}");
     }
+    target.stands();
+}
+
+#[test]
+fn lawless_v6_peers_are_turned_away_and_odd_ones_answered() {
+    let mut target = Target::new();
+    let reports = target.suffer("beyond-v5", &["--entry", "entry.json"]);
+    for report in &reports[..reports.len() - 1] {
+        // The harmless request after the step is answered where the connection goes on.
+        let goes_on = answers(report).any(|answer| answer["text"] == "Not Found");
+        let is_legal = report["legal"].as_bool().expect("a flag");
+        assert!(goes_on == is_legal && is_closed(report) != is_legal, "{report}");
+    }
+    let pieces = |step: &str| {
+        let report = reports.iter().find(|report| report["step"] == step).expect("it was tried");
+        let pieces = answers(report).filter(|answer| answer["type"] == PIECE);
+        pieces.map(|answer| answer["length"].as_u64().expect("a number")).collect::<Vec<_>>()
+    };
+    assert_eq!(pieces("WANT of a blob that it lacks"), [PIECE_HEADER_LEN], "it is refused");
+    assert_eq!(pieces("WANT of a blob that it lacks, 60 times"), [PIECE_HEADER_LEN; 60]);
+    assert_eq!(pieces("WANT of a blob's end"), [PIECE_HEADER_LEN + 10]);
     target.stands();
 }
 

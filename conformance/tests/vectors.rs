@@ -62,12 +62,18 @@ fn a_program_that_shares_no_code_agrees() {
 fn that_program_sees_a_changed_vector() {
     let changed = tempfile::tempdir().expect("a folder");
     fs::create_dir(changed.path().join("foreign")).expect("a folder");
-    for name in ["foreign/heads.json", "bep44.json"] {
+    for name in ["foreign/heads.json", "bep44.json", "v6.json"] {
         let text = fs::read_to_string(folder().join(name)).expect("committed");
-        fs::write(changed.path().join(name), text.replace("\"expect\": true", "\"expect\": false"))
+        let text = text.replace("\"expect\": true", "\"expect\": false");
+        let text = text.replace("\"reject\": \"malformed\"", "\"reject\": \"tag\"");
+        fs::write(changed.path().join(name), text.replace("\"count\": 12", "\"count\": 13"))
             .expect("written");
     }
     let report = support::python("check_vectors.py").arg(changed.path()).output().expect("python3 runs");
     assert_eq!(report.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&report.stdout).contains("bep44.json: a good item"));
+    let said = String::from_utf8_lossy(&report.stdout);
+    for name in ["bep44.json: a good item", "v6.json: WANT of nothing", "v6.json: positions of a body, trees"]
+    {
+        assert!(said.contains(name), "{name}: {said}");
+    }
 }

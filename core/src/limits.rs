@@ -21,7 +21,7 @@ pub const PEERS_MAX: usize = 64;
 pub const WATCH_TAGS_MAX: usize = CHANNELS_MAX + WATCH_PADDING;
 /// A WATCH is padded with random tags to a multiple of this number, so that it does not tell how many channels there are.
 pub const WATCH_PADDING: usize = 32;
-/// Bytes of a blob in one PIECE; with its header it fits a control frame. A longer one does not fit and is a violation.
+/// Bytes of a blob in one PIECE; with its header it fits a control frame. A longer one is a violation.
 pub const PIECE_LEN_MAX: usize = 65_520;
 /// Positions of a channel's version up to which HAVE tells who has what (256 GiB of content); beyond, a peer that has any
 /// blob of it is asked on a guess.

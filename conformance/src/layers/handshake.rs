@@ -1,7 +1,7 @@
 //! The key exchange, seen from both ends.
 
 use megatorrent_core::frame;
-use megatorrent_core::transport::{Handshake, Role, Sealer};
+use megatorrent_core::transport::{Handshake, Opener, Role, Sealer, Session};
 use serde_json::{Value, json};
 
 use super::{Cases, Fault, Input, Layer, hex, violation};
@@ -47,15 +47,18 @@ fn half(input: Input<'_>, role: Role) -> Result<Handshake, Fault> {
     Ok(Handshake::from_secret(role, input.array(name)?))
 }
 
+/// What `role` has after the exchange of the secrets that `input` names.
+pub(super) fn finish(input: Input<'_>, role: Role) -> Result<Session, Fault> {
+    let (ours, theirs) = match role {
+        Role::Dialler => (half(input, role)?, half(input, Role::Listener)?),
+        Role::Listener => (half(input, role)?, half(input, Role::Dialler)?),
+    };
+    ours.finish(theirs.public_key()).map_err(violation)
+}
+
 /// The sealer of `sender` and the opener of the other end, from the secrets that `input` names.
-pub(super) fn direction(
-    input: Input<'_>,
-    sender: Role,
-) -> Result<(Sealer, megatorrent_core::transport::Opener), Fault> {
-    let (dialler, listener) = (half(input, Role::Dialler)?, half(input, Role::Listener)?);
-    let (dialler_public, listener_public) = (dialler.public_key(), listener.public_key());
-    let dialler = dialler.finish(listener_public).map_err(violation)?;
-    let listener = listener.finish(dialler_public).map_err(violation)?;
+pub(super) fn direction(input: Input<'_>, sender: Role) -> Result<(Sealer, Opener), Fault> {
+    let (dialler, listener) = (finish(input, Role::Dialler)?, finish(input, Role::Listener)?);
     Ok(match sender {
         Role::Dialler => (dialler.sealer, listener.opener),
         Role::Listener => (listener.sealer, dialler.opener),

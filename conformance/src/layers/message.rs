@@ -1,11 +1,11 @@
 //! v5's messages: what a plaintext says, and how it is written again.
 
 use megatorrent_core::bep44::SignedItem;
-use megatorrent_core::codec::{Have, Message, kind};
+use megatorrent_core::codec::{Message, kind};
 use megatorrent_core::limits::{GOSSIP_CHANNELS_MAX, PEERS_MAX, TEXT_LEN_MAX};
 use serde_json::{Value, json};
 
-use super::{Cases, Fault, Input, Layer, author, hex, violation};
+use super::{Cases, Fault, Input, Layer, author, hex, v6, violation};
 use crate::value::{digest, no_such_op};
 
 pub(super) const LAYER: Layer = Layer {
@@ -16,9 +16,11 @@ pub(super) const LAYER: Layer = Layer {
 };
 
 fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
-    if op != "decode" {
-        return Err(no_such_op(op));
-    }
+    if op == "decode" { decode(input) } else { Err(no_such_op(op)) }
+}
+
+/// What a plaintext says, and how it is written again.
+pub(super) fn decode(input: Input<'_>) -> Result<Value, Fault> {
     let plaintext = input.bytes("plaintext")?;
     let message = Message::decode(&plaintext).map_err(violation)?;
     let sent = match &message {
@@ -46,35 +48,6 @@ fn describe(message: &Message) -> Value {
             json!({ "type": "PEERS", "peers": peers })
         }
         Message::Publish(item) => json!({ "type": "PUBLISH", "item": describe_item(item) }),
-        Message::GetHead { tag, known, look_up } => {
-            let look_up = look_up.map(|key| key.to_string());
-            json!({ "type": "GET_HEAD", "tag": hex(&tag.0), "known": known, "look_up": look_up })
-        }
-        Message::Head(tag, item) => {
-            json!({ "type": "HEAD", "tag": hex(&tag.0), "item": item.as_ref().map(describe_item) })
-        }
-        Message::Watch(tags) => {
-            let tags: Vec<_> = tags.iter().map(|tag| hex(&tag.0)).collect();
-            json!({ "type": "WATCH", "tags": tags })
-        }
-        Message::Want { id, blob, range } => {
-            json!({ "type": "WANT", "id": id, "blob": blob.to_hex(), "from": range.start, "to": range.end })
-        }
-        Message::Piece { id, offset, bytes } => {
-            json!({ "type": "PIECE", "id": id, "offset": offset, "bytes": digest(bytes) })
-        }
-        Message::Cancel { id, from } => json!({ "type": "CANCEL", "id": id, "from": from }),
-        Message::AskHave(tag, sequence) => {
-            json!({ "type": "ASK_HAVE", "tag": hex(&tag.0), "sequence": sequence })
-        }
-        Message::Have(tag, sequence, have) => {
-            let have = match have {
-                Have::All => json!("all"),
-                Have::Bitmap(bits) => json!({ "bitmap": hex(bits) }),
-                Have::Positions(positions) => json!(positions),
-            };
-            json!({ "type": "HAVE", "tag": hex(&tag.0), "sequence": sequence, "have": have })
-        }
         Message::Announce(id, peer, hops) => {
             json!({ "type": "ANNOUNCE", "id": id.to_hex(), "peer": peer.to_string(), "hops": hops })
         }
@@ -82,10 +55,11 @@ fn describe(message: &Message) -> Value {
         Message::Error(text) => json!({ "type": "ERROR", "text": text }),
         Message::Unknown(kind) => json!({ "type": "unknown", "byte": kind }),
         Message::Empty => json!({ "type": "empty" }),
+        beyond => v6::describe(beyond).expect("it describes the others"),
     }
 }
 
-fn describe_item(item: &SignedItem) -> Value {
+pub(super) fn describe_item(item: &SignedItem) -> Value {
     json!({
         "k": item.key.to_string(),
         "seq": item.seq,
@@ -96,7 +70,7 @@ fn describe_item(item: &SignedItem) -> Value {
 }
 
 /// The arguments of one message.
-fn message(kind: u8, payload: impl AsRef<[u8]>) -> Value {
+pub(super) fn message(kind: u8, payload: impl AsRef<[u8]>) -> Value {
     json!({ "plaintext": hex(&[&[kind], payload.as_ref()].concat()) })
 }
 

@@ -11,6 +11,7 @@ mod identity;
 mod message;
 mod tree;
 mod uri;
+mod v6;
 
 use megatorrent_core::error::{ParseError, Violation};
 use megatorrent_core::identity::{Identity, PublicKey};
@@ -21,7 +22,7 @@ use crate::value::{Fault, Input, hex};
 use crate::{Cases, Layer};
 
 /// Every layer, from the bottom to the top.
-pub const LAYERS: [Layer; 10] = [
+pub const LAYERS: [Layer; 11] = [
     identity::LAYER,
     blob::LAYER,
     tree::LAYER,
@@ -32,6 +33,7 @@ pub const LAYERS: [Layer; 10] = [
     handshake::LAYER,
     frame::LAYER,
     message::LAYER,
+    v6::LAYER,
 ];
 
 /// The class of a peer's violation.

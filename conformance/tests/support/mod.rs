@@ -49,6 +49,13 @@ pub(crate) fn v5_peer(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// The v6 peer with these arguments, in `folder`.
+pub(crate) fn v6_peer(folder: &Path, args: &[&str]) -> Command {
+    let mut command = python("v6_peer.py");
+    command.current_dir(folder).args(args);
+    command
+}
+
 /// `megatorrent --json` with these arguments, in `folder`, with none of the caller's settings.
 pub(crate) fn megatorrent(folder: &Path, args: &[&str]) -> Command {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
@@ -188,6 +195,13 @@ pub(crate) fn serve(folder: &Path, args: &[&str]) -> (Running, String) {
 /// The v5 peer serving `folder/blobs`; its address.
 pub(crate) fn v5_serve(folder: &Path, args: &[&str]) -> (Running, String) {
     let peer = Running::start(v5_peer(folder, &[&["serve"], args].concat()));
+    let port = peer.event("listening")["port"].as_u64().expect("a number");
+    (peer, format!("127.0.0.1:{port}"))
+}
+
+/// The v6 peer serving `folder/channel.json` from `folder/blobs`; its address.
+pub(crate) fn v6_serve(folder: &Path, args: &[&str]) -> (Running, String) {
+    let peer = Running::start(v6_peer(folder, &[&["serve"], args].concat()));
     let port = peer.event("listening")["port"].as_u64().expect("a number");
     (peer, format!("127.0.0.1:{port}"))
 }

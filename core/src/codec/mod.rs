@@ -19,7 +19,7 @@ use crate::error::Violation;
 use crate::hex;
 use crate::identity::PublicKey;
 use crate::ids::BlobId;
-use crate::limits::{ANNOUNCE_HOPS_MAX, GOSSIP_CHANNELS_MAX, PEERS_MAX, TEXT_LEN_MAX};
+use crate::limits::{ANNOUNCE_HOPS_MAX, GOSSIP_CHANNELS_MAX, PEERS_MAX, PIECE_LEN_MAX, TEXT_LEN_MAX};
 
 /// The lowest version that is served.
 pub const VERSION_MIN: u64 = 5;
@@ -208,11 +208,12 @@ pub(crate) fn piece_header(id: u32, offset: u32) -> [u8; PIECE_HEADER_LEN] {
     header
 }
 
-/// Number, offset and content of a PIECE's payload.
+/// Number, offset and content of a PIECE's payload; `None`: it is shorter than its header or longer than it may be.
 pub(crate) fn split_piece(payload: &[u8]) -> Option<(u32, u32, &[u8])> {
     let (id, rest) = payload.split_first_chunk()?;
     let (offset, bytes) = rest.split_first_chunk()?;
-    Some((u32::from_be_bytes(*id), u32::from_be_bytes(*offset), bytes))
+    let fits = bytes.len() <= PIECE_LEN_MAX;
+    fits.then_some((u32::from_be_bytes(*id), u32::from_be_bytes(*offset), bytes))
 }
 
 fn blob_id(payload: &[u8]) -> Result<BlobId, Violation> {

@@ -1,0 +1,228 @@
+//! The real program and a v6 peer that shares no code with it: either fetches a channel from the other in ranges, and tells
+//! the other what it has.
+
+mod support;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use support::{Running, Swarm, megatorrent, ok, serve, split, v6_peer, v6_serve, write_file};
+use tempfile::TempDir;
+
+const MIB: usize = 1 << 20;
+/// The channel's files and their lengths. With a body of one blob before them, their blobs have the positions 1 to 4
+/// (one index blob), 5 and 6 (a chunk list), 7, and 8.
+const FILES: [(&str, usize); 4] =
+    [("tree.bin", 2 * MIB + 77), ("v5.bin", MIB + 1), ("empty", 0), ("small", 7)];
+const POSITIONS: u64 = 9;
+/// The first MiB of two files is the same blob, at the positions 2 and 5.
+const BLOBS: usize = 8;
+
+/// A channel that our program published.
+struct Channel {
+    folder: TempDir,
+    swarm: Swarm,
+    uri: String,
+    public_key: String,
+    read_key: Option<String>,
+}
+
+impl Channel {
+    fn publish(options: &[&str]) -> Self {
+        let (folder, swarm) = (tempfile::tempdir().expect("a folder"), Swarm::new());
+        let path = folder.path();
+        let keys: Value = serde_json::from_str(&ok(megatorrent(path, &["gen-key"]))).expect("JSON");
+        let text = |name: &str| keys[name].as_str().expect("a text").to_owned();
+        let mut publish = vec!["publish", "-d", "data", "-b", &swarm.bootstrap];
+        for (name, length) in FILES {
+            write_file(&path.join(name), length);
+            let entry = format!("{name}.json");
+            let form: &[&str] = if name == "v5.bin" { &["--v5"] } else { &[] };
+            ok(megatorrent(path, &[&["ingest", "-i", name, "-d", "data", "-o", &entry], form].concat()));
+            publish.extend(["-i", entry.leak()]);
+        }
+        ok(megatorrent(path, &[&publish, options].concat()));
+        let is_private = options.contains(&"--private");
+        let uri = text(if is_private { "private_uri" } else { "public_uri" });
+        let read_key = is_private.then(|| uri.rsplit_once(':').expect("a read key").1.to_owned());
+        Self { folder, swarm, uri, public_key: text("public_key"), read_key }
+    }
+
+    /// The same, which only the v6 peer has: in `channel.json` and `blobs`, from which it serves.
+    fn fetched() -> Self {
+        let channel = Self::publish(&[]);
+        let (_node, address) = channel.serve();
+        ok(channel.fetch(&address, &[]));
+        channel
+    }
+
+    /// Our node that has all; its address.
+    fn serve(&self) -> (Running, String) {
+        serve(self.path(), &["-b", &self.swarm.bootstrap])
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The v6 peer fetching from `address`.
+    fn fetch(&self, address: &str, options: &[&str]) -> Command {
+        let (host, port) = split(address);
+        let mut args = vec!["fetch", host, port, &self.public_key];
+        args.extend(self.read_key.iter().flat_map(|key| ["--read-key", key]));
+        args.extend(options);
+        v6_peer(self.path(), &args)
+    }
+
+    /// Our subscriber in `data`, which knows these peers.
+    fn subscribe(&self, data: &str, options: &[&str], peers: &[&str]) -> Command {
+        let mut args = vec!["subscribe", &self.uri, "-d", data, "-H", "127.0.0.1", "-T", "0", "-o"];
+        let out = format!("{data}-out");
+        args.push(&out);
+        for peer in [&self.swarm.bootstrap[..]].iter().chain(peers) {
+            args.extend(["-b", peer]);
+        }
+        args.extend(options);
+        megatorrent(self.path(), &args)
+    }
+
+    /// Whether all files are in `folder`.
+    fn is_in(&self, folder: &str) -> bool {
+        FILES.iter().all(|(name, _)| {
+            let want = fs::read(self.path().join(name)).expect("written");
+            fs::read(self.path().join(folder).join(name)).is_ok_and(|got| got == want)
+        })
+    }
+}
+
+/// The ranges that a v6 peer was asked for until its visitor left. It was asked for nothing else, and only for what it has.
+fn wants(peer: &Running) -> Vec<Value> {
+    let lines = RefCell::new(Vec::new());
+    peer.wait_for("end of the visit", |line| {
+        lines.borrow_mut().push(line.clone());
+        line["event"] == "closed"
+    });
+    let lines = lines.into_inner();
+    assert!(lines.iter().all(|line| line["event"] != "request"), "REQUEST is for v5 peers: {lines:?}");
+    let wants: Vec<Value> = lines.into_iter().filter(|line| line["event"] == "want").collect();
+    assert!(wants.iter().all(|want| want["had"] == true), "{wants:?}");
+    wants
+}
+
+/// The number of blobs, none of which was asked for twice, each whole.
+fn distinct(wants: &[Value]) -> usize {
+    let ids: BTreeSet<&str> = wants.iter().filter_map(|want| want["id"].as_str()).collect();
+    assert_eq!(ids.len(), wants.len(), "{wants:?}");
+    assert!(wants.iter().all(|want| want["length"] == MIB + 16), "{wants:?}");
+    ids.len()
+}
+
+#[test]
+fn a_v6_peer_fetches_a_channel_from_us() {
+    let channel = Channel::publish(&[]);
+    let (_node, address) = channel.serve();
+    for (i, options) in [
+        &["--at-once", "16"][..],
+        &["--ranges", "5"],
+        &["--ranges", "3", "--cancel"],
+        &["--ranges", "60", "--at-once", "1"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (out, blobs) = (format!("out{i}"), format!("blobs{i}"));
+        let said = ok(channel.fetch(&address, &[&["--out", &out, "--blobs", &blobs], options].concat()));
+        assert!(channel.is_in(&out), "{options:?}: {said}");
+        let done: Value = said.lines().last().and_then(|line| serde_json::from_str(line).ok()).expect("JSON");
+        assert_eq!(done["positions"], POSITIONS, "{done}");
+    }
+}
+
+#[test]
+fn a_v6_peer_fetches_a_private_channel_from_us() {
+    let channel = Channel::publish(&["--private"]);
+    let (_node, address) = channel.serve();
+    ok(channel.fetch(&address, &[]));
+    assert!(channel.is_in("out"));
+}
+
+#[test]
+fn we_fetch_from_a_v6_peer() {
+    let channel = Channel::fetched();
+    for (i, options) in [&[][..], &["--piece", "10000"], &["--have", "growing"]].into_iter().enumerate() {
+        let (peer, address) = v6_serve(channel.path(), options);
+        let data = format!("data{i}");
+        ok(channel.subscribe(&data, &["--once"], &[&address]));
+        assert!(channel.is_in(&format!("{data}-out")), "{options:?}");
+        assert_eq!(distinct(&wants(&peer)), BLOBS, "{options:?}");
+    }
+}
+
+#[test]
+fn we_fetch_from_each_peer_what_it_says_that_it_has() {
+    let channel = Channel::fetched();
+    let (even, first) = v6_serve(channel.path(), &["--have", "even"]);
+    let (odd, second) = v6_serve(channel.path(), &["--have", "odd"]);
+    ok(channel.subscribe("both", &["--once"], &[&first, &second]));
+    assert!(channel.is_in("both-out"));
+    let (even, odd) = (wants(&even), wants(&odd));
+    assert!(even.len() >= 4 && odd.len() >= 3, "{even:?} {odd:?}");
+    assert_eq!(distinct(&[even, odd].concat()), BLOBS);
+}
+
+/// Nobody has the index blob at position 1, so that what lies below it is not known; the blob at 2 is that at 5.
+#[test]
+fn we_tell_a_v6_peer_what_we_have_so_far() {
+    let channel = Channel::fetched();
+    let (_even, address) = v6_serve(channel.path(), &["--have", "even"]);
+    let node = Running::start(channel.subscribe("part", &[], &[&address]));
+    let address = node.event("ready")["p2p"].as_str().expect("it listens").to_owned();
+    let said = ok(channel.fetch(&address, &["--only-have", "4"]));
+    let have: Value = said.lines().last().and_then(|line| serde_json::from_str(line).ok()).expect("JSON");
+    assert_eq!((&have["positions"], &have["all"]), (&json!([0, 5, 6, 8]), &json!(false)), "{said}");
+}
+
+#[test]
+fn a_v6_peer_that_breaks_a_rule_is_left_and_others_serve() {
+    let channel = Channel::fetched();
+    let (_honest, truth) = v6_serve(channel.path(), &[]);
+    for bad in ["garbage-have", "out-of-order", "unasked", "long-piece", "beyond"] {
+        let (peer, address) = v6_serve(channel.path(), &["--bad", bad]);
+        let victim = Running::start(channel.subscribe(&format!("{bad}-alone"), &[], &[&address]));
+        peer.event(if bad == "garbage-have" { "ask_have" } else { "want" });
+        peer.event("closed");
+        drop(victim);
+        ok(channel.subscribe(bad, &["--once"], &[&address, &truth]));
+        assert!(channel.is_in(&format!("{bad}-out")), "{bad}");
+    }
+}
+
+#[test]
+fn a_v6_peer_that_refuses_or_stalls_keeps_nothing_from_us() {
+    let channel = Channel::fetched();
+    let (_honest, truth) = v6_serve(channel.path(), &[]);
+    for bad in ["refuse", "stall"] {
+        let (_peer, address) = v6_serve(channel.path(), &["--bad", bad]);
+        ok(channel.subscribe(bad, &["--once"], &[&address, &truth]));
+        assert!(channel.is_in(&format!("{bad}-out")), "{bad}");
+    }
+}
+
+#[test]
+fn a_v6_peer_with_wrong_bytes_is_banned() {
+    let channel = Channel::fetched();
+    let (_liar, lies) = v6_serve(channel.path(), &["--bad", "wrong-bytes"]);
+    let victim = Running::start(channel.subscribe("data1", &[], &[&lies]));
+    let warning = victim.wait_for("word of a ban", |line| {
+        line["event"] == "warning" && line["message"].as_str().is_some_and(|text| text.contains("banned"))
+    });
+    assert!(warning["message"].as_str().is_some_and(|text| text.contains(&lies)), "{warning}");
+    drop(victim);
+    let (_honest, truth) = v6_serve(channel.path(), &[]);
+    ok(channel.subscribe("data1", &["--once"], &[&lies, &truth]));
+    assert!(channel.is_in("data1-out"));
+}
