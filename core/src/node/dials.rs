@@ -15,8 +15,10 @@ use crate::limits::{
 use crate::suite::Suite;
 use crate::time::Instant;
 
-/// Connections that a node opens while blobs are on their way.
-const FETCH_CONNECTIONS: usize = 24;
+/// Connections that a node has while blobs are on their way, and how many of them at least it opens itself: to whom it
+/// is connected is its own choice, whoever else connects.
+const FETCH_CONNECTIONS: usize = 56;
+const FETCH_CONNECTIONS_OWN: usize = 24;
 /// Connections that a node which lacks nothing keeps open, so that news of its channels reach it.
 const KEPT_CONNECTIONS: usize = 8;
 
@@ -34,7 +36,7 @@ impl<S: Suite> Node<S> {
         let lacks = !self.scheduler.is_empty();
         let wanted = if lacks {
             // More are of use where those do not have what lacks.
-            if self.scheduler.is_starved() { OUTBOUND_MAX } else { FETCH_CONNECTIONS }
+            if self.scheduler.is_starved() { OUTBOUND_MAX } else { self.fetch_connections() }
         } else if self.channels.is_empty() && self.publication.is_none() {
             0
         } else {
@@ -51,6 +53,12 @@ impl<S: Suite> Node<S> {
             Some(at) => self.timers.set(Timer::Dial, at),
             None => self.timers.cancel(Timer::Dial),
         }
+    }
+
+    /// About as many as others have, so that all are asked for equally much.
+    fn fetch_connections(&self) -> usize {
+        let (inbound, _) = self.conns.count();
+        FETCH_CONNECTIONS.saturating_sub(inbound).max(FETCH_CONNECTIONS_OWN)
     }
 
     fn may_dial(&self, wanted: usize) -> bool {

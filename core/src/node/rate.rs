@@ -35,11 +35,8 @@ impl Rate {
         if (took >= SPAN || is_last) && took > Duration::ZERO {
             let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
             let latest = self.bytes.saturating_mul(1_000_000_000) / nanos;
-            self.bytes_per_sec = if self.bytes_per_sec == 0 {
-                latest
-            } else {
-                (self.bytes_per_sec * 3).saturating_add(latest) / 4
-            };
+            self.bytes_per_sec =
+                if self.bytes_per_sec == 0 { latest } else { self.bytes_per_sec.saturating_add(latest) / 2 };
             (self.since, self.bytes) = ((!is_last).then_some(now), 0);
         }
     }
@@ -74,8 +71,8 @@ mod tests {
         assert_eq!(rate.bytes_per_sec(), 200_000);
         rate.begin(at(60_000));
         rate.add(at(61_000), 600_000, true);
-        assert_eq!(rate.bytes_per_sec(), 300_000, "the minute between them does not count");
-        assert_eq!(rate.time_for(600_000), Some(Duration::from_secs(2)));
+        assert_eq!(rate.bytes_per_sec(), 400_000, "the minute between them does not count");
+        assert_eq!(rate.time_for(800_000), Some(Duration::from_secs(2)));
         assert_eq!(Rate::default().time_for(1), None);
     }
 }
