@@ -100,7 +100,7 @@ pub const STALL_BYTES_MIN: u64 = 16 * 1024;
 pub const SILENCE_MAX: Duration = Duration::from_mins(2);
 /// Blobs that are read or sent at once for peers that take them readily; one that is not through after [`TURN_TIME`] no
 /// longer counts. Few at a time, so that each is soon whole at somebody who serves it on.
-pub const UPLOAD_TURNS: usize = 4;
+pub const UPLOAD_TURNS: usize = 2;
 /// How long a peer's turn lasts before others may have its buffer.
 pub const TURN_TIME: Duration = Duration::from_secs(2);
 /// Send buffers that v5 peers may hold at once: nobody can take them back in the midst of a frame.
