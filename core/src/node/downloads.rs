@@ -41,6 +41,8 @@ const TAKEOVERS_COUNTED: u32 = 6;
 const EXPLORED_ONE_IN: u64 = 8;
 /// Up to so many connected peers that have everything, they are left to what nobody else has.
 const SCARCE_SEEDS_MAX: usize = 3;
+/// Of so many that wait for an index blob, one goes to a peer that has just got it.
+const INDEX_MOVED_ONE_IN: u64 = 6;
 /// A peer that has everything and lets us wait this long is asked for something else once another has the blob.
 const SEED_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -521,7 +523,7 @@ impl<S: Suite> Node<S> {
 
     /// A peer that lacks some has got these blobs: a peer that has everything, and has not come to them, is asked for
     /// what nobody else has instead.
-    pub(super) fn relieve_seeds(&mut self, conn: ConnId, channel: PublicKey, positions: &[u32]) {
+    pub(super) fn relieve_seeds(&mut self, conn: ConnId, channel: PublicKey, positions: &[u64]) {
         let sequence = self.holders.get(&channel).map_or(0, |holders| holders.sequence);
         let is_seed =
             |e: &Entry<S>| e.gossip.shares.get(&channel).is_some_and(|share| share.has_all(sequence));
@@ -529,21 +531,25 @@ impl<S: Suite> Node<S> {
             return;
         }
         for position in positions {
-            let Some((id, source)) = self.waiting_run(channel, u64::from(*position)) else { continue };
-            let is_late = self.now.since(source.asked) >= SEED_PATIENCE;
-            if !is_late || source.conn == conn || !self.conns.get(source.conn).is_some_and(is_seed) {
+            let Some((id, source)) = self.waiting_run(channel, *position) else { continue };
+            if self.now.since(source.asked) < SEED_PATIENCE || source.conn == conn {
                 continue;
             }
+            let is_index = self.scheduler.place(&id).is_some_and(|place| place.is_index);
             let has_room = self.conns.get(conn).is_some_and(|e| e.has_room() && !e.rests(self.now));
-            if has_room || self.has_rarer(source.conn, &id) {
+            // Everybody waits for the same index blobs, and hears at once who has got one: not all go there.
+            let goes_there = has_room && (!is_index || self.rng.below(INDEX_MOVED_ONE_IN) == 0);
+            let is_at_seed = self.conns.get(source.conn).is_some_and(is_seed);
+            if goes_there && (is_at_seed || is_index) {
                 self.cut(source.conn, source.range, 0);
-                if has_room {
-                    self.ask_for_run(conn, &id, 0);
-                } else {
-                    self.release(source.conn, Some(&id));
-                }
-                self.assign_due = true;
+                self.ask_for_run(conn, &id, 0);
+            } else if !has_room && is_at_seed && self.has_rarer(source.conn, &id) {
+                self.cut(source.conn, source.range, 0);
+                self.release(source.conn, Some(&id));
+            } else {
+                continue;
             }
+            self.assign_due = true;
         }
     }
 

@@ -228,7 +228,8 @@ impl Fetch {
             if have.get(i).copied().unwrap_or(false) {
                 self.on_stored(*id, asks);
             } else if let Some(part) = self.in_hand.get(id).and_then(|parts| parts.first()) {
-                let (position, is_index) = (part.position, part.node.is_some());
+                let is_index = part.node.is_some() || matches!(self.stage, Stage::Body(_));
+                let position = part.position;
                 asks.push(Ask::Want(*id, Place { channel: self.channel, position, is_index }));
             }
         }

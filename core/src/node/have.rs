@@ -15,6 +15,9 @@ use crate::limits::{HAVE_BLOBS_MAX, HAVE_INTERVAL, HAVE_POSITIONS_MAX};
 use crate::suite::Suite;
 use crate::time::Instant;
 
+/// Of so many new positions in one HAVE is looked whether somebody else is waited for.
+const NEWS_MAX: usize = 64;
+
 /// Positions, up to [`HAVE_BLOBS_MAX`]; those beyond are left out. Takes memory up to the highest one in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Positions(Vec<u8>);
@@ -218,23 +221,23 @@ impl<S: Suite> Node<S> {
         let theirs = share.theirs.take().filter(|theirs| theirs.sequence == sequence);
         let mut theirs =
             theirs.unwrap_or(Theirs { sequence, is_all: false, positions: Positions::default() });
+        let mut news = Vec::new();
         let mut add = |position: usize| {
             // Positions that the version does not have are never asked for; the bound holds for them too.
             if !theirs.is_all && theirs.positions.add(position) {
                 holders.change(position, 1);
+                if news.len() < NEWS_MAX {
+                    news.push(position as u64);
+                }
             }
         };
-        let mut news = Vec::new();
         match have {
             Have::All => {
                 holders.change_all(&theirs, -1);
                 theirs = Theirs { sequence, is_all: true, positions: Positions::default() };
             }
             Have::Bitmap(bits) => Positions(bits).iter().for_each(add),
-            Have::Positions(positions) => {
-                positions.iter().for_each(|position| add(*position as usize));
-                news = positions;
-            }
+            Have::Positions(positions) => positions.iter().for_each(|position| add(*position as usize)),
         }
         share.theirs = Some(theirs);
         entry.dry = 0;

@@ -18,7 +18,7 @@ pub(super) struct Place {
     pub(super) channel: PublicKey,
     /// Its place in the order of `docs/protocol.md` §12.
     pub(super) position: u64,
-    /// Others are only known once it is there.
+    /// Others are only known once it is there: an index blob, or one of the body.
     pub(super) is_index: bool,
 }
 
