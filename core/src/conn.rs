@@ -186,8 +186,9 @@ pub(crate) struct Conn<S: Suite = RealSuite> {
     pub(crate) read_paused: bool,
     /// The driver was given nothing to send and waits for word.
     pub(crate) write_idle: bool,
-    /// When bytes last moved in either direction.
+    /// When bytes last moved in either direction, and when they last came.
     pub(crate) last_moved: Instant,
+    pub(crate) last_received: Instant,
     /// Bytes received while requests were outstanding.
     pub(crate) progress_bytes: u64,
     /// When a frame was last begun.
@@ -220,6 +221,7 @@ impl<S: Suite> Conn<S> {
             read_paused: false,
             write_idle: false,
             last_moved: now,
+            last_received: now,
             progress_bytes: 0,
             last_sent_frame: now,
         }
@@ -268,7 +270,7 @@ impl<S: Suite> Conn<S> {
     }
 
     pub(crate) fn received(&mut self, now: Instant, n: usize) -> Result<Incoming, Violation> {
-        self.last_moved = now;
+        (self.last_moved, self.last_received) = (now, now);
         if !self.outstanding.is_empty() {
             self.progress_bytes += n as u64;
         }

@@ -56,9 +56,9 @@ pub const DIALS_MAX: usize = 16;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a dialled peer may take for its HELLO before it is taken for a v5 peer, many of which send none.
 pub const HELLO_WAIT: Duration = Duration::from_secs(2);
-/// A connection on which nothing moved for this long is closed.
+/// A connection on which nothing moved for this long is closed; one with a v6 peer from which nothing came.
 pub const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
-/// On a connection that we want to keep, an empty frame is sent after this long without one.
+/// On a connection that we opened or that is with a v6 peer, an empty frame is sent after this long without one.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(45);
 /// Control frames queued for a peer; at the cap its socket is not read until it takes some.
 pub const CONTROL_QUEUE_MAX: usize = 16;

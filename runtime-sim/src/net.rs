@@ -291,12 +291,17 @@ impl<S: Suite> World<S> {
         if !std::mem::replace(&mut link.waits_for_uplink[side as usize], true) {
             uplink.waiting.push_back((id, side));
         }
-        if !std::mem::replace(&mut uplink.is_due, true) {
-            // Half of the queue is refilled at a time.
+        self.call_waiting(host);
+        false
+    }
+
+    /// Sees to it that the links that wait for a host's uplink are called once half of its queue has gone.
+    fn call_waiting(&mut self, host: HostId) {
+        let uplink = &mut self.hosts[host.index()].uplink;
+        if !uplink.waiting.is_empty() && !std::mem::replace(&mut uplink.is_due, true) {
             let refill = Instant(uplink.free_at.0.saturating_sub(nanos(self.config.uplink_queue) / 2));
             self.queue.push(refill.max(self.now), Happening::Uplink { host });
         }
-        false
     }
 
     /// A host's uplink has room: the links that wait write a piece each in turn.
@@ -314,6 +319,7 @@ impl<S: Suite> World<S> {
             self.write_socket(id, side);
             self.hosts[host.index()].uplink.is_called = false;
         }
+        self.call_waiting(host);
         self.settle(host);
     }
 

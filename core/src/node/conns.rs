@@ -546,7 +546,10 @@ impl<S: Suite> Node<S> {
             entry.is_v5 = true;
             self.assign_due = true;
         }
-        let idle_end = entry.conn.last_moved + IDLE_TIMEOUT;
+        // Both ends of a v6 connection keep it alive, so silence means that the other one is gone, whatever we send.
+        let is_v6 = entry.gossip.is_on();
+        let last_life = if is_v6 { entry.conn.last_received } else { entry.conn.last_moved };
+        let idle_end = last_life + IDLE_TIMEOUT;
         let mut next = idle_end;
         if entry.conn.outstanding() > 0 {
             let (bytes, at) = entry.checked;
@@ -558,7 +561,7 @@ impl<S: Suite> Node<S> {
             }
             next = next.min(entry.checked.1 + STALL_TIMEOUT);
         }
-        if entry.is_outbound() {
+        if entry.is_outbound() || is_v6 {
             if now >= entry.conn.last_sent_frame + KEEP_ALIVE && entry.conn.has_control_room() {
                 entry.conn.push_keep_alive();
                 entry.conn.last_sent_frame = now;

@@ -8,15 +8,15 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
 
-use super::Node;
 use super::conns::Entry;
 use super::have::Share;
+use super::{Node, Timer};
 use crate::bep44::SignedItem;
 use crate::codec::{Message, Tag, VERSION};
 use crate::error::Violation;
 use crate::identity::PublicKey;
 use crate::ids::{ConnId, Topic};
-use crate::limits::WATCH_PADDING;
+use crate::limits::{KEEP_ALIVE, WATCH_PADDING};
 use crate::suite::Suite;
 use crate::uri;
 
@@ -94,6 +94,7 @@ impl<S: Suite> Node<S> {
         }
         if is_first && is_v6 {
             entry.gossip.is_on = true;
+            self.timers.set_sooner(Timer::Conn(conn), self.now + KEEP_ALIVE);
             self.watch(conn);
             self.announce_to(conn);
         }
