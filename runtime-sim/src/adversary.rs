@@ -283,6 +283,8 @@ impl<S: Suite> Adversaries<S> {
         let role = self.list[index].sessions.get(&socket).map(|session| session.role);
         match Message::decode(plaintext) {
             Ok(Message::Hello { .. }) if role == Some(Role::Listener) => self.say_hello(world, index, socket),
+            // It follows whatever the node follows, or says so.
+            Ok(Message::Watch(tags)) => self.send(world, index, socket, &Message::Watch(tags)),
             Ok(Message::Request(id)) => self.on_request(world, index, socket, id),
             Ok(Message::FindPeers(_)) if attack != Attack::Silence => {
                 let peers = self.false_peers(index);
