@@ -66,6 +66,9 @@ pub const ANSWERS_LOADED_MAX: usize = 2;
 pub const WANTS_MAX: usize = 64;
 /// Shortest time between two HAVEs of additions to one peer; what is stored meanwhile goes into one.
 pub const HAVE_INTERVAL: Duration = Duration::from_millis(200);
+/// The lowest limit on the bytes sent or received each second; a lower one counts as this, so that handshakes and keep-alives
+/// pass.
+pub const RATE_LIMIT_MIN: u64 = 1024;
 /// Time a closing connection gets to take the ERROR that says why.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -31,6 +31,7 @@ mod publish_via;
 mod rate;
 mod record;
 mod scheduler;
+mod throttle;
 mod timers;
 mod transfer;
 mod uploads;
@@ -59,6 +60,7 @@ use peers::{Peers, Source};
 use pool::Pool;
 use publish::Publication;
 use scheduler::Scheduler;
+use throttle::Throttles;
 use timers::{Timer, Timers};
 use transfer::Contribution;
 use uploads::Uploads;
@@ -79,6 +81,11 @@ pub struct Config {
     pub own_address: Option<PeerAddr>,
     /// Whether we put and look up heads on the DHT for peers that have none.
     pub gateway: bool,
+    /// Bytes sent each second, over all connections, at most; `None`: without a limit. Less than
+    /// [`crate::limits::RATE_LIMIT_MIN`] counts as that.
+    pub upload_bytes_per_sec: Option<u64>,
+    /// Bytes received each second, likewise: more than that is not read from the sockets.
+    pub download_bytes_per_sec: Option<u64>,
 }
 
 /// What a job's answer means to us.
@@ -114,6 +121,7 @@ pub struct Node<S: Suite = RealSuite> {
     peers: Peers,
     dials: usize,
     scheduler: Scheduler,
+    throttles: Throttles,
     recv_pool: Pool,
     send_pool: Pool,
     store_rests: bool,
@@ -162,6 +170,7 @@ impl<S: Suite> Node<S> {
         unix: UnixTime,
     ) -> Self {
         let rng = Rng::new(seed);
+        let throttles = Throttles::new(config.upload_bytes_per_sec, config.download_bytes_per_sec, now);
         Self {
             config,
             identity,
@@ -176,6 +185,7 @@ impl<S: Suite> Node<S> {
             peers: Peers::default(),
             dials: 0,
             scheduler: Scheduler::default(),
+            throttles,
             recv_pool: Pool::new(RECV_BUFFERS_MAX, S::BLOB_LEN),
             send_pool: Pool::new(SEND_BUFFERS_MAX, S::BLOB_LEN),
             store_rests: false,
@@ -354,6 +364,7 @@ impl<S: Suite> Node<S> {
                 Timer::Review => self.review(),
                 Timer::Uploads => self.begin_turns(),
                 Timer::Have => self.on_have_timer(),
+                Timer::Throttle => self.on_throttle_timer(),
                 Timer::Announce => self.announce_own(),
                 Timer::Publish => self.on_publish_timeout(),
                 // What they wait for is looked at after every input.

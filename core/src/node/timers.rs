@@ -29,6 +29,8 @@ pub(super) enum Timer {
     Uploads,
     /// Peers may be told what was stored since they were told last.
     Have,
+    /// Connections that wait for a limit on bytes get their shares.
+    Throttle,
 }
 
 impl Timer {
@@ -44,6 +46,7 @@ impl Timer {
             Self::Review => "transfer review",
             Self::Uploads => "upload turn",
             Self::Have => "news of blobs",
+            Self::Throttle => "limit on bytes",
         }
     }
 }
