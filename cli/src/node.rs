@@ -10,7 +10,7 @@ use megatorrent_runtime_smol::{Handle, Options, Runtime};
 use serde_json::{Value, json};
 use smol::LocalExecutor;
 
-use crate::args::{Dht, ListenArgs, NetworkArgs};
+use crate::args::{Dht, LimitArgs, ListenArgs, NetworkArgs};
 use crate::events::count;
 use crate::exit::Failure;
 use crate::output::Output;
@@ -35,6 +35,12 @@ pub(crate) fn options(dir: &Path, network: &NetworkArgs) -> Result<Options, Fail
         Dht::Client => DhtMode::Client,
     };
     Ok(options)
+}
+
+/// Takes over what the user allows of the line.
+pub(crate) fn limit(options: &mut Options, limits: &LimitArgs) {
+    options.upload_bytes_per_sec = limits.upload;
+    options.download_bytes_per_sec = limits.download;
 }
 
 /// Starts a node that listens, and says so.

@@ -157,6 +157,24 @@ fn mistakes_have_their_exit_codes() {
 }
 
 #[test]
+fn a_limit_that_is_no_rate_is_a_usage_error() {
+    let folder = tempfile::tempdir().unwrap();
+    for (command, option) in [
+        (vec!["serve"], "--upload-limit"),
+        (vec!["serve"], "--download-limit"),
+        (vec!["subscribe", "megatorrent://00"], "--upload-limit"),
+        (vec!["subscribe", "megatorrent://00"], "--download-limit"),
+    ] {
+        for rate in ["0", "fast", "20MB"] {
+            let output = run(folder.path(), command.iter().chain(&[option, rate]));
+            assert_eq!(output.status.code(), Some(2), "{command:?} {option} {rate}");
+            assert!(stderr(&output).contains("bytes a second"), "{}", stderr(&output));
+        }
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was begun");
+}
+
+#[test]
 fn a_failure_is_the_last_json_line() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), ["ingest", "-i", "missing", "--json"]);
