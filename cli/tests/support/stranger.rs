@@ -1,5 +1,6 @@
 //! Somebody who is no node: a peer made of core's own layers below the node (transport, frames, messages), with which
 //! tests and benchmarks stand opposite a real one.
+#![allow(dead_code, reason = "each of them uses its own part")]
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -54,6 +55,36 @@ impl Line {
     pub(crate) fn send(&mut self, message: &Message) -> io::Result<()> {
         let (kind, payload) = message.encode();
         self.stream.write_all(&frame::seal(&mut self.sealer, kind, &payload))
+    }
+
+    /// Follows a channel of which it says that it has every blob.
+    pub(crate) fn follow(&mut self, topic: &Topic) -> io::Result<()> {
+        let ours = self.tag(topic);
+        self.send(&Message::Watch(vec![ours]))?;
+        loop {
+            match self.receive()? {
+                Message::GetHead { tag, .. } => self.send(&Message::Head(tag, None))?,
+                Message::Have(tag, sequence, Have::All) if tag == ours => {
+                    return self.send(&Message::Have(tag, sequence, Have::All));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the other end has not closed it, as far as is known here.
+    pub(crate) fn is_open(&mut self) -> bool {
+        if self.stream.set_nonblocking(true).is_err() {
+            return false;
+        }
+        let mut piece = [0; 4096];
+        loop {
+            match self.stream.read(&mut piece) {
+                Ok(1..) => {}
+                Ok(0) => return false,
+                Err(error) => return error.kind() == ErrorKind::WouldBlock,
+            }
+        }
     }
 
     pub(crate) fn keep_alive(&mut self) -> io::Result<()> {
