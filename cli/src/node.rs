@@ -43,6 +43,18 @@ pub(crate) fn limit(options: &mut Options, limits: &LimitArgs) {
     options.download_bytes_per_sec = limits.download;
 }
 
+/// Allows this process as many open files as the system lets it have: each connection is one, and what is usually allowed
+/// at first is too few for all that a node may take. Where the system refuses, the node does with less.
+fn raise_file_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
 /// Starts a node that listens, and says so.
 pub(crate) async fn start_listening(
     executor: &Executor,
@@ -51,6 +63,7 @@ pub(crate) async fn start_listening(
     default_port: u16,
     output: Output,
 ) -> Result<Handle, Failure> {
+    raise_file_limit();
     let ip = listen.host.unwrap_or_else(every_address);
     options.listen = Some(SocketAddr::new(ip, listen.p2p_port.unwrap_or(default_port)));
     options.dht_port = listen.dht_port;

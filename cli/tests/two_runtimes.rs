@@ -207,14 +207,12 @@ fn news_of(world: &World, hosts: &BTreeMap<Who, HostId>) -> Vec<(Who, Event)> {
 impl Stage for Simulated {
     async fn act(&mut self, act: Act) {
         match act {
-            Act::Start(who) => match self.hosts.get(&who) {
-                Some(host) => self.world.start(*host),
-                None => {
-                    let identity_seed = (who == Who::Author).then(identity_seed);
-                    let host = self.world.add_host(HostConfig { identity_seed, ..HostConfig::default() });
-                    self.hosts.insert(who, host);
-                }
-            },
+            Act::Start(who) if self.hosts.contains_key(&who) => self.world.start(self.hosts[&who]),
+            Act::Start(who) => {
+                let identity_seed = (who == Who::Author).then(identity_seed);
+                let host = self.world.add_host(HostConfig { identity_seed, ..HostConfig::default() });
+                self.hosts.insert(who, host);
+            }
             Act::Stop(who) => self.world.crash(self.hosts[&who]),
             Act::Follow(who) => self.world.follow(self.hosts[&who], channel(), None),
             Act::Publish { files: count } => {
@@ -261,10 +259,10 @@ impl Real {
         options.identity = (who == Who::Author).then(|| Identity::new(&identity_seed(), None));
         options.bootstrap = vec![self.bootstrap.local_addr().unwrap().into()];
         let node = Runtime::start(&self.executor, options).await.unwrap();
-        let (listened, log) = (node.clone(), Rc::clone(&self.news));
+        let (source, log) = (node.clone(), Rc::clone(&self.news));
         let listener = self.executor.spawn(async move {
             loop {
-                let event = listened.next_event().await;
+                let event = source.next_event().await;
                 log.borrow_mut().push((who, event));
             }
         });

@@ -43,7 +43,7 @@ pub const ITEM_SALT_LEN_MAX: usize = 64;
 
 /// Connections that others opened to us. At the cap the oldest without a request is closed for the newcomer; if all
 /// have one, the newcomer is refused.
-pub const INBOUND_MAX: usize = 512;
+pub const INBOUND_MAX: usize = 1024;
 /// Connections that we opened; no further one is dialled at the cap.
 pub const OUTBOUND_MAX: usize = 64;
 /// Dials under way at once; the rest wait in the address book.

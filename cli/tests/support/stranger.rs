@@ -16,6 +16,9 @@ use megatorrent_core::rng::Rng;
 use megatorrent_core::transport::{Handshake, KEY_LEN, Opener, Role, Sealer, Session};
 use megatorrent_core::uri;
 
+/// Handshakes so far: two ends in one process have keys of their own.
+static HANDSHAKES: AtomicUsize = AtomicUsize::new(0);
+
 /// A keyed connection.
 pub(crate) struct Line {
     stream: TcpStream,
@@ -36,9 +39,7 @@ impl Line {
     /// Makes a connection keyed.
     fn shake(mut stream: TcpStream, role: Role) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        // Two ends in one process have keys of their own.
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let label = format!("{} {}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let label = format!("{} {}", std::process::id(), HANDSHAKES.fetch_add(1, Ordering::Relaxed));
         let handshake = Handshake::new(role, &mut Rng::new([1; 32]).fork(&label));
         stream.write_all(&handshake.public_key())?;
         let mut theirs = [0; KEY_LEN];
@@ -150,7 +151,7 @@ impl Liar {
     }
 }
 
-fn lie_to(stream: TcpStream, topic: &Topic, lie: Lie, asked: &AtomicUsize) -> io::Result<()> {
+fn lie_to(stream: TcpStream, topic: &Topic, kind: Lie, asked: &AtomicUsize) -> io::Result<()> {
     let mut line = Line::shake(stream, Role::Listener)?;
     let ours = line.tag(topic);
     loop {
@@ -163,7 +164,7 @@ fn lie_to(stream: TcpStream, topic: &Topic, lie: Lie, asked: &AtomicUsize) -> io
             Message::AskHave(tag, sequence) => line.send(&Message::Have(tag, sequence, Have::All))?,
             Message::Want { id, range, .. } => {
                 asked.fetch_add(1, Ordering::Relaxed);
-                if lie == Lie::Silence {
+                if kind == Lie::Silence {
                     continue;
                 }
                 for offset in range.clone().step_by(PIECE_LEN_MAX) {
