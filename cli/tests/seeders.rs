@@ -6,10 +6,15 @@ mod support;
 use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
+use megatorrent_core::blob::BLOB_LEN;
+use megatorrent_core::codec::Message;
+use megatorrent_core::ids::BlobId;
 use megatorrent_core::uri::{ChannelUri, topic};
 use serde_json::Value;
-use support::stranger::{Liar, Lie};
+use support::stranger::{Liar, Lie, Line};
 use support::{MIB, Running, Swarm};
 
 /// Bytes a second that each seeder sends, so that the download takes a few seconds.
@@ -87,4 +92,34 @@ fn a_download_completes_from_the_seeder_that_is_left() {
     assert!(garbage.asked() > 0 && silent.asked() > 0, "both were believed at first");
     reader.signal("TERM");
     assert_eq!(reader.wait().code(), Some(0));
+}
+
+/// A peer that takes nothing for a while fills its socket. When it goes on, the limit is soon reached with nothing else
+/// under way: the node's own deadline must wake it.
+#[test]
+fn a_limited_seeder_goes_on_by_itself_after_its_peer_was_slow() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("film", 20 * MIB, &[]);
+    swarm.publish(&[&entry], &[]);
+    let args =
+        ["serve", "-d", "author", "-H", "127.0.0.1", "-T", "0", "--dht", "off", "--upload-limit", "16M"];
+    let node = Running::start(swarm.path(), args);
+    let mut line = Line::dial(node.ready().parse().unwrap()).unwrap();
+    let ids: Vec<BlobId> = support::blobs(&swarm.join("author"))
+        .iter()
+        .map(|path| path.file_name().unwrap().to_str().unwrap().parse().unwrap())
+        .collect();
+    assert!(ids.len() > 20);
+    for id in &ids {
+        line.send(&Message::Request(*id)).unwrap();
+    }
+    thread::sleep(Duration::from_millis(300)); // nothing tells when the other end's socket is full
+    line.set_patience(Duration::from_secs(10)).unwrap();
+    let mut blobs = 0;
+    while blobs < ids.len() {
+        if let Message::Data(blob) = line.receive().expect("it goes on") {
+            assert_eq!(blob.len(), BLOB_LEN);
+            blobs += 1;
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use megatorrent_core::codec::{Have, Message, Tag, VERSION};
 use megatorrent_core::frame::{self, TAG_LEN};
@@ -56,6 +57,11 @@ impl Line {
     pub(crate) fn send(&mut self, message: &Message) -> io::Result<()> {
         let (kind, payload) = message.encode();
         self.stream.write_all(&frame::seal(&mut self.sealer, kind, &payload))
+    }
+
+    /// How long [`Self::receive`] waits at most; then it is an error.
+    pub(crate) fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(patience))
     }
 
     /// Follows a channel of which it says that it has every blob.

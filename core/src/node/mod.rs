@@ -9,7 +9,7 @@
 //! - **Data in**: [`Node::recv_space`], fill some of it from the socket, [`Node::received`]. Empty space: do not read
 //!   that socket until [`Action::Readable`] names it.
 //! - **Data out**: [`Node::send_chunk`], write some of it, [`Node::sent`]. Empty chunk: nothing until
-//!   [`Action::Writable`] names the connection.
+//!   [`Action::Writable`] names the connection. An empty slice of either kind may have set a deadline.
 //!
 //! A call on a connection that is gone changes nothing. Time never goes back: an earlier `now` counts as the latest.
 
