@@ -44,8 +44,8 @@ struct Download {
 
 pub(crate) fn seeders(folder: &Path, size_mib: u64, runs: usize, report: &mut Report) -> Outcome<()> {
     report.heading(&format!("{size_mib} MiB from {SEEDERS} seeders that send {UPLOAD_MB_PER_SEC} MB/s each"));
-    // Input and blobs; of each run, blobs and file.
-    input::check_free(folder, 5 * size_mib)?;
+    // Input and blobs; for each run two times blobs and file. None is removed before the end: see `settle`.
+    input::check_free(folder, (2 + 4 * runs as u64) * size_mib)?;
     let folder = folder.join("seeders");
     fs::create_dir(&folder)?;
     let channel = Channel::publish(&folder, size_mib)?;
@@ -148,8 +148,6 @@ impl<'a> Channel<'a> {
         let started = process.started();
         let usage = process.finish()?;
         input::compare(&folder.join(&out).join("input"), self.size_mib, SEED)?;
-        fs::remove_dir_all(folder.join(name))?;
-        fs::remove_dir_all(folder.join(&out))?;
         let secs = |since: Instant| (stored_at - since).as_secs_f64();
         Ok(Download { secs: secs(manifest_at), secs_from_start: secs(started), cpu_secs: usage.cpu_secs })
     }
