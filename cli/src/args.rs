@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::builder::TypedValueParser as _;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::limits::RATE_LIMIT_MIN;
 use megatorrent_sim::scenario::{BLOBS_MAX, PEERS_MAX, Scenario};
 
 /// The identity's file where `-k` names none.
@@ -164,7 +165,7 @@ pub(crate) struct Publish {
 #[command(after_help = "\
 Examples:
   megatorrent serve
-  megatorrent serve -d /srv/megatorrent -T 7000
+  megatorrent serve -d /srv/megatorrent -T 7000 --upload-limit 2M
   megatorrent serve -H 127.0.0.1 -T 0 --dht server     a private swarm's first node
 
 With --json, one line each: {\"event\":\"ready\",\"p2p\",\"dht\",\"channels\"}, then the events of `subscribe --help`,
@@ -177,6 +178,8 @@ pub(crate) struct Serve {
     pub(crate) no_gateway: bool,
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
 }
@@ -215,6 +218,9 @@ pub(crate) struct Subscribe {
     /// End as soon as the newest manifest is complete
     #[arg(long)]
     pub(crate) once: bool,
+    /// Fetch the blobs in the order of their bytes, to play a file while it comes, rather than the rarest first
+    #[arg(long)]
+    pub(crate) in_order: bool,
     /// Give up after so long without progress; 0 never does [default: 120 with --once, 0 otherwise]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
@@ -223,6 +229,8 @@ pub(crate) struct Subscribe {
     pub(crate) secret_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
 }
@@ -339,6 +347,36 @@ pub(crate) struct ListenArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct LimitArgs {
+    /// Bytes a second to send at most, over all connections, such as 500k or 20M [default: without a limit]
+    #[arg(long = "upload-limit", value_name = "RATE", env = "MEGATORRENT_UPLOAD_LIMIT", value_parser = rate)]
+    pub(crate) upload: Option<u64>,
+    /// Bytes a second to receive at most, likewise [default: without a limit]
+    #[arg(long = "download-limit", value_name = "RATE", env = "MEGATORRENT_DOWNLOAD_LIMIT", value_parser = rate)]
+    pub(crate) download: Option<u64>,
+}
+
+/// Bytes a second: a number, with k, M or G for thousands, millions or thousands of millions.
+fn rate(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1_000),
+        Some((at, 'M')) => (&text[..at], 1_000_000),
+        Some((at, 'G')) => (&text[..at], 1_000_000_000),
+        _ => (text, 1),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "a rate is a number of bytes a second, such as 65536, 500k or 20M".to_owned())?;
+    match number.checked_mul(unit) {
+        None => Err("no network is that fast: leave the option out".to_owned()),
+        Some(rate) if rate < RATE_LIMIT_MIN => Err(format!(
+            "the lowest limit is {RATE_LIMIT_MIN} bytes a second; without the option there is none"
+        )),
+        Some(rate) => Ok(rate),
+    }
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct NetworkArgs {
     /// A node to begin with: its UDP port is its DHT, its TCP port its peer port; may be given again,
     /// or several with commas between them
@@ -376,5 +414,18 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_rate_is_a_number_with_a_unit() {
+        for (text, bytes_per_sec) in
+            [("1024", 1024), ("500k", 500_000), ("500K", 500_000), ("20M", 20_000_000), ("1G", 1_000_000_000)]
+        {
+            assert_eq!(rate(text), Ok(bytes_per_sec), "{text}");
+        }
+        for text in ["", "M", "0", "0M", "1023", "-5M", "1.5M", "20m", "5 M", "20MB", "99999999999999G", "∞"]
+        {
+            assert!(rate(text).is_err(), "{text}");
+        }
     }
 }

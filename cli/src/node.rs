@@ -10,7 +10,7 @@ use megatorrent_runtime_smol::{Handle, Options, Runtime, every_address};
 use serde_json::{Value, json};
 use smol::LocalExecutor;
 
-use crate::args::{Dht, ListenArgs, NetworkArgs};
+use crate::args::{Dht, LimitArgs, ListenArgs, NetworkArgs};
 use crate::events::count;
 use crate::exit::Failure;
 use crate::output::Output;
@@ -37,6 +37,24 @@ pub(crate) fn options(dir: &Path, network: &NetworkArgs) -> Result<Options, Fail
     Ok(options)
 }
 
+/// Takes over what the user allows of the line.
+pub(crate) fn limit(options: &mut Options, limits: &LimitArgs) {
+    options.upload_bytes_per_sec = limits.upload;
+    options.download_bytes_per_sec = limits.download;
+}
+
+/// Allows this process as many open files as the system lets it have: each connection is one, and what is usually allowed
+/// at first is too few for all that a node may take. Where the system refuses, the node does with less.
+fn raise_file_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
 /// Starts a node that listens, and says so.
 pub(crate) async fn start_listening(
     executor: &Executor,
@@ -45,6 +63,7 @@ pub(crate) async fn start_listening(
     default_port: u16,
     output: Output,
 ) -> Result<Handle, Failure> {
+    raise_file_limit();
     let ip = listen.host.unwrap_or_else(every_address);
     options.listen = Some(SocketAddr::new(ip, listen.p2p_port.unwrap_or(default_port)));
     options.dht_port = listen.dht_port;

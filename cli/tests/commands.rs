@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -157,6 +158,24 @@ fn mistakes_have_their_exit_codes() {
 }
 
 #[test]
+fn a_limit_that_is_no_rate_is_a_usage_error() {
+    let folder = tempfile::tempdir().unwrap();
+    for (command, option) in [
+        (vec!["serve"], "--upload-limit"),
+        (vec!["serve"], "--download-limit"),
+        (vec!["subscribe", "megatorrent://00"], "--upload-limit"),
+        (vec!["subscribe", "megatorrent://00"], "--download-limit"),
+    ] {
+        for rate in ["0", "fast", "20MB"] {
+            let output = run(folder.path(), command.iter().chain(&[option, rate]));
+            assert_eq!(output.status.code(), Some(2), "{command:?} {option} {rate}");
+            assert!(stderr(&output).contains("bytes a second"), "{}", stderr(&output));
+        }
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing was begun");
+}
+
+#[test]
 fn a_failure_is_the_last_json_line() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), ["ingest", "-i", "missing", "--json"]);
@@ -198,6 +217,25 @@ fn a_folder_that_a_node_holds_is_refused() {
         assert!(stderr(&output).contains("held"), "{}", stderr(&output));
     }
     node.stop();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_node_has_all_the_files_that_the_system_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shell = Command::new("sh");
+    let binary = env!("CARGO_BIN_EXE_megatorrent");
+    let script = format!("ulimit -Sn 64; exec {binary} serve -d data -H 127.0.0.1 -T 0 --dht off --json");
+    let mut node =
+        shell.current_dir(folder.path()).args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(node.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", node.id())).unwrap();
+    node.kill().unwrap();
+    node.wait().unwrap();
+    let files: Vec<&str> =
+        limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
+    assert_eq!(files[3], files[4], "{limits}");
 }
 
 #[cfg(unix)]

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use megatorrent_core::identity::Identity;
 use megatorrent_core::manifest::HeadContent;
@@ -44,6 +45,20 @@ fn files_of_every_size_arrive_whole() {
     for len in sizes {
         swarm.assert_equal("reader", &format!("f{len}"));
     }
+}
+
+#[test]
+fn files_arrive_in_order_and_within_limits_too() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("film", 3 * MIB, &[]);
+    let published = swarm.publish(&[&entry], &[]);
+    let _author = swarm.serve_author();
+    let start = Instant::now();
+    let extra = ["--in-order", "--download-limit", "2M", "--upload-limit", "500k"];
+    assert_fetches(&swarm, "reader", published["uri"].as_str().unwrap(), &extra);
+    // Three MiB at two MB a second, of which a quarter of a second's worth may come at once.
+    assert!(start.elapsed() > Duration::from_millis(1200), "{:?}", start.elapsed());
+    swarm.assert_equal("reader", "film");
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub const ITEM_SALT_LEN_MAX: usize = 64;
 
 /// Connections that others opened to us. At the cap the oldest without a request is closed for the newcomer; if all
 /// have one, the newcomer is refused.
-pub const INBOUND_MAX: usize = 512;
+pub const INBOUND_MAX: usize = 1024;
 /// Connections that others opened to us while we lack blobs ourselves, so that a swarm's connections do not crowd at
 /// those that came first. At the cap the oldest on which nobody asked for anything is closed for the newcomer; if there
 /// is none, the newcomer is refused, and finds others.
@@ -70,6 +70,9 @@ pub const ANSWERS_LOADED_MAX: usize = 2;
 pub const WANTS_MAX: usize = 64;
 /// Shortest time between two HAVEs of additions to one peer; what is stored meanwhile goes into one.
 pub const HAVE_INTERVAL: Duration = Duration::from_millis(200);
+/// The lowest limit on the bytes sent or received each second; a lower one counts as this, so that handshakes and keep-alives
+/// pass.
+pub const RATE_LIMIT_MIN: u64 = 1024;
 /// Time a closing connection gets to take the ERROR that says why.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 

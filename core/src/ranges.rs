@@ -212,14 +212,14 @@ impl Owed {
         self.wants.iter().any(|want| matches!(want.state, State::Loaded(_) | State::Missing))
     }
 
-    /// Hands the next PIECE to `send`.
-    pub(crate) fn send_piece<T>(&mut self, send: impl FnOnce(&Piece<'_>) -> T) -> Option<T> {
+    /// Hands the next PIECE to `write`.
+    pub(crate) fn send_piece<T>(&mut self, write: impl FnOnce(&Piece<'_>) -> T) -> Option<T> {
         let ready = |want: &Want| matches!(want.state, State::Loaded(_) | State::Missing);
         let at = self.wants.iter().position(ready)?;
         let want = &mut self.wants[at];
         let State::Loaded(buffer) = &want.state else {
             let refused = Piece { id: want.id, offset: want.next, bytes: &[] };
-            let sent = send(&refused);
+            let sent = write(&refused);
             self.remove(at);
             return Some(sent);
         };
@@ -228,7 +228,7 @@ impl Owed {
         // A range may lie beyond the blob of a suite with shorter ones: it is refused by an empty piece.
         let end = (want.end as usize).min(start + piece_len(blob.len())).min(blob.len());
         let bytes = blob.get(start..end).unwrap_or_default();
-        let sent = send(&Piece { id: want.id, offset: want.next, bytes });
+        let sent = write(&Piece { id: want.id, offset: want.next, bytes });
         want.next += u32::try_from(bytes.len()).expect("a piece is short");
         if want.next >= want.end || bytes.is_empty() {
             self.remove(at);

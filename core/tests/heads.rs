@@ -44,7 +44,7 @@ struct Bench {
 
 impl Bench {
     fn new(identity: Option<Identity>) -> Self {
-        let config = Config { listen_port: None, own_address: None, gateway: false };
+        let config = Config::default();
         let node = Node::new(config, identity, [9; 32], Instant(0), UNIX);
         let (puts, events) = (Vec::new(), Vec::new());
         Self { node, now: Instant(0), found: None, misses: 0, gets: 0, puts, is_kept: false, events }

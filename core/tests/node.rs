@@ -21,7 +21,13 @@ use megatorrent_core::transport::{Handshake, Opener, Role, Sealer, Session};
 use proptest::prelude::*;
 
 const UNIX: UnixTime = UnixTime(1_700_000_000_000);
-const CONFIG: Config = Config { listen_port: Some(6881), own_address: None, gateway: false };
+const CONFIG: Config = Config {
+    listen_port: Some(6881),
+    own_address: None,
+    gateway: false,
+    upload_bytes_per_sec: None,
+    download_bytes_per_sec: None,
+};
 
 fn identity() -> Identity {
     Identity::new(&Secret::new([3; 32]), None)

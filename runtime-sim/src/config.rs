@@ -74,6 +74,10 @@ pub struct HostConfig {
     pub upload_bytes_per_sec: u64,
     /// Bytes that it can receive each second, over all its links; `None`: as many as are sent to it.
     pub download_bytes_per_sec: Option<u64>,
+    /// Bytes that its node lets itself send each second; `None`: without a limit.
+    pub upload_limit_bytes_per_sec: Option<u64>,
+    /// Bytes that its node lets itself receive each second.
+    pub download_limit_bytes_per_sec: Option<u64>,
     /// Behind a NAT that it does not know of: it dials, and whoever dials it waits in vain.
     pub nat: bool,
     /// How far its wall clock is ahead of the world's, in milliseconds.
@@ -93,6 +97,8 @@ impl Default for HostConfig {
             gateway: false,
             upload_bytes_per_sec: 20_000_000,
             download_bytes_per_sec: None,
+            upload_limit_bytes_per_sec: None,
+            download_limit_bytes_per_sec: None,
             nat: false,
             clock_ahead_ms: 0,
             store_blobs_max: usize::MAX,

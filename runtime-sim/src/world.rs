@@ -165,6 +165,8 @@ impl<S: Suite> World<S> {
             listen_port: (host.config.listens && host.config.name.is_none()).then_some(LISTEN_PORT),
             own_address: host.config.name.clone(),
             gateway: host.config.gateway,
+            upload_bytes_per_sec: host.config.upload_limit_bytes_per_sec,
+            download_bytes_per_sec: host.config.download_limit_bytes_per_sec,
         };
         let mut node = Node::with_suite(config, host.identity(), seed, self.now, host.unix(self.now));
         for (key, value) in host.store.records() {

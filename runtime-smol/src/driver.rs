@@ -346,6 +346,8 @@ async fn serve(driver: Rc<Driver>, conn: ConnId, io: Rc<ConnIo>, direction: Dire
                 continue;
             }
             Step::Paused => {
+                // What ends the pause may be a deadline that the node has set just now.
+                driver.pump();
                 match direction {
                     Direction::Read => io.readable.taken().await,
                     Direction::Write => io.writable.taken().await,

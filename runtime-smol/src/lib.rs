@@ -78,6 +78,10 @@ pub struct Options {
     pub bootstrap: Vec<PeerAddr>,
     /// Whether it puts and looks up heads for peers that have no DHT, where it has one.
     pub gateway: bool,
+    /// Bytes sent each second, over all connections to peers, at most; `None`: without a limit.
+    pub upload_bytes_per_sec: Option<u64>,
+    /// Bytes received each second, likewise.
+    pub download_bytes_per_sec: Option<u64>,
 }
 
 impl Options {
@@ -91,6 +95,8 @@ impl Options {
             dht_port: None,
             bootstrap: Vec::new(),
             gateway: false,
+            upload_bytes_per_sec: None,
+            download_bytes_per_sec: None,
         }
     }
 }
@@ -172,8 +178,18 @@ impl Runtime {
         executor: &Rc<LocalExecutor<'static>>,
         options: Options,
     ) -> Result<Handle, StartError> {
-        let Options { home: Home { dir, store, state }, identity, listen, dht, dht_port, bootstrap, gateway } =
-            options;
+        let (upload_bytes_per_sec, download_bytes_per_sec) =
+            (options.upload_bytes_per_sec, options.download_bytes_per_sec);
+        let Options {
+            home: Home { dir, store, state },
+            identity,
+            listen,
+            dht,
+            dht_port,
+            bootstrap,
+            gateway,
+            ..
+        } = options;
         let plan = Plan::new(dht, listen.map(|addr| addr.ip()), &bootstrap);
         let bound = net::bind(listen, plan.map(|plan| plan.ip), dht_port)?;
         let listener =
@@ -187,6 +203,8 @@ impl Runtime {
             listen_port: bound.local_addr.map(|addr| addr.port()),
             own_address: None,
             gateway: gateway && plan.is_some(),
+            upload_bytes_per_sec,
+            download_bytes_per_sec,
         };
         let mut node = Node::new(config, identity, *seed, clock.now(), driver::wall_time());
         for (key, value) in state.records().map_err(StartError::State)? {

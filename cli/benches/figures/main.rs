@@ -2,16 +2,20 @@
 //!
 //! `cargo bench -p megatorrent --bench figures -- [PART]… [--size MiB] [--memory-size MiB] [--runs N] [--dir DIR] [--json]`
 //!
-//! Parts: `primitives`, `ingest`, `transfer`, `memory`, `idle`; without one, all of them. The binary is the real one.
+//! Parts: `primitives`, `ingest`, `transfer`, `seeders`, `memory`, `idle`, `connections`; without one, all of them. The binary is the real one.
 //! Figures are reported, not judged: a shared machine is no place for timed tests.
 
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded to three digits anyway")]
 
+mod connections;
 mod input;
 mod machine;
 mod parts;
 mod process;
 mod report;
+mod seeders;
+#[path = "../../tests/support/stranger.rs"]
+mod stranger;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -22,7 +26,7 @@ use report::Report;
 /// What ends the benchmark early, with its reason for a person.
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const PARTS: [&str; 5] = ["primitives", "ingest", "transfer", "memory", "idle"];
+const PARTS: [&str; 7] = ["primitives", "ingest", "transfer", "seeders", "memory", "idle", "connections"];
 
 /// What is measured, and how large.
 struct Settings {
@@ -81,6 +85,9 @@ fn run() -> Outcome<()> {
     if settings.wants("idle") {
         parts::idle(folder.path(), settings.runs, &mut report)?;
     }
+    if settings.wants("connections") {
+        connections::connections(folder.path(), &mut report)?;
+    }
     if settings.wants("ingest") || settings.wants("transfer") {
         let bench = parts::Bench::new(folder.path(), settings.size_mib, settings.runs)?;
         if settings.wants("ingest") {
@@ -90,6 +97,9 @@ fn run() -> Outcome<()> {
             bench.transfer(&mut report)?;
         }
         bench.close()?;
+    }
+    if settings.wants("seeders") {
+        seeders::seeders(folder.path(), settings.size_mib, settings.runs, &mut report)?;
     }
     if settings.wants("memory") {
         parts::memory(folder.path(), settings.memory_size_mib, &mut report)?;

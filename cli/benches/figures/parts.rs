@@ -266,7 +266,7 @@ impl Swarm {
     }
 }
 
-fn serve_args<'a>(name: &'a str, bootstrap: Option<&'a str>) -> Vec<&'a str> {
+pub(crate) fn serve_args<'a>(name: &'a str, bootstrap: Option<&'a str>) -> Vec<&'a str> {
     let mut args = vec!["serve", "-d", name, "-H", "127.0.0.1", "-T", "0", "--dht", "server"];
     args.extend(bootstrap.iter().flat_map(|address| ["-b", *address]));
     args

@@ -118,6 +118,16 @@ impl Process {
         cpu_secs(self.child.id())
     }
 
+    /// Processor time so far of all its threads that live, to the nanosecond.
+    pub(crate) fn cpu_time(&self) -> Outcome<Duration> {
+        let mut nanos = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let stat = fs::read_to_string(thread?.path().join("schedstat"))?;
+            nanos += stat.split_whitespace().next().unwrap_or_default().parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
     /// Resident memory.
     pub(crate) fn resident_mib(&self) -> Outcome<f64> {
         Ok(mib(memory_kib(self.child.id(), "VmRSS:").ok_or("the process has ended")?))

@@ -19,6 +19,7 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
     node::block_on(async |executor| {
         let mut options = node::options(&args.data.dir, &args.network)?;
         options.gateway = !args.no_gateway;
+        node::limit(&mut options, &args.limits);
         let node = node::start_listening(executor, options, &args.listen, P2P_PORT, output).await?;
         let told = future::or(tell(&node, output), async {
             interrupts.next().await;

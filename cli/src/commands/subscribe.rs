@@ -33,8 +33,10 @@ pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
     node::block_on(async |executor| {
         let mut options = node::options(&args.data.dir, &args.network)?;
         options.bootstrap.extend(uri.bootstrap.iter().cloned());
+        node::limit(&mut options, &args.limits);
         let node = node::start_listening(executor, options, &args.listen, 0, output).await?;
         let mut follower = Follower::new(args, uri.public_key, &node, output);
+        node.command(Command::FetchInOrder { channel: uri.public_key, in_order: args.in_order });
         node.command(Command::Follow { channel: uri.public_key, read_key: uri.read_key });
         let ended = future::or(async { follower.follow().await.map(|()| None) }, async {
             Ok(Some(interrupts.next().await))

@@ -9,7 +9,7 @@ use super::bucket::Bucket;
 use super::gossip::Gossip;
 use super::peers::Source;
 use super::rate::Rate;
-use super::{Action, Event, Node, Pending, Timer};
+use super::{Action, Event, Node, Pending, Timer, throttle};
 use crate::addr::PeerAddr;
 use crate::codec::Message;
 use crate::conn::{Conn, Incoming};
@@ -301,6 +301,7 @@ impl<S: Suite> Node<S> {
     fn forget(&mut self, id: ConnId, reason: CloseReason) -> bool {
         let Some(mut entry) = self.conns.remove(id) else { return false };
         self.timers.cancel(Timer::Conn(id));
+        self.throttles.forget(id);
         for blob in entry.conn.take_outstanding() {
             if self.scheduler.is_asked(&blob, id) {
                 self.scheduler.requeue(blob);
@@ -341,7 +342,14 @@ impl<S: Suite> Node<S> {
 
     /// Data in: where the socket's next bytes go; empty: do not read it until [`Action::Readable`].
     pub fn recv_space(&mut self, conn: ConnId) -> &mut [u8] {
-        self.conns.get_mut(conn).map_or(&mut [], |entry| entry.conn.recv_space())
+        let Some(entry) = self.conns.get_mut(conn) else { return &mut [] };
+        let space = entry.conn.recv_space();
+        if space.is_empty() {
+            return space;
+        }
+        let n =
+            throttle::allow(&mut self.throttles.download, &mut self.timers, conn, self.now).min(space.len());
+        &mut space[..n]
     }
 
     /// Data in: `n` bytes were read into [`Self::recv_space`].
@@ -351,6 +359,7 @@ impl<S: Suite> Node<S> {
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let room = entry.conn.recv_space().len();
         debug_assert!(n <= room, "more was received than there was space for");
+        self.throttles.received(conn, n.min(room));
         match entry.conn.received(now, n.min(room)) {
             Ok(Incoming::Nothing) => return,
             Ok(incoming) => self.on_incoming(conn, incoming),
@@ -364,7 +373,13 @@ impl<S: Suite> Node<S> {
     pub fn send_chunk(&mut self, now: Instant, conn: ConnId) -> &[u8] {
         self.advance_to(now);
         let now = self.now;
-        self.conns.get_mut(conn).map_or(&[], |entry| entry.conn.send_chunk(now))
+        let Some(entry) = self.conns.get_mut(conn) else { return &[] };
+        let chunk = entry.conn.send_chunk(now);
+        if chunk.is_empty() {
+            return chunk;
+        }
+        let n = throttle::allow(&mut self.throttles.upload, &mut self.timers, conn, now).min(chunk.len());
+        &chunk[..n]
     }
 
     /// Data out: `n` bytes of [`Self::send_chunk`] were written.
@@ -373,6 +388,7 @@ impl<S: Suite> Node<S> {
         let now = self.now;
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let sent = entry.conn.sent(now, n);
+        self.throttles.sent(conn, n);
         self.bytes_sent += mem::take(&mut entry.conn.blob_bytes_out);
         if entry.conn.is_drained() {
             return self.close(conn, CloseReason::Remote);

@@ -408,13 +408,11 @@ impl<S: Suite> Node<S> {
     /// One peer alone has lied. Of several, one may have: the right blob will tell which.
     fn on_mismatch(&mut self, id: BlobId, parts: Vec<Contribution>, buffer: &Buffer) {
         self.scheduler.requeue(id);
-        match &parts[..] {
-            [liar] => self.on_wrong_bytes(liar),
-            _ => {
-                let suspect = |part| Suspect { digest: digest_of(buffer, &part), part };
-                self.scheduler.suspect(id, parts.into_iter().map(suspect).collect());
-            }
+        if let [liar] = &parts[..] {
+            return self.on_wrong_bytes(liar);
         }
+        let suspect = |part| Suspect { digest: digest_of(buffer, &part), part };
+        self.scheduler.suspect(id, parts.into_iter().map(suspect).collect());
     }
 
     fn on_wrong_bytes(&mut self, part: &Contribution) {

@@ -9,7 +9,7 @@
 //! - **Data in**: [`Node::recv_space`], fill some of it from the socket, [`Node::received`]. Empty space: do not read
 //!   that socket until [`Action::Readable`] names it.
 //! - **Data out**: [`Node::send_chunk`], write some of it, [`Node::sent`]. Empty chunk: nothing until
-//!   [`Action::Writable`] names the connection.
+//!   [`Action::Writable`] names the connection. An empty slice of either kind may have set a deadline.
 //!
 //! A call on a connection that is gone changes nothing. Time never goes back: an earlier `now` counts as the latest.
 
@@ -35,6 +35,7 @@ mod rate;
 mod record;
 mod scheduler;
 mod shares;
+mod throttle;
 mod timers;
 mod transfer;
 mod uploads;
@@ -64,6 +65,7 @@ use peers::{Peers, Source};
 use pool::Pool;
 use publish::Publication;
 use scheduler::Scheduler;
+use throttle::Throttles;
 use timers::{Timer, Timers};
 use transfer::Contribution;
 use uploads::Uploads;
@@ -80,6 +82,11 @@ pub struct Config {
     pub own_address: Option<PeerAddr>,
     /// Whether we put and look up heads on the DHT for peers that have none.
     pub gateway: bool,
+    /// Bytes sent each second, over all connections, at most; `None`: without a limit. Less than
+    /// [`crate::limits::RATE_LIMIT_MIN`] counts as that.
+    pub upload_bytes_per_sec: Option<u64>,
+    /// Bytes received each second, likewise: more than that is not read from the sockets.
+    pub download_bytes_per_sec: Option<u64>,
 }
 
 /// What a job's answer means to us.
@@ -117,6 +124,7 @@ pub struct Node<S: Suite = RealSuite> {
     dials: usize,
     rotation: Rotation,
     scheduler: Scheduler,
+    throttles: Throttles,
     recv_pool: Pool,
     send_pool: Pool,
     store_rests: bool,
@@ -165,6 +173,7 @@ impl<S: Suite> Node<S> {
         unix: UnixTime,
     ) -> Self {
         let rng = Rng::new(seed);
+        let throttles = Throttles::new(config.upload_bytes_per_sec, config.download_bytes_per_sec, now);
         Self {
             config,
             identity,
@@ -180,6 +189,7 @@ impl<S: Suite> Node<S> {
             dials: 0,
             rotation: Rotation::default(),
             scheduler: Scheduler::default(),
+            throttles,
             recv_pool: Pool::new(RECV_BUFFERS_MAX, S::BLOB_LEN),
             send_pool: Pool::new(SEND_BUFFERS_MAX, S::BLOB_LEN),
             store_rests: false,
@@ -359,6 +369,7 @@ impl<S: Suite> Node<S> {
                 Timer::Review => self.review(),
                 Timer::Uploads => self.begin_turns(),
                 Timer::Have => self.on_have_timer(),
+                Timer::Throttle => self.on_throttle_timer(),
                 Timer::Announce => self.announce_own(),
                 Timer::Publish => self.on_publish_timer(),
                 Timer::Bans => self.end_bans(),

@@ -35,6 +35,8 @@ pub(super) enum Timer {
     Uploads,
     /// Peers may be told what was stored since they were told last.
     Have,
+    /// Connections that wait for a limit on bytes get their shares.
+    Throttle,
 }
 
 impl Timer {
@@ -53,6 +55,7 @@ impl Timer {
             Self::Review => "transfer review",
             Self::Uploads => "upload turn",
             Self::Have => "news of blobs",
+            Self::Throttle => "limit on bytes",
         }
     }
 }

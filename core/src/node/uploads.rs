@@ -21,6 +21,10 @@ use crate::time::Instant;
 /// Turns that a peer gets before others while it has next to nothing, so that it soon has something to serve.
 const NEWCOMER_TURNS: u32 = 2;
 
+/// Who comes before whom, the least first: who has fewest turns running, newcomers, who has waited too long, what was not
+/// served before, who has waited longest.
+type Rank = (usize, bool, bool, bool, u64);
+
 /// The turns of all connections.
 #[derive(Default)]
 pub(super) struct Uploads {
@@ -108,7 +112,7 @@ impl<S: Suite> Node<S> {
             .filter_map(|(_, conn)| self.conns.get(*conn))
             .filter(|entry| !entry.gossip.is_on())
             .count();
-        let mut best: Option<((usize, bool, bool, bool, u64), ConnId, BlobId)> = None;
+        let mut best: Option<(Rank, ConnId, BlobId)> = None;
         let mut idle = Vec::new();
         for conn in &uploads.waiting {
             let Some(entry) = self.conns.get(*conn) else { continue };
@@ -174,14 +178,14 @@ impl<S: Suite> Node<S> {
 
     /// Buffers of a connection may be free: others get theirs.
     pub(super) fn end_turns(&mut self, conn: ConnId, sent: Option<Buffer>) {
-        let mut spent: Vec<Buffer> = sent.into_iter().collect();
+        let mut free: Vec<Buffer> = sent.into_iter().collect();
         if let Some(entry) = self.conns.get_mut(conn) {
-            spent.extend(core::iter::from_fn(|| entry.conn.take_spent()));
+            free.extend(core::iter::from_fn(|| entry.conn.take_spent()));
             if entry.conn.waiting().next().is_some() {
                 self.uploads.waiting.insert(conn);
             }
         }
-        for buffer in spent {
+        for buffer in free {
             self.send_pool.give_back(buffer);
         }
         self.count_turns(conn);

@@ -188,11 +188,12 @@ fn idle_connections_do_not_keep_an_honest_peer_out() {
     let mut swarm = Swarm::new(9, 6);
     let follower = swarm.follower();
     let mut links = Vec::new();
-    // 1000 of them all the time: the node closes some, and as many come again.
+    // Twice as many as it takes, all the time: the node closes some, and as many come again.
+    let crowd = 2 * INBOUND_MAX;
     for wave in 0..60 {
         links.retain(|link| swarm.world.raw_is_open(*link));
-        for n in links.len()..1000 {
-            let from = stranger(u16::try_from(n + wave * 1000).unwrap_or(u16::MAX));
+        for n in links.len()..crowd {
+            let from = stranger(u16::try_from(n + wave * crowd).unwrap_or(u16::MAX));
             links.push(swarm.world.raw_dial(from, swarm.author));
         }
         swarm.world.run_for(Duration::from_secs(1));

@@ -3,4 +3,5 @@
 mod common;
 mod faults;
 mod job;
+mod limits;
 mod seeds;

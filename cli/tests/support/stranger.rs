@@ -1,0 +1,184 @@
+//! Somebody who is no node: a peer made of core's own layers below the node (transport, frames, messages), with which
+//! tests and benchmarks stand opposite a real one.
+#![allow(dead_code, reason = "each of them uses its own part")]
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use megatorrent_core::codec::{Have, Message, Tag, VERSION};
+use megatorrent_core::frame::{self, TAG_LEN};
+use megatorrent_core::ids::{Secret, Topic};
+use megatorrent_core::limits::{DATA_LEN_MAX, PIECE_LEN_MAX};
+use megatorrent_core::rng::Rng;
+use megatorrent_core::transport::{Handshake, KEY_LEN, Opener, Role, Sealer, Session};
+use megatorrent_core::uri;
+
+/// Handshakes so far: two ends in one process have keys of their own.
+static HANDSHAKES: AtomicUsize = AtomicUsize::new(0);
+
+/// A keyed connection.
+pub(crate) struct Line {
+    stream: TcpStream,
+    sealer: Sealer,
+    opener: Opener,
+    tag_key: Secret,
+}
+
+impl Line {
+    /// Connects to a node and introduces itself as a v6 peer that listens nowhere; the node has answered.
+    pub(crate) fn dial(addr: SocketAddr) -> io::Result<Self> {
+        let mut line = Self::shake(TcpStream::connect(addr)?, Role::Dialler)?;
+        line.send(&hello())?;
+        while !matches!(line.receive()?, Message::Hello { .. }) {}
+        Ok(line)
+    }
+
+    /// Makes a connection keyed.
+    fn shake(mut stream: TcpStream, role: Role) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let label = format!("{} {}", std::process::id(), HANDSHAKES.fetch_add(1, Ordering::Relaxed));
+        let handshake = Handshake::new(role, &mut Rng::new([1; 32]).fork(&label));
+        stream.write_all(&handshake.public_key())?;
+        let mut theirs = [0; KEY_LEN];
+        stream.read_exact(&mut theirs)?;
+        let Session { sealer, opener, tag_key } = handshake.finish(theirs).map_err(|_| refused())?;
+        Ok(Self { stream, sealer, opener, tag_key })
+    }
+
+    /// What a channel is called on this connection.
+    fn tag(&self, topic: &Topic) -> Tag {
+        uri::tag(&self.tag_key, topic)
+    }
+
+    pub(crate) fn send(&mut self, message: &Message) -> io::Result<()> {
+        let (kind, payload) = message.encode();
+        self.stream.write_all(&frame::seal(&mut self.sealer, kind, &payload))
+    }
+
+    /// How long [`Self::receive`] waits at most; then it is an error.
+    pub(crate) fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(patience))
+    }
+
+    /// Follows a channel of which it says that it has every blob.
+    pub(crate) fn follow(&mut self, topic: &Topic) -> io::Result<()> {
+        let ours = self.tag(topic);
+        self.send(&Message::Watch(vec![ours]))?;
+        loop {
+            match self.receive()? {
+                Message::GetHead { tag, .. } => self.send(&Message::Head(tag, None))?,
+                Message::Have(tag, sequence, Have::All) if tag == ours => {
+                    return self.send(&Message::Have(tag, sequence, Have::All));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the other end has not closed it, as far as is known here.
+    pub(crate) fn is_open(&mut self) -> bool {
+        if self.stream.set_nonblocking(true).is_err() {
+            return false;
+        }
+        let mut piece = [0; 4096];
+        loop {
+            match self.stream.read(&mut piece) {
+                Ok(1..) => {}
+                Ok(0) => return false,
+                Err(error) => return error.kind() == ErrorKind::WouldBlock,
+            }
+        }
+    }
+
+    pub(crate) fn keep_alive(&mut self) -> io::Result<()> {
+        self.stream.write_all(&frame::seal_empty(&mut self.sealer))
+    }
+
+    pub(crate) fn receive(&mut self) -> io::Result<Message> {
+        let mut len = [0; 4];
+        self.stream.read_exact(&mut len)?;
+        let len = u32::from_be_bytes(len) as usize;
+        if len > DATA_LEN_MAX + TAG_LEN {
+            return Err(refused());
+        }
+        let mut frame = vec![0; len];
+        self.stream.read_exact(&mut frame)?;
+        let plain = self.opener.open(&mut frame).map_err(|_| refused())?;
+        Message::decode(plain).map_err(|_| refused())
+    }
+}
+
+fn hello() -> Message {
+    Message::Hello { version: Some(VERSION), sequences: [].into(), port: None }
+}
+
+fn refused() -> io::Error {
+    ErrorKind::InvalidData.into()
+}
+
+/// What a liar does when it is asked for a range.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// It sends other bytes.
+    Garbage,
+    /// It sends nothing, ever.
+    Silence,
+}
+
+/// A listener that says of a channel's every version that it has all of it, and has nothing.
+pub(crate) struct Liar {
+    pub(crate) address: SocketAddr,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Liar {
+    /// Listens on loopback for as long as the process lives.
+    pub(crate) fn start(topic: Topic, lie: Lie) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let liar = Self { address: listener.local_addr()?, asked: Arc::default() };
+        let asked = Arc::clone(&liar.asked);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let asked = Arc::clone(&asked);
+                // It ends with the connection.
+                thread::spawn(move || drop(lie_to(stream, &topic, lie, &asked)));
+            }
+        });
+        Ok(liar)
+    }
+
+    /// Ranges that it was asked for so far.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+fn lie_to(stream: TcpStream, topic: &Topic, kind: Lie, asked: &AtomicUsize) -> io::Result<()> {
+    let mut line = Line::shake(stream, Role::Listener)?;
+    let ours = line.tag(topic);
+    loop {
+        match line.receive()? {
+            Message::Hello { .. } => {
+                line.send(&hello())?;
+                line.send(&Message::Watch(vec![ours]))?;
+            }
+            Message::GetHead { tag, .. } => line.send(&Message::Head(tag, None))?,
+            Message::AskHave(tag, sequence) => line.send(&Message::Have(tag, sequence, Have::All))?,
+            Message::Want { id, range, .. } => {
+                asked.fetch_add(1, Ordering::Relaxed);
+                if kind == Lie::Silence {
+                    continue;
+                }
+                for offset in range.clone().step_by(PIECE_LEN_MAX) {
+                    let len = PIECE_LEN_MAX.min((range.end - offset) as usize);
+                    line.send(&Message::Piece { id, offset, bytes: vec![0x5a; len] })?;
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Limits on what a node sends and receives, over all its connections.
+//!
+//! Bytes that may move are saved up at the limit's rate, for at most [`BURST`]. While enough are there and nobody waits,
+//! a connection moves what it has. Otherwise it waits, and at the next round those that wait share what was saved in
+//! the meantime, in the order in which they came; what a connection does not use of its share goes to the next round.
+//! So each of many busy connections gets as much as the others, and one that is slow holds nobody up.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::{Action, Node, Timer, Timers};
+use crate::ids::ConnId;
+use crate::limits::RATE_LIMIT_MIN;
+use crate::suite::Suite;
+use crate::time::Instant;
+
+/// Shortest time between two rounds.
+const ROUND: Duration = Duration::from_millis(20);
+/// Time of which unused bytes are kept. A driver that is late by less loses nothing.
+const BURST: Duration = Duration::from_millis(250);
+/// Smallest share of a round; where less is there for each, some wait for the next one.
+const SHARE_MIN: i64 = 256;
+/// What is saved is counted in nanoseconds' worth of bytes, so that nothing is lost by rounding.
+const NANOS: i128 = 1_000_000_000;
+
+/// The limit on one direction.
+pub(super) struct Throttle {
+    bytes_per_sec: u64,
+    /// Bytes that may move beside the shares, times [`NANOS`], as of `at`; negative where more moved.
+    saved: i128,
+    at: Instant,
+    /// What connections may still move of their shares of this round; 0: they wait for the next.
+    shares: BTreeMap<ConnId, i64>,
+    /// Those that wait, the longest first.
+    waiting: VecDeque<ConnId>,
+    next_round: Instant,
+}
+
+impl Throttle {
+    pub(super) fn new(bytes_per_sec: u64, now: Instant) -> Self {
+        let mut throttle = Self {
+            bytes_per_sec: bytes_per_sec.max(RATE_LIMIT_MIN),
+            saved: 0,
+            at: now,
+            shares: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            next_round: now,
+        };
+        throttle.saved = throttle.bytes_in(BURST);
+        throttle
+    }
+
+    /// The bytes that may move in a time, times [`NANOS`].
+    fn bytes_in(&self, time: Duration) -> i128 {
+        i128::from(self.bytes_per_sec) * i128::try_from(time.as_nanos()).expect("2^94 at most")
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let saved = self.saved + self.bytes_in(now.since(self.at));
+        self.saved = saved.min(self.bytes_in(BURST));
+        self.at = now;
+    }
+
+    fn saved_bytes(&self) -> i64 {
+        i64::try_from(self.saved.div_euclid(NANOS)).unwrap_or(i64::MAX)
+    }
+
+    /// Bytes that a connection may move now; 0: it waits for a round.
+    fn allow(&mut self, conn: ConnId, now: Instant) -> usize {
+        if let Some(share) = self.shares.get(&conn) {
+            return usize::try_from(*share).unwrap_or(0);
+        }
+        self.refill(now);
+        let part = self.part();
+        if self.waiting.is_empty() && self.saved_bytes() >= part {
+            return usize::try_from(part).unwrap_or(usize::MAX);
+        }
+        self.shares.insert(conn, 0);
+        self.waiting.push_back(conn);
+        0
+    }
+
+    /// What is saved up in one round.
+    fn part(&self) -> i64 {
+        i64::try_from(self.bytes_in(ROUND) / NANOS).unwrap_or(i64::MAX).max(SHARE_MIN)
+    }
+
+    fn moved(&mut self, conn: ConnId, n: usize) {
+        let mut n = i64::try_from(n).unwrap_or(i64::MAX);
+        if let Some(share) = self.shares.get_mut(&conn).filter(|share| **share > 0) {
+            let of_share = n.min(*share);
+            *share -= of_share;
+            n -= of_share;
+            if *share == 0 {
+                self.shares.remove(&conn);
+            }
+        }
+        self.saved -= i128::from(n) * NANOS;
+    }
+
+    fn forget(&mut self, conn: ConnId) {
+        let Some(share) = self.shares.remove(&conn) else { return };
+        if share == 0 {
+            self.waiting.retain(|waiting| *waiting != conn);
+        }
+        self.saved += i128::from(share) * NANOS;
+    }
+
+    /// When those that wait get their shares; `None`: nobody waits.
+    fn deadline(&self) -> Option<Instant> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let held: i64 = self.shares.values().sum();
+        let lacks = i128::from(SHARE_MIN.saturating_sub(held)) * NANOS - self.saved;
+        let nanos = lacks.max(0).div_euclid(i128::from(self.bytes_per_sec)) + 1;
+        let enough = self.at + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        Some(enough.max(self.next_round))
+    }
+
+    /// Shares out what is saved; who may go on.
+    fn round(&mut self, now: Instant) -> Vec<ConnId> {
+        if self.deadline().is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        self.next_round = now + ROUND;
+        self.shares.retain(|_, share| {
+            self.saved += i128::from(*share) * NANOS;
+            *share == 0
+        });
+        self.refill(now);
+        let saved = self.saved_bytes();
+        let most = usize::try_from(saved / SHARE_MIN).unwrap_or(0);
+        let ready: Vec<ConnId> = self.waiting.drain(..most.min(self.waiting.len())).collect();
+        let Ok(count @ 1..) = i64::try_from(ready.len()) else { return ready };
+        for conn in &ready {
+            self.shares.insert(*conn, saved / count);
+        }
+        self.saved -= i128::from(saved / count * count) * NANOS;
+        ready
+    }
+}
+
+/// Both directions; `None`: without a limit.
+pub(super) struct Throttles {
+    pub(super) upload: Option<Throttle>,
+    pub(super) download: Option<Throttle>,
+}
+
+/// Bytes that a connection may move now in the direction of `throttle`.
+pub(super) fn allow(
+    throttle: &mut Option<Throttle>,
+    timers: &mut Timers,
+    conn: ConnId,
+    now: Instant,
+) -> usize {
+    let Some(throttle) = throttle else { return usize::MAX };
+    let allowed = throttle.allow(conn, now);
+    if allowed == 0
+        && let Some(at) = throttle.deadline()
+    {
+        timers.set_sooner(Timer::Throttle, at);
+    }
+    allowed
+}
+
+impl Throttles {
+    pub(super) fn new(upload: Option<u64>, download: Option<u64>, now: Instant) -> Self {
+        let new = |limit: Option<u64>| limit.map(|limit| Throttle::new(limit, now));
+        Self { upload: new(upload), download: new(download) }
+    }
+
+    pub(super) fn sent(&mut self, conn: ConnId, n: usize) {
+        if let Some(throttle) = &mut self.upload {
+            throttle.moved(conn, n);
+        }
+    }
+
+    pub(super) fn received(&mut self, conn: ConnId, n: usize) {
+        if let Some(throttle) = &mut self.download {
+            throttle.moved(conn, n);
+        }
+    }
+
+    /// When the next round is.
+    fn deadline(&self) -> Option<Instant> {
+        [&self.upload, &self.download].into_iter().flatten().filter_map(Throttle::deadline).min()
+    }
+
+    /// The connection is gone.
+    pub(super) fn forget(&mut self, conn: ConnId) {
+        for throttle in [&mut self.upload, &mut self.download].into_iter().flatten() {
+            throttle.forget(conn);
+        }
+    }
+}
+
+impl<S: Suite> Node<S> {
+    /// A round: drivers that wait go on.
+    pub(super) fn on_throttle_timer(&mut self) {
+        let now = self.now;
+        if let Some(throttle) = &mut self.throttles.upload {
+            self.actions.extend(throttle.round(now).into_iter().map(Action::Writable));
+        }
+        if let Some(throttle) = &mut self.throttles.download {
+            self.actions.extend(throttle.round(now).into_iter().map(Action::Readable));
+        }
+        if let Some(at) = self.throttles.deadline() {
+            self.timers.set(Timer::Throttle, at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn conn(slot: u32) -> ConnId {
+        ConnId { slot, generation: 0 }
+    }
+
+    /// Connections of which each moves at once what it may, up to `most` bytes a round: (bytes of each, rounds) in `time`.
+    fn run(throttle: &mut Throttle, most: &[usize], time: Duration) -> (Vec<usize>, usize) {
+        let (mut now, mut moved, mut rounds) = (Instant(0), vec![0; most.len()], 0);
+        let mut ready: Vec<ConnId> = (0..).map(conn).take(most.len()).collect();
+        while now < Instant(0) + time {
+            for conn in ready {
+                let at = conn.slot as usize;
+                let mut left = most[at];
+                loop {
+                    let n = throttle.allow(conn, now).min(left);
+                    if n == 0 {
+                        break;
+                    }
+                    throttle.moved(conn, n);
+                    (moved[at], left) = (moved[at] + n, left - n);
+                }
+            }
+            // Who did not use its share comes again when its socket takes more: here, at the next round.
+            let unused: Vec<ConnId> =
+                throttle.shares.iter().filter(|(_, share)| **share > 0).map(|(conn, _)| *conn).collect();
+            now = throttle.deadline().unwrap_or(now + ROUND);
+            ready = throttle.round(now);
+            ready.extend(unused);
+            rounds += 1;
+        }
+        (moved, rounds)
+    }
+
+    #[test]
+    fn a_minute_brings_the_rate_and_no_spinning() {
+        for rate in [RATE_LIMIT_MIN, 20_000, 500_000, 20_000_000, 3_000_000_000] {
+            for count in [1, 3, 50] {
+                let mut throttle = Throttle::new(rate, Instant(0));
+                let (moved, rounds) = run(&mut throttle, &vec![usize::MAX; count], 60 * SECOND);
+                let (sum, due) = (moved.iter().sum::<usize>() as u64, rate * 60);
+                assert!(sum > due * 98 / 100 && sum < due * 102 / 100, "{rate}, {count}: {sum} of {due}");
+                assert!(rounds <= 3001, "{rate}, {count}: {rounds} rounds in a minute");
+                let (least, greatest) = (moved.iter().min(), moved.iter().max());
+                let (least, greatest) = (least.expect("one at least"), greatest.expect("one at least"));
+                let burst = usize::try_from(rate / 4).expect("small") + 256;
+                assert!(greatest - least <= burst, "{rate}, {count}: from {least} to {greatest}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_slow_leave_goes_to_the_others() {
+        let mut throttle = Throttle::new(1_000_000, Instant(0));
+        let (moved, _) = run(&mut throttle, &[usize::MAX, 100, usize::MAX], 60 * SECOND);
+        let sum: usize = moved.iter().sum();
+        assert!(sum > 58_800_000, "{sum}");
+        assert!(moved[1] > 100 * 1000, "the slow one is not left behind: {}", moved[1]);
+        assert!(moved[0].abs_diff(moved[2]) < 300_000, "{moved:?}");
+    }
+
+    #[test]
+    fn a_limit_is_never_so_low_that_nothing_passes() {
+        let mut throttle = Throttle::new(0, Instant(0));
+        assert!(throttle.allow(conn(0), Instant(0)) >= 20, "a keep-alive");
+        let (moved, _) = run(&mut throttle, &[20; 30], 60 * SECOND);
+        assert!(moved.iter().all(|moved| *moved >= 20), "all of the connections: {moved:?}");
+    }
+
+    #[test]
+    fn who_is_gone_leaves_its_share_and_its_place() {
+        let mut throttle = Throttle::new(1_000_000, Instant(0));
+        throttle.moved(conn(9), 1_000_000);
+        assert_eq!((throttle.allow(conn(0), Instant(0)), throttle.allow(conn(1), Instant(0))), (0, 0));
+        throttle.forget(conn(0));
+        let at = throttle.deadline().expect("one waits");
+        assert!(throttle.round(Instant(at.0 - 1)).is_empty(), "too soon");
+        assert_eq!(throttle.round(at), [conn(1)]);
+        let share = throttle.allow(conn(1), at);
+        assert!(share >= 256, "{share}");
+        throttle.forget(conn(1));
+        assert!(throttle.saved_bytes() >= 256 && throttle.deadline().is_none());
+    }
+}
