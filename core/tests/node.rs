@@ -11,7 +11,9 @@ use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::frame;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::{BlobId, ConnId, InfoHash, JobId, Secret};
-use megatorrent_core::limits::{BAN_TIME, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, INBOUND_MAX, STALL_TIMEOUT};
+use megatorrent_core::limits::{
+    BAN_TIME, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT, INBOUND_MAX, STALL_TIMEOUT,
+};
 use megatorrent_core::manifest::{Chunk, Collection, EntryPath, FileEntry, HeadContent, Item, Reference};
 use megatorrent_core::node::{
     Action, Command, Config, DhtError, DhtOp, Draft, Event, Input, Job, JobResult, Node, RecordKey, Written,
@@ -238,8 +240,15 @@ fn follow(bench: &mut Bench, link: &Link, ports: &[u16]) -> PublicKey {
     channel
 }
 
-/// Lets the next dial to `port` succeed.
+/// Lets the next dial to `port` succeed; the peer says that it speaks v5.
 fn connect(bench: &mut Bench, port: u16) -> Peer {
+    let mut peer = connect_silent(bench, port);
+    peer.send(bench, &Message::Hello { version: Some(5), sequences: BTreeMap::new(), port: None });
+    peer
+}
+
+/// Lets the next dial to `port` succeed; the peer says nothing.
+fn connect_silent(bench: &mut Bench, port: u16) -> Peer {
     let (job, _) = bench
         .take(|a| if let Action::Dial(job, to) = a { (*to == addr(port)).then_some(*job) } else { None })
         .expect("the peer is dialled");
@@ -257,8 +266,9 @@ fn a_blob_is_fetched_checked_and_stored_and_the_channel_is_complete() {
     let (link, blob) = sealed(1);
     let mut bench = Bench::new(None);
     let channel = follow(&mut bench, &link, &[1]);
-    let mut peer = connect(&mut bench, 1);
+    let mut peer = connect_silent(&mut bench, 1);
     let frames = peer.receive(&mut bench);
+    assert!(!has_request(&frames, &link.id), "not before it is known what the peer speaks");
     assert!(matches!(
         Message::decode(&frames[0]),
         Ok(Message::Hello { version: Some(6), sequences, port: Some(6881) }) if sequences.is_empty()
@@ -269,7 +279,7 @@ fn a_blob_is_fetched_checked_and_stored_and_the_channel_is_complete() {
         Message::decode(&answer[0]),
         Ok(Message::Hello { sequences, .. }) if sequences.get(&channel) == Some(&5)
     ));
-    assert!(has_request(&frames, &link.id));
+    assert!(has_request(&answer, &link.id));
     peer.send_blob(&mut bench, &blob[..]);
     bench.answer_jobs();
     assert!(bench.event(|e| matches!(e, Event::ChannelComplete { sequence: 5, .. })).is_some());
@@ -279,6 +289,18 @@ fn a_blob_is_fetched_checked_and_stored_and_the_channel_is_complete() {
         (true, 1, 1, None)
     );
     assert!(bench.announced.contains(&link.id.info_hash()), "v5 readers look for each blob");
+}
+
+#[test]
+fn a_dialled_peer_that_says_nothing_is_taken_for_v5() {
+    let (link, _) = sealed(1);
+    let mut bench = Bench::new(None);
+    follow(&mut bench, &link, &[1]);
+    let mut peer = connect_silent(&mut bench, 1);
+    bench.sleep_until(bench.now + HELLO_WAIT / 2);
+    assert!(!has_request(&peer.receive(&mut bench), &link.id));
+    bench.sleep_until(bench.now + HELLO_WAIT / 2);
+    assert!(has_request(&peer.receive(&mut bench), &link.id));
 }
 
 #[test]

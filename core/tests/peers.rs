@@ -23,7 +23,13 @@ use megatorrent_core::time::{Instant, UnixTime};
 use megatorrent_core::transport::{Handshake, Opener, Role, Sealer};
 
 const UNIX: UnixTime = UnixTime(1_700_000_000_000);
-const CONFIG: Config = Config { listen_port: Some(6881), own_address: None, gateway: false };
+const CONFIG: Config = Config {
+    listen_port: Some(6881),
+    own_address: None,
+    gateway: false,
+    upload_bytes_per_sec: None,
+    download_bytes_per_sec: None,
+};
 
 fn at(text: &str) -> PeerAddr {
     text.parse().expect("valid")

@@ -156,6 +156,7 @@ impl Transfer {
 mod tests {
     use super::*;
     use crate::blob::BLOB_LEN;
+    use alloc::vec;
 
     const NOW: Instant = Instant(0);
 
@@ -163,24 +164,24 @@ mod tests {
         ConnId { slot, generation: 0 }
     }
 
-    fn source(slot: u32) -> Option<Source> {
+    fn source(slot: u32) -> Source {
         let peer = "127.0.0.1:1".parse().expect("an address");
-        Some(Source { conn: conn(slot), peer, range: 0, asked: NOW, moved: NOW })
+        Source { conn: conn(slot), peer, range: 0, asked: NOW, moved: NOW }
     }
 
     #[test]
     fn two_peers_fill_one_blob_and_it_is_known_who_brought_what() {
         let end = u32::try_from(BLOB_LEN).expect("small");
         let mut transfer = Transfer::new(Buffer::new(), false);
-        transfer.runs[0].source = source(1);
-        assert_eq!(transfer.feed(conn(1), 0, &[1; 600_000], NOW), Fed::First(Duration::ZERO));
+        transfer.runs[0].source = Some(source(1));
+        assert_eq!(transfer.feed(conn(1), 0, &vec![1; 600_000], NOW), Fed::First(Duration::ZERO));
         assert_eq!(transfer.feed(conn(1), 0, &[1; 10], NOW), Fed::Unwanted, "in order only");
         let rest = transfer.orphan(0, 800_000);
-        transfer.runs[rest].source = source(2);
+        transfer.runs[rest].source = Some(source(2));
         assert_eq!(transfer.feed(conn(1), 800_000, &[1; 10], NOW), Fed::Unwanted, "it is another's");
-        assert_eq!(transfer.feed(conn(2), 800_000, &[2; BLOB_LEN], NOW), Fed::First(Duration::ZERO));
+        assert_eq!(transfer.feed(conn(2), 800_000, &vec![2; BLOB_LEN], NOW), Fed::First(Duration::ZERO));
         assert!(!transfer.is_whole());
-        assert_eq!(transfer.feed(conn(1), 600_000, &[1; BLOB_LEN], NOW), Fed::More);
+        assert_eq!(transfer.feed(conn(1), 600_000, &vec![1; BLOB_LEN], NOW), Fed::More);
         assert!(transfer.is_whole());
         let (buffer, parts) = transfer.finish();
         assert_eq!((buffer.blob()[799_999], buffer.blob()[800_000]), (1, 2));
@@ -191,13 +192,13 @@ mod tests {
     #[test]
     fn what_a_lost_peer_brought_stays_and_the_rest_goes_to_another() {
         let mut transfer = Transfer::new(Buffer::new(), false);
-        transfer.runs[0].source = source(1);
+        transfer.runs[0].source = Some(source(1));
         transfer.feed(conn(1), 0, &[1; 100], NOW);
         transfer.orphan_all_of(conn(1));
         assert!(transfer.is_abandoned() && !transfer.is_empty());
         let at = transfer.runs.iter().position(Run::is_orphan).expect("the rest");
         assert_eq!(transfer.runs[at].start, 100);
-        transfer.runs[at].source = source(2);
+        transfer.runs[at].source = Some(source(2));
         transfer.orphan_all_of(conn(2));
         assert_eq!(transfer.runs.len(), 2, "what brought nothing leaves nothing");
     }
