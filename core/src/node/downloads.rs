@@ -510,9 +510,6 @@ impl<S: Suite> Node<S> {
     fn time_left(&self, source: &Source, is_begun: bool) -> Duration {
         let Some(entry) = self.conns.get(source.conn) else { return Duration::MAX };
         let waited = self.now.since(source.moved);
-        if entry.rests(self.now) {
-            return Duration::MAX;
-        }
         match entry.rate.time_for(entry.conn.range_bytes()) {
             Some(time) if is_begun => time.max(waited),
             _ => waited,
