@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::common::*;
 use megatorrent_core::blob::BLOB_LEN;
 use megatorrent_core::ids::Secret;
-use megatorrent_sim::HostConfig;
+use megatorrent_sim::{HostConfig, World};
 
 /// Blobs of the channel: the file's, its index and the body.
 const BLOBS: u32 = 17;
@@ -40,5 +40,33 @@ fn a_limit_is_kept_and_used() {
         let took = time_to_complete(upload, download);
         // What is saved up at the start comes at once; frames, control messages and finding the author take a moment.
         assert!(took > due * 98 / 100 && took < due * 104 / 100, "{took:?} of {due:?}");
+    }
+}
+
+#[test]
+fn slow_lines_bring_everybody_everything_and_little_twice() {
+    for (limit, line) in [(Some(20_000), 20_000_000), (None, 20_000)] {
+        let mut world = world(90);
+        let author = world.add_host(HostConfig {
+            identity_seed: Some(Secret::new([7; 32])),
+            upload_limit_bytes_per_sec: limit,
+            upload_bytes_per_sec: line,
+            ..HostConfig::default()
+        });
+        let channel = world.channel(author).expect("it has an identity");
+        let file = world.ingest(author, "film", &content("film", 6 * MIB));
+        publish(&mut world, author, &[file]);
+        let slow = HostConfig { upload_bytes_per_sec: 2_000, ..HostConfig::default() };
+        let readers: Vec<_> = (0..3).map(|_| world.add_host(slow.clone())).collect();
+        for reader in &readers {
+            world.follow(*reader, channel, None);
+        }
+        // Three times 8 MiB at 20 kB/s take 1258 s; the readers help with a tenth of that each.
+        let all = |world: &World| readers.iter().all(|reader| world.is_complete(*reader, &channel));
+        assert!(world.run_until(Duration::from_secs(2_000), all));
+        for reader in &readers {
+            let status = world.node(*reader).expect("it runs").status(world.now());
+            assert!(status.bytes_duplicate < status.bytes_received / 10, "{status:?}");
+        }
     }
 }
