@@ -144,7 +144,8 @@ pub(crate) struct Owed {
 
 impl Owed {
     pub(crate) fn want(&mut self, id: u32, blob: BlobId, range: Range<u32>) -> Result<(), Violation> {
-        if self.wants.len() >= WANTS_MAX {
+        // Cancelled ones, of which the store's answer is awaited, do not count: they are two at most.
+        if self.wants.iter().filter(|want| want.next < want.end).count() >= WANTS_MAX {
             return Err(Violation::TooManyWants);
         }
         self.wants.push_back(Want { id, blob, next: range.start, end: range.end, state: State::Waiting });

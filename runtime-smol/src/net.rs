@@ -20,6 +20,9 @@ use crate::StartError;
 
 /// How long a dial may take, name resolution and every address of the name included.
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that a socket takes beyond those on their way.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT_MAX: u32 = 256 * 1024;
 /// Addresses of one name that are tried, in the resolver's order.
 const ADDRESSES_PER_NAME_MAX: usize = 4;
 /// Connections that the system completes before we accept them; more wait for the dialler's retry. The system may
@@ -105,6 +108,12 @@ pub(crate) fn prepare(stream: &TcpStream) {
     // Requests and answers are small and waited for; core hands out frames whole, so there is nothing to coalesce.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY not set");
+    }
+    // What the kernel has taken cannot be taken back: without a bound, a peer's turn would end, and a message would
+    // wait, behind megabytes that the line has still to carry.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX) {
+        tracing::debug!(%error, "TCP_NOTSENT_LOWAT not set");
     }
 }
 

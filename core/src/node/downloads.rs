@@ -13,8 +13,9 @@ use core::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::conns::Entry;
+use super::have::{Holders, Share};
 use super::scheduler::{Place, Suspect};
-use super::transfer::{Contribution, Fed, Source};
+use super::transfer::{Contribution, Fed, Run, Source};
 use super::{Event, Job, Node, Pending, RecordKey, STORE_RETRY, Timer, Written};
 use crate::buffer::Buffer;
 use crate::conn::Piece;
@@ -64,6 +65,15 @@ enum Preference {
     First,
     Usual,
     Last,
+}
+
+/// A channel as seen over one connection.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    share: Option<&'a Share>,
+    sequence: u64,
+    holders: Option<&'a Holders>,
+    in_order: bool,
 }
 
 impl<S: Suite> Entry<S> {
@@ -126,8 +136,8 @@ impl<S: Suite> Node<S> {
     }
 
     /// Where seeds are few, they are asked for what nobody else has, and others for the rest.
-    fn preference(&self, entry: &Entry<S>, seeds: usize) -> Preference {
-        if seeds > SCARCE_SEEDS_MAX || !self.is_seed(entry) {
+    fn preference(&self, entry: &Entry<S>, are_scarce: bool) -> Preference {
+        if !are_scarce || !self.is_seed(entry) {
             return Preference::Usual;
         }
         let best = self.pick(entry).and_then(|id| self.scheduler.place(&id));
@@ -136,7 +146,7 @@ impl<S: Suite> Node<S> {
 
     /// Whether the peer has everything of some channel.
     fn is_seed(&self, entry: &Entry<S>) -> bool {
-        let has_all = |(key, share): (&PublicKey, &super::have::Share)| {
+        let has_all = |(key, share): (&PublicKey, &Share)| {
             self.holders.get(key).is_some_and(|holders| share.has_all(holders.sequence))
         };
         entry.gossip.shares.iter().any(has_all)
@@ -148,17 +158,23 @@ impl<S: Suite> Node<S> {
             return;
         }
         let now = self.now;
-        loop {
+        // What frees one sees to it that this is looked at again.
+        while self.has_room_for_more() {
             let (epoch, salt) = (self.scheduler.epoch, self.rng.u64());
             let useful = |(_, e): &(ConnId, &Entry<S>)| e.has_room() && !e.rests(now) && e.dry != epoch;
-            let seeds = self.conns.entries().filter(|(_, e)| self.is_seed(e)).count();
+            let (mut seeds, mut open) = (0, 0);
+            for (_, entry) in self.conns.entries().filter(|(_, e)| e.is_askable()) {
+                (seeds, open) = (seeds + usize::from(self.is_seed(entry)), open + 1);
+            }
+            // Where there is nobody else, there is nothing to leave to others.
+            let scarce = seeds <= SCARCE_SEEDS_MAX && seeds < open;
             let mut candidates: Vec<(usize, Preference, Reverse<u32>, u64, ConnId)> = self
                 .conns
                 .entries()
                 .filter(useful)
                 .map(|(id, e)| {
                     let lot = mix(u64::from(id.slot), salt);
-                    (e.outstanding(), self.preference(e, seeds), Reverse(e.speed(lot)), lot, id)
+                    (e.outstanding(), self.preference(e, scarce), Reverse(e.speed(lot)), lot, id)
                 })
                 .collect();
             candidates.sort_unstable();
@@ -175,6 +191,15 @@ impl<S: Suite> Node<S> {
                 return;
             }
         }
+    }
+
+    /// Whether anything can be asked for at all, whoever has it.
+    fn has_room_for_more(&self) -> bool {
+        let transfers = self.scheduler.transfers();
+        let has_buffer = self.recv_pool.has_free() && transfers.len() < TRANSFERS_MAX;
+        has_buffer
+            || transfers.values().any(|t| t.is_abandoned() || t.runs.iter().any(Run::is_orphan))
+            || self.conns.entries().any(|(_, e)| e.is_v5 && e.has_room())
     }
 
     /// A connection has nothing that lacks; it may know who has.
@@ -216,13 +241,31 @@ impl<S: Suite> Node<S> {
     /// The queued blob that is best asked of a peer.
     fn pick(&self, entry: &Entry<S>) -> Option<BlobId> {
         let salt = entry.salt ^ self.scheduler.epoch;
+        // Most queued blobs are of one channel: what is known of it is looked up once.
+        let mut of: Option<(PublicKey, View<'_>)> = None;
         self.scheduler.pick(|order, id, place| {
-            self.may_have(entry, id, place).then(|| {
-                let in_order = self.in_order.contains(&place.channel);
-                let (order, rarity) = if in_order { (order, 0) } else { (u64::MAX, self.rarity(place)) };
+            let view = match of {
+                Some((channel, view)) if channel == place.channel => view,
+                _ => of.insert((place.channel, self.view(entry, &place.channel))).1,
+            };
+            let has =
+                !entry.gossip.is_on() || view.share.is_some_and(|s| s.has(view.sequence, place.position));
+            (has && !entry.lacks.contains(id)).then(|| {
+                let rarity = || view.holders.map_or(0, |holders| holders.count(place.position));
+                let (order, rarity) = if view.in_order { (order, 0) } else { (u64::MAX, rarity()) };
                 (!place.is_index, order, rarity, mix(place.position, salt))
             })
         })
+    }
+
+    fn view<'a>(&'a self, entry: &'a Entry<S>, channel: &PublicKey) -> View<'a> {
+        let holders = self.holders.get(channel);
+        View {
+            share: entry.gossip.shares.get(channel),
+            sequence: holders.map_or(0, |holders| holders.sequence),
+            holders,
+            in_order: self.in_order.contains(channel),
+        }
     }
 
     fn ask_for_run(&mut self, conn: ConnId, blob: &BlobId, at: usize) {

@@ -26,6 +26,10 @@ impl Pool {
         Some(self.free.pop().unwrap_or_else(|| Buffer::for_blob_of(self.blob_len)))
     }
 
+    pub(super) fn has_free(&self) -> bool {
+        self.lent < self.max
+    }
+
     pub(super) fn give_back(&mut self, buffer: Buffer) {
         assert!(self.lent > 0, "only lent buffers come back");
         self.lent -= 1;
