@@ -69,7 +69,7 @@ pub const ANSWERS_LOADED_MAX: usize = 2;
 /// Ranges that a v6 peer may have asked for without their end having been sent; more are a violation.
 pub const WANTS_MAX: usize = 64;
 /// Shortest time between two HAVEs of additions to one peer; what is stored meanwhile goes into one.
-pub const HAVE_INTERVAL: Duration = Duration::from_millis(200);
+pub const HAVE_INTERVAL: Duration = Duration::from_millis(500);
 /// The lowest limit on the bytes sent or received each second; a lower one counts as this, so that handshakes and keep-alives
 /// pass.
 pub const RATE_LIMIT_MIN: u64 = 1024;
