@@ -26,6 +26,9 @@ pub const PIECE_LEN_MAX: usize = 65_520;
 /// Positions of a channel's version up to which HAVE tells who has what (256 GiB of content); beyond, a peer that has any
 /// blob of it is asked on a guess.
 pub const HAVE_BLOBS_MAX: usize = 1 << 18;
+/// Bytes that the positions which one connection's peer has take, over all channels; what does not fit is not noted, so
+/// the peer is not asked for it.
+pub const HAVE_BYTES_MAX: usize = 64 * 1024;
 /// Positions listed in one HAVE; further ones go into the next, and are ignored when received.
 pub const HAVE_POSITIONS_MAX: usize = 4096;
 /// Hops that an ANNOUNCE may still make; a higher number is taken as this.
@@ -207,7 +210,7 @@ const _: () = {
     assert!(RECV_BUFFERS_MAX > DOWNLOAD_CONNECTIONS_MAX && RECV_BUFFERS_MAX > TRANSFERS_MAX);
     assert!(UPLOAD_TURNS <= SEND_BUFFERS_MAX && V5_TURNS_MAX < SEND_BUFFERS_MAX);
     assert!(1 + 8 + PIECE_LEN_MAX <= CONTROL_LEN_MAX);
-    assert!(WINDOW_MAX * 2 <= WANTS_MAX);
+    assert!(WINDOW_MAX * 2 <= WANTS_MAX && HAVE_BLOBS_MAX / 8 <= HAVE_BYTES_MAX);
     assert!(ANSWERS_LOADED_MAX <= SEND_BUFFERS_MAX);
     assert!(WINDOW_START <= WINDOW_MAX && WINDOW_MAX <= REQUESTS_QUEUED_MAX);
     // The blobs in memory stay well below the 64 MiB that a node may take.

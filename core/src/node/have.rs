@@ -11,7 +11,7 @@ use super::{Node, Timer};
 use crate::codec::{Have, Message, Tag};
 use crate::identity::PublicKey;
 use crate::ids::ConnId;
-use crate::limits::{HAVE_BLOBS_MAX, HAVE_INTERVAL, HAVE_POSITIONS_MAX};
+use crate::limits::{HAVE_BLOBS_MAX, HAVE_BYTES_MAX, HAVE_INTERVAL, HAVE_POSITIONS_MAX};
 use crate::suite::Suite;
 use crate::time::Instant;
 
@@ -109,6 +109,11 @@ impl Share {
     /// Whether the peer has said of next to no blob that it has it.
     pub(super) fn is_poor(&self) -> bool {
         self.theirs.as_ref().is_none_or(|theirs| !theirs.is_all && theirs.positions.iter().nth(2).is_none())
+    }
+
+    /// Memory that the peer's positions take.
+    fn bytes(&self) -> usize {
+        self.theirs.as_ref().map_or(0, |theirs| theirs.positions.0.len())
     }
 
     pub(super) fn has_all(&self, sequence: u64) -> bool {
@@ -212,11 +217,17 @@ impl<S: Suite> Node<S> {
     pub(super) fn on_have(&mut self, conn: ConnId, tag: Tag, sequence: u64, have: Have) {
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let Some(channel) = entry.gossip.channel(&tag) else { return };
+        let others = entry.gossip.shares.iter().filter(|(key, _)| **key != channel);
+        let room = HAVE_BYTES_MAX.saturating_sub(others.map(|(_, share)| share.bytes()).sum());
         let Some(share) = entry.gossip.shares.get_mut(&channel) else { return };
         let holders = self.holders.entry(channel).or_default();
-        // Of other versions than ours only what takes no room is kept.
-        if sequence < holders.sequence || (sequence > holders.sequence && have != Have::All) {
+        // Of other versions than ours, and where nothing lacks, only what takes no room is kept.
+        let lacks = self.channels.get(&channel).and_then(super::channels::Channel::lacks) == Some(sequence);
+        if sequence < holders.sequence || (!lacks && have != Have::All) {
             return;
+        }
+        if let Some(earlier) = share.theirs.as_ref().filter(|theirs| theirs.sequence != sequence) {
+            holders.change_all(earlier, -1);
         }
         let theirs = share.theirs.take().filter(|theirs| theirs.sequence == sequence);
         let mut theirs =
@@ -224,7 +235,7 @@ impl<S: Suite> Node<S> {
         let mut news = Vec::new();
         let mut add = |position: usize| {
             // Positions that the version does not have are never asked for; the bound holds for them too.
-            if !theirs.is_all && theirs.positions.add(position) {
+            if !theirs.is_all && position / 8 < room && theirs.positions.add(position) {
                 holders.change(position, 1);
                 if news.len() < NEWS_MAX {
                     news.push(position as u64);
