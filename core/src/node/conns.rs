@@ -97,6 +97,7 @@ pub(super) struct Conns<S: Suite> {
     rng: Rng,
     inbound: usize,
     outbound: BTreeSet<ConnId>,
+    v5: usize,
     pub(super) recv_waiters: VecDeque<ConnId>,
 }
 
@@ -108,6 +109,7 @@ impl<S: Suite> Conns<S> {
             rng,
             inbound: 0,
             outbound: BTreeSet::new(),
+            v5: 0,
             recv_waiters: VecDeque::new(),
         }
     }
@@ -139,6 +141,18 @@ impl<S: Suite> Conns<S> {
     pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Entry<S>> {
         let slot = self.slots.get_mut(id.slot as usize)?;
         if slot.generation == id.generation { slot.entry.as_mut() } else { None }
+    }
+
+    /// Whether the peer is taken for a v5 one.
+    pub(super) fn set_v5(&mut self, id: ConnId, is_v5: bool) {
+        let Some(entry) = self.get_mut(id) else { return };
+        let was_v5 = mem::replace(&mut entry.is_v5, is_v5);
+        self.v5 = self.v5 + usize::from(is_v5) - usize::from(was_v5);
+    }
+
+    /// Whether any peer is taken for a v5 one.
+    pub(super) fn has_v5(&self) -> bool {
+        self.v5 > 0
     }
 
     fn insert(&mut self, role: Role, peer: PeerAddr, now: Instant) -> ConnId {
@@ -187,6 +201,7 @@ impl<S: Suite> Conns<S> {
         let entry = slot.entry.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.slot);
+        self.v5 -= usize::from(entry.is_v5);
         if !self.outbound.remove(&id) {
             self.inbound -= 1;
         }
@@ -453,8 +468,9 @@ impl<S: Suite> Node<S> {
         if outbound {
             entry.conn.push(&hello);
             self.peers.keyed(&peer);
-            entry.is_v5 = self.peers.is_v5(&peer);
-            self.assign_due |= entry.is_v5;
+            let is_v5 = self.peers.is_v5(&peer);
+            self.conns.set_v5(conn, is_v5);
+            self.assign_due |= is_v5;
         }
         self.timers.set(Timer::Conn(conn), now + if outbound { HELLO_WAIT } else { KEEP_ALIVE });
         self.event(Event::Connected { conn, peer, outbound });
@@ -559,9 +575,10 @@ impl<S: Suite> Node<S> {
             return self.close(id, CloseReason::HandshakeTimeout);
         }
         if entry.is_outbound() && !entry.speaks_hello && !entry.is_v5 {
-            entry.is_v5 = true;
+            self.conns.set_v5(id, true);
             self.assign_due = true;
         }
+        let Some(entry) = self.conns.get_mut(id) else { return };
         // Both ends of a v6 connection keep it alive, so silence means that the other one is gone, whatever we send.
         let is_v6 = entry.gossip.is_on();
         let last_life = if is_v6 { entry.conn.last_received } else { entry.conn.last_moved };

@@ -80,16 +80,16 @@ impl<S: Suite> Node<S> {
     /// While blobs lack and an address waits that no connection is left for, or none of its network's share: gives up a
     /// connection that has served nothing, so that peers which never serve cannot hold all of them for ever.
     fn rotate(&mut self, wanted: usize, share: usize) {
-        let unix = self.unix();
-        let Some(place) = self.peers.wanted_place(unix, share) else {
-            return self.timers.cancel(Timer::Rotation);
-        };
         let is_moving = self.bytes_received > self.rotation.bytes_received;
         let pause = if is_moving { ROTATION_INTERVAL_MOVING } else { ROTATION_INTERVAL };
         let due = self.rotation.at + pause;
         if self.now < due {
             return self.timers.set(Timer::Rotation, due);
         }
+        let unix = self.unix();
+        let Some(place) = self.peers.wanted_place(unix, share) else {
+            return self.timers.cancel(Timer::Rotation);
+        };
         self.rotation = Rotation { at: self.now, bytes_received: self.bytes_received };
         let peers = &self.peers;
         let useless = self.conns.useless_outbound(self.now, |addr| peers.makes_place(addr, &place));

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::conns::Entry;
 use super::have::{Holders, Share};
 use super::scheduler::{Place, Suspect};
-use super::transfer::{Contribution, Fed, Run, Source};
+use super::transfer::{Contribution, Fed, Source, Transfer};
 use super::{Event, Job, Node, Pending, RecordKey, STORE_RETRY, Timer, Written};
 use crate::buffer::Buffer;
 use crate::conn::Piece;
@@ -123,9 +123,11 @@ impl<S: Suite> Node<S> {
         if !entry.gossip.is_on() {
             return true;
         }
-        let share = entry.gossip.shares.get(&place.channel);
-        let sequence = self.holders.get(&place.channel).map_or(0, |holders| holders.sequence);
-        share.is_some_and(|share| share.has(sequence, place.position))
+        let says_so = |place: &Place| {
+            let View { share, sequence, .. } = self.view(entry, &place.channel);
+            share.is_some_and(|share| share.has(sequence, place.position))
+        };
+        says_so(place) || self.scheduler.places(id).iter().any(says_so)
     }
 
     /// Connections that may be asked for blobs, and of them those that are asked or have what lacks.
@@ -140,14 +142,14 @@ impl<S: Suite> Node<S> {
         if !are_scarce || !self.is_seed(entry) {
             return Preference::Usual;
         }
-        let best = self.pick(entry).and_then(|id| self.scheduler.place(&id));
-        if best.is_some_and(|place| self.rarity(&place) == 0) { Preference::First } else { Preference::Last }
+        let best = self.pick(entry);
+        if best.is_some_and(|(_, place)| self.rarity(&place) == 0) { Preference::First } else { Preference::Last }
     }
 
     /// Whether the peer has everything of some channel.
     fn is_seed(&self, entry: &Entry<S>) -> bool {
         let has_all = |(key, share): (&PublicKey, &Share)| {
-            self.holders.get(key).is_some_and(|holders| share.has_all(holders.sequence))
+            share.all_of().is_some_and(|of| self.holders.get(key).is_some_and(|h| h.sequence == of))
         };
         entry.gossip.shares.iter().any(has_all)
     }
@@ -183,8 +185,9 @@ impl<S: Suite> Node<S> {
                 match self.assign_to(conn) {
                     Ask::Asked => progress = true,
                     Ask::Useless => self.on_useless(conn, epoch),
-                    Ask::Later => {}
-                    Ask::Full => return,
+                    Ask::Full if !self.conns.has_v5() => return,
+                    // A v5 connection takes a buffer only when its blob comes.
+                    Ask::Later | Ask::Full => {}
                 }
             }
             if !progress {
@@ -194,12 +197,14 @@ impl<S: Suite> Node<S> {
     }
 
     /// Whether anything can be asked for at all, whoever has it.
-    fn has_room_for_more(&self) -> bool {
-        let transfers = self.scheduler.transfers();
-        let has_buffer = self.recv_pool.has_free() && transfers.len() < TRANSFERS_MAX;
-        has_buffer
-            || transfers.values().any(|t| t.is_abandoned() || t.runs.iter().any(Run::is_orphan))
-            || self.conns.entries().any(|(_, e)| e.is_v5 && e.has_room())
+    fn has_room_for_more(&mut self) -> bool {
+        self.has_room_for_transfer()
+            || self.scheduler.has_orphans()
+            || (self.conns.has_v5() && self.conns.entries().any(|(_, e)| e.is_v5 && e.has_room()))
+    }
+
+    fn has_room_for_transfer(&self) -> bool {
+        self.recv_pool.has_free() && self.scheduler.transfers().len() < TRANSFERS_MAX
     }
 
     /// A connection has nothing that lacks; it may know who has.
@@ -224,7 +229,11 @@ impl<S: Suite> Node<S> {
             self.ask_for_run(conn, &blob, at);
             return Ask::Asked;
         }
-        let Some(blob) = self.pick(entry) else { return Ask::Useless };
+        if !self.has_room_for_transfer() && !self.scheduler.has_orphans() {
+            return Ask::Full;
+        }
+        let Some(entry) = self.conns.get(conn) else { return Ask::Useless };
+        let Some((blob, place)) = self.pick(entry) else { return Ask::Useless };
         if self.scheduler.transfers().len() >= TRANSFERS_MAX {
             match self.scheduler.give_up_abandoned() {
                 Some(buffer) => self.recv_pool.give_back(buffer),
@@ -232,14 +241,14 @@ impl<S: Suite> Node<S> {
             }
         }
         let Some(buffer) = self.recv_pool.take() else { return Ask::Full };
-        self.scheduler.begin(blob, buffer);
+        self.scheduler.begin(blob, place, buffer);
         self.ask_for_run(conn, &blob, 0);
         self.timers.set_sooner(Timer::Review, self.now + REVIEW_INTERVAL);
         Ask::Asked
     }
 
     /// The queued blob that is best asked of a peer.
-    fn pick(&self, entry: &Entry<S>) -> Option<BlobId> {
+    fn pick(&self, entry: &Entry<S>) -> Option<(BlobId, Place)> {
         let salt = entry.salt ^ self.scheduler.epoch;
         // Most queued blobs are of one channel: what is known of it is looked up once.
         let mut of: Option<(PublicKey, View<'_>)> = None;
@@ -287,7 +296,7 @@ impl<S: Suite> Node<S> {
         let downloading = self.conns.entries().filter(|(_, e)| e.conn.outstanding() > 0).count();
         let Some(entry) = self.conns.get(conn) else { return Ask::Useless };
         let had = entry.conn.outstanding();
-        let Some(blob) = self.pick(entry) else { return Ask::Useless };
+        let Some((blob, _)) = self.pick(entry) else { return Ask::Useless };
         if had == 0 && downloading >= DOWNLOAD_CONNECTIONS_MAX {
             return Ask::Later;
         }
@@ -524,7 +533,6 @@ impl<S: Suite> Node<S> {
         let is_end = self.scheduler.is_queue_empty();
         let mut slowest = None;
         for (id, transfer) in self.scheduler.transfers() {
-            let Some(place) = self.scheduler.place(id) else { continue };
             for (at, run) in transfer.runs.iter().enumerate() {
                 let Some(source) = run.source.as_ref().filter(|_| !run.is_whole()) else { continue };
                 let left = self.time_left(source, run.is_begun());
@@ -537,7 +545,7 @@ impl<S: Suite> Node<S> {
                 let patience = patience * (1 << transfer.takeovers.min(TAKEOVERS_COUNTED));
                 let is_slow = left > patience && left > helper_time * 3;
                 let may = !run.is_begun() || transfer.can_split();
-                if source.conn != helper && is_slow && may && self.may_have(entry, id, &place) {
+                if source.conn != helper && is_slow && may && self.may_have(entry, id, &transfer.place) {
                     // What has begun goes on at its front.
                     let is_silent = self.conns.get(source.conn).is_none_or(|e| e.rests(self.now));
                     let middle = run.next + (run.end - run.next) / 2;
@@ -563,25 +571,23 @@ impl<S: Suite> Node<S> {
     /// what nobody else has instead.
     pub(super) fn relieve_seeds(&mut self, conn: ConnId, channel: PublicKey, positions: &[u64]) {
         let sequence = self.holders.get(&channel).map_or(0, |holders| holders.sequence);
-        let is_seed =
-            |e: &Entry<S>| e.gossip.shares.get(&channel).is_some_and(|share| share.has_all(sequence));
+        let all_of = |e: &Entry<S>| e.gossip.shares.get(&channel).and_then(Share::all_of);
+        let is_seed = |e: &Entry<S>| all_of(e) == Some(sequence);
         if self.conns.get(conn).is_none_or(is_seed) {
             return;
         }
-        for position in positions {
-            let Some((id, source)) = self.waiting_run(channel, *position) else { continue };
+        for (id, place, source) in self.waiting_runs(channel, positions) {
             if self.now.since(source.asked) < SEED_PATIENCE || source.conn == conn {
                 continue;
             }
-            let is_index = self.scheduler.place(&id).is_some_and(|place| place.is_index);
             let has_room = self.conns.get(conn).is_some_and(|e| e.has_room() && !e.rests(self.now));
             // Everybody waits for the same index blobs, and hears at once who has got one: not all go there.
-            let goes_there = has_room && (!is_index || self.rng.below(INDEX_MOVED_ONE_IN) == 0);
+            let goes_there = has_room && (!place.is_index || self.rng.below(INDEX_MOVED_ONE_IN) == 0);
             let is_at_seed = self.conns.get(source.conn).is_some_and(is_seed);
-            if goes_there && (is_at_seed || is_index) {
+            if goes_there && (is_at_seed || place.is_index) {
                 self.cut(source.conn, source.range, 0);
                 self.ask_for_run(conn, &id, 0);
-            } else if !has_room && is_at_seed && self.has_rarer(source.conn, &id) {
+            } else if !has_room && is_at_seed && self.has_rarer(source.conn, &place) {
                 self.cut(source.conn, source.range, 0);
                 self.release(source.conn, Some(&id));
             } else {
@@ -591,23 +597,20 @@ impl<S: Suite> Node<S> {
         }
     }
 
-    /// The blob at a position, where one peer was asked for all of it and nothing has come.
-    fn waiting_run(&self, channel: PublicKey, position: u64) -> Option<(BlobId, Source)> {
-        let is_it = |place: Place| place.channel == channel && place.position == position;
-        let transfers = self.scheduler.transfers().iter();
-        let (id, transfer) =
-            transfers.into_iter().find(|(id, _)| self.scheduler.place(id).is_some_and(is_it))?;
-        let [run] = &transfer.runs[..] else { return None };
-        Some((*id, run.source.clone().filter(|_| !run.is_begun())?))
+    /// The blobs at the positions of which one peer was asked for all, and nothing has come.
+    fn waiting_runs(&self, channel: PublicKey, positions: &[u64]) -> Vec<(BlobId, Place, Source)> {
+        let waiting = |(id, transfer): (BlobId, &Transfer)| {
+            let [run] = &transfer.runs[..] else { return None };
+            let source = run.source.clone().filter(|_| !run.is_begun());
+            Some((id, transfer.place, source?))
+        };
+        self.scheduler.transfers_at(channel, positions).filter_map(waiting).collect()
     }
 
-    /// Whether a queued blob that the peer has is rarer than one that it was asked for.
-    fn has_rarer(&self, conn: ConnId, id: &BlobId) -> bool {
-        let (Some(entry), Some(place)) = (self.conns.get(conn), self.scheduler.place(id)) else {
-            return false;
-        };
-        let other = self.pick(entry).and_then(|id| self.scheduler.place(&id));
-        other.is_some_and(|other| !place.is_index && self.rarity(&other) < self.rarity(&place))
+    /// Whether a queued blob that the peer has is rarer than the one at a place.
+    fn has_rarer(&self, conn: ConnId, place: &Place) -> bool {
+        let other = self.conns.get(conn).and_then(|entry| self.pick(entry));
+        other.is_some_and(|(_, other)| !place.is_index && self.rarity(&other) < self.rarity(place))
     }
 
     /// From `from` on, a range is no longer wanted of a peer.

@@ -84,9 +84,10 @@ impl<S: Suite> Node<S> {
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let is_first = !mem::replace(&mut entry.speaks_hello, true);
         if entry.is_outbound() {
-            entry.is_v5 = !is_v6;
             self.peers.speaks(&entry.peer, !is_v6);
+            self.conns.set_v5(conn, !is_v6);
         }
+        let Some(entry) = self.conns.get_mut(conn) else { return };
         // A listener answers the first HELLO; it sends none unasked, as a plain fetcher may not expect one. A dialler
         // names its channels once it knows that the peer is v5.
         if is_first && (!entry.is_outbound() || !is_v6) {
@@ -139,7 +140,7 @@ impl<S: Suite> Node<S> {
             let known = newest.get(key).copied().unwrap_or(0);
             entry.conn.push(&Message::GetHead { tag: *tag, known, look_up: None });
         }
-        gossip.watched = common.into_keys().collect();
+        gossip.watched = common.keys().copied().collect();
         let (watched, shares) = (&gossip.watched, &mut gossip.shares);
         let gone: BTreeMap<PublicKey, Share> = mem::take(shares)
             .into_iter()
@@ -151,8 +152,8 @@ impl<S: Suite> Node<S> {
                 Some((key, share))
             })
             .collect();
-        for key in watched {
-            shares.entry(*key).or_default();
+        for (key, tag) in &common {
+            shares.entry(*key).or_insert_with(|| Share::new(*tag));
         }
         let watched: Vec<PublicKey> = watched.iter().copied().collect();
         self.forget_shares(&gone);

@@ -84,8 +84,10 @@ struct Theirs {
 }
 
 /// What a peer and we told each other of a channel.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Share {
+    /// What the channel is called on this connection.
+    tag: Tag,
     theirs: Option<Theirs>,
     /// The version that we last asked for.
     asked_them: u64,
@@ -97,6 +99,10 @@ pub(super) struct Share {
 }
 
 impl Share {
+    pub(super) fn new(tag: Tag) -> Self {
+        Self { tag, theirs: None, asked_them: 0, asked_us: 0, told: 0, told_all: 0, told_at: None }
+    }
+
     /// Whether the peer has a blob of version `sequence`, as far as it said; beyond what HAVE tells it may.
     pub(super) fn has(&self, sequence: u64, position: u64) -> bool {
         let Some(theirs) = self.theirs.as_ref().filter(|theirs| theirs.sequence == sequence) else {
@@ -116,8 +122,9 @@ impl Share {
         self.theirs.as_ref().map_or(0, |theirs| theirs.positions.0.len())
     }
 
-    pub(super) fn has_all(&self, sequence: u64) -> bool {
-        self.theirs.as_ref().is_some_and(|theirs| theirs.sequence == sequence && theirs.is_all)
+    /// The version of which the peer has all.
+    pub(super) fn all_of(&self) -> Option<u64> {
+        self.theirs.as_ref().filter(|theirs| theirs.is_all).map(|theirs| theirs.sequence)
     }
 }
 
@@ -178,9 +185,8 @@ impl<S: Suite> Node<S> {
             return;
         };
         let Some(entry) = self.conns.get_mut(conn) else { return };
-        let Some(tag) = entry.gossip.tag(&channel) else { return };
         let Some(share) = entry.gossip.shares.get_mut(&channel) else { return };
-        if share.asked_them == sequence || share.has_all(sequence) {
+        if share.asked_them == sequence || share.all_of() == Some(sequence) {
             return;
         }
         if !entry.conn.has_control_room() {
@@ -188,7 +194,7 @@ impl<S: Suite> Node<S> {
             return;
         }
         share.asked_them = sequence;
-        entry.conn.push(&Message::AskHave(tag, sequence));
+        entry.conn.push(&Message::AskHave(share.tag, sequence));
         self.wake_driver(conn);
     }
 
@@ -265,8 +271,29 @@ impl<S: Suite> Node<S> {
         }
     }
 
-    /// More of a channel is stored: those that asked are told.
+    /// More of a channel is stored: those that asked are told, all at the same times; that all is there, at once.
     pub(super) fn tell_stored(&mut self, channel: PublicKey) {
+        let fetch = self.channels.get(&channel).and_then(super::channels::Channel::fetch);
+        if fetch.is_some_and(super::fetch::Fetch::is_complete) {
+            return self.tell_peers(channel);
+        }
+        self.have_due.insert(channel);
+        self.tell_due();
+    }
+
+    /// Tells of the channels of which there is more to tell, not more often than each [`HAVE_INTERVAL`].
+    pub(super) fn tell_due(&mut self) {
+        let next = self.told_at + HAVE_INTERVAL;
+        if self.now < next {
+            return self.timers.set_sooner(Timer::Have, next);
+        }
+        self.told_at = self.now;
+        for channel in mem::take(&mut self.have_due) {
+            self.tell_peers(channel);
+        }
+    }
+
+    fn tell_peers(&mut self, channel: PublicKey) {
         for id in self.conns.ids() {
             self.tell_peer(id, channel);
         }
@@ -278,14 +305,13 @@ impl<S: Suite> Node<S> {
         let Some(state) = self.channels.get(&channel) else { return };
         let Some(fetch) = state.fetch() else { return };
         let Some(entry) = self.conns.get_mut(conn) else { return };
-        let Some(tag) = entry.gossip.tag(&channel) else { return };
         let Some(share) = entry.gossip.shares.get_mut(&channel) else { return };
         let sequence = fetch.sequence;
-        if share.told_all == sequence || share.has_all(sequence) {
+        if share.told_all == sequence || share.all_of() == Some(sequence) {
             return;
         }
         if !entry.conn.has_control_room() {
-            return self.tell_later(channel, now + HAVE_INTERVAL);
+            return self.tell_later(channel);
         }
         let have = if fetch.is_complete() {
             // Also unasked, so that who lacks something knows it at once.
@@ -293,8 +319,8 @@ impl<S: Suite> Node<S> {
             Have::All
         } else if share.asked_us != sequence || share.told >= fetch.stored.len() {
             return;
-        } else if let Some(at) = share.told_at.map(|at| at + HAVE_INTERVAL).filter(|at| *at > now) {
-            return self.tell_later(channel, at);
+        } else if share.told_at.is_some_and(|at| at + HAVE_INTERVAL > now) {
+            return self.tell_later(channel);
         } else {
             let news = &fetch.stored.log[share.told..];
             let bitmap = &fetch.stored.positions.0;
@@ -315,22 +341,16 @@ impl<S: Suite> Node<S> {
         };
         share.told_at = Some(now);
         let has_more = share.told < fetch.stored.len();
-        entry.conn.push(&Message::Have(tag, sequence, have));
+        entry.conn.push(&Message::Have(share.tag, sequence, have));
         self.wake_driver(conn);
         if has_more {
-            self.tell_later(channel, now + HAVE_INTERVAL);
+            self.tell_later(channel);
         }
     }
 
-    fn tell_later(&mut self, channel: PublicKey, at: Instant) {
+    fn tell_later(&mut self, channel: PublicKey) {
         self.have_due.insert(channel);
-        self.timers.set_sooner(Timer::Have, at);
-    }
-
-    pub(super) fn on_have_timer(&mut self) {
-        for channel in mem::take(&mut self.have_due) {
-            self.tell_stored(channel);
-        }
+        self.timers.set_sooner(Timer::Have, self.told_at + HAVE_INTERVAL);
     }
 
     /// How rare a blob is among the connected peers.

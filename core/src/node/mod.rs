@@ -139,6 +139,8 @@ pub struct Node<S: Suite = RealSuite> {
     in_order: BTreeSet<PublicKey>,
     /// Channels of which peers may be told more.
     have_due: BTreeSet<PublicKey>,
+    /// When peers were last told.
+    told_at: Instant,
     dht: DhtQueue,
     channels: BTreeMap<PublicKey, Channel>,
     publication: Option<Publication>,
@@ -199,6 +201,7 @@ impl<S: Suite> Node<S> {
             holders: BTreeMap::new(),
             in_order: BTreeSet::new(),
             have_due: BTreeSet::new(),
+            told_at: now,
             dht: DhtQueue::new(now),
             channels: BTreeMap::new(),
             publication: None,
@@ -368,7 +371,7 @@ impl<S: Suite> Node<S> {
                 Timer::Store => (self.store_rests, self.assign_due) = (false, true),
                 Timer::Review => self.review(),
                 Timer::Uploads => self.begin_turns(),
-                Timer::Have => self.on_have_timer(),
+                Timer::Have => self.tell_due(),
                 Timer::Throttle => self.on_throttle_timer(),
                 Timer::Announce => self.announce_own(),
                 Timer::Publish => self.on_publish_timer(),

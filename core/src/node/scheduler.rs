@@ -1,10 +1,10 @@
 //! Which blobs are wanted, and of whom. A wanted blob is in exactly one state: queued, asked whole of one v5 peer, on
 //! its way in ranges, or being written.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::transfer::{Contribution, Source, Transfer};
+use super::transfer::{Contribution, Run, Source, Transfer};
 use crate::buffer::Buffer;
 use crate::identity::PublicKey;
 use crate::ids::{BlobId, ConnId};
@@ -43,7 +43,7 @@ struct Want {
     /// Place in the queue, kept when the blob is queued again.
     order: u64,
     state: State,
-    /// Where the channels that want it have it.
+    /// Where it stands: in several channels, or in one more than once.
     places: Vec<Place>,
     /// Whose bytes made it wrong, unless they are cleared.
     suspects: Vec<Suspect>,
@@ -53,8 +53,14 @@ struct Want {
 /// transfers, by the receive buffers.
 pub(super) struct Scheduler {
     wants: BTreeMap<BlobId, Want>,
+    /// Those that stand in more than one place.
+    several: BTreeSet<BlobId>,
     queue: BTreeMap<u64, (BlobId, Place)>,
     transfers: BTreeMap<BlobId, Transfer>,
+    /// Their positions, which are asked for more often than they change.
+    moving: Vec<(u64, BlobId)>,
+    /// There may be a run that nobody is asked for.
+    may_have_orphans: bool,
     next_order: u64,
     /// Grows whenever there is something to ask for that there was not: a connection that was of no use may be now.
     pub(super) epoch: u64,
@@ -63,15 +69,19 @@ pub(super) struct Scheduler {
 impl Default for Scheduler {
     fn default() -> Self {
         let (wants, queue, transfers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { wants, queue, transfers, next_order: 0, epoch: 1 }
+        let several = BTreeSet::new();
+        let (moving, may_have_orphans) = (Vec::new(), false);
+        Self { wants, several, queue, transfers, moving, may_have_orphans, next_order: 0, epoch: 1 }
     }
 }
 
 impl Scheduler {
     pub(super) fn want(&mut self, id: BlobId, place: Place) {
         if let Some(want) = self.wants.get_mut(&id) {
-            if want.places.iter().all(|p| p.channel != place.channel) {
+            if !want.places.contains(&place) {
                 want.places.push(place);
+                self.several.insert(id);
+                self.epoch += 1;
             }
             return;
         }
@@ -86,9 +96,15 @@ impl Scheduler {
     /// The channel's fetch is over: what only it wanted and nobody was asked for is dropped. What is on its way
     /// arrives and is stored.
     pub(super) fn drop_owner(&mut self, owner: &PublicKey) {
-        let queue = &mut self.queue;
-        self.wants.retain(|id, want| {
+        let Self { wants, several, queue, transfers, .. } = self;
+        wants.retain(|id, want| {
             want.places.retain(|place| place.channel != *owner);
+            if want.places.len() <= 1 {
+                several.remove(id);
+            }
+            if let (Some(place), Some(transfer)) = (want.places.first(), transfers.get_mut(id)) {
+                transfer.place = *place;
+            }
             let is_queued = want.state == State::Queued;
             match want.places.first() {
                 Some(place) if is_queued => drop(queue.insert(want.order, (*id, *place))),
@@ -97,16 +113,28 @@ impl Scheduler {
             }
             !want.places.is_empty() || !is_queued
         });
+        self.transfers_changed();
     }
 
     /// The queued blob of the least rank; `rank` gets each one's place in the queue.
     pub(super) fn pick<R: Ord>(
         &self,
         mut rank: impl FnMut(u64, &BlobId, &Place) -> Option<R>,
-    ) -> Option<BlobId> {
+    ) -> Option<(BlobId, Place)> {
         let queued = self.queue.iter().take(PICK_SCAN_MAX);
-        let ranked = queued.filter_map(|(order, (id, place))| Some((rank(*order, id, place)?, id)));
-        ranked.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, id)| *id)
+        let ranked = queued.filter_map(|(order, (id, place))| {
+            let mut ranked = |place| rank(*order, id, place).map(|rank| (rank, (*id, *place)));
+            ranked(place).or_else(|| self.places(id).iter().find_map(ranked))
+        });
+        ranked.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, best)| best)
+    }
+
+    /// Where a blob stands that has more than one place.
+    pub(super) fn places(&self, id: &BlobId) -> &[Place] {
+        if self.several.is_empty() || !self.several.contains(id) {
+            return &[];
+        }
+        self.wants.get(id).map_or(&[], |want| &want.places)
     }
 
     /// The first queued blobs.
@@ -138,6 +166,7 @@ impl Scheduler {
             self.queue.insert(want.order, (id, *place));
         } else {
             self.wants.remove(&id);
+            self.several.remove(&id);
         }
     }
 
@@ -145,6 +174,7 @@ impl Scheduler {
     pub(super) fn stored(&mut self, id: BlobId) -> (Vec<Place>, Vec<Suspect>) {
         let Some(want) = self.wants.remove(&id) else { return (Vec::new(), Vec::new()) };
         self.queue.remove(&want.order);
+        self.several.remove(&id);
         (want.places, want.suspects)
     }
 
@@ -183,17 +213,37 @@ impl Scheduler {
         self.transfers.get_mut(id)
     }
 
-    /// Where a blob on its way stands.
-    pub(super) fn place(&self, id: &BlobId) -> Option<Place> {
-        self.wants.get(id).and_then(|want| want.places.first()).copied()
-    }
-
     /// A queued blob is to come in ranges.
-    pub(super) fn begin(&mut self, id: BlobId, buffer: Buffer) {
+    pub(super) fn begin(&mut self, id: BlobId, place: Place, buffer: Buffer) {
+        self.may_have_orphans = true;
         let is_alone = self.wants.get(&id).is_some_and(|want| !want.suspects.is_empty());
         self.set(id, State::Moving);
-        let earlier = self.transfers.insert(id, Transfer::new(buffer, is_alone));
+        let earlier = self.transfers.insert(id, Transfer::new(place, buffer, is_alone));
         debug_assert!(earlier.is_none(), "a queued blob is not on its way");
+        self.transfers_changed();
+    }
+
+    fn transfers_changed(&mut self) {
+        self.moving.clear();
+        self.moving.extend(self.transfers.iter().map(|(id, transfer)| (transfer.place.position, *id)));
+    }
+
+    /// The transfers of blobs at these positions of a channel.
+    pub(super) fn transfers_at(
+        &self,
+        channel: PublicKey,
+        positions: &[u64],
+    ) -> impl Iterator<Item = (BlobId, &Transfer)> {
+        let moving = self.moving.iter().filter(|(position, _)| positions.contains(position));
+        let transfers = moving.filter_map(|(_, id)| Some((*id, self.transfers.get(id)?)));
+        transfers.filter(move |(_, transfer)| transfer.place.channel == channel)
+    }
+
+    /// Whether there is a run that nobody is asked for.
+    pub(super) fn has_orphans(&mut self) -> bool {
+        let mut runs = self.transfers.values().flat_map(|transfer| &transfer.runs);
+        self.may_have_orphans = self.may_have_orphans && runs.any(Run::is_orphan);
+        self.may_have_orphans
     }
 
     /// A run of which nobody is asked and that `may_bring` takes, by its blob and index.
@@ -201,9 +251,12 @@ impl Scheduler {
         &self,
         mut may_bring: impl FnMut(&BlobId, &Place) -> bool,
     ) -> Option<(BlobId, usize)> {
+        if !self.may_have_orphans {
+            return None;
+        }
         self.transfers.iter().find_map(|(id, transfer)| {
-            let at = transfer.runs.iter().position(super::transfer::Run::is_orphan)?;
-            may_bring(id, &self.place(id)?).then_some((*id, at))
+            let at = transfer.runs.iter().position(Run::is_orphan)?;
+            may_bring(id, &transfer.place).then_some((*id, at))
         })
     }
 
@@ -220,6 +273,7 @@ impl Scheduler {
             return None;
         }
         let transfer = self.transfers.remove(id)?;
+        self.transfers_changed();
         self.writing(*id);
         Some(transfer.finish())
     }
@@ -238,6 +292,7 @@ impl Scheduler {
                 *id
             })
             .collect();
+        self.may_have_orphans |= !affected.is_empty();
         self.epoch += 1;
         affected.into_iter().filter_map(|id| self.give_up_idle(&id)).collect()
     }
@@ -251,6 +306,7 @@ impl Scheduler {
 
     fn give_up(&mut self, id: &BlobId) -> Option<Buffer> {
         let (buffer, _) = self.transfers.remove(id)?.finish();
+        self.transfers_changed();
         self.requeue(*id);
         Some(buffer)
     }
@@ -281,7 +337,7 @@ mod tests {
     }
 
     fn first(s: &Scheduler, lacks: &[u8]) -> Option<BlobId> {
-        s.pick(|order, id, _| (!lacks.contains(&id.0[0])).then_some(order))
+        s.pick(|order, id, _| (!lacks.contains(&id.0[0])).then_some(order)).map(|(id, _)| id)
     }
 
     #[test]
@@ -328,7 +384,7 @@ mod tests {
         };
         for n in 1..=2 {
             s.want(id(n), place(1));
-            s.begin(id(n), Buffer::new());
+            s.begin(id(n), place(1), Buffer::new());
             s.adopt(&id(n), 0, source(CONN));
         }
         s.transfer_mut(&id(1)).expect("begun").feed(CONN, 0, b"bytes", Instant(0));

@@ -69,8 +69,10 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn set(&mut self, timer: Timer, at: Instant) {
-        if let Some(old) = self.at.insert(timer, at) {
-            self.due.remove(&(old, timer));
+        match self.at.insert(timer, at) {
+            Some(old) if old == at => return,
+            Some(old) => drop(self.due.remove(&(old, timer))),
+            None => {}
         }
         self.due.insert((at, timer));
     }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::scheduler::Place;
 use crate::addr::PeerAddr;
 use crate::buffer::Buffer;
 use crate::ids::ConnId;
@@ -68,6 +69,8 @@ pub(super) enum Fed {
 
 /// A blob on its way.
 pub(super) struct Transfer {
+    /// Where the blob stands in a channel that wants it.
+    pub(super) place: Place,
     buffer: Buffer,
     /// They partition the blob, in order.
     pub(super) runs: Vec<Run>,
@@ -79,9 +82,10 @@ pub(super) struct Transfer {
 
 impl Transfer {
     /// A transfer of the whole blob, of which nobody is asked yet.
-    pub(super) fn new(buffer: Buffer, is_alone: bool) -> Self {
+    pub(super) fn new(place: Place, buffer: Buffer, is_alone: bool) -> Self {
         let end = u32::try_from(buffer.blob().len()).expect("a blob is 2^20 bytes or shorter");
-        Self { buffer, runs: [Run { source: None, start: 0, next: 0, end }].into(), is_alone, takeovers: 0 }
+        let runs = [Run { source: None, start: 0, next: 0, end }].into();
+        Self { place, buffer, runs, is_alone, takeovers: 0 }
     }
 
     /// Bytes for the run that the connection brings and that goes on at `offset`.
@@ -156,12 +160,19 @@ impl Transfer {
 mod tests {
     use super::*;
     use crate::blob::BLOB_LEN;
+    use crate::identity::Identity;
+    use crate::ids::Secret;
     use alloc::vec;
 
     const NOW: Instant = Instant(0);
 
     fn conn(slot: u32) -> ConnId {
         ConnId { slot, generation: 0 }
+    }
+
+    fn place() -> Place {
+        let channel = Identity::new(&Secret::new([1; 32]), None).public_key();
+        Place { channel, position: 0, is_index: false }
     }
 
     fn source(slot: u32) -> Source {
@@ -172,7 +183,7 @@ mod tests {
     #[test]
     fn two_peers_fill_one_blob_and_it_is_known_who_brought_what() {
         let end = u32::try_from(BLOB_LEN).expect("small");
-        let mut transfer = Transfer::new(Buffer::new(), false);
+        let mut transfer = Transfer::new(place(), Buffer::new(), false);
         transfer.runs[0].source = Some(source(1));
         assert_eq!(transfer.feed(conn(1), 0, &vec![1; 600_000], NOW), Fed::First(Duration::ZERO));
         assert_eq!(transfer.feed(conn(1), 0, &[1; 10], NOW), Fed::Unwanted, "in order only");
@@ -191,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_a_lost_peer_brought_stays_and_the_rest_goes_to_another() {
-        let mut transfer = Transfer::new(Buffer::new(), false);
+        let mut transfer = Transfer::new(place(), Buffer::new(), false);
         transfer.runs[0].source = Some(source(1));
         transfer.feed(conn(1), 0, &[1; 100], NOW);
         transfer.orphan_all_of(conn(1));
