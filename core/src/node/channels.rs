@@ -451,6 +451,7 @@ impl<S: Suite> Node<S> {
         }
         let topic = state.topic.info_hash();
         let has_chunks = state.fetch.as_ref().is_some_and(|f| f.chunk_ids().next().is_some());
+        self.note_all();
         let blobs = self.scheduler.queued().take(if has_chunks { BLOB_LOOKUPS } else { 0 });
         for hash in core::iter::once(topic).chain(blobs.map(|id| id.info_hash())) {
             self.dht.push(self.now, Purpose::Lookup(channel, hash), DhtOp::Lookup(hash));

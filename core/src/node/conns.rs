@@ -9,6 +9,7 @@ use super::bucket::Bucket;
 use super::gossip::Gossip;
 use super::peers::Source;
 use super::rate::Rate;
+use super::readiness::Readiness;
 use super::{Action, Event, Node, Pending, Timer, throttle};
 use crate::addr::PeerAddr;
 use crate::codec::Message;
@@ -97,7 +98,8 @@ pub(super) struct Conns<S: Suite> {
     rng: Rng,
     inbound: usize,
     outbound: BTreeSet<ConnId>,
-    v5: usize,
+    /// By slot; `None` where nothing is asked for.
+    readiness: Vec<Option<Readiness>>,
     pub(super) recv_waiters: VecDeque<ConnId>,
 }
 
@@ -109,7 +111,7 @@ impl<S: Suite> Conns<S> {
             rng,
             inbound: 0,
             outbound: BTreeSet::new(),
-            v5: 0,
+            readiness: Vec::new(),
             recv_waiters: VecDeque::new(),
         }
     }
@@ -143,16 +145,20 @@ impl<S: Suite> Conns<S> {
         if slot.generation == id.generation { slot.entry.as_mut() } else { None }
     }
 
-    /// Whether the peer is taken for a v5 one.
-    pub(super) fn set_v5(&mut self, id: ConnId, is_v5: bool) {
-        let Some(entry) = self.get_mut(id) else { return };
-        let was_v5 = mem::replace(&mut entry.is_v5, is_v5);
-        self.v5 = self.v5 + usize::from(is_v5) - usize::from(was_v5);
+    /// Those that may be asked for blobs.
+    pub(super) fn ready(&self) -> impl Iterator<Item = (ConnId, &Readiness)> {
+        let id = |slot: u32| ConnId { slot, generation: self.slots[slot as usize].generation };
+        (0..).zip(&self.readiness).filter_map(move |(slot, readiness)| Some((id(slot), readiness.as_ref()?)))
     }
 
-    /// Whether any peer is taken for a v5 one.
-    pub(super) fn has_v5(&self) -> bool {
-        self.v5 > 0
+    pub(super) fn readiness(&self, id: ConnId) -> Option<&Readiness> {
+        self.readiness.get(id.slot as usize)?.as_ref()
+    }
+
+    pub(super) fn set_readiness(&mut self, id: ConnId, readiness: Option<Readiness>) {
+        if self.slots.get(id.slot as usize).is_some_and(|slot| slot.generation == id.generation) {
+            self.readiness[id.slot as usize] = readiness;
+        }
     }
 
     fn insert(&mut self, role: Role, peer: PeerAddr, now: Instant) -> ConnId {
@@ -184,6 +190,7 @@ impl<S: Suite> Conns<S> {
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, entry: None });
+            self.readiness.push(None);
             u32::try_from(self.slots.len() - 1).expect("the connection limits are small")
         });
         let place = &mut self.slots[slot as usize];
@@ -201,7 +208,7 @@ impl<S: Suite> Conns<S> {
         let entry = slot.entry.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.slot);
-        self.v5 -= usize::from(entry.is_v5);
+        self.readiness[id.slot as usize] = None;
         if !self.outbound.remove(&id) {
             self.inbound -= 1;
         }
@@ -380,6 +387,7 @@ impl<S: Suite> Node<S> {
             Ok(incoming) => self.on_incoming(conn, incoming),
             Err(violation) => self.on_violation(conn, violation),
         }
+        self.note(conn);
         self.wake_driver(conn);
         self.settle();
     }
@@ -468,9 +476,8 @@ impl<S: Suite> Node<S> {
         if outbound {
             entry.conn.push(&hello);
             self.peers.keyed(&peer);
-            let is_v5 = self.peers.is_v5(&peer);
-            self.conns.set_v5(conn, is_v5);
-            self.assign_due |= is_v5;
+            entry.is_v5 = self.peers.is_v5(&peer);
+            self.assign_due |= entry.is_v5;
         }
         self.timers.set(Timer::Conn(conn), now + if outbound { HELLO_WAIT } else { KEEP_ALIVE });
         self.event(Event::Connected { conn, peer, outbound });
@@ -575,10 +582,9 @@ impl<S: Suite> Node<S> {
             return self.close(id, CloseReason::HandshakeTimeout);
         }
         if entry.is_outbound() && !entry.speaks_hello && !entry.is_v5 {
-            self.conns.set_v5(id, true);
+            entry.is_v5 = true;
             self.assign_due = true;
         }
-        let Some(entry) = self.conns.get_mut(id) else { return };
         // Both ends of a v6 connection keep it alive, so silence means that the other one is gone, whatever we send.
         let is_v6 = entry.gossip.is_on();
         let last_life = if is_v6 { entry.conn.last_received } else { entry.conn.last_moved };
@@ -606,6 +612,7 @@ impl<S: Suite> Node<S> {
         }
         // Never in the past: a keep-alive without room waits for its next turn.
         self.timers.set(Timer::Conn(id), next.max(now + core::time::Duration::from_secs(1)));
+        self.note(id);
         self.wake_driver(id);
     }
 }

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::conns::Entry;
 use super::have::{Holders, Share};
+use super::readiness::Readiness;
 use super::scheduler::{Place, Suspect};
 use super::transfer::{Contribution, Fed, Source, Transfer};
 use super::{Event, Job, Node, Pending, RecordKey, STORE_RETRY, Timer, Written};
@@ -38,8 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const PATIENCE_AT_THE_END: Duration = Duration::from_secs(2);
 /// Each time that a blob's range was taken over doubles the patience, so many times.
 const TAKEOVERS_COUNTED: u32 = 6;
-/// Of so many choices one pays no heed to how fast peers were.
-const EXPLORED_ONE_IN: u64 = 8;
 /// Up to so many connected peers that have everything, they are left to what nobody else has.
 const SCARCE_SEEDS_MAX: usize = 3;
 /// Of so many that wait for an index blob, one goes to a peer that has just got it.
@@ -91,22 +90,12 @@ impl<S: Suite> Entry<S> {
         usize::try_from(bytes / S::BLOB_LEN as u64).map_or(WINDOW_MAX, |blobs| (1 + blobs).min(WINDOW_MAX))
     }
 
-    /// How good it is to ask, beside others that are asked for as much: roughly how fast it is, as its line and those whom
-    /// it serves allow. One that was not tried, and now and then any, counts as the best.
-    fn speed(&self, lot: u64) -> u32 {
-        match self.rate.bytes_per_sec() {
-            0 => u32::MAX,
-            _ if lot.is_multiple_of(EXPLORED_ONE_IN) => u32::MAX,
-            rate => rate.ilog2(),
-        }
-    }
-
     /// It brought nothing for long, and is left alone for a while.
     fn rests(&self, now: Instant) -> bool {
         now < self.rests_until
     }
 
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         let idle = self.outstanding() == 0;
         self.is_askable() && (idle || self.outstanding() < self.window()) && self.lacks.len() < LACKS_MAX
     }
@@ -138,16 +127,14 @@ impl<S: Suite> Node<S> {
     }
 
     /// Where seeds are few, they are asked for what nobody else has, and others for the rest.
-    fn preference(&self, entry: &Entry<S>, are_scarce: bool) -> Preference {
-        if !are_scarce || !self.is_seed(entry) {
-            return Preference::Usual;
-        }
+    fn preference(&self, conn: ConnId, is_scarce_seed: bool) -> Preference {
+        let Some(entry) = self.conns.get(conn).filter(|_| is_scarce_seed) else { return Preference::Usual };
         let best = self.pick(entry);
         if best.is_some_and(|(_, place)| self.rarity(&place) == 0) { Preference::First } else { Preference::Last }
     }
 
     /// Whether the peer has everything of some channel.
-    fn is_seed(&self, entry: &Entry<S>) -> bool {
+    pub(super) fn is_seed(&self, entry: &Entry<S>) -> bool {
         let has_all = |(key, share): (&PublicKey, &Share)| {
             share.all_of().is_some_and(|of| self.holders.get(key).is_some_and(|h| h.sequence == of))
         };
@@ -163,29 +150,27 @@ impl<S: Suite> Node<S> {
         // What frees one sees to it that this is looked at again.
         while self.has_room_for_more() {
             let (epoch, salt) = (self.scheduler.epoch, self.rng.u64());
-            let useful = |(_, e): &(ConnId, &Entry<S>)| e.has_room() && !e.rests(now) && e.dry != epoch;
-            let (mut seeds, mut open) = (0, 0);
-            for (_, entry) in self.conns.entries().filter(|(_, e)| e.is_askable()) {
-                (seeds, open) = (seeds + usize::from(self.is_seed(entry)), open + 1);
-            }
+            let (seeds, open) = self.ready().fold((0, 0), |(seeds, open), (_, ready)| {
+                (seeds + usize::from(ready.is_seed), open + 1)
+            });
             // Where there is nobody else, there is nothing to leave to others.
             let scarce = seeds <= SCARCE_SEEDS_MAX && seeds < open;
-            let mut candidates: Vec<(usize, Preference, Reverse<u32>, u64, ConnId)> = self
-                .conns
-                .entries()
-                .filter(useful)
-                .map(|(id, e)| {
-                    let lot = mix(u64::from(id.slot), salt);
-                    (e.outstanding(), self.preference(e, scarce), Reverse(e.speed(lot)), lot, id)
-                })
-                .collect();
+            let useful = |(_, ready): &(ConnId, &Readiness)| {
+                ready.has_room && now >= ready.rests_until && ready.dry != epoch
+            };
+            let ranked = |(id, ready): (ConnId, &Readiness)| {
+                let lot = mix(u64::from(id.slot), salt);
+                let preference = self.preference(id, scarce && ready.is_seed);
+                (ready.outstanding, preference, Reverse(ready.speed(lot)), lot, id)
+            };
+            let mut candidates: Vec<_> = self.ready().filter(useful).map(ranked).collect();
             candidates.sort_unstable();
             let mut progress = false;
             for (.., conn) in candidates {
                 match self.assign_to(conn) {
                     Ask::Asked => progress = true,
                     Ask::Useless => self.on_useless(conn, epoch),
-                    Ask::Full if !self.conns.has_v5() => return,
+                    Ask::Full if !self.has_ready_v5() => return,
                     // A v5 connection takes a buffer only when its blob comes.
                     Ask::Later | Ask::Full => {}
                 }
@@ -200,7 +185,11 @@ impl<S: Suite> Node<S> {
     fn has_room_for_more(&mut self) -> bool {
         self.has_room_for_transfer()
             || self.scheduler.has_orphans()
-            || (self.conns.has_v5() && self.conns.entries().any(|(_, e)| e.is_v5 && e.has_room()))
+            || self.has_ready_v5()
+    }
+
+    fn has_ready_v5(&self) -> bool {
+        self.ready().any(|(_, ready)| ready.is_v5 && ready.has_room)
     }
 
     fn has_room_for_transfer(&self) -> bool {
@@ -217,6 +206,7 @@ impl<S: Suite> Node<S> {
             entry.conn.ask_for_peers(blob);
             self.wake_driver(conn);
         }
+        self.note(conn);
     }
 
     /// Asks a connection for one blob more.
@@ -288,12 +278,13 @@ impl<S: Suite> Node<S> {
         }
         let peer = entry.address().clone();
         self.scheduler.adopt(blob, at, Source { conn, peer, range, asked: now, moved: now });
+        self.note(conn);
         self.wake_driver(conn);
     }
 
     fn assign_to_v5(&mut self, conn: ConnId) -> Ask {
         let now = self.now;
-        let downloading = self.conns.entries().filter(|(_, e)| e.conn.outstanding() > 0).count();
+        let downloading = self.ready().filter(|(_, ready)| ready.is_v5 && ready.outstanding > 0).count();
         let Some(entry) = self.conns.get(conn) else { return Ask::Useless };
         let had = entry.conn.outstanding();
         let Some((blob, _)) = self.pick(entry) else { return Ask::Useless };
@@ -308,6 +299,7 @@ impl<S: Suite> Node<S> {
             self.timers.set_sooner(Timer::Conn(conn), now + STALL_TIMEOUT);
         }
         self.lend_recv_buffer(conn);
+        self.note(conn);
         self.wake_driver(conn);
         Ask::Asked
     }
@@ -509,6 +501,7 @@ impl<S: Suite> Node<S> {
                 self.close(conn, CloseReason::Stalled);
             } else if let Some(entry) = self.conns.get_mut(conn) {
                 entry.rests_until = now + STALL_TIMEOUT;
+                self.note(conn);
             }
         }
     }
@@ -620,6 +613,7 @@ impl<S: Suite> Node<S> {
         if entry.conn.ranges() == 0 {
             entry.rate.end();
         }
+        self.note(conn);
         self.wake_driver(conn);
     }
 }

@@ -84,10 +84,9 @@ impl<S: Suite> Node<S> {
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let is_first = !mem::replace(&mut entry.speaks_hello, true);
         if entry.is_outbound() {
+            entry.is_v5 = !is_v6;
             self.peers.speaks(&entry.peer, !is_v6);
-            self.conns.set_v5(conn, !is_v6);
         }
-        let Some(entry) = self.conns.get_mut(conn) else { return };
         // A listener answers the first HELLO; it sends none unasked, as a plain fetcher may not expect one. A dialler
         // names its channels once it knows that the peer is v5.
         if is_first && (!entry.is_outbound() || !is_v6) {

@@ -169,6 +169,7 @@ impl<S: Suite> Node<S> {
             share.told = 0;
         }
         self.holders.insert(channel, holders);
+        self.note_all();
         self.tell_stored(channel);
     }
 

@@ -32,6 +32,7 @@ mod pool;
 mod publish;
 mod publish_via;
 mod rate;
+mod readiness;
 mod record;
 mod scheduler;
 mod shares;
