@@ -6,6 +6,7 @@ use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::limits::PIECE_LEN_MAX;
 use megatorrent_core::manifest::{
     Chunk, Collection, EntryPath, FileEntry, Head, HeadContent, Item, Manifest, Reference,
 };
@@ -20,7 +21,9 @@ const SECRET: Secret = Secret::new([1; 32]);
 pub(crate) const SEQUENCE: u64 = 5;
 /// A blob's length, as ranges have it.
 pub(crate) const BLOB_END: u32 = 1_048_592;
-const _: () = assert!(BLOB_END as usize == BLOB_LEN);
+/// The longest piece.
+pub(crate) const PIECE_MAX: u32 = 65_520;
+const _: () = assert!(BLOB_END as usize == BLOB_LEN && PIECE_MAX as usize == PIECE_LEN_MAX);
 
 /// A sealed blob of 1000 bytes of content, the rest filling.
 pub(crate) fn sealed(fill: u8) -> (Link, Vec<u8>) {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod content;
+pub(crate) mod member;
 pub(crate) mod peer;
 pub(crate) mod world;
 
