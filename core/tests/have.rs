@@ -1,0 +1,140 @@
+//! Who has what (`docs/protocol.md` §12): what a node takes from its peers' HAVEs, and what it tells them itself.
+
+mod support;
+
+use std::time::Duration;
+
+use megatorrent_core::codec::{Have, Message};
+use megatorrent_core::limits::{HAVE_BLOBS_MAX, HAVE_BYTES_MAX, HAVE_INTERVAL};
+use megatorrent_core::node::Command;
+use support::content::{BLOB_END, Content, SEQUENCE};
+use support::member::Member;
+use support::{Bench, CONFIG, author, identity};
+
+fn following(contents: &[Content]) -> Bench {
+    let mut bench = Bench::answering(CONFIG, None);
+    for content in contents {
+        content.follow(&mut bench);
+    }
+    bench
+}
+
+#[test]
+fn what_a_peer_claims_takes_bounded_memory_and_what_does_not_fit_is_not_asked_for() {
+    let contents = [3, 4, 5].map(|n| Content::new(&author(n), 1));
+    let channels = [0, 1, 2].map(|n| contents[n].channel);
+    let claim = |bench: &mut Bench, member: &mut Member, channel: usize, have: Have| {
+        let have = Message::Have(member.tags[channel], SEQUENCE, have);
+        member.peer.send(bench, &have);
+        member.hear(bench);
+    };
+    let last = u32::try_from(HAVE_BLOBS_MAX - 1).expect("small");
+    let only = Have::Positions(vec![contents[2].position(0)]);
+    // Each claim takes an eighth of a byte for every position up to the highest.
+    const { assert!(HAVE_BYTES_MAX == 2 * (HAVE_BLOBS_MAX / 8)) }
+    for (claims, is_asked) in [(0, true), (1, true), (2, false)] {
+        let mut bench = following(&contents);
+        let mut peer = Member::join(&mut bench, 1, &channels);
+        for channel in 0..claims {
+            claim(&mut bench, &mut peer, channel, Have::Positions(vec![last]));
+        }
+        claim(&mut bench, &mut peer, 2, only.clone());
+        assert_eq!(!peer.asked.is_empty(), is_asked, "after {claims} claims");
+        assert_eq!(bench.closed, []);
+        // One word for everything takes no room.
+        claim(&mut bench, &mut peer, 2, Have::All);
+        assert_eq!(peer.asked, [(contents[2].id(0), 0..BLOB_END)]);
+    }
+}
+
+#[test]
+fn a_have_counts_only_for_a_channel_that_both_watch() {
+    let [content, unknown] = [3, 4].map(|n| Content::new(&author(n), 1));
+    let mut bench = following(std::slice::from_ref(&content));
+    let mut peer = Member::join(&mut bench, 1, &[content.channel, unknown.channel]);
+    for have in [Have::All, Have::Positions(vec![1]), Have::Bitmap(vec![0xFF; 100])] {
+        peer.peer.send(&mut bench, &Message::Have(peer.tags[1], SEQUENCE, have));
+    }
+    peer.peer.send(&mut bench, &Message::AskHave(peer.tags[1], SEQUENCE));
+    peer.peer.send(&mut bench, &Message::Watch(Vec::new()));
+    peer.has(&mut bench, &content, &[0]);
+    peer.ask_have(&mut bench, SEQUENCE);
+    assert_eq!((peer.asked.len(), peer.told.len(), bench.closed.len()), (0, 0, 0));
+    peer.peer.send(&mut bench, &Message::Watch(peer.tags.clone()));
+    peer.has(&mut bench, &content, &[0]);
+    assert_eq!(peer.asked.len(), 1);
+}
+
+#[test]
+fn a_have_adds_to_what_was_said_and_one_of_an_older_version_changes_nothing() {
+    let content = Content::new(&identity(), 3);
+    let mut bench = following(std::slice::from_ref(&content));
+    let holder = Member::with(&mut bench, 1, &content, &[0]);
+    assert_eq!(holder.asked.len(), 1);
+    let mut peer = Member::with(&mut bench, 2, &content, &[0]);
+    peer.has(&mut bench, &content, &[1]);
+    peer.peer.send(&mut bench, &Message::Have(peer.tags[0], SEQUENCE - 1, Have::All));
+    bench.node.disconnected(bench.now, holder.peer.conn);
+    bench.drain();
+    peer.bring_all(&mut bench, &content);
+    let mut asked = peer.asked_for(&content);
+    asked.sort_unstable();
+    assert_eq!(asked, [0, 1]);
+}
+
+#[test]
+fn who_asked_is_told_at_once_and_then_twice_a_second_and_everybody_when_all_is_there() {
+    let content = Content::new(&identity(), 12);
+    let mut bench = following(std::slice::from_ref(&content));
+    let mut source = Member::with(&mut bench, 1, &content, &(0..12).collect::<Vec<_>>());
+    let mut asker = Member::join(&mut bench, 2, &[content.channel]);
+    assert!(asker.told.is_empty(), "not unasked");
+    asker.ask_have(&mut bench, SEQUENCE);
+    asker.ask_have(&mut bench, SEQUENCE);
+    asker.ask_have(&mut bench, SEQUENCE - 1);
+    let told: Vec<&Have> = asker.told.iter().map(|(_, have)| have).collect();
+    assert_eq!(told, [&Have::Bitmap(vec![0b1100_0000])], "once for each version");
+
+    for _ in 0..11 {
+        bench.sleep(Duration::from_millis(100));
+        source.bring(&mut bench, &content, u64::from(BLOB_END));
+        asker.hear(&mut bench);
+    }
+    assert_eq!(content.stored(&bench), 11);
+    for _ in 0..5 {
+        bench.sleep(Duration::from_millis(100));
+        asker.hear(&mut bench);
+    }
+    assert!(asker.told.windows(2).all(|pair| pair[1].0.since(pair[0].0) >= HAVE_INTERVAL));
+    let mut told: Vec<u32> = Vec::new();
+    for (_, have) in &asker.told[1..] {
+        let Have::Positions(positions) = have else { panic!("additions are few: {have:?}") };
+        told.extend(positions);
+    }
+    told.sort_unstable();
+    let missing = content.number(&source.open[0].blob);
+    let stored = (0..12).filter(|n| *n != missing).map(|n| content.position(n));
+    assert_eq!(told, stored.collect::<Vec<u32>>());
+
+    let hears = asker.told.len();
+    source.bring(&mut bench, &content, u64::from(BLOB_END));
+    asker.hear(&mut bench);
+    assert_eq!(asker.told[hears..], [(bench.now, Have::All)]);
+    assert_eq!(source.told, [(bench.now, Have::All)], "also who did not ask");
+}
+
+#[test]
+fn what_is_asked_of_a_version_that_is_not_known_is_answered_once_it_is() {
+    let content = Content::new(&identity(), 1);
+    let mut bench = following(&[]);
+    bench.command(Command::Follow { channel: content.channel, read_key: None });
+    let mut asker = Member::join(&mut bench, 1, &[content.channel]);
+    asker.ask_have(&mut bench, SEQUENCE);
+    assert!(asker.told.is_empty());
+    content.follow(&mut bench);
+    bench.sleep(Duration::from_secs(10));
+    asker.hear(&mut bench);
+    let told: Vec<&Have> = asker.told.iter().map(|(_, have)| have).collect();
+    assert_eq!(told, [&Have::Bitmap(vec![0b1000_0000])]);
+    assert_eq!(asker.asked_have, [(asker.tags[0], SEQUENCE)], "and it is asked, too");
+}

@@ -1,0 +1,98 @@
+//! What a node's jobs reach: a store in memory, and a DHT that finds what a test says.
+
+use std::collections::BTreeMap;
+
+use megatorrent_core::bep44::SignedItem;
+use megatorrent_core::blob;
+use megatorrent_core::identity::PublicKey;
+use megatorrent_core::ids::{BlobId, InfoHash, JobId};
+use megatorrent_core::node::{DhtOp, Input, Job, JobResult, RecordKey, Written};
+use megatorrent_core::time::Instant;
+
+/// DHT nodes at which a put leaves its item.
+const REPLICAS: u32 = 20;
+
+/// The store and the DHT. At first both are empty, and take everything.
+#[derive(Default)]
+pub(crate) struct World {
+    /// The stored blobs.
+    pub(crate) blobs: BTreeMap<BlobId, Vec<u8>>,
+    /// The records that were stored (`None`: deleted), oldest first.
+    pub(crate) records: Vec<(RecordKey, Option<Vec<u8>>)>,
+    /// The head that a look-up of each channel finds, and at how many nodes.
+    pub(crate) heads: BTreeMap<PublicKey, (SignedItem, usize)>,
+    /// Look-ups that find no head before they do.
+    pub(crate) misses: u32,
+    /// Whether what is put is what look-ups find from then on.
+    pub(crate) is_kept: bool,
+    /// When which sequences were put.
+    pub(crate) puts: Vec<(Instant, i64)>,
+    pub(crate) announced: Vec<InfoHash>,
+    /// The newest look-up of peers. It goes on until the next one begins, so that a test can say what it finds.
+    pub(crate) lookup: Option<JobId>,
+}
+
+impl World {
+    /// What comes of a job: what the DHT finds, then the answer.
+    pub(crate) fn answer(&mut self, now: Instant, id: JobId, job: Job) -> Vec<Input> {
+        let result = match job {
+            Job::ReadBlob(blob, mut buffer) => {
+                let stored = self.blobs.get(&blob);
+                if let Some(stored) = stored {
+                    buffer.blob_mut().copy_from_slice(stored);
+                }
+                JobResult::BlobRead(buffer, stored.is_some())
+            }
+            Job::WriteBlob(blob, buffer) => {
+                let fits = blob::verify(&blob, buffer.blob());
+                if fits {
+                    self.blobs.insert(blob, buffer.blob().to_vec());
+                }
+                JobResult::BlobWritten(buffer, if fits { Written::Stored } else { Written::Mismatch })
+            }
+            Job::Have(ids) => JobResult::Have(ids.iter().map(|id| self.blobs.contains_key(id)).collect()),
+            Job::OpenBlob(link) => JobResult::Opened(self.blobs.get(&link.id).and_then(|sealed| {
+                let mut blob = sealed.clone();
+                blob::open(&link, &mut blob).then(|| blob[..blob::PLAIN_LEN].to_vec())
+            })),
+            Job::Persist(key, value) => {
+                self.records.push((key, value));
+                JobResult::Persisted(true)
+            }
+            Job::Dht(op) => return self.answer_dht(now, id, op),
+        };
+        vec![Input::Done(id, result)]
+    }
+
+    fn answer_dht(&mut self, now: Instant, id: JobId, op: DhtOp) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        let mut done = Some(id);
+        match op {
+            DhtOp::Get(channel) => {
+                let found = self.heads.get(&channel).cloned();
+                let is_missed = self.misses > 0 && found.is_some();
+                self.misses -= u32::from(is_missed);
+                let (item, copies) = found.filter(|_| !is_missed).unzip();
+                inputs.extend(
+                    item.into_iter().cycle().take(copies.unwrap_or(0)).map(|i| Input::DhtItem(id, i)),
+                );
+            }
+            DhtOp::Put(item, _) => {
+                self.puts.push((now, item.seq));
+                if self.is_kept {
+                    self.heads.insert(item.key, (item, REPLICAS as usize));
+                }
+                return vec![Input::Done(id, JobResult::DhtPut(Ok(REPLICAS)))];
+            }
+            DhtOp::Lookup(_) => done = self.lookup.replace(id),
+            DhtOp::Announce(hash, _) => self.announced.push(hash),
+        }
+        inputs.extend(done.map(|id| Input::Done(id, JobResult::DhtDone(Ok(())))));
+        inputs
+    }
+
+    /// The records that were deleted.
+    pub(crate) fn deleted(&self) -> Vec<RecordKey> {
+        self.records.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone()).collect()
+    }
+}
