@@ -68,6 +68,11 @@ impl Piece {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.frame[self.part.clone()]
     }
+
+    /// Bytes that lie beyond where the range was cut.
+    pub(crate) fn surplus(&self) -> usize {
+        self.frame.len() - self.part.end
+    }
 }
 
 impl fmt::Debug for Piece {

@@ -353,3 +353,20 @@ fn a_piece_has_at_most_as_many_bytes_as_the_protocol_says() {
     peer.send_piece(&mut bench, 0, PIECE_MAX, &content.data[0].1[PIECE_LEN_MAX..=2 * PIECE_LEN_MAX]);
     assert_eq!(peer.closed_for(&bench), Some(CloseReason::Violation(Violation::Malformed)));
 }
+
+#[test]
+fn what_lies_beyond_a_cut_in_a_piece_counts_as_twice_received() {
+    let (content, mut bench) = fetching(1);
+    let mut slow = Member::with(&mut bench, 1, &content, &[0]).at(TOR);
+    let mut fast = Member::with(&mut bench, 2, &content, &[0]);
+    while slow.cancelled.is_empty() {
+        pass(&mut bench, &content, Duration::from_millis(100), &mut [&mut slow]);
+    }
+    let (next, end) = (slow.open[0].next, slow.open[0].end);
+    let last = next + (end - next) / PIECE_MAX * PIECE_MAX;
+    slow.bring(&mut bench, &content, u64::from(last - next));
+    slow.send_piece(&mut bench, 0, last, &content.data[0].1[last as usize..last as usize + PIECE_LEN_MAX]);
+    fast.bring_all(&mut bench, &content);
+    assert_eq!(content.stored(&bench), 1);
+    assert_eq!(bench.status().bytes_duplicate, u64::from(PIECE_MAX - (end - last)));
+}

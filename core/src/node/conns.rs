@@ -414,7 +414,8 @@ impl<S: Suite> Node<S> {
         self.throttles.sent(conn, n);
         self.bytes_sent += mem::take(&mut entry.conn.blob_bytes_out);
         if entry.conn.is_drained() {
-            return self.close(conn, CloseReason::Remote);
+            let reason = entry.broke.map_or(CloseReason::Remote, CloseReason::Violation);
+            return self.close(conn, reason);
         }
         self.end_turns(conn, sent);
         self.send_heads(conn);

@@ -130,7 +130,11 @@ impl<S: Suite> Node<S> {
     fn preference(&self, conn: ConnId, is_scarce_seed: bool) -> Preference {
         let Some(entry) = self.conns.get(conn).filter(|_| is_scarce_seed) else { return Preference::Usual };
         let best = self.pick(entry);
-        if best.is_some_and(|(_, place)| self.rarity(&place) == 0) { Preference::First } else { Preference::Last }
+        if best.is_some_and(|(_, place)| self.rarity(&place) == 0) {
+            Preference::First
+        } else {
+            Preference::Last
+        }
     }
 
     /// Whether the peer has everything of some channel.
@@ -150,9 +154,9 @@ impl<S: Suite> Node<S> {
         // What frees one sees to it that this is looked at again.
         while self.has_room_for_more() {
             let (epoch, salt) = (self.scheduler.epoch, self.rng.u64());
-            let (seeds, open) = self.ready().fold((0, 0), |(seeds, open), (_, ready)| {
-                (seeds + usize::from(ready.is_seed), open + 1)
-            });
+            let (seeds, open) = self
+                .ready()
+                .fold((0, 0), |(seeds, open), (_, ready)| (seeds + usize::from(ready.is_seed), open + 1));
             // Where there is nobody else, there is nothing to leave to others.
             let scarce = seeds <= SCARCE_SEEDS_MAX && seeds < open;
             let useful = |(_, ready): &(ConnId, &Readiness)| {
@@ -183,9 +187,7 @@ impl<S: Suite> Node<S> {
 
     /// Whether anything can be asked for at all, whoever has it.
     fn has_room_for_more(&mut self) -> bool {
-        self.has_room_for_transfer()
-            || self.scheduler.has_orphans()
-            || self.has_ready_v5()
+        self.has_room_for_transfer() || self.scheduler.has_orphans() || self.has_ready_v5()
     }
 
     fn has_ready_v5(&self) -> bool {
@@ -364,6 +366,7 @@ impl<S: Suite> Node<S> {
         self.assign_due |= entry.rests(now);
         entry.rests_until = now;
         let transfer = self.scheduler.transfer_mut(&piece.blob);
+        self.bytes_duplicate += piece.surplus() as u64;
         match transfer.map_or(Fed::Unwanted, |transfer| transfer.feed(conn, piece.offset, bytes, now)) {
             Fed::Unwanted => self.bytes_duplicate += bytes.len() as u64,
             Fed::First(waited) => self.usual_wait = (self.usual_wait * 7 + waited) / 8,

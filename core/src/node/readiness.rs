@@ -71,7 +71,9 @@ impl<S: Suite> Node<S> {
     /// The connections that may be asked for blobs.
     pub(super) fn ready(&self) -> impl Iterator<Item = (ConnId, &Readiness)> {
         debug_assert!(
-            self.conns.entries().all(|(id, entry)| self.readiness(entry).as_ref() == self.conns.readiness(id)),
+            self.conns
+                .entries()
+                .all(|(id, entry)| self.readiness(entry).as_ref() == self.conns.readiness(id)),
             "who changes a connection notes it"
         );
         self.conns.ready()
