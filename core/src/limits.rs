@@ -82,11 +82,11 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 // --- blobs in memory ----------------------------------------------------------------------------------------
 
 /// Blob buffers for receiving. When none is free, sockets that could bring a blob are not read.
-pub const RECV_BUFFERS_MAX: usize = 20;
+pub const RECV_BUFFERS_MAX: usize = 30;
 /// Blob buffers for sending. When none is free, requests wait.
 pub const SEND_BUFFERS_MAX: usize = 8;
 /// Blobs of which ranges may be asked of v6 peers at once; each holds a receive buffer. The rest waits.
-pub const TRANSFERS_MAX: usize = 14;
+pub const TRANSFERS_MAX: usize = 24;
 /// Ranges into which one blob's transfer may be split between peers; at the cap nobody else takes a part over.
 pub const RUNS_MAX: usize = 16;
 /// Connections to v5 peers that may have requests outstanding at once; each holds a receive buffer.
@@ -214,7 +214,7 @@ const _: () = {
     assert!(ANSWERS_LOADED_MAX <= SEND_BUFFERS_MAX);
     assert!(WINDOW_START <= WINDOW_MAX && WINDOW_MAX <= REQUESTS_QUEUED_MAX);
     // The blobs in memory stay well below the 64 MiB that a node may take.
-    assert!((RECV_BUFFERS_MAX + SEND_BUFFERS_MAX) * BLOB_LEN < 32 << 20);
+    assert!((RECV_BUFFERS_MAX + SEND_BUFFERS_MAX) * BLOB_LEN < 48 << 20);
     assert!(DHT_JOBS_MAX as u64 <= DHT_OPS_BURST);
 };
 

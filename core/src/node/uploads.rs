@@ -1,12 +1,11 @@
 //! Serving: whose turn it is. A *turn* is one blob, or a range of it, read into a send buffer and sent to one peer.
 //!
-//! Few turns run at once ([`UPLOAD_TURNS`]), so that each blob is soon whole at somebody who serves it on. Who has waited
-//! longest comes first. A node that lacks nothing, though, serves what it has not served before what it has, so that
-//! blobs that only it has spread before others are repeated; but nobody waits for more than two rounds of all who wait
-//! for that. A peer that takes its bytes slowly does not count after
+//! Few turns run at once ([`UPLOAD_TURNS`]), so that each blob is soon whole at somebody who serves it on. What was
+//! served least often comes first, so that blobs that only we have spread before others are repeated, then who has
+//! waited longest; but nobody waits for more than two rounds of all who wait. A peer that takes its bytes slowly does not count after
 //! [`TURN_TIME`], and loses its buffer where others wait for one.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::{Job, Node, Pending, Timer};
@@ -21,9 +20,9 @@ use crate::time::Instant;
 /// Turns that a peer gets before others while it has next to nothing, so that it soon has something to serve.
 const NEWCOMER_TURNS: u32 = 2;
 
-/// Who comes before whom, the least first: who has fewest turns running, newcomers, who has waited too long, what was not
-/// served before, who has waited longest.
-type Rank = (usize, bool, bool, bool, u64);
+/// Who comes before whom, the least first: who has fewest turns running, newcomers, who has waited too long, what was
+/// served least often, who has waited longest.
+type Rank = (usize, bool, bool, u32, u64);
 
 /// The turns of all connections.
 #[derive(Default)]
@@ -32,8 +31,8 @@ pub(super) struct Uploads {
     waiting: BTreeSet<ConnId>,
     /// When each turn of a connection began, oldest first.
     running: Vec<(Instant, ConnId)>,
-    /// The blobs served so far.
-    served: BTreeSet<BlobId>,
+    /// How often each blob was served so far.
+    served: BTreeMap<BlobId, u32>,
     /// Turns so far.
     count: u64,
 }
@@ -49,7 +48,7 @@ impl Uploads {
         if self.served.len() >= SERVED_MAX {
             self.served.clear();
         }
-        self.served.insert(blob);
+        *self.served.entry(blob).or_default() += 1;
         self.count += 1;
     }
 
@@ -105,7 +104,6 @@ impl<S: Suite> Node<S> {
     fn next_turn(&mut self) -> Option<(ConnId, BlobId)> {
         let uploads = &self.uploads;
         let patience = 2 * uploads.waiting.len() as u64;
-        let is_seed = self.scheduler.is_empty();
         let v5_turns: usize = uploads
             .running
             .iter()
@@ -129,8 +127,8 @@ impl<S: Suite> Node<S> {
             let is_overdue = uploads.count - entry.turn > patience;
             let is_newcomer = entry.turns_given < NEWCOMER_TURNS && entry.gossip.is_poor();
             for blob in waiting {
-                let is_repeat = is_seed && !is_overdue && uploads.served.contains(&blob);
-                let rank = (turns, !is_newcomer, !is_overdue, is_repeat, entry.turn);
+                let served = if is_overdue { 0 } else { uploads.served.get(&blob).copied().unwrap_or(0) };
+                let rank = (turns, !is_newcomer, !is_overdue, served, entry.turn);
                 if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                     best = Some((rank, *conn, blob));
                 }
