@@ -3,27 +3,49 @@
 //! Few turns run at once ([`UPLOAD_TURNS`]), so that each blob is soon whole at somebody who serves it on. Who has waited
 //! longest comes first. A node that lacks nothing, though, serves what it has not served before what it has, so that
 //! blobs that only it has spread before others are repeated; but nobody waits for more than two rounds of all who wait
-//! for that. A peer that takes its bytes slowly does not count after
-//! [`TURN_TIME`], and loses its buffer where others wait for one.
+//! for that. A turn that takes about twice as long as turns usually do no longer counts, so that slow readers do not keep quick
+//! ones from theirs, and its buffer goes to others where they wait for one.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::{Job, Node, Pending, Timer};
 use crate::buffer::Buffer;
 use crate::ids::{BlobId, ConnId};
 use crate::limits::{
-    ANSWERS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, TURN_TIME, UPLOAD_TURNS, V5_TURNS_MAX,
+    ANSWERS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, TURN_TIME_MAX, TURN_TIME_MIN, TURN_TIME_START,
+    UPLOAD_TURNS, V5_TURNS_MAX,
 };
 use crate::suite::Suite;
 use crate::time::Instant;
 
 /// Turns that a peer gets before others while it has next to nothing, so that it soon has something to serve.
 const NEWCOMER_TURNS: u32 = 2;
+/// How long a turn counts, in times of what half of all turns take at most.
+const TURN_TIMES_USUAL: u32 = 4;
 
 /// Who comes before whom, the least first: who has fewest turns running, newcomers, who has waited too long, what was not
 /// served before, who has waited longest.
 type Rank = (usize, bool, bool, bool, u64);
+
+/// How long a turn counts. It follows the median of the turns that were sent to their end, and not their mean, as a few very
+/// slow readers are not to change it.
+struct TurnTime(Duration);
+
+impl TurnTime {
+    fn learn(&mut self, took: Duration) {
+        let step = self.0 / 8;
+        let next = if took * TURN_TIMES_USUAL > self.0 { self.0 + step } else { self.0 - step };
+        self.0 = next.clamp(TURN_TIME_MIN, TURN_TIME_MAX);
+    }
+}
+
+impl Default for TurnTime {
+    fn default() -> Self {
+        Self(TURN_TIME_START)
+    }
+}
 
 /// The turns of all connections.
 #[derive(Default)]
@@ -32,6 +54,7 @@ pub(super) struct Uploads {
     waiting: BTreeSet<ConnId>,
     /// When each turn of a connection began, oldest first.
     running: Vec<(Instant, ConnId)>,
+    turn_time: TurnTime,
     /// The blobs served so far.
     served: BTreeSet<BlobId>,
     /// Turns so far.
@@ -55,7 +78,8 @@ impl Uploads {
 
     /// Turns that keep others from theirs, and when the first of them no longer does.
     fn fresh(&self, now: Instant) -> (usize, Option<Instant>) {
-        let mut ends = self.running.iter().map(|(began, _)| *began + TURN_TIME).filter(|end| *end > now);
+        let ends = self.running.iter().map(|(began, _)| *began + self.turn_time.0);
+        let mut ends = ends.filter(|end| *end > now);
         let first = ends.next();
         (ends.count() + usize::from(first.is_some()), first)
     }
@@ -149,7 +173,7 @@ impl<S: Suite> Node<S> {
             .uploads
             .running
             .iter()
-            .filter(|(began, _)| now.since(*began) >= TURN_TIME)
+            .filter(|(began, _)| now.since(*began) >= self.uploads.turn_time.0)
             .map(|(_, conn)| *conn)
             .collect();
         for conn in slow {
@@ -157,7 +181,8 @@ impl<S: Suite> Node<S> {
             if let Some(buffer) = buffer {
                 self.send_pool.give_back(buffer);
                 self.uploads.waiting.insert(conn);
-                return self.count_turns(conn);
+                self.count_turns(conn);
+                return;
             }
         }
     }
@@ -172,12 +197,24 @@ impl<S: Suite> Node<S> {
         for buffer in left.into_iter().chain(unused) {
             self.send_pool.give_back(buffer);
         }
-        self.end_turns(conn, None);
+        self.free_turns(conn, None);
         self.wake_driver(conn);
     }
 
-    /// Buffers of a connection may be free: others get theirs.
+    /// The peer no longer wants a range, or the rest of one.
+    pub(super) fn on_cancelled(&mut self, conn: ConnId) {
+        self.free_turns(conn, None);
+    }
+
+    /// Bytes were sent, perhaps the last ones of a turn.
     pub(super) fn end_turns(&mut self, conn: ConnId, sent: Option<Buffer>) {
+        for took in self.free_turns(conn, sent) {
+            self.uploads.turn_time.learn(took);
+        }
+    }
+
+    /// Buffers of a connection may be free: others get theirs. How long the turns took that have ended.
+    fn free_turns(&mut self, conn: ConnId, sent: Option<Buffer>) -> Vec<Duration> {
         let mut free: Vec<Buffer> = sent.into_iter().collect();
         if let Some(entry) = self.conns.get_mut(conn) {
             free.extend(core::iter::from_fn(|| entry.conn.take_spent()));
@@ -188,20 +225,50 @@ impl<S: Suite> Node<S> {
         for buffer in free {
             self.send_pool.give_back(buffer);
         }
-        self.count_turns(conn);
+        let ended = self.count_turns(conn);
         self.begin_turns();
+        ended
     }
 
-    /// Forgets the turns of a connection that have ended, the oldest first.
-    fn count_turns(&mut self, conn: ConnId) {
+    /// Forgets the turns of a connection that have ended, the oldest first; how long they took.
+    fn count_turns(&mut self, conn: ConnId) -> Vec<Duration> {
+        let now = self.now;
         let (answers, ranges) = self.conns.get(conn).map_or((0, 0), |entry| entry.conn.turns());
         let running = &mut self.uploads.running;
         let mut ended =
             running.iter().filter(|(_, running)| *running == conn).count().saturating_sub(answers + ranges);
-        running.retain(|(_, running)| {
+        let mut took = Vec::new();
+        running.retain(|(began, running)| {
             let ends = *running == conn && ended > 0;
-            ended -= usize::from(ends);
+            if ends {
+                ended -= 1;
+                took.push(now.since(*began));
+            }
             !ends
         });
+        took
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(turns: impl IntoIterator<Item = u64>) -> Duration {
+        let mut time = TurnTime::default();
+        turns.into_iter().for_each(|secs| time.learn(Duration::from_secs(secs)));
+        time.0
+    }
+
+    #[test]
+    fn a_turn_counts_about_twice_as_long_as_usual_within_bounds() {
+        let usual = after([3; 50]);
+        assert!((Duration::from_secs(5)..Duration::from_secs(7)).contains(&usual), "{usual:?}");
+        let with_slow_ones = after((0..200).map(|n| if n % 4 == 0 { 600 } else { 1 }));
+        assert!(
+            with_slow_ones < Duration::from_secs(4),
+            "{with_slow_ones:?}: few slow readers change little"
+        );
+        assert_eq!((after([0; 99]), after([60; 99])), (TURN_TIME_MIN, TURN_TIME_MAX));
     }
 }
