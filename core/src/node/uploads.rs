@@ -3,7 +3,7 @@
 //! Few turns run at once ([`UPLOAD_TURNS`]), so that each blob is soon whole at somebody who serves it on. Who has waited
 //! longest comes first. A node that lacks nothing, though, serves what it has not served before what it has, so that
 //! blobs that only it has spread before others are repeated; but nobody waits for more than two rounds of all who wait
-//! for that. A turn that takes about twice as long as turns usually do no longer counts, so that slow readers do not keep quick
+//! for that. A turn that takes several times as long as turns usually do no longer counts, so that slow readers do not keep quick
 //! ones from theirs, and its buffer goes to others where they wait for one.
 
 use alloc::collections::BTreeSet;
@@ -261,9 +261,9 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_counts_about_twice_as_long_as_usual_within_bounds() {
-        let usual = after([3; 50]);
-        assert!((Duration::from_secs(5)..Duration::from_secs(7)).contains(&usual), "{usual:?}");
+    fn a_turn_counts_some_times_as_long_as_usual_within_bounds() {
+        let usual = after([1; 50]);
+        assert!((Duration::from_millis(3_400)..Duration::from_millis(4_700)).contains(&usual), "{usual:?}");
         let with_slow_ones = after((0..200).map(|n| if n % 4 == 0 { 600 } else { 1 }));
         assert!(
             with_slow_ones < Duration::from_secs(4),
