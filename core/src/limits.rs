@@ -207,6 +207,11 @@ pub const HEAD_POLL_INTERVAL: Duration = Duration::from_mins(1);
 pub const HEAD_RETRY_INTERVAL: Duration = Duration::from_secs(3);
 /// How often peers are looked up for a channel that lacks blobs and makes no progress.
 pub const LOOKUP_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// How soon after a look at the store for what it has lost of a complete channel the next may follow; doubles with each one
+/// up to [`RECHECK_INTERVAL_MAX`]. Peers that ask in vain meanwhile are refused.
+pub const RECHECK_INTERVAL_MIN: Duration = Duration::from_mins(1);
+/// The longest wait between two of them.
+pub const RECHECK_INTERVAL_MAX: Duration = Duration::from_hours(1);
 
 const _: () = {
     assert!(DATA_LEN_MAX > CONTROL_LEN_MAX);

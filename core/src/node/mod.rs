@@ -32,6 +32,7 @@ mod pool;
 mod publish;
 mod publish_via;
 mod rate;
+mod recheck;
 mod record;
 mod scheduler;
 mod shares;

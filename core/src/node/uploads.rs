@@ -199,6 +199,9 @@ impl<S: Suite> Node<S> {
         }
         self.free_turns(conn, None);
         self.wake_driver(conn);
+        if !found {
+            self.on_asked_in_vain(conn);
+        }
     }
 
     /// The peer no longer wants a range, or the rest of one.
