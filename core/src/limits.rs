@@ -184,8 +184,10 @@ pub const GATEWAY_JOBS_MAX: usize = 64;
 pub const RELAYED_MAX: usize = 4096;
 /// Gateways that one publication uses; more are ignored.
 pub const GATEWAYS_MAX: usize = 16;
-/// How long gateways may take to answer one step of a publication.
+/// How long gateways may take to answer one step of a publication while none has answered it.
 pub const GATEWAY_TIMEOUT: Duration = Duration::from_mins(1);
+/// Once one has answered a step, the others get as long again as it took, but at least so long.
+pub const GATEWAY_PATIENCE_MIN: Duration = Duration::from_secs(5);
 
 // --- DHT ----------------------------------------------------------------------------------------------------
 

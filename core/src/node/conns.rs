@@ -271,6 +271,7 @@ impl<S: Suite> Node<S> {
             conn = Some(id);
         } else {
             self.peers.ended(&peer, false, self.now);
+            self.on_gateway_unreachable(&peer);
             self.event(Event::DialFailed { peer });
         }
         self.settle();
