@@ -35,9 +35,8 @@ struct TurnTime(Duration);
 
 impl TurnTime {
     fn learn(&mut self, took: Duration) {
-        let step = self.0 / 8;
-        let next = if took * TURN_TIMES_USUAL > self.0 { self.0 + step } else { self.0 - step };
-        self.0 = next.clamp(TURN_TIME_MIN, TURN_TIME_MAX);
+        let eighths = if took * TURN_TIMES_USUAL > self.0 { 9 } else { 7 };
+        self.0 = (self.0 * eighths / 8).clamp(TURN_TIME_MIN, TURN_TIME_MAX);
     }
 }
 
