@@ -86,7 +86,9 @@ fn heals(mut pair: Pair, lost: &[BlobId]) {
     let told = |event: &Event| matches!(event, Event::Manifest { .. } | Event::FileComplete { .. });
     let completed = |event: &Event| matches!(event, Event::ChannelComplete { .. });
     let (told_before, completed_before) = (pair.count(told), pair.count(completed));
-    lost.iter().for_each(|id| pair.lose(id));
+    for id in lost {
+        pair.lose(id);
+    }
     let reader = pair.late_reader();
     pair.assert_complete(&[reader, pair.open]);
     assert_eq!(pair.losses(), 1, "the user is told, and once");
@@ -147,7 +149,7 @@ fn a_channel_that_has_lost_nothing_is_looked_at_in_silence() {
     });
     let channel = pair.world.channel(second).expect("it has an identity");
     let before = pair.blobs();
-    let file = pair.world.ingest(second, "notes", &[9; 2 * Blobs::PLAIN_LEN]);
+    let file = pair.world.ingest(second, "notes", &vec![9; 2 * Blobs::PLAIN_LEN]);
     pair.world.publish(second, "Another", &[file], false);
     let address = pair.world.address(pair.open).into();
     pair.world.command(second, Command::AddPeer(address));
@@ -163,4 +165,31 @@ fn a_channel_that_has_lost_nothing_is_looked_at_in_silence() {
     pair.assert_complete(&[reader, open]);
     let of_whole = |event: &Event| matches!(event, Event::BlobsLost { channel, .. } if *channel == whole);
     assert_eq!((pair.losses(), pair.count(of_whole)), (1, 0));
+}
+
+#[test]
+fn who_asks_again_after_it_had_all_is_told_again() {
+    let mut pair = Pair::new(6, true);
+    // When the author first asks it, the follower lacks a blob.
+    pair.world.crash(pair.hidden);
+    pair.world.wipe(pair.hidden);
+    pair.world.store_mut(pair.hidden).set_room(4);
+    pair.world.start(pair.hidden);
+    let address = pair.world.address(pair.open).into();
+    pair.world.command(pair.hidden, Command::AddPeer(address));
+    pair.world.follow(pair.hidden, pair.channel, None);
+    pair.world.run_for(Duration::from_mins(1));
+    let had: Vec<BlobId> = pair.world.store(pair.hidden).blob_ids().collect();
+    assert_eq!(had.len(), 4);
+    let lacks = *pair.blobs().iter().find(|id| !had.contains(id)).expect("it has four of five");
+    for lost in [had[0], lacks] {
+        pair.lose(&lost);
+        let reader = pair.late_reader();
+        pair.assert_complete(&[reader, pair.open]);
+        pair.world.crash(reader);
+        // Now it gets the rest, of which it need not tell who has all.
+        pair.world.store_mut(pair.hidden).set_room(usize::MAX);
+        pair.assert_complete(&[pair.hidden]);
+    }
+    assert_eq!(pair.losses(), 2);
 }
