@@ -62,7 +62,7 @@ fn slow_readers_leave_the_line_to_quick_ones_which_share_it_equally() {
     author.world.run_for(Duration::from_secs(10));
     let before = author.world.uploaded(author.host);
     let had: Vec<u64> = quick.iter().map(|reader| author.sent_to(*reader)).collect();
-    author.world.run_for(Duration::from_secs(60));
+    author.world.run_for(Duration::from_mins(1));
     let used = (author.world.uploaded(author.host) - before) * 100 / (60 * RATE);
     assert!(used >= 95, "{used} % of the line are used");
     let got: Vec<u64> = quick.iter().zip(&had).map(|(reader, had)| author.sent_to(*reader) - had).collect();
