@@ -39,6 +39,13 @@ pub(crate) fn report(event: &Event, output: Output) -> Result<(), Failure> {
                  other hands too"
             ),
         ),
+        Event::BlobsLost { channel, sequence } => warn(
+            output,
+            &format!(
+                "channel {channel}: blobs of sequence {sequence} are gone from the folder of the node (-d), or damaged; \
+                 they are fetched again. Check the disk"
+            ),
+        ),
         Event::Banned { peer, violation, until } => {
             let seconds = until.0 / 1000;
             warn(output, &format!("{peer} {violation} and is banned until {seconds} (Unix time)"))

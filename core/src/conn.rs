@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::mem;
 use core::ops::Range;
+use core::time::Duration;
 
 use crate::bep44::SignedItem;
 use crate::buffer::Buffer;
@@ -198,6 +199,8 @@ pub(crate) struct Conn<S: Suite = RealSuite> {
     pub(crate) progress_bytes: u64,
     /// When a frame was last begun.
     pub(crate) last_sent_frame: Instant,
+    /// When the peer last took bytes, or had none to take.
+    last_taken: Instant,
 }
 
 impl<S: Suite> Conn<S> {
@@ -229,6 +232,7 @@ impl<S: Suite> Conn<S> {
             last_received: now,
             progress_bytes: 0,
             last_sent_frame: now,
+            last_taken: now,
         }
     }
 
@@ -605,6 +609,11 @@ impl<S: Suite> Conn<S> {
 
     // --- bytes out ------------------------------------------------------------------------------------------
 
+    /// A frame waits of which the peer has taken nothing for so long: what follows would wait behind it.
+    pub(crate) fn is_stuck(&self, now: Instant, time: Duration) -> bool {
+        !matches!(self.out, Out::Nothing) && now.since(self.last_taken) >= time
+    }
+
     pub(crate) fn send_chunk(&mut self, now: Instant) -> &[u8] {
         if matches!(self.out, Out::Nothing) {
             self.begin_frame(now);
@@ -620,7 +629,7 @@ impl<S: Suite> Conn<S> {
     }
 
     fn begin_frame(&mut self, now: Instant) {
-        self.last_sent_frame = now;
+        (self.last_sent_frame, self.last_taken) = (now, now);
         // Frames are sealed when queued (control) or here (data), but a frame's nonce is its place on the wire: so
         // an answer is begun only when no sealed control frame waits.
         if let Some(mut bytes) = self.control.pop_front() {
@@ -662,7 +671,7 @@ impl<S: Suite> Conn<S> {
 
     /// `n` bytes of [`Self::send_chunk`] are on their way; the buffer of a blob that is through.
     pub(crate) fn sent(&mut self, now: Instant, n: usize) -> Option<Buffer> {
-        self.last_moved = now;
+        (self.last_moved, self.last_taken) = (now, now);
         match &mut self.out {
             Out::Nothing => None,
             Out::Frames(bytes, at) => {

@@ -71,6 +71,8 @@ pub enum Violation {
     Chatter,
     /// More than [`crate::limits::WANTS_MAX`] ranges asked for at once.
     TooManyWants,
+    /// A range asked for under the number of another that is open (`docs/protocol.md` §12).
+    WantRepeated,
     /// A blob, or a range of one, that makes its SHA-256 differ from the id asked for.
     WrongBlob,
     /// A head of another channel, or one whose signature does not verify.
@@ -91,6 +93,7 @@ impl fmt::Display for Violation {
             Self::Unasked => "answered what nobody asked",
             Self::Chatter => "sent too many messages without meaning",
             Self::TooManyWants => "asked for too many ranges at once",
+            Self::WantRepeated => "asked for two ranges under one number",
             Self::WrongBlob => "served a wrong blob",
             Self::ForgedHead => "passed on a forged head",
         })

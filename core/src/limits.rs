@@ -104,11 +104,16 @@ pub const STALL_BYTES_MIN: u64 = 16 * 1024;
 /// A v6 connection on which ranges were asked for and that brings nothing for this long is closed. A peer that serves many
 /// may take long to come to us.
 pub const SILENCE_MAX: Duration = Duration::from_mins(2);
-/// Blobs that are read or sent at once for peers that take them readily; one that is not through after [`TURN_TIME`] no
-/// longer counts. Few at a time, so that each is soon whole at somebody who serves it on.
+/// Blobs that are read or sent at once for peers that take them readily; one that takes much longer than usual no longer
+/// counts. Few at a time, so that each is soon whole at somebody who serves it on.
 pub const UPLOAD_TURNS: usize = 2;
-/// How long a peer's turn lasts before others may have its buffer.
-pub const TURN_TIME: Duration = Duration::from_secs(2);
+/// How long a turn counts before any has ended.
+pub const TURN_TIME_START: Duration = Duration::from_secs(2);
+/// How long a turn counts at least, however quick the others are: peers that are far away need some round trips.
+pub const TURN_TIME_MIN: Duration = Duration::from_millis(250);
+/// How long a turn counts at most, however slow the others are: where all readers are slow, more of them at once fill the
+/// line.
+pub const TURN_TIME_MAX: Duration = Duration::from_secs(8);
 /// Send buffers that v5 peers may hold at once: nobody can take them back in the midst of a frame.
 pub const V5_TURNS_MAX: usize = 4;
 /// Blobs of which is remembered that they were served; at the cap all are forgotten.
@@ -179,8 +184,10 @@ pub const GATEWAY_JOBS_MAX: usize = 64;
 pub const RELAYED_MAX: usize = 4096;
 /// Gateways that one publication uses; more are ignored.
 pub const GATEWAYS_MAX: usize = 16;
-/// How long gateways may take to answer one step of a publication.
+/// How long gateways may take to answer one step of a publication while none has answered it.
 pub const GATEWAY_TIMEOUT: Duration = Duration::from_mins(1);
+/// Once one has answered a step, the others get as long again as it took, but at least so long.
+pub const GATEWAY_PATIENCE_MIN: Duration = Duration::from_secs(5);
 
 // --- DHT ----------------------------------------------------------------------------------------------------
 
@@ -202,6 +209,11 @@ pub const HEAD_POLL_INTERVAL: Duration = Duration::from_mins(1);
 pub const HEAD_RETRY_INTERVAL: Duration = Duration::from_secs(3);
 /// How often peers are looked up for a channel that lacks blobs and makes no progress.
 pub const LOOKUP_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// How soon after a look at the store for what it has lost of a complete channel the next may follow; doubles with each one
+/// up to [`RECHECK_INTERVAL_MAX`]. Peers that ask in vain meanwhile are refused.
+pub const RECHECK_INTERVAL_MIN: Duration = Duration::from_mins(1);
+/// The longest wait between two of them.
+pub const RECHECK_INTERVAL_MAX: Duration = Duration::from_hours(1);
 
 const _: () = {
     assert!(DATA_LEN_MAX > CONTROL_LEN_MAX);
@@ -209,6 +221,8 @@ const _: () = {
     // While every download connection holds a buffer, some are left for what is being written.
     assert!(RECV_BUFFERS_MAX > DOWNLOAD_CONNECTIONS_MAX && RECV_BUFFERS_MAX > TRANSFERS_MAX);
     assert!(UPLOAD_TURNS <= SEND_BUFFERS_MAX && V5_TURNS_MAX < SEND_BUFFERS_MAX);
+    assert!(TURN_TIME_MIN.as_millis() <= TURN_TIME_START.as_millis());
+    assert!(TURN_TIME_START.as_millis() <= TURN_TIME_MAX.as_millis());
     assert!(1 + 8 + PIECE_LEN_MAX <= CONTROL_LEN_MAX);
     assert!(WINDOW_MAX * 2 <= WANTS_MAX && HAVE_BLOBS_MAX / 8 <= HAVE_BYTES_MAX);
     assert!(ANSWERS_LOADED_MAX <= SEND_BUFFERS_MAX);

@@ -126,6 +126,13 @@ struct Want {
     state: State,
 }
 
+impl Want {
+    /// Its last byte, its refusal or a CANCEL of all that is left is still to come (`docs/protocol.md` §12).
+    fn is_open(&self) -> bool {
+        self.next < self.end
+    }
+}
+
 /// The next PIECE to send.
 pub(crate) struct Piece<'a> {
     pub(crate) id: u32,
@@ -145,7 +152,14 @@ pub(crate) struct Owed {
 impl Owed {
     pub(crate) fn want(&mut self, id: u32, blob: BlobId, range: Range<u32>) -> Result<(), Violation> {
         // Cancelled ones, of which the store's answer is awaited, do not count: they are two at most.
-        if self.wants.iter().filter(|want| want.next < want.end).count() >= WANTS_MAX {
+        let mut open = 0;
+        for want in self.wants.iter().filter(|want| want.is_open()) {
+            if want.id == id {
+                return Err(Violation::WantRepeated);
+            }
+            open += 1;
+        }
+        if open >= WANTS_MAX {
             return Err(Violation::TooManyWants);
         }
         self.wants.push_back(Want { id, blob, next: range.start, end: range.end, state: State::Waiting });
@@ -153,11 +167,11 @@ impl Owed {
     }
 
     pub(crate) fn cancel(&mut self, id: u32, from: u32) {
-        let Some(at) = self.wants.iter().position(|want| want.id == id) else { return };
+        let Some(at) = self.wants.iter().position(|want| want.id == id && want.is_open()) else { return };
         let want = &mut self.wants[at];
         want.end = want.end.min(from);
         // What the store reads is waited for, so that its answer finds its place.
-        if want.next >= want.end && !matches!(want.state, State::Loading) {
+        if !want.is_open() && !matches!(want.state, State::Loading) {
             self.remove(at);
         }
     }
@@ -192,7 +206,7 @@ impl Owed {
         let at = self.wants.iter().position(|w| w.blob == *blob && matches!(w.state, State::Loading));
         let Some(at) = at else { return found };
         let want = &mut self.wants[at];
-        if want.next >= want.end {
+        if !want.is_open() {
             self.wants.remove(at);
             return found;
         }
@@ -231,7 +245,7 @@ impl Owed {
         let bytes = blob.get(start..end).unwrap_or_default();
         let sent = write(&Piece { id: want.id, offset: want.next, bytes });
         want.next += u32::try_from(bytes.len()).expect("a piece is short");
-        if want.next >= want.end || bytes.is_empty() {
+        if !want.is_open() || bytes.is_empty() {
             self.remove(at);
         }
         Some(sent)
@@ -327,6 +341,33 @@ mod tests {
         owed.cancel(3, 0);
         assert!(owed.loaded(&BLOB, Some(Buffer::new())).is_some(), "nobody waits for it any more");
         assert!(owed.is_empty());
+    }
+
+    #[test]
+    fn a_number_that_is_open_is_not_used_again() {
+        let mut owed = Owed::default();
+        owed.want(1, BLOB, 0..100).expect("the first");
+        assert_eq!(owed.want(1, BlobId([2; 32]), 0..100), Err(Violation::WantRepeated));
+        owed.loading(&BLOB);
+        assert_eq!(owed.want(1, BLOB, 100..200), Err(Violation::WantRepeated), "it is being read");
+        owed.cancel(1, 50);
+        assert_eq!(owed.want(1, BLOB, 100..200), Err(Violation::WantRepeated), "half of it is still wanted");
+        owed.cancel(1, 0);
+        owed.want(1, BLOB, 100..200).expect("cancelled, though the store reads it");
+        owed.cancel(1, 150);
+        owed.loading(&BLOB);
+        assert!(
+            owed.loaded(&BLOB, Some(Buffer::new())).is_some(),
+            "the first one's, which is not wanted any more"
+        );
+        assert!(owed.loaded(&BLOB, Some(Buffer::new())).is_none());
+        assert_eq!(pieces(&mut owed), [(1, 100, 50)], "the CANCEL was of the second one");
+        owed.want(1, BLOB, 0..100).expect("its last byte was sent");
+        owed.loading(&BLOB);
+        owed.loaded(&BLOB, None);
+        assert_eq!(owed.want(1, BLOB, 0..100), Err(Violation::WantRepeated), "its refusal is not sent");
+        assert_eq!(pieces(&mut owed), [(1, 0, 0)]);
+        owed.want(1, BLOB, 0..100).expect("it was refused");
     }
 
     #[test]

@@ -146,18 +146,17 @@ fn an_absurd_range_is_malformed() {
 }
 
 #[test]
-fn more_open_ranges_than_the_protocol_allows_end_the_connection_whatever_their_numbers() {
-    for numbers in [WANTS_MAX, 1] {
+fn more_open_ranges_than_the_protocol_allows_end_the_connection_and_so_does_a_number_twice() {
+    for (numbers, violation) in [(WANTS_MAX, Violation::TooManyWants), (1, Violation::WantRepeated)] {
         let (content, mut bench) = seeding(1);
         let mut peer = join(&mut bench, 1, &content);
-        for n in 0..=WANTS_MAX {
+        for n in 0..=numbers {
             assert_eq!(peer.closed_for(&bench), None);
-            let id = u32::try_from(n % numbers).expect("few");
+            let id = u32::try_from(if numbers == 1 { 0 } else { n }).expect("few");
             let message = Message::Want { id, blob: content.id(0), range: 0..BLOB_END };
             peer.peer.send(&mut bench, &message);
         }
-        let reason = CloseReason::Violation(Violation::TooManyWants);
-        assert_eq!(peer.closed_for(&bench), Some(reason));
+        assert_eq!(peer.closed_for(&bench), Some(CloseReason::Violation(violation)));
     }
 }
 
@@ -182,4 +181,22 @@ fn a_cancel_ends_its_range_where_it_says_and_one_of_no_open_range_does_nothing()
         peer.want(&mut bench, content.id(0), 0..1);
     }
     assert_eq!(bench.closed, [], "they do not count as open");
+}
+
+#[test]
+fn any_number_of_peers_that_do_not_read_stop_nobody() {
+    let (content, mut bench) = seeding(8);
+    let mut mute: Vec<Member> = (2..22).map(|port| join(&mut bench, port, &content)).collect();
+    for (n, member) in mute.iter_mut().enumerate() {
+        want_all(&mut bench, &content, member, 4, n);
+    }
+    let mut reader = join(&mut bench, 1, &content);
+    want_all(&mut bench, &content, &mut reader, 40, 0);
+    while got(&reader) < 40 * BLOB_END as usize {
+        assert!(bench.now < Instant(0) + Duration::from_secs(45), "it got {} bytes", got(&reader));
+        drink(&mut bench, 4 * MIB, &mut [&mut reader]);
+        for member in &mut mute {
+            member.take(&mut bench, 0);
+        }
+    }
 }

@@ -8,7 +8,9 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::codec::Message;
 use megatorrent_core::frame::seal;
 use megatorrent_core::ids::{BlobId, Secret};
-use megatorrent_core::limits::{ITEM_LIFETIME, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_PER_NETWORK_MAX};
+use megatorrent_core::limits::{
+    GATEWAY_PATIENCE_MIN, ITEM_LIFETIME, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_PER_NETWORK_MAX,
+};
 use megatorrent_core::node::{Command, Event};
 use megatorrent_core::transport::{Handshake, Opener, Role, Sealer};
 use megatorrent_core::uri;
@@ -99,6 +101,39 @@ fn a_node_without_a_dht_publishes_through_gateways_and_reads_back_through_anothe
         world.run_until(Duration::from_mins(1), |w| sequence(w, storage, author) > 0),
         "it is on the DHT"
     );
+}
+
+/// How long an author without a DHT takes to publish through three gateways of which one is `dead`, twice.
+fn time_to_publish_via_three(dead: impl FnOnce(&mut World, HostId)) -> [Duration; 2] {
+    let mut world = World::new(SEED, WorldConfig::default());
+    let gateways: Vec<HostId> =
+        (0..3).map(|_| world.add_host(HostConfig { gateway: true, ..plain() })).collect();
+    world.add_host(plain());
+    dead(&mut world, gateways[1]);
+    let author = world.add_host(HostConfig { dht: false, ..author() });
+    let addrs: Vec<PeerAddr> = gateways.iter().map(|g| world.address(*g).into()).collect();
+    let file = world.ingest(author, "file", b"content");
+    [1, 2].map(|time| {
+        let began = world.now();
+        world.publish_via(author, "t", std::slice::from_ref(&file), false, addrs.clone());
+        assert!(world.run_until(Duration::from_mins(5), |w| is_published(w, author, time)));
+        let took = |(_, e): &&(_, Event)| matches!(e, Event::Published { replicas: 2.., .. });
+        assert_eq!(world.events(author).filter(took).count(), time, "by both that live");
+        world.now().since(began)
+    })
+}
+
+#[test]
+fn a_dead_gateway_slows_no_publication_down() {
+    let [usual, _] = time_to_publish_via_three(|_, _| {});
+    let crashed = time_to_publish_via_three(World::crash);
+    // It accepts connections, and says nothing.
+    let silent = time_to_publish_via_three(|world, gateway| {
+        world.crash(gateway);
+        world.raw_listen(world.address(gateway));
+    });
+    let worst = crashed.into_iter().chain(silent).max().expect("four");
+    assert!(worst < usual + 2 * GATEWAY_PATIENCE_MIN, "{crashed:?} {silent:?}, usually {usual:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! is whole. Only a machine that goes down can tear a renamed file whose bytes had not reached the disk. The file
 //! `blobs/boot` therefore names the boot in which blobs were last written. When a store opens in a later boot, no
 //! blob is believed before it was hashed once ([`Store::check_all`] ends that state for good); after a mere kill
-//! nothing needs hashing.
+//! nothing needs hashing. What a disk spoils afterwards is found by chance: one in [`READS_PER_CHECK`] reads is hashed.
 //!
 //! Several processes may use one store at once (`ingest` beside a running node): each holds a shared lock on
 //! `blobs/boot`, and only who is alone clears away what a killed process left.
@@ -25,6 +25,11 @@ use megatorrent_core::node::Written;
 /// Ids remembered as checked while the store is not yet trusted (some 3 MiB). At the cap they are forgotten, and a
 /// blob that is used again is hashed again.
 const CHECKED_IDS_MAX: usize = 65_536;
+/// One in so many reads is hashed, which costs next to nothing: a blob that the disk has spoilt goes to few peers, each of
+/// which would ban us for it.
+const READS_PER_CHECK: u64 = 16;
+/// Blobs remembered that could not be read; at the cap further ones still count as stored.
+const UNREADABLE_IDS_MAX: usize = 4096;
 /// Folders for temporary files, used in turn: threads that create files in one folder wait for each other.
 const TEMP_FOLDERS: u64 = 16;
 /// Content of `blobs/boot` when all blobs have reached the disk.
@@ -98,6 +103,10 @@ struct Inner {
     checking: AtomicBool,
     /// The blobs that were hashed and found whole, while `checking`.
     checked: Mutex<BTreeSet<BlobId>>,
+    /// Blobs that the disk failed to read: they are not stored unless it reads them again.
+    unreadable: Mutex<BTreeSet<BlobId>>,
+    /// Reads so far.
+    reads: AtomicU64,
 }
 
 impl Store {
@@ -131,6 +140,8 @@ impl Store {
             next_temp: AtomicU64::new(0),
             checking: AtomicBool::new(check || !trusted),
             checked: Mutex::new(BTreeSet::new()),
+            unreadable: Mutex::new(BTreeSet::new()),
+            reads: AtomicU64::new(0),
         })))
     }
 
@@ -142,25 +153,30 @@ impl Store {
 
     /// Whether the blob is stored whole.
     pub fn has(&self, id: &BlobId) -> bool {
-        if self.needs_check(id) {
+        if self.needs_check(id) || lock(&self.0.unreadable).contains(id) {
             return self.read(id, &mut vec![0; BLOB_LEN]).unwrap_or(false);
         }
         fs::metadata(self.path(id)).is_ok_and(|m| m.is_file() && m.len() == BLOB_LEN as u64)
     }
 
     /// Reads a blob into `buf`, [`BLOB_LEN`] bytes. `false`: it is not stored. A file of another length is no blob:
-    /// it counts as absent, and the next [`Self::write`] replaces it.
+    /// it counts as absent, and the next [`Self::write`] replaces it; so does one that cannot be read.
     pub fn read(&self, id: &BlobId, buf: &mut [u8]) -> io::Result<bool> {
         assert_eq!(buf.len(), BLOB_LEN, "a blob has one length");
-        if !self.read_unchecked(id, buf)? {
+        let read = self.read_unchecked(id, buf);
+        self.note_readable(id, read.is_ok());
+        if !read? {
             return Ok(false);
         }
-        if self.needs_check(id) {
+        let is_due = self.0.reads.fetch_add(1, Relaxed) % READS_PER_CHECK == READS_PER_CHECK - 1;
+        if is_due || self.needs_check(id) {
             if !blob::verify(id, buf) {
                 self.remove(id)?;
                 return Ok(false);
             }
-            self.note_checked(id);
+            if self.is_checking() {
+                self.note_checked(id);
+            }
         }
         Ok(true)
     }
@@ -342,6 +358,15 @@ impl Store {
         checked.insert(*id);
     }
 
+    fn note_readable(&self, id: &BlobId, is_readable: bool) {
+        let mut unreadable = lock(&self.0.unreadable);
+        if is_readable {
+            unreadable.remove(id);
+        } else if unreadable.len() < UNREADABLE_IDS_MAX {
+            unreadable.insert(*id);
+        }
+    }
+
     fn read_unchecked(&self, id: &BlobId, buf: &mut [u8]) -> io::Result<bool> {
         let mut file = match File::open(self.path(id)) {
             Ok(file) => file,
@@ -483,5 +508,18 @@ mod tests {
             assert!(matches!(sort(kind), StoreError::NoSpace(_)), "{kind}");
         }
         assert_eq!(sort(io::ErrorKind::PermissionDenied).to_string(), "cannot write x: permission denied");
+    }
+
+    #[test]
+    fn a_blob_that_could_not_be_read_counts_as_stored_once_it_can() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path(), false).expect("it opens");
+        let (id, blob) = (BlobId([7; 32]), vec![1; BLOB_LEN]);
+        store.write(&id, &blob).expect("stored");
+        store.note_readable(&id, false);
+        fs::rename(store.path(&id), dir.path().join("away")).expect("renamed");
+        assert!(!store.has(&id));
+        store.write(&id, &blob).expect("stored again");
+        assert!(store.has(&id) && lock(&store.0.unreadable).is_empty());
     }
 }

@@ -211,6 +211,20 @@ fn a_blob_that_does_not_open_is_removed_only_if_it_is_corrupt() {
 }
 
 #[test]
+fn a_blob_that_the_disk_has_spoilt_is_found_by_some_read_and_removed() {
+    let dir = folder();
+    let store = open(&dir);
+    let (id, mut bytes) = sealed(1);
+    store.write(&id, &bytes).expect("stored");
+    bytes[BLOB_LEN / 2] ^= 1;
+    fs::write(path(&dir, &id), &bytes).expect("written");
+    let mut buf = vec![0; BLOB_LEN];
+    let wrong = (0..1000).take_while(|_| store.read(&id, &mut buf).expect("readable")).count();
+    assert!(wrong < 100, "{wrong} times its wrong bytes were given away");
+    assert!(!store.has(&id) && !path(&dir, &id).exists());
+}
+
+#[test]
 fn what_a_killed_process_left_is_ignored_and_cleared() {
     let dir = folder();
     drop(open(&dir));

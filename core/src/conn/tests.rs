@@ -190,3 +190,15 @@ fn draining_sends_the_reason_and_reads_no_more() {
     assert!(got.is_empty(), "a remark that answers nothing");
     assert!(listener.is_drained());
 }
+
+#[test]
+fn a_want_with_an_open_number_ends_the_connection_and_one_with_a_free_number_does_not() {
+    let want = |id| Message::Want { id, blob: BlobId([1; 32]), range: 0..100 };
+    let (mut dialler, mut listener) = keyed(usize::MAX);
+    for message in [want(7), want(8), Message::Cancel { id: 7, from: 0 }, want(7)] {
+        dialler.push(&message);
+        assert!(pump(&mut dialler, &mut listener, 64).is_ok());
+    }
+    dialler.push(&want(8));
+    assert_eq!(pump(&mut dialler, &mut listener, 64).map(|_| ()), Err(Violation::WantRepeated));
+}

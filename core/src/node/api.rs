@@ -266,6 +266,14 @@ pub enum Event {
         /// The head's sequence.
         sequence: u64,
     },
+    /// The store has lost blobs of a complete channel, which are fetched again; [`Event::ChannelComplete`] follows. What was
+    /// told of the manifest and its files is not told again.
+    BlobsLost {
+        /// The channel.
+        channel: PublicKey,
+        /// The head's sequence.
+        sequence: u64,
+    },
     /// The draft is signed, durable and on the DHT, and was read back.
     Published {
         /// The channel.

@@ -9,6 +9,7 @@ use core::time::Duration;
 use super::api::{ChannelStatus, DhtError, DhtOp, Event, Job, JobResult};
 use super::dht::Purpose;
 use super::fetch::{Ask, Fetch};
+use super::recheck::Recheck;
 use super::{Node, Pending, Timer, record};
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
@@ -66,6 +67,9 @@ pub(super) struct Channel {
     /// Blobs stored when peers were last looked up.
     lookup_stored: u64,
     fetch: Option<Fetch>,
+    /// It fetches what the store has lost: the manifest and its files were told of before.
+    is_refetch: bool,
+    pub(super) recheck: Recheck,
     /// Some blob of the newest version is not stored.
     is_lacking: bool,
     complete_reported: bool,
@@ -97,14 +101,28 @@ impl Channel {
             lookup_interval: LOOKUP_RETRY_MIN,
             lookup_stored: 0,
             fetch: None,
+            is_refetch: false,
+            recheck: Recheck::new(now),
             is_lacking: false,
             complete_reported: false,
             announced: Vec::new(),
         }
     }
 
-    fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.fetch.as_ref().is_some_and(Fetch::is_complete)
+    }
+
+    /// Whether v5 peers look for its chunks.
+    pub(super) fn has_announced_chunks(&self) -> bool {
+        !self.announced.is_empty()
+    }
+
+    /// Blobs that were stored are to be fetched again.
+    pub(super) fn refetch(&mut self, fetch: Fetch, now: Instant) {
+        (self.fetch, self.is_refetch) = (Some(fetch), true);
+        (self.is_lacking, self.complete_reported) = (false, false);
+        (self.lookup_due, self.lookup_interval) = (now, LOOKUP_RETRY_MIN);
     }
 
     pub(super) fn fetch(&self) -> Option<&Fetch> {
@@ -308,7 +326,8 @@ impl<S: Suite> Node<S> {
         let mut asks = Vec::new();
         let fetch = Fetch::new(channel, head.sequence, head.content, &mut asks);
         if let Some(state) = self.channels.get_mut(&channel) {
-            (state.fetch, state.is_lacking) = (Some(fetch), false);
+            (state.fetch, state.is_refetch, state.is_lacking) = (Some(fetch), false, false);
+            state.recheck = Recheck::new(now);
         }
         self.begin_holders(channel, head.sequence);
         self.on_asks(channel, asks);
@@ -352,15 +371,20 @@ impl<S: Suite> Node<S> {
         sequence: u64,
         step: impl FnOnce(&mut Fetch, &mut Vec<Ask>),
     ) {
-        let fetch = self.channels.get(&channel).and_then(Channel::fetch);
-        if fetch.is_some_and(|fetch| fetch.sequence == sequence) {
+        let is_it = |fetch: &Fetch| fetch.sequence == sequence;
+        let Some(state) = self.channels.get(&channel) else { return };
+        // A look-up runs only where the fetch is complete, and waits for nothing.
+        if state.recheck.fetch.as_ref().is_some_and(is_it) {
+            self.with_recheck(channel, step);
+        } else if state.fetch.as_ref().is_some_and(is_it) {
             self.with_fetch(channel, step);
         }
     }
 
-    fn on_asks(&mut self, channel: PublicKey, asks: Vec<Ask>) {
-        let fetch = self.channels.get(&channel).and_then(Channel::fetch);
-        let sequence = fetch.map_or(0, |fetch| fetch.sequence);
+    pub(super) fn on_asks(&mut self, channel: PublicKey, asks: Vec<Ask>) {
+        let state = self.channels.get(&channel);
+        let sequence = state.and_then(Channel::fetch).map_or(0, |fetch| fetch.sequence);
+        let is_refetch = state.is_some_and(|state| state.is_refetch);
         for ask in asks {
             match ask {
                 Ask::Have(ids) => self.job(Pending::Have(channel, sequence, ids.clone()), Job::Have(ids)),
@@ -373,6 +397,7 @@ impl<S: Suite> Node<S> {
                     self.assign_due = true;
                     self.on_lacking(channel);
                 }
+                Ask::Event(Event::Manifest { .. } | Event::FileComplete { .. }) if is_refetch => {}
                 Ask::Event(event) => self.event(event),
             }
         }
@@ -425,8 +450,11 @@ impl<S: Suite> Node<S> {
         if state.lookup_due <= now {
             self.look_up_peers(channel);
         }
+        if self.channels.get(&channel).and_then(|state| state.recheck.due).is_some_and(|due| due <= now) {
+            self.begin_recheck(channel);
+        }
         let Some(state) = self.channels.get(&channel) else { return };
-        let next = state.poll_due.min(state.lookup_due);
+        let next = state.poll_due.min(state.lookup_due).min(state.recheck.due.unwrap_or(state.poll_due));
         let next = if state.item.is_some() { next.min(state.put_due) } else { next };
         self.timers.set(Timer::Channel(channel), next);
     }

@@ -293,6 +293,7 @@ impl<S: Suite> Node<S> {
             conn = Some(id);
         } else {
             self.peers.ended(&peer, false, self.now);
+            self.on_gateway_unreachable(&peer);
             self.event(Event::DialFailed { peer });
         }
         self.settle();
@@ -454,7 +455,7 @@ impl<S: Suite> Node<S> {
             Incoming::Nothing => {}
             Incoming::Keyed(key) => self.on_keyed(conn, &key),
             Incoming::Request => self.on_wanted(conn),
-            Incoming::Cancelled => self.end_turns(conn, None),
+            Incoming::Cancelled => self.on_cancelled(conn),
             Incoming::Blob(id, buffer) => self.on_blob(conn, id, buffer),
             Incoming::Piece(piece) => self.on_piece(conn, &piece),
             Incoming::Late(len) => self.bytes_duplicate += len as u64,

@@ -4,7 +4,7 @@
 //! Each blob in hand is in one state: being looked up in the store, wanted (the scheduler's), or, for an index blob
 //! and a body's data, being opened. What is stored counts at once, so a fetch that is begun again goes on where it was.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -154,6 +154,8 @@ pub(super) struct Fetch {
     in_hand_count: usize,
     checking: bool,
     to_check: Vec<BlobId>,
+    /// Index blobs that are being opened.
+    opening: BTreeSet<BlobId>,
     /// Index blobs that did not open, though stored once: a second time, the reference is at fault.
     reopened: BTreeMap<BlobId, u8>,
     /// The positions of what is stored.
@@ -179,6 +181,7 @@ impl Fetch {
             in_hand_count: 0,
             checking: false,
             to_check: Vec::new(),
+            opening: BTreeSet::new(),
             reopened: BTreeMap::new(),
             stored: Stored::default(),
             blobs_stored: 0,
@@ -227,7 +230,9 @@ impl Fetch {
         for (i, id) in ids.iter().enumerate() {
             if have.get(i).copied().unwrap_or(false) {
                 self.on_stored(*id, asks);
-            } else if let Some(part) = self.in_hand.get(id).and_then(|parts| parts.first()) {
+                continue;
+            }
+            for part in self.in_hand.get(id).into_iter().flatten() {
                 let is_index = part.node.is_some() || matches!(self.stage, Stage::Body(_));
                 let position = part.position;
                 asks.push(Ask::Want(*id, Place { channel: self.channel, position, is_index }));
@@ -248,7 +253,7 @@ impl Fetch {
         for part in parts {
             self.stored.add(part.position);
             if let Some(node) = &part.node {
-                if to_open.is_empty() {
+                if self.opening.insert(id) {
                     asks.push(Ask::Open(node.link.clone()));
                 }
                 to_open.push(part);
@@ -271,6 +276,7 @@ impl Fetch {
             self.on_body_data(plain, asks);
             return;
         }
+        self.opening.remove(&id);
         let Some(parts) = self.in_hand.remove(&id) else { return };
         match plain {
             Some(plain) => {
@@ -408,12 +414,9 @@ impl Fetch {
                 while self.in_hand_count < WANTED_PER_FETCH_MAX {
                     let Some((id, position, node)) = walk.next() else { break };
                     self.in_hand_count += 1;
-                    let parts = self.in_hand.entry(id).or_default();
-                    // A blob that is already in hand is asked about once.
-                    if parts.is_empty() {
-                        self.to_check.push(id);
-                    }
-                    parts.push(Part { file, position, node });
+                    // Also one that is in hand already: who has it may know of this place only.
+                    self.to_check.push(id);
+                    self.in_hand.entry(id).or_default().push(Part { file, position, node });
                 }
             }
             if self.in_hand_count >= WANTED_PER_FETCH_MAX || self.walks.len() >= FILES_AT_ONCE_MAX {

@@ -214,10 +214,25 @@ impl<S: Suite> Node<S> {
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let Some(channel) = entry.gossip.channel(&tag) else { return };
         let Some(share) = entry.gossip.shares.get_mut(&channel) else { return };
-        // Each version is told once.
+        // Each version is told once, but to who had all of it and has lost some.
         if sequence > share.asked_us {
             (share.asked_us, share.told, share.told_all, share.told_at) = (sequence, 0, 0, None);
-            self.tell_peer(conn, channel);
+        } else if sequence < share.asked_us || share.all_of() != Some(sequence) {
+            return;
+        }
+        if share.all_of() == Some(sequence) {
+            (share.theirs, share.told, share.told_all) = (None, 0, 0);
+        }
+        self.tell_peer(conn, channel);
+    }
+
+    /// We have lost blobs of a channel's newest version: peers are asked again what they have, which tells them, and are
+    /// told again what we have.
+    pub(super) fn take_back_all(&mut self, channel: PublicKey) {
+        for entry in self.conns.entries_mut() {
+            if let Some(share) = entry.gossip.shares.get_mut(&channel) {
+                (share.asked_them, share.told_all) = (0, 0);
+            }
         }
     }
 

@@ -33,6 +33,7 @@ mod publish;
 mod publish_via;
 mod rate;
 mod readiness;
+mod recheck;
 mod record;
 mod scheduler;
 mod shares;

@@ -56,7 +56,7 @@ impl<S: Suite> Node<S> {
             return self.event(Event::PublishFailed { channel: Some(channel), error: PublishError::Busy });
         }
         self.follow(channel, draft.read_key.clone());
-        let via = (!draft.gateways.is_empty()).then(|| Via::new(&draft.gateways));
+        let via = (!draft.gateways.is_empty()).then(|| Via::new(&draft.gateways, self.now));
         self.publication = Some(Publication {
             channel,
             draft,

@@ -355,6 +355,22 @@ mod tests {
     }
 
     #[test]
+    fn a_blob_in_several_places_is_asked_of_whoever_has_any_of_them() {
+        let mut s = Scheduler::default();
+        let later = Place { position: 7, ..place(1) };
+        s.want(id(1), place(1));
+        let epoch = s.epoch;
+        s.want(id(1), later);
+        s.want(id(1), later);
+        assert!(s.epoch > epoch, "whoever had nothing to bring may have this");
+        assert_eq!(s.pick(|_, _, at| (*at == later).then_some(0)), Some((id(1), later)));
+        s.begin(id(1), later, Buffer::new());
+        assert_eq!(s.orphan(|id, _| s.places(id) == [place(1), later]), Some((id(1), 0)));
+        assert_eq!(s.stored(id(1)).0, [place(1), later]);
+        assert!(s.places(&id(1)).is_empty());
+    }
+
+    #[test]
     fn a_dropped_owner_takes_only_its_own_queue_along() {
         let mut s = Scheduler::default();
         s.want(id(1), place(1));

@@ -1,28 +1,50 @@
 //! Serving: whose turn it is. A *turn* is one blob, or a range of it, read into a send buffer and sent to one peer.
 //!
-//! Few turns run at once ([`UPLOAD_TURNS`]), so that each blob is soon whole at somebody who serves it on. What was
-//! served least often comes first, so that blobs that only we have spread before others are repeated, then who has
-//! waited longest; but nobody waits for more than two rounds of all who wait. A peer that takes its bytes slowly does not count after
-//! [`TURN_TIME`], and loses its buffer where others wait for one.
+//! Few turns run at once ([`UPLOAD_TURNS`]), so that each blob is soon whole at somebody who serves it on. What was served
+//! least often comes first, so that blobs that only we have spread before others are repeated, then who has waited
+//! longest; but nobody waits for more than two rounds of all who wait. A turn that takes several times as long as turns
+//! usually do no longer counts, so that slow readers do not keep quick ones from theirs, and its buffer goes to others
+//! where they wait for one. Who takes nothing at all gets no further turn until it does.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::{Job, Node, Pending, Timer};
 use crate::buffer::Buffer;
 use crate::ids::{BlobId, ConnId};
 use crate::limits::{
-    ANSWERS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, TURN_TIME, UPLOAD_TURNS, V5_TURNS_MAX,
+    ANSWERS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, TURN_TIME_MAX, TURN_TIME_MIN, TURN_TIME_START,
+    UPLOAD_TURNS, V5_TURNS_MAX,
 };
 use crate::suite::Suite;
 use crate::time::Instant;
 
 /// Turns that a peer gets before others while it has next to nothing, so that it soon has something to serve.
 const NEWCOMER_TURNS: u32 = 2;
+/// How long a turn counts, in times of what half of all turns take at most.
+const TURN_TIMES_USUAL: u32 = 4;
 
 /// Who comes before whom, the least first: who has fewest turns running, newcomers, who has waited too long, what was
 /// served least often, who has waited longest.
 type Rank = (usize, bool, bool, u32, u64);
+
+/// How long a turn counts. It follows the median of the turns that were sent to their end, and not their mean, as a few very
+/// slow readers are not to change it.
+struct TurnTime(Duration);
+
+impl TurnTime {
+    fn learn(&mut self, took: Duration) {
+        let eighths = if took * TURN_TIMES_USUAL > self.0 { 9 } else { 7 };
+        self.0 = (self.0 * eighths / 8).clamp(TURN_TIME_MIN, TURN_TIME_MAX);
+    }
+}
+
+impl Default for TurnTime {
+    fn default() -> Self {
+        Self(TURN_TIME_START)
+    }
+}
 
 /// The turns of all connections.
 #[derive(Default)]
@@ -31,6 +53,7 @@ pub(super) struct Uploads {
     waiting: BTreeSet<ConnId>,
     /// When each turn of a connection began, oldest first.
     running: Vec<(Instant, ConnId)>,
+    turn_time: TurnTime,
     /// How often each blob was served so far.
     served: BTreeMap<BlobId, u32>,
     /// Turns so far.
@@ -54,7 +77,8 @@ impl Uploads {
 
     /// Turns that keep others from theirs, and when the first of them no longer does.
     fn fresh(&self, now: Instant) -> (usize, Option<Instant>) {
-        let mut ends = self.running.iter().map(|(began, _)| *began + TURN_TIME).filter(|end| *end > now);
+        let ends = self.running.iter().map(|(began, _)| *began + self.turn_time.0);
+        let mut ends = ends.filter(|end| *end > now);
         let first = ends.next();
         (ends.count() + usize::from(first.is_some()), first)
     }
@@ -116,7 +140,9 @@ impl<S: Suite> Node<S> {
             let Some(entry) = self.conns.get(*conn) else { continue };
             let (answers, ranges) = entry.conn.turns();
             let turns = answers + ranges;
-            let may = turns < ANSWERS_LOADED_MAX && (entry.gossip.is_on() || v5_turns < V5_TURNS_MAX);
+            let may = turns < ANSWERS_LOADED_MAX
+                && (entry.gossip.is_on() || v5_turns < V5_TURNS_MAX)
+                && !entry.conn.is_stuck(self.now, uploads.turn_time.0);
             let mut waiting = entry.conn.waiting().peekable();
             if waiting.peek().is_none() {
                 idle.push(*conn);
@@ -147,7 +173,7 @@ impl<S: Suite> Node<S> {
             .uploads
             .running
             .iter()
-            .filter(|(began, _)| now.since(*began) >= TURN_TIME)
+            .filter(|(began, _)| now.since(*began) >= self.uploads.turn_time.0)
             .map(|(_, conn)| *conn)
             .collect();
         for conn in slow {
@@ -155,7 +181,8 @@ impl<S: Suite> Node<S> {
             if let Some(buffer) = buffer {
                 self.send_pool.give_back(buffer);
                 self.uploads.waiting.insert(conn);
-                return self.count_turns(conn);
+                self.count_turns(conn);
+                return;
             }
         }
     }
@@ -170,12 +197,27 @@ impl<S: Suite> Node<S> {
         for buffer in left.into_iter().chain(unused) {
             self.send_pool.give_back(buffer);
         }
-        self.end_turns(conn, None);
+        self.free_turns(conn, None);
         self.wake_driver(conn);
+        if !found {
+            self.on_asked_in_vain(conn);
+        }
     }
 
-    /// Buffers of a connection may be free: others get theirs.
+    /// The peer no longer wants a range, or the rest of one.
+    pub(super) fn on_cancelled(&mut self, conn: ConnId) {
+        self.free_turns(conn, None);
+    }
+
+    /// Bytes were sent, perhaps the last ones of a turn.
     pub(super) fn end_turns(&mut self, conn: ConnId, sent: Option<Buffer>) {
+        for took in self.free_turns(conn, sent) {
+            self.uploads.turn_time.learn(took);
+        }
+    }
+
+    /// Buffers of a connection may be free: others get theirs. How long the turns took that have ended.
+    fn free_turns(&mut self, conn: ConnId, sent: Option<Buffer>) -> Vec<Duration> {
         let mut free: Vec<Buffer> = sent.into_iter().collect();
         if let Some(entry) = self.conns.get_mut(conn) {
             free.extend(core::iter::from_fn(|| entry.conn.take_spent()));
@@ -186,20 +228,50 @@ impl<S: Suite> Node<S> {
         for buffer in free {
             self.send_pool.give_back(buffer);
         }
-        self.count_turns(conn);
+        let ended = self.count_turns(conn);
         self.begin_turns();
+        ended
     }
 
-    /// Forgets the turns of a connection that have ended, the oldest first.
-    fn count_turns(&mut self, conn: ConnId) {
+    /// Forgets the turns of a connection that have ended, the oldest first; how long they took.
+    fn count_turns(&mut self, conn: ConnId) -> Vec<Duration> {
+        let now = self.now;
         let (answers, ranges) = self.conns.get(conn).map_or((0, 0), |entry| entry.conn.turns());
         let running = &mut self.uploads.running;
         let mut ended =
             running.iter().filter(|(_, running)| *running == conn).count().saturating_sub(answers + ranges);
-        running.retain(|(_, running)| {
+        let mut took = Vec::new();
+        running.retain(|(began, running)| {
             let ends = *running == conn && ended > 0;
-            ended -= usize::from(ends);
+            if ends {
+                ended -= 1;
+                took.push(now.since(*began));
+            }
             !ends
         });
+        took
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(turns: impl IntoIterator<Item = u64>) -> Duration {
+        let mut time = TurnTime::default();
+        turns.into_iter().for_each(|secs| time.learn(Duration::from_secs(secs)));
+        time.0
+    }
+
+    #[test]
+    fn a_turn_counts_some_times_as_long_as_usual_within_bounds() {
+        let usual = after([1; 50]);
+        assert!((Duration::from_millis(3_400)..Duration::from_millis(4_700)).contains(&usual), "{usual:?}");
+        let with_slow_ones = after((0..200).map(|n| if n % 4 == 0 { 600 } else { 1 }));
+        assert!(
+            with_slow_ones < Duration::from_secs(4),
+            "{with_slow_ones:?}: few slow readers change little"
+        );
+        assert_eq!((after([0; 99]), after([60; 99])), (TURN_TIME_MIN, TURN_TIME_MAX));
     }
 }
