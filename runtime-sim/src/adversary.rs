@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
-use megatorrent_core::codec::{Message, VERSION};
-use megatorrent_core::frame::{HEADER_LEN, seal};
+use megatorrent_core::codec::{Have, Message, Tag, VERSION};
+use megatorrent_core::frame::HEADER_LEN;
 use megatorrent_core::ids::{BlobId, InfoHash};
 use megatorrent_core::limits::PEERS_MAX;
 use megatorrent_core::rng::Rng;
@@ -16,9 +17,8 @@ use megatorrent_core::transport::Role;
 
 use crate::host::HostId;
 use crate::link::Side;
-use crate::ranges::{self, Want};
 use crate::stranger::{Socket, StrangerEvent};
-use crate::wire::{Incoming, Wire, data_frame};
+use crate::wire::{Incoming, Wire};
 use crate::world::{LISTEN_PORT, World};
 
 /// How an adversary does harm.
@@ -109,6 +109,12 @@ const TURN: Duration = Duration::from_secs(2);
 const INJECT_INTERVAL: Duration = Duration::from_mins(10);
 /// Messages that a flood sends each turn on each connection.
 const FLOOD_MESSAGES: usize = 40;
+/// Bytes of a blob in one PIECE.
+const PIECE_LEN: usize = 60 * 1024;
+/// Bytes of a bitmap that tells lies: as many as a frame holds, about.
+const BITMAP_LEN: usize = 32 * 1024;
+/// Positions in a HAVE that tells lies.
+const POSITIONS: usize = 256;
 /// Bytes that wait to be sent, beyond which a flood pauses: the world's memory is not what is under attack.
 const UNSENT_MAX: usize = 4 << 20;
 
@@ -118,8 +124,15 @@ struct Session<S: Suite> {
     wire: Wire<S>,
     /// What a slow loris has still to send.
     drip: VecDeque<u8>,
-    /// What the other end asked to be told of: a channel's version, as it stands in ASK_HAVE.
-    asked_have: Option<Vec<u8>>,
+    /// What the other end asked to be told of: a channel's version.
+    asked_have: Option<(Tag, u64)>,
+}
+
+/// What an adversary has to say where it is asked for a part of a blob.
+enum Answer {
+    Silence,
+    Refusal,
+    Bytes(Vec<u8>),
 }
 
 struct Adversary<S: Suite> {
@@ -271,14 +284,6 @@ impl<S: Suite> Adversaries<S> {
     }
 
     fn on_plaintext(&mut self, world: &mut World<S>, index: usize, socket: Socket, plaintext: &[u8]) {
-        match plaintext.split_first() {
-            Some((&ranges::ASK_HAVE, asked)) => return self.on_ask_have(world, index, socket, asked),
-            Some((&ranges::WANT, payload)) => {
-                let Some(want) = Want::parse(payload) else { return };
-                return self.on_want(world, index, socket, &want);
-            }
-            _ => {}
-        }
         let attack = self.list[index].attack;
         let role = self.list[index].sessions.get(&socket).map(|session| session.role);
         match Message::decode(plaintext) {
@@ -286,6 +291,8 @@ impl<S: Suite> Adversaries<S> {
             // It follows whatever the node follows, or says so.
             Ok(Message::Watch(tags)) => self.send(world, index, socket, &Message::Watch(tags)),
             Ok(Message::Request(id)) => self.on_request(world, index, socket, id),
+            Ok(Message::Want { id, blob, range }) => self.on_want(world, index, socket, id, blob, range),
+            Ok(Message::AskHave(tag, sequence)) => self.on_ask_have(world, index, socket, tag, sequence),
             Ok(Message::FindPeers(_)) if attack != Attack::Silence => {
                 let peers = self.false_peers(index);
                 self.send(world, index, socket, &Message::Peers(peers));
@@ -323,98 +330,61 @@ impl<S: Suite> Adversaries<S> {
     }
 
     fn on_request(&mut self, world: &mut World<S>, index: usize, socket: Socket, id: BlobId) {
-        let right = |world: &World<S>| world.store(self.author).blob(&id).map(<[u8]>::to_vec);
+        match self.answer(world, index, &id, 0..S::BLOB_LEN) {
+            Answer::Silence => {}
+            Answer::Refusal => self.send(world, index, socket, &Message::Error("Not Found".into())),
+            Answer::Bytes(bytes) => self.send_content(world, index, socket, &Message::Data(bytes)),
+        }
+    }
+
+    fn on_want(
+        &mut self,
+        world: &mut World<S>,
+        index: usize,
+        socket: Socket,
+        id: u32,
+        blob: BlobId,
+        range: Range<u32>,
+    ) {
+        let offset = range.start;
+        match self.answer(world, index, &blob, range.start as usize..range.end as usize) {
+            Answer::Silence => {}
+            Answer::Refusal => {
+                self.send(world, index, socket, &Message::Piece { id, offset, bytes: Vec::new() });
+            }
+            Answer::Bytes(bytes) => {
+                for (offset, part) in range.step_by(PIECE_LEN).zip(bytes.chunks(PIECE_LEN)) {
+                    let piece = Message::Piece { id, offset, bytes: part.to_vec() };
+                    self.send_content(world, index, socket, &piece);
+                }
+            }
+        }
+    }
+
+    /// What it has to say where it is asked for a part of a blob.
+    fn answer(&mut self, world: &World<S>, index: usize, blob: &BlobId, range: Range<usize>) -> Answer {
         match self.list[index].attack {
-            Attack::WrongBlob => {
-                let noise = self.noise(S::BLOB_LEN);
-                let frame = self.data_frame(index, socket, &noise);
-                world.socket_send(socket, &frame);
-            }
-            Attack::SlowLoris => {
-                let noise = self.noise(S::BLOB_LEN);
-                let frame = self.data_frame(index, socket, &noise);
-                self.drip(index, socket, &frame);
-            }
-            Attack::BitFlip => {
-                let Some(blob) = right(world) else { return };
-                let frame = self.data_frame(index, socket, &blob);
-                self.send_flipped(world, socket, frame);
-            }
-            Attack::Replay => {
-                let Some(blob) = right(world) else { return };
-                let frame = self.data_frame(index, socket, &blob);
-                world.socket_send(socket, &frame);
-                world.socket_send(socket, &frame);
-            }
-            Attack::Garbage | Attack::Silence => {}
-            Attack::PexFlood
-            | Attack::AnnounceFlood
-            | Attack::Sybils
-            | Attack::FalseHave
-            | Attack::HaveFlood
-            | Attack::FalseGateway => {
-                self.send(world, index, socket, &Message::Error("Not Found".into()));
-            }
-        }
-    }
-
-    fn on_want(&mut self, world: &mut World<S>, index: usize, socket: Socket, want: &Want) {
-        let attack = self.list[index].attack;
-        let bytes = match attack {
-            Attack::WrongBlob | Attack::SlowLoris => self.noise(want.range.len()),
+            Attack::WrongBlob | Attack::SlowLoris => Answer::Bytes(self.noise(range.len())),
             Attack::BitFlip | Attack::Replay => {
-                let blob = world.store(self.author).blob(&want.blob);
-                let Some(part) = blob.and_then(|blob| blob.get(want.range.clone())) else { return };
-                part.to_vec()
+                let right = world.store(self.author).blob(blob).and_then(|blob| blob.get(range));
+                right.map_or(Answer::Silence, |bytes| Answer::Bytes(bytes.to_vec()))
             }
-            Attack::Garbage | Attack::Silence => return,
+            Attack::Garbage | Attack::Silence => Answer::Silence,
             Attack::PexFlood
             | Attack::AnnounceFlood
             | Attack::Sybils
             | Attack::FalseHave
             | Attack::HaveFlood
-            | Attack::FalseGateway => {
-                return self.send_raw(world, index, socket, ranges::PIECE, &want.refusal());
-            }
-        };
-        for payload in want.pieces(&bytes) {
-            match attack {
-                Attack::SlowLoris => {
-                    let frame = self.seal(index, socket, ranges::PIECE, &payload);
-                    self.drip(index, socket, &frame);
-                }
-                Attack::BitFlip => {
-                    let frame = self.seal(index, socket, ranges::PIECE, &payload);
-                    self.send_flipped(world, socket, frame);
-                }
-                _ => self.send_raw(world, index, socket, ranges::PIECE, &payload),
-            }
+            | Attack::FalseGateway => Answer::Refusal,
         }
     }
 
-    fn on_ask_have(&mut self, world: &mut World<S>, index: usize, socket: Socket, asked: &[u8]) {
+    fn on_ask_have(&mut self, world: &mut World<S>, index: usize, socket: Socket, tag: Tag, sequence: u64) {
         if let Some(session) = self.list[index].sessions.get_mut(&socket) {
-            session.asked_have = Some(asked.to_vec());
+            session.asked_have = Some((tag, sequence));
         }
-        if self.list[index].attack.claims_all()
-            && let Some(all) = ranges::have_all(asked)
-        {
-            self.send_raw(world, index, socket, ranges::HAVE, &all);
-        }
-    }
-
-    /// Sends a frame in which a bit of the ciphertext has flipped.
-    fn send_flipped(&mut self, world: &mut World<S>, socket: Socket, mut frame: Vec<u8>) {
-        if frame.len() > HEADER_LEN {
-            let at = HEADER_LEN + pick(&mut self.rng, frame.len() - HEADER_LEN);
-            frame[at] ^= 1 << self.rng.below(8);
-        }
-        world.socket_send(socket, &frame);
-    }
-
-    fn drip(&mut self, index: usize, socket: Socket, frame: &[u8]) {
-        if let Some(session) = self.list[index].sessions.get_mut(&socket) {
-            session.drip.extend(frame);
+        if self.list[index].attack.claims_all() {
+            self.send(world, index, socket, &Message::Have(tag, sequence, Have::All));
         }
     }
 
@@ -441,9 +411,9 @@ impl<S: Suite> Adversaries<S> {
                 }
                 Attack::HaveFlood => {
                     let session = self.list[index].sessions.get(&socket);
-                    let asked = session.and_then(|session| session.asked_have.clone());
-                    let have = ranges::have_noise(asked.as_deref(), &mut self.rng);
-                    self.send_raw(world, index, socket, ranges::HAVE, &have);
+                    let asked = session.and_then(|session| session.asked_have);
+                    let have = have_noise(asked, &mut self.rng);
+                    self.send(world, index, socket, &have);
                 }
                 _ => return,
             }
@@ -464,31 +434,62 @@ impl<S: Suite> Adversaries<S> {
     }
 
     fn send(&mut self, world: &mut World<S>, index: usize, socket: Socket, message: &Message) {
-        let (kind, payload) = message.encode();
-        self.send_raw(world, index, socket, kind, &payload);
-    }
-
-    fn send_raw(&mut self, world: &mut World<S>, index: usize, socket: Socket, kind: u8, payload: &[u8]) {
-        let frame = self.seal(index, socket, kind, payload);
+        let frame = self.frame(index, socket, message);
         world.socket_send(socket, &frame);
         if self.list[index].attack == Attack::Replay {
             world.socket_send(socket, &frame);
         }
     }
 
-    /// A sealed frame; empty where the connection has no keys.
-    fn seal(&mut self, index: usize, socket: Socket, kind: u8, payload: &[u8]) -> Vec<u8> {
-        let session = self.list[index].sessions.get_mut(&socket);
-        let sealer = session.and_then(|session| session.wire.sealer());
-        sealer.map_or_else(Vec::new, |sealer| seal(sealer, kind, payload))
+    /// As [`Self::send`], of a message with content, which some send in a way of their own.
+    fn send_content(&mut self, world: &mut World<S>, index: usize, socket: Socket, message: &Message) {
+        match self.list[index].attack {
+            Attack::SlowLoris => {
+                let frame = self.frame(index, socket, message);
+                if let Some(session) = self.list[index].sessions.get_mut(&socket) {
+                    session.drip.extend(frame);
+                }
+            }
+            Attack::BitFlip => {
+                let mut frame = self.frame(index, socket, message);
+                if frame.len() > HEADER_LEN {
+                    let at = HEADER_LEN + pick(&mut self.rng, frame.len() - HEADER_LEN);
+                    frame[at] ^= 1 << self.rng.below(8);
+                }
+                world.socket_send(socket, &frame);
+            }
+            _ => self.send(world, index, socket, message),
+        }
     }
 
-    /// A sealed DATA frame; empty where the connection has no keys.
-    fn data_frame(&mut self, index: usize, socket: Socket, blob: &[u8]) -> Vec<u8> {
+    /// A sealed frame; empty where the connection has no keys.
+    fn frame(&mut self, index: usize, socket: Socket, message: &Message) -> Vec<u8> {
         let session = self.list[index].sessions.get_mut(&socket);
-        let sealer = session.and_then(|session| session.wire.sealer());
-        sealer.map_or_else(Vec::new, |sealer| data_frame(sealer, blob))
+        session.map_or_else(Vec::new, |session| session.wire.seal(message))
     }
+}
+
+/// A HAVE that is not owed and says nothing true: of the channel's version that was asked about, or of none.
+fn have_noise(asked: Option<(Tag, u64)>, rng: &mut Rng) -> Message {
+    let nobody = rng.bytes_32();
+    let nobody = Tag(*nobody.first_chunk().expect("32 bytes are more than 16"));
+    let (tag, sequence) = asked.filter(|_| rng.below(4) > 0).unwrap_or((nobody, 1));
+    let have = match rng.below(3) {
+        0 => {
+            let mut bitmap = vec![0; BITMAP_LEN];
+            rng.fill(&mut bitmap);
+            Have::Bitmap(bitmap)
+        }
+        1 => {
+            let mut position = || {
+                let [a, b, c, d, ..] = rng.bytes_32();
+                u32::from_be_bytes([a, b, c, d])
+            };
+            Have::Positions((0..POSITIONS).map(|_| position()).collect())
+        }
+        _ => Have::All,
+    };
+    Message::Have(tag, sequence, have)
 }
 
 fn pick(rng: &mut Rng, len: usize) -> usize {
@@ -502,7 +503,9 @@ mod tests {
     use megatorrent_core::ids::Secret;
     use megatorrent_core::suite::RealSuite;
 
-    const ASKED: [u8; 21] = [0xA2, 1, 0x50, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 2, 1];
+    const TAG: Tag = Tag([7; 16]);
+    /// Of the blob, this much is asked for.
+    const LEN: u32 = 123_456;
 
     /// A peer that asks one adversary for what a blob's range is, and hears it out.
     struct Asker {
@@ -511,8 +514,8 @@ mod tests {
         socket: Socket,
         wire: Wire<RealSuite>,
         blob: Vec<u8>,
-        /// The plaintexts that came, and whether a frame did not open.
-        heard: Vec<Vec<u8>>,
+        /// What came, and whether a frame did not open.
+        heard: Vec<Message>,
         is_broken: bool,
     }
 
@@ -535,10 +538,8 @@ mod tests {
             let (heard, is_broken) = (Vec::new(), false);
             let mut asker = Self { world, adversaries, socket, wire, blob, heard, is_broken };
             asker.run();
-            let range = [&[0xA4, 1, 9, 2, 0x58, 32][..], &id.0, &[3, 0, 4, 0x1A, 0, 1, 0xE2, 0x40]].concat();
-            for (kind, payload) in [(ranges::ASK_HAVE, &ASKED[..]), (ranges::WANT, &range)] {
-                let sealer = asker.wire.sealer().expect("it is keyed");
-                let frame = seal(sealer, kind, payload);
+            for message in [Message::AskHave(TAG, 1), Message::Want { id: 9, blob: id, range: 0..LEN }] {
+                let frame = asker.wire.seal(&message);
                 asker.world.socket_send(socket, &frame);
             }
             asker.run();
@@ -569,7 +570,9 @@ mod tests {
             let mut rest = &bytes[..];
             while !self.is_broken {
                 match self.wire.read(&mut rest) {
-                    Ok(Some(Incoming::Plaintext(plaintext))) => self.heard.push(plaintext),
+                    Ok(Some(Incoming::Plaintext(plaintext))) => {
+                        self.heard.push(Message::decode(&plaintext).expect("an adversary's messages parse"));
+                    }
                     Ok(Some(Incoming::Keyed)) => {}
                     Ok(None) => return,
                     Err(_) => self.is_broken = true,
@@ -579,27 +582,34 @@ mod tests {
 
         /// The bytes of all PIECEs that opened, in order; `None`: none came.
         fn pieces(&self) -> Option<Vec<u8>> {
-            let pieces = self.heard.iter().filter(|heard| heard.first() == Some(&ranges::PIECE));
-            let parts: Vec<&[u8]> = pieces.map(|piece| &piece[9..]).collect();
+            let piece = |message: &Message| match message {
+                Message::Piece { id: 9, offset, bytes } => Some((*offset, bytes.clone())),
+                _ => None,
+            };
+            let pieces: Vec<_> = self.heard.iter().filter_map(piece).collect();
+            let (offsets, parts): (Vec<u32>, Vec<Vec<u8>>) = pieces.into_iter().unzip();
+            assert!(
+                offsets.into_iter().eq((0..LEN).step_by(PIECE_LEN).take(parts.len())),
+                "one after the other"
+            );
             (!parts.is_empty()).then(|| parts.concat())
         }
 
         fn claims_all(&self) -> bool {
-            let all = ranges::have_all(&ASKED).expect("an ASK_HAVE");
-            self.heard.iter().any(|heard| heard.first() == Some(&ranges::HAVE) && heard[1..] == all)
+            self.heard.contains(&Message::Have(TAG, 1, Have::All))
         }
     }
 
     #[test]
     fn each_kind_lies_in_its_own_way() {
-        const LEN: usize = 123_456;
+        let len = LEN as usize;
         for attack in Attack::ALL.into_iter().chain([Attack::FalseGateway]) {
             let asker = Asker::ask(attack);
-            let right = &asker.blob[..LEN];
+            let right = &asker.blob[..len];
             let (pieces, is_broken) = (asker.pieces(), asker.is_broken);
             match attack {
                 Attack::WrongBlob => {
-                    assert!(pieces.is_some_and(|bytes| bytes.len() == LEN && bytes != right), "{attack:?}");
+                    assert!(pieces.is_some_and(|bytes| bytes.len() == len && bytes != right), "{attack:?}");
                 }
                 Attack::BitFlip => assert!(is_broken && pieces.is_none(), "the frame does not open"),
                 Attack::Replay => assert!(is_broken, "a frame comes twice"),

@@ -45,7 +45,6 @@ mod net;
 mod null;
 pub mod picture;
 mod queue;
-mod ranges;
 pub mod scenario;
 pub mod shrink;
 mod store;

@@ -3,7 +3,7 @@
 
 use std::marker::PhantomData;
 
-use megatorrent_core::codec::kind;
+use megatorrent_core::codec::Message;
 use megatorrent_core::error::Violation;
 use megatorrent_core::frame::{Frame, FrameReader, HEADER_LEN, TAG_LEN};
 use megatorrent_core::rng::Rng;
@@ -79,17 +79,14 @@ impl<S: Suite> Wire<S> {
         Ok(None)
     }
 
-    /// Seals what is sent; `None` before the connection is keyed.
-    pub(crate) fn sealer(&mut self) -> Option<&mut S::Sealer> {
-        self.session.as_mut().map(|session| &mut session.sealer)
+    /// A message as a sealed frame, a DATA with a whole blob too; empty before the connection is keyed.
+    pub(crate) fn seal(&mut self, message: &Message) -> Vec<u8> {
+        let Some(Session { sealer, .. }) = &mut self.session else { return Vec::new() };
+        let (kind, payload) = message.encode();
+        let len = u32::try_from(1 + payload.len() + TAG_LEN).expect("a blob is about a mebibyte");
+        let mut frame = [&len.to_be_bytes()[..], &[kind], &payload].concat();
+        let tag = sealer.seal(&mut frame[HEADER_LEN..]);
+        frame.extend(tag);
+        frame
     }
-}
-
-/// A whole blob as one sealed DATA frame, as v5 sends it.
-pub(crate) fn data_frame(sealer: &mut impl Seal, blob: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(1 + blob.len() + TAG_LEN).expect("a blob is about a mebibyte");
-    let mut frame = [&len.to_be_bytes()[..], &[kind::DATA], blob].concat();
-    let tag = sealer.seal(&mut frame[HEADER_LEN..]);
-    frame.extend(tag);
-    frame
 }
