@@ -67,4 +67,5 @@ pub use null::{NullDirection, NullHandshake, NullSuite};
 pub use store::Store;
 pub use stranger::StrangerEvent;
 pub use traffic::Traffic;
+pub use wire::{Incoming, Wire};
 pub use world::{LISTEN_PORT, World};
