@@ -204,11 +204,7 @@ impl<S: Suite> Adversaries<S> {
     }
 
     pub(crate) fn handle(&mut self, world: &mut World<S>, side: Side, event: StrangerEvent) {
-        let (StrangerEvent::Opened(link)
-        | StrangerEvent::Accepted(link, _)
-        | StrangerEvent::Readable(link)
-        | StrangerEvent::Closed(link)) = event;
-        let socket = Socket { link, side };
+        let socket = Socket { link: event.link(), side };
         match event {
             StrangerEvent::Opened(_) => self.open(world, socket, Role::Dialler),
             StrangerEvent::Accepted(_, at) => {
@@ -552,11 +548,7 @@ mod tests {
                 self.world.step();
                 self.adversaries.wake(&mut self.world, &[]);
                 for (side, event) in self.world.take_socket_events() {
-                    let (StrangerEvent::Opened(link)
-                    | StrangerEvent::Accepted(link, _)
-                    | StrangerEvent::Readable(link)
-                    | StrangerEvent::Closed(link)) = event;
-                    if (Socket { link, side }) == self.socket {
+                    if (Socket { link: event.link(), side }) == self.socket {
                         self.hear();
                     } else {
                         self.adversaries.handle(&mut self.world, side, event);

@@ -296,37 +296,25 @@ impl<S: Suite> Peers<S> {
 
     /// Takes what a socket has to tell. `false`: it is none of theirs.
     pub(crate) fn handle(&mut self, world: &mut World<S>, side: Side, event: StrangerEvent) -> bool {
-        match event {
-            StrangerEvent::Accepted(link, at) => {
-                let Some(&host) = self.by_address.get(&at) else { return false };
-                let (wire, key) = Wire::new(Role::Listener, &mut self.rng);
-                let socket = Socket { link, side };
-                let session = Session { host, role: Role::Listener, wire, blob: None, has_answered: false };
-                self.sessions.insert(socket, (world.now(), session));
-                world.socket_send(socket, &key);
-                self.agree(world.now() + CONNECTION_TIME_MAX, host, Todo::Check(socket));
-                true
-            }
-            StrangerEvent::Opened(link) => self.sessions.contains_key(&Socket { link, side }),
-            StrangerEvent::Readable(link) => {
-                let socket = Socket { link, side };
-                let is_ours = self.sessions.contains_key(&socket);
-                if is_ours {
-                    self.read(world, socket);
-                }
-                is_ours
-            }
-            StrangerEvent::Closed(link) => {
-                let socket = Socket { link, side };
-                let is_ours = self.sessions.contains_key(&socket);
-                if is_ours {
-                    // What came before the end counts.
-                    self.read(world, socket);
-                    self.end(world, socket);
-                }
-                is_ours
+        let socket = Socket { link: event.link(), side };
+        if let StrangerEvent::Accepted(_, at) = event {
+            let Some(&host) = self.by_address.get(&at) else { return false };
+            let (wire, key) = Wire::new(Role::Listener, &mut self.rng);
+            let session = Session { host, role: Role::Listener, wire, blob: None, has_answered: false };
+            self.sessions.insert(socket, (world.now(), session));
+            world.socket_send(socket, &key);
+            self.agree(world.now() + CONNECTION_TIME_MAX, host, Todo::Check(socket));
+            return true;
+        }
+        let is_ours = self.sessions.contains_key(&socket);
+        if is_ours && !matches!(event, StrangerEvent::Opened(_)) {
+            // What came before an end counts.
+            self.read(world, socket);
+            if matches!(event, StrangerEvent::Closed(_)) {
+                self.end(world, socket);
             }
         }
+        is_ours
     }
 
     fn read(&mut self, world: &mut World<S>, socket: Socket) {

@@ -45,7 +45,7 @@ fn is_published(world: &World, host: HostId, times: usize) -> bool {
 
 fn is_complete(world: &World, host: HostId, of: HostId) -> bool {
     let channel = world.channel(of).expect("the author has one");
-    world.node(host).and_then(|node| node.channel_status(&channel)).is_some_and(|status| status.complete)
+    world.is_complete(host, &channel)
 }
 
 fn connect(world: &mut World, from: HostId, to: HostId) {
