@@ -6,14 +6,18 @@ use std::ops::Range;
 use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::codec::{Have, Message, Tag, VERSION};
 use megatorrent_core::frame::HEADER_LEN;
-use megatorrent_core::ids::{BlobId, InfoHash};
+use megatorrent_core::identity::Identity;
+use megatorrent_core::ids::{BlobId, Secret, Topic};
 use megatorrent_core::limits::PEERS_MAX;
+use megatorrent_core::manifest::{Head, HeadContent};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 use megatorrent_core::transport::Role;
+use megatorrent_core::uri;
 
 use crate::host::HostId;
 use crate::link::Side;
@@ -40,6 +44,9 @@ pub enum Attack {
     AnnounceFlood,
     /// Is many, and has nothing.
     Sybils,
+    /// Pushes the first head that it met, over and over, and whoever knows the newest gets another head of the same
+    /// sequence, properly signed.
+    StaleHead,
     /// Says that it has everything, and refuses whatever is asked.
     FalseHave,
     /// Tells over and over what it has, of channels asked for and of others.
@@ -52,7 +59,7 @@ pub enum Attack {
 
 impl Attack {
     /// All that any swarm meets; a false gateway harms only who chooses it.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::WrongBlob,
         Self::BitFlip,
         Self::Replay,
@@ -61,6 +68,7 @@ impl Attack {
         Self::PexFlood,
         Self::AnnounceFlood,
         Self::Sybils,
+        Self::StaleHead,
         Self::FalseHave,
         Self::HaveFlood,
         Self::Silence,
@@ -77,6 +85,7 @@ impl Attack {
             Self::PexFlood => "a PEX flood",
             Self::AnnounceFlood => "an ANNOUNCE flood",
             Self::Sybils => "Sybils",
+            Self::StaleHead => "stale and forked heads",
             Self::FalseHave => "a false HAVE",
             Self::HaveFlood => "a HAVE flood",
             Self::Silence => "silence in place of answers",
@@ -94,7 +103,12 @@ impl Attack {
             | Self::FalseHave
             | Self::HaveFlood
             | Self::Silence => true,
-            Self::Garbage | Self::PexFlood | Self::AnnounceFlood | Self::Sybils | Self::FalseGateway => false,
+            Self::Garbage
+            | Self::PexFlood
+            | Self::AnnounceFlood
+            | Self::Sybils
+            | Self::StaleHead
+            | Self::FalseGateway => false,
         }
     }
 }
@@ -142,6 +156,8 @@ struct Adversary<S: Suite> {
     next_turn: Instant,
     next_inject: Instant,
     ports_told: u16,
+    /// The first head that it met.
+    head: Option<SignedItem>,
 }
 
 /// All adversaries of a world.
@@ -150,15 +166,21 @@ pub(crate) struct Adversaries<S: Suite> {
     by_address: BTreeMap<SocketAddr, usize>,
     by_socket: BTreeMap<Socket, usize>,
     rng: Rng,
-    topic: InfoHash,
+    topic: Topic,
     /// Has every blob, for those who need a right one.
     author: HostId,
+    /// The author's, which has fallen into the hands of those who fork heads.
+    identity: Identity,
+    /// The channel's, where it is private.
+    read_key: Option<Secret>,
 }
 
 impl<S: Suite> Adversaries<S> {
-    pub(crate) fn new(rng: Rng, topic: InfoHash, author: HostId) -> Self {
+    /// Those who attack the channel that `author` publishes as `identity`.
+    pub(crate) fn new(rng: Rng, author: HostId, identity: Identity, read_key: Option<Secret>) -> Self {
         let (by_address, by_socket) = (BTreeMap::new(), BTreeMap::new());
-        Self { list: Vec::new(), by_address, by_socket, rng, topic, author }
+        let topic = uri::topic(&identity.public_key(), read_key.as_ref());
+        Self { list: Vec::new(), by_address, by_socket, rng, topic, author, identity, read_key }
     }
 
     /// Lets one come; where it listens, in the first place.
@@ -184,6 +206,7 @@ impl<S: Suite> Adversaries<S> {
             next_turn: now,
             next_inject: now,
             ports_told: 0,
+            head: world.dht().newest(now, &self.identity.public_key()).cloned(),
         });
         first
     }
@@ -230,7 +253,7 @@ impl<S: Suite> Adversaries<S> {
             adversary.next_inject = world.now() + INJECT_INTERVAL;
             for address in adversary.addresses.clone() {
                 let now = world.now();
-                world.dht_mut().inject_peer(now, self.topic, address);
+                world.dht_mut().inject_peer(now, self.topic.info_hash(), address);
             }
         }
         let adversary = &mut self.list[index];
@@ -296,9 +319,7 @@ impl<S: Suite> Adversaries<S> {
             Ok(Message::Publish(_)) if attack == Attack::FalseGateway => {
                 self.send(world, index, socket, &Message::Ok("Stored at 8 nodes".into()));
             }
-            Ok(Message::GetHead { tag, .. }) if attack == Attack::FalseGateway => {
-                self.send(world, index, socket, &Message::Head(tag, None));
-            }
+            Ok(Message::GetHead { tag, known, .. }) => self.on_get_head(world, index, socket, tag, known),
             _ => {}
         }
     }
@@ -369,10 +390,34 @@ impl<S: Suite> Adversaries<S> {
             Attack::PexFlood
             | Attack::AnnounceFlood
             | Attack::Sybils
+            | Attack::StaleHead
             | Attack::FalseHave
             | Attack::HaveFlood
             | Attack::FalseGateway => Answer::Refusal,
         }
+    }
+
+    fn on_get_head(&mut self, world: &mut World<S>, index: usize, socket: Socket, tag: Tag, known: u64) {
+        let head = match self.list[index].attack {
+            Attack::FalseGateway => None,
+            Attack::StaleHead => {
+                let newest = world.dht().newest(world.now(), &self.identity.public_key());
+                let newest = newest.map(|item| item.seq).filter(|seq| seq.unsigned_abs() == known);
+                // Whoever knows less might take it for the right one.
+                let forked = newest.and_then(|seq| self.fork(seq));
+                forked.or_else(|| self.list[index].head.clone())
+            }
+            _ => return,
+        };
+        self.send(world, index, socket, &Message::Head(tag, head));
+    }
+
+    /// Another head of a sequence, with nothing in it.
+    pub(crate) fn fork(&self, seq: i64) -> Option<SignedItem> {
+        let (sequence, nothing) = (seq.unsigned_abs(), HeadContent::Inline(Vec::new()));
+        let seal = self.read_key.as_ref().map(|key| (key, [1; 12]));
+        let text = Head::to_json(&self.identity, sequence, sequence, &nothing, seal);
+        SignedItem::sign(&self.identity, seq, text.into_bytes())
     }
 
     fn on_ask_have(&mut self, world: &mut World<S>, index: usize, socket: Socket, tag: Tag, sequence: u64) {
@@ -388,6 +433,15 @@ impl<S: Suite> Adversaries<S> {
         let mut noise = vec![0; len];
         self.rng.fill(&mut noise);
         noise
+    }
+
+    /// Pushes a head that nobody asked for.
+    fn push_head(&mut self, world: &mut World<S>, index: usize, socket: Socket) {
+        let adversary = &self.list[index];
+        let tag = adversary.sessions.get(&socket).and_then(|session| session.wire.tag(&self.topic));
+        if let (Some(tag), Some(head)) = (tag, adversary.head.clone()) {
+            self.send(world, index, socket, &Message::Head(tag, Some(head)));
+        }
     }
 
     /// What a flood sends in its turn.
@@ -411,6 +465,7 @@ impl<S: Suite> Adversaries<S> {
                     let have = have_noise(asked, &mut self.rng);
                     self.send(world, index, socket, &have);
                 }
+                Attack::StaleHead => return self.push_head(world, index, socket),
                 _ => return,
             }
         }
@@ -496,7 +551,6 @@ fn pick(rng: &mut Rng, len: usize) -> usize {
 mod tests {
     use super::*;
     use crate::config::{HostConfig, WorldConfig};
-    use megatorrent_core::ids::Secret;
     use megatorrent_core::suite::RealSuite;
 
     const TAG: Tag = Tag([7; 16]);
@@ -526,7 +580,10 @@ mod tests {
             let machine = world.add_machine(HostConfig::default());
             world.take_stranger_events();
             let mut rng = Rng::new([1; 32]);
-            let mut adversaries = Adversaries::new(rng.fork("adversaries"), InfoHash([1; 20]), author);
+            let identity = || Identity::new(&Secret::new([7; 32]), None);
+            let head = SignedItem::sign(&identity(), 4, b"a head".to_vec()).expect("short");
+            world.dht_mut().replace(Instant(0), &head);
+            let mut adversaries = Adversaries::new(rng.fork("adversaries"), author, identity(), None);
             let at = adversaries.add(&mut world, attack);
             let socket = world.machine_dial(machine, at);
             let (wire, key) = Wire::new(Role::Dialler, &mut rng);
@@ -534,7 +591,9 @@ mod tests {
             let (heard, is_broken) = (Vec::new(), false);
             let mut asker = Self { world, adversaries, socket, wire, blob, heard, is_broken };
             asker.run();
-            for message in [Message::AskHave(TAG, 1), Message::Want { id: 9, blob: id, range: 0..LEN }] {
+            let get_head = |known| Message::GetHead { tag: TAG, known, look_up: None };
+            let want = Message::Want { id: 9, blob: id, range: 0..LEN };
+            for message in [Message::AskHave(TAG, 1), want, get_head(3), get_head(4)] {
                 let frame = asker.wire.seal(&message);
                 asker.world.socket_send(socket, &frame);
             }
@@ -544,8 +603,14 @@ mod tests {
 
         fn run(&mut self) {
             let end = self.world.now() + Duration::from_secs(10);
-            while self.world.next_at().is_some_and(|at| at < end) {
-                self.world.step();
+            loop {
+                let next = self.world.next_at().unwrap_or(end);
+                let turn = self.adversaries.deadline().unwrap_or(end);
+                match turn.min(next) {
+                    at if at >= end => return,
+                    at if at == next => drop(self.world.step()),
+                    at => self.world.skip_to(at),
+                }
                 self.adversaries.wake(&mut self.world, &[]);
                 for (side, event) in self.world.take_socket_events() {
                     if (Socket { link: event.link(), side }) == self.socket {
@@ -587,6 +652,18 @@ mod tests {
             (!parts.is_empty()).then(|| parts.concat())
         }
 
+        /// The heads that came and were not refused, each by its sequence and whether it is the right one.
+        fn heads(&self) -> Vec<(i64, bool)> {
+            let head = |message: &Message| match message {
+                Message::Head(_, Some(item)) => {
+                    assert!(item.verify());
+                    Some((item.seq, item.value == b"a head"))
+                }
+                _ => None,
+            };
+            self.heard.iter().filter_map(head).collect()
+        }
+
         fn claims_all(&self) -> bool {
             self.heard.contains(&Message::Have(TAG, 1, Have::All))
         }
@@ -608,6 +685,11 @@ mod tests {
                 Attack::SlowLoris | Attack::Silence => assert!(!is_broken && pieces.is_none(), "{attack:?}"),
                 Attack::Garbage => assert!(is_broken && asker.heard.is_empty()),
                 _ => assert_eq!(pieces, Some(Vec::new()), "{attack:?} refuses"),
+            }
+            if attack == Attack::StaleHead {
+                let heads = asker.heads();
+                let forks = heads.iter().filter(|head| **head == (4, false)).count();
+                assert!(forks == 1 && heads.len() > 2, "one for whoever knows it: {heads:?}");
             }
             assert!(asker.claims_all() || !attack.claims_all() || is_broken, "{attack:?}");
         }

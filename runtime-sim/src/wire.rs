@@ -3,12 +3,14 @@
 
 use std::marker::PhantomData;
 
-use megatorrent_core::codec::Message;
+use megatorrent_core::codec::{Message, Tag};
 use megatorrent_core::error::Violation;
 use megatorrent_core::frame::{Frame, FrameReader, HEADER_LEN, TAG_LEN};
+use megatorrent_core::ids::Topic;
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::{Open, Seal, Suite};
 use megatorrent_core::transport::{KEY_LEN, Role, Session};
+use megatorrent_core::uri;
 
 /// What bytes amounted to.
 pub enum Incoming {
@@ -80,6 +82,11 @@ impl<S: Suite> Wire<S> {
             return Ok(Some(Incoming::Plaintext(plaintext)));
         }
         Ok(None)
+    }
+
+    /// What a channel is called on this connection; `None` before it is keyed.
+    pub fn tag(&self, topic: &Topic) -> Option<Tag> {
+        self.session.as_ref().map(|session| uri::tag(&session.tag_key, topic))
     }
 
     /// A message as a sealed frame, a DATA with a whole blob too; empty before the connection is keyed.

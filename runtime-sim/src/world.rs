@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
-use megatorrent_core::identity::PublicKey;
+use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::{JobId, Secret};
 use megatorrent_core::limits::{INBOUND_MAX, OUTBOUND_MAX};
 use megatorrent_core::node::{Action, Command, Config, DhtError, DhtOp, Event, Input, Job, JobResult, Node};
@@ -218,7 +218,12 @@ impl<S: Suite> World<S> {
 
     /// The public key of a host's identity.
     pub fn channel(&self, id: HostId) -> Option<PublicKey> {
-        self.hosts[id.index()].identity().map(|identity| identity.public_key())
+        self.identity(id).map(|identity| identity.public_key())
+    }
+
+    /// A host's identity.
+    pub(crate) fn identity(&self, id: HostId) -> Option<Identity> {
+        self.hosts[id.index()].identity()
     }
 
     /// Whether a host has all that the newest head it knows of a channel names.

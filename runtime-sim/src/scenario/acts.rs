@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use megatorrent_core::bep44::SignedItem;
-use megatorrent_core::identity::Identity;
-use megatorrent_core::manifest::{Head, HeadContent};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 
@@ -245,13 +242,8 @@ impl<S: Suite> Stage<S> {
     /// Signs another head with the newest one's sequence and puts it in the place of all copies.
     fn fork_head(&mut self) -> Option<String> {
         let now = self.world.now();
-        let newest = self.world.dht().newest(now, &self.channel)?.clone();
-        let seed = self.plan.author.identity_seed.as_ref()?;
-        let identity = Identity::new(seed, self.plan.author.read_key.clone());
-        let (sequence, nothing) = (newest.seq.unsigned_abs(), HeadContent::Inline(Vec::new()));
-        let key = self.plan.author.read_key.as_ref().filter(|_| self.plan.private);
-        let text = Head::to_json(&identity, sequence, sequence, &nothing, key.map(|key| (key, [1; 12])));
-        let forked = SignedItem::sign(&identity, newest.seq, text.into_bytes())?;
+        let newest = self.world.dht().newest(now, &self.channel)?;
+        let forked = self.adversaries.fork(newest.seq)?;
         self.world.dht_mut().replace(now, &forked);
         Some("the DHT holds another head of the newest sequence".into())
     }

@@ -237,7 +237,8 @@ impl Plan {
         let rng = Rng::new([0; 32]).fork(&format!("plan {scenario} {}", params.seed));
         let (peers, blobs) = match scenario {
             Scenario::FlashCrowd => (20, 32),
-            Scenario::Hostile => (44, 8),
+            // So many that there is an adversary of each kind.
+            Scenario::Hostile => (4 * Attack::ALL.len(), 8),
             Scenario::UpdatePush => (30, 2),
             Scenario::OnionOnly | Scenario::Gateway => (12, 6),
             Scenario::Mixed => (12, V5_BLOBS_MAX),

@@ -13,7 +13,6 @@ use megatorrent_core::node::{Command, Event};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
-use megatorrent_core::uri;
 
 use super::plan::{Kind, Plan, secs};
 use super::report::{Exchange, Finding, Report, Sample};
@@ -116,16 +115,16 @@ impl<S: Suite> Stage<S> {
         let plan = Plan::draw(scenario, params);
         let mut world = World::with_suite(params.seed, plan.world.clone());
         let author = world.add_host(plan.author.clone());
-        let channel = world.channel(author).expect("the plan gives the author an identity");
+        let identity = world.identity(author).expect("the plan gives the author one");
+        let channel = identity.public_key();
         if let Some(bug) = params.bug {
             world.plant(bug);
         }
         let rng = Rng::new([0; 32]).fork(&format!("stage {}", params.seed));
-        let read_key = plan.author.read_key.as_ref().filter(|_| plan.private);
-        let topic = uri::topic(&channel, read_key).info_hash();
+        let read_key = plan.author.read_key.clone().filter(|_| plan.private);
         let mut stage = Self {
             report: Report::new(scenario, params, &plan),
-            adversaries: Adversaries::new(rng.fork("adversaries"), topic, author),
+            adversaries: Adversaries::new(rng.fork("adversaries"), author, identity, read_key),
             v5: v5::Peers::new(rng.fork("v5")),
             gateways: Vec::new(),
             plan,
