@@ -581,8 +581,8 @@ mod tests {
             world.take_stranger_events();
             let mut rng = Rng::new([1; 32]);
             let identity = || Identity::new(&Secret::new([7; 32]), None);
-            let head = SignedItem::sign(&identity(), 4, b"a head".to_vec()).expect("short");
-            world.dht_mut().replace(Instant(0), &head);
+            let first = SignedItem::sign(&identity(), 4, b"a head".to_vec()).expect("short");
+            world.dht_mut().replace(Instant(0), &first);
             let mut adversaries = Adversaries::new(rng.fork("adversaries"), author, identity(), None);
             let at = adversaries.add(&mut world, attack);
             let socket = world.machine_dial(machine, at);

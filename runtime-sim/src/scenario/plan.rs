@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::Secret;
+use megatorrent_core::limits::RATE_LIMIT_MIN;
 use megatorrent_core::rng::Rng;
 
 use super::{BLOBS_MAX, PEERS_MAX, Params, Scenario, options};
@@ -271,6 +272,9 @@ impl Plan {
         for config in self.members.iter_mut().map(|member| &mut member.config).chain([&mut self.author]) {
             config.upload_bytes_per_sec = (config.upload_bytes_per_sec / times).max(1);
             config.download_bytes_per_sec = config.download_bytes_per_sec.map(|rate| (rate / times).max(1));
+            let limit = |rate: Option<u64>| rate.map(|rate| (rate / times).max(RATE_LIMIT_MIN));
+            config.upload_limit_bytes_per_sec = limit(config.upload_limit_bytes_per_sec);
+            config.download_limit_bytes_per_sec = limit(config.download_limit_bytes_per_sec);
         }
         let times = usize::try_from(times).expect("it is small");
         let fit = |len: usize| (len / times).max(len.min(WINDOW_BYTES_MIN));
@@ -303,7 +307,7 @@ impl Plan {
         }
     }
 
-    fn act(&mut self, at: Duration, what: What) {
+    pub(super) fn act(&mut self, at: Duration, what: What) {
         self.acts.push(Act { at, what });
     }
 
@@ -385,7 +389,7 @@ impl Plan {
     }
 
     /// Makes the first members gateways, and the author one that has none but them.
-    fn publish_via(&mut self, gateways: usize) {
+    pub(super) fn publish_via(&mut self, gateways: usize) {
         self.gateways = gateways.min(self.members.len());
         self.members.iter_mut().take(gateways).for_each(|member| member.config.gateway = true);
         self.author.dht = false;
@@ -452,7 +456,7 @@ impl Plan {
 }
 
 /// An onion name, another for each number.
-fn onion(number: usize) -> PeerAddr {
+pub(super) fn onion(number: usize) -> PeerAddr {
     let letters: Vec<u8> =
         (0..4).map(|place| b'a' + u8::try_from(number >> (4 * place) & 15).expect("of 16")).collect();
     let letters = String::from_utf8(letters).expect("letters");

@@ -348,11 +348,7 @@ impl<S: Suite> Stage<S> {
         self.by_host.insert(host, index);
         self.peers
             .insert(index, Peer { host, joined, is_v5, left: false, complete: 0, known: 0, version: 0 });
-        self.world.follow(host, self.channel, self.read_key());
-        for known in member.knows {
-            let Some(known) = self.peers.get(&known).map(|peer| peer.host) else { continue };
-            self.world.command(host, Command::AddPeer(self.world.address(known).into()));
-        }
+        self.instruct(index);
         if index < self.plan.gateways {
             return;
         }
@@ -373,7 +369,17 @@ impl<S: Suite> Stage<S> {
         let host = peer.host;
         if self.world.node(host).is_none() {
             self.world.start(host);
-            self.world.follow(host, self.channel, self.read_key());
+            self.instruct(index);
+        }
+    }
+
+    /// Tells a peer's node what to follow, and whom it knows.
+    fn instruct(&mut self, index: usize) {
+        let host = self.peers[&index].host;
+        self.world.follow(host, self.channel, self.read_key());
+        for known in &self.plan.members[index].knows {
+            let Some(known) = self.peers.get(known).map(|peer| peer.host) else { continue };
+            self.world.command(host, Command::AddPeer(self.world.address(known).into()));
         }
     }
 
