@@ -21,9 +21,6 @@ impl<S: Suite> Stage<S> {
 
     pub(super) fn begin_act(&mut self, number: usize) {
         let Act { what, .. } = self.plan.acts[number].clone();
-        if self.must_wait(&what) {
-            return self.agree(self.world.now() + RETRY, Todo::Begin(number));
-        }
         let lasts = match &what {
             What::Crash { lasts, .. }
             | What::Partition { lasts, .. }
@@ -38,6 +35,9 @@ impl<S: Suite> Stage<S> {
         // What comes after the healing heals by itself, but for the faults that healing would end.
         if self.healed.is_some() && lasts.is_some() {
             return;
+        }
+        if self.must_wait(&what) {
+            return self.agree(self.world.now() + RETRY, Todo::Begin(number));
         }
         if let Some(text) = self.apply(number, &what) {
             let lasting = lasts.map_or(String::new(), |lasts| format!(", for {:.1} s", lasts.as_secs_f64()));
@@ -164,7 +164,7 @@ impl<S: Suite> Stage<S> {
                     self.restart(index);
                 }
             }
-            What::AuthorLeaves { .. } => self.world.start(self.author),
+            What::AuthorLeaves { .. } => self.restart_author(),
             What::StoreFull { peer, .. } => {
                 if let Some((_, host)) = self.target(peer) {
                     self.world.store_mut(host).set_room(usize::MAX);

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::Secret;
-use megatorrent_core::limits::RATE_LIMIT_MIN;
 use megatorrent_core::rng::Rng;
 
 use super::{BLOBS_MAX, PEERS_MAX, Params, Scenario, options};
@@ -226,6 +225,8 @@ const BOUND: Duration = Duration::from_mins(20);
 const V5_BLOBS_MAX: usize = 2;
 /// Windows are not made smaller than this, so that no message takes a round trip for each of its parts.
 const WINDOW_BYTES_MIN: usize = 32 * 1024;
+/// Rates are not made smaller than this, as control messages do not become smaller.
+const RATE_MIN: u64 = 16 * 1024;
 
 pub(super) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -270,11 +271,14 @@ impl Plan {
     /// Fits rates and windows to blobs so many times smaller than real ones.
     fn scale_down(&mut self, times: u64) {
         for config in self.members.iter_mut().map(|member| &mut member.config).chain([&mut self.author]) {
-            config.upload_bytes_per_sec = (config.upload_bytes_per_sec / times).max(1);
-            config.download_bytes_per_sec = config.download_bytes_per_sec.map(|rate| (rate / times).max(1));
-            let limit = |rate: Option<u64>| rate.map(|rate| (rate / times).max(RATE_LIMIT_MIN));
-            config.upload_limit_bytes_per_sec = limit(config.upload_limit_bytes_per_sec);
-            config.download_limit_bytes_per_sec = limit(config.download_limit_bytes_per_sec);
+            let fit = |rate: &mut u64| *rate = (*rate / times).max(RATE_MIN.min(*rate));
+            fit(&mut config.upload_bytes_per_sec);
+            let others = [
+                &mut config.download_bytes_per_sec,
+                &mut config.upload_limit_bytes_per_sec,
+                &mut config.download_limit_bytes_per_sec,
+            ];
+            others.into_iter().flatten().for_each(fit);
         }
         let times = usize::try_from(times).expect("it is small");
         let fit = |len: usize| (len / times).max(len.min(WINDOW_BYTES_MIN));

@@ -373,6 +373,16 @@ impl<S: Suite> Stage<S> {
         }
     }
 
+    /// Starts the author's node again, and tells it whom it knows: its gateways.
+    pub(super) fn restart_author(&mut self) {
+        if self.world.node(self.author).is_none() {
+            self.world.start(self.author);
+            for gateway in self.gateways.clone() {
+                self.world.command(self.author, Command::AddPeer(gateway));
+            }
+        }
+    }
+
     /// Tells a peer's node what to follow, and whom it knows.
     fn instruct(&mut self, index: usize) {
         let host = self.peers[&index].host;
@@ -567,6 +577,9 @@ impl<S: Suite> Stage<S> {
         };
         let words: Vec<_> = self.incomplete.iter().take(5).map(word).collect();
         let (count, bound) = (self.incomplete.len(), self.plan.bound.as_secs());
+        if count == 0 {
+            return format!("all are complete {bound} s after the healing, but what is to happen has not");
+        }
         let publishing = if self.publishing { "; the author is still publishing" } else { "" };
         format!(
             "{count} peers are not complete {bound} s after the healing: {}{publishing}",
