@@ -268,6 +268,9 @@ Scenarios:
   hostile        a fifth of all hosts are attackers of every kind
   nat            two thirds of the peers cannot be dialled
   update-push    connected subscribers get new versions
+  onion-only     the author and some peers have an onion name alone, without a DHT or an IP address
+  gateway        the author and half of the peers have no DHT; of their gateways one leaves and one lies
+  mixed          a third of the peers speak plain v5; always with real crypto, and at most two blobs
   random         everything is drawn from the seed
 
 Examples:
@@ -276,8 +279,9 @@ Examples:
   megatorrent simulate --scenario random --seed 42 --json
 
 With --json, one line each: {\"event\":\"simulation\",\"scenario\",\"seed\",\"commit\",\"mode\"}, then
-{\"event\":\"timeline\",\"seconds\",\"kind\",\"text\"} for what happened, then {\"event\":\"result\",…}.
-A run in which a checker objects has exit code 5.")]
+{\"event\":\"timeline\",\"seconds\",\"kind\",\"text\"} for what happened, then {\"event\":\"result\",…}, or where
+a checker objects {\"event\":\"error\",\"exit_code\":5,\"message\"} with the command that shows it again.
+Exit codes: 0 everybody is complete, 2 usage, 5 a checker objects, 1 other.")]
 pub(crate) struct Simulate {
     /// The scenario's name
     #[arg(long, value_name = "NAME", default_value = "flash-crowd")]

@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 
+use megatorrent_sim::scenario::Scenario;
 use serde_json::Value;
 use support::{ok, run, stderr};
 
@@ -57,6 +58,15 @@ fn words_go_to_stderr_numbers_to_stdout_and_the_picture_to_its_file() {
     assert!(fs::read_to_string(folder.path().join("swarm.svg")).unwrap().starts_with("<svg"));
     ok(folder.path(), SMALL.iter().chain(&["--picture", "swarm.html"]));
     assert!(fs::read_to_string(folder.path().join("swarm.html")).unwrap().starts_with("<!DOCTYPE html>"));
+}
+
+#[test]
+fn help_names_every_scenario() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = ok(folder.path(), ["simulate", "--help"]);
+    for scenario in Scenario::ALL {
+        assert!(help.contains(&format!("\n  {scenario:<13}  ")), "{scenario}: {help}");
+    }
 }
 
 #[test]

@@ -2,23 +2,27 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
-use megatorrent_core::codec::{Message, VERSION};
-use megatorrent_core::frame::{HEADER_LEN, seal};
-use megatorrent_core::ids::{BlobId, InfoHash};
+use megatorrent_core::bep44::SignedItem;
+use megatorrent_core::codec::{Have, Message, Tag, VERSION};
+use megatorrent_core::frame::HEADER_LEN;
+use megatorrent_core::identity::Identity;
+use megatorrent_core::ids::{BlobId, Secret, Topic};
 use megatorrent_core::limits::PEERS_MAX;
+use megatorrent_core::manifest::{Head, HeadContent};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 use megatorrent_core::transport::Role;
+use megatorrent_core::uri;
 
 use crate::host::HostId;
 use crate::link::Side;
-use crate::ranges::{self, Want};
 use crate::stranger::{Socket, StrangerEvent};
-use crate::wire::{Incoming, Wire, data_frame};
+use crate::wire::{Incoming, Wire};
 use crate::world::{LISTEN_PORT, World};
 
 /// How an adversary does harm.
@@ -40,6 +44,9 @@ pub enum Attack {
     AnnounceFlood,
     /// Is many, and has nothing.
     Sybils,
+    /// Pushes the first head that it met, over and over, and whoever knows the newest gets another head of the same
+    /// sequence, properly signed.
+    StaleHead,
     /// Says that it has everything, and refuses whatever is asked.
     FalseHave,
     /// Tells over and over what it has, of channels asked for and of others.
@@ -52,7 +59,7 @@ pub enum Attack {
 
 impl Attack {
     /// All that any swarm meets; a false gateway harms only who chooses it.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::WrongBlob,
         Self::BitFlip,
         Self::Replay,
@@ -61,6 +68,7 @@ impl Attack {
         Self::PexFlood,
         Self::AnnounceFlood,
         Self::Sybils,
+        Self::StaleHead,
         Self::FalseHave,
         Self::HaveFlood,
         Self::Silence,
@@ -77,6 +85,7 @@ impl Attack {
             Self::PexFlood => "a PEX flood",
             Self::AnnounceFlood => "an ANNOUNCE flood",
             Self::Sybils => "Sybils",
+            Self::StaleHead => "stale and forked heads",
             Self::FalseHave => "a false HAVE",
             Self::HaveFlood => "a HAVE flood",
             Self::Silence => "silence in place of answers",
@@ -94,7 +103,12 @@ impl Attack {
             | Self::FalseHave
             | Self::HaveFlood
             | Self::Silence => true,
-            Self::Garbage | Self::PexFlood | Self::AnnounceFlood | Self::Sybils | Self::FalseGateway => false,
+            Self::Garbage
+            | Self::PexFlood
+            | Self::AnnounceFlood
+            | Self::Sybils
+            | Self::StaleHead
+            | Self::FalseGateway => false,
         }
     }
 }
@@ -109,6 +123,12 @@ const TURN: Duration = Duration::from_secs(2);
 const INJECT_INTERVAL: Duration = Duration::from_mins(10);
 /// Messages that a flood sends each turn on each connection.
 const FLOOD_MESSAGES: usize = 40;
+/// Bytes of a blob in one PIECE.
+const PIECE_LEN: usize = 60 * 1024;
+/// Bytes of a bitmap that tells lies: as many as a frame holds, about.
+const BITMAP_LEN: usize = 32 * 1024;
+/// Positions in a HAVE that tells lies.
+const POSITIONS: usize = 256;
 /// Bytes that wait to be sent, beyond which a flood pauses: the world's memory is not what is under attack.
 const UNSENT_MAX: usize = 4 << 20;
 
@@ -118,8 +138,15 @@ struct Session<S: Suite> {
     wire: Wire<S>,
     /// What a slow loris has still to send.
     drip: VecDeque<u8>,
-    /// What the other end asked to be told of: a channel's version, as it stands in ASK_HAVE.
-    asked_have: Option<Vec<u8>>,
+    /// What the other end asked to be told of: a channel's version.
+    asked_have: Option<(Tag, u64)>,
+}
+
+/// What an adversary has to say where it is asked for a part of a blob.
+enum Answer {
+    Silence,
+    Refusal,
+    Bytes(Vec<u8>),
 }
 
 struct Adversary<S: Suite> {
@@ -129,6 +156,8 @@ struct Adversary<S: Suite> {
     next_turn: Instant,
     next_inject: Instant,
     ports_told: u16,
+    /// The first head that it met.
+    head: Option<SignedItem>,
 }
 
 /// All adversaries of a world.
@@ -137,15 +166,21 @@ pub(crate) struct Adversaries<S: Suite> {
     by_address: BTreeMap<SocketAddr, usize>,
     by_socket: BTreeMap<Socket, usize>,
     rng: Rng,
-    topic: InfoHash,
+    topic: Topic,
     /// Has every blob, for those who need a right one.
     author: HostId,
+    /// The author's, which has fallen into the hands of those who fork heads.
+    identity: Identity,
+    /// The channel's, where it is private.
+    read_key: Option<Secret>,
 }
 
 impl<S: Suite> Adversaries<S> {
-    pub(crate) fn new(rng: Rng, topic: InfoHash, author: HostId) -> Self {
+    /// Those who attack the channel that `author` publishes as `identity`.
+    pub(crate) fn new(rng: Rng, author: HostId, identity: Identity, read_key: Option<Secret>) -> Self {
         let (by_address, by_socket) = (BTreeMap::new(), BTreeMap::new());
-        Self { list: Vec::new(), by_address, by_socket, rng, topic, author }
+        let topic = uri::topic(&identity.public_key(), read_key.as_ref());
+        Self { list: Vec::new(), by_address, by_socket, rng, topic, author, identity, read_key }
     }
 
     /// Lets one come; where it listens, in the first place.
@@ -171,6 +206,7 @@ impl<S: Suite> Adversaries<S> {
             next_turn: now,
             next_inject: now,
             ports_told: 0,
+            head: world.dht().newest(now, &self.identity.public_key()).cloned(),
         });
         first
     }
@@ -191,11 +227,7 @@ impl<S: Suite> Adversaries<S> {
     }
 
     pub(crate) fn handle(&mut self, world: &mut World<S>, side: Side, event: StrangerEvent) {
-        let (StrangerEvent::Opened(link)
-        | StrangerEvent::Accepted(link, _)
-        | StrangerEvent::Readable(link)
-        | StrangerEvent::Closed(link)) = event;
-        let socket = Socket { link, side };
+        let socket = Socket { link: event.link(), side };
         match event {
             StrangerEvent::Opened(_) => self.open(world, socket, Role::Dialler),
             StrangerEvent::Accepted(_, at) => {
@@ -221,7 +253,7 @@ impl<S: Suite> Adversaries<S> {
             adversary.next_inject = world.now() + INJECT_INTERVAL;
             for address in adversary.addresses.clone() {
                 let now = world.now();
-                world.dht_mut().inject_peer(now, self.topic, address);
+                world.dht_mut().inject_peer(now, self.topic.info_hash(), address);
             }
         }
         let adversary = &mut self.list[index];
@@ -271,14 +303,6 @@ impl<S: Suite> Adversaries<S> {
     }
 
     fn on_plaintext(&mut self, world: &mut World<S>, index: usize, socket: Socket, plaintext: &[u8]) {
-        match plaintext.split_first() {
-            Some((&ranges::ASK_HAVE, asked)) => return self.on_ask_have(world, index, socket, asked),
-            Some((&ranges::WANT, payload)) => {
-                let Some(want) = Want::parse(payload) else { return };
-                return self.on_want(world, index, socket, &want);
-            }
-            _ => {}
-        }
         let attack = self.list[index].attack;
         let role = self.list[index].sessions.get(&socket).map(|session| session.role);
         match Message::decode(plaintext) {
@@ -286,6 +310,8 @@ impl<S: Suite> Adversaries<S> {
             // It follows whatever the node follows, or says so.
             Ok(Message::Watch(tags)) => self.send(world, index, socket, &Message::Watch(tags)),
             Ok(Message::Request(id)) => self.on_request(world, index, socket, id),
+            Ok(Message::Want { id, blob, range }) => self.on_want(world, index, socket, id, blob, range),
+            Ok(Message::AskHave(tag, sequence)) => self.on_ask_have(world, index, socket, tag, sequence),
             Ok(Message::FindPeers(_)) if attack != Attack::Silence => {
                 let peers = self.false_peers(index);
                 self.send(world, index, socket, &Message::Peers(peers));
@@ -293,9 +319,7 @@ impl<S: Suite> Adversaries<S> {
             Ok(Message::Publish(_)) if attack == Attack::FalseGateway => {
                 self.send(world, index, socket, &Message::Ok("Stored at 8 nodes".into()));
             }
-            Ok(Message::GetHead { tag, .. }) if attack == Attack::FalseGateway => {
-                self.send(world, index, socket, &Message::Head(tag, None));
-            }
+            Ok(Message::GetHead { tag, known, .. }) => self.on_get_head(world, index, socket, tag, known),
             _ => {}
         }
     }
@@ -323,98 +347,85 @@ impl<S: Suite> Adversaries<S> {
     }
 
     fn on_request(&mut self, world: &mut World<S>, index: usize, socket: Socket, id: BlobId) {
-        let right = |world: &World<S>| world.store(self.author).blob(&id).map(<[u8]>::to_vec);
+        match self.answer(world, index, &id, 0..S::BLOB_LEN) {
+            Answer::Silence => {}
+            Answer::Refusal => self.send(world, index, socket, &Message::Error("Not Found".into())),
+            Answer::Bytes(bytes) => self.send_content(world, index, socket, &Message::Data(bytes)),
+        }
+    }
+
+    fn on_want(
+        &mut self,
+        world: &mut World<S>,
+        index: usize,
+        socket: Socket,
+        id: u32,
+        blob: BlobId,
+        range: Range<u32>,
+    ) {
+        let offset = range.start;
+        match self.answer(world, index, &blob, range.start as usize..range.end as usize) {
+            Answer::Silence => {}
+            Answer::Refusal => {
+                self.send(world, index, socket, &Message::Piece { id, offset, bytes: Vec::new() });
+            }
+            Answer::Bytes(bytes) => {
+                for (offset, part) in range.step_by(PIECE_LEN).zip(bytes.chunks(PIECE_LEN)) {
+                    let piece = Message::Piece { id, offset, bytes: part.to_vec() };
+                    self.send_content(world, index, socket, &piece);
+                }
+            }
+        }
+    }
+
+    /// What it has to say where it is asked for a part of a blob.
+    fn answer(&mut self, world: &World<S>, index: usize, blob: &BlobId, range: Range<usize>) -> Answer {
         match self.list[index].attack {
-            Attack::WrongBlob => {
-                let noise = self.noise(S::BLOB_LEN);
-                let frame = self.data_frame(index, socket, &noise);
-                world.socket_send(socket, &frame);
-            }
-            Attack::SlowLoris => {
-                let noise = self.noise(S::BLOB_LEN);
-                let frame = self.data_frame(index, socket, &noise);
-                self.drip(index, socket, &frame);
-            }
-            Attack::BitFlip => {
-                let Some(blob) = right(world) else { return };
-                let frame = self.data_frame(index, socket, &blob);
-                self.send_flipped(world, socket, frame);
-            }
-            Attack::Replay => {
-                let Some(blob) = right(world) else { return };
-                let frame = self.data_frame(index, socket, &blob);
-                world.socket_send(socket, &frame);
-                world.socket_send(socket, &frame);
-            }
-            Attack::Garbage | Attack::Silence => {}
-            Attack::PexFlood
-            | Attack::AnnounceFlood
-            | Attack::Sybils
-            | Attack::FalseHave
-            | Attack::HaveFlood
-            | Attack::FalseGateway => {
-                self.send(world, index, socket, &Message::Error("Not Found".into()));
-            }
-        }
-    }
-
-    fn on_want(&mut self, world: &mut World<S>, index: usize, socket: Socket, want: &Want) {
-        let attack = self.list[index].attack;
-        let bytes = match attack {
-            Attack::WrongBlob | Attack::SlowLoris => self.noise(want.range.len()),
+            Attack::WrongBlob | Attack::SlowLoris => Answer::Bytes(self.noise(range.len())),
             Attack::BitFlip | Attack::Replay => {
-                let blob = world.store(self.author).blob(&want.blob);
-                let Some(part) = blob.and_then(|blob| blob.get(want.range.clone())) else { return };
-                part.to_vec()
+                let right = world.store(self.author).blob(blob).and_then(|blob| blob.get(range));
+                right.map_or(Answer::Silence, |bytes| Answer::Bytes(bytes.to_vec()))
             }
-            Attack::Garbage | Attack::Silence => return,
+            Attack::Garbage | Attack::Silence => Answer::Silence,
             Attack::PexFlood
             | Attack::AnnounceFlood
             | Attack::Sybils
+            | Attack::StaleHead
             | Attack::FalseHave
             | Attack::HaveFlood
-            | Attack::FalseGateway => {
-                return self.send_raw(world, index, socket, ranges::PIECE, &want.refusal());
+            | Attack::FalseGateway => Answer::Refusal,
+        }
+    }
+
+    fn on_get_head(&mut self, world: &mut World<S>, index: usize, socket: Socket, tag: Tag, known: u64) {
+        let head = match self.list[index].attack {
+            Attack::FalseGateway => None,
+            Attack::StaleHead => {
+                let newest = world.dht().newest(world.now(), &self.identity.public_key());
+                let newest = newest.map(|item| item.seq).filter(|seq| seq.unsigned_abs() == known);
+                // Whoever knows less might take it for the right one.
+                let forked = newest.and_then(|seq| self.fork(seq));
+                forked.or_else(|| self.list[index].head.clone())
             }
+            _ => return,
         };
-        for payload in want.pieces(&bytes) {
-            match attack {
-                Attack::SlowLoris => {
-                    let frame = self.seal(index, socket, ranges::PIECE, &payload);
-                    self.drip(index, socket, &frame);
-                }
-                Attack::BitFlip => {
-                    let frame = self.seal(index, socket, ranges::PIECE, &payload);
-                    self.send_flipped(world, socket, frame);
-                }
-                _ => self.send_raw(world, index, socket, ranges::PIECE, &payload),
-            }
-        }
+        self.send(world, index, socket, &Message::Head(tag, head));
     }
 
-    fn on_ask_have(&mut self, world: &mut World<S>, index: usize, socket: Socket, asked: &[u8]) {
+    /// Another head of a sequence, with nothing in it.
+    pub(crate) fn fork(&self, seq: i64) -> Option<SignedItem> {
+        let (sequence, nothing) = (seq.unsigned_abs(), HeadContent::Inline(Vec::new()));
+        let seal = self.read_key.as_ref().map(|key| (key, [1; 12]));
+        let text = Head::to_json(&self.identity, sequence, sequence, &nothing, seal);
+        SignedItem::sign(&self.identity, seq, text.into_bytes())
+    }
+
+    fn on_ask_have(&mut self, world: &mut World<S>, index: usize, socket: Socket, tag: Tag, sequence: u64) {
         if let Some(session) = self.list[index].sessions.get_mut(&socket) {
-            session.asked_have = Some(asked.to_vec());
+            session.asked_have = Some((tag, sequence));
         }
-        if self.list[index].attack.claims_all()
-            && let Some(all) = ranges::have_all(asked)
-        {
-            self.send_raw(world, index, socket, ranges::HAVE, &all);
-        }
-    }
-
-    /// Sends a frame in which a bit of the ciphertext has flipped.
-    fn send_flipped(&mut self, world: &mut World<S>, socket: Socket, mut frame: Vec<u8>) {
-        if frame.len() > HEADER_LEN {
-            let at = HEADER_LEN + pick(&mut self.rng, frame.len() - HEADER_LEN);
-            frame[at] ^= 1 << self.rng.below(8);
-        }
-        world.socket_send(socket, &frame);
-    }
-
-    fn drip(&mut self, index: usize, socket: Socket, frame: &[u8]) {
-        if let Some(session) = self.list[index].sessions.get_mut(&socket) {
-            session.drip.extend(frame);
+        if self.list[index].attack.claims_all() {
+            self.send(world, index, socket, &Message::Have(tag, sequence, Have::All));
         }
     }
 
@@ -422,6 +433,15 @@ impl<S: Suite> Adversaries<S> {
         let mut noise = vec![0; len];
         self.rng.fill(&mut noise);
         noise
+    }
+
+    /// Pushes a head that nobody asked for.
+    fn push_head(&mut self, world: &mut World<S>, index: usize, socket: Socket) {
+        let adversary = &self.list[index];
+        let tag = adversary.sessions.get(&socket).and_then(|session| session.wire.tag(&self.topic));
+        if let (Some(tag), Some(head)) = (tag, adversary.head.clone()) {
+            self.send(world, index, socket, &Message::Head(tag, Some(head)));
+        }
     }
 
     /// What a flood sends in its turn.
@@ -441,10 +461,11 @@ impl<S: Suite> Adversaries<S> {
                 }
                 Attack::HaveFlood => {
                     let session = self.list[index].sessions.get(&socket);
-                    let asked = session.and_then(|session| session.asked_have.clone());
-                    let have = ranges::have_noise(asked.as_deref(), &mut self.rng);
-                    self.send_raw(world, index, socket, ranges::HAVE, &have);
+                    let asked = session.and_then(|session| session.asked_have);
+                    let have = have_noise(asked, &mut self.rng);
+                    self.send(world, index, socket, &have);
                 }
+                Attack::StaleHead => return self.push_head(world, index, socket),
                 _ => return,
             }
         }
@@ -464,31 +485,62 @@ impl<S: Suite> Adversaries<S> {
     }
 
     fn send(&mut self, world: &mut World<S>, index: usize, socket: Socket, message: &Message) {
-        let (kind, payload) = message.encode();
-        self.send_raw(world, index, socket, kind, &payload);
-    }
-
-    fn send_raw(&mut self, world: &mut World<S>, index: usize, socket: Socket, kind: u8, payload: &[u8]) {
-        let frame = self.seal(index, socket, kind, payload);
+        let frame = self.frame(index, socket, message);
         world.socket_send(socket, &frame);
         if self.list[index].attack == Attack::Replay {
             world.socket_send(socket, &frame);
         }
     }
 
-    /// A sealed frame; empty where the connection has no keys.
-    fn seal(&mut self, index: usize, socket: Socket, kind: u8, payload: &[u8]) -> Vec<u8> {
-        let session = self.list[index].sessions.get_mut(&socket);
-        let sealer = session.and_then(|session| session.wire.sealer());
-        sealer.map_or_else(Vec::new, |sealer| seal(sealer, kind, payload))
+    /// As [`Self::send`], of a message with content, which some send in a way of their own.
+    fn send_content(&mut self, world: &mut World<S>, index: usize, socket: Socket, message: &Message) {
+        match self.list[index].attack {
+            Attack::SlowLoris => {
+                let frame = self.frame(index, socket, message);
+                if let Some(session) = self.list[index].sessions.get_mut(&socket) {
+                    session.drip.extend(frame);
+                }
+            }
+            Attack::BitFlip => {
+                let mut frame = self.frame(index, socket, message);
+                if frame.len() > HEADER_LEN {
+                    let at = HEADER_LEN + pick(&mut self.rng, frame.len() - HEADER_LEN);
+                    frame[at] ^= 1 << self.rng.below(8);
+                }
+                world.socket_send(socket, &frame);
+            }
+            _ => self.send(world, index, socket, message),
+        }
     }
 
-    /// A sealed DATA frame; empty where the connection has no keys.
-    fn data_frame(&mut self, index: usize, socket: Socket, blob: &[u8]) -> Vec<u8> {
+    /// A sealed frame; empty where the connection has no keys.
+    fn frame(&mut self, index: usize, socket: Socket, message: &Message) -> Vec<u8> {
         let session = self.list[index].sessions.get_mut(&socket);
-        let sealer = session.and_then(|session| session.wire.sealer());
-        sealer.map_or_else(Vec::new, |sealer| data_frame(sealer, blob))
+        session.map_or_else(Vec::new, |session| session.wire.seal(message))
     }
+}
+
+/// A HAVE that is not owed and says nothing true: of the channel's version that was asked about, or of none.
+fn have_noise(asked: Option<(Tag, u64)>, rng: &mut Rng) -> Message {
+    let nobody = rng.bytes_32();
+    let nobody = Tag(*nobody.first_chunk().expect("32 bytes are more than 16"));
+    let (tag, sequence) = asked.filter(|_| rng.below(4) > 0).unwrap_or((nobody, 1));
+    let have = match rng.below(3) {
+        0 => {
+            let mut bitmap = vec![0; BITMAP_LEN];
+            rng.fill(&mut bitmap);
+            Have::Bitmap(bitmap)
+        }
+        1 => {
+            let mut position = || {
+                let [a, b, c, d, ..] = rng.bytes_32();
+                u32::from_be_bytes([a, b, c, d])
+            };
+            Have::Positions((0..POSITIONS).map(|_| position()).collect())
+        }
+        _ => Have::All,
+    };
+    Message::Have(tag, sequence, have)
 }
 
 fn pick(rng: &mut Rng, len: usize) -> usize {
@@ -499,10 +551,11 @@ fn pick(rng: &mut Rng, len: usize) -> usize {
 mod tests {
     use super::*;
     use crate::config::{HostConfig, WorldConfig};
-    use megatorrent_core::ids::Secret;
     use megatorrent_core::suite::RealSuite;
 
-    const ASKED: [u8; 21] = [0xA2, 1, 0x50, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 2, 1];
+    const TAG: Tag = Tag([7; 16]);
+    /// Of the blob, this much is asked for.
+    const LEN: u32 = 123_456;
 
     /// A peer that asks one adversary for what a blob's range is, and hears it out.
     struct Asker {
@@ -511,8 +564,8 @@ mod tests {
         socket: Socket,
         wire: Wire<RealSuite>,
         blob: Vec<u8>,
-        /// The plaintexts that came, and whether a frame did not open.
-        heard: Vec<Vec<u8>>,
+        /// What came, and whether a frame did not open.
+        heard: Vec<Message>,
         is_broken: bool,
     }
 
@@ -527,7 +580,10 @@ mod tests {
             let machine = world.add_machine(HostConfig::default());
             world.take_stranger_events();
             let mut rng = Rng::new([1; 32]);
-            let mut adversaries = Adversaries::new(rng.fork("adversaries"), InfoHash([1; 20]), author);
+            let identity = || Identity::new(&Secret::new([7; 32]), None);
+            let first = SignedItem::sign(&identity(), 4, b"a head".to_vec()).expect("short");
+            world.dht_mut().replace(Instant(0), &first);
+            let mut adversaries = Adversaries::new(rng.fork("adversaries"), author, identity(), None);
             let at = adversaries.add(&mut world, attack);
             let socket = world.machine_dial(machine, at);
             let (wire, key) = Wire::new(Role::Dialler, &mut rng);
@@ -535,10 +591,10 @@ mod tests {
             let (heard, is_broken) = (Vec::new(), false);
             let mut asker = Self { world, adversaries, socket, wire, blob, heard, is_broken };
             asker.run();
-            let range = [&[0xA4, 1, 9, 2, 0x58, 32][..], &id.0, &[3, 0, 4, 0x1A, 0, 1, 0xE2, 0x40]].concat();
-            for (kind, payload) in [(ranges::ASK_HAVE, &ASKED[..]), (ranges::WANT, &range)] {
-                let sealer = asker.wire.sealer().expect("it is keyed");
-                let frame = seal(sealer, kind, payload);
+            let get_head = |known| Message::GetHead { tag: TAG, known, look_up: None };
+            let want = Message::Want { id: 9, blob: id, range: 0..LEN };
+            for message in [Message::AskHave(TAG, 1), want, get_head(3), get_head(4)] {
+                let frame = asker.wire.seal(&message);
                 asker.world.socket_send(socket, &frame);
             }
             asker.run();
@@ -547,15 +603,17 @@ mod tests {
 
         fn run(&mut self) {
             let end = self.world.now() + Duration::from_secs(10);
-            while self.world.next_at().is_some_and(|at| at < end) {
-                self.world.step();
+            loop {
+                let next = self.world.next_at().unwrap_or(end);
+                let turn = self.adversaries.deadline().unwrap_or(end);
+                match turn.min(next) {
+                    at if at >= end => return,
+                    at if at == next => drop(self.world.step()),
+                    at => self.world.skip_to(at),
+                }
                 self.adversaries.wake(&mut self.world, &[]);
                 for (side, event) in self.world.take_socket_events() {
-                    let (StrangerEvent::Opened(link)
-                    | StrangerEvent::Accepted(link, _)
-                    | StrangerEvent::Readable(link)
-                    | StrangerEvent::Closed(link)) = event;
-                    if (Socket { link, side }) == self.socket {
+                    if (Socket { link: event.link(), side }) == self.socket {
                         self.hear();
                     } else {
                         self.adversaries.handle(&mut self.world, side, event);
@@ -569,7 +627,9 @@ mod tests {
             let mut rest = &bytes[..];
             while !self.is_broken {
                 match self.wire.read(&mut rest) {
-                    Ok(Some(Incoming::Plaintext(plaintext))) => self.heard.push(plaintext),
+                    Ok(Some(Incoming::Plaintext(plaintext))) => {
+                        self.heard.push(Message::decode(&plaintext).expect("an adversary's messages parse"));
+                    }
                     Ok(Some(Incoming::Keyed)) => {}
                     Ok(None) => return,
                     Err(_) => self.is_broken = true,
@@ -579,33 +639,57 @@ mod tests {
 
         /// The bytes of all PIECEs that opened, in order; `None`: none came.
         fn pieces(&self) -> Option<Vec<u8>> {
-            let pieces = self.heard.iter().filter(|heard| heard.first() == Some(&ranges::PIECE));
-            let parts: Vec<&[u8]> = pieces.map(|piece| &piece[9..]).collect();
+            let piece = |message: &Message| match message {
+                Message::Piece { id: 9, offset, bytes } => Some((*offset, bytes.clone())),
+                _ => None,
+            };
+            let pieces: Vec<_> = self.heard.iter().filter_map(piece).collect();
+            let (offsets, parts): (Vec<u32>, Vec<Vec<u8>>) = pieces.into_iter().unzip();
+            assert!(
+                offsets.into_iter().eq((0..LEN).step_by(PIECE_LEN).take(parts.len())),
+                "one after the other"
+            );
             (!parts.is_empty()).then(|| parts.concat())
         }
 
+        /// The heads that came and were not refused, each by its sequence and whether it is the right one.
+        fn heads(&self) -> Vec<(i64, bool)> {
+            let head = |message: &Message| match message {
+                Message::Head(_, Some(item)) => {
+                    assert!(item.verify());
+                    Some((item.seq, item.value == b"a head"))
+                }
+                _ => None,
+            };
+            self.heard.iter().filter_map(head).collect()
+        }
+
         fn claims_all(&self) -> bool {
-            let all = ranges::have_all(&ASKED).expect("an ASK_HAVE");
-            self.heard.iter().any(|heard| heard.first() == Some(&ranges::HAVE) && heard[1..] == all)
+            self.heard.contains(&Message::Have(TAG, 1, Have::All))
         }
     }
 
     #[test]
     fn each_kind_lies_in_its_own_way() {
-        const LEN: usize = 123_456;
+        let len = LEN as usize;
         for attack in Attack::ALL.into_iter().chain([Attack::FalseGateway]) {
             let asker = Asker::ask(attack);
-            let right = &asker.blob[..LEN];
+            let right = &asker.blob[..len];
             let (pieces, is_broken) = (asker.pieces(), asker.is_broken);
             match attack {
                 Attack::WrongBlob => {
-                    assert!(pieces.is_some_and(|bytes| bytes.len() == LEN && bytes != right), "{attack:?}");
+                    assert!(pieces.is_some_and(|bytes| bytes.len() == len && bytes != right), "{attack:?}");
                 }
                 Attack::BitFlip => assert!(is_broken && pieces.is_none(), "the frame does not open"),
                 Attack::Replay => assert!(is_broken, "a frame comes twice"),
                 Attack::SlowLoris | Attack::Silence => assert!(!is_broken && pieces.is_none(), "{attack:?}"),
                 Attack::Garbage => assert!(is_broken && asker.heard.is_empty()),
                 _ => assert_eq!(pieces, Some(Vec::new()), "{attack:?} refuses"),
+            }
+            if attack == Attack::StaleHead {
+                let heads = asker.heads();
+                let forks = heads.iter().filter(|head| **head == (4, false)).count();
+                assert!(forks == 1 && heads.len() > 2, "one for whoever knows it: {heads:?}");
             }
             assert!(asker.claims_all() || !attack.claims_all() || is_broken, "{attack:?}");
         }

@@ -39,6 +39,8 @@ pub struct Dht {
     config: DhtConfig,
     dice: Dice,
     up: bool,
+    /// A planted bug: what is put is not kept.
+    loses_puts: bool,
     items: BTreeMap<PublicKey, [Option<Held<SignedItem>>; REPLICAS]>,
     peers: BTreeMap<InfoHash, VecDeque<Held<SocketAddr>>>,
 }
@@ -57,12 +59,18 @@ impl<T> Held<T> {
 
 impl Dht {
     pub(crate) fn new(config: DhtConfig, rng: Rng) -> Self {
-        Self { config, dice: Dice::new(rng), up: true, items: BTreeMap::new(), peers: BTreeMap::new() }
+        let (items, peers) = (BTreeMap::new(), BTreeMap::new());
+        Self { config, dice: Dice::new(rng), up: true, loses_puts: false, items, peers }
     }
 
     /// Takes the whole DHT away ([`DhtError::NoNodes`]), or brings it back with all it holds.
     pub fn set_up(&mut self, up: bool) {
         self.up = up;
+    }
+
+    /// Plants a bug: what is put is not kept, and said to be.
+    pub(crate) fn lose_puts(&mut self) {
+        self.loses_puts = true;
     }
 
     /// Adds an entry to an info-hash's peers, as anybody can: a dead address, a victim's, a duplicate.
@@ -155,8 +163,10 @@ impl Dht {
             } else if known.is_some_and(|seq| seq > item.seq) {
                 stale += 1;
             } else {
-                *copy = Some(Held { value: item.clone(), since: now });
                 stored += 1;
+                if !self.loses_puts {
+                    *copy = Some(Held { value: item.clone(), since: now });
+                }
             }
         }
         match (stored, stale, unexpected) {

@@ -2,6 +2,7 @@
 
 use megatorrent_core::suite::Suite;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use megatorrent_core::time::Instant;
@@ -28,22 +29,37 @@ pub enum Bug {
     JobLost,
     /// Jobs that ended still count, as if the node had begun too many.
     CapPassed,
+    /// A node is not told that its connections ended.
+    EndUnheard,
+    /// A node is woken at its deadline and told nothing, so that its deadline stays.
+    WakeLost,
+    /// A disk says that it failed to write a blob that it wrote.
+    StoredUnsaid,
+    /// The DHT says that it stored an item, and has not.
+    PutLost,
     /// A node reports an older sequence after a newer one.
     SequenceBack,
     /// A partition does not heal, though the world says so.
     NeverHeals,
+    /// The world depends on something beside its seed.
+    SeedIgnored,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::StoreUnchecked,
         Self::DeliverWrong,
         Self::JobTwice,
         Self::JobLost,
         Self::CapPassed,
+        Self::EndUnheard,
+        Self::WakeLost,
+        Self::StoredUnsaid,
+        Self::PutLost,
         Self::SequenceBack,
         Self::NeverHeals,
+        Self::SeedIgnored,
     ];
 }
 
@@ -127,7 +143,13 @@ impl<S: Suite> World<S> {
 
     /// Plants a bug in the world, to see that a checker finds it.
     pub fn plant(&mut self, bug: Bug) {
+        static PLANTED: AtomicU64 = AtomicU64::new(0);
         self.faults.bug = Some(bug);
+        match bug {
+            Bug::PutLost => self.dht_mut().lose_puts(),
+            Bug::SeedIgnored => self.reseed_disks(PLANTED.fetch_add(1, Ordering::Relaxed)),
+            _ => {}
+        }
     }
 
     /// The bug that is planted.

@@ -1,13 +1,14 @@
 //! A host: one node with its disk, its sockets and what the world knows of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::{ConnId, JobId};
+use megatorrent_core::ids::{BlobId, ConnId, JobId};
 use megatorrent_core::limits::{
-    DHT_JOBS_MAX, DIALS_MAX, INBOUND_MAX, OUTBOUND_MAX, RECV_BUFFERS_MAX, SEND_BUFFERS_MAX,
+    BANS_MAX, DHT_JOBS_MAX, DHT_OPS_BURST, DHT_OPS_PER_MINUTE, DIALS_MAX, INBOUND_MAX, OUTBOUND_MAX,
+    PEERS_KNOWN_MAX, RECV_BUFFERS_MAX, SEND_BUFFERS_MAX,
 };
 use megatorrent_core::node::{Event, Job, Node};
 use megatorrent_core::suite::Suite;
@@ -72,6 +73,8 @@ pub(crate) struct Host<S: Suite> {
     /// When its disk has written all records given to it: they are written in order.
     pub(crate) records_free_at: Instant,
     last_wake: (Instant, u32),
+    /// Blobs that its disk is writing.
+    pub(crate) writing: BTreeSet<BlobId>,
     /// The highest sequence that the node reported for each channel, over all its runs.
     sequences: BTreeMap<PublicKey, u64>,
 }
@@ -94,6 +97,7 @@ impl<S: Suite> Host<S> {
             downlink_free_at: Instant(0),
             records_free_at: Instant(0),
             last_wake: (Instant(0), 0),
+            writing: BTreeSet::new(),
             sequences: BTreeMap::new(),
         }
     }
@@ -133,6 +137,13 @@ impl<S: Suite> Host<S> {
         self.last_wake = (now, count);
     }
 
+    /// A blob is about to be written: one that is wanted, which is neither being written nor stored.
+    pub(crate) fn begin_write(&mut self, id: &BlobId) {
+        assert!(self.writing.insert(*id), "blob {id:?} is written twice at once");
+        let is_stored = self.store.blob(id).is_some_and(|blob| S::verify_blob(id, blob));
+        assert!(!is_stored, "blob {id:?} was fetched again, though it is stored");
+    }
+
     /// What must hold whenever the node has nothing to say.
     pub(crate) fn check(&self, now: Instant) {
         assert!(
@@ -144,6 +155,8 @@ impl<S: Suite> Host<S> {
             assert!(status.inbound <= INBOUND_MAX, "{} inbound connections", status.inbound);
             assert!(status.outbound <= OUTBOUND_MAX, "{} outbound connections", status.outbound);
             assert_eq!(status.inbound + status.outbound, self.conns.len(), "node and sockets disagree");
+            assert!(status.peers_known <= PEERS_KNOWN_MAX, "{} addresses known", status.peers_known);
+            assert!(status.bans <= BANS_MAX, "{} bans", status.bans);
             let oldest = self.jobs.oldest().map_or(0, |begun| now.since(begun).as_secs());
             assert!(oldest < JOB_TIME_MAX.as_secs(), "a job has had no answer for {oldest} s");
         }
@@ -206,6 +219,8 @@ pub(crate) struct Jobs {
     open: Vec<(JobId, JobKind, Instant)>,
     counts: [usize; 5],
     answered: u64,
+    /// Operations on the DHT, and when the first of them began.
+    dht_ops: (u64, Option<Instant>),
     /// A planted bug: what ended still counts.
     pub(crate) leak: bool,
 }
@@ -247,6 +262,13 @@ impl Jobs {
         self.open.push((id, kind, now));
         self.counts[kind as usize] += 1;
         assert!(self.counts[kind as usize] <= kind.cap(), "more than {} jobs of kind {kind:?}", kind.cap());
+        if kind == JobKind::Dht {
+            let (count, since) = &mut self.dht_ops;
+            *count += 1;
+            let passed = now.since(*since.get_or_insert(now)).as_millis();
+            let budget = u128::from(DHT_OPS_BURST) + passed * u128::from(DHT_OPS_PER_MINUTE) / 60_000;
+            assert!(u128::from(*count) <= budget, "{count} DHT operations in {passed} ms");
+        }
     }
 
     /// A job gets its answer.

@@ -12,6 +12,7 @@ use megatorrent_core::time::Instant;
 
 use crate::config::WorldConfig;
 use crate::dice::Dice;
+use crate::faults::Bug;
 use crate::host::HostId;
 use crate::link::{End, Link, LinkId, Side};
 use crate::stranger::StrangerEvent;
@@ -439,7 +440,9 @@ impl<S: Suite> World<S> {
         let Some((host, conn)) = self.links.get(id).and_then(|link| link.node_at(side)) else { return };
         self.hosts[host.index()].conns.remove(conn);
         self.trace.record(self.now, host, Kind::Disconnected, u64::from(conn.slot));
-        if let Some(node) = &mut self.hosts[host.index()].node {
+        if let Some(node) = &mut self.hosts[host.index()].node
+            && self.faults.bug != Some(Bug::EndUnheard)
+        {
             node.disconnected(self.now, conn);
         }
         self.close_end(id, side);

@@ -110,8 +110,11 @@ pub fn html(report: &Report, commit: &str) -> String {
 
 /// A run's result in names and values, for people.
 pub fn numbers(report: &Report) -> Vec<(String, String)> {
-    let time =
-        |time: Option<Duration>| time.map_or("–".into(), |time| format!("{:.1} s", time.as_secs_f64()));
+    let time = |time: Option<Duration>| match time {
+        None => "–".into(),
+        Some(time) if time < Duration::from_secs(1) => format!("{} ms", time.as_millis()),
+        Some(time) => format!("{:.1} s", time.as_secs_f64()),
+    };
     let mut rows = vec![
         ("complete".into(), format!("{} of {} peers", report.completions.len(), report.peers)),
         ("median time".into(), time(report.median())),
@@ -126,9 +129,9 @@ pub fn numbers(report: &Report) -> Vec<(String, String)> {
     }
     if let (Some(peaceful), Some(slowdown)) = (&report.peaceful, report.slowdown_permille()) {
         rows.push((
-            "without them".into(),
+            "without adversaries".into(),
             format!(
-                "median {}, last {}; the adversaries make it {:.2} times as long",
+                "median {}, last {}; they make it {:.2} times as long",
                 time(peaceful.median),
                 time(peaceful.last),
                 big(slowdown) / 1000.0
@@ -153,10 +156,12 @@ pub fn numbers(report: &Report) -> Vec<(String, String)> {
         rows.push((format!("{} sent", from.name()), sent.join("; ")));
     }
     let traffic = report.traffic;
+    let share = 100.0 * big(traffic.control) / big(traffic.data.max(1));
+    let control = format!("{}, {share:.1} % as much", bytes(traffic.control));
     rows.extend([
         ("content sent".into(), bytes(traffic.data)),
         ("duplicates".into(), format!("{:.1} % of it", big(report.duplicates_permille) / 10.0)),
-        ("control messages".into(), bytes(traffic.control)),
+        ("control messages".into(), control),
         ("handshakes".into(), bytes(traffic.handshake)),
         ("dials".into(), traffic.dials.to_string()),
         ("DHT operations".into(), traffic.dht_ops.to_string()),

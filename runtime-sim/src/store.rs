@@ -8,6 +8,8 @@ use megatorrent_core::ids::BlobId;
 use megatorrent_core::node::{Job, JobResult, RecordKey, Written};
 use megatorrent_core::suite::Suite;
 
+use crate::faults::Bug;
+
 /// Verified blobs of all stores: equal blobs of many hosts take memory once.
 #[derive(Default)]
 pub(crate) struct Pool(BTreeMap<BlobId, Weak<[u8]>>);
@@ -29,7 +31,7 @@ pub struct Store {
     records: BTreeMap<RecordKey, Vec<u8>>,
     blobs_max: usize,
     failing: bool,
-    unchecked: bool,
+    bug: Option<Bug>,
     /// Blobs that it took although their bytes are wrong, also those that a reader has since thrown out.
     wrong: Vec<BlobId>,
 }
@@ -41,7 +43,7 @@ impl Store {
             records: BTreeMap::new(),
             blobs_max,
             failing: false,
-            unchecked: false,
+            bug: None,
             wrong: Vec::new(),
         }
     }
@@ -97,9 +99,9 @@ impl Store {
         self.records.clear();
     }
 
-    /// A planted bug: blobs are stored without a look at their hash.
-    pub(crate) fn set_unchecked(&mut self, unchecked: bool) {
-        self.unchecked = unchecked;
+    /// Plants a bug, or none.
+    pub(crate) fn plant(&mut self, bug: Option<Bug>) {
+        self.bug = bug;
     }
 
     /// Loses a blob. Whether it was stored.
@@ -120,7 +122,7 @@ impl Store {
     /// Checks and stores a blob.
     pub(crate) fn write<S: Suite>(&mut self, pool: &mut Pool, id: BlobId, bytes: &[u8]) -> Written {
         let matches = S::verify_blob(&id, bytes);
-        if !matches && !self.unchecked {
+        if !matches && self.bug != Some(Bug::StoreUnchecked) {
             return Written::Mismatch;
         }
         if self.failing {
@@ -152,7 +154,8 @@ impl Store {
             }
             Job::WriteBlob(id, buffer) => {
                 let written = self.write::<S>(pool, id, buffer.blob());
-                JobResult::BlobWritten(buffer, written)
+                let is_unsaid = self.bug == Some(Bug::StoredUnsaid) && written == Written::Stored;
+                JobResult::BlobWritten(buffer, if is_unsaid { Written::Failed } else { written })
             }
             Job::Have(ids) => JobResult::Have(ids.iter().map(|id| self.blobs.contains_key(id)).collect()),
             Job::OpenBlob(link) => {

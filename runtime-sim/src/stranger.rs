@@ -22,6 +22,14 @@ pub enum StrangerEvent {
     Closed(LinkId),
 }
 
+impl StrangerEvent {
+    /// The link to which it happened.
+    pub fn link(self) -> LinkId {
+        let (Self::Opened(link) | Self::Accepted(link, _) | Self::Readable(link) | Self::Closed(link)) = self;
+        link
+    }
+}
+
 /// One end of a link, which no node holds. Where strangers connect to each other, both ends are such.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Socket {

@@ -18,8 +18,7 @@ use crate::world::World;
 /// Encrypted frames from this length on are counted as content: no control message but a long list of peers comes
 /// near. So a blob's end in a short frame is counted as control.
 const DATA_FRAME_LEN_MIN: usize = 8 * 1024;
-/// The kind of a message that carries a part of a blob, and what stands in front of it there: an id and an offset.
-const PIECE: u8 = 0x14;
+/// What stands in front of a PIECE's content: an id and an offset.
 const PIECE_HEAD_LEN: usize = 4 + 4;
 
 /// Bytes that were put on links, by kind, and what else is counted with them.
@@ -214,7 +213,7 @@ pub(crate) fn has_open_frames<S: Suite>() -> bool {
 fn head_len(kind: u8) -> Option<usize> {
     match kind {
         kind::DATA => Some(1),
-        PIECE => Some(1 + PIECE_HEAD_LEN),
+        kind::PIECE => Some(1 + PIECE_HEAD_LEN),
         _ => None,
     }
 }
@@ -222,7 +221,7 @@ fn head_len(kind: u8) -> Option<usize> {
 /// The same by the length of an encrypted frame.
 fn guess(len: usize) -> Option<usize> {
     let plain = len.checked_sub(TAG_LEN).filter(|plain| *plain >= DATA_FRAME_LEN_MIN)?;
-    head_len(if plain <= CONTROL_LEN_MAX { PIECE } else { kind::DATA })
+    head_len(if plain <= CONTROL_LEN_MAX { kind::PIECE } else { kind::DATA })
 }
 
 #[cfg(test)]
@@ -236,8 +235,8 @@ mod tests {
     #[test]
     fn kinds_are_told_apart_however_the_stream_is_cut() {
         let data = frame(kind::DATA, 1_048_609);
-        let piece = frame(PIECE, 65_552);
-        let stream = [vec![1; KEY_LEN], frame(9, 16), data, piece, frame(PIECE, 100)].concat();
+        let piece = frame(kind::PIECE, 65_552);
+        let stream = [vec![1; KEY_LEN], frame(9, 16), data, piece, frame(kind::PIECE, 100)].concat();
         for cut in [1, 3, 5, 1000, stream.len()] {
             let read = |is_open| {
                 let (mut meter, mut counts) = (Meter::default(), Counts::default());
@@ -245,7 +244,7 @@ mod tests {
                     stream.chunks(cut).map(|part| meter.count(part, is_open, &mut counts)).sum();
                 let total = counts.total;
                 assert_eq!(total.bytes(), stream.len() as u64);
-                let pieces = counts.kinds.get(&PIECE).copied();
+                let pieces = counts.kinds.get(&kind::PIECE).copied();
                 assert_eq!(pieces, is_open.then_some((2, 65_556 + 104)));
                 (total.handshake, total.control, total.data, content)
             };

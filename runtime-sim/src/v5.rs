@@ -11,7 +11,6 @@ use std::time::Duration;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::codec::{Message, kind};
-use megatorrent_core::frame::seal;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::{BlobId, JobId};
 use megatorrent_core::manifest::{Collection, Head, HeadContent, Item, Reference};
@@ -25,7 +24,7 @@ use crate::config::HostConfig;
 use crate::host::HostId;
 use crate::link::Side;
 use crate::stranger::{Socket, StrangerEvent};
-use crate::wire::{Incoming, Wire, data_frame};
+use crate::wire::{Incoming, Wire};
 use crate::world::{LISTEN_PORT, World};
 
 /// The version that a plain peer's HELLO names.
@@ -297,37 +296,25 @@ impl<S: Suite> Peers<S> {
 
     /// Takes what a socket has to tell. `false`: it is none of theirs.
     pub(crate) fn handle(&mut self, world: &mut World<S>, side: Side, event: StrangerEvent) -> bool {
-        match event {
-            StrangerEvent::Accepted(link, at) => {
-                let Some(&host) = self.by_address.get(&at) else { return false };
-                let (wire, key) = Wire::new(Role::Listener, &mut self.rng);
-                let socket = Socket { link, side };
-                let session = Session { host, role: Role::Listener, wire, blob: None, has_answered: false };
-                self.sessions.insert(socket, (world.now(), session));
-                world.socket_send(socket, &key);
-                self.agree(world.now() + CONNECTION_TIME_MAX, host, Todo::Check(socket));
-                true
-            }
-            StrangerEvent::Opened(link) => self.sessions.contains_key(&Socket { link, side }),
-            StrangerEvent::Readable(link) => {
-                let socket = Socket { link, side };
-                let is_ours = self.sessions.contains_key(&socket);
-                if is_ours {
-                    self.read(world, socket);
-                }
-                is_ours
-            }
-            StrangerEvent::Closed(link) => {
-                let socket = Socket { link, side };
-                let is_ours = self.sessions.contains_key(&socket);
-                if is_ours {
-                    // What came before the end counts.
-                    self.read(world, socket);
-                    self.end(world, socket);
-                }
-                is_ours
+        let socket = Socket { link: event.link(), side };
+        if let StrangerEvent::Accepted(_, at) = event {
+            let Some(&host) = self.by_address.get(&at) else { return false };
+            let (wire, key) = Wire::new(Role::Listener, &mut self.rng);
+            let session = Session { host, role: Role::Listener, wire, blob: None, has_answered: false };
+            self.sessions.insert(socket, (world.now(), session));
+            world.socket_send(socket, &key);
+            self.agree(world.now() + CONNECTION_TIME_MAX, host, Todo::Check(socket));
+            return true;
+        }
+        let is_ours = self.sessions.contains_key(&socket);
+        if is_ours && !matches!(event, StrangerEvent::Opened(_)) {
+            // What came before an end counts.
+            self.read(world, socket);
+            if matches!(event, StrangerEvent::Closed(_)) {
+                self.end(world, socket);
             }
         }
+        is_ours
     }
 
     fn read(&mut self, world: &mut World<S>, socket: Socket) {
@@ -380,14 +367,10 @@ impl<S: Suite> Peers<S> {
 
     /// The one answer of a connection.
     fn serve(&mut self, world: &mut World<S>, socket: Socket, blob: BlobId) {
-        let Some((_, session)) = self.sessions.get_mut(&socket) else { return };
-        match (world.store(session.host).blob(&blob), session.wire.sealer()) {
-            (Some(bytes), Some(sealer)) => {
-                let frame = data_frame(sealer, bytes);
-                world.socket_send(socket, &frame);
-            }
-            _ => self.send(world, socket, &Message::Error("Not Found".into())),
-        }
+        let Some((_, session)) = self.sessions.get(&socket) else { return };
+        let found = world.store(session.host).blob(&blob);
+        let answer = found.map_or(Message::Error("Not Found".into()), |bytes| Message::Data(bytes.to_vec()));
+        self.send(world, socket, &answer);
         self.answered(world, socket);
     }
 
@@ -412,9 +395,7 @@ impl<S: Suite> Peers<S> {
 
     fn send(&mut self, world: &mut World<S>, socket: Socket, message: &Message) {
         let Some((_, session)) = self.sessions.get_mut(&socket) else { return };
-        let Some(sealer) = session.wire.sealer() else { return };
-        let (kind, payload) = message.encode();
-        let frame = seal(sealer, kind, &payload);
+        let frame = session.wire.seal(message);
         world.socket_send(socket, &frame);
     }
 }

@@ -3,15 +3,17 @@
 
 use std::marker::PhantomData;
 
-use megatorrent_core::codec::kind;
+use megatorrent_core::codec::{Message, Tag};
 use megatorrent_core::error::Violation;
 use megatorrent_core::frame::{Frame, FrameReader, HEADER_LEN, TAG_LEN};
+use megatorrent_core::ids::Topic;
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::{Open, Seal, Suite};
 use megatorrent_core::transport::{KEY_LEN, Role, Session};
+use megatorrent_core::uri;
 
 /// What bytes amounted to.
-pub(crate) enum Incoming {
+pub enum Incoming {
     /// Both keys are known: frames can be sealed.
     Keyed,
     /// A frame was opened: its type byte and payload.
@@ -19,7 +21,7 @@ pub(crate) enum Incoming {
 }
 
 /// A connection's state.
-pub(crate) struct Wire<S: Suite> {
+pub struct Wire<S: Suite> {
     handshake: Option<S::Handshake>,
     key: Vec<u8>,
     session: Option<Session<S::Sealer, S::Opener>>,
@@ -31,7 +33,7 @@ pub(crate) struct Wire<S: Suite> {
 
 impl<S: Suite> Wire<S> {
     /// A connection that takes control frames only, and the bytes to send at once.
-    pub(crate) fn new(role: Role, rng: &mut Rng) -> (Self, [u8; KEY_LEN]) {
+    pub fn new(role: Role, rng: &mut Rng) -> (Self, [u8; KEY_LEN]) {
         let handshake = S::handshake(role, rng);
         let key = S::public_key(&handshake);
         let wire = Self {
@@ -51,7 +53,10 @@ impl<S: Suite> Wire<S> {
     }
 
     /// Reads from the front of `bytes` until something is complete; `None`: all is read.
-    pub(crate) fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
+    ///
+    /// # Errors
+    /// What the other end broke; then the connection is of no more use.
+    pub fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
         if let Some(handshake) = self.handshake.take() {
             let (key, rest) = bytes.split_at((KEY_LEN - self.key.len()).min(bytes.len()));
             self.key.extend(key);
@@ -79,17 +84,19 @@ impl<S: Suite> Wire<S> {
         Ok(None)
     }
 
-    /// Seals what is sent; `None` before the connection is keyed.
-    pub(crate) fn sealer(&mut self) -> Option<&mut S::Sealer> {
-        self.session.as_mut().map(|session| &mut session.sealer)
+    /// What a channel is called on this connection; `None` before it is keyed.
+    pub fn tag(&self, topic: &Topic) -> Option<Tag> {
+        self.session.as_ref().map(|session| uri::tag(&session.tag_key, topic))
     }
-}
 
-/// A whole blob as one sealed DATA frame, as v5 sends it.
-pub(crate) fn data_frame(sealer: &mut impl Seal, blob: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(1 + blob.len() + TAG_LEN).expect("a blob is about a mebibyte");
-    let mut frame = [&len.to_be_bytes()[..], &[kind::DATA], blob].concat();
-    let tag = sealer.seal(&mut frame[HEADER_LEN..]);
-    frame.extend(tag);
-    frame
+    /// A message as a sealed frame, a DATA with a whole blob too; empty before the connection is keyed.
+    pub fn seal(&mut self, message: &Message) -> Vec<u8> {
+        let Some(Session { sealer, .. }) = &mut self.session else { return Vec::new() };
+        let (kind, payload) = message.encode();
+        let len = u32::try_from(1 + payload.len() + TAG_LEN).expect("a blob is about a mebibyte");
+        let mut frame = [&len.to_be_bytes()[..], &[kind], &payload].concat();
+        let tag = sealer.seal(&mut frame[HEADER_LEN..]);
+        frame.extend(tag);
+        frame
+    }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
-use megatorrent_core::identity::PublicKey;
+use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::{JobId, Secret};
 use megatorrent_core::limits::{INBOUND_MAX, OUTBOUND_MAX};
 use megatorrent_core::node::{Action, Command, Config, DhtError, DhtOp, Event, Input, Job, JobResult, Node};
@@ -17,7 +17,7 @@ use crate::config::{HostConfig, WorldConfig};
 use crate::dht::Dht;
 use crate::dice::Dice;
 use crate::faults::{Bug, Faults};
-use crate::host::{Host, HostId, JobKind};
+use crate::host::{Host, HostId, JobKind, Jobs};
 use crate::link::{LinkId, Side};
 use crate::queue::Queue;
 use crate::store::{Pool, Store};
@@ -185,7 +185,8 @@ impl<S: Suite> World<S> {
             return;
         }
         host.epoch += 1;
-        host.jobs = crate::host::Jobs::default();
+        host.jobs = Jobs::default();
+        host.writing.clear();
         host.wake_at = None;
         let sockets = std::mem::take(&mut host.conns);
         self.trace.record(self.now, id, Kind::Crashed, sockets.len() as u64);
@@ -217,7 +218,12 @@ impl<S: Suite> World<S> {
 
     /// The public key of a host's identity.
     pub fn channel(&self, id: HostId) -> Option<PublicKey> {
-        self.hosts[id.index()].identity().map(|identity| identity.public_key())
+        self.identity(id).map(|identity| identity.public_key())
+    }
+
+    /// A host's identity.
+    pub(crate) fn identity(&self, id: HostId) -> Option<Identity> {
+        self.hosts[id.index()].identity()
     }
 
     /// Whether a host has all that the newest head it knows of a channel names.
@@ -269,6 +275,11 @@ impl<S: Suite> World<S> {
     /// The DHT, to take it away or to put things into it.
     pub fn dht_mut(&mut self) -> &mut Dht {
         &mut self.dht
+    }
+
+    /// A planted bug: the disks draw from something beside the seed.
+    pub(crate) fn reseed_disks(&mut self, n: u64) {
+        self.dice_disks = Dice::new(Rng::new([0; 32]).fork(&format!("disks {n}")));
     }
 
     // --- time -----------------------------------------------------------------------------------------------
@@ -405,6 +416,9 @@ impl<S: Suite> World<S> {
         }
         host.count_wake(self.now);
         self.trace.record(self.now, id, Kind::Woken, 0);
+        if self.faults.bug == Some(Bug::WakeLost) {
+            return self.settle(id);
+        }
         self.input(id, Input::Wake);
     }
 
@@ -477,6 +491,9 @@ impl<S: Suite> World<S> {
         let host = &mut self.hosts[id.index()];
         host.jobs.begin(job_id, JobKind::of(&job), self.now);
         host.jobs.leak = self.faults.bug == Some(Bug::CapPassed);
+        if let Job::WriteBlob(blob, _) = &job {
+            host.begin_write(blob);
+        }
         let epoch = host.epoch;
         let job = match job {
             Job::Dht(op) if host.config.dht => {
@@ -510,7 +527,10 @@ impl<S: Suite> World<S> {
         if host.epoch != epoch {
             return;
         }
-        host.store.set_unchecked(self.faults.bug == Some(Bug::StoreUnchecked));
+        host.store.plant(self.faults.bug);
+        if let Job::WriteBlob(blob, _) = &job {
+            host.writing.remove(blob);
+        }
         let result = host.store.perform::<S>(&mut self.pool, job);
         match self.faults.bug {
             Some(Bug::JobTwice) => host.jobs.end(job_id),

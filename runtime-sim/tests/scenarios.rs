@@ -66,10 +66,10 @@ fn different_seeds_are_different_worlds() {
 
 #[test]
 fn hostile_hosts_are_there_harm_nobody_and_what_they_cost_is_shown() {
-    let report = run(Scenario::Hostile, &params(3, 44, 2));
+    let report = run(Scenario::Hostile, &params(3, 4 * Attack::ALL.len(), 2));
     assert_passes(&report);
     assert_eq!(report.adversaries, Attack::ALL.len(), "one of each kind, a fifth of all hosts");
-    assert_eq!(report.completions.len(), 44);
+    assert_eq!(report.completions.len(), report.peers);
     assert!(report.timeline.iter().any(|entry| entry.kind == "ban"), "whoever serves a wrong blob is banned");
     assert!(report.timeline.iter().any(|entry| entry.text.contains("another head of the newest sequence")));
     let peaceful = report.peaceful.as_ref().expect("the same swarm without them");
@@ -173,6 +173,10 @@ fn every_planted_bug_is_found_by_its_checker() {
         (Bug::JobTwice, Scenario::FlashCrowd, "assertion", "answers only jobs that are open"),
         (Bug::JobLost, Scenario::FlashCrowd, "assertion", "no answer"),
         (Bug::CapPassed, Scenario::FlashCrowd, "assertion", "jobs of kind"),
+        (Bug::EndUnheard, Scenario::Churn, "assertion", "node and sockets disagree"),
+        (Bug::WakeLost, Scenario::FlashCrowd, "assertion", "spins at one instant"),
+        (Bug::StoredUnsaid, Scenario::FlashCrowd, "assertion", "fetched again, though it is stored"),
+        (Bug::PutLost, Scenario::FlashCrowd, "publication", "not on the DHT"),
         (Bug::SequenceBack, Scenario::UpdatePush, "assertion", "sequence went back"),
         (Bug::NeverHeals, Scenario::Partition, "liveness", "not complete"),
     ] {
@@ -181,7 +185,9 @@ fn every_planted_bug_is_found_by_its_checker() {
             found.as_ref().is_some_and(|found| found.checker == checker && found.text.contains(words));
         assert!(is_it, "{bug:?} in {scenario}: {found:?}");
     }
-    assert_eq!(Bug::ALL.len(), 7, "each has a line above");
+    assert_eq!(Bug::ALL.len(), 11 + 1, "each but one has a line above");
+    let [once, again] = [(); 2].map(|()| planted(Scenario::FlashCrowd, Bug::SeedIgnored));
+    assert_ne!(once.trace_hash, again.trace_hash, "what does not hang on the seed alone is in the trace");
 }
 
 // --- shrinking and drawing ----------------------------------------------------------------------------------

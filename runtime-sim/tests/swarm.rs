@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::codec::Message;
-use megatorrent_core::frame::seal;
 use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::{
     GATEWAY_PATIENCE_MIN, ITEM_LIFETIME, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_PER_NETWORK_MAX,
 };
 use megatorrent_core::node::{Command, Event};
-use megatorrent_core::transport::{Handshake, Opener, Role, Sealer};
+use megatorrent_core::rng::Rng;
+use megatorrent_core::suite::RealSuite;
+use megatorrent_core::transport::Role;
 use megatorrent_core::uri;
-use megatorrent_sim::{HostConfig, HostId, LinkId, StrangerEvent, World, WorldConfig};
+use megatorrent_sim::{HostConfig, HostId, Incoming, LinkId, StrangerEvent, Wire, World, WorldConfig};
 
 const SEED: u64 = 7;
 
@@ -46,7 +47,7 @@ fn is_published(world: &World, host: HostId, times: usize) -> bool {
 
 fn is_complete(world: &World, host: HostId, of: HostId) -> bool {
     let channel = world.channel(of).expect("the author has one");
-    world.node(host).and_then(|node| node.channel_status(&channel)).is_some_and(|status| status.complete)
+    world.is_complete(host, &channel)
 }
 
 fn connect(world: &mut World, from: HostId, to: HostId) {
@@ -249,15 +250,8 @@ fn followers_keep_a_head_on_the_dht_when_its_author_has_left() {
 struct Sybils {
     addresses: Vec<SocketAddr>,
     /// Their connections with nodes that dialled them.
-    open: BTreeMap<LinkId, Sybil>,
+    open: BTreeMap<LinkId, Wire<RealSuite>>,
     most_open: usize,
-}
-
-/// The Sybil's end of a connection.
-struct Sybil {
-    handshake: Option<Handshake>,
-    keys: Option<(Sealer, Opener)>,
-    inbox: Vec<u8>,
 }
 
 impl Sybils {
@@ -290,16 +284,16 @@ impl Sybils {
         match event {
             StrangerEvent::Accepted(link, at) => {
                 assert!(self.addresses.contains(&at));
-                let handshake = Handshake::from_secret(Role::Listener, [7; 32]);
-                world.raw_send(link, &handshake.public_key());
-                self.open.insert(link, Sybil { handshake: Some(handshake), keys: None, inbox: Vec::new() });
+                let (wire, key) = Wire::new(Role::Listener, &mut Rng::new([7; 32]));
+                world.raw_send(link, &key);
+                self.open.insert(link, wire);
                 self.most_open = self.most_open.max(self.open.len());
             }
             StrangerEvent::Readable(link) => {
                 let bytes = world.raw_read(link);
-                let answers = self.open.get_mut(&link).map(|sybil| sybil.hear(&bytes)).unwrap_or_default();
-                for answer in &answers {
-                    world.raw_send(link, answer);
+                let Some(wire) = self.open.get_mut(&link) else { return };
+                for answer in answers(wire, &bytes) {
+                    world.raw_send(link, &answer);
                 }
             }
             StrangerEvent::Closed(link) => {
@@ -311,37 +305,20 @@ impl Sybils {
     }
 }
 
-impl Sybil {
-    /// Says "Not Found" to each request, and keeps the connection alive.
-    fn hear(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
-        self.inbox.extend(bytes);
-        if self.inbox.len() >= 32
-            && let Some(handshake) = self.handshake.take()
-        {
-            let key: Vec<u8> = self.inbox.drain(..32).collect();
-            let session = handshake.finish(key.try_into().expect("its length")).expect("an honest key");
-            self.keys = Some((session.sealer, session.opener));
-        }
-        let mut answers = Vec::new();
-        let Some((sealer, opener)) = &mut self.keys else { return answers };
-        while let Some((header, _)) = self.inbox.split_first_chunk::<4>() {
-            let end = 4 + u32::from_be_bytes(*header) as usize;
-            if self.inbox.len() < end {
-                break;
-            }
-            let mut frame: Vec<u8> = self.inbox.drain(..end).collect();
-            let plain = opener.open(&mut frame[4..]).expect("sealed for us");
-            let answer = match Message::decode(plain) {
-                Ok(Message::Request(_)) => Message::Error("Not Found".into()),
-                Ok(Message::FindPeers(_)) => Message::Peers(Vec::new()),
-                Ok(Message::Empty) => Message::FindPeers(BlobId([0; 32])),
-                _ => continue,
-            };
-            let (kind, payload) = answer.encode();
-            answers.push(seal(sealer, kind, &payload));
-        }
-        answers
+/// Says "Not Found" to each request, and keeps the connection alive.
+fn answers(wire: &mut Wire<RealSuite>, mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut answers = Vec::new();
+    while let Some(incoming) = wire.read(&mut bytes).expect("a node's frames open") {
+        let Incoming::Plaintext(plain) = incoming else { continue };
+        let answer = match Message::decode(&plain) {
+            Ok(Message::Request(_)) => Message::Error("Not Found".into()),
+            Ok(Message::FindPeers(_)) => Message::Peers(Vec::new()),
+            Ok(Message::Empty) => Message::FindPeers(BlobId([0; 32])),
+            _ => continue,
+        };
+        answers.push(wire.seal(&answer));
     }
+    answers
 }
 
 /// An author whose content is on the DHT's word at its own address and at many Sybils', and a follower.

@@ -1,6 +1,5 @@
 //! `simulate`: a whole swarm in virtual time, drawn from one number.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -82,7 +81,7 @@ fn finish(report: &Report, output: Output) -> Result<(), Failure> {
     }
     let mut text: Vec<String> =
         picture::numbers(report).into_iter().map(|(name, value)| format!("{name:<27}{value}")).collect();
-    text.push(format!("{:<27}{}", "trace hash", hex(&report.trace_hash)));
+    text.push(format!("{:<27}{}", "trace hash", base16ct::lower::encode_string(&report.trace_hash)));
     text.push(format!("{:<27}{}", "again", report.command()));
     output.result(&result(report), &text.join("\n"))
 }
@@ -128,7 +127,7 @@ fn result(report: &Report) -> Value {
         "dht_operations": traffic.dht_ops,
         "virtual_ms": millis(report.took),
         "trace_entries": report.trace_len,
-        "trace_hash": hex(&report.trace_hash),
+        "trace_hash": base16ct::lower::encode_string(&report.trace_hash),
         "again": report.command(),
     })
 }
@@ -162,12 +161,5 @@ fn random_seed() -> Result<u64, Failure> {
     // Few digits, as people copy it.
     getrandom::u32().map(u64::from).map_err(|error| {
         Failure::new(Exit::Other, format!("the system has no randomness to give ({error}); name a --seed"))
-    })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
     })
 }

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use megatorrent_core::bep44::SignedItem;
-use megatorrent_core::identity::Identity;
-use megatorrent_core::manifest::{Head, HeadContent};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 
@@ -24,9 +21,6 @@ impl<S: Suite> Stage<S> {
 
     pub(super) fn begin_act(&mut self, number: usize) {
         let Act { what, .. } = self.plan.acts[number].clone();
-        if self.must_wait(&what) {
-            return self.agree(self.world.now() + RETRY, Todo::Begin(number));
-        }
         let lasts = match &what {
             What::Crash { lasts, .. }
             | What::Partition { lasts, .. }
@@ -41,6 +35,9 @@ impl<S: Suite> Stage<S> {
         // What comes after the healing heals by itself, but for the faults that healing would end.
         if self.healed.is_some() && lasts.is_some() {
             return;
+        }
+        if self.must_wait(&what) {
+            return self.agree(self.world.now() + RETRY, Todo::Begin(number));
         }
         if let Some(text) = self.apply(number, &what) {
             let lasting = lasts.map_or(String::new(), |lasts| format!(", for {:.1} s", lasts.as_secs_f64()));
@@ -167,7 +164,7 @@ impl<S: Suite> Stage<S> {
                     self.restart(index);
                 }
             }
-            What::AuthorLeaves { .. } => self.world.start(self.author),
+            What::AuthorLeaves { .. } => self.restart_author(),
             What::StoreFull { peer, .. } => {
                 if let Some((_, host)) = self.target(peer) {
                     self.world.store_mut(host).set_room(usize::MAX);
@@ -245,13 +242,8 @@ impl<S: Suite> Stage<S> {
     /// Signs another head with the newest one's sequence and puts it in the place of all copies.
     fn fork_head(&mut self) -> Option<String> {
         let now = self.world.now();
-        let newest = self.world.dht().newest(now, &self.channel)?.clone();
-        let seed = self.plan.author.identity_seed.as_ref()?;
-        let identity = Identity::new(seed, self.plan.author.read_key.clone());
-        let (sequence, nothing) = (newest.seq.unsigned_abs(), HeadContent::Inline(Vec::new()));
-        let key = self.plan.author.read_key.as_ref().filter(|_| self.plan.private);
-        let text = Head::to_json(&identity, sequence, sequence, &nothing, key.map(|key| (key, [1; 12])));
-        let forked = SignedItem::sign(&identity, newest.seq, text.into_bytes())?;
+        let newest = self.world.dht().newest(now, &self.channel)?;
+        let forked = self.adversaries.fork(newest.seq)?;
         self.world.dht_mut().replace(now, &forked);
         Some("the DHT holds another head of the newest sequence".into())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use megatorrent_core::rng::Rng;
 
-use super::plan::{Fate, Plan, What, secs};
+use super::plan::{Fate, Plan, What, onion, secs};
 use crate::adversary::Attack;
 use crate::config::{DhtConfig, WorldConfig};
 
@@ -44,6 +44,55 @@ pub(super) fn draw(plan: &mut Plan, rng: &Rng) {
         }
     }
     acts(plan, rng, &mut options, safety_ms);
+    kinds(plan, &mut rng.fork("kinds"), safety_ms);
+}
+
+/// Members beside plain ones: gateways, through which the author then publishes, and such with an onion name alone; or
+/// some go for good. Some are told to send and receive slowly.
+fn kinds(plan: &mut Plan, rng: &mut Rng, safety_ms: u64) {
+    let (has_gateways, has_names, has_limits) = (is_one_in(rng, 3), is_one_in(rng, 3), is_one_in(rng, 3));
+    if has_gateways {
+        plan.publish_via(1 + small(rng, 3));
+        plan.false_gateways = usize::from(plan.gateways > 1 && flip(rng));
+        plan.author.name = flip(rng).then(|| onion(0));
+        plan.members.iter_mut().take(plan.gateways).for_each(|gateway| gateway.config.nat = false);
+    }
+    if has_names {
+        names(plan, rng);
+    }
+    if has_limits {
+        for member in &mut plan.members {
+            let mut limit = || flip(rng).then(|| 100_000 << rng.below(6));
+            member.config.upload_limit_bytes_per_sec = limit();
+            member.config.download_limit_bytes_per_sec = limit();
+        }
+    }
+    if !has_gateways && !has_names && flip(rng) {
+        let at = Duration::from_millis(rng.below(safety_ms));
+        plan.act(at, What::Leave { peer: rng.u64() });
+    }
+}
+
+/// Some have an onion name, no DHT and no IP address. They are told of the first member, so that nothing may make them
+/// ban it.
+fn names(plan: &mut Plan, rng: &mut Rng) {
+    let Some(first) = plan.members.first_mut() else { return };
+    first.config.nat = false;
+    let joins_at = first.joins_at;
+    for (index, member) in plan.members.iter_mut().enumerate().skip(plan.gateways.max(1)) {
+        if is_one_in(rng, 3) {
+            member.config.nat = false;
+            member.config.dht = false;
+            member.config.name = Some(onion(index + 1));
+            member.knows = vec![0];
+            member.joins_at = member.joins_at.max(joins_at);
+        }
+    }
+    for act in &mut plan.acts {
+        if let What::Crash { store: store @ Fate::Rots, .. } = &mut act.what {
+            *store = Fate::LosesBlob;
+        }
+    }
 }
 
 fn world(rng: &mut Rng) -> WorldConfig {

@@ -225,6 +225,8 @@ const BOUND: Duration = Duration::from_mins(20);
 const V5_BLOBS_MAX: usize = 2;
 /// Windows are not made smaller than this, so that no message takes a round trip for each of its parts.
 const WINDOW_BYTES_MIN: usize = 32 * 1024;
+/// Rates are not made smaller than this, as control messages do not become smaller.
+const RATE_MIN: u64 = 16 * 1024;
 
 pub(super) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -237,7 +239,8 @@ impl Plan {
         let rng = Rng::new([0; 32]).fork(&format!("plan {scenario} {}", params.seed));
         let (peers, blobs) = match scenario {
             Scenario::FlashCrowd => (20, 32),
-            Scenario::Hostile => (44, 8),
+            // So many that there is an adversary of each kind.
+            Scenario::Hostile => (4 * Attack::ALL.len(), 8),
             Scenario::UpdatePush => (30, 2),
             Scenario::OnionOnly | Scenario::Gateway => (12, 6),
             Scenario::Mixed => (12, V5_BLOBS_MAX),
@@ -268,8 +271,14 @@ impl Plan {
     /// Fits rates and windows to blobs so many times smaller than real ones.
     fn scale_down(&mut self, times: u64) {
         for config in self.members.iter_mut().map(|member| &mut member.config).chain([&mut self.author]) {
-            config.upload_bytes_per_sec = (config.upload_bytes_per_sec / times).max(1);
-            config.download_bytes_per_sec = config.download_bytes_per_sec.map(|rate| (rate / times).max(1));
+            let fit = |rate: &mut u64| *rate = (*rate / times).max(RATE_MIN.min(*rate));
+            fit(&mut config.upload_bytes_per_sec);
+            let others = [
+                &mut config.download_bytes_per_sec,
+                &mut config.upload_limit_bytes_per_sec,
+                &mut config.download_limit_bytes_per_sec,
+            ];
+            others.into_iter().flatten().for_each(fit);
         }
         let times = usize::try_from(times).expect("it is small");
         let fit = |len: usize| (len / times).max(len.min(WINDOW_BYTES_MIN));
@@ -302,7 +311,7 @@ impl Plan {
         }
     }
 
-    fn act(&mut self, at: Duration, what: What) {
+    pub(super) fn act(&mut self, at: Duration, what: What) {
         self.acts.push(Act { at, what });
     }
 
@@ -384,7 +393,7 @@ impl Plan {
     }
 
     /// Makes the first members gateways, and the author one that has none but them.
-    fn publish_via(&mut self, gateways: usize) {
+    pub(super) fn publish_via(&mut self, gateways: usize) {
         self.gateways = gateways.min(self.members.len());
         self.members.iter_mut().take(gateways).for_each(|member| member.config.gateway = true);
         self.author.dht = false;
@@ -451,7 +460,7 @@ impl Plan {
 }
 
 /// An onion name, another for each number.
-fn onion(number: usize) -> PeerAddr {
+pub(super) fn onion(number: usize) -> PeerAddr {
     let letters: Vec<u8> =
         (0..4).map(|place| b'a' + u8::try_from(number >> (4 * place) & 15).expect("of 16")).collect();
     let letters = String::from_utf8(letters).expect("letters");

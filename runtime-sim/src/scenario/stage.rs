@@ -13,7 +13,6 @@ use megatorrent_core::node::{Command, Event};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
-use megatorrent_core::uri;
 
 use super::plan::{Kind, Plan, secs};
 use super::report::{Exchange, Finding, Report, Sample};
@@ -116,16 +115,16 @@ impl<S: Suite> Stage<S> {
         let plan = Plan::draw(scenario, params);
         let mut world = World::with_suite(params.seed, plan.world.clone());
         let author = world.add_host(plan.author.clone());
-        let channel = world.channel(author).expect("the plan gives the author an identity");
+        let identity = world.identity(author).expect("the plan gives the author one");
+        let channel = identity.public_key();
         if let Some(bug) = params.bug {
             world.plant(bug);
         }
         let rng = Rng::new([0; 32]).fork(&format!("stage {}", params.seed));
-        let read_key = plan.author.read_key.as_ref().filter(|_| plan.private);
-        let topic = uri::topic(&channel, read_key).info_hash();
+        let read_key = plan.author.read_key.clone().filter(|_| plan.private);
         let mut stage = Self {
             report: Report::new(scenario, params, &plan),
-            adversaries: Adversaries::new(rng.fork("adversaries"), topic, author),
+            adversaries: Adversaries::new(rng.fork("adversaries"), author, identity, read_key),
             v5: v5::Peers::new(rng.fork("v5")),
             gateways: Vec::new(),
             plan,
@@ -349,11 +348,7 @@ impl<S: Suite> Stage<S> {
         self.by_host.insert(host, index);
         self.peers
             .insert(index, Peer { host, joined, is_v5, left: false, complete: 0, known: 0, version: 0 });
-        self.world.follow(host, self.channel, self.read_key());
-        for known in member.knows {
-            let Some(known) = self.peers.get(&known).map(|peer| peer.host) else { continue };
-            self.world.command(host, Command::AddPeer(self.world.address(known).into()));
-        }
+        self.instruct(index);
         if index < self.plan.gateways {
             return;
         }
@@ -374,7 +369,27 @@ impl<S: Suite> Stage<S> {
         let host = peer.host;
         if self.world.node(host).is_none() {
             self.world.start(host);
-            self.world.follow(host, self.channel, self.read_key());
+            self.instruct(index);
+        }
+    }
+
+    /// Starts the author's node again, and tells it whom it knows: its gateways.
+    pub(super) fn restart_author(&mut self) {
+        if self.world.node(self.author).is_none() {
+            self.world.start(self.author);
+            for gateway in self.gateways.clone() {
+                self.world.command(self.author, Command::AddPeer(gateway));
+            }
+        }
+    }
+
+    /// Tells a peer's node what to follow, and whom it knows.
+    fn instruct(&mut self, index: usize) {
+        let host = self.peers[&index].host;
+        self.world.follow(host, self.channel, self.read_key());
+        for known in &self.plan.members[index].knows {
+            let Some(known) = self.peers.get(known).map(|peer| peer.host) else { continue };
+            self.world.command(host, Command::AddPeer(self.world.address(known).into()));
         }
     }
 
@@ -562,6 +577,9 @@ impl<S: Suite> Stage<S> {
         };
         let words: Vec<_> = self.incomplete.iter().take(5).map(word).collect();
         let (count, bound) = (self.incomplete.len(), self.plan.bound.as_secs());
+        if count == 0 {
+            return format!("all are complete {bound} s after the healing, but what is to happen has not");
+        }
         let publishing = if self.publishing { "; the author is still publishing" } else { "" };
         format!(
             "{count} peers are not complete {bound} s after the healing: {}{publishing}",
