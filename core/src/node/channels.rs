@@ -1,5 +1,6 @@
 //! The channels that are followed: their heads, their content, their swarms.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -176,8 +177,10 @@ impl<S: Suite> Node<S> {
             self.event(Event::HeadRefused { channel, error });
             return false;
         }
-        let state =
-            self.channels.entry(channel).or_insert_with(|| Channel::new(channel, read_key.clone(), now));
+        let state = self
+            .channels
+            .entry(channel)
+            .or_insert_with(|| Box::new(Channel::new(channel, read_key.clone(), now)));
         let is_new_key = read_key.is_some() && state.read_key != read_key;
         if is_new_key {
             // Another key means another swarm, and heads that can now be read.
@@ -211,7 +214,7 @@ impl<S: Suite> Node<S> {
     pub(super) fn on_dht_item(&mut self, job: JobId, item: SignedItem) {
         let Some(purpose) = self.dht.purpose(job) else { return };
         // Many nodes hold the head that is known; its signature was checked when it came first.
-        let newest = self.channels.get(&item.key).and_then(Channel::newest);
+        let newest = self.channels.get(&item.key).and_then(|c| c.newest());
         if newest != Some(&item) && !item.verify() {
             return;
         }
@@ -383,7 +386,7 @@ impl<S: Suite> Node<S> {
 
     pub(super) fn on_asks(&mut self, channel: PublicKey, asks: Vec<Ask>) {
         let state = self.channels.get(&channel);
-        let sequence = state.and_then(Channel::fetch).map_or(0, |fetch| fetch.sequence);
+        let sequence = state.and_then(|c| c.fetch()).map_or(0, |fetch| fetch.sequence);
         let is_refetch = state.is_some_and(|state| state.is_refetch);
         for ask in asks {
             match ask {

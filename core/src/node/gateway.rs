@@ -89,7 +89,7 @@ impl<S: Suite> Node<S> {
         if !item.verify() {
             return Err("Invalid Signature");
         }
-        let followed = self.channels.get(&item.key).map_or(0, super::channels::Channel::newest_seq);
+        let followed = self.channels.get(&item.key).map_or(0, |c| c.newest_seq());
         let relayed = self.gateway.relayed.get(&item.key).map_or(0, |seq| seq.unsigned_abs());
         if item.seq.unsigned_abs() < followed.max(relayed) {
             return Err("Sequence Too Low");

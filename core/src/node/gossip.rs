@@ -183,7 +183,7 @@ impl<S: Suite> Node<S> {
             return self.on_gateway_head(conn, tag, item);
         };
         let Some(item) = item else { return self.on_gateway_head(conn, tag, None) };
-        let newest = self.channels.get(&channel).map_or(0, super::channels::Channel::newest_seq);
+        let newest = self.channels.get(&channel).map_or(0, |c| c.newest_seq());
         let is_of_channel = item.key == channel;
         if is_of_channel && item.seq.unsigned_abs() <= newest {
             return self.on_gateway_head(conn, tag, Some(item));

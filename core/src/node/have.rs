@@ -182,7 +182,7 @@ impl<S: Suite> Node<S> {
 
     /// Asks a peer what it has of a channel of which blobs lack, once for each version.
     pub(super) fn ask_have(&mut self, conn: ConnId, channel: PublicKey) {
-        let Some(sequence) = self.channels.get(&channel).and_then(super::channels::Channel::lacks) else {
+        let Some(sequence) = self.channels.get(&channel).and_then(|c| c.lacks()) else {
             return;
         };
         let Some(entry) = self.conns.get_mut(conn) else { return };
@@ -244,7 +244,7 @@ impl<S: Suite> Node<S> {
         let Some(share) = entry.gossip.shares.get_mut(&channel) else { return };
         let holders = self.holders.entry(channel).or_default();
         // Of other versions than ours, and where nothing lacks, only what takes no room is kept.
-        let lacks = self.channels.get(&channel).and_then(super::channels::Channel::lacks) == Some(sequence);
+        let lacks = self.channels.get(&channel).and_then(|c| c.lacks()) == Some(sequence);
         if sequence < holders.sequence || (!lacks && have != Have::All) {
             return;
         }
@@ -289,7 +289,7 @@ impl<S: Suite> Node<S> {
 
     /// More of a channel is stored: those that asked are told, all at the same times; that all is there, at once.
     pub(super) fn tell_stored(&mut self, channel: PublicKey) {
-        let fetch = self.channels.get(&channel).and_then(super::channels::Channel::fetch);
+        let fetch = self.channels.get(&channel).and_then(|c| c.fetch());
         if fetch.is_some_and(super::fetch::Fetch::is_complete) {
             return self.tell_peers(channel);
         }

@@ -42,6 +42,7 @@ mod timers;
 mod transfer;
 mod uploads;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -144,7 +145,8 @@ pub struct Node<S: Suite = RealSuite> {
     /// When peers were last told.
     told_at: Instant,
     dht: DhtQueue,
-    channels: BTreeMap<PublicKey, Channel>,
+    /// Boxed, as a node of the tree has room for eleven, and most nodes follow fewer.
+    channels: BTreeMap<PublicKey, Box<Channel>>,
     publication: Option<Publication>,
     gateway: Gateway,
     flood: Flood,
