@@ -105,7 +105,7 @@ impl<S: Suite> Node<S> {
 
     pub(super) fn on_find_peers(&mut self, conn: ConnId) {
         let Some(entry) = self.conns.get_mut(conn) else { return };
-        let peers = self.peers.to_exchange(entry.address(), &mut self.rng);
+        let peers = self.peers.alive.choose(entry.address(), &mut self.rng);
         entry.conn.push(&Message::Peers(peers));
     }
 

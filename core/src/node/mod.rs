@@ -13,6 +13,7 @@
 //!
 //! A call on a connection that is gone changes nothing. Time never goes back: an earlier `now` counts as the latest.
 
+mod alive;
 mod announce;
 mod api;
 mod bans;

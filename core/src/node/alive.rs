@@ -1,0 +1,48 @@
+//! The addresses that peers are told of when they ask for others: those that were reached when they were last tried.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::crowd::{Crowd, is_public};
+use crate::addr::PeerAddr;
+use crate::limits::{EXCHANGED_PER_NETWORK_MAX, PEERS_MAX};
+use crate::rng::Rng;
+
+/// Beside the book, which is too long to be looked through for each question. It has no more addresses than the book.
+#[derive(Default)]
+pub(super) struct Alive(Vec<PeerAddr>);
+
+impl Alive {
+    /// Adds an address; its place.
+    pub(super) fn add(&mut self, addr: PeerAddr) -> usize {
+        self.0.push(addr);
+        self.0.len() - 1
+    }
+
+    /// Takes out the address at a place; which one has the place now.
+    pub(super) fn remove(&mut self, at: usize) -> Option<&PeerAddr> {
+        self.0.swap_remove(at);
+        self.0.get(at)
+    }
+
+    /// Any of them and few of each network, for a peer at `asker`: private ones only where the asker's is private too.
+    pub(super) fn choose(&self, asker: &PeerAddr, rng: &mut Rng) -> Vec<PeerAddr> {
+        let mut places: Vec<usize> = (0..self.0.len()).collect();
+        let (mut told, mut networks) = (Vec::new(), BTreeMap::new());
+        while !places.is_empty() && told.len() < PEERS_MAX {
+            let at = usize::try_from(rng.below(places.len() as u64)).expect("below a length");
+            let addr = &self.0[places.swap_remove(at)];
+            if addr == asker || (is_public(asker) && !is_public(addr)) {
+                continue;
+            }
+            let network = Crowd::of(addr);
+            let is_local = network.is_local();
+            let count: &mut usize = networks.entry(network).or_default();
+            *count += 1;
+            if is_local || *count <= EXCHANGED_PER_NETWORK_MAX {
+                told.push(addr.clone());
+            }
+        }
+        told
+    }
+}
