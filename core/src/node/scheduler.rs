@@ -292,8 +292,10 @@ impl Scheduler {
                 *id
             })
             .collect();
-        self.may_have_orphans |= !affected.is_empty();
-        self.epoch += 1;
+        if !affected.is_empty() {
+            self.may_have_orphans = true;
+            self.epoch += 1;
+        }
         affected.into_iter().filter_map(|id| self.give_up_idle(&id)).collect()
     }
 
