@@ -5,13 +5,15 @@ mod support;
 use std::time::Duration;
 
 use megatorrent_core::bep44::SignedItem;
+use megatorrent_core::codec::Message;
 use megatorrent_core::limits::{
     FRESH_COPIES_MIN, ITEM_LIFETIME, READ_BACK_PAUSE, READ_BACKS_MAX, REPUT_INTERVAL,
 };
-use megatorrent_core::manifest::HeadContent;
+use megatorrent_core::manifest::{Collection, HeadContent};
 use megatorrent_core::node::{Command, Config, Draft, Event, PublishError};
 use megatorrent_core::time::Instant;
 use support::content::item;
+use support::member::Member;
 use support::{Bench, identity};
 
 /// The head of a channel without content.
@@ -114,4 +116,24 @@ fn a_published_head_is_looked_for_several_times_before_it_counts_as_lost() {
     bench.sleep(READ_BACK_PAUSE * 2);
     let failed = |e: &Event| matches!(e, Event::PublishFailed { error: PublishError::NotReadBack, .. });
     assert!(bench.events.iter().any(failed), "{:?}", bench.events);
+}
+
+#[test]
+fn two_heads_of_one_sequence_are_told_of_once_whoever_shows_the_second() {
+    let mut bench = follower(20);
+    let channel = identity().public_key();
+    let mut member = Member::join(&mut bench, 1, &[channel]);
+    let other = Collection { title: "another".into(), items: Vec::new() };
+    let fork = item(&identity(), 5, &HeadContent::Inline(vec![other]));
+    let is_fork = |event: &Event| matches!(event, Event::Fork { sequence: 5, .. });
+    for told in [true, false] {
+        let message = Message::Head(member.tags[0], Some(fork.clone()));
+        member.peer.send(&mut bench, &message);
+        assert_eq!(bench.event(is_fork).is_some(), told);
+    }
+    assert_eq!(member.closed_for(&bench), None, "it is the author's lie, not the peer's");
+    let mut forged = fork;
+    forged.value.push(b' ');
+    member.peer.send(&mut bench, &Message::Head(member.tags[0], Some(forged)));
+    assert!(bench.event(is_fork).is_none());
 }

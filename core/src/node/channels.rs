@@ -126,6 +126,14 @@ impl Channel {
         (self.lookup_due, self.lookup_interval) = (now, LOOKUP_RETRY_MIN);
     }
 
+    /// Whether a head is newer than all that is known, or shows that the author signed two of one sequence.
+    pub(super) fn is_news(&self, item: &SignedItem) -> bool {
+        self.newest().is_none_or(|known| {
+            let is_fork = item.seq == known.seq && item.value != known.value;
+            item.seq > known.seq || (is_fork && self.fork_reported != Some(item.seq))
+        })
+    }
+
     pub(super) fn fetch(&self) -> Option<&Fetch> {
         self.fetch.as_ref()
     }

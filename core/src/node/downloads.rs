@@ -477,13 +477,15 @@ impl<S: Suite> Node<S> {
         self.timers.set(Timer::Review, self.now + REVIEW_INTERVAL);
         self.find_stalled();
         let now = self.now;
-        let idle: Vec<ConnId> = self
+        let mut idle: Vec<(Reverse<u64>, ConnId)> = self
             .conns
             .entries()
             .filter(|(_, e)| e.gossip.is_on() && e.has_room() && !e.rests(now) && e.conn.ranges() == 0)
-            .map(|(id, _)| id)
+            .map(|(id, e)| (Reverse(e.rate.bytes_per_sec()), id))
             .collect();
-        for conn in idle {
+        // Who has proven to bring something comes first: whoever takes over and brings nothing costs the most.
+        idle.sort_unstable();
+        for (_, conn) in idle {
             self.take_over(conn);
         }
     }

@@ -183,9 +183,8 @@ impl<S: Suite> Node<S> {
             return self.on_gateway_head(conn, tag, item);
         };
         let Some(item) = item else { return self.on_gateway_head(conn, tag, None) };
-        let newest = self.channels.get(&channel).map_or(0, |c| c.newest_seq());
         let is_of_channel = item.key == channel;
-        if is_of_channel && item.seq.unsigned_abs() <= newest {
+        if is_of_channel && !self.channels.get(&channel).is_none_or(|c| c.is_news(&item)) {
             return self.on_gateway_head(conn, tag, Some(item));
         }
         if !is_of_channel || !item.verify() {
