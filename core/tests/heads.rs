@@ -121,6 +121,7 @@ fn a_published_head_is_looked_for_several_times_before_it_counts_as_lost() {
 #[test]
 fn two_heads_of_one_sequence_are_told_of_once_whoever_shows_the_second() {
     let mut bench = follower(20);
+    bench.sleep(Duration::from_secs(1));
     let channel = identity().public_key();
     let mut member = Member::join(&mut bench, 1, &[channel]);
     let other = Collection { title: "another".into(), items: Vec::new() };
