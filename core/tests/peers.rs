@@ -9,7 +9,8 @@ use std::time::Duration;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::codec::Message;
 use megatorrent_core::error::CloseReason;
-use megatorrent_core::ids::BlobId;
+use megatorrent_core::identity::Identity;
+use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::{
     BAN_TIME, BANS_PER_HOST_MAX, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_KNOWN_MAX, PEERS_PER_NETWORK_MAX,
     PEERS_PER_TELLER_MAX, ROTATION_INTERVAL, USELESS_AFTER,
@@ -17,6 +18,7 @@ use megatorrent_core::limits::{
 use megatorrent_core::node::{Action, Command, RecordKey};
 use megatorrent_core::time::Instant;
 use megatorrent_core::transport::Role;
+use megatorrent_core::uri;
 use support::content::{item_of, sealed};
 use support::peer::Peer;
 use support::{Bench, CONFIG, UNIX, at, identity};
@@ -281,4 +283,21 @@ fn a_connection_with_ourselves_is_ended_before_it_is_news_whichever_end_hears_fi
         bench.sleep_until(bench.now + Duration::from_mins(20));
         assert!(bench.dials.iter().all(|(_, addr)| *addr != own), "it is not dialled again");
     }
+}
+
+#[test]
+fn who_was_reached_and_watches_a_channel_of_ours_is_known_after_a_restart() {
+    let mut bench = Bench::answering(CONFIG, None);
+    let channel = identity().public_key();
+    bench.command(Command::Follow { channel, read_key: None });
+    for (n, topic) in [(1, channel), (2, Identity::new(&Secret::new([9; 32]), None).public_key())] {
+        bench.command(Command::AddPeer(far(n)));
+        let mut peer = Peer::listen(&mut bench, &far(n));
+        peer.say_hello(&mut bench, 6);
+        let tag = uri::tag(&peer.tag_key, &uri::topic(&topic, None));
+        peer.send(&mut bench, &Message::Watch(vec![tag]));
+    }
+    let is_peer = |record: &&(RecordKey, _)| matches!(record.0, RecordKey::Peer(_));
+    let remembered: Vec<_> = bench.world.records.iter().filter(is_peer).collect();
+    assert_eq!(remembered, [&(RecordKey::Peer(far(1)), Some(vec![]))]);
 }

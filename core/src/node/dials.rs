@@ -1,5 +1,6 @@
 //! Which connections we open, keep and give up, and who is shut out.
 
+use alloc::vec;
 use core::time::Duration;
 
 use super::peers::Source;
@@ -115,6 +116,13 @@ impl<S: Suite> Node<S> {
         let teller = entry.address().clone();
         for peer in peers {
             self.peers.told(peer, Source::Exchanged, &teller, self.now);
+        }
+    }
+
+    /// A peer that served us, or that we reached and that watches a channel of ours, is known after a restart too.
+    pub(super) fn remember(&mut self, addr: &PeerAddr) {
+        if self.peers.remember(addr) {
+            self.persist(Pending::Record, RecordKey::Peer(addr.clone()), Some(vec![]));
         }
     }
 

@@ -17,7 +17,7 @@ use super::have::{Holders, Share};
 use super::readiness::Readiness;
 use super::scheduler::{Place, Suspect};
 use super::transfer::{Contribution, Fed, Source, Transfer};
-use super::{Event, Job, Node, Pending, RecordKey, STORE_RETRY, Timer, Written};
+use super::{Event, Job, Node, Pending, STORE_RETRY, Timer, Written};
 use crate::buffer::Buffer;
 use crate::conn::Piece;
 use crate::error::{CloseReason, Violation};
@@ -437,9 +437,8 @@ impl<S: Suite> Node<S> {
     fn on_blob_stored(&mut self, id: BlobId, parts: &[Contribution], buffer: &Buffer) {
         self.bytes_received += S::BLOB_LEN as u64;
         for part in parts {
-            if self.peers.served(&part.peer) {
-                self.persist(Pending::Record, RecordKey::Peer(part.peer.clone()), Some(Vec::new()));
-            }
+            self.peers.served(&part.peer);
+            self.remember(&part.peer);
         }
         let (places, suspects) = self.scheduler.stored(id);
         for Suspect { part, digest } in suspects {

@@ -155,7 +155,11 @@ impl<S: Suite> Node<S> {
             shares.entry(*key).or_insert_with(|| Share::new(*tag));
         }
         let watched: Vec<PublicKey> = watched.iter().copied().collect();
+        let reached = Some(&entry.peer).filter(|_| entry.is_outbound() && !watched.is_empty()).cloned();
         self.forget_shares(&gone);
+        if let Some(addr) = reached {
+            self.remember(&addr);
+        }
         for channel in watched {
             self.ask_have(conn, channel);
             self.tell_peer(conn, channel);

@@ -8,6 +8,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use core::mem;
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 
@@ -329,7 +330,7 @@ impl Peers {
 
     /// Addresses dropped since the last call whose records are of no use any more.
     pub(super) fn take_forgotten(&mut self) -> Vec<PeerAddr> {
-        core::mem::take(&mut self.forgotten)
+        mem::take(&mut self.forgotten)
     }
 
     // --- dialling -------------------------------------------------------------------------------------------
@@ -457,14 +458,16 @@ impl Peers {
         });
     }
 
-    /// The peer served a blob. `true`: it deserves a record, and has none yet.
-    pub(super) fn served(&mut self, addr: &PeerAddr) -> bool {
-        let Some(peer) = self.book.get(addr) else { return false };
-        let is_new = !peer.recorded;
-        if !peer.useful || is_new {
-            self.change(addr, |peer| (peer.useful, peer.recorded) = (true, true));
+    /// The peer served a blob.
+    pub(super) fn served(&mut self, addr: &PeerAddr) {
+        if self.book.get(addr).is_some_and(|peer| !peer.useful) {
+            self.change(addr, |peer| peer.useful = true);
         }
-        is_new
+    }
+
+    /// The peer is to be known after a restart. `true`: it has no record yet.
+    pub(super) fn remember(&mut self, addr: &PeerAddr) -> bool {
+        self.book.get_mut(addr).is_some_and(|peer| !mem::replace(&mut peer.recorded, true))
     }
 
     /// Notes whether the peer speaks v5.

@@ -220,6 +220,7 @@ fn the_worst_goes_first_and_who_was_there_first_stays() {
     let mut peers = Peers::default();
     (0..PEERS_PER_NETWORK_MAX).for_each(|n| assert!(peers.add(near(n), Source::Dht, NOW)));
     peers.served(&near(3));
+    assert!(peers.remember(&near(3)));
     peers.keyed(&near(4));
     (0..2).for_each(|_| peers.ended(&near(5), false, NOW));
     peers.ended(&near(6), false, NOW);
@@ -243,9 +244,9 @@ fn what_an_earlier_run_knew_is_bounded_too() {
     }
     assert_eq!(peers.known(), PEERS_PER_SOURCE_MAX);
     assert_eq!(peers.take_forgotten().len(), PEERS_KNOWN_MAX - PEERS_PER_SOURCE_MAX);
-    assert!(!peers.served(&far(0)), "it has a record already");
+    assert!(!peers.remember(&far(0)), "it has a record already");
     peers.add(at("9.9.9.9:1"), Source::Dht, NOW);
-    assert!(peers.served(&at("9.9.9.9:1")) && !peers.served(&at("9.9.9.9:1")));
+    assert!(peers.remember(&at("9.9.9.9:1")) && !peers.remember(&at("9.9.9.9:1")));
 }
 
 #[test]
