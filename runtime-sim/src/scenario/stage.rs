@@ -578,7 +578,8 @@ impl<S: Suite> Stage<S> {
         let words: Vec<_> = self.incomplete.iter().take(5).map(word).collect();
         let (count, bound) = (self.incomplete.len(), self.plan.bound.as_secs());
         if count == 0 {
-            return format!("all are complete {bound} s after the healing, but what is to happen has not");
+            let what = if self.publishing { "the author is still publishing" } else { "an act still waits" };
+            return format!("all are complete {bound} s after the healing, but {what}");
         }
         let publishing = if self.publishing { "; the author is still publishing" } else { "" };
         format!(
