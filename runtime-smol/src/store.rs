@@ -4,7 +4,7 @@
 //! is whole. Only a machine that goes down can tear a renamed file whose bytes had not reached the disk. The file
 //! `blobs/boot` therefore names the boot in which blobs were last written. When a store opens in a later boot, no
 //! blob is believed before it was hashed once ([`Store::check_all`] ends that state for good); after a mere kill
-//! nothing needs hashing. What a disk spoils afterwards is found by chance: one in [`READS_PER_CHECK`] reads is hashed.
+//! nothing needs hashing. What a disk spoils afterwards is found by chance: some of the reads are hashed.
 //!
 //! Several processes may use one store at once (`ingest` beside a running node): each holds a shared lock on
 //! `blobs/boot`, and only who is alone clears away what a killed process left.

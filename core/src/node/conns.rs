@@ -589,7 +589,9 @@ impl<S: Suite> Node<S> {
         }
         // Both ends of a v6 connection keep it alive, so silence means that the other one is gone, whatever we send.
         let is_v6 = entry.gossip.is_on();
-        let last_life = if is_v6 { entry.conn.last_received } else { entry.conn.last_moved };
+        // Nor are our own keep-alives a sign of life, which a v5 peer that we dialled gets from us.
+        let is_kept = is_v6 || (entry.is_outbound() && !entry.conn.owes_answers());
+        let last_life = if is_kept { entry.conn.last_received } else { entry.conn.last_moved };
         let idle_end = last_life + IDLE_TIMEOUT;
         let mut next = idle_end;
         if entry.conn.outstanding() > 0 {

@@ -10,8 +10,8 @@ use crate::codec::Message;
 use crate::error::{CloseReason, Violation};
 use crate::ids::ConnId;
 use crate::limits::{
-    BAN_TIME, DIALS_MAX, OUTBOUND_MAX, OUTBOUND_PER_NETWORK_MIN, OUTBOUND_SHARE, ROTATION_INTERVAL,
-    ROTATION_INTERVAL_MOVING,
+    BAN_TIME, DIALS_MAX, GATEWAYS_MAX, OUTBOUND_MAX, OUTBOUND_PER_NETWORK_MIN, OUTBOUND_SHARE,
+    ROTATION_INTERVAL, ROTATION_INTERVAL_MOVING,
 };
 use crate::suite::Suite;
 use crate::time::Instant;
@@ -40,6 +40,9 @@ impl<S: Suite> Node<S> {
             if self.scheduler.is_starved() { OUTBOUND_MAX } else { self.fetch_connections() }
         } else if self.channels.is_empty() && self.publication.is_none() {
             0
+        } else if self.publication.is_some() {
+            // Gateways are dialled whoever else is connected.
+            KEPT_CONNECTIONS + GATEWAYS_MAX
         } else {
             KEPT_CONNECTIONS
         };
