@@ -138,3 +138,19 @@ fn two_heads_of_one_sequence_are_told_of_once_whoever_shows_the_second() {
     member.peer.send(&mut bench, &Message::Head(member.tags[0], Some(forged)));
     assert!(bench.event(is_fork).is_none());
 }
+
+#[test]
+fn a_head_that_the_disk_did_not_take_is_tried_again_though_nobody_offers_it_again() {
+    let mut bench = Bench::answering(Config::default(), None);
+    let channel = identity().public_key();
+    bench.command(Command::Follow { channel, read_key: None });
+    let mut member = Member::join(&mut bench, 1, &[channel]);
+    bench.world.refuses_records = true;
+    member.peer.send(&mut bench, &Message::Head(member.tags[0], Some(head(5))));
+    bench.sleep(Duration::from_mins(1));
+    let is_head = |event: &Event| matches!(event, Event::Head { sequence: 5, .. });
+    assert!(bench.event(is_head).is_none(), "what is not durable is not used");
+    bench.world.refuses_records = false;
+    bench.sleep(Duration::from_secs(10));
+    assert!(bench.event(is_head).is_some());
+}

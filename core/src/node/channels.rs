@@ -11,7 +11,7 @@ use super::api::{ChannelStatus, DhtError, DhtOp, Event, Job, JobResult};
 use super::dht::Purpose;
 use super::fetch::{Ask, Fetch};
 use super::recheck::Recheck;
-use super::{Node, Pending, Timer, record};
+use super::{Node, Pending, STORE_RETRY, Timer, record};
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
 use crate::ids::{BlobId, InfoHash, JobId, Secret, Topic};
@@ -46,6 +46,8 @@ pub(super) struct Channel {
     accepting: Option<(SignedItem, Head)>,
     /// A still newer one, for afterwards.
     next: Option<SignedItem>,
+    /// One that the store did not take, and when it is tried again: nobody may offer it a second time.
+    untaken: Option<(Instant, SignedItem)>,
     refused: Option<(i64, HeadError)>,
     fork_reported: Option<i64>,
     /// When the head is looked up next, and how long after the last look-up.
@@ -87,6 +89,7 @@ impl Channel {
             root: None,
             accepting: None,
             next: None,
+            untaken: None,
             refused: None,
             fork_reported: None,
             poll_due: now,
@@ -298,6 +301,7 @@ impl<S: Suite> Node<S> {
     }
 
     pub(super) fn on_head_persisted(&mut self, channel: PublicKey, durable: bool) {
+        let is_own = self.is_storing_own(&channel);
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let Some((item, head)) = state.accepting.take() else { return };
         let next = state.next.take();
@@ -305,6 +309,10 @@ impl<S: Suite> Node<S> {
             self.adopt(channel, item, head);
             self.spread_head(channel);
             self.announce_own();
+        } else if !is_own {
+            let due = self.now + STORE_RETRY;
+            state.untaken = Some((due, item));
+            self.timers.set_sooner(Timer::Channel(channel), due);
         }
         self.on_own_head_persisted(channel, durable);
         if let Some(next) = next {
@@ -445,6 +453,10 @@ impl<S: Suite> Node<S> {
     pub(super) fn on_channel_timer(&mut self, channel: PublicKey) {
         let now = self.now;
         let Some(state) = self.channels.get_mut(&channel) else { return };
+        if let Some((_, item)) = state.untaken.take_if(|(due, _)| *due <= now) {
+            self.offer_head(item);
+        }
+        let Some(state) = self.channels.get_mut(&channel) else { return };
         if state.poll_due <= now {
             state.poll_due = now + state.poll_interval;
             state.polled = now;
@@ -465,9 +477,12 @@ impl<S: Suite> Node<S> {
             self.begin_recheck(channel);
         }
         let Some(state) = self.channels.get(&channel) else { return };
-        let next = state.poll_due.min(state.lookup_due).min(state.recheck.due.unwrap_or(state.poll_due));
-        let next = if state.item.is_some() { next.min(state.put_due) } else { next };
-        self.timers.set(Timer::Channel(channel), next);
+        let untaken = state.untaken.as_ref().map(|(due, _)| *due);
+        let put = state.item.as_ref().map(|_| state.put_due);
+        let due = [Some(state.poll_due), Some(state.lookup_due), state.recheck.due, put, untaken];
+        if let Some(next) = due.into_iter().flatten().min() {
+            self.timers.set(Timer::Channel(channel), next);
+        }
     }
 
     /// Looks for peers: often while blobs lack and none arrive, else now and then, for the sake of news.

@@ -183,9 +183,13 @@ impl<S: Suite> Node<S> {
     }
 
     /// The head is durable, or could not be made so.
+    /// Whether a head of ours is being made durable.
+    pub(super) fn is_storing_own(&self, channel: &PublicKey) -> bool {
+        self.publication.as_ref().is_some_and(|p| p.channel == *channel && p.step == Step::Store)
+    }
+
     pub(super) fn on_own_head_persisted(&mut self, channel: PublicKey, durable: bool) {
-        let Some(publication) = &self.publication else { return };
-        if publication.channel != channel || publication.step != Step::Store {
+        if !self.is_storing_own(&channel) {
             return;
         }
         if durable {

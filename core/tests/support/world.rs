@@ -19,6 +19,8 @@ pub(crate) struct World {
     pub(crate) blobs: BTreeMap<BlobId, Vec<u8>>,
     /// The records that were stored (`None`: deleted), oldest first.
     pub(crate) records: Vec<(RecordKey, Option<Vec<u8>>)>,
+    /// Whether records cannot be stored.
+    pub(crate) refuses_records: bool,
     /// The head that a look-up of each channel finds, and at how many nodes.
     pub(crate) heads: BTreeMap<PublicKey, (SignedItem, usize)>,
     /// Look-ups that find no head before they do.
@@ -55,6 +57,7 @@ impl World {
                 let mut blob = sealed.clone();
                 blob::open(&link, &mut blob).then(|| blob[..blob::PLAIN_LEN].to_vec())
             })),
+            Job::Persist(..) if self.refuses_records => JobResult::Persisted(false),
             Job::Persist(key, value) => {
                 self.records.push((key, value));
                 JobResult::Persisted(true)
