@@ -47,6 +47,9 @@ struct Want {
     places: Vec<Place>,
     /// Whose bytes made it wrong, unless they are cleared.
     suspects: Vec<Suspect>,
+    /// [`Transfer::takeovers`] of the transfers that were given up: patience that was gained is kept, whoever refuses
+    /// the blob in between.
+    takeovers: u32,
 }
 
 /// The wanted blobs. Bounded by what the fetches have in hand ([`crate::limits::WANTED_PER_FETCH_MAX`] each) and, for
@@ -90,7 +93,7 @@ impl Scheduler {
         self.epoch += 1;
         self.queue.insert(order, (id, place));
         let (state, places) = (State::Queued, [place].into());
-        self.wants.insert(id, Want { order, state, places, suspects: Vec::new() });
+        self.wants.insert(id, Want { order, state, places, suspects: Vec::new(), takeovers: 0 });
     }
 
     /// The channel's fetch is over: what only it wanted and nobody was asked for is dropped. What is on its way
@@ -216,9 +219,13 @@ impl Scheduler {
     /// A queued blob is to come in ranges.
     pub(super) fn begin(&mut self, id: BlobId, place: Place, buffer: Buffer) {
         self.may_have_orphans = true;
-        let is_alone = self.wants.get(&id).is_some_and(|want| !want.suspects.is_empty());
+        let want = self.wants.get(&id);
+        let is_alone = want.is_some_and(|want| !want.suspects.is_empty());
+        let takeovers = want.map_or(0, |want| want.takeovers);
         self.set(id, State::Moving);
-        let earlier = self.transfers.insert(id, Transfer::new(place, buffer, is_alone));
+        let mut transfer = Transfer::new(place, buffer, is_alone);
+        transfer.takeovers = takeovers;
+        let earlier = self.transfers.insert(id, transfer);
         debug_assert!(earlier.is_none(), "a queued blob is not on its way");
         self.transfers_changed();
     }
@@ -307,7 +314,11 @@ impl Scheduler {
     }
 
     fn give_up(&mut self, id: &BlobId) -> Option<Buffer> {
-        let (buffer, _) = self.transfers.remove(id)?.finish();
+        let transfer = self.transfers.remove(id)?;
+        if let Some(want) = self.wants.get_mut(id) {
+            want.takeovers = transfer.takeovers;
+        }
+        let (buffer, _) = transfer.finish();
         self.transfers_changed();
         self.requeue(*id);
         Some(buffer)
@@ -409,7 +420,10 @@ mod tests {
         assert_eq!(s.release(CONN, None).len(), 1, "the other's buffer is free");
         assert_eq!(first(&s, &[]), Some(id(2)));
         assert_eq!(s.orphan(|_, _| true), Some((id(1), 1)));
+        s.transfer_mut(&id(1)).expect("begun").takeovers = 3;
         assert!(s.give_up_abandoned().is_some() && s.give_up_abandoned().is_none());
         assert_eq!(first(&s, &[]), Some(id(1)));
+        s.begin(id(1), place(1), Buffer::new());
+        assert_eq!(s.transfers()[&id(1)].takeovers, 3, "the patience that was gained is not lost");
     }
 }
