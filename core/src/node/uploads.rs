@@ -1,12 +1,12 @@
 //! Serving: whose turn it is. A *turn* is one blob, or a range of it, read into a send buffer and sent to one peer.
 //!
-//! Few turns run at once ([`UPLOAD_TURNS`]), so that each blob is soon whole at somebody who serves it on. What was served
-//! least often comes first, so that blobs that only we have spread before others are repeated, then who has waited
+//! Few turns run at once ([`UPLOAD_TURNS`]), so that each blob is soon whole at somebody who serves it on. What was not
+//! served before comes first, so that blobs that only we have spread before others are repeated, then who has waited
 //! longest; but nobody waits for more than two rounds of all who wait. A turn that takes several times as long as turns
 //! usually do no longer counts, so that slow readers do not keep quick ones from theirs, and its buffer goes to others
 //! where they wait for one. Who takes nothing at all gets no further turn until it does.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -26,8 +26,8 @@ const NEWCOMER_TURNS: u32 = 2;
 const TURN_TIMES_USUAL: u32 = 4;
 
 /// Who comes before whom, the least first: who has fewest turns running, newcomers, who has waited too long, what was
-/// served least often, who has waited longest.
-type Rank = (usize, bool, bool, u32, u64);
+/// not served before, who has waited longest.
+type Rank = (usize, bool, bool, bool, u64);
 
 /// How long a turn counts. It follows the median of the turns that were sent to their end, and not their mean, as a few very
 /// slow readers are not to change it.
@@ -54,8 +54,8 @@ pub(super) struct Uploads {
     /// When each turn of a connection began, oldest first.
     running: Vec<(Instant, ConnId)>,
     turn_time: TurnTime,
-    /// How often each blob was served so far.
-    served: BTreeMap<BlobId, u32>,
+    /// The blobs served so far.
+    served: BTreeSet<BlobId>,
     /// Turns so far.
     count: u64,
 }
@@ -71,7 +71,7 @@ impl Uploads {
         if self.served.len() >= SERVED_MAX {
             self.served.clear();
         }
-        *self.served.entry(blob).or_default() += 1;
+        self.served.insert(blob);
         self.count += 1;
     }
 
@@ -153,8 +153,8 @@ impl<S: Suite> Node<S> {
             let is_overdue = uploads.count - entry.turn > patience;
             let is_newcomer = entry.turns_given < NEWCOMER_TURNS && entry.gossip.is_poor();
             for blob in waiting {
-                let served = if is_overdue { 0 } else { uploads.served.get(&blob).copied().unwrap_or(0) };
-                let rank = (turns, !is_newcomer, !is_overdue, served, entry.turn);
+                let is_repeat = !is_overdue && uploads.served.contains(&blob);
+                let rank = (turns, !is_newcomer, !is_overdue, is_repeat, entry.turn);
                 if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                     best = Some((rank, *conn, blob));
                 }
