@@ -48,6 +48,8 @@ pub(super) struct Entry<S: Suite> {
     /// more, since it brings none.
     pub(super) rate: Rate,
     pub(super) brought: Instant,
+    /// A range was taken from it, as nothing came.
+    pub(super) was_in_vain: bool,
     pub(super) rests_until: Instant,
     /// The upload turn in which the peer was last served, or began to wait.
     pub(super) turn: u64,
@@ -175,6 +177,7 @@ impl<S: Suite> Conns<S> {
             salt: self.rng.u64(),
             rate: Rate::default(),
             brought: now,
+            was_in_vain: false,
             rests_until: now,
             turn: 0,
             turns_given: 0,

@@ -514,10 +514,13 @@ impl<S: Suite> Node<S> {
     fn take_over(&mut self, helper: ConnId) {
         let Some((blob, at, from)) = self.slowest_run_for(helper) else { return };
         let Some(transfer) = self.scheduler.transfer_mut(&blob) else { return };
-        let source = transfer.runs[at].source.clone();
+        let (source, is_begun) = (transfer.runs[at].source.clone(), transfer.runs[at].is_begun());
         let rest = transfer.orphan(at, from);
         transfer.takeovers += 1;
         if let Some(Source { conn, range, .. }) = source {
+            if let Some(entry) = self.conns.get_mut(conn) {
+                entry.was_in_vain |= !is_begun;
+            }
             self.cut(conn, range, from);
         }
         self.ask_for_run(helper, &blob, rest);

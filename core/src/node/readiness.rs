@@ -28,13 +28,16 @@ pub(super) struct Readiness {
     /// The scheduler's epoch in which the peer had nothing that lacks.
     pub(super) dry: u64,
     bytes_per_sec: u64,
+    was_in_vain: bool,
 }
 
 impl Readiness {
     /// How good it is to ask, beside others that are asked for as much: roughly how fast it is, as its line and those whom
-    /// it serves allow. One that was not tried, and now and then any, counts as the best.
+    /// it serves allow. One that was not tried, and now and then any, counts as the best; one that was tried and has
+    /// never brought anything, as the worst.
     pub(super) fn speed(&self, lot: u64) -> u32 {
         match self.bytes_per_sec {
+            0 if self.was_in_vain => 0,
             0 => u32::MAX,
             _ if lot.is_multiple_of(EXPLORED_ONE_IN) => u32::MAX,
             rate => rate.ilog2(),
@@ -65,6 +68,7 @@ impl<S: Suite> Node<S> {
             rests_until: entry.rests_until,
             dry: entry.dry,
             bytes_per_sec: entry.rate.bytes_per_sec(),
+            was_in_vain: entry.was_in_vain,
         })
     }
 
@@ -77,5 +81,32 @@ impl<S: Suite> Node<S> {
             "who changes a connection notes it"
         );
         self.conns.ready()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_asked_in_vain_comes_last_and_who_was_not_asked_yet_first() {
+        let fresh = Readiness {
+            has_room: true,
+            is_v5: false,
+            is_seed: false,
+            outstanding: 0,
+            rests_until: Instant(0),
+            dry: 0,
+            bytes_per_sec: 0,
+            was_in_vain: false,
+        };
+        let mute = Readiness { was_in_vain: true, ..fresh };
+        let [slow, quick] = [20_000, 2_000_000].map(|bytes_per_sec| Readiness { bytes_per_sec, ..mute });
+        let explored = EXPLORED_ONE_IN;
+        let usual = explored + 1;
+        let order = [mute, slow, quick, fresh].map(|ready| ready.speed(usual));
+        assert!(order.is_sorted() && order[1] > order[0] && order[2] > order[1], "{order:?}");
+        assert_eq!(slow.speed(explored), fresh.speed(usual), "now and then");
+        assert_eq!(mute.speed(explored), 0, "never");
     }
 }
