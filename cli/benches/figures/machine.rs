@@ -13,6 +13,7 @@ use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::transport::{Handshake, Opener, Role, Sealer, Session};
 use megatorrent_runtime_smol::store::Store;
 use rustix::thread::{CpuSet, sched_setaffinity};
+use sha2::Digest;
 
 use crate::Outcome;
 use crate::input::{self, Stream};
@@ -199,14 +200,18 @@ fn store_blobs(store: &Store, thread: usize, barrier: &Barrier, write: bool) -> 
     let mut stream = Stream::new(2 + thread as u64);
     let mut blob = vec![0; BLOB_LEN];
     stream.fill(&mut blob);
-    let ids: Vec<_> = (0..FILES_MAX)
-        .map(|_| {
-            let mut id = BlobId([0; 32]);
-            stream.fill(&mut id.0);
-            id
+    // Each has an id of its own, and the right one, as some of the reads are checked.
+    let mut name = |number: usize| {
+        blob[..8].copy_from_slice(&number.to_be_bytes());
+        BlobId(sha2::Sha256::digest(&blob).into())
+    };
+    let ids: Vec<_> = (0..FILES_MAX).map(&mut name).collect();
+    let mut store_all = || {
+        ids.iter().enumerate().try_for_each(|(number, id)| {
+            blob[..8].copy_from_slice(&number.to_be_bytes());
+            store.write(id, &blob).map_err(std::io::Error::other)
         })
-        .collect();
-    let store_all = || ids.iter().try_for_each(|id| store.write(id, &blob).map_err(std::io::Error::other));
+    };
     let start;
     if write {
         barrier.wait();
