@@ -509,9 +509,9 @@ fn any_file() -> impl Strategy<Value = FileEntry> {
             (chunks.iter().map(|c| u64::from(c.real_size)).sum(), Reference::Chunks(chunks))
         }),
     ];
-    ("[a-z]{1,8}/[a-zé]{9,20}", reference, any::<Option<u64>>(), any::<bool>()).prop_map(
+    ("d[a-z]{0,7}/[a-zé]{9,20}", reference, any::<Option<u64>>(), any::<bool>()).prop_map(
         |(path, (size, reference), modified_ms, executable)| {
-            let path = EntryPath::new(&path).expect("letters only");
+            let path = EntryPath::new(&path).expect("letters only, and no device of Windows");
             FileEntry { path, size, modified_ms, executable, reference }
         },
     )
