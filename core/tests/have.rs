@@ -138,3 +138,19 @@ fn what_is_asked_of_a_version_that_is_not_known_is_answered_once_it_is() {
     assert_eq!(told, [&Have::Bitmap(vec![0b1000_0000])]);
     assert_eq!(asker.asked_have, [(asker.tags[0], SEQUENCE)], "and it is asked, too");
 }
+
+#[test]
+fn who_watches_a_channel_before_the_node_follows_it_counts_as_one_that_does() {
+    let [first, later] = [3, 4].map(|n| Content::new(&author(n), 1));
+    let mut bench = following(std::slice::from_ref(&first));
+    let mut peer = Member::join(&mut bench, 1, &[first.channel, later.channel]);
+    later.follow(&mut bench);
+    peer.hear(&mut bench);
+    // The node has named the channel, so the peer asks for its head.
+    peer.peer.send(&mut bench, &Message::GetHead { tag: peer.tags[1], known: SEQUENCE, look_up: None });
+    peer.hear(&mut bench);
+    assert!(peer.asked_have.contains(&(peer.tags[1], SEQUENCE)), "{:?}", peer.asked_have);
+    peer.peer.send(&mut bench, &Message::Have(peer.tags[1], SEQUENCE, Have::All));
+    peer.hear(&mut bench);
+    assert_eq!(peer.asked, [(later.id(0), 0..BLOB_END)]);
+}

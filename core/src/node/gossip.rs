@@ -127,43 +127,36 @@ impl<S: Suite> Node<S> {
         }
     }
 
+    /// The channels that the peer follows; it follows no others any more.
     pub(super) fn on_watch(&mut self, conn: ConnId, tags: &[Tag]) {
-        let newest: BTreeMap<PublicKey, u64> =
-            self.channels.iter().map(|(key, c)| (*key, c.newest_seq())).collect();
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let gossip = &mut entry.gossip;
         let common: BTreeMap<PublicKey, Tag> =
             tags.iter().filter_map(|tag| gossip.tags.get(tag).map(|key| (*key, *tag))).collect();
-        let fresh: Vec<_> = common.iter().filter(|(key, _)| !gossip.watched.contains(*key)).collect();
-        for (key, tag) in fresh {
-            let known = newest.get(key).copied().unwrap_or(0);
-            entry.conn.push(&Message::GetHead { tag: *tag, known, look_up: None });
-        }
-        gossip.watched = common.keys().copied().collect();
-        let (watched, shares) = (&gossip.watched, &mut gossip.shares);
-        let gone: BTreeMap<PublicKey, Share> = mem::take(shares)
-            .into_iter()
-            .filter_map(|(key, share)| {
-                if watched.contains(&key) {
-                    shares.insert(key, share);
-                    return None;
-                }
-                Some((key, share))
-            })
-            .collect();
-        for (key, tag) in &common {
-            shares.entry(*key).or_insert_with(|| Share::new(*tag));
-        }
-        let watched: Vec<PublicKey> = watched.iter().copied().collect();
-        let reached = Some(&entry.peer).filter(|_| entry.is_outbound() && !watched.is_empty()).cloned();
+        gossip.watched.retain(|channel| common.contains_key(channel));
+        let (kept, gone) =
+            mem::take(&mut gossip.shares).into_iter().partition(|(channel, _)| common.contains_key(channel));
+        gossip.shares = kept;
+        let reached = Some(&entry.peer).filter(|_| entry.is_outbound() && !common.is_empty()).cloned();
         self.forget_shares(&gone);
         if let Some(addr) = reached {
             self.remember(&addr);
         }
-        for channel in watched {
-            self.ask_have(conn, channel);
-            self.tell_peer(conn, channel);
+        for (channel, tag) in common {
+            self.on_watched(conn, channel, tag);
         }
+    }
+
+    /// The peer follows a channel that we follow too.
+    fn on_watched(&mut self, conn: ConnId, channel: PublicKey, tag: Tag) {
+        let known = self.channels.get(&channel).map_or(0, |c| c.newest_seq());
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        if entry.gossip.watched.insert(channel) {
+            entry.conn.push(&Message::GetHead { tag, known, look_up: None });
+        }
+        entry.gossip.shares.entry(channel).or_insert_with(|| Share::new(tag));
+        self.ask_have(conn, channel);
+        self.tell_peer(conn, channel);
     }
 
     pub(super) fn on_get_head(&mut self, conn: ConnId, tag: Tag, known: u64, look_up: Option<PublicKey>) {
@@ -179,6 +172,10 @@ impl<S: Suite> Node<S> {
         let seq = item.as_ref().map_or(i64::try_from(known).unwrap_or(i64::MAX), |item| item.seq);
         entry.gossip.has.insert(channel, seq);
         entry.conn.push(&Message::Head(tag, item));
+        if look_up.is_none() {
+            // It may have named the channel before we followed it.
+            self.on_watched(conn, channel, tag);
+        }
     }
 
     pub(super) fn on_head(&mut self, conn: ConnId, tag: Tag, item: Option<SignedItem>) {
