@@ -14,13 +14,15 @@ use core::ops::Range;
 use core::time::Duration;
 
 use crate::bep44::SignedItem;
+use crate::bucket::Bucket;
 use crate::buffer::Buffer;
 use crate::codec::{self, Message, kind};
 use crate::error::Violation;
 use crate::frame::{self, Frame, FrameReader, HEADER_LEN, TAG_LEN};
 use crate::ids::{BlobId, Secret};
 use crate::limits::{
-    ANSWERS_LOADED_MAX, CONTROL_QUEUE_MAX, KEEP_ALIVE, REQUESTS_QUEUED_MAX, UNKNOWN_MESSAGES_MAX,
+    ANSWERS_LOADED_MAX, CONTROL_QUEUE_MAX, REQUESTS_QUEUED_MAX, UNASKED_BYTES_BURST,
+    UNASKED_BYTES_PER_MINUTE, UNASKED_MESSAGE_BYTES,
 };
 use crate::ranges::{Asking, Brought, Owed};
 use crate::rng::Rng;
@@ -184,9 +186,9 @@ pub(crate) struct Conn<S: Suite = RealSuite> {
     out: Out,
     /// Bytes of blobs that were sealed since somebody looked.
     pub(crate) blob_bytes_out: u64,
-    meaningless: u32,
-    /// When the last empty frame came that was not too soon after the one before it.
-    last_keep_alive: Instant,
+    /// What the peer may say unasked, in bytes, and what the last message took of it.
+    unasked: Bucket,
+    last_cost: u64,
     draining: bool,
     /// The driver was given empty space and waits for word.
     pub(crate) read_paused: bool,
@@ -223,8 +225,8 @@ impl<S: Suite> Conn<S> {
             owed: Owed::default(),
             out: Out::Nothing,
             blob_bytes_out: 0,
-            meaningless: 0,
-            last_keep_alive: now,
+            unasked: Bucket::new(UNASKED_BYTES_PER_MINUTE, UNASKED_BYTES_BURST, now),
+            last_cost: 0,
             draining: false,
             read_paused: false,
             write_idle: false,
@@ -327,6 +329,7 @@ impl<S: Suite> Conn<S> {
             Some((&kind::PIECE, _)) => return self.on_piece(plain),
             _ => {}
         }
+        let len = plain.len();
         match Message::decode(&plain)? {
             Message::Want { id, blob, range } => {
                 self.owed.want(id, blob, range)?;
@@ -340,7 +343,7 @@ impl<S: Suite> Conn<S> {
                 self.answers.push_back(Answer::Queued(id));
                 Ok(Incoming::Request)
             }
-            Message::Error(text) => Ok(self.answered_by_error(text)),
+            Message::Error(text) => self.answered_by_error(text, len),
             Message::Peers(peers) => {
                 self.take_question(Question::Peers).ok_or(Violation::Unasked)?;
                 Ok(Incoming::Message(Message::Peers(peers)))
@@ -349,9 +352,8 @@ impl<S: Suite> Conn<S> {
                 self.take_question(Question::Publish).ok_or(Violation::Unasked)?;
                 Ok(Incoming::PublishAnswered(Ok(())))
             }
-            Message::Empty => self.on_empty(),
-            Message::Unknown(_) => self.on_meaningless(),
-            message => Ok(Incoming::Message(message)),
+            Message::Empty | Message::Unknown(_) => self.on_unasked(len).map(|()| Incoming::Nothing),
+            message => self.on_unasked(len).map(|()| Incoming::Message(message)),
         }
     }
 
@@ -377,26 +379,22 @@ impl<S: Suite> Conn<S> {
         })
     }
 
-    fn on_meaningless(&mut self) -> Result<Incoming, Violation> {
-        self.meaningless += 1;
-        if self.meaningless > UNKNOWN_MESSAGES_MAX { Err(Violation::Chatter) } else { Ok(Incoming::Nothing) }
+    /// The peer said so much that it was not asked for.
+    fn on_unasked(&mut self, len: usize) -> Result<(), Violation> {
+        self.last_cost = len as u64 + UNASKED_MESSAGE_BYTES;
+        if self.unasked.take_n(self.last_cost, self.last_received) { Ok(()) } else { Err(Violation::Flood) }
     }
 
-    /// An empty frame keeps the connection alive; one that comes sooner than that takes means nothing.
-    fn on_empty(&mut self) -> Result<Incoming, Violation> {
-        let now = self.last_moved;
-        if now.since(self.last_keep_alive) < KEEP_ALIVE / 2 {
-            return self.on_meaningless();
-        }
-        self.last_keep_alive = now;
-        Ok(Incoming::Nothing)
+    /// So many bytes of its last message were news.
+    pub(crate) fn was_news(&mut self, bytes: u64) {
+        self.unasked.give_back(bytes.min(mem::take(&mut self.last_cost)));
     }
 
     /// An ERROR answers what was asked first, unless that is a request whose blob has begun to arrive.
-    fn answered_by_error(&mut self, text: String) -> Incoming {
+    fn answered_by_error(&mut self, text: String, len: usize) -> Result<Incoming, Violation> {
         let blob = self.outstanding.front().map(|(_, place)| *place);
         let question = self.questions.front().map(|(question, place)| (*question, *place));
-        match (blob, question) {
+        Ok(match (blob, question) {
             (_, Some((question, place))) if blob.is_none_or(|blob| place < blob) => {
                 self.questions.pop_front();
                 match question {
@@ -408,8 +406,8 @@ impl<S: Suite> Conn<S> {
                 self.outstanding.pop_front().map_or(Incoming::Nothing, |(id, _)| Incoming::NotFound(id))
             }
             // A remark that answers nothing.
-            _ => Incoming::Nothing,
-        }
+            _ => self.on_unasked(len).map(|()| Incoming::Nothing)?,
+        })
     }
 
     fn take_question(&mut self, question: Question) -> Option<()> {

@@ -67,8 +67,8 @@ pub enum Violation {
     DataLong,
     /// An answer that nothing asked for (PEERS, OK).
     Unasked,
-    /// More than [`crate::limits::UNKNOWN_MESSAGES_MAX`] messages of unknown type or empty frames.
-    Chatter,
+    /// More than [`crate::limits::UNASKED_BYTES_PER_MINUTE`] of what nobody asked for, and no news.
+    Flood,
     /// More than [`crate::limits::WANTS_MAX`] ranges asked for at once.
     TooManyWants,
     /// A range asked for under the number of another that is open (`docs/protocol.md` §12).
@@ -91,7 +91,7 @@ impl fmt::Display for Violation {
             Self::UnaskedData => "sent a blob nobody asked for",
             Self::DataLong => "sent more than a blob",
             Self::Unasked => "answered what nobody asked",
-            Self::Chatter => "sent too many messages without meaning",
+            Self::Flood => "sent far more than anybody asked for",
             Self::TooManyWants => "asked for too many ranges at once",
             Self::WantRepeated => "asked for two ranges under one number",
             Self::WrongBlob => "served a wrong blob",

@@ -93,6 +93,7 @@ extern crate alloc;
 pub mod addr;
 pub mod bep44;
 pub mod blob;
+mod bucket;
 pub mod buffer;
 pub mod codec;
 mod conn;

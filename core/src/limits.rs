@@ -11,8 +11,22 @@ use crate::frame::{HEADER_LEN, TAG_LEN};
 pub const CONTROL_LEN_MAX: usize = 64 * 1024;
 /// Longest plaintext of a DATA frame: type byte and blob. Admitted only while a request is outstanding.
 pub const DATA_LEN_MAX: usize = 1 + BLOB_LEN;
-/// Messages of unknown type, and empty frames beyond keep-alives, that a connection may send; then it is closed.
-pub const UNKNOWN_MESSAGES_MAX: u32 = 1024;
+/// Bytes that a peer may say unasked in a minute, on average: all but requests for blobs, which have bounds of their own, and
+/// answers. What is news is not counted (`docs/protocol.md` §10). Who says more is banned.
+pub const UNASKED_BYTES_PER_MINUTE: u64 = 120 * 1024;
+/// The same at once, after a quiet time: enough for a peer with as many channels as can be followed.
+pub const UNASKED_BYTES_BURST: u64 = 1 << 20;
+/// Each message that was not asked for counts for so many bytes more than its plaintext has.
+pub const UNASKED_MESSAGE_BYTES: u64 = 64;
+/// Of a HAVE, so many bytes for each position that is news are not counted: the most that one takes in an array.
+pub const HAVE_POSITION_BYTES: u64 = 5;
+/// HAVEs of additions sent to one peer in a minute, on average; more wait. What they say beside news is about half of what
+/// we may say unasked.
+pub const HAVES_PER_MINUTE: u64 = 480;
+/// The same at once, after a quiet time.
+pub const HAVES_BURST: u64 = 4096;
+/// After a WATCH follows the next not before the time in which so many bytes a second are as long as it is.
+pub const WATCH_BYTES_PER_SEC: u32 = 512;
 /// Channels listed in one HELLO; more are left out when sending (the newest first) and ignored when received.
 pub const GOSSIP_CHANNELS_MAX: usize = 256;
 /// Addresses in one PEERS answer; more are left out when sending and ignored when received.
@@ -174,7 +188,7 @@ pub const CHANNELS_MAX: usize = 1024;
 
 /// Announces remembered, so that each is carried on once; at the cap the oldest is forgotten.
 pub const ANNOUNCES_SEEN_MAX: usize = 4096;
-/// Announces taken from one peer per minute; more are dropped.
+/// Announces taken from one peer per minute, and sent to one; more are dropped.
 pub const ANNOUNCES_PER_MINUTE: u64 = 120;
 /// Puts and look-ups that a gateway does for one peer per minute; more are refused.
 pub const FAVOURS_PER_MINUTE: u64 = 12;
@@ -224,6 +238,9 @@ const _: () = {
     assert!(TURN_TIME_MIN.as_millis() <= TURN_TIME_START.as_millis());
     assert!(TURN_TIME_START.as_millis() <= TURN_TIME_MAX.as_millis());
     assert!(1 + 8 + PIECE_LEN_MAX <= CONTROL_LEN_MAX);
+    assert!(HAVES_PER_MINUTE * 2 * UNASKED_MESSAGE_BYTES <= UNASKED_BYTES_PER_MINUTE / 2);
+    assert!(HAVES_BURST * 2 * UNASKED_MESSAGE_BYTES <= UNASKED_BYTES_BURST / 2);
+    assert!(CONTROL_LEN_MAX as u64 + UNASKED_MESSAGE_BYTES < UNASKED_BYTES_BURST);
     assert!(WINDOW_MAX * 2 <= WANTS_MAX && HAVE_BLOBS_MAX / 8 <= HAVE_BYTES_MAX);
     assert!(ANSWERS_LOADED_MAX <= SEND_BUFFERS_MAX);
     assert!(WINDOW_START <= WINDOW_MAX && WINDOW_MAX <= REQUESTS_QUEUED_MAX);

@@ -5,7 +5,10 @@ mod support;
 use std::time::Duration;
 
 use megatorrent_core::codec::{Have, Message};
-use megatorrent_core::limits::{HAVE_BLOBS_MAX, HAVE_BYTES_MAX, HAVE_INTERVAL};
+use megatorrent_core::error::{CloseReason, Violation};
+use megatorrent_core::limits::{
+    HAVE_BLOBS_MAX, HAVE_BYTES_MAX, HAVE_INTERVAL, HAVE_POSITIONS_MAX, UNASKED_BYTES_BURST,
+};
 use megatorrent_core::node::Command;
 use support::content::{BLOB_END, Content, SEQUENCE};
 use support::member::Member;
@@ -153,4 +156,47 @@ fn who_watches_a_channel_before_the_node_follows_it_counts_as_one_that_does() {
     peer.peer.send(&mut bench, &Message::Have(peer.tags[1], SEQUENCE, Have::All));
     peer.hear(&mut bench);
     assert_eq!(peer.asked, [(later.id(0), 0..BLOB_END)]);
+}
+
+#[test]
+fn what_is_news_is_free_and_who_repeats_it_is_banned() {
+    let content = Content::new(&identity(), 1);
+    let mut bench = following(std::slice::from_ref(&content));
+    let mut peer = Member::join(&mut bench, 1, &[content.channel]);
+    let each = |positions: std::ops::Range<u32>| Have::Positions(positions.collect());
+    let len = u32::try_from(HAVE_POSITIONS_MAX).expect("small");
+    // More than may be said unasked.
+    let news = u32::try_from(HAVE_BLOBS_MAX).expect("small") / len;
+    assert!(u64::from(news * len) * 4 >= UNASKED_BYTES_BURST);
+    for n in 0..news {
+        peer.say_have(&mut bench, each(n * len..(n + 1) * len));
+    }
+    let again = UNASKED_BYTES_BURST / u64::from(len * 5 + 200) + 1;
+    for _ in 0..again {
+        assert_eq!(peer.closed_for(&bench), None);
+        peer.say_have(&mut bench, each((news - 1) * len..news * len));
+    }
+    assert_eq!(peer.closed_for(&bench), Some(CloseReason::Violation(Violation::Flood)));
+    bench.sleep(Duration::from_secs(1));
+    assert!(peer.is_banned(&bench));
+}
+
+#[test]
+fn channels_followed_in_a_row_are_named_together() {
+    let contents = [3, 4, 5, 6].map(|n| Content::new(&author(n), 1));
+    let mut bench = following(&[]);
+    let mut peer = Member::join(&mut bench, 1, &contents.each_ref().map(|content| content.channel));
+    let named = |peer: &mut Member, bench: &mut Bench| {
+        let watches = peer.peer.receive(bench).into_iter().filter_map(|message| match message {
+            Message::Watch(tags) => Some(peer.tags.iter().filter(|tag| tags.contains(tag)).count()),
+            _ => None,
+        });
+        watches.collect::<Vec<_>>()
+    };
+    for content in &contents {
+        content.follow(&mut bench);
+    }
+    assert_eq!(named(&mut peer, &mut bench), [1], "the first at once");
+    bench.sleep(Duration::from_secs(3));
+    assert_eq!(named(&mut peer, &mut bench), [contents.len()]);
 }

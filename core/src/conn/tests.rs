@@ -6,9 +6,13 @@ const NOW: Instant = Instant(0);
 
 /// Moves all bytes that `from` has to `to`, at most `piece` at a time; what they amounted to.
 fn pump(from: &mut Conn, to: &mut Conn, piece: usize) -> Result<Vec<Incoming>, Violation> {
+    pump_at(from, to, piece, NOW)
+}
+
+fn pump_at(from: &mut Conn, to: &mut Conn, piece: usize, now: Instant) -> Result<Vec<Incoming>, Violation> {
     let mut incoming = Vec::new();
     loop {
-        let chunk = from.send_chunk(NOW).to_vec();
+        let chunk = from.send_chunk(now).to_vec();
         if chunk.is_empty() {
             return Ok(incoming);
         }
@@ -18,8 +22,8 @@ fn pump(from: &mut Conn, to: &mut Conn, piece: usize) -> Result<Vec<Incoming>, V
             return Ok(incoming);
         }
         space[..n].copy_from_slice(&chunk[..n]);
-        from.sent(NOW, n);
-        let got = to.received(NOW, n)?;
+        from.sent(now, n);
+        let got = to.received(now, n)?;
         if !matches!(got, Incoming::Nothing) {
             incoming.push(got);
         }
@@ -154,19 +158,34 @@ fn more_than_a_blob_is_refused() {
 }
 
 #[test]
-fn unasked_answers_and_chatter_end_the_connection() {
+fn unasked_answers_end_the_connection() {
     for message in [Message::Ok("x".into()), Message::Peers(vec![])] {
         let (mut dialler, mut listener) = keyed(usize::MAX);
         listener.push(&message);
         assert_eq!(pump(&mut listener, &mut dialler, 64).map(|_| ()), Err(Violation::Unasked));
     }
+}
+
+#[test]
+fn a_peer_says_unasked_so_much_and_then_so_much_a_minute() {
     let (mut dialler, mut listener) = keyed(usize::MAX);
-    for _ in 0..UNKNOWN_MESSAGES_MAX {
-        listener.push(&Message::Unknown(0x99));
-        assert!(pump(&mut listener, &mut dialler, 64).is_ok());
+    for message in
+        [Message::Unknown(0x99), Message::Error("a remark".into()), Message::FindPeers(BlobId([1; 32]))]
+    {
+        let cost = UNASKED_MESSAGE_BYTES + 1 + message.encode().1.len() as u64;
+        let mut say = |now: Instant| {
+            listener.push(&message);
+            pump_at(&mut listener, &mut dialler, 64, now).map(|_| ())
+        };
+        let mut now = NOW;
+        for count in [UNASKED_BYTES_BURST / cost, UNASKED_BYTES_PER_MINUTE / cost] {
+            assert!((0..count).all(|_| say(now) == Ok(())));
+            // What was left over may be enough for one more.
+            assert_eq!(say(now).and_then(|()| say(now)), Err(Violation::Flood));
+            now = now + Duration::from_mins(1);
+        }
+        (dialler, listener) = keyed(usize::MAX);
     }
-    listener.push(&Message::Unknown(0x99));
-    assert_eq!(pump(&mut listener, &mut dialler, 64).map(|_| ()), Err(Violation::Chatter));
 }
 
 #[test]

@@ -79,9 +79,13 @@ impl<S: Suite> Node<S> {
     }
 
     fn send_announces(&mut self, conn: ConnId, announces: &[(BlobId, PeerAddr, u8)]) {
+        let now = self.now;
         let Some(entry) = self.conns.get_mut(conn).filter(|e| e.gossip.is_on()) else { return };
         for (id, addr, hops) in announces {
-            if addr != entry.address() && entry.conn.has_control_room() {
+            if addr == entry.address() || !entry.conn.has_control_room() {
+                continue;
+            }
+            if entry.announces_out.take(now) {
                 entry.conn.push(&Message::Announce(*id, addr.clone(), *hops));
             }
         }

@@ -5,21 +5,21 @@ use alloc::vec::Vec;
 use core::mem;
 use core::net::SocketAddr;
 
-use super::bucket::Bucket;
 use super::gossip::Gossip;
 use super::peers::Source;
 use super::rate::Rate;
 use super::readiness::Readiness;
 use super::{Action, Event, Node, Pending, Timer, throttle};
 use crate::addr::PeerAddr;
+use crate::bucket::Bucket;
 use crate::codec::Message;
 use crate::conn::{Conn, Incoming};
 use crate::error::{CloseReason, Violation};
 use crate::ids::{BlobId, ConnId, JobId};
 use crate::limits::{
-    ANNOUNCES_PER_MINUTE, DRAIN_TIMEOUT, FAVOURS_PER_MINUTE, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT,
-    INBOUND_FETCHING_MAX, INBOUND_MAX, KEEP_ALIVE, STALL_BYTES_MIN, STALL_TIMEOUT, USELESS_AFTER,
-    USELESS_LOADING_AFTER, WINDOW_START,
+    ANNOUNCES_PER_MINUTE, DRAIN_TIMEOUT, FAVOURS_PER_MINUTE, HANDSHAKE_TIMEOUT, HAVES_BURST,
+    HAVES_PER_MINUTE, HELLO_WAIT, IDLE_TIMEOUT, INBOUND_FETCHING_MAX, INBOUND_MAX, KEEP_ALIVE,
+    STALL_BYTES_MIN, STALL_TIMEOUT, USELESS_AFTER, USELESS_LOADING_AFTER, WINDOW_START,
 };
 use crate::rng::Rng;
 use crate::suite::Suite;
@@ -62,7 +62,11 @@ pub(super) struct Entry<S: Suite> {
     pub(super) gossip: Gossip,
     /// What we do for it on the DHT, and carry on for it.
     pub(super) favours: Bucket,
+    /// Announces taken from it, and sent to it.
     pub(super) announces: Bucket,
+    pub(super) announces_out: Bucket,
+    /// HAVEs sent to it.
+    pub(super) haves_out: Bucket,
     pub(super) was_asked_for_peers: bool,
     /// Progress of v5 requests at the last check, and when that was.
     pub(super) checked: (u64, Instant),
@@ -186,6 +190,8 @@ impl<S: Suite> Conns<S> {
             gossip: Gossip::default(),
             favours: Bucket::new(FAVOURS_PER_MINUTE, FAVOURS_PER_MINUTE, now),
             announces: Bucket::new(ANNOUNCES_PER_MINUTE, ANNOUNCES_PER_MINUTE, now),
+            announces_out: Bucket::new(ANNOUNCES_PER_MINUTE, ANNOUNCES_PER_MINUTE, now),
+            haves_out: Bucket::new(HAVES_PER_MINUTE, HAVES_BURST, now),
             was_asked_for_peers: false,
             checked: (0, now),
             waits_for_recv: false,
@@ -445,6 +451,8 @@ impl<S: Suite> Node<S> {
         let why = match violation {
             Violation::Version => "Protocol Version Mismatch",
             Violation::Malformed => "Malformed Message",
+            // Who comes back at once would go on at once.
+            Violation::Flood => return self.shut_out(conn, violation),
             _ => return self.close(conn, CloseReason::Violation(violation)),
         };
         let Some(entry) = self.conns.get_mut(conn) else { return };
@@ -566,8 +574,8 @@ impl<S: Suite> Node<S> {
         }
     }
 
-    /// A proven lie: the address is banned, and the connection ends.
-    pub(super) fn on_lie(&mut self, conn: ConnId, violation: Violation) {
+    /// A proven lie, or a flood: the address is banned, and the connection ends.
+    pub(super) fn shut_out(&mut self, conn: ConnId, violation: Violation) {
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let address = entry.address().clone();
         self.ban(&address, violation);

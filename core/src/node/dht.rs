@@ -7,8 +7,8 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
 
 use super::api::DhtOp;
-use super::bucket::Bucket;
 use crate::bep44::SignedItem;
+use crate::bucket::Bucket;
 use crate::identity::PublicKey;
 use crate::ids::{InfoHash, JobId};
 use crate::limits::{ANNOUNCE_INTERVAL, ANNOUNCES_MAX, DHT_JOBS_MAX, DHT_OPS_BURST, DHT_OPS_PER_MINUTE};

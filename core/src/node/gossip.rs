@@ -7,6 +7,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
+use core::time::Duration;
 
 use super::conns::Entry;
 use super::have::Share;
@@ -16,7 +17,7 @@ use crate::codec::{Message, Tag, VERSION};
 use crate::error::Violation;
 use crate::identity::PublicKey;
 use crate::ids::{ConnId, Topic};
-use crate::limits::{KEEP_ALIVE, WATCH_PADDING};
+use crate::limits::{KEEP_ALIVE, WATCH_BYTES_PER_SEC, WATCH_PADDING};
 use crate::suite::Suite;
 use crate::uri;
 
@@ -103,12 +104,12 @@ impl<S: Suite> Node<S> {
         self.on_gossip(sequences);
     }
 
-    /// Names our channels to a peer, and asks for the heads of those that it knows.
-    fn watch(&mut self, conn: ConnId) {
+    /// Names our channels to a peer, and asks for the heads of those that it knows; how many names these were.
+    fn watch(&mut self, conn: ConnId) -> Option<usize> {
         let topics: Vec<(PublicKey, Topic)> = self.channels.iter().map(|(key, c)| (*key, c.topic)).collect();
         let random: Vec<[u8; 32]> = (0..WATCH_PADDING).map(|_| self.rng.bytes_32()).collect();
-        let Some(entry) = self.conns.get_mut(conn).filter(|e| e.gossip.is_on) else { return };
-        let Some(key) = entry.conn.tag_key() else { return };
+        let entry = self.conns.get_mut(conn).filter(|e| e.gossip.is_on)?;
+        let key = entry.conn.tag_key()?;
         let tags: BTreeMap<Tag, PublicKey> =
             topics.iter().map(|(k, topic)| (uri::tag(key, topic), *k)).collect();
         // In order of value, the random ones cannot be told from the others.
@@ -116,15 +117,20 @@ impl<S: Suite> Node<S> {
         let random = random.iter().take(padding).map(|bytes| Tag(core::array::from_fn(|i| bytes[i])));
         let all: BTreeSet<Tag> = tags.keys().copied().chain(random).collect();
         entry.gossip.tags = tags;
+        let count = all.len();
         entry.conn.push(&Message::Watch(all.into_iter().collect()));
+        self.wake_driver(conn);
+        Some(count)
     }
 
-    /// The channels that we follow have changed.
+    /// The channels that we follow have changed. Who follows many tells so the less often, the more there are.
     pub(super) fn watch_anew(&mut self) {
-        for id in self.conns.ids() {
-            self.watch(id);
-            self.wake_driver(id);
+        if self.now < self.watch_next {
+            return self.timers.set_sooner(Timer::Watch, self.watch_next);
         }
+        let told = self.conns.ids().into_iter().filter_map(|id| self.watch(id)).max();
+        let bytes = (told.unwrap_or(0) * size_of::<Tag>()) as u64;
+        self.watch_next = self.now + Duration::from_secs(bytes) / WATCH_BYTES_PER_SEC;
     }
 
     /// The channels that the peer follows; it follows no others any more.
@@ -184,17 +190,21 @@ impl<S: Suite> Node<S> {
             return self.on_gateway_head(conn, tag, item);
         };
         let Some(item) = item else { return self.on_gateway_head(conn, tag, None) };
-        let is_of_channel = item.key == channel;
-        if is_of_channel && !self.channels.get(&channel).is_none_or(|c| c.is_news(&item)) {
-            return self.on_gateway_head(conn, tag, Some(item));
-        }
-        if !is_of_channel || !item.verify() {
+        let state = self.channels.get(&channel);
+        let is_known = state.is_some_and(|c| c.item.as_ref() == Some(&item));
+        if item.key != channel || !(is_known || item.verify()) {
             // An honest peer checks a head before it passes it on.
-            return self.on_lie(conn, Violation::ForgedHead);
+            return self.shut_out(conn, Violation::ForgedHead);
         }
-        entry.gossip.has.insert(channel, item.seq);
+        if entry.gossip.has.get(&channel).is_none_or(|seq| *seq < item.seq) {
+            entry.gossip.has.insert(channel, item.seq);
+            entry.conn.was_news(u64::MAX);
+        }
+        let is_news = state.is_none_or(|c| c.is_news(&item));
         self.on_gateway_head(conn, tag, Some(item.clone()));
-        self.offer_head(item);
+        if is_news {
+            self.offer_head(item);
+        }
     }
 
     /// A newer head of ours is durable: tell everybody who watches.

@@ -11,7 +11,7 @@ use super::{Node, Timer};
 use crate::codec::{Have, Message, Tag};
 use crate::identity::PublicKey;
 use crate::ids::ConnId;
-use crate::limits::{HAVE_BLOBS_MAX, HAVE_BYTES_MAX, HAVE_INTERVAL, HAVE_POSITIONS_MAX};
+use crate::limits::{HAVE_BLOBS_MAX, HAVE_BYTES_MAX, HAVE_INTERVAL, HAVE_POSITION_BYTES, HAVE_POSITIONS_MAX};
 use crate::suite::Suite;
 use crate::time::Instant;
 
@@ -254,11 +254,12 @@ impl<S: Suite> Node<S> {
         let theirs = share.theirs.take().filter(|theirs| theirs.sequence == sequence);
         let mut theirs =
             theirs.unwrap_or(Theirs { sequence, is_all: false, positions: Positions::default() });
-        let mut news = Vec::new();
+        let (mut news, mut news_count) = (Vec::new(), 0);
         let mut add = |position: usize| {
             // Positions that the version does not have are never asked for; the bound holds for them too.
             if !theirs.is_all && position / 8 < room && theirs.positions.add(position) {
                 holders.change(position, 1);
+                news_count += 1;
                 if news.len() < NEWS_MAX {
                     news.push(position as u64);
                 }
@@ -273,6 +274,7 @@ impl<S: Suite> Node<S> {
             Have::Positions(positions) => positions.iter().for_each(|position| add(*position as usize)),
         }
         share.theirs = Some(theirs);
+        entry.conn.was_news(news_count * HAVE_POSITION_BYTES);
         entry.dry = 0;
         self.assign_due = true;
         self.relieve_seeds(conn, channel, &news);
@@ -335,7 +337,7 @@ impl<S: Suite> Node<S> {
             Have::All
         } else if share.asked_us != sequence || share.told >= fetch.stored.len() {
             return;
-        } else if share.told_at.is_some_and(|at| at + HAVE_INTERVAL > now) {
+        } else if share.told_at.is_some_and(|at| at + HAVE_INTERVAL > now) || !entry.haves_out.take(now) {
             return self.tell_later(channel);
         } else {
             let news = &fetch.stored.log[share.told..];

@@ -17,7 +17,6 @@ mod alive;
 mod announce;
 mod api;
 mod bans;
-mod bucket;
 mod channels;
 mod conns;
 mod crowd;
@@ -145,6 +144,8 @@ pub struct Node<S: Suite = RealSuite> {
     have_due: BTreeSet<PublicKey>,
     /// When peers were last told.
     told_at: Instant,
+    /// When the next WATCH to everybody may follow.
+    watch_next: Instant,
     dht: DhtQueue,
     /// Boxed, as a node of the tree has room for eleven, and most nodes follow fewer.
     channels: BTreeMap<PublicKey, Box<Channel>>,
@@ -207,6 +208,7 @@ impl<S: Suite> Node<S> {
             in_order: BTreeSet::new(),
             have_due: BTreeSet::new(),
             told_at: now,
+            watch_next: now,
             dht: DhtQueue::new(now),
             channels: BTreeMap::new(),
             publication: None,
@@ -377,6 +379,7 @@ impl<S: Suite> Node<S> {
                 Timer::Review => self.review(),
                 Timer::Uploads => self.begin_turns(),
                 Timer::Have => self.tell_due(),
+                Timer::Watch => self.watch_anew(),
                 Timer::Throttle => self.on_throttle_timer(),
                 Timer::Announce => self.announce_own(),
                 Timer::Publish => self.on_publish_timer(),

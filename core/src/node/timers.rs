@@ -35,6 +35,8 @@ pub(super) enum Timer {
     Uploads,
     /// Peers may be told what was stored since they were told last.
     Have,
+    /// Peers may be told which channels we follow now.
+    Watch,
     /// Connections that wait for a limit on bytes get their shares.
     Throttle,
 }
@@ -55,6 +57,7 @@ impl Timer {
             Self::Review => "transfer review",
             Self::Uploads => "upload turn",
             Self::Have => "news of blobs",
+            Self::Watch => "news of channels",
             Self::Throttle => "limit on bytes",
         }
     }

@@ -5,7 +5,8 @@ use core::time::Duration;
 use crate::time::Instant;
 
 /// `per_minute` on average, up to `burst` at once.
-pub(super) struct Bucket {
+#[derive(Debug)]
+pub(crate) struct Bucket {
     nanos_each: u64,
     /// The most that is saved up, and what was saved at a point in time, in nanoseconds.
     full: u64,
@@ -15,7 +16,7 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// A full bucket.
-    pub(super) fn new(per_minute: u64, burst: u64, now: Instant) -> Self {
+    pub(crate) fn new(per_minute: u64, burst: u64, now: Instant) -> Self {
         let nanos_each = 60_000_000_000 / per_minute;
         let full = burst * nanos_each;
         Self { nanos_each, full, saved: full, at: now }
@@ -26,18 +27,28 @@ impl Bucket {
     }
 
     /// When one can be taken.
-    pub(super) fn next(&self, now: Instant) -> Instant {
+    pub(crate) fn next(&self, now: Instant) -> Instant {
         now + Duration::from_nanos(self.nanos_each.saturating_sub(self.saved_at(now)))
     }
 
     /// Takes one, if there is one.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
-        let saved = self.saved_at(now);
-        let is_there = saved >= self.nanos_each;
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        self.take_n(1, now)
+    }
+
+    /// Takes so many, if there are so many.
+    pub(crate) fn take_n(&mut self, n: u64, now: Instant) -> bool {
+        let (saved, price) = (self.saved_at(now), n.saturating_mul(self.nanos_each));
+        let is_there = saved >= price;
         if is_there {
-            (self.saved, self.at) = (saved - self.nanos_each, now);
+            (self.saved, self.at) = (saved - price, now);
         }
         is_there
+    }
+
+    /// Gives back so many of those taken.
+    pub(crate) fn give_back(&mut self, n: u64) {
+        self.saved = self.saved.saturating_add(n.saturating_mul(self.nanos_each)).min(self.full);
     }
 }
 
@@ -53,5 +64,15 @@ mod tests {
         assert_eq!(bucket.next(Instant(5)), Instant(5) + Duration::from_secs(1));
         assert_eq!(taken(&mut bucket, Instant(5) + Duration::from_secs(2)), 2);
         assert_eq!(taken(&mut bucket, Instant(5) + Duration::from_hours(1)), 3);
+    }
+
+    #[test]
+    fn several_at_once_are_taken_whole_or_not_at_all() {
+        let mut bucket = Bucket::new(60, 3, Instant(5));
+        assert!(
+            !bucket.take_n(4, Instant(5)) && bucket.take_n(2, Instant(5)) && !bucket.take_n(2, Instant(5))
+        );
+        bucket.give_back(9);
+        assert!(bucket.take_n(3, Instant(5)) && !bucket.take(Instant(5)));
     }
 }
