@@ -197,7 +197,7 @@ pub(crate) struct Conn<S: Suite = RealSuite> {
     /// When bytes last moved in either direction, and when they last came.
     pub(crate) last_moved: Instant,
     pub(crate) last_received: Instant,
-    /// Bytes received while requests were outstanding.
+    /// Bytes received while requests were outstanding, without what was said unasked.
     pub(crate) progress_bytes: u64,
     /// When a frame was last begun.
     pub(crate) last_sent_frame: Instant,
@@ -382,6 +382,8 @@ impl<S: Suite> Conn<S> {
     /// The peer said so much that it was not asked for.
     fn on_unasked(&mut self, len: usize) -> Result<(), Violation> {
         self.last_cost = len as u64 + UNASKED_MESSAGE_BYTES;
+        // Nor does it bring what was asked for.
+        self.progress_bytes = self.progress_bytes.saturating_sub(len as u64);
         if self.unasked.take_n(self.last_cost, self.last_received) { Ok(()) } else { Err(Violation::Flood) }
     }
 

@@ -12,7 +12,7 @@ use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::{BlobId, InfoHash, JobId, Secret};
 use megatorrent_core::limits::{
-    BAN_TIME, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT, INBOUND_MAX, STALL_TIMEOUT,
+    BAN_TIME, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT, INBOUND_MAX, STALL_BYTES_MIN, STALL_TIMEOUT,
 };
 use megatorrent_core::manifest::HeadContent;
 use megatorrent_core::node::{
@@ -153,7 +153,9 @@ fn a_peer_that_says_not_found_or_stalls_or_closes_is_replaced() {
     let second = next(&mut bench);
     bench.node.disconnected(bench.now, first.conn);
     bench.node.disconnected(bench.now, second.conn);
-    let third = next(&mut bench);
+    let mut third = next(&mut bench);
+    // What it says beside is not what it was asked for.
+    third.send_frame(&mut bench, 0x99, &[0; 2 * STALL_BYTES_MIN as usize]);
     bench.sleep(STALL_TIMEOUT);
     assert_eq!(bench.closed_for(third.conn), Some(CloseReason::Stalled));
     next(&mut bench).send_blob(&mut bench, &blob);
