@@ -182,12 +182,12 @@ impl<S: Suite> Node<S> {
         self.accept_own_head(item);
     }
 
-    /// The head is durable, or could not be made so.
     /// Whether a head of ours is being made durable.
     pub(super) fn is_storing_own(&self, channel: &PublicKey) -> bool {
         self.publication.as_ref().is_some_and(|p| p.channel == *channel && p.step == Step::Store)
     }
 
+    /// The head is durable, or could not be made so.
     pub(super) fn on_own_head_persisted(&mut self, channel: PublicKey, durable: bool) {
         if !self.is_storing_own(&channel) {
             return;
