@@ -372,10 +372,11 @@ impl<S: Suite> Node<S> {
         let mut asks = Vec::new();
         let stored = fetch.stored.len();
         step(fetch, &mut asks);
-        let has_more = fetch.stored.len() > stored || fetch.is_complete();
+        let (has_more, total) = (fetch.stored.len() > stored || fetch.is_complete(), fetch.blobs_total);
         if fetch.is_complete() {
             fetch.stored.forget();
         }
+        self.note_total(channel, total);
         self.on_asks(channel, asks);
         if has_more {
             self.tell_stored(channel);
