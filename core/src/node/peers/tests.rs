@@ -258,11 +258,11 @@ fn only_reached_addresses_are_told_and_private_ones_stay_private() {
     }
     peers.keyed(&addr(1));
     peers.keyed(&public);
-    assert_eq!(peers.alive.choose(&far(8), &mut rng), core::slice::from_ref(&public));
-    let mut told = peers.alive.choose(&addr(3), &mut rng);
+    assert_eq!(peers.alive.choose(&far(8), NOW, &mut rng), core::slice::from_ref(&public));
+    let mut told = peers.alive.choose(&addr(3), NOW, &mut rng);
     told.sort();
     assert_eq!(told, [addr(1), public]);
-    assert!(peers.alive.choose(&addr(1), &mut rng).iter().all(|a| *a != addr(1)));
+    assert!(peers.alive.choose(&addr(1), NOW, &mut rng).iter().all(|a| *a != addr(1)));
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn an_answer_names_few_of_one_network_and_not_always_the_same() {
         peers.add(a.clone(), Source::Dht, NOW);
         peers.keyed(&a);
     });
-    let [one, other] = [(); 2].map(|()| peers.alive.choose(&addr(1), &mut rng));
+    let [one, other] = [(); 2].map(|()| peers.alive.choose(&addr(1), NOW, &mut rng));
     for told in [&one, &other] {
         assert_eq!(told.len(), PEERS_MAX);
         let of_one = told.iter().filter(|a| a.to_string().starts_with("9.9.")).count();
