@@ -291,6 +291,27 @@ fn a_node_that_lacks_a_blob_which_nobody_brings_goes_on_asking() {
 }
 
 #[test]
+fn a_v5_peer_is_asked_for_others_once_it_does_not_have_the_blob_and_only_such_a_peer_learns_which_that_is() {
+    let blob = sealed(1).0.id;
+    let asked = |version| {
+        let mut bench = lacking();
+        bench.command(Command::AddPeer(far(1)));
+        let mut peer = Peer::listen(&mut bench, &far(1));
+        peer.say_hello(&mut bench, version);
+        let messages = peer.receive(&mut bench);
+        if version == 5 {
+            assert!(messages.contains(&Message::Request(blob)));
+            assert_eq!(questions(messages), [], "it may answer one request and close");
+            peer.send(&mut bench, &Message::Error("Not Found".into()));
+            return questions(peer.receive(&mut bench));
+        }
+        questions(messages)
+    };
+    assert_eq!(asked(5), [blob]);
+    assert!(matches!(asked(6)[..], [id] if id != blob));
+}
+
+#[test]
 fn who_has_connections_enough_asks_nobody_and_with_too_few_one_peer_after_the_other() {
     let (mut bench, _) = complete();
     let mut open = Open::new();
