@@ -104,6 +104,33 @@ fn a_node_without_a_dht_publishes_through_gateways_and_reads_back_through_anothe
     );
 }
 
+#[test]
+fn peers_that_know_one_node_find_each_other_through_it_and_do_without_it() {
+    let mut world = World::new(SEED, WorldConfig::default());
+    let hub = world.add_host(HostConfig { dht: false, ..plain() });
+    // Nobody else is on the DHT, where it publishes.
+    let author = world.add_host(HostConfig { listens: false, ..author() });
+    let channel = world.channel(author).expect("it has one");
+    let followers: Vec<HostId> =
+        (0..4).map(|_| world.add_host(HostConfig { dht: false, ..plain() })).collect();
+    for host in followers.iter().chain([&author]) {
+        connect(&mut world, *host, hub);
+    }
+    for host in followers.iter().chain([&hub]) {
+        world.follow(*host, channel, None);
+    }
+    publish(&mut world, author, b"one");
+    world.run_for(Duration::from_mins(5));
+    world.crash(hub);
+    publish(&mut world, author, b"two");
+    let all_have = |w: &World| {
+        let newest = sequence(w, author, author);
+        followers.iter().all(|host| sequence(w, *host, author) == newest && is_complete(w, *host, author))
+    };
+    let first = sequence(&world, author, author);
+    assert!(world.run_until(Duration::from_mins(1), |w| sequence(w, author, author) > first && all_have(w)));
+}
+
 /// How long an author without a DHT takes to publish through three gateways of which one is `dead`, twice.
 fn time_to_publish_via_three(dead: impl FnOnce(&mut World, HostId)) -> [Duration; 2] {
     let mut world = World::new(SEED, WorldConfig::default());

@@ -501,7 +501,7 @@ impl<S: Suite> Node<S> {
             if is_moving {
                 return;
             }
-            self.conns.forget_lacks();
+            self.conns.forget_lacks(now);
             self.assign_due = true;
         }
         let topic = state.topic.info_hash();

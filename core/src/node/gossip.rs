@@ -103,6 +103,7 @@ impl<S: Suite> Node<S> {
         }
         self.ask_gateway(conn);
         self.assign_due = true;
+        self.seek_soon();
         self.on_gossip(sequences);
     }
 

@@ -23,6 +23,7 @@ mod crowd;
 mod dht;
 mod dials;
 mod downloads;
+mod exchange;
 mod fetch;
 mod gateway;
 mod gossip;
@@ -126,6 +127,8 @@ pub struct Node<S: Suite = RealSuite> {
     peers: Peers,
     dials: usize,
     rotation: Rotation,
+    /// When a peer may be asked for others, or dialled back, if some are needed.
+    seek_at: Instant,
     scheduler: Scheduler,
     throttles: Throttles,
     recv_pool: Pool,
@@ -196,6 +199,7 @@ impl<S: Suite> Node<S> {
             peers: Peers::default(),
             dials: 0,
             rotation: Rotation::default(),
+            seek_at: now,
             scheduler: Scheduler::default(),
             throttles,
             recv_pool: Pool::new(RECV_BUFFERS_MAX, S::BLOB_LEN),
@@ -386,7 +390,7 @@ impl<S: Suite> Node<S> {
                 Timer::Bans => self.end_bans(),
                 Timer::Keep => self.keep_relayed(),
                 // What they wait for is looked at after every input.
-                Timer::Dht | Timer::Dial | Timer::Rotation => {}
+                Timer::Dht | Timer::Dial | Timer::Seek | Timer::Rotation => {}
             }
         }
     }
