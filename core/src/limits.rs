@@ -183,8 +183,8 @@ pub const BAN_TIME: Duration = Duration::from_hours(1);
 pub const BACKOFF_MIN: Duration = Duration::from_secs(2);
 /// Longest wait after failed dials.
 pub const BACKOFF_MAX: Duration = Duration::from_mins(10);
-/// While a node has opened fewer connections than it wants, it asks each peer that it has for others, at once and then after
-/// this long, doubled with each time up to [`FIND_PEERS_INTERVAL_MAX`] unless blobs lack and none arrive.
+/// While a node lacks connections, it asks each peer that it has for others, at once and then after this long, doubled with
+/// each time up to [`FIND_PEERS_INTERVAL_MAX`] unless blobs lack and none arrive.
 pub const FIND_PEERS_INTERVAL_MIN: Duration = Duration::from_mins(1);
 /// The longest time between two such questions to one peer.
 pub const FIND_PEERS_INTERVAL_MAX: Duration = Duration::from_mins(15);

@@ -46,9 +46,9 @@ impl<S: Suite> Node<S> {
         let share = (wanted / OUTBOUND_SHARE).max(OUTBOUND_PER_NETWORK_MIN);
         self.dial_up_to(wanted, share);
         let (_, outbound) = self.conns.count();
-        if outbound < wanted {
-            let is_idle = self.may_dial(wanted) && (!lacks || self.scheduler.is_starved());
-            self.seek_peers(is_idle);
+        let (is_fetching, has_nobody) = (lacks && !self.scheduler.is_starved(), self.may_dial(wanted));
+        if has_nobody || (outbound < wanted && !is_fetching) {
+            self.seek_peers(has_nobody && !is_fetching);
         } else {
             self.timers.cancel(Timer::Seek);
         }

@@ -1,9 +1,9 @@
 //! Peers of peers: whom others are told of, and finding more while there are too few (`docs/protocol.md` §11).
 //!
 //! A node that opened fewer connections than it wants asks the peers that it has, one after the other, each ever more
-//! rarely. Where it has nobody to dial, it dials back, once each, those that came to it and say that they listen: whether
-//! others reach them there, nobody knows before, and only who answered is told of. So peers that all know one node only
-//! find each other through it.
+//! rarely; while it is being brought blobs, only if it has nobody to dial. Where it has nobody to dial and nothing is
+//! brought, it dials back, once each, those that came to it and say that they listen: whether others reach them there,
+//! nobody knows before, and only who answered is told of. So peers that all know one node only find each other through it.
 
 use core::time::Duration;
 
