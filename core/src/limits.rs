@@ -67,6 +67,13 @@ pub const INBOUND_MAX: usize = 1024;
 pub const INBOUND_FETCHING_MAX: usize = 40;
 /// Connections that we opened; no further one is dialled at the cap.
 pub const OUTBOUND_MAX: usize = 64;
+/// Connections that a node has while blobs are on their way...
+pub const FETCH_CONNECTIONS: usize = 56;
+/// ...and how many of them at least it opens itself: to whom it is connected is its own choice, whoever else connects. Up to
+/// [`OUTBOUND_MAX`] where those that it has bring nothing of what lacks.
+pub const FETCH_CONNECTIONS_OWN: usize = 24;
+/// Connections that a node which lacks nothing opens and keeps, so that news of its channels reach it.
+pub const KEPT_CONNECTIONS: usize = 8;
 /// Dials under way at once; the rest wait in the address book.
 pub const DIALS_MAX: usize = 16;
 /// A handshake that takes longer ends the connection.

@@ -7,18 +7,11 @@ use super::{Action, Event, Node, Pending, RecordKey, Timer, record};
 use crate::addr::PeerAddr;
 use crate::error::{CloseReason, Violation};
 use crate::limits::{
-    BAN_TIME, DIALS_MAX, GATEWAYS_MAX, OUTBOUND_MAX, OUTBOUND_PER_NETWORK_MIN, OUTBOUND_SHARE,
-    ROTATION_INTERVAL, ROTATION_INTERVAL_MOVING,
+    BAN_TIME, DIALS_MAX, FETCH_CONNECTIONS, FETCH_CONNECTIONS_OWN, GATEWAYS_MAX, KEPT_CONNECTIONS,
+    OUTBOUND_MAX, OUTBOUND_PER_NETWORK_MIN, OUTBOUND_SHARE, ROTATION_INTERVAL, ROTATION_INTERVAL_MOVING,
 };
 use crate::suite::Suite;
 use crate::time::Instant;
-
-/// Connections that a node has while blobs are on their way, and how many of them at least it opens itself: to whom it
-/// is connected is its own choice, whoever else connects.
-const FETCH_CONNECTIONS: usize = 56;
-const FETCH_CONNECTIONS_OWN: usize = 24;
-/// Connections that a node which lacks nothing keeps open, so that news of its channels reach it.
-const KEPT_CONNECTIONS: usize = 8;
 
 /// When a useless connection was last given up for another.
 #[derive(Default)]
