@@ -16,7 +16,7 @@ use megatorrent_core::limits::{
 };
 use megatorrent_core::manifest::HeadContent;
 use megatorrent_core::node::{
-    Action, Command, DhtError, DhtOp, Draft, Event, Input, Job, JobResult, Node, RecordKey, Written,
+    Action, Command, DhtError, DhtOp, Draft, Event, Input, Job, JobResult, Node, RecordKey, Takers, Written,
 };
 use megatorrent_core::time::Instant;
 use megatorrent_core::transport::Role;
@@ -293,7 +293,11 @@ fn publishing_signs_above_what_is_known_stores_first_and_reads_back() {
     let read_back = bench.dht_job(|op| matches!(op, DhtOp::Get(_))).expect("it is read back");
     bench.handle(Input::DhtItem(read_back, item));
     bench.handle(Input::Done(read_back, JobResult::DhtDone(Ok(()))));
-    assert!(bench.event(|e| matches!(e, Event::Published { replicas: 4, inline: true, .. })).is_some());
+    assert!(
+        bench
+            .event(|e| matches!(e, Event::Published { takers: Takers::DhtNodes(4), inline: true, .. }))
+            .is_some()
+    );
 }
 
 #[test]
