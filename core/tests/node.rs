@@ -155,7 +155,7 @@ fn a_peer_that_says_not_found_or_stalls_or_closes_is_replaced() {
     bench.node.disconnected(bench.now, second.conn);
     let mut third = next(&mut bench);
     // What it says beside is not what it was asked for.
-    third.send_frame(&mut bench, 0x99, &[0; 2 * STALL_BYTES_MIN as usize]);
+    third.send_frame(&mut bench, 0x99, &vec![0; usize::try_from(2 * STALL_BYTES_MIN).expect("small")]);
     bench.sleep(STALL_TIMEOUT);
     assert_eq!(bench.closed_for(third.conn), Some(CloseReason::Stalled));
     next(&mut bench).send_blob(&mut bench, &blob);
