@@ -202,10 +202,19 @@ pub const CHANNELS_MAX: usize = 1024;
 
 /// Announces remembered, so that each is carried on once; at the cap the oldest is forgotten.
 pub const ANNOUNCES_SEEN_MAX: usize = 4096;
-/// Announces taken from one peer per minute, and sent to one; more are dropped.
+/// Announces taken from one host (an IPv4 address, an IPv6 /64, a name; of a private address, one connection) per minute,
+/// and sent over one connection; more are dropped.
 pub const ANNOUNCES_PER_MINUTE: u64 = 120;
-/// Puts and look-ups that a gateway does for one peer per minute; more are refused.
+/// Puts and look-ups that a gateway does for one host per minute, counted in the same way; more are refused.
 pub const FAVOURS_PER_MINUTE: u64 = 12;
+/// Puts and look-ups that a gateway begins for all others together per minute, on average; more are refused. Half of what the
+/// DHT may take remains for the node itself.
+pub const FAVOURS_TOTAL_PER_MINUTE: u64 = DHT_OPS_PER_MINUTE / 2;
+/// The same at once, after a quiet time.
+pub const FAVOURS_TOTAL_BURST: u64 = DHT_OPS_BURST / 2;
+/// Hosts of which is known what they had of a quota; at the cap who has all of it again is forgotten, else who has most
+/// left, and begins anew.
+pub const QUOTA_HOSTS_MAX: usize = 4096;
 /// Puts and look-ups under way for others; more are refused.
 pub const GATEWAY_JOBS_MAX: usize = 64;
 /// Channels whose newest relayed sequence a gateway remembers; at the cap one is forgotten.

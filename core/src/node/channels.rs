@@ -113,6 +113,11 @@ impl Channel {
         }
     }
 
+    /// Whether the last look-up found the newest head on the DHT.
+    pub(super) fn is_found(&self) -> bool {
+        self.copies.is_some()
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         self.fetch.as_ref().is_some_and(Fetch::is_complete)
     }

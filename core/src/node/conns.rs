@@ -18,9 +18,9 @@ use crate::conn::{Conn, Incoming};
 use crate::error::{CloseReason, Violation};
 use crate::ids::{BlobId, ConnId, JobId};
 use crate::limits::{
-    ANNOUNCES_PER_MINUTE, DRAIN_TIMEOUT, FAVOURS_PER_MINUTE, HANDSHAKE_TIMEOUT, HAVES_BURST,
-    HAVES_PER_MINUTE, HELLO_WAIT, IDLE_TIMEOUT, INBOUND_FETCHING_MAX, INBOUND_MAX, KEEP_ALIVE,
-    STALL_BYTES_MIN, STALL_TIMEOUT, USELESS_AFTER, USELESS_LOADING_AFTER, WINDOW_START,
+    ANNOUNCES_PER_MINUTE, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HAVES_BURST, HAVES_PER_MINUTE, HELLO_WAIT,
+    IDLE_TIMEOUT, INBOUND_FETCHING_MAX, INBOUND_MAX, KEEP_ALIVE, STALL_BYTES_MIN, STALL_TIMEOUT,
+    USELESS_AFTER, USELESS_LOADING_AFTER, WINDOW_START,
 };
 use crate::rng::Rng;
 use crate::suite::Suite;
@@ -61,10 +61,7 @@ pub(super) struct Entry<S: Suite> {
     /// It was dialled, and its HELLO says v5, or it sends none.
     pub(super) is_v5: bool,
     pub(super) gossip: Gossip,
-    /// What we do for it on the DHT, and carry on for it.
-    pub(super) favours: Bucket,
-    /// Announces taken from it, and sent to it.
-    pub(super) announces: Bucket,
+    /// Announces sent to it.
     pub(super) announces_out: Bucket,
     /// HAVEs sent to it.
     pub(super) haves_out: Bucket,
@@ -189,8 +186,6 @@ impl<S: Suite> Conns<S> {
             speaks_hello: false,
             is_v5: false,
             gossip: Gossip::default(),
-            favours: Bucket::new(FAVOURS_PER_MINUTE, FAVOURS_PER_MINUTE, now),
-            announces: Bucket::new(ANNOUNCES_PER_MINUTE, ANNOUNCES_PER_MINUTE, now),
             announces_out: Bucket::new(ANNOUNCES_PER_MINUTE, ANNOUNCES_PER_MINUTE, now),
             haves_out: Bucket::new(HAVES_PER_MINUTE, HAVES_BURST, now),
             asking: Asking::new(now),
@@ -307,7 +302,7 @@ impl<S: Suite> Node<S> {
         } else {
             self.peers.unreached(&peer);
             self.peers.ended(&peer, false, self.now);
-            self.on_gateway_unreachable(&peer);
+            self.on_gateway_gone(&peer);
             self.event(Event::DialFailed { peer });
         }
         self.settle();

@@ -176,6 +176,11 @@ impl<S: Suite> Node<S> {
                 None => entry.conn.push(&Message::Head(tag, None)),
             };
         };
+        // What peers told us of the channel does not prove that it is on the DHT.
+        let is_found = self.channels.get(&channel).is_some_and(|c| c.is_found());
+        if look_up.is_some() && self.config.gateway && !is_found {
+            return self.look_up_head(conn, tag, channel, known);
+        }
         let item = self.channels.get(&channel).and_then(|c| c.item.clone());
         let item = item.filter(|item| item.seq.unsigned_abs() > known);
         let seq = item.as_ref().map_or(i64::try_from(known).unwrap_or(i64::MAX), |item| item.seq);

@@ -32,6 +32,7 @@ mod peers;
 mod pool;
 mod publish;
 mod publish_via;
+mod quotas;
 mod rate;
 mod readiness;
 mod recheck;
@@ -216,8 +217,8 @@ impl<S: Suite> Node<S> {
             dht: DhtQueue::new(now),
             channels: BTreeMap::new(),
             publication: None,
-            gateway: Gateway::default(),
-            flood: Flood::default(),
+            gateway: Gateway::new(now),
+            flood: Flood::new(),
             bytes_received: 0,
             bytes_sent: 0,
             bytes_duplicate: 0,
