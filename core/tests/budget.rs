@@ -8,19 +8,29 @@ use std::time::Duration;
 
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::{InfoHash, Secret};
-use megatorrent_core::limits::{ANNOUNCE_INTERVAL, CHANNELS_MAX, DHT_POLLS_PER_MINUTE, FRESH_COPIES_MIN};
+use megatorrent_core::limits::{
+    ANNOUNCE_INTERVAL, CHANNELS_MAX, DHT_POLLS_PER_MINUTE, FRESH_COPIES_MIN, HEAD_POLL_INTERVAL,
+    LOOKUP_INTERVAL_MAX, LOOKUP_INTERVAL_MIN,
+};
 use megatorrent_core::manifest::HeadContent;
 use megatorrent_core::node::Command;
 use megatorrent_core::time::Instant;
 use megatorrent_core::uri;
-use support::content::item;
-use support::{Bench, CONFIG};
+use support::content::{Content, item};
+use support::{Bench, CONFIG, identity};
 
 /// How much later than it is due an operation may start where all that is due fits the budget: others that are due at
 /// the same time may come first.
 const SLACK: Duration = Duration::from_secs(10);
 
+/// The same where hundreds of channels are followed, and two waves of operations meet.
+const WAVE: Duration = Duration::from_mins(1);
+
 const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+#[expect(clippy::cast_possible_truncation, reason = "it is a small number")]
+const POLLS_PER_MINUTE: u32 = DHT_POLLS_PER_MINUTE as u32;
 
 fn author(n: u16) -> Identity {
     let [high, low] = n.to_be_bytes();
@@ -62,6 +72,17 @@ fn longest_gap<K: Ord + Copy>(log: &[(Instant, K)], all: &[K], since: Instant, n
     last.values().map(|last| now.since(*last)).fold(longest, Duration::max)
 }
 
+/// The most by which an operation was late, looked at each minute.
+fn longest_lag(bench: &mut Bench, time: Duration) -> Duration {
+    let until = bench.now + time;
+    let mut longest = 0;
+    while bench.now < until {
+        bench.sleep(Duration::from_mins(1));
+        longest = bench.status().dht_lag_secs.max(longest);
+    }
+    Duration::from_secs(longest)
+}
+
 #[test]
 fn channels_that_nobody_has_published_do_not_keep_the_others_from_being_announced() {
     let mut bench = Bench::answering(CONFIG, None);
@@ -70,30 +91,45 @@ fn channels_that_nobody_has_published_do_not_keep_the_others_from_being_announce
     bench.sleep(5 * HOUR);
     let gap = longest_gap(&bench.world.announces, &topics(&complete), Instant(0), bench.now);
     assert!(gap <= ANNOUNCE_INTERVAL + SLACK, "not announced for {gap:?}");
+    assert!(bench.status().dht_lag_secs <= SLACK.as_secs());
 }
-
-/// Where many channels are followed, their operations come in waves at first, as all began at once; each starts later than it
-/// is due where two waves meet, and thereby spreads them.
-const WAVE: Duration = Duration::from_mins(1);
 
 #[test]
 fn hundreds_of_channels_are_announced_in_time_and_looked_up_in_turn() {
     for count in [300, CHANNELS_MAX] {
         let mut bench = Bench::answering(CONFIG, None);
         let channels = follow_complete(&mut bench, u16::try_from(count).expect("few"));
-        bench.sleep(8 * HOUR);
-        let (since, mut lag) = (bench.now, 0);
-        for _ in 0..300 {
-            bench.sleep(Duration::from_mins(1));
-            lag = bench.status().dht_lag_secs.max(lag);
-        }
+        let poll_interval = HEAD_POLL_INTERVAL.max(Duration::from_mins(count as u64) / POLLS_PER_MINUTE);
+        // At first all are due at once, and come in waves; where two waves meet they spread.
+        let lag = longest_lag(&mut bench, DAY);
+        assert!(lag <= poll_interval, "{count}: {lag:?} late");
+        let since = bench.now;
+        let lag = longest_lag(&mut bench, 4 * poll_interval);
+        assert!(lag <= WAVE, "{count}: {lag:?} late");
         let gap = longest_gap(&bench.world.announces, &topics(&channels), since, bench.now);
-        eprintln!("announces {gap:?}");
-        let poll_interval = Duration::from_mins(count as u64) / u32::try_from(DHT_POLLS_PER_MINUTE).expect("few");
-        let pgap = longest_gap(&bench.world.gets, &channels, since, bench.now);
-        eprintln!("polls {pgap:?} {poll_interval:?} lag {lag}");
-        assert!(gap <= ANNOUNCE_INTERVAL + WAVE, "{count}: not announced for {gap:?}");
-        assert!(pgap <= poll_interval + WAVE, "{count}: not looked up for {pgap:?}");
-        assert!(lag <= WAVE.as_secs(), "{count}: {lag} s late");
+        assert!(gap <= ANNOUNCE_INTERVAL + SLACK, "{count}: not announced for {gap:?}");
+        let gap = longest_gap(&bench.world.gets, &channels, since, bench.now);
+        assert!(gap <= poll_interval + WAVE, "{count}: not looked up for {gap:?}");
+        // The other way round: what fits the budget is not left undone.
+        let polls = bench.world.gets.iter().filter(|(at, _)| *at >= since).count();
+        assert!(polls >= 3 * count, "{count}: {polls} look-ups");
     }
+}
+
+#[test]
+fn whoever_finds_nobody_looks_ever_more_rarely_until_something_changes() {
+    let mut bench = Bench::answering(CONFIG, None);
+    bench.world.ends_lookups = true;
+    let content = Content::new(&identity(), 1);
+    follow(&mut bench, content.channel);
+    bench.sleep(HOUR);
+    let before = bench.world.lookups.len();
+    bench.sleep(HOUR);
+    let count = u32::try_from(bench.world.lookups.len() - before).expect("few");
+    assert!((HOUR / count).abs_diff(LOOKUP_INTERVAL_MAX) < Duration::from_secs(30), "{count} in an hour");
+    content.publish(&mut bench);
+    let before = bench.world.lookups.len();
+    bench.sleep(HEAD_POLL_INTERVAL + 16 * LOOKUP_INTERVAL_MIN);
+    let count = bench.world.lookups.len() - before;
+    assert!(count >= 5, "{count} look-ups for a channel that lacks a blob");
 }

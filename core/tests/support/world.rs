@@ -31,10 +31,14 @@ pub(crate) struct World {
     pub(crate) puts: Vec<(Instant, i64)>,
     /// When which channels' heads were looked up.
     pub(crate) gets: Vec<(Instant, PublicKey)>,
+    /// When peers were looked up under which info-hashes.
+    pub(crate) lookups: Vec<(Instant, InfoHash)>,
     /// When which info-hashes were announced.
     pub(crate) announces: Vec<(Instant, InfoHash)>,
     /// The newest look-up of peers. It goes on until the next one begins, so that a test can say what it finds.
     pub(crate) lookup: Option<JobId>,
+    /// Whether look-ups of peers end at once instead, and find nobody.
+    pub(crate) ends_lookups: bool,
 }
 
 impl World {
@@ -91,7 +95,12 @@ impl World {
                 }
                 return vec![Input::Done(id, JobResult::DhtPut(Ok(REPLICAS)))];
             }
-            DhtOp::Lookup(_) => done = self.lookup.replace(id),
+            DhtOp::Lookup(hash) => {
+                self.lookups.push((now, hash));
+                if !self.ends_lookups {
+                    done = self.lookup.replace(id);
+                }
+            }
             DhtOp::Announce(hash, _) => self.announces.push((now, hash)),
         }
         inputs.extend(done.map(|id| Input::Done(id, JobResult::DhtDone(Ok(())))));
