@@ -551,11 +551,11 @@ impl<S: Suite> Node<S> {
     }
 
     fn look_up_peers(&mut self, channel: PublicKey) {
-        let now = self.now;
+        let (now, channels) = (self.now, self.channels.len());
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let topic = state.topic.info_hash();
         if !self.dht.push(now, Purpose::Lookup(channel, topic), DhtOp::Lookup(topic)) {
-            state.lookup_due = Some(now + state.lookup_interval);
+            state.lookup_due = Some(now + state.next_lookup(channels));
         }
         let blobs = self.scheduler.queued().take(state.blobs_looked_up());
         for hash in blobs.map(|id| id.info_hash()) {
