@@ -185,6 +185,7 @@ impl<S: Suite> Node<S> {
         unix: UnixTime,
     ) -> Self {
         let rng = Rng::new(seed);
+        let dht = DhtQueue::new(now, config.listen_port);
         let throttles = Throttles::new(config.upload_bytes_per_sec, config.download_bytes_per_sec, now);
         Self {
             config,
@@ -214,7 +215,7 @@ impl<S: Suite> Node<S> {
             have_due: BTreeSet::new(),
             told_at: now,
             watch_next: now,
-            dht: DhtQueue::new(now),
+            dht,
             channels: BTreeMap::new(),
             publication: None,
             gateway: Gateway::new(now),
@@ -286,7 +287,7 @@ impl<S: Suite> Node<S> {
     /// Counters.
     pub fn status(&self, now: Instant) -> NodeStatus {
         let (inbound, outbound) = self.conns.count();
-        let (dht_late, lag) = self.dht.late(now.max(self.now), self.config.listen_port.is_some());
+        let (dht_late, lag) = self.dht.late(now.max(self.now));
         NodeStatus {
             inbound,
             outbound,
@@ -408,12 +409,13 @@ impl<S: Suite> Node<S> {
     }
 
     fn start_dht(&mut self) {
-        while let Some((purpose, op)) = self.dht.next(self.now, self.config.listen_port) {
+        while let Some((purpose, op)) = self.dht.next(self.now) {
             let job = self.job_id(Pending::Dht);
             self.dht.started(job, purpose);
+            self.on_dht_started(purpose);
             self.actions.push_back(Action::Job(job, Job::Dht(op)));
         }
-        match self.dht.deadline(self.now, self.config.listen_port.is_some()) {
+        match self.dht.deadline(self.now) {
             Some(at) => self.timers.set(Timer::Dht, at),
             None => self.timers.cancel(Timer::Dht),
         }
