@@ -157,7 +157,8 @@ impl Channel {
 
     /// Single blobs to look up beside the topic: those that only v5 peers may have.
     fn blobs_looked_up(&self) -> usize {
-        let has_chunks = self.fetch.as_ref().is_some_and(|f| !f.is_complete() && f.chunk_ids().next().is_some());
+        let has_chunks =
+            self.fetch.as_ref().is_some_and(|f| !f.is_complete() && f.chunk_ids().next().is_some());
         if has_chunks { BLOB_LOOKUPS } else { 0 }
     }
 
@@ -353,7 +354,8 @@ impl<S: Suite> Node<S> {
         state.put_due = Some(now + REPUT_INTERVAL);
         state.copies = None;
         let polled = state.polled;
-        state.poll_due = state.poll_due.map(|due| if due > now { due.max(polled + poll_interval) } else { due });
+        state.poll_due =
+            state.poll_due.map(|due| if due > now { due.max(polled + poll_interval) } else { due });
         state.seek_peers(now);
         state.complete_reported = false;
         for hash in core::mem::take(&mut state.announced) {
@@ -511,7 +513,8 @@ impl<S: Suite> Node<S> {
     fn wait_for_channel(&mut self, channel: PublicKey) {
         let Some(state) = self.channels.get(&channel) else { return };
         let untaken = state.untaken.as_ref().map(|(due, _)| *due);
-        let due = [state.poll_due, state.put_due, state.ask_due, state.lookup_due, state.recheck.due, untaken];
+        let due =
+            [state.poll_due, state.put_due, state.ask_due, state.lookup_due, state.recheck.due, untaken];
         if let Some(next) = due.into_iter().flatten().min() {
             self.timers.set(Timer::Channel(channel), next);
         }
@@ -595,7 +598,8 @@ impl<S: Suite> Node<S> {
             (Purpose::LookUpHead(channel), _) => self.on_head_looked_up(channel),
             (Purpose::Poll(channel), JobResult::DhtDone(done)) => self.on_poll_done(channel, done.err()),
             // Without a DHT nothing is tried sooner.
-            (_, JobResult::DhtDone(Err(DhtError::Disabled)) | JobResult::DhtPut(Err(DhtError::Disabled))) => {}
+            (_, JobResult::DhtDone(Err(DhtError::Disabled)) | JobResult::DhtPut(Err(DhtError::Disabled))) => {
+            }
             (Purpose::Announce(_) | Purpose::AnnounceBlob(_), JobResult::DhtDone(Err(_))) => {
                 self.dht.retry_announce(purpose, self.now + DHT_RETRY_INTERVAL);
             }

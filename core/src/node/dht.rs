@@ -67,8 +67,7 @@ pub(super) enum Class {
 }
 
 impl Class {
-    const ALL: [Self; 6] =
-        [Self::Publish, Self::Upkeep, Self::Poll, Self::Lookup, Self::Blobs, Self::Favour];
+    const ALL: [Self; 6] = [Self::Publish, Self::Upkeep, Self::Poll, Self::Lookup, Self::Blobs, Self::Favour];
 
     fn per_minute(self) -> u64 {
         match self {
