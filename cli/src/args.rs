@@ -290,8 +290,8 @@ Examples:
   megatorrent simulate --scenario random --seed 42 --json
 
 With --json, one line each: {\"event\":\"simulation\",\"scenario\",\"seed\",\"commit\",\"mode\"}, then
-{\"event\":\"timeline\",\"seconds\",\"kind\",\"text\"} for what happened, {\"event\":\"left_out\",\"count\"} where that is
-too much, then
+{\"event\":\"timeline\",\"seconds\",\"kind\",\"text\"} for what happened,
+{\"event\":\"left_out\",\"count\"} where that is too much, then
   {\"event\":\"result\",\"scenario\",\"seed\",\"peers\",\"adversaries\",\"blobs\",\"complete\",\"median_ms\",\"last_ms\",
    \"lower_bound_ms\",\"ratio_permille\",\"without_adversaries\",\"exchanges\",\"completions_ms\",\"updates_ms\",
    \"content_bytes\",\"control_bytes\",\"handshake_bytes\",\"duplicates_permille\",\"dials\",\"dht_operations\",

@@ -85,7 +85,9 @@ impl Status {
         if output.is_json() {
             return output.event(News::Status, members(status), "");
         }
-        lag(status).into_iter().for_each(|text| output.note(&text));
+        if let Some(text) = lag(status) {
+            output.note(&text);
+        }
         Ok(())
     }
 }
