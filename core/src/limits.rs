@@ -195,8 +195,10 @@ pub const BACKOFF_MAX: Duration = Duration::from_mins(10);
 pub const FIND_PEERS_INTERVAL_MIN: Duration = Duration::from_mins(1);
 /// The longest time between two such questions to one peer.
 pub const FIND_PEERS_INTERVAL_MAX: Duration = Duration::from_mins(15);
-/// Pause between two such questions to different peers, and between two dials back.
+/// Pause between two such questions to different peers, and between two dials back, where nobody is left to dial.
 pub const FIND_PEERS_PAUSE: Duration = Duration::from_millis(500);
+/// The same where somebody is, who may be made up.
+pub const FIND_PEERS_PAUSE_DIALLING: Duration = Duration::from_secs(5);
 /// Channels followed; a further subscription is refused.
 pub const CHANNELS_MAX: usize = 1024;
 

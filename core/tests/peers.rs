@@ -13,8 +13,8 @@ use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::{
     BAN_TIME, BANS_PER_HOST_MAX, FIND_PEERS_INTERVAL_MAX, FIND_PEERS_INTERVAL_MIN, FIND_PEERS_PAUSE,
-    KEEP_ALIVE, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_KNOWN_MAX, PEERS_PER_NETWORK_MAX, PEERS_PER_TELLER_MAX,
-    ROTATION_INTERVAL, USELESS_AFTER,
+    FIND_PEERS_PAUSE_DIALLING, KEEP_ALIVE, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_KNOWN_MAX,
+    PEERS_PER_NETWORK_MAX, PEERS_PER_TELLER_MAX, ROTATION_INTERVAL, USELESS_AFTER,
 };
 use megatorrent_core::node::{Action, Command, RecordKey};
 use megatorrent_core::time::Instant;
@@ -332,9 +332,10 @@ fn who_has_connections_enough_asks_nobody_and_with_too_few_one_peer_after_the_ot
     let gone = open.remove(&far(0)).expect("it is there");
     bench.node.disconnected(bench.now, gone.conn);
     bench.drain();
-    let time = Duration::from_secs(20);
+    // It is dialling the one that it has lost.
+    let time = Duration::from_mins(2);
     let asked = asked(&mut bench, &mut open, time);
-    let most = usize::try_from(time.as_millis() / FIND_PEERS_PAUSE.as_millis()).expect("small") + 1;
+    let most = usize::try_from(time.as_millis() / FIND_PEERS_PAUSE_DIALLING.as_millis()).expect("small") + 1;
     assert!((most / 2..=most).contains(&asked.len()), "{} of {most}", asked.len());
     let whom: BTreeSet<&PeerAddr> = asked.iter().map(|(_, addr)| addr).collect();
     assert_eq!(whom.len(), asked.len(), "each once");

@@ -39,9 +39,9 @@ impl<S: Suite> Node<S> {
         let share = (wanted / OUTBOUND_SHARE).max(OUTBOUND_PER_NETWORK_MIN);
         self.dial_up_to(wanted, share);
         let (_, outbound) = self.conns.count();
-        let (is_fetching, has_nobody) = (lacks && !self.scheduler.is_starved(), self.may_dial(wanted));
-        if has_nobody || (outbound < wanted && !is_fetching) {
-            self.seek_peers(has_nobody && !is_fetching);
+        let (is_starved, has_nobody) = (lacks && self.scheduler.is_starved(), self.may_dial(wanted));
+        if has_nobody || (outbound < wanted && (is_starved || !lacks)) {
+            self.seek_peers(has_nobody, is_starved);
         } else {
             self.timers.cancel(Timer::Seek);
         }

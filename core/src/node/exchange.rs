@@ -1,10 +1,12 @@
 //! Peers of peers: whom others are told of, and finding more while there are too few (`docs/protocol.md` §11).
 //!
 //! A node that opened fewer connections than it wants asks the peers that it has, one after the other, each ever more
-//! rarely; while it is being brought blobs, only if it has nobody to dial. Where it has nobody to dial and nothing is
-//! brought, it dials back, once each, those that came to it and say that they listen: whether others reach them there,
-//! nobody knows before, and only who answered is told of. So peers that all know one node only find each other through it.
+//! rarely; while blobs lack, those that have none of them, and each of these at once where nobody is known to have what
+//! lacks. Where it has nobody to dial and nothing is brought, it dials back, once each, those that came to it and say that
+//! they listen: whether others reach them there, nobody knows before, and only who answered is told of. So peers that all
+//! know one node only find each other through it.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::conns::Entry;
@@ -13,7 +15,9 @@ use super::{Node, Timer};
 use crate::addr::PeerAddr;
 use crate::codec::Message;
 use crate::ids::{BlobId, ConnId};
-use crate::limits::{FIND_PEERS_INTERVAL_MAX, FIND_PEERS_INTERVAL_MIN, FIND_PEERS_PAUSE};
+use crate::limits::{
+    FIND_PEERS_INTERVAL_MAX, FIND_PEERS_INTERVAL_MIN, FIND_PEERS_PAUSE, FIND_PEERS_PAUSE_DIALLING,
+};
 use crate::suite::Suite;
 use crate::time::Instant;
 
@@ -21,15 +25,17 @@ use crate::time::Instant;
 pub(super) struct Asking {
     due: Instant,
     interval: Duration,
+    /// It was not asked yet.
+    is_new: bool,
 }
 
 impl Asking {
     pub(super) fn new(now: Instant) -> Self {
-        Self { due: now, interval: FIND_PEERS_INTERVAL_MIN }
+        Self { due: now, interval: FIND_PEERS_INTERVAL_MIN, is_new: true }
     }
 
     fn asked(&mut self, now: Instant) {
-        self.due = now + self.interval;
+        (self.due, self.is_new) = (now + self.interval, false);
         self.interval = (self.interval * 2).min(FIND_PEERS_INTERVAL_MAX);
     }
 
@@ -41,12 +47,12 @@ impl Asking {
 }
 
 impl<S: Suite> Entry<S> {
-    /// Whether the peer can be asked for others now. A v5 peer may answer one request and close, so one that may have a
-    /// blob that lacks (by the scheduler's `epoch`) is not.
+    /// Whether the peer can be asked for others now. One that may have a blob that lacks (by the scheduler's `epoch`) is
+    /// of more use than that; and a v5 peer may answer one request and close.
     fn may_tell_peers(&self, lacking_epoch: Option<u64>) -> bool {
         let is_of_no_other_use =
             || self.outstanding() == 0 && lacking_epoch.is_none_or(|epoch| self.dry == epoch);
-        self.is_askable() && (self.gossip.is_on() || is_of_no_other_use())
+        self.is_askable() && is_of_no_other_use()
     }
 }
 
@@ -56,38 +62,62 @@ impl<S: Suite> Node<S> {
         self.seek_at = self.now;
     }
 
-    /// There are too few connections: takes the next step to find somebody, when that is due. `is_idle`: nobody is left to
-    /// dial, and nothing is being fetched.
-    pub(super) fn seek_peers(&mut self, is_idle: bool) {
-        if self.now >= self.seek_at {
-            let is_done = [self.ask_for_peers(), is_idle && self.dial_back()].contains(&true);
-            let pause = if is_done { FIND_PEERS_PAUSE } else { FIND_PEERS_INTERVAL_MIN };
-            self.seek_at = self.now + pause;
-            if !is_done && let Some((due, _)) = self.next_to_ask() {
-                self.seek_at = self.seek_at.min(due);
+    /// There are too few connections: takes the next step to find somebody, when that is due. `has_nobody`: to dial.
+    /// `is_starved`: blobs lack that nobody is known to have, so that each new peer is asked at once.
+    pub(super) fn seek_peers(&mut self, has_nobody: bool, is_starved: bool) {
+        let now = self.now;
+        if now >= self.seek_at {
+            if is_starved {
+                self.ask_new_peers();
             }
+            let pause = if has_nobody { FIND_PEERS_PAUSE } else { FIND_PEERS_PAUSE_DIALLING };
+            let may_dial_back = has_nobody && (is_starved || self.scheduler.is_empty());
+            if self.sought.is_none_or(|sought| now >= sought + pause) && self.take_step(may_dial_back) {
+                self.sought = Some(now);
+            }
+            let next = self.next_to_ask().map_or(now + FIND_PEERS_INTERVAL_MIN, |(due, _)| due);
+            self.seek_at = self.sought.map_or(next, |sought| next.max(sought + pause));
         }
         self.timers.set(Timer::Seek, self.seek_at);
     }
 
-    /// The connection that is asked next, and when.
-    fn next_to_ask(&self) -> Option<(Instant, ConnId)> {
+    fn may_tell_peers(&self) -> impl Iterator<Item = (ConnId, &Asking)> {
         let lacking_epoch = Some(self.scheduler.epoch).filter(|_| !self.scheduler.is_empty());
-        let may_tell = self.conns.entries().filter(|(_, entry)| entry.may_tell_peers(lacking_epoch));
-        may_tell.map(|(id, entry)| (entry.asking.due, id)).min()
+        let may_tell = self.conns.entries().filter(move |(_, entry)| entry.may_tell_peers(lacking_epoch));
+        may_tell.map(|(id, entry)| (id, &entry.asking))
     }
 
-    fn ask_for_peers(&mut self) -> bool {
-        let now = self.now;
-        let Some((_, conn)) = self.next_to_ask().filter(|(due, _)| *due <= now) else { return false };
+    /// The connection that is asked next, and when.
+    fn next_to_ask(&self) -> Option<(Instant, ConnId)> {
+        self.may_tell_peers().map(|(id, asking)| (asking.due, id)).min()
+    }
+
+    fn ask_new_peers(&mut self) {
+        let new: Vec<ConnId> =
+            self.may_tell_peers().filter(|(_, asking)| asking.is_new).map(|(id, _)| id).collect();
+        for conn in new {
+            self.ask_for_peers(conn);
+        }
+    }
+
+    /// Asks the peer that is due, if one is, and dials one back. `false`: there was nothing to do.
+    fn take_step(&mut self, may_dial_back: bool) -> bool {
+        let due = self.next_to_ask().filter(|(due, _)| *due <= self.now);
+        if let Some((_, conn)) = due {
+            self.ask_for_peers(conn);
+        }
+        let dials_back = may_dial_back && self.dial_back();
+        due.is_some() || dials_back
+    }
+
+    fn ask_for_peers(&mut self, conn: ConnId) {
         // A v5 peer may know who has a blob. To others the question does not tell what we want.
         let (lacking, random) = (self.scheduler.queued().next(), BlobId(self.rng.bytes_32()));
-        let Some(entry) = self.conns.get_mut(conn) else { return false };
+        let Some(entry) = self.conns.get_mut(conn) else { return };
         let id = lacking.filter(|_| !entry.gossip.is_on()).unwrap_or(random);
-        entry.asking.asked(now);
+        entry.asking.asked(self.now);
         entry.conn.ask_for_peers(id);
         self.wake_driver(conn);
-        true
     }
 
     /// Dials a peer that came to us; the connection ends as soon as it has answered.

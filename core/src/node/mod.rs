@@ -130,6 +130,8 @@ pub struct Node<S: Suite = RealSuite> {
     rotation: Rotation,
     /// When a peer may be asked for others, or dialled back, if some are needed.
     seek_at: Instant,
+    /// When that was done last.
+    sought: Option<Instant>,
     scheduler: Scheduler,
     throttles: Throttles,
     recv_pool: Pool,
@@ -202,6 +204,7 @@ impl<S: Suite> Node<S> {
             dials: 0,
             rotation: Rotation::default(),
             seek_at: now,
+            sought: None,
             scheduler: Scheduler::default(),
             throttles,
             recv_pool: Pool::new(RECV_BUFFERS_MAX, S::BLOB_LEN),
