@@ -13,6 +13,7 @@ use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::{RealSuite, Suite};
 use megatorrent_core::time::Instant;
 
+use crate::checker::check;
 use crate::config::{HostConfig, WorldConfig};
 use crate::dht::Dht;
 use crate::dice::Dice;
@@ -390,7 +391,7 @@ impl<S: Suite> World<S> {
     /// Where it does not hold.
     pub fn check(&self) {
         for host in &self.hosts {
-            host.check(self.now);
+            host.check(self.now, self.faults.bug);
         }
     }
 
@@ -433,7 +434,7 @@ impl<S: Suite> World<S> {
     /// Does what the node asks until it asks nothing, then sleeps to its deadline. Follows whatever touches a node.
     pub(crate) fn settle(&mut self, id: HostId) {
         for turn in 0.. {
-            assert!(turn < ACTIONS_PER_TURN_MAX, "the node does not come to rest");
+            check!(Wakes, turn < ACTIONS_PER_TURN_MAX, "the node does not come to rest");
             let host = &mut self.hosts[id.index()];
             let Some(node) = &mut host.node else { return };
             let deadline = node.deadline();
@@ -442,7 +443,8 @@ impl<S: Suite> World<S> {
                 break;
             };
             let is_due = deadline.is_some_and(|(at, _)| at <= self.now);
-            assert!(
+            check!(
+                Wakes,
                 is_due,
                 "an action waits, but the deadline is {deadline:?} at {:?}: {action:?}",
                 self.now
@@ -458,7 +460,7 @@ impl<S: Suite> World<S> {
         self.trace.record_action(self.now, id, &action);
         match action {
             Action::Dial(job, peer) => {
-                self.hosts[id.index()].jobs.begin(job, JobKind::Dial, self.now);
+                self.hosts[id.index()].jobs.begin(job, JobKind::Dial, self.now, self.faults.bug);
                 self.counts.total.dials += 1;
                 self.dial(id, job, &peer);
             }
@@ -489,8 +491,7 @@ impl<S: Suite> World<S> {
 
     fn begin_job(&mut self, id: HostId, job_id: JobId, job: Job) {
         let host = &mut self.hosts[id.index()];
-        host.jobs.begin(job_id, JobKind::of(&job), self.now);
-        host.jobs.leak = self.faults.bug == Some(Bug::CapPassed);
+        host.jobs.begin(job_id, JobKind::of(&job), self.now, self.faults.bug);
         if let Job::WriteBlob(blob, _) = &job {
             host.begin_write(blob);
         }

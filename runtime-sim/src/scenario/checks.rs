@@ -5,6 +5,7 @@ use std::time::Duration;
 use megatorrent_core::suite::Suite;
 
 use super::stage::Stage;
+use crate::checker::Checker;
 use crate::faults::Bug;
 
 impl<S: Suite> Stage<S> {
@@ -25,7 +26,7 @@ impl<S: Suite> Stage<S> {
             }
         }
         if let Some((host, id)) = wrong {
-            self.object("stores", &format!("host {} has stored wrong bytes as blob {}", host.0, id.to_hex()));
+            self.object(Checker::Stores, &format!("host {} has stored wrong bytes as blob {}", host.0, id.to_hex()));
         }
     }
 
@@ -53,7 +54,7 @@ impl<S: Suite> Stage<S> {
             }
         }
         if let Some(text) = objection {
-            self.object("files", &text);
+            self.object(Checker::Files, &text);
         }
     }
 

@@ -6,7 +6,7 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::rng::Rng;
 
-use super::{BLOBS_MAX, PEERS_MAX, Params, Scenario, options};
+use super::{PEERS_MAX, Params, Scenario, V5_BLOBS_MAX, options};
 use crate::adversary::Attack;
 use crate::config::{HostConfig, WorldConfig};
 use crate::world::LISTEN_PORT;
@@ -221,8 +221,6 @@ pub enum Fate {
 
 /// How long a scenario's peers have to complete once all is healed.
 const BOUND: Duration = Duration::from_mins(20);
-/// Chunks that a v5 head has room for in a DHT item, each as a file of its own.
-const V5_BLOBS_MAX: usize = 2;
 /// Windows are not made smaller than this, so that no message takes a round trip for each of its parts.
 const WINDOW_BYTES_MIN: usize = 32 * 1024;
 /// Rates are not made smaller than this, as control messages do not become smaller.
@@ -248,8 +246,7 @@ impl Plan {
             Scenario::AuthorLeaves | Scenario::Partition | Scenario::Churn | Scenario::Nat => (16, 12),
         };
         let peers = params.peers.unwrap_or(peers).clamp(1, PEERS_MAX);
-        let blobs_max = if scenario == Scenario::Mixed { V5_BLOBS_MAX } else { BLOBS_MAX };
-        let blobs = params.blobs.unwrap_or(blobs).clamp(1, blobs_max);
+        let blobs = params.blobs.unwrap_or(blobs).clamp(1, scenario.blobs_max());
         let mut plan = Self::calm(peers, blobs);
         match scenario {
             Scenario::FlashCrowd => plan.flash_crowd(),
@@ -264,6 +261,7 @@ impl Plan {
             Scenario::Mixed => plan.mixed(),
             Scenario::Random => options::draw(&mut plan, &rng),
         }
+        plan.bound = params.bound.unwrap_or(plan.bound);
         plan.scale_down(params.crypto(scenario).scale());
         plan
     }

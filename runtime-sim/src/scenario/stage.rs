@@ -18,6 +18,7 @@ use super::plan::{Kind, Plan, secs};
 use super::report::{Exchange, Finding, Report, Sample};
 use super::{Params, Scenario};
 use crate::adversary::{Adversaries, Attack};
+use crate::checker::{Checker, caught};
 use crate::faults::PartitionId;
 use crate::host::HostId;
 use crate::traffic::Traffic;
@@ -100,18 +101,19 @@ pub(super) struct Stage<S: Suite> {
     before: Traffic,
     /// Blobs that were stored and are lost.
     pub(super) lost: u64,
+    rng: Rng,
 }
 
 pub(super) fn play<S: Suite>(scenario: Scenario, params: &Params) -> Report {
-    let mut stage = Stage::<S>::open(scenario, params);
-    while stage.report.finding.is_none() && !stage.is_over() {
-        stage.step();
+    let mut stage = Stage::<S>::new(scenario, params);
+    if let Err((checker, text)) = caught(|| stage.play()) {
+        stage.object(checker, &text);
     }
     stage.close()
 }
 
 impl<S: Suite> Stage<S> {
-    fn open(scenario: Scenario, params: &Params) -> Self {
+    fn new(scenario: Scenario, params: &Params) -> Self {
         let plan = Plan::draw(scenario, params);
         let mut world = World::with_suite(params.seed, plan.world.clone());
         let author = world.add_host(plan.author.clone());
@@ -122,7 +124,7 @@ impl<S: Suite> Stage<S> {
         }
         let rng = Rng::new([0; 32]).fork(&format!("stage {}", params.seed));
         let read_key = plan.author.read_key.clone().filter(|_| plan.private);
-        let mut stage = Self {
+        Self {
             report: Report::new(scenario, params, &plan),
             adversaries: Adversaries::new(rng.fork("adversaries"), author, identity, read_key),
             v5: v5::Peers::new(rng.fork("v5")),
@@ -151,20 +153,36 @@ impl<S: Suite> Stage<S> {
             healed: None,
             before: Traffic::default(),
             lost: 0,
-        };
-        stage.world.take_news();
-        stage.world.take_stranger_events();
-        // The last blob is not full, as with most files.
-        let missing = usize::try_from(rng.fork("length").below(1000)).unwrap_or(0);
-        let files = if stage.plan.lists_chunks { stage.plan.blobs } else { 1 };
-        for _ in 0..files {
-            stage.add_file(stage.plan.blobs / files * S::PLAIN_LEN - missing);
+            rng,
         }
-        stage.first_files = files;
-        stage.open_gateways();
-        stage.publish();
-        stage.begin();
-        stage
+    }
+
+    /// Plays until all is over or a checker objects, which may be by a panic.
+    fn play(&mut self) {
+        self.open();
+        while self.report.finding.is_none() && !self.is_over() {
+            self.step();
+        }
+        if self.report.finding.is_none() {
+            self.world.check();
+            self.check_stores();
+            self.check_files();
+        }
+    }
+
+    fn open(&mut self) {
+        self.world.take_news();
+        self.world.take_stranger_events();
+        // The last blob is not full, as with most files.
+        let missing = usize::try_from(self.rng.fork("length").below(1000)).unwrap_or(0);
+        let files = if self.plan.lists_chunks { self.plan.blobs } else { 1 };
+        for _ in 0..files {
+            self.add_file(self.plan.blobs / files * S::PLAIN_LEN - missing);
+        }
+        self.first_files = files;
+        self.open_gateways();
+        self.publish();
+        self.begin();
     }
 
     /// The author's gateways are there before it publishes, honest ones and others.
@@ -187,7 +205,7 @@ impl<S: Suite> Stage<S> {
             self.step();
         }
         if self.publishing {
-            return self.object("publication", "the first version is not on the DHT");
+            return self.object(Checker::Publication, "the first version is not on the DHT");
         }
         self.start = self.world.now();
         self.before = self.world.traffic();
@@ -282,18 +300,14 @@ impl<S: Suite> Stage<S> {
         self.check_stores();
         if self.report.finding.is_none() {
             let text = self.explain_incomplete();
-            self.object("liveness", &text);
+            self.object(Checker::Liveness, &text);
         }
         true
     }
 
+    /// What the run has shown, also where it ended in the middle.
     fn close(mut self) -> Report {
         self.sample();
-        if self.report.finding.is_none() {
-            self.world.check();
-            self.check_stores();
-            self.check_files();
-        }
         self.tell("end", "the end".into());
         self.report.took = self.world.now().since(self.start);
         self.report.traffic = difference(self.world.traffic(), self.before);
@@ -540,7 +554,7 @@ impl<S: Suite> Stage<S> {
     }
 
     /// A checker objects: the run ends.
-    pub(super) fn object(&mut self, checker: &'static str, text: &str) {
+    pub(super) fn object(&mut self, checker: Checker, text: &str) {
         let at = self.world.now().since(self.start).as_secs_f64();
         self.report.finding.get_or_insert(Finding { checker, text: format!("{text} (at {at:.1} s)") });
     }
