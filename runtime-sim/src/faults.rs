@@ -39,6 +39,12 @@ pub enum Bug {
     PutLost,
     /// A node reports an older sequence after a newer one.
     SequenceBack,
+    /// A name that a node passes on is seen with the hops with which it came.
+    HopsKept,
+    /// Announces that nodes send count tenfold.
+    QuotaPassed,
+    /// A disk reads a blob with another byte, so that whoever serves it is banned.
+    ReadWrong,
     /// A partition does not heal, though the world says so.
     NeverHeals,
     /// The world depends on something beside its seed.
@@ -47,7 +53,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::StoreUnchecked,
         Self::DeliverWrong,
         Self::JobTwice,
@@ -62,6 +68,9 @@ impl Bug {
         Self::StoredUnsaid,
         Self::PutLost,
         Self::SequenceBack,
+        Self::HopsKept,
+        Self::QuotaPassed,
+        Self::ReadWrong,
         Self::NeverHeals,
         Self::SeedIgnored,
     ];

@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 mod adversary;
+mod announces;
 mod author;
 mod checker;
 mod config;

@@ -13,6 +13,7 @@ use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::{RealSuite, Suite};
 use megatorrent_core::time::Instant;
 
+use crate::announces::Announces;
 use crate::checker::check;
 use crate::config::{HostConfig, WorldConfig};
 use crate::dht::Dht;
@@ -49,6 +50,9 @@ pub struct World<S: Suite = RealSuite> {
     pub(crate) dice_links: Dice,
     pub(crate) faults: Faults,
     pub(crate) counts: Counts,
+    /// What strangers sent.
+    pub(crate) uncounted: Counts,
+    pub(crate) announces: Announces,
     pub(crate) strangers: Strangers,
     /// What nodes reported, for whoever runs the world event by event; `None`: nobody asks.
     news: Option<Vec<(HostId, Event)>>,
@@ -127,6 +131,8 @@ impl<S: Suite> World<S> {
             dice_links: Dice::new(rng.fork("links")),
             faults: Faults::default(),
             counts: Counts::default(),
+            uncounted: Counts::default(),
+            announces: Announces::default(),
             strangers: Strangers::default(),
             news: None,
             rng_nodes: rng.fork("nodes"),
@@ -210,6 +216,11 @@ impl<S: Suite> World<S> {
     /// The address on which a host listens.
     pub fn address(&self, id: HostId) -> SocketAddr {
         self.hosts[id.index()].address
+    }
+
+    /// The name under which a host is known in place of its address.
+    pub(crate) fn name(&self, id: HostId) -> Option<&PeerAddr> {
+        self.hosts[id.index()].config.name.as_ref()
     }
 
     /// A host's node; `None` while it is down.

@@ -1,8 +1,10 @@
 //! Scenarios end well, twice the same, and the checkers see what is planted to be seen.
 
-use megatorrent_sim::scenario::{Crypto, Kind, Params, REAL_PEERS_MAX, Report, Scenario, run, run_caught};
+use std::time::Duration;
+
+use megatorrent_sim::scenario::{Crypto, Kind, Params, REAL_PEERS_MAX, Report, Scenario, run};
 use megatorrent_sim::shrink::shrink;
-use megatorrent_sim::{Attack, Bug};
+use megatorrent_sim::{Attack, Bug, Cap, Checker};
 use megatorrent_sim::{picture, scenario};
 
 /// Seeds of random worlds that are tried at each run.
@@ -162,30 +164,50 @@ fn no_swarm_is_faster_than_the_lower_bound() {
 // --- checkers that must see ---------------------------------------------------------------------------------
 
 fn planted(scenario: Scenario, bug: Bug) -> Report {
-    run_caught(scenario, &Params { bug: Some(bug), ..params(1, 6, 3) })
+    let bug = Some(bug);
+    // Frames can be read, and adversaries are so many that one floods announces.
+    let read_along = || Params { bug, null: true, ..params(1, 28, 1) };
+    match bug {
+        Some(Bug::HopsKept | Bug::QuotaPassed) => run(scenario, &read_along()),
+        _ => run(scenario, &Params { bug, ..params(1, 6, 3) }),
+    }
 }
 
 #[test]
-fn every_planted_bug_is_found_by_its_checker() {
+fn every_planted_bug_is_found_by_its_checker_and_what_happened_until_then_is_told() {
     for (bug, scenario, checker, words) in [
-        (Bug::StoreUnchecked, Scenario::Hostile, "stores", "wrong bytes"),
-        (Bug::DeliverWrong, Scenario::FlashCrowd, "files", "other bytes"),
-        (Bug::JobTwice, Scenario::FlashCrowd, "assertion", "answers only jobs that are open"),
-        (Bug::JobLost, Scenario::FlashCrowd, "assertion", "no answer"),
-        (Bug::CapPassed, Scenario::FlashCrowd, "assertion", "jobs of kind"),
-        (Bug::EndUnheard, Scenario::Churn, "assertion", "node and sockets disagree"),
-        (Bug::WakeLost, Scenario::FlashCrowd, "assertion", "spins at one instant"),
-        (Bug::StoredUnsaid, Scenario::FlashCrowd, "assertion", "fetched again, though it is stored"),
-        (Bug::PutLost, Scenario::FlashCrowd, "publication", "not on the DHT"),
-        (Bug::SequenceBack, Scenario::UpdatePush, "assertion", "sequence went back"),
-        (Bug::NeverHeals, Scenario::Partition, "liveness", "not complete"),
+        (Bug::StoreUnchecked, Scenario::Hostile, Checker::Stores, "wrong bytes"),
+        (Bug::DeliverWrong, Scenario::FlashCrowd, Checker::Files, "other bytes"),
+        (Bug::JobTwice, Scenario::FlashCrowd, Checker::Jobs, "answered, which is not open"),
+        (Bug::JobLost, Scenario::FlashCrowd, Checker::Jobs, "no answer"),
+        (Bug::CapPassed(Cap::Jobs), Scenario::FlashCrowd, Checker::Caps, "jobs of kind"),
+        (Bug::CapPassed(Cap::Connections), Scenario::FlashCrowd, Checker::Caps, "0 sockets"),
+        (Bug::CapPassed(Cap::Addresses), Scenario::FlashCrowd, Checker::Caps, "addresses known"),
+        (Bug::CapPassed(Cap::Bans), Scenario::Hostile, Checker::Caps, "bans"),
+        (Bug::CapPassed(Cap::DhtOperations), Scenario::FlashCrowd, Checker::Caps, "DHT operations"),
+        (Bug::EndUnheard, Scenario::Churn, Checker::Connections, "node and sockets disagree"),
+        (Bug::WakeLost, Scenario::FlashCrowd, Checker::Wakes, "spins at one instant"),
+        (Bug::StoredUnsaid, Scenario::FlashCrowd, Checker::Blobs, "fetched again, though it is stored"),
+        (Bug::PutLost, Scenario::FlashCrowd, Checker::Publication, "not on the DHT"),
+        (Bug::SequenceBack, Scenario::UpdatePush, Checker::Sequences, "sequence went back"),
+        (Bug::HopsKept, Scenario::OnionOnly, Checker::Announces, "for 6 hops"),
+        (Bug::QuotaPassed, Scenario::Hostile, Checker::Announces, "too many over one connection"),
+        (Bug::ReadWrong, Scenario::FlashCrowd, Checker::Bans, "which is honest: it served a wrong blob"),
+        (Bug::NeverHeals, Scenario::Partition, Checker::Liveness, "not complete"),
     ] {
-        let found = planted(scenario, bug).finding;
-        let is_it =
-            found.as_ref().is_some_and(|found| found.checker == checker && found.text.contains(words));
+        let report = planted(scenario, bug);
+        let found = report.finding.as_ref();
+        let is_it = found.is_some_and(|found| found.checker == checker && found.text.contains(words));
         assert!(is_it, "{bug:?} in {scenario}: {found:?}");
+        assert!(!report.samples.is_empty() && report.trace_len > 0, "{bug:?}: {report:?}");
+        let has_begun = report.timeline.iter().any(|entry| entry.text.contains("has published"));
+        let is_early = matches!(bug, Bug::CapPassed(Cap::Jobs | Cap::DhtOperations | Cap::Addresses))
+            || matches!(bug, Bug::JobTwice | Bug::WakeLost | Bug::PutLost);
+        assert!(has_begun && report.took > Duration::ZERO || is_early, "{bug:?}: {:?}", report.timeline);
+        let svg = picture::svg(&report, "commit");
+        assert!(svg.contains(&format!("FAILED ({checker})")), "{bug:?}");
     }
-    assert_eq!(Bug::ALL.len(), 11 + 1, "each but one has a line above");
+    assert_eq!(Bug::ALL.len(), 18 + 1, "each but one has a line above");
     let [once, again] = [(); 2].map(|()| planted(Scenario::FlashCrowd, Bug::SeedIgnored));
     assert_ne!(once.trace_hash, again.trace_hash, "what does not hang on the seed alone is in the trace");
 }
@@ -199,16 +221,48 @@ fn a_failing_scenario_shrinks_to_the_shortest_that_fails() {
     let mut steps = 0;
     let shortest = shrink(&failed, |_| steps += 1);
     assert!(steps > 0);
-    assert_eq!(shortest.finding.as_ref().map(|finding| finding.checker), Some("liveness"));
+    assert_eq!(shortest.finding.as_ref().map(|finding| &finding.checker), Some(&Checker::Liveness));
     assert_eq!(shortest.params.only.as_ref().map(Vec::len), Some(1), "one act is enough");
     // Whether fewer peers still fail is up to who happens to be cut off from whom.
     assert!(shortest.peers <= failed.peers && shortest.blobs <= failed.blobs);
-    let passes = |params: Params| run_caught(shortest.scenario, &params).finding.is_none();
+    let passes = |params: Params| run(shortest.scenario, &params).finding.is_none();
     let (peers, blobs) = (shortest.peers - 1, shortest.blobs - 1);
     assert!(peers == 0 || passes(Params { peers: Some(peers), ..shortest.params.clone() }));
     assert!(blobs == 0 || passes(Params { blobs: Some(blobs), ..shortest.params.clone() }));
-    let again = run_caught(shortest.scenario, &shortest.params);
+    let again = run(shortest.scenario, &shortest.params);
     assert_eq!(again.trace_hash, shortest.trace_hash, "its command repeats it");
+}
+
+#[test]
+fn a_bound_that_nobody_keeps_fails_and_is_part_of_what_repeats_it() {
+    let bound = Some(Duration::from_secs(1));
+    let report = run(Scenario::FlashCrowd, &Params { bound, ..params(1, 3, 8) });
+    assert_eq!(report.finding.as_ref().map(|finding| &finding.checker), Some(&Checker::Liveness));
+    assert!(report.command().ends_with(" --bound 1"), "{}", report.command());
+}
+
+#[test]
+fn what_a_scenario_has_not_is_refused() {
+    let check = |scenario, params: Params| params.check(scenario).err().unwrap_or_default();
+    let only = |act| Params { only: Some(vec![0, act]), ..params(1, 6, 2) };
+    assert!(check(Scenario::Partition, only(2)).contains("partition has events 0 to 1"));
+    assert!(check(Scenario::AuthorLeaves, only(7)).contains("no event 7"));
+    assert!(check(Scenario::FlashCrowd, only(0)).contains("has no events"));
+    assert!(check(Scenario::Mixed, params(1, 6, 5)).contains("at most 2 blobs, not 5"));
+    assert!(check(Scenario::Mixed, Params { null: true, ..params(1, 6, 2) }).contains("no --null"));
+    for scenario in Scenario::ALL {
+        assert_eq!(params(1, 6, 2).check(scenario), Ok(()));
+    }
+    assert_eq!(only(1).check(Scenario::Partition), Ok(()));
+}
+
+#[test]
+fn a_shrunk_run_leaves_out_the_acts_that_fewer_peers_have_not() {
+    let bug = Some(Bug::CapPassed(Cap::Addresses));
+    let failed = run(Scenario::Churn, &Params { bug, null: true, ..params(1, 6, 1) });
+    let shortest = shrink(&failed, |shorter| assert_eq!(shorter.params.check(shorter.scenario), Ok(())));
+    assert_eq!(shortest.finding.map(|finding| finding.checker), Some(Checker::Caps));
+    assert_eq!(shortest.params.only, Some(Vec::new()), "no act is needed");
 }
 
 #[test]
@@ -231,4 +285,5 @@ fn a_picture_is_whole_and_says_what_it_shows() {
     assert!(!svg.contains("NaN") && !svg.contains("inf"), "every number is one");
     let html = picture::html(&report, "<commit>");
     assert!(html.contains(&svg) && html.contains(&report.command()) && html.ends_with("</html>\n"));
+    assert!(html.contains(&report.trace_hex()));
 }

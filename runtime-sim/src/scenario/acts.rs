@@ -233,6 +233,7 @@ impl<S: Suite> Stage<S> {
             (Fate::Rots, Some(id)) => {
                 self.world.store_mut(host).corrupt(&id);
                 self.rotten.insert((host, id));
+                self.rotted.insert(host);
                 " and a blob on its disk rots"
             }
             (Fate::Kept | Fate::LosesBlob | Fate::Rots, _) => "",

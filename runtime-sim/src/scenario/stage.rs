@@ -75,6 +75,8 @@ pub(super) struct Stage<S: Suite> {
     pub(super) peers: BTreeMap<usize, Peer>,
     /// Blobs that a fault has damaged on purpose: whose, and which.
     pub(super) rotten: BTreeSet<(HostId, BlobId)>,
+    /// Hosts on whose disks a blob has rotted, also where it is gone since.
+    pub(super) rotted: BTreeSet<HostId>,
     pub(super) report: Report,
     pub(super) start: Instant,
     by_host: BTreeMap<HostId, usize>,
@@ -137,6 +139,7 @@ impl<S: Suite> Stage<S> {
             first_files: 1,
             peers: BTreeMap::new(),
             rotten: BTreeSet::new(),
+            rotted: BTreeSet::new(),
             start: Instant(u64::MAX),
             by_host: BTreeMap::new(),
             agenda: BTreeMap::new(),
@@ -438,6 +441,9 @@ impl<S: Suite> Stage<S> {
     /// Takes in what nodes have reported.
     fn hear(&mut self) {
         for (host, event) in self.world.take_news() {
+            if let Event::Banned { peer, violation, .. } = &event {
+                self.check_ban(host, peer, *violation);
+            }
             if host == self.author {
                 self.hear_author(event);
             } else if let Some(&index) = self.by_host.get(&host) {
