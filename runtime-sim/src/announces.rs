@@ -54,7 +54,8 @@ impl Announces {
     fn count(&mut self, from: (LinkId, Side), n: u64, now: Instant) -> u64 {
         let (count, since) = self.sent.entry(from).or_insert((0, now));
         *count += n;
-        let minutes_ms = u64::try_from(now.since(*since).as_millis()).unwrap_or(u64::MAX) * ANNOUNCES_PER_MINUTE;
+        let minutes_ms =
+            u64::try_from(now.since(*since).as_millis()).unwrap_or(u64::MAX) * ANNOUNCES_PER_MINUTE;
         // Some may have waited for the socket when the first was sent.
         let most = ANNOUNCES_PER_MINUTE + CONTROL_QUEUE_MAX as u64 + minutes_ms / 60_000;
         count.saturating_sub(most)

@@ -92,7 +92,8 @@ pub(crate) fn caught(doing: impl FnOnce()) -> Result<(), (Checker, String)> {
         set_hook(Box::new(move |info| {
             let is_caught = PLACE.with_borrow_mut(|place| {
                 let place = place.as_mut()?;
-                *place = info.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
+                *place =
+                    info.location().map_or_else(String::new, |at| format!("{}:{}", at.file(), at.line()));
                 Some(())
             });
             if is_caught.is_none() {

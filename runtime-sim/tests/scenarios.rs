@@ -1,11 +1,14 @@
 //! Scenarios end well, twice the same, and the checkers see what is planted to be seen.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use megatorrent_sim::scenario::{Crypto, Kind, Params, REAL_PEERS_MAX, Report, Scenario, run};
+use megatorrent_sim::picture;
+use megatorrent_sim::scenario::{
+    Crypto, Kind, Member, Params, Plan, REAL_PEERS_MAX, Report, Scenario, What, run,
+};
 use megatorrent_sim::shrink::shrink;
 use megatorrent_sim::{Attack, Bug, Cap, Checker};
-use megatorrent_sim::{picture, scenario};
 
 /// Seeds of random worlds that are tried at each run.
 const SEEDS: [u64; 8] = [0, 1, 2, 7, 13, 27, 42, 643];
@@ -83,8 +86,8 @@ fn hostile_hosts_are_there_harm_nobody_and_what_they_cost_is_shown() {
 
 #[test]
 fn only_the_adversaries_are_missing_from_the_swarm_that_the_hostile_one_is_compared_with() {
-    let plan = scenario::Plan::draw(Scenario::Hostile, &params(3, 8, 1));
-    let attacks = plan.acts.iter().filter(|act| matches!(act.what, scenario::What::Attack(_))).count();
+    let plan = Plan::draw(Scenario::Hostile, &params(3, 8, 1));
+    let attacks = plan.acts.iter().filter(|act| matches!(act.what, What::Attack(_))).count();
     let peaceful: Vec<usize> = (attacks..plan.acts.len()).collect();
     let report = run(Scenario::Hostile, &Params { only: Some(peaceful), ..params(3, 8, 1) });
     assert_passes(&report);
@@ -267,9 +270,28 @@ fn a_shrunk_run_leaves_out_the_acts_that_fewer_peers_have_not() {
 
 #[test]
 fn fewer_acts_leave_the_others_as_they_are() {
-    let all = scenario::Plan::draw(Scenario::Random, &params(9, 4, 2));
-    let fewer = scenario::Plan::draw(Scenario::Random, &params(9, 2, 1));
+    let all = Plan::draw(Scenario::Random, &params(9, 4, 2));
+    let fewer = Plan::draw(Scenario::Random, &params(9, 2, 1));
     assert_eq!(all.acts, fewer.acts);
+}
+
+#[test]
+fn random_worlds_have_every_kind_of_peer_and_act() {
+    let (mut kinds, mut acts) = (BTreeSet::new(), BTreeSet::new());
+    for seed in 0..300 {
+        let plan = Plan::draw(Scenario::Random, &Params { seed, ..Params::default() });
+        kinds.extend(plan.members.iter().map(Member::kind));
+        acts.extend(plan.acts.iter().map(|act| match act.what {
+            What::Attack(attack) => format!("{attack:?}"),
+            ref what => format!("{:?}", std::mem::discriminant(what)),
+        }));
+        let null = Plan::draw(Scenario::Random, &Params { seed, null: true, ..Params::default() });
+        assert!(null.members.iter().all(|member| !member.is_v5), "v5 peers know no null crypto");
+    }
+    let drawn = [Kind::Peer, Kind::Gateway, Kind::OnionOnly, Kind::V5];
+    assert!(kinds.into_iter().eq(drawn), "none is without a DHT but for its name");
+    // All kinds of acts but the attacks themselves, and each attack.
+    assert_eq!(acts.len(), 16 + Attack::ALL.len(), "{acts:?}");
 }
 
 #[test]

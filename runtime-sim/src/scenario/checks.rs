@@ -29,7 +29,10 @@ impl<S: Suite> Stage<S> {
             }
         }
         if let Some((host, id)) = wrong {
-            self.object(Checker::Stores, &format!("host {} has stored wrong bytes as blob {}", host.0, id.to_hex()));
+            self.object(
+                Checker::Stores,
+                &format!("host {} has stored wrong bytes as blob {}", host.0, id.to_hex()),
+            );
         }
     }
 

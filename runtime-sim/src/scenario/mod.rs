@@ -139,7 +139,9 @@ impl Params {
     /// For a user: what there is instead.
     pub fn check(&self, scenario: Scenario) -> Result<(), String> {
         if self.null && scenario == Scenario::Mixed {
-            return Err("mixed has v5 peers, and v5 is its own ciphers and lengths: there is no --null of it".into());
+            return Err(
+                "mixed has v5 peers, and v5 is its own ciphers and lengths: there is no --null of it".into(),
+            );
         }
         let most = scenario.blobs_max();
         if let Some(blobs) = self.blobs.filter(|blobs| *blobs > most) {
@@ -152,7 +154,9 @@ impl Params {
             1 => "event 0 alone".into(),
             _ => format!("events 0 to {}", acts - 1),
         };
-        Err(format!("there is no event {none} to be left: {scenario} has {there_are} with this seed and these sizes"))
+        Err(format!(
+            "there is no event {none} to be left: {scenario} has {there_are} with this seed and these sizes"
+        ))
     }
 }
 

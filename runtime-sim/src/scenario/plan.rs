@@ -6,7 +6,7 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::rng::Rng;
 
-use super::{PEERS_MAX, Params, Scenario, V5_BLOBS_MAX, options};
+use super::{Crypto, PEERS_MAX, Params, Scenario, V5_BLOBS_MAX, options};
 use crate::adversary::Attack;
 use crate::config::{HostConfig, WorldConfig};
 use crate::world::LISTEN_PORT;
@@ -33,6 +33,9 @@ pub struct Plan {
     pub private: bool,
     /// What happens, each apart from the others, so that any of them can be left out.
     pub acts: Vec<Act>,
+    /// Forks heal as well: the author publishes once more, and no head is forked afterwards. Where they do not, who meets a
+    /// forked head first keeps it.
+    pub heals_forks: bool,
     /// When everything that can heal does. Times are since the channel's publication.
     pub heal_at: Duration,
     /// How long after `heal_at` every honest peer has to complete.
@@ -242,7 +245,7 @@ impl Plan {
             Scenario::UpdatePush => (30, 2),
             Scenario::OnionOnly | Scenario::Gateway => (12, 6),
             Scenario::Mixed => (12, V5_BLOBS_MAX),
-            Scenario::Random => options::sizes(&mut rng.fork("sizes")),
+            Scenario::Random => options::sizes(&rng),
             Scenario::AuthorLeaves | Scenario::Partition | Scenario::Churn | Scenario::Nat => (16, 12),
         };
         let peers = params.peers.unwrap_or(peers).clamp(1, PEERS_MAX);
@@ -259,7 +262,7 @@ impl Plan {
             Scenario::OnionOnly => plan.onion_only(),
             Scenario::Gateway => plan.gateway(),
             Scenario::Mixed => plan.mixed(),
-            Scenario::Random => options::draw(&mut plan, &rng),
+            Scenario::Random => options::draw(&mut plan, &rng, params.crypto(scenario) == Crypto::Real),
         }
         plan.bound = params.bound.unwrap_or(plan.bound);
         plan.scale_down(params.crypto(scenario).scale());
@@ -303,6 +306,7 @@ impl Plan {
             lists_chunks: false,
             private: false,
             acts: Vec::new(),
+            heals_forks: false,
             heal_at: Duration::ZERO,
             bound: BOUND,
             is_measured: false,

@@ -99,6 +99,8 @@ pub(super) struct Stage<S: Suite> {
     /// When each version was durable at the author.
     versions: BTreeMap<u64, (usize, Instant)>,
     pub(super) publishing: bool,
+    /// The DHT held a forked head.
+    pub(super) has_forked: bool,
     pub(super) healed: Option<Instant>,
     before: Traffic,
     /// Blobs that were stored and are lost.
@@ -153,6 +155,7 @@ impl<S: Suite> Stage<S> {
             first_head: None,
             versions: BTreeMap::new(),
             publishing: false,
+            has_forked: false,
             healed: None,
             before: Traffic::default(),
             lost: 0,
