@@ -491,12 +491,11 @@ impl<S: Suite> Adversaries<S> {
         let adversary = &mut self.list[index];
         adversary.ports_told = adversary.ports_told.wrapping_add(1).max(1);
         let port = adversary.ports_told;
-        let address = match self.rng.below(4) {
-            0 => SocketAddr::new(adversary.addresses[0].ip(), port).into(),
-            _ => {
-                let name = FALSE_NAMES[pick(&mut self.rng, FALSE_NAMES.len())];
-                PeerAddr::Name(format!("{name}.onion"), port)
-            }
+        let address = if self.rng.below(4) == 0 {
+            SocketAddr::new(adversary.addresses[0].ip(), port).into()
+        } else {
+            let name = FALSE_NAMES[pick(&mut self.rng, FALSE_NAMES.len())];
+            PeerAddr::Name(format!("{name}.onion"), port)
         };
         let id = if self.rng.below(2) == 0 { self.topic.0 } else { self.rng.bytes_32() };
         let hops = u8::try_from(self.rng.below(256)).expect("below 256");

@@ -15,6 +15,9 @@ const SEEDS: [u64; 8] = [0, 1, 2, 7, 13, 27, 42, 643];
 /// Further ones, which every commit draws for itself.
 const FRESH_SEEDS: u64 = 6;
 
+/// How much longer the last peer takes where a fifth of all hosts is hostile: never less long, and not for ever.
+const SLOWDOWN_PERMILLE: std::ops::RangeInclusive<u64> = 1_001..=15_000;
+
 fn params(seed: u64, peers: usize, blobs: usize) -> Params {
     Params { seed, peers: Some(peers), blobs: Some(blobs), ..Params::default() }
 }
@@ -79,7 +82,8 @@ fn hostile_hosts_are_there_harm_nobody_and_what_they_cost_is_shown() {
     assert!(report.timeline.iter().any(|entry| entry.text.contains("another head of the newest sequence")));
     let peaceful = report.peaceful.as_ref().expect("the same swarm without them");
     assert!(peaceful.last.is_some() && peaceful.median.is_some() && !peaceful.samples.is_empty());
-    assert!(report.slowdown_permille().is_some_and(|slowdown| slowdown > 500), "{report:?}");
+    let slowdown = report.slowdown_permille();
+    assert!(slowdown.is_some_and(|permille| SLOWDOWN_PERMILLE.contains(&permille)), "{slowdown:?}");
     let svg = picture::svg(&report, "commit");
     assert!(svg.contains("without adversaries") && svg.contains("times as long"));
 }

@@ -45,9 +45,9 @@ impl Race {
     /// What is usual: lines that bring four times what they send, and connections each of which can fill an uplink.
     pub(crate) fn new(seed: u64, nodes: usize, blobs: usize, rate: u64) -> Self {
         let config = WorldConfig::default();
-        let race = Self { seed, nodes, blobs, rate, down: 4, limit: 12, config };
         let window_bytes = window_for(rate);
-        race.with_pieces(window_bytes, window_bytes / 4)
+        Self { seed, nodes, blobs, rate, down: 4, limit: 12, config }
+            .with_pieces(window_bytes, window_bytes / 4)
     }
 
     /// The same with other connections.

@@ -191,7 +191,8 @@ impl Report {
             command.push_str(" --null");
         }
         if let Some(bound) = self.params.bound {
-            command.push_str(&format!(" --bound {}", bound.as_secs()));
+            command.push_str(" --bound ");
+            command.push_str(&bound.as_secs().to_string());
         }
         if let Some(only) = &self.params.only {
             let list: Vec<_> = only.iter().map(usize::to_string).collect();
@@ -204,7 +205,7 @@ impl Report {
 
     /// The trace hash as 64 hex digits.
     pub fn trace_hex(&self) -> String {
-        self.trace_hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        base16ct::lower::encode_string(&self.trace_hash)
     }
 
     pub(super) fn tell(&mut self, at: Duration, kind: &'static str, text: String) {
