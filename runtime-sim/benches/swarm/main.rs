@@ -98,19 +98,19 @@ fn races() {
 /// A race for each number of nodes.
 fn all<S: Suite>(usual_nodes: &str, blobs: usize, rate: u64) {
     let rate = number("RATE", rate);
-    let race = |nodes| {
+    let plan = |nodes| {
         let usual = Race::new(number("SEED", 1), nodes, number("BLOBS", blobs), rate);
         let window_bytes = number("WINDOW", usual.config.window_bytes);
         let latency_ms = usual.config.latency_ms.clone();
-        let mut race =
+        let mut plan =
             Race { down: number("DOWN", usual.down), limit: number("LIMIT", usual.limit), ..usual }
                 .with_pieces(window_bytes, number("CUT", window_bytes / 4));
-        race.config.latency_ms = *latency_ms.start()..=number("LATENCY", *latency_ms.end());
-        race
+        plan.config.latency_ms = *latency_ms.start()..=number("LATENCY", *latency_ms.end());
+        plan
     };
-    race(0).describe();
+    plan(0).describe();
     for nodes in nodes(usual_nodes) {
-        race(nodes).show::<S>(flag("VERBOSE"));
+        plan(nodes).show::<S>(flag("VERBOSE"));
     }
 }
 
