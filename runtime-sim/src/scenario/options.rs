@@ -22,7 +22,7 @@ pub(super) fn sizes(rng: &Rng) -> (usize, usize) {
 
 /// Whether plain v5 peers are there, if anything else admits them.
 fn has_v5(rng: &Rng) -> bool {
-    is_one_in(&mut rng.fork("v5"), 4)
+    is_one_in(&mut rng.fork("plain v5"), 4)
 }
 
 /// Draws all but the sizes. `admits_v5`: the nodes speak what v5 peers do.
