@@ -134,7 +134,9 @@ Examples:
   megatorrent publish -i a.json -s read.key
 
 Prints the channel's URI. With --private or -s it contains the read key: whoever has it can read the channel.
-With --json: {\"uri\",\"public_key\",\"sequence\",\"replicas\",\"inline\",\"private\"}")]
+With --json: {\"uri\",\"public_key\",\"sequence\",\"inline\",\"private\"} and \"replicas\": the DHT nodes that took the head.
+With --gateway instead of that: \"gateways\", how many took it, and \"read_back_by_another\": whether another than the first
+that took it found it on the DHT. Where none could, the first read it back itself.")]
 pub(crate) struct Publish {
     /// Entries that `ingest` wrote; `-` is stdin
     #[arg(short = 'i', long = "input", value_name = "ENTRY", num_args = 1.., required = true)]
@@ -153,7 +155,8 @@ pub(crate) struct Publish {
     /// Seal the manifest with the read key (64 hex digits) in FILE; `-` is stdin. A key itself is refused here
     #[arg(short = 's', long = "secret-file", value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
-    /// Let this node put the head on the DHT, and use none here; several: the more the better
+    /// Let this node put the head on the DHT, and use none here; may be given again: the more the better, as one
+    /// then reads back what another put, and who does not answer is not waited for
     #[arg(long = "gateway", value_name = "HOST:PORT")]
     pub(crate) gateways: Vec<PeerAddr>,
     #[command(flatten)]

@@ -161,7 +161,10 @@ impl From<PublishError> for Failure {
     fn from(error: PublishError) -> Self {
         let exit = match &error {
             PublishError::Dht(DhtError::Stale | DhtError::CasMismatch | DhtError::TooLarge) => Exit::Other,
-            PublishError::Dht(_) | PublishError::NoReplica | PublishError::NotReadBack => Exit::Network,
+            PublishError::Dht(_)
+            | PublishError::NoReplica
+            | PublishError::NotReadBack
+            | PublishError::Gateways(_) => Exit::Network,
             _ => Exit::Other,
         };
         Self::new(exit, format!("the channel is not published: {error}"))

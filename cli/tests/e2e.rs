@@ -362,7 +362,8 @@ fn an_author_without_a_dht_publishes_through_a_gateway() {
     let entry = swarm.ingest("note.txt", 5000, &[]);
     let args = ["publish", "-i", &entry, "-d", "author", "--gateway", &swarm.address];
     let published = ok_json(swarm.path(), args);
-    assert_eq!(published["replicas"], 1, "one gateway took it");
+    assert_eq!((&published["gateways"], &published["replicas"]), (&1.into(), &Value::Null));
+    assert_eq!(published["read_back_by_another"], false, "there is no other");
     let _author = swarm.serve_author();
     assert_fetches(&swarm, "reader", published["uri"].as_str().unwrap(), &[]);
     swarm.assert_equal("reader", "note.txt");
@@ -376,5 +377,36 @@ fn a_node_that_is_no_gateway_says_so() {
     let entry = swarm.ingest("note.txt", 5000, &[]);
     let args = ["publish", "-i", &entry, "-d", "author", "--gateway", &plain.ready()];
     let output = run(swarm.path(), args);
-    assert!(!output.status.success() && stderr(&output).contains("Not a Gateway"), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(8), "{said}");
+    assert!(said.contains("Not a Gateway") && said.contains("another --gateway"), "{said}");
+}
+
+#[test]
+fn a_gateway_that_refuses_connections_costs_seconds_and_is_no_failure_beside_another() {
+    let swarm = Swarm::new();
+    let _other = serve(swarm.path(), "other", &[&swarm.address]);
+    let entry = swarm.ingest("note.txt", 5000, &[]);
+    let publish = ["publish", "-i", &entry, "-d", "author", "--gateway", "127.0.0.1:1"];
+    let start = Instant::now();
+    let output = run(swarm.path(), publish);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(8), "{said}");
+    assert!(said.contains("no gateway answered; --gateway takes"), "{said}");
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    let published = ok_json(swarm.path(), publish.into_iter().chain(["--gateway", &swarm.address]));
+    assert_eq!(published["gateways"], 1);
+}
+
+#[test]
+fn the_only_dht_server_reads_back_what_another_gateway_put_at_it() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("note.txt", 5000, &[]);
+    let client =
+        ["serve", "-d", "client", "-H", "127.0.0.1", "-T", "0", "--dht", "client", "-b", &swarm.address];
+    let client = Running::start(swarm.path(), client);
+    let gateways = ["--gateway", &client.ready(), "--gateway", &swarm.address];
+    let publish = ["publish", "-i", &entry, "-d", "author"].into_iter().chain(gateways);
+    let published = ok_json(swarm.path(), publish);
+    assert_eq!((&published["gateways"], &published["read_back_by_another"]), (&1.into(), &true.into()));
 }

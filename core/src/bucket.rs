@@ -46,6 +46,11 @@ impl Bucket {
         is_there
     }
 
+    /// What lacks until it is full, in nanoseconds.
+    pub(crate) fn lacks(&self, now: Instant) -> u64 {
+        self.full - self.saved_at(now)
+    }
+
     /// Gives back so many of those taken.
     pub(crate) fn give_back(&mut self, n: u64) {
         self.saved = self.saved.saturating_add(n.saturating_mul(self.nanos_each)).min(self.full);
@@ -63,6 +68,8 @@ mod tests {
         assert_eq!(taken(&mut bucket, Instant(5)), 3);
         assert_eq!(bucket.next(Instant(5)), Instant(5) + Duration::from_secs(1));
         assert_eq!(taken(&mut bucket, Instant(5) + Duration::from_secs(2)), 2);
+        assert_eq!(bucket.lacks(Instant(5) + Duration::from_secs(4)), 1_000_000_000);
+        assert_eq!(bucket.lacks(Instant(5) + Duration::from_hours(1)), 0);
         assert_eq!(taken(&mut bucket, Instant(5) + Duration::from_hours(1)), 3);
     }
 

@@ -67,6 +67,13 @@ pub const INBOUND_MAX: usize = 1024;
 pub const INBOUND_FETCHING_MAX: usize = 40;
 /// Connections that we opened; no further one is dialled at the cap.
 pub const OUTBOUND_MAX: usize = 64;
+/// Connections that a node has while blobs are on their way...
+pub const FETCH_CONNECTIONS: usize = 56;
+/// ...and how many of them at least it opens itself: to whom it is connected is its own choice, whoever else connects. Up to
+/// [`OUTBOUND_MAX`] where those that it has bring nothing of what lacks.
+pub const FETCH_CONNECTIONS_OWN: usize = 24;
+/// Connections that a node which lacks nothing opens and keeps, so that news of its channels reach it.
+pub const KEPT_CONNECTIONS: usize = 8;
 /// Dials under way at once; the rest wait in the address book.
 pub const DIALS_MAX: usize = 16;
 /// A handshake that takes longer ends the connection.
@@ -133,7 +140,7 @@ pub const V5_TURNS_MAX: usize = 4;
 /// Blobs of which is remembered that they were served; at the cap all are forgotten.
 pub const SERVED_MAX: usize = 65_536;
 /// Blobs that a peer said it lacks, remembered per connection; at the cap the peer is not asked for more. The memory is
-/// cleared whenever peers are looked up because none arrive.
+/// cleared each [`ASK_AGAIN_INTERVAL`] in which none arrive.
 pub const LACKS_MAX: usize = 1024;
 
 // --- content ------------------------------------------------------------------------------------------------
@@ -183,15 +190,31 @@ pub const BAN_TIME: Duration = Duration::from_hours(1);
 pub const BACKOFF_MIN: Duration = Duration::from_secs(2);
 /// Longest wait after failed dials.
 pub const BACKOFF_MAX: Duration = Duration::from_mins(10);
+/// While a node lacks connections, it asks each peer that it has for others, at once and then after this long, doubled with
+/// each time up to [`FIND_PEERS_INTERVAL_MAX`] unless blobs lack and none arrive.
+pub const FIND_PEERS_INTERVAL_MIN: Duration = Duration::from_mins(1);
+/// The longest time between two such questions to one peer.
+pub const FIND_PEERS_INTERVAL_MAX: Duration = Duration::from_mins(15);
+/// Pause between two such questions to different peers, and between two dials back.
+pub const FIND_PEERS_PAUSE: Duration = Duration::from_millis(500);
 /// Channels followed; a further subscription is refused.
 pub const CHANNELS_MAX: usize = 1024;
 
 /// Announces remembered, so that each is carried on once; at the cap the oldest is forgotten.
 pub const ANNOUNCES_SEEN_MAX: usize = 4096;
-/// Announces taken from one peer per minute, and sent to one; more are dropped.
+/// Announces taken from one host (an IPv4 address, an IPv6 /64, a name; of a private address, one connection) per minute,
+/// and sent over one connection; more are dropped.
 pub const ANNOUNCES_PER_MINUTE: u64 = 120;
-/// Puts and look-ups that a gateway does for one peer per minute; more are refused.
+/// Puts and look-ups that a gateway does for one host per minute, counted in the same way; more are refused.
 pub const FAVOURS_PER_MINUTE: u64 = 12;
+/// Puts and look-ups that a gateway begins for all others together per minute, on average; more are refused. Half of what the
+/// DHT may take remains for the node itself.
+pub const FAVOURS_TOTAL_PER_MINUTE: u64 = DHT_OPS_PER_MINUTE / 2;
+/// The same at once, after a quiet time.
+pub const FAVOURS_TOTAL_BURST: u64 = DHT_OPS_BURST / 2;
+/// Hosts of which is known what they had of a quota; at the cap who has all of it again is forgotten, else who has most
+/// left, and begins anew.
+pub const QUOTA_HOSTS_MAX: usize = 4096;
 /// Puts and look-ups under way for others; more are refused.
 pub const GATEWAY_JOBS_MAX: usize = 64;
 /// Channels whose newest relayed sequence a gateway remembers; at the cap one is forgotten.
@@ -207,22 +230,46 @@ pub const GATEWAY_PATIENCE_MIN: Duration = Duration::from_secs(5);
 
 /// DHT operations under way at once: beyond it real sockets drop packets.
 pub const DHT_JOBS_MAX: usize = 8;
-/// DHT operations started per minute on average; later ones wait, which the status shows.
+/// DHT operations started per minute on average; later ones wait, which the status shows. Each class of them always gets
+/// its share of these; what a class leaves, the others use. Within a class, what is due longest comes first.
 pub const DHT_OPS_PER_MINUTE: u64 = 120;
+/// The share of publications, which a user waits for: one step at a time.
+pub const DHT_PUBLISH_PER_MINUTE: u64 = 8;
+/// The share of what keeps channels findable: announces of their topics, and heads that are put again.
+pub const DHT_UPKEEP_PER_MINUTE: u64 = 56;
+/// The share of look-ups of heads, which are the rarer the more channels are followed, so that they fit it.
+pub const DHT_POLLS_PER_MINUTE: u64 = 18;
+/// The share of look-ups of peers, likewise.
+pub const DHT_LOOKUPS_PER_MINUTE: u64 = 14;
+/// The share of announces of single blobs, which v5 readers look for.
+pub const DHT_BLOBS_PER_MINUTE: u64 = 12;
+/// The share of what a gateway does for others.
+pub const DHT_FAVOURS_PER_MINUTE: u64 = 12;
 /// DHT operations that may start at once after a quiet time.
 pub const DHT_OPS_BURST: u64 = 32;
-/// Info-hashes announced; more are refused and counted.
+/// Info-hashes of single blobs that are announced; at the cap further ones are left out.
 pub const ANNOUNCES_MAX: usize = 16_384;
 /// How often an info-hash is announced.
 pub const ANNOUNCE_INTERVAL: Duration = Duration::from_mins(15);
 /// How often a head is put again (BEP 44 items may expire after two hours).
 pub const REPUT_INTERVAL: Duration = Duration::from_hours(1);
-/// How often a followed channel's head is looked up.
+/// Shortest time between puts of one head, and before an announce or a look-up of peers that failed is tried again.
+pub const DHT_RETRY_INTERVAL: Duration = Duration::from_mins(1);
+/// How often a followed channel's head is looked up, where few enough are followed.
 pub const HEAD_POLL_INTERVAL: Duration = Duration::from_mins(1);
-/// How soon it is looked up again while none is known.
+/// How soon it is looked up again at first while none is known; doubles with each look-up.
 pub const HEAD_RETRY_INTERVAL: Duration = Duration::from_secs(3);
-/// How often peers are looked up for a channel that lacks blobs and makes no progress.
-pub const LOOKUP_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// Shortest time between look-ups of one head that gossip provokes: a peer may lie about sequences.
+pub const GOSSIP_POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// How soon peers are looked up again at first for a channel that has no head or lacks blobs; doubles with each look-up while
+/// no blob arrives. An author announces at about the time when its first reader comes.
+pub const LOOKUP_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// The longest wait between two such look-ups, where few enough channels are followed.
+pub const LOOKUP_INTERVAL_MAX: Duration = Duration::from_mins(5);
+/// Info-hashes of single blobs that one look-up of peers covers.
+pub const BLOB_LOOKUPS: usize = 2;
+/// How often peers that lacked a channel's blobs are asked again while none arrive.
+pub const ASK_AGAIN_INTERVAL: Duration = Duration::from_secs(5);
 /// How soon after a look at the store for what it has lost of a complete channel the next may follow; doubles with each one
 /// up to [`RECHECK_INTERVAL_MAX`]. Peers that ask in vain meanwhile are refused.
 pub const RECHECK_INTERVAL_MIN: Duration = Duration::from_mins(1);
@@ -247,6 +294,15 @@ const _: () = {
     // The blobs in memory stay well below the 64 MiB that a node may take.
     assert!((RECV_BUFFERS_MAX + SEND_BUFFERS_MAX) * BLOB_LEN < 48 << 20);
     assert!(DHT_JOBS_MAX as u64 <= DHT_OPS_BURST);
+    let favours = DHT_BLOBS_PER_MINUTE + DHT_FAVOURS_PER_MINUTE;
+    let polls = DHT_POLLS_PER_MINUTE + DHT_LOOKUPS_PER_MINUTE;
+    assert!(DHT_PUBLISH_PER_MINUTE + DHT_UPKEEP_PER_MINUTE + polls + favours == DHT_OPS_PER_MINUTE);
+    // With as many channels as may be followed, all of them complete, nothing of them is late.
+    let seconds = CHANNELS_MAX as u64 * 60;
+    let upkeep = seconds / ANNOUNCE_INTERVAL.as_secs() + seconds / REPUT_INTERVAL.as_secs();
+    assert!(upkeep + polls <= DHT_OPS_PER_MINUTE && CHANNELS_MAX <= ANNOUNCES_MAX);
+    // Whether others keep a head alive is judged by the last two look-ups.
+    assert!(2 * CHANNELS_MAX as u64 * 60 / DHT_POLLS_PER_MINUTE < ITEM_LIFETIME.as_secs());
 };
 
 // --- sharing out peers --------------------------------------------------------------------------------------

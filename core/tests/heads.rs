@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::codec::Message;
+use megatorrent_core::identity::Identity;
+use megatorrent_core::ids::Secret;
 use megatorrent_core::limits::{
-    FRESH_COPIES_MIN, ITEM_LIFETIME, READ_BACK_PAUSE, READ_BACKS_MAX, REPUT_INTERVAL,
+    FRESH_COPIES_MIN, GOSSIP_CHANNELS_MAX, ITEM_LIFETIME, READ_BACK_PAUSE, READ_BACKS_MAX, REPUT_INTERVAL,
 };
 use megatorrent_core::manifest::{Collection, HeadContent};
 use megatorrent_core::node::{Command, Config, Draft, Event, PublishError};
 use megatorrent_core::time::Instant;
 use support::content::item;
 use support::member::Member;
-use support::{Bench, identity};
+use support::peer::Peer;
+use support::{Bench, addr, author, identity};
 
 /// The head of a channel without content.
 fn head(sequence: i64) -> SignedItem {
@@ -153,4 +156,29 @@ fn a_head_that_the_disk_did_not_take_is_tried_again_though_nobody_offers_it_agai
     bench.world.refuses_records = false;
     bench.sleep(Duration::from_secs(10));
     assert!(bench.event(is_head).is_some());
+}
+
+#[test]
+fn a_v5_peer_is_told_of_the_channels_with_the_newest_heads() {
+    let mut bench = Bench::answering(Config::default(), None);
+    let secret = Secret::new(std::array::from_fn(|n| u8::from(n == 0)));
+    let authors: Vec<_> = (0..=u8::MAX).map(author).chain([Identity::new(&secret, None)]).collect();
+    assert_eq!(authors.len(), GOSSIP_CHANNELS_MAX + 1);
+    let oldest = 100;
+    for (n, author) in authors.iter().enumerate() {
+        let sequence = if n == oldest { 1 } else { 2 };
+        let head = item(author, sequence, &HeadContent::Inline(vec![]));
+        bench.world.heads.insert(author.public_key(), (head, 1));
+        bench.command(Command::Follow { channel: author.public_key(), read_key: None });
+    }
+    bench.sleep(Duration::from_mins(10));
+    let mut peer = Peer::dial(&mut bench, addr(1));
+    peer.say_hello(&mut bench, 5);
+    let told = peer.receive(&mut bench).into_iter().find_map(|message| match message {
+        Message::Hello { sequences, .. } => Some(sequences),
+        _ => None,
+    });
+    let told = told.expect("a HELLO is answered");
+    assert_eq!(told.len(), GOSSIP_CHANNELS_MAX);
+    assert!(!told.contains_key(&authors[oldest].public_key()));
 }

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
@@ -12,14 +12,15 @@ use megatorrent_core::error::CloseReason;
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::{
-    BAN_TIME, BANS_PER_HOST_MAX, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_KNOWN_MAX, PEERS_PER_NETWORK_MAX,
-    PEERS_PER_TELLER_MAX, ROTATION_INTERVAL, USELESS_AFTER,
+    BAN_TIME, BANS_PER_HOST_MAX, FIND_PEERS_INTERVAL_MAX, FIND_PEERS_INTERVAL_MIN, FIND_PEERS_PAUSE,
+    KEEP_ALIVE, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_KNOWN_MAX, PEERS_PER_NETWORK_MAX, PEERS_PER_TELLER_MAX,
+    ROTATION_INTERVAL, USELESS_AFTER,
 };
 use megatorrent_core::node::{Action, Command, RecordKey};
 use megatorrent_core::time::Instant;
 use megatorrent_core::transport::Role;
 use megatorrent_core::uri;
-use support::content::{item_of, sealed};
+use support::content::{Content, item_of, sealed};
 use support::peer::Peer;
 use support::{Bench, CONFIG, UNIX, at, identity};
 
@@ -200,6 +201,182 @@ fn a_flood_of_announces_fills_its_tellers_share_only() {
     bench.dht_finds((0..900).map(far));
     assert_eq!(bench.status().peers_known, PEERS_PER_NETWORK_MAX + 900);
     const { assert!(PEERS_PER_NETWORK_MAX + 900 < PEERS_KNOWN_MAX) }
+}
+
+// --- peers of peers -----------------------------------------------------------------------------------------
+
+/// Connections that a node opens which lacks nothing.
+const KEPT: usize = 8;
+
+/// A node that has all of a channel.
+fn complete() -> (Bench, Content) {
+    let mut bench = Bench::answering(CONFIG, Some(identity()));
+    let content = Content::new(&identity(), 1);
+    content.seed(&mut bench);
+    (bench, content)
+}
+
+/// What the node asks, without the answers that make a connection's beginning.
+fn questions(messages: Vec<Message>) -> Vec<BlobId> {
+    let question = |message| if let Message::FindPeers(id) = message { Some(id) } else { None };
+    messages.into_iter().filter_map(question).collect()
+}
+
+/// Lets time pass, in which the peers keep their connections alive and know nobody: when each was asked for others.
+fn asked(bench: &mut Bench, open: &mut Open, time: Duration) -> Vec<(Instant, PeerAddr)> {
+    let (step, end) = (Duration::from_millis(250), bench.now + time);
+    let (mut asked, mut alive_at) = (Vec::new(), bench.now);
+    while bench.now < end {
+        let is_due = bench.now >= alive_at;
+        for (addr, peer) in &mut *open {
+            if is_due {
+                peer.send_keep_alive(bench);
+            }
+            for _ in questions(peer.receive(bench)) {
+                asked.push((bench.now, addr.clone()));
+                peer.send(bench, &Message::Peers(Vec::new()));
+            }
+        }
+        if is_due {
+            alive_at = bench.now + KEEP_ALIVE;
+        }
+        bench.sleep(step);
+    }
+    asked
+}
+
+#[test]
+fn an_author_that_knows_one_peer_asks_it_for_others_and_dials_them() {
+    for version in [5, 6] {
+        let (mut bench, content) = complete();
+        bench.command(Command::AddPeer(far(1)));
+        let mut peer = Peer::listen(&mut bench, &far(1));
+        peer.say_hello(&mut bench, version);
+        let asked = questions(peer.receive(&mut bench));
+        assert_eq!(asked.len(), 1);
+        assert!(content.data.iter().all(|(id, _)| *id != asked[0]), "it does not tell what the node has");
+        assert!(bench.dials.is_empty());
+        peer.send(&mut bench, &Message::Peers(vec![far(2), far(3)]));
+        assert_eq!(bench.dials.len(), 2);
+        let mut open = Open::new();
+        connect_all(&mut bench, &mut open);
+        assert_eq!(open.into_keys().collect::<Vec<_>>(), [far(2), far(3)]);
+    }
+}
+
+#[test]
+fn a_peer_is_asked_for_others_ever_more_rarely() {
+    let (mut bench, _) = complete();
+    bench.command(Command::AddPeer(far(1)));
+    let mut peer = Peer::listen(&mut bench, &far(1));
+    peer.say_hello(&mut bench, 6);
+    let mut open = Open::from([(far(1), peer)]);
+    let asked = asked(&mut bench, &mut open, Duration::from_hours(1));
+    let minutes: Vec<u64> = asked.iter().map(|(at, _)| at.since(asked[0].0).as_secs() / 60).collect();
+    assert_eq!(minutes, [0, 1, 3, 7, 15, 30, 45]);
+    assert_eq!(FIND_PEERS_INTERVAL_MAX, FIND_PEERS_INTERVAL_MIN * 15);
+}
+
+#[test]
+fn a_node_that_lacks_a_blob_which_nobody_brings_goes_on_asking() {
+    let mut bench = lacking();
+    bench.command(Command::AddPeer(far(1)));
+    let mut peer = Peer::listen(&mut bench, &far(1));
+    peer.say_hello(&mut bench, 6);
+    let mut open = Open::from([(far(1), peer)]);
+    let asked = asked(&mut bench, &mut open, Duration::from_mins(20));
+    let pauses: Vec<Duration> = asked.windows(2).map(|two| two[1].0.since(two[0].0)).collect();
+    assert!((18..=20).contains(&pauses.len()), "{pauses:?}");
+    let slack = Duration::from_millis(250);
+    assert!(pauses.iter().all(|pause| *pause + slack >= FIND_PEERS_INTERVAL_MIN), "{pauses:?}");
+}
+
+#[test]
+fn a_v5_peer_is_asked_for_others_once_it_does_not_have_the_blob_and_only_such_a_peer_learns_which_that_is() {
+    let blob = sealed(1).0.id;
+    let asked = |version| {
+        let mut bench = lacking();
+        bench.command(Command::AddPeer(far(1)));
+        let mut peer = Peer::listen(&mut bench, &far(1));
+        peer.say_hello(&mut bench, version);
+        let messages = peer.receive(&mut bench);
+        if version == 5 {
+            assert!(messages.contains(&Message::Request(blob)));
+            assert_eq!(questions(messages), [], "it may answer one request and close");
+            peer.send(&mut bench, &Message::Error("Not Found".into()));
+            return questions(peer.receive(&mut bench));
+        }
+        questions(messages)
+    };
+    assert_eq!(asked(5), [blob]);
+    assert!(matches!(asked(6)[..], [id] if id != blob));
+}
+
+#[test]
+fn who_has_connections_enough_asks_nobody_and_with_too_few_one_peer_after_the_other() {
+    let (mut bench, _) = complete();
+    let mut open = Open::new();
+    for n in 0..KEPT {
+        bench.command(Command::AddPeer(far(n)));
+    }
+    while connect_all(&mut bench, &mut open) {}
+    assert_eq!(open.len(), KEPT);
+    for n in 100..200 {
+        let peer = Peer::dial(&mut bench, far(n));
+        open.insert(far(n), peer);
+    }
+    for peer in open.values_mut() {
+        peer.say_hello(&mut bench, 6);
+    }
+    assert_eq!(asked(&mut bench, &mut open, Duration::from_hours(1)), []);
+    let gone = open.remove(&far(0)).expect("it is there");
+    bench.node.disconnected(bench.now, gone.conn);
+    bench.drain();
+    let time = Duration::from_secs(20);
+    let asked = asked(&mut bench, &mut open, time);
+    let most = usize::try_from(time.as_millis() / FIND_PEERS_PAUSE.as_millis()).expect("small") + 1;
+    assert!((most / 2..=most).contains(&asked.len()), "{} of {most}", asked.len());
+    let whom: BTreeSet<&PeerAddr> = asked.iter().map(|(_, addr)| addr).collect();
+    assert_eq!(whom.len(), asked.len(), "each once");
+}
+
+/// A peer that came to the node and says that it listens on port 1.
+fn come(bench: &mut Bench, n: usize) -> Peer {
+    let PeerAddr::Ip(listens) = far(n) else { unreachable!("an IP address") };
+    let mut peer = Peer::dial(bench, at(&format!("{}:50000", listens.ip())));
+    peer.send(bench, &Message::Hello { version: Some(6), sequences: BTreeMap::new(), port: Some(1) });
+    peer
+}
+
+/// Whom the node tells a peer of.
+fn told(bench: &mut Bench, peer: &mut Peer) -> Vec<PeerAddr> {
+    peer.send(bench, &Message::FindPeers(BlobId([7; 32])));
+    let answers = peer.receive(bench);
+    let answer =
+        answers.into_iter().find_map(|m| if let Message::Peers(peers) = m { Some(peers) } else { None });
+    answer.expect("an answer is due")
+}
+
+#[test]
+fn who_came_to_the_node_is_told_of_once_it_answered_where_it_listens_and_keeps_its_connection() {
+    let (mut bench, _) = complete();
+    let [mut open, closed, mut asker] = [1, 2, 3].map(|n| come(&mut bench, n));
+    assert_eq!(told(&mut bench, &mut asker), []);
+    bench.sleep(3 * FIND_PEERS_PAUSE);
+    let dialled: BTreeSet<PeerAddr> = bench.dials.iter().map(|(_, addr)| addr.clone()).collect();
+    assert_eq!((dialled, bench.dials.len()), ([1, 2, 3].map(far).into(), 3), "each once");
+    assert_eq!(told(&mut bench, &mut asker), []);
+    let conn = bench.take_dial(&far(1)).expect("it is dialled");
+    assert_eq!(told(&mut bench, &mut asker), [], "a socket that opens is no answer");
+    let mut back = Peer::shake(&mut bench, conn, Role::Listener);
+    assert_eq!(bench.closed_for(conn), Some(CloseReason::Duplicate));
+    assert_eq!(back.receive(&mut bench), [], "nothing is said over it");
+    refuse_all(&mut bench);
+    assert_eq!(told(&mut bench, &mut asker), [far(1)]);
+    assert_eq!((bench.closed_for(open.conn), bench.closed_for(closed.conn)), (None, None));
+    assert_eq!(told(&mut bench, &mut open), [], "it knows itself");
+    bench.sleep(Duration::from_mins(1));
+    assert_eq!(bench.dials, [], "nor is who did not answer dialled again while it is connected");
 }
 
 // --- bans ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 //! A host's disk: blobs and durable records. It outlives the node's crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
 use megatorrent_core::blob::Link;
@@ -8,7 +8,11 @@ use megatorrent_core::ids::BlobId;
 use megatorrent_core::node::{Job, JobResult, RecordKey, Written};
 use megatorrent_core::suite::Suite;
 
+use crate::dice::Dice;
 use crate::faults::Bug;
+
+/// One in so many reads is hashed, as in the real store, which finds out what its disk has spoilt.
+const READS_PER_CHECK: u64 = 16;
 
 /// Verified blobs of all stores: equal blobs of many hosts take memory once.
 #[derive(Default)]
@@ -34,6 +38,8 @@ pub struct Store {
     bug: Option<Bug>,
     /// Blobs that it took although their bytes are wrong, also those that a reader has since thrown out.
     wrong: Vec<BlobId>,
+    /// Blobs that a fault has damaged and that were not written anew. A read may have found one out, and lost it.
+    rotten: BTreeSet<BlobId>,
 }
 
 impl Store {
@@ -45,12 +51,18 @@ impl Store {
             failing: false,
             bug: None,
             wrong: Vec::new(),
+            rotten: BTreeSet::new(),
         }
     }
 
     /// Blobs that were stored although their bytes are wrong.
     pub(crate) fn taken_wrongly(&self) -> &[BlobId] {
         &self.wrong
+    }
+
+    /// Blobs that a fault has damaged and that were not written anew. A read may have found one out, and lost it.
+    pub(crate) fn rotten(&self) -> &BTreeSet<BlobId> {
+        &self.rotten
     }
 
     /// Number of blobs stored.
@@ -83,19 +95,23 @@ impl Store {
         self.failing = failing;
     }
 
-    /// Flips a bit of a stored blob: whoever asks this host for it gets a wrong one. Whether the blob is stored.
+    /// Flips a bit of a stored blob: whoever asks this host for it gets a wrong one, until a read finds it out and the blob
+    /// is lost. Whether the blob is stored.
     pub fn corrupt(&mut self, id: &BlobId) -> bool {
         let Some(stored) = self.blobs.get_mut(id) else { return false };
-        let mut bytes = stored.to_vec();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        *stored = bytes.into();
+        if self.rotten.insert(*id) {
+            let mut bytes = stored.to_vec();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            *stored = bytes.into();
+        }
         true
     }
 
     /// Loses everything, as a new disk does.
     pub(crate) fn wipe(&mut self) {
         self.blobs.clear();
+        self.rotten.clear();
         self.records.clear();
     }
 
@@ -106,6 +122,7 @@ impl Store {
 
     /// Loses a blob. Whether it was stored.
     pub fn remove(&mut self, id: &BlobId) -> bool {
+        self.rotten.remove(id);
         self.blobs.remove(id).is_some()
     }
 
@@ -134,17 +151,26 @@ impl Store {
         if !matches {
             self.wrong.push(id);
         }
+        self.rotten.remove(&id);
         self.blobs.insert(id, if matches { pool.intern(id, bytes) } else { bytes.into() });
         Written::Stored
     }
 
-    /// Does a job of the disk.
+    /// A read may find out that the blob is damaged, which then is lost.
+    fn check_read(&mut self, id: &BlobId, dice: &mut Dice) {
+        if self.rotten.contains(id) && dice.below(READS_PER_CHECK) == 0 {
+            self.blobs.remove(id);
+        }
+    }
+
+    /// Does a job of the disk. The dice say which reads are hashed.
     ///
     /// # Panics
     /// On a DHT job, which is no work for a disk.
-    pub(crate) fn perform<S: Suite>(&mut self, pool: &mut Pool, job: Job) -> JobResult {
+    pub(crate) fn perform<S: Suite>(&mut self, pool: &mut Pool, dice: &mut Dice, job: Job) -> JobResult {
         match job {
             Job::ReadBlob(id, mut buffer) => {
+                self.check_read(&id, dice);
                 let stored = self.blobs.get(&id);
                 if let Some(bytes) = stored {
                     buffer.blob_mut().copy_from_slice(bytes);

@@ -2,7 +2,7 @@
 
 use blake2::Blake2b;
 use blake2::digest::{Digest, consts::U32};
-use megatorrent_core::node::{Action, Event, Job};
+use megatorrent_core::node::{Action, Event, Job, Takers};
 use megatorrent_core::time::Instant;
 
 use crate::host::HostId;
@@ -110,7 +110,9 @@ fn of_event(event: &Event) -> (Kind, u64) {
         Event::Head { sequence, .. } => (Kind::Head, *sequence),
         Event::FileComplete { file, .. } => (Kind::Complete, *file as u64),
         Event::ChannelComplete { sequence, .. } => (Kind::Complete, *sequence),
-        Event::Published { replicas, .. } => (Kind::Published, u64::from(*replicas)),
+        Event::Published { takers: Takers::DhtNodes(count) | Takers::Gateways { count, .. }, .. } => {
+            (Kind::Published, u64::from(*count))
+        }
         Event::Connected { conn, .. } | Event::Disconnected { conn, .. } => {
             (Kind::Connection, u64::from(conn.slot))
         }

@@ -60,6 +60,7 @@ pub struct World<S: Suite = RealSuite> {
     seed: u64,
     rng_nodes: Rng,
     dice_disks: Dice,
+    dice_reads: Dice,
     /// Events that nodes have reported.
     reported: u64,
     steps: u64,
@@ -137,6 +138,7 @@ impl<S: Suite> World<S> {
             news: None,
             rng_nodes: rng.fork("nodes"),
             dice_disks: Dice::new(rng.fork("disks")),
+            dice_reads: Dice::new(rng.fork("reads")),
             reported: 0,
             steps: 0,
         }
@@ -543,7 +545,7 @@ impl<S: Suite> World<S> {
         if let Job::WriteBlob(blob, _) = &job {
             host.writing.remove(blob);
         }
-        let result = host.store.perform::<S>(&mut self.pool, job);
+        let result = host.store.perform::<S>(&mut self.pool, &mut self.dice_reads, job);
         match self.faults.bug {
             Some(Bug::JobTwice) => host.jobs.end(job_id),
             Some(Bug::JobLost) if job_id.0 % 16 == 15 => return,

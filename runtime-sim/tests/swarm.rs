@@ -10,7 +10,7 @@ use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::{
     GATEWAY_PATIENCE_MIN, ITEM_LIFETIME, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_PER_NETWORK_MAX,
 };
-use megatorrent_core::node::{Command, Event};
+use megatorrent_core::node::{Command, Event, PublishError, Takers};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::RealSuite;
 use megatorrent_core::transport::Role;
@@ -94,9 +94,8 @@ fn a_node_without_a_dht_publishes_through_gateways_and_reads_back_through_anothe
     let addrs: Vec<PeerAddr> = gateways.iter().map(|g| world.address(*g).into()).collect();
     let file = world.ingest(author, "file", b"content");
     world.publish_via(author, "t", &[file], false, addrs);
-    let published =
-        |w: &World| w.events(author).any(|(_, e)| matches!(e, Event::Published { replicas: 2, .. }));
-    assert!(world.run_until(Duration::from_mins(1), published));
+    assert!(world.run_until(Duration::from_mins(1), |w| is_published(w, author, 1)));
+    assert_eq!(takers_of(&world, author), [Takers::Gateways { count: 2, read_back_by_another: true }]);
     world.follow(storage, channel, None);
     assert!(
         world.run_until(Duration::from_mins(1), |w| sequence(w, storage, author) > 0),
@@ -104,13 +103,45 @@ fn a_node_without_a_dht_publishes_through_gateways_and_reads_back_through_anothe
     );
 }
 
-/// How long an author without a DHT takes to publish through three gateways of which one is `dead`, twice.
-fn time_to_publish_via_three(dead: impl FnOnce(&mut World, HostId)) -> [Duration; 2] {
+#[test]
+fn peers_that_know_one_node_find_each_other_through_it_and_do_without_it() {
+    let mut world = World::new(SEED, WorldConfig::default());
+    let hub = world.add_host(HostConfig { dht: false, ..plain() });
+    // Nobody else is on the DHT, where it publishes.
+    let author = world.add_host(HostConfig { listens: false, ..author() });
+    let channel = world.channel(author).expect("it has one");
+    let followers: Vec<HostId> =
+        (0..4).map(|_| world.add_host(HostConfig { dht: false, ..plain() })).collect();
+    for host in followers.iter().chain([&author]) {
+        connect(&mut world, *host, hub);
+    }
+    for host in followers.iter().chain([&hub]) {
+        world.follow(*host, channel, None);
+    }
+    publish(&mut world, author, b"one");
+    world.run_for(Duration::from_mins(5));
+    world.crash(hub);
+    publish(&mut world, author, b"two");
+    let all_have = |w: &World| {
+        let newest = sequence(w, author, author);
+        followers.iter().all(|host| sequence(w, *host, author) == newest && is_complete(w, *host, author))
+    };
+    let first = sequence(&world, author, author);
+    assert!(world.run_until(Duration::from_mins(1), |w| sequence(w, author, author) > first && all_have(w)));
+}
+
+/// What makes a gateway a dead one.
+type Kill = fn(&mut World, HostId);
+
+/// How long an author without a DHT takes to publish through so many gateways of which one may be dead, twice.
+fn time_to_publish_via(gateways: usize, dead: Option<(usize, Kill)>) -> [Duration; 2] {
     let mut world = World::new(SEED, WorldConfig::default());
     let gateways: Vec<HostId> =
-        (0..3).map(|_| world.add_host(HostConfig { gateway: true, ..plain() })).collect();
+        (0..gateways).map(|_| world.add_host(HostConfig { gateway: true, ..plain() })).collect();
     world.add_host(plain());
-    dead(&mut world, gateways[1]);
+    if let Some((at, kill)) = dead {
+        kill(&mut world, gateways[at]);
+    }
     let author = world.add_host(HostConfig { dht: false, ..author() });
     let addrs: Vec<PeerAddr> = gateways.iter().map(|g| world.address(*g).into()).collect();
     let file = world.ingest(author, "file", b"content");
@@ -118,23 +149,38 @@ fn time_to_publish_via_three(dead: impl FnOnce(&mut World, HostId)) -> [Duration
         let began = world.now();
         world.publish_via(author, "t", std::slice::from_ref(&file), false, addrs.clone());
         assert!(world.run_until(Duration::from_mins(5), |w| is_published(w, author, time)));
-        let took = |(_, e): &&(_, Event)| matches!(e, Event::Published { replicas: 2.., .. });
-        assert_eq!(world.events(author).filter(took).count(), time, "by both that live");
+        let alive = u32::try_from(addrs.len()).expect("few") - u32::from(dead.is_some());
+        let read_back_by_another = alive > 1;
+        let takers = Takers::Gateways { count: alive, read_back_by_another };
+        assert_eq!(takers_of(&world, author), vec![takers; time]);
         world.now().since(began)
     })
 }
 
+fn takers_of(world: &World, author: HostId) -> Vec<Takers> {
+    let takers = |(_, event): &(_, Event)| match event {
+        Event::Published { takers, .. } => Some(*takers),
+        _ => None,
+    };
+    world.events(author).filter_map(takers).collect()
+}
+
+/// It accepts connections, and says nothing.
+fn silence(world: &mut World, gateway: HostId) {
+    world.crash(gateway);
+    world.raw_listen(world.address(gateway));
+}
+
 #[test]
 fn a_dead_gateway_slows_no_publication_down() {
-    let [usual, _] = time_to_publish_via_three(|_, _| {});
-    let crashed = time_to_publish_via_three(World::crash);
-    // It accepts connections, and says nothing.
-    let silent = time_to_publish_via_three(|world, gateway| {
-        world.crash(gateway);
-        world.raw_listen(world.address(gateway));
-    });
-    let worst = crashed.into_iter().chain(silent).max().expect("four");
-    assert!(worst < usual + 2 * GATEWAY_PATIENCE_MIN, "{crashed:?} {silent:?}, usually {usual:?}");
+    let [usual, _] = time_to_publish_via(3, None);
+    for (gateways, at) in [(3, 1), (2, 0), (2, 1)] {
+        for kill in [World::crash as Kill, silence] {
+            for took in time_to_publish_via(gateways, Some((at, kill))) {
+                assert!(took < usual + GATEWAY_PATIENCE_MIN * 3 / 2, "{took:?}, usually {usual:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -149,6 +195,40 @@ fn a_gateway_refuses_what_is_forged_or_old_and_a_plain_node_everything() {
         w.events(author).any(|(_, e)| matches!(e, Event::PublishFailed { error, .. } if error.to_string().contains("Not a Gateway")))
     };
     assert!(world.run_until(Duration::from_mins(2), refused));
+}
+
+#[test]
+fn a_node_that_is_no_gateway_keeps_no_head_from_being_published_through_one() {
+    for order in [[0, 1], [1, 0]] {
+        let mut world = World::new(SEED, WorldConfig::default());
+        let nodes = [true, false].map(|gateway| world.add_host(HostConfig { gateway, ..plain() }));
+        let author = world.add_host(HostConfig { dht: false, ..author() });
+        let addrs = order.map(|at| world.address(nodes[at]).into()).to_vec();
+        let file = world.ingest(author, "file", b"content");
+        world.publish_via(author, "t", &[file], false, addrs);
+        assert!(world.run_until(Duration::from_secs(20), |w| is_published(w, author, 1)));
+        let takers = Takers::Gateways { count: 1, read_back_by_another: false };
+        assert_eq!(takers_of(&world, author), [takers]);
+    }
+}
+
+#[test]
+fn where_no_gateway_can_be_reached_publishing_fails_soon() {
+    let mut world = World::new(SEED, WorldConfig::default());
+    let gateways = [0; 2].map(|_| world.add_host(HostConfig { gateway: true, ..plain() }));
+    for gateway in gateways {
+        world.crash(gateway);
+    }
+    let author = world.add_host(HostConfig { dht: false, ..author() });
+    let addrs = gateways.iter().map(|gateway| world.address(*gateway).into()).collect();
+    let file = world.ingest(author, "file", b"content");
+    world.publish_via(author, "t", &[file], false, addrs);
+    let is_failed = |w: &World| {
+        let unanswered = PublishError::Gateways(None);
+        w.events(author).any(|(_, e)| matches!(e, Event::PublishFailed { error, .. } if *error == unanswered))
+    };
+    assert!(world.run_until(GATEWAY_PATIENCE_MIN + Duration::from_secs(1), is_failed));
+    assert!(takers_of(&world, author).is_empty());
 }
 
 #[test]

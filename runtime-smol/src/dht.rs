@@ -37,8 +37,8 @@ use megatorrent_core::node::{DhtError, DhtOp, Input, JobResult};
 use smol::lock::Semaphore;
 use smol::{LocalExecutor, Task};
 
-use crate::net;
 use crate::signal::Signal;
+use crate::{dht_own, net};
 
 /// Operations under way at once; later ones wait their turn.
 const OPS_MAX: usize = 8;
@@ -334,7 +334,7 @@ async fn perform(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) -> Jo
         DhtOp::Get(key) => {
             // Each node's copy, as core counts them; of one item no more than any look-up brings.
             let mut copies: BTreeMap<_, usize> = BTreeMap::new();
-            let found = get(client, key, |item| {
+            let mut on_item = |item: SignedItem| {
                 let id = (item.seq, item.signature);
                 if copies.len() < FINDINGS_MAX || copies.contains_key(&id) {
                     let count = copies.entry(id).or_default();
@@ -343,8 +343,16 @@ async fn perform(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) -> Jo
                         (inner.sink)(Input::DhtItem(job, item));
                     }
                 }
-            });
-            JobResult::DhtDone(found.await)
+            };
+            let mut found = get(client, key, &mut on_item).await;
+            let own = inner.address.get().filter(|_| inner.config.plan.server);
+            if let (Err(DhtError::NoNodes), Some(own)) = (found, own)
+                && let Some(item) = dht_own::get(own, key).await
+            {
+                on_item(item);
+                found = Ok(());
+            }
+            JobResult::DhtDone(found)
         }
         DhtOp::Put(item, cas) => JobResult::DhtPut(put(inner, client, item, *cas).await),
         DhtOp::Lookup(hash) => JobResult::DhtDone(lookup(inner, client, job, *hash).await),

@@ -46,6 +46,7 @@ use crate::store::Store;
 pub use crate::net::every_address;
 
 pub mod dht;
+mod dht_own;
 mod driver;
 pub mod export;
 pub mod home;

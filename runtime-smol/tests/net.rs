@@ -288,6 +288,22 @@ fn a_client_uses_the_network_without_serving_it() {
     });
 }
 
+#[test]
+fn the_only_server_of_a_network_finds_what_others_put_at_it() {
+    run(async |executor| {
+        let server = Peer::start(&executor, Some(LOOPBACK), &[]).await;
+        let client = Peer::start(&executor, None, &[server.addr()]).await;
+        let item = signed(5, 1, b"v");
+        let got = server.ask(DhtOp::Get(item.key)).await;
+        assert!(matches!(got.result, JobResult::DhtDone(Err(DhtError::NoNodes))), "{got:?}");
+        let put = client.ask(DhtOp::Put(item.clone(), None)).await;
+        assert!(matches!(put.result, JobResult::DhtPut(Ok(1))), "{put:?}");
+        let got = server.ask(DhtOp::Get(item.key)).await;
+        assert!(matches!(got.result, JobResult::DhtDone(Ok(()))), "{got:?}");
+        assert_eq!(got.items, [item]);
+    });
+}
+
 /// 300 nodes of one liar, all next to `target`: more than the client's put can take.
 fn crowd(target: [u8; 20], stop: &Arc<AtomicBool>) -> (SocketAddrV4, JoinHandle<()>) {
     let sockets: Vec<_> = (0..300)

@@ -211,11 +211,11 @@ impl Stage<'_> {
             read_key: Some(show.read_key.clone()),
             gateways: Vec::new(),
         }));
-        let published = publish::outcome(author, &show.channel).await?;
+        let published = publish::outcome(author, &show.channel, false).await?;
         self.step(&format!(
             "author signs the private channel {}… and puts its head on the DHT ({})",
             &show.channel.to_string()[..8],
-            count(published.replicas, "node"),
+            publish::words(published.takers),
         ))
     }
 

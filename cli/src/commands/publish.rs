@@ -11,7 +11,7 @@ use megatorrent_core::limits::BODY_LEN_MAX;
 use megatorrent_core::manifest::{
     BodyError, Collection, FileEntry, HeadContent, Item, Manifest, Reference, entry,
 };
-use megatorrent_core::node::{Command, DhtError, Draft, Event, PublishError};
+use megatorrent_core::node::{Command, DhtError, Draft, Event, PublishError, Takers};
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::export::{ExportError, tree_chunks};
@@ -41,7 +41,7 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_mins(3);
 /// What the node says when the head is out.
 pub(super) struct Published {
     pub(super) sequence: u64,
-    pub(super) replicas: u32,
+    pub(super) takers: Takers,
     pub(super) inline: bool,
 }
 
@@ -78,20 +78,40 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
 
     let uri = ChannelUri { public_key, read_key, bootstrap: Vec::new() };
     let text = if private { uri.to_secret_string() } else { Zeroizing::new(uri.to_public_string()) };
-    let object = json!({
+    let mut object = json!({
         "uri": *text, "public_key": public_key.to_string(), "sequence": published.sequence,
-        "replicas": published.replicas, "inline": published.inline, "private": private,
+        "inline": published.inline, "private": private,
     });
+    match published.takers {
+        Takers::DhtNodes(count) => object["replicas"] = count.into(),
+        Takers::Gateways { count, read_back_by_another } => {
+            object["gateways"] = count.into();
+            object["read_back_by_another"] = read_back_by_another.into();
+        }
+    }
     output.result(&object, &text)?;
     output.note(&format!(
-        "published sequence {} on {}; `megatorrent serve` keeps it there and hands out the blobs",
+        "published sequence {}; took it: {}. `megatorrent serve` keeps it on the DHT and hands out the blobs",
         published.sequence,
-        count(published.replicas, "DHT node"),
+        words(published.takers),
     ));
     if private {
         output.warn("the URI contains the read key: whoever has it can read the channel");
     }
     Ok(())
+}
+
+/// Who took a head.
+pub(super) fn words(takers: Takers) -> String {
+    match takers {
+        Takers::DhtNodes(nodes) => count(nodes, "DHT node"),
+        Takers::Gateways { count: gateways, read_back_by_another: true } => {
+            format!("{}, and another than the first read it back", count(gateways, "gateway"))
+        }
+        Takers::Gateways { count: gateways, read_back_by_another: false } => {
+            format!("{}, and only the first says that the DHT has it", count(gateways, "gateway"))
+        }
+    }
 }
 
 fn own_read_key(identity: &Identity, path: &Path) -> Result<Secret, Failure> {
@@ -193,7 +213,8 @@ async fn publish(
     spinner.set_message("looking for the DHT");
     let late =
         || Failure::new(Exit::Network, "no node of the DHT answers; name one that does with -b HOST:PORT");
-    if draft.gateways.is_empty() {
+    let is_via = !draft.gateways.is_empty();
+    if !is_via {
         within(JOIN_TIMEOUT, late, async {
             node.dht_joined().await;
             Ok(())
@@ -202,34 +223,52 @@ async fn publish(
     }
     spinner.set_message("publishing");
     node.command(Command::Publish(draft));
-    let late = || Failure::new(Exit::Timeout, "the DHT took too long to store the head; try again");
-    let published = within(PUBLISH_TIMEOUT, late, outcome(node, channel)).await?;
+    let late = || {
+        let who = if is_via { "gateways" } else { "DHT" };
+        Failure::new(Exit::Timeout, format!("the {who} took too long to store the head; try again"))
+    };
+    let published = within(PUBLISH_TIMEOUT, late, outcome(node, channel, is_via)).await?;
     spinner.finish_and_clear();
     Ok(published)
 }
 
-pub(super) async fn outcome(node: &Handle, ours: &PublicKey) -> Result<Published, Failure> {
+/// `is_via`: through gateways.
+pub(super) async fn outcome(node: &Handle, ours: &PublicKey, is_via: bool) -> Result<Published, Failure> {
     loop {
         match node.next_event().await {
-            Event::Published { channel, sequence, replicas, inline } if channel == *ours => {
-                return Ok(Published { sequence, replicas, inline });
+            Event::Published { channel, sequence, takers, inline } if channel == *ours => {
+                return Ok(Published { sequence, takers, inline });
             }
             Event::PublishFailed { channel, error } if channel == Some(*ours) => {
-                let hint = match error {
-                    PublishError::Dht(DhtError::Stale | DhtError::CasMismatch) => {
-                        "; another of your nodes may be publishing too: try again"
-                    }
-                    PublishError::Dht(_) | PublishError::NoReplica | PublishError::NotReadBack => {
-                        "; try again, or name a node to begin with (-b HOST:PORT)"
-                    }
-                    _ => "",
-                };
+                let hint = hint(&error, is_via);
                 let mut failure = Failure::from(error);
                 failure.message.push_str(hint);
                 return Err(failure);
             }
             _ => {}
         }
+    }
+}
+
+/// What to do next.
+fn hint(error: &PublishError, is_via: bool) -> &'static str {
+    match error {
+        PublishError::Dht(DhtError::Stale | DhtError::CasMismatch) => {
+            "; another of your nodes may be publishing too: try again"
+        }
+        PublishError::NotReadBack if is_via => {
+            "; gateways took it, so it may be there all the same: try again, or name another --gateway"
+        }
+        PublishError::Dht(_) | PublishError::NoReplica | PublishError::NotReadBack => {
+            "; try again, or name a node to begin with (-b HOST:PORT)"
+        }
+        PublishError::Gateways(None) => {
+            "; --gateway takes the address and the TCP port of a node that serves: check it, or name another"
+        }
+        PublishError::Gateways(Some(_)) => {
+            "; try again later, or name another --gateway: any node that serves without --no-gateway"
+        }
+        _ => "",
     }
 }
 

@@ -1,4 +1,4 @@
-//! The addresses that peers are told of when they ask for others: those that were reached when they were last tried.
+//! The addresses that peers are told of when they ask for others: those that answered when they were last tried.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -7,32 +7,39 @@ use super::crowd::{Crowd, is_public};
 use crate::addr::PeerAddr;
 use crate::limits::{EXCHANGED_PER_NETWORK_MAX, PEERS_MAX};
 use crate::rng::Rng;
+use crate::time::Instant;
 
-/// Beside the book, which is too long to be looked through for each question. It has no more addresses than the book.
+/// The addresses, and until when each is told. Beside the book, which is too long to be looked through for each question;
+/// it has no more addresses than the book.
 #[derive(Default)]
-pub(super) struct Alive(Vec<PeerAddr>);
+pub(super) struct Alive(Vec<(PeerAddr, Instant)>);
 
 impl Alive {
     /// Adds an address; its place.
-    pub(super) fn add(&mut self, addr: PeerAddr) -> usize {
-        self.0.push(addr);
+    pub(super) fn add(&mut self, addr: PeerAddr, until: Instant) -> usize {
+        self.0.push((addr, until));
         self.0.len() - 1
+    }
+
+    /// Changes until when the address at a place is told.
+    pub(super) fn set(&mut self, at: usize, until: Instant) {
+        self.0[at].1 = until;
     }
 
     /// Takes out the address at a place; which one has the place now.
     pub(super) fn remove(&mut self, at: usize) -> Option<&PeerAddr> {
         self.0.swap_remove(at);
-        self.0.get(at)
+        self.0.get(at).map(|(addr, _)| addr)
     }
 
     /// Any of them and few of each network, for a peer at `asker`: private ones only where the asker's is private too.
-    pub(super) fn choose(&self, asker: &PeerAddr, rng: &mut Rng) -> Vec<PeerAddr> {
+    pub(super) fn choose(&self, asker: &PeerAddr, now: Instant, rng: &mut Rng) -> Vec<PeerAddr> {
         let mut places: Vec<usize> = (0..self.0.len()).collect();
         let (mut told, mut networks) = (Vec::new(), BTreeMap::new());
         while !places.is_empty() && told.len() < PEERS_MAX {
             let at = usize::try_from(rng.below(places.len() as u64)).expect("below a length");
-            let addr = &self.0[places.swap_remove(at)];
-            if addr == asker || (is_public(asker) && !is_public(addr)) {
+            let (addr, until) = &self.0[places.swap_remove(at)];
+            if *until <= now || addr == asker || (is_public(asker) && !is_public(addr)) {
                 continue;
             }
             let network = Crowd::of(addr);

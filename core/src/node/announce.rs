@@ -7,23 +7,30 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::peers::Source;
+use super::quotas::Quotas;
 use super::{Node, Timer};
 use crate::addr::PeerAddr;
 use crate::codec::Message;
 use crate::ids::{BlobId, ConnId};
-use crate::limits::{ANNOUNCE_HOPS_MAX, ANNOUNCE_INTERVAL, ANNOUNCES_SEEN_MAX};
+use crate::limits::{ANNOUNCE_HOPS_MAX, ANNOUNCE_INTERVAL, ANNOUNCES_PER_MINUTE, ANNOUNCES_SEEN_MAX};
 use crate::suite::Suite;
 use crate::time::Instant;
 
 /// The announces seen lately.
-#[derive(Default)]
 pub(super) struct Flood {
+    /// How many each host may send.
+    taken: Quotas,
     seen: BTreeMap<(BlobId, PeerAddr), Instant>,
     /// The same by age.
     by_age: BTreeSet<(Instant, BlobId, PeerAddr)>,
 }
 
 impl Flood {
+    pub(super) fn new() -> Self {
+        let taken = Quotas::new(ANNOUNCES_PER_MINUTE);
+        Self { taken, seen: BTreeMap::new(), by_age: BTreeSet::new() }
+    }
+
     /// `true`: it was not seen for half an [`ANNOUNCE_INTERVAL`]. At [`ANNOUNCES_SEEN_MAX`] the oldest is forgotten.
     fn is_new(&mut self, id: BlobId, addr: &PeerAddr, now: Instant) -> bool {
         let key = (id, addr.clone());
@@ -47,8 +54,8 @@ impl Flood {
 impl<S: Suite> Node<S> {
     pub(super) fn on_announce(&mut self, conn: ConnId, id: BlobId, addr: PeerAddr, hops: u8) {
         let now = self.now;
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        if !addr.is_exchangeable() || !entry.announces.take(now) {
+        let Some(entry) = self.conns.get(conn) else { return };
+        if !addr.is_exchangeable() || !self.flood.taken.take(conn, &entry.peer, now) {
             return;
         }
         if let PeerAddr::Ip(socket) = &addr {

@@ -280,8 +280,8 @@ pub enum Event {
         channel: PublicKey,
         /// The new head's sequence.
         sequence: u64,
-        /// Remote DHT nodes that hold it; through gateways, how many of them took it.
-        replicas: u32,
+        /// Who took it.
+        takers: Takers,
         /// Whether it is inline (a v5 reader can use it) rather than a pointer to a body.
         inline: bool,
     },
@@ -328,6 +328,21 @@ pub enum Event {
     StoreFull {
         /// Whether space or quota is what lacks; otherwise the disk failed.
         no_space: bool,
+    },
+}
+
+/// Who took a head that is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takers {
+    /// So many remote DHT nodes hold it.
+    DhtNodes(u32),
+    /// Gateways, each of which says that other DHT nodes hold it.
+    Gateways {
+        /// How many.
+        count: u32,
+        /// Whether another gateway than the first that took it has found it on the DHT. Otherwise only the word of
+        /// that one tells that it is there.
+        read_back_by_another: bool,
     },
 }
 

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::api::{ChannelStatus, DhtError, DhtOp, Event, Job, JobResult};
-use super::dht::Purpose;
+use super::dht::{Class, Purpose};
 use super::fetch::{Ask, Fetch};
 use super::recheck::Recheck;
 use super::{Node, Pending, STORE_RETRY, Timer, record};
@@ -16,22 +16,14 @@ use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
 use crate::ids::{BlobId, InfoHash, JobId, Secret, Topic};
 use crate::limits::{
-    ANNOUNCE_INTERVAL, CHANNELS_MAX, FRESH_COPIES_MIN, HEAD_POLL_INTERVAL, HEAD_RETRY_INTERVAL,
-    ITEM_LIFETIME, LOOKUP_RETRY_INTERVAL, REPUT_INTERVAL,
+    ANNOUNCE_INTERVAL, ASK_AGAIN_INTERVAL, BLOB_LOOKUPS, CHANNELS_MAX, DHT_RETRY_INTERVAL, FRESH_COPIES_MIN,
+    GOSSIP_POLL_INTERVAL, HEAD_POLL_INTERVAL, HEAD_RETRY_INTERVAL, ITEM_LIFETIME, LOOKUP_INTERVAL_MAX,
+    LOOKUP_INTERVAL_MIN, REPUT_INTERVAL,
 };
 use crate::manifest::{Head, HeadContent, HeadError};
 use crate::suite::Suite;
 use crate::time::Instant;
 use crate::uri;
-
-/// Shortest time between looks at the DHT that gossip provokes: a peer may lie about sequences.
-const GOSSIP_POLL_MIN: Duration = Duration::from_secs(2);
-/// Shortest time between puts of one head, and before a failed announce is tried again.
-const RETRY_AFTER: Duration = Duration::from_mins(1);
-/// How soon peers are looked up again at first: an author announces at about the time when its first reader comes.
-const LOOKUP_RETRY_MIN: Duration = Duration::from_secs(1);
-/// Info-hashes of single blobs that one look for peers covers.
-const BLOB_LOOKUPS: usize = 2;
 
 /// A followed channel.
 pub(super) struct Channel {
@@ -50,8 +42,10 @@ pub(super) struct Channel {
     untaken: Option<(Instant, SignedItem)>,
     refused: Option<(i64, HeadError)>,
     fork_reported: Option<i64>,
-    /// When the head is looked up next, and how long after the last look-up.
-    poll_due: Instant,
+    /// When the head is looked up next. As with the other two look-ups and puts below, `None`: it waits for its turn, and when
+    /// it starts, the next one is due an interval later.
+    poll_due: Option<Instant>,
+    /// How soon it is looked up again while none is known.
     poll_interval: Duration,
     polled: Instant,
     /// The highest sequence in the look-up under way, and how many nodes gave it.
@@ -61,14 +55,18 @@ pub(super) struct Channel {
     poll_error: Option<DhtError>,
     /// A look-up has ended, so that the newest head is known, as far as the DHT knows it.
     is_looked_up: bool,
-    put_due: Instant,
+    put_due: Option<Instant>,
     /// When we last put the head.
     put: Option<Instant>,
-    lookup_due: Instant,
-    /// How long after the last look-up the next follows while blobs lack and none arrive.
+    /// When peers are looked up next.
+    lookup_due: Option<Instant>,
+    /// How soon they are looked up again while there is no head, or blobs lack and none arrive.
     lookup_interval: Duration,
-    /// Blobs stored when peers were last looked up.
-    lookup_stored: u64,
+    /// When peers that lacked blobs are asked again, if none arrive until then, and how long after the last time.
+    ask_due: Option<Instant>,
+    ask_interval: Duration,
+    /// Blobs stored then.
+    ask_stored: u64,
     fetch: Option<Fetch>,
     /// It fetches what the store has lost: the manifest and its files were told of before.
     is_refetch: bool,
@@ -92,18 +90,20 @@ impl Channel {
             untaken: None,
             refused: None,
             fork_reported: None,
-            poll_due: now,
+            poll_due: Some(now),
             poll_interval: HEAD_RETRY_INTERVAL,
             polled: now,
             poll_best: None,
             copies: None,
             poll_error: None,
             is_looked_up: false,
-            put_due: now,
+            put_due: None,
             put: None,
-            lookup_due: now,
-            lookup_interval: LOOKUP_RETRY_MIN,
-            lookup_stored: 0,
+            lookup_due: Some(now),
+            lookup_interval: LOOKUP_INTERVAL_MIN,
+            ask_due: None,
+            ask_interval: LOOKUP_INTERVAL_MIN,
+            ask_stored: 0,
             fetch: None,
             is_refetch: false,
             recheck: Recheck::new(now),
@@ -111,6 +111,11 @@ impl Channel {
             complete_reported: false,
             announced: Vec::new(),
         }
+    }
+
+    /// Whether the last look-up found the newest head on the DHT.
+    pub(super) fn is_found(&self) -> bool {
+        self.copies.is_some()
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -126,7 +131,13 @@ impl Channel {
     pub(super) fn refetch(&mut self, fetch: Fetch, now: Instant) {
         (self.fetch, self.is_refetch) = (Some(fetch), true);
         (self.is_lacking, self.complete_reported) = (false, false);
-        (self.lookup_due, self.lookup_interval) = (now, LOOKUP_RETRY_MIN);
+        self.seek_peers(now);
+    }
+
+    /// Blobs lack as of now: peers are looked up and asked often at first.
+    fn seek_peers(&mut self, now: Instant) {
+        (self.lookup_due, self.lookup_interval) = (Some(now), LOOKUP_INTERVAL_MIN);
+        (self.ask_due, self.ask_interval) = (Some(now), LOOKUP_INTERVAL_MIN);
     }
 
     /// Whether a head is newer than all that is known, or shows that the author signed two of one sequence.
@@ -149,12 +160,29 @@ impl Channel {
             .map(|fetch| fetch.sequence)
     }
 
+    /// Single blobs to look up beside the topic: those that only v5 peers may have.
+    fn blobs_looked_up(&self) -> usize {
+        let has_chunks =
+            self.fetch.as_ref().is_some_and(|f| !f.is_complete() && f.chunk_ids().next().is_some());
+        if has_chunks { BLOB_LOOKUPS } else { 0 }
+    }
+
+    /// How long after a look-up of peers the next is due, where so many channels are followed: the rarer the more often none
+    /// brought a blob; of a complete channel now and then, for the sake of news.
+    fn next_lookup(&mut self, channels: usize) -> Duration {
+        let most = if self.is_complete() { ANNOUNCE_INTERVAL } else { LOOKUP_INTERVAL_MAX };
+        let most = most.max(Class::Lookup.time_for(channels * (1 + self.blobs_looked_up())));
+        let next = if self.is_complete() { most } else { self.lookup_interval };
+        self.lookup_interval = (next * 2).min(most);
+        next
+    }
+
     /// Whether enough DHT nodes hold the newest head, and surely not by our own put (BEP 44): a copy does not tell its age,
     /// so whoever's put it may be keeps it alive, and puts it again.
-    fn others_keep_it(&self, now: Instant) -> bool {
-        let is_seen = self.copies.is_some_and(|(at, copies)| {
-            copies >= FRESH_COPIES_MIN && now.since(at) <= 2 * HEAD_POLL_INTERVAL
-        });
+    fn others_keep_it(&self, now: Instant, poll_interval: Duration) -> bool {
+        let is_seen = self
+            .copies
+            .is_some_and(|(at, copies)| copies >= FRESH_COPIES_MIN && now.since(at) <= 2 * poll_interval);
         is_seen && self.put.is_none_or(|put| now.since(put) >= ITEM_LIFETIME)
     }
 
@@ -198,7 +226,7 @@ impl<S: Suite> Node<S> {
             state.topic = uri::topic(&channel, read_key.as_ref());
             state.read_key = read_key;
             state.refused = None;
-            state.poll_due = now;
+            (state.poll_due, state.lookup_due) = (Some(now), Some(now));
             self.watch_anew();
         } else if is_new {
             self.watch_anew();
@@ -323,23 +351,22 @@ impl<S: Suite> Node<S> {
     /// A durable head: fetch what it names.
     fn adopt(&mut self, channel: PublicKey, item: SignedItem, head: Head) {
         let now = self.now;
+        let poll_interval = self.poll_interval();
         let Some(state) = self.channels.get_mut(&channel) else { return };
         state.sequence = head.sequence;
         state.item = Some(item);
         state.root = if let HeadContent::Root(root) = &head.content { Some(root.clone()) } else { None };
-        state.put_due = now + REPUT_INTERVAL;
+        state.put_due = Some(now + REPUT_INTERVAL);
         state.copies = None;
-        state.poll_interval = HEAD_POLL_INTERVAL;
-        if state.poll_due > now {
-            state.poll_due = state.poll_due.max(state.polled + HEAD_POLL_INTERVAL);
-        }
-        state.lookup_due = now;
-        state.lookup_interval = LOOKUP_RETRY_MIN;
+        let polled = state.polled;
+        state.poll_due =
+            state.poll_due.map(|due| if due > now { due.max(polled + poll_interval) } else { due });
+        state.seek_peers(now);
         state.complete_reported = false;
         for hash in core::mem::take(&mut state.announced) {
-            self.dht.forget(hash);
+            self.dht.stop_announcing(Purpose::AnnounceBlob(hash));
         }
-        self.dht.announce(state.topic.info_hash(), now);
+        self.dht.announce(Purpose::Announce(state.topic.info_hash()), now);
         self.scheduler.drop_owner(&channel);
         self.event(Event::Head { channel, sequence: head.sequence });
         let mut asks = Vec::new();
@@ -357,9 +384,11 @@ impl<S: Suite> Node<S> {
     pub(super) fn on_gossip(&mut self, sequences: &BTreeMap<PublicKey, u64>) {
         for (channel, sequence) in sequences {
             let Some(state) = self.channels.get_mut(channel) else { continue };
-            if *sequence > state.newest_seq() {
-                state.poll_due = state.poll_due.min(self.now.max(state.polled + GOSSIP_POLL_MIN));
-                self.timers.set_sooner(Timer::Channel(*channel), state.poll_due);
+            if *sequence > state.newest_seq()
+                && let Some(due) = &mut state.poll_due
+            {
+                *due = (*due).min(self.now.max(state.polled + GOSSIP_POLL_INTERVAL));
+                self.timers.set_sooner(Timer::Channel(*channel), *due);
             }
         }
     }
@@ -372,10 +401,11 @@ impl<S: Suite> Node<S> {
         let mut asks = Vec::new();
         let stored = fetch.stored.len();
         step(fetch, &mut asks);
-        let has_more = fetch.stored.len() > stored || fetch.is_complete();
+        let (has_more, total) = (fetch.stored.len() > stored || fetch.is_complete(), fetch.blobs_total);
         if fetch.is_complete() {
             fetch.stored.forget();
         }
+        self.note_total(channel, total);
         self.on_asks(channel, asks);
         if has_more {
             self.tell_stored(channel);
@@ -443,73 +473,125 @@ impl<S: Suite> Node<S> {
         let chunks: Vec<BlobId> = state.fetch.iter().flat_map(Fetch::chunk_ids).collect();
         state.announced = chunks.iter().map(BlobId::info_hash).collect();
         for hash in chunks.iter().map(BlobId::info_hash) {
-            self.dht.announce(hash, self.now);
+            self.dht.announce(Purpose::AnnounceBlob(hash), self.now);
         }
         self.event(Event::ChannelComplete { channel, sequence });
     }
 
     // --- the DHT ----------------------------------------------------------------------------------------------
 
+    /// How often a known head is looked up.
+    fn poll_interval(&self) -> Duration {
+        HEAD_POLL_INTERVAL.max(Class::Poll.time_for(self.channels.len()))
+    }
+
     pub(super) fn on_channel_timer(&mut self, channel: PublicKey) {
         let now = self.now;
+        let is_due = |due: &mut Instant| *due <= now;
         let Some(state) = self.channels.get_mut(&channel) else { return };
         if let Some((_, item)) = state.untaken.take_if(|(due, _)| *due <= now) {
             self.offer_head(item);
         }
         let Some(state) = self.channels.get_mut(&channel) else { return };
-        if state.poll_due <= now {
-            state.poll_due = now + state.poll_interval;
-            state.polled = now;
-            self.dht.push(self.now, Purpose::Poll(channel), DhtOp::Get(channel));
+        if state.poll_due.take_if(is_due).is_some()
+            && !self.dht.push(now, Purpose::Poll(channel), DhtOp::Get(channel))
+        {
+            state.poll_due = Some(now + HEAD_RETRY_INTERVAL);
         }
-        if let Some(item) = state.item.clone().filter(|_| state.put_due <= now) {
-            state.put_due = now + REPUT_INTERVAL;
-            let is_own = self.identity.as_ref().is_some_and(|identity| identity.public_key() == channel);
-            if is_own || !state.others_keep_it(now) {
-                state.put = Some(now);
-                self.dht.put(self.now, Purpose::Reput(channel), item, None);
-            }
+        if state.put_due.take_if(is_due).is_some() {
+            self.put_again(channel);
         }
-        if state.lookup_due <= now {
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        if state.ask_due.take_if(is_due).is_some() {
+            self.ask_peers_again(channel);
+        }
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        if state.lookup_due.take_if(is_due).is_some() {
             self.look_up_peers(channel);
         }
         if self.channels.get(&channel).and_then(|state| state.recheck.due).is_some_and(|due| due <= now) {
             self.begin_recheck(channel);
         }
+        self.wait_for_channel(channel);
+    }
+
+    /// Sets the timer for what is due next.
+    fn wait_for_channel(&mut self, channel: PublicKey) {
         let Some(state) = self.channels.get(&channel) else { return };
         let untaken = state.untaken.as_ref().map(|(due, _)| *due);
-        let put = state.item.as_ref().map(|_| state.put_due);
-        let due = [Some(state.poll_due), Some(state.lookup_due), state.recheck.due, put, untaken];
+        let due =
+            [state.poll_due, state.put_due, state.ask_due, state.lookup_due, state.recheck.due, untaken];
         if let Some(next) = due.into_iter().flatten().min() {
             self.timers.set(Timer::Channel(channel), next);
         }
     }
 
-    /// Looks for peers: often while blobs lack and none arrive, else now and then, for the sake of news.
-    fn look_up_peers(&mut self, channel: PublicKey) {
+    /// Puts the head again, unless others do.
+    fn put_again(&mut self, channel: PublicKey) {
+        let (now, poll_interval) = (self.now, self.poll_interval());
+        let is_own = self.identity.as_ref().is_some_and(|identity| identity.public_key() == channel);
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        let Some(item) = state.item.clone() else { return };
+        if !is_own && state.others_keep_it(now, poll_interval) {
+            state.put_due = Some(now + REPUT_INTERVAL);
+        } else if !self.dht.put(now, Purpose::Reput(channel), item, None) {
+            state.put_due = Some(now + DHT_RETRY_INTERVAL);
+        }
+    }
+
+    /// While blobs lack and none arrive, peers are asked again for what they lacked; once some arrive, whoever is looked for
+    /// afterwards is looked for often again.
+    fn ask_peers_again(&mut self, channel: PublicKey) {
         let now = self.now;
         let Some(state) = self.channels.get_mut(&channel) else { return };
-        let stored = state.fetch.as_ref().map_or(0, |f| f.blobs_stored);
-        let is_moving = stored > state.lookup_stored;
-        state.lookup_stored = stored;
-        if state.is_complete() {
-            state.lookup_due = now + ANNOUNCE_INTERVAL;
+        let Some(fetch) = state.fetch.as_ref().filter(|fetch| !fetch.is_complete()) else { return };
+        let due = now + state.ask_interval;
+        state.ask_due = Some(due);
+        state.ask_interval = (state.ask_interval * 2).min(ASK_AGAIN_INTERVAL);
+        let stored = core::mem::replace(&mut state.ask_stored, fetch.blobs_stored);
+        if fetch.blobs_stored > stored {
+            state.lookup_interval = LOOKUP_INTERVAL_MIN;
+            state.lookup_due = state.lookup_due.map(|_| due);
         } else {
-            state.lookup_due = now + state.lookup_interval;
-            state.lookup_interval = (state.lookup_interval * 2).min(LOOKUP_RETRY_INTERVAL);
-            if is_moving {
-                return;
-            }
-            self.conns.forget_lacks();
+            self.conns.forget_lacks(now);
             self.assign_due = true;
+            self.note_all();
         }
+    }
+
+    fn look_up_peers(&mut self, channel: PublicKey) {
+        let (now, channels) = (self.now, self.channels.len());
+        let Some(state) = self.channels.get_mut(&channel) else { return };
         let topic = state.topic.info_hash();
-        let has_chunks = state.fetch.as_ref().is_some_and(|f| f.chunk_ids().next().is_some());
-        self.note_all();
-        let blobs = self.scheduler.queued().take(if has_chunks { BLOB_LOOKUPS } else { 0 });
-        for hash in core::iter::once(topic).chain(blobs.map(|id| id.info_hash())) {
-            self.dht.push(self.now, Purpose::Lookup(channel, hash), DhtOp::Lookup(hash));
+        if !self.dht.push(now, Purpose::Lookup(channel, topic), DhtOp::Lookup(topic)) {
+            state.lookup_due = Some(now + state.next_lookup(channels));
         }
+        let blobs = self.scheduler.queued().take(state.blobs_looked_up());
+        for hash in blobs.map(|id| id.info_hash()) {
+            self.dht.push(now, Purpose::Lookup(channel, hash), DhtOp::Lookup(hash));
+        }
+    }
+
+    /// An operation has started: the next of its kind is due an interval later, however long it has waited, so that
+    /// channels that were all due at once are not all due at once again.
+    pub(super) fn on_dht_started(&mut self, purpose: Purpose) {
+        let (now, poll_interval, channels) = (self.now, self.poll_interval(), self.channels.len());
+        let (Purpose::Poll(channel) | Purpose::Reput(channel) | Purpose::Lookup(channel, _)) = purpose else {
+            return;
+        };
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        match purpose {
+            Purpose::Poll(_) => {
+                let interval = if state.newest().is_some() { poll_interval } else { state.poll_interval };
+                (state.polled, state.poll_due) = (now, Some(now + interval));
+            }
+            Purpose::Reput(_) => (state.put, state.put_due) = (Some(now), Some(now + REPUT_INTERVAL)),
+            Purpose::Lookup(_, hash) if hash == state.topic.info_hash() => {
+                state.lookup_due = Some(now + state.next_lookup(channels));
+            }
+            _ => {}
+        }
+        self.wait_for_channel(channel);
     }
 
     pub(super) fn on_dht_done(&mut self, job: JobId, result: &JobResult) {
@@ -521,22 +603,32 @@ impl<S: Suite> Node<S> {
             (Purpose::Keep(key), JobResult::DhtPut(Err(DhtError::Stale))) => self.gateway.stop_keeping(&key),
             (Purpose::LookUpHead(channel), _) => self.on_head_looked_up(channel),
             (Purpose::Poll(channel), JobResult::DhtDone(done)) => self.on_poll_done(channel, done.err()),
-            (Purpose::Announce(hash), JobResult::DhtDone(Err(_))) => {
-                self.dht.retry_announce(hash, self.now + RETRY_AFTER);
+            // Without a DHT nothing is tried sooner.
+            (_, JobResult::DhtDone(Err(DhtError::Disabled)) | JobResult::DhtPut(Err(DhtError::Disabled))) => {
             }
-            (Purpose::Reput(channel), JobResult::DhtPut(Err(error))) if *error != DhtError::Disabled => {
-                // Somebody has a newer head (the next look-up finds it), or nobody answers.
-                if let Some(state) = self.channels.get_mut(&channel) {
-                    state.put_due = self.now + RETRY_AFTER;
-                    self.timers.set_sooner(Timer::Channel(channel), state.put_due);
-                }
+            (Purpose::Announce(_) | Purpose::AnnounceBlob(_), JobResult::DhtDone(Err(_))) => {
+                self.dht.retry_announce(purpose, self.now + DHT_RETRY_INTERVAL);
+            }
+            // Somebody has a newer head (the next look-up finds it), or nobody answers.
+            (Purpose::Reput(channel), JobResult::DhtPut(Err(_))) => self.retry(channel, |c| &mut c.put_due),
+            (Purpose::Lookup(channel, _), JobResult::DhtDone(Err(_))) => {
+                self.retry(channel, |c| &mut c.lookup_due);
             }
             _ => {}
         }
     }
 
+    /// What failed is due again before long.
+    fn retry(&mut self, channel: PublicKey, due: impl Fn(&mut Channel) -> &mut Option<Instant>) {
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        if let Some(due) = due(state) {
+            *due = (*due).min(self.now + DHT_RETRY_INTERVAL);
+            self.timers.set_sooner(Timer::Channel(channel), *due);
+        }
+    }
+
     fn on_poll_done(&mut self, channel: PublicKey, error: Option<DhtError>) {
-        let now = self.now;
+        let (now, poll_interval) = (self.now, self.poll_interval());
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let best = state.poll_best.take();
         state.poll_error = error;
@@ -544,14 +636,17 @@ impl<S: Suite> Node<S> {
         state.is_looked_up |= matches!(error, None | Some(DhtError::Disabled));
         match state.newest().map(|item| item.seq) {
             None => {
-                state.poll_interval = (state.poll_interval * 2).min(HEAD_POLL_INTERVAL);
+                state.poll_interval = (state.poll_interval * 2).min(poll_interval);
                 self.event(Event::HeadNotFound { channel, error });
             }
             Some(seq) if error.is_none() && best.is_none_or(|(best, _)| best < seq) => {
                 state.copies = None;
                 // The DHT has lost our head or holds an older one.
-                state.put_due = state.put_due.min(state.put.map_or(now, |put| now.max(put + RETRY_AFTER)));
-                self.timers.set_sooner(Timer::Channel(channel), state.put_due);
+                let soon = state.put.map_or(now, |put| now.max(put + DHT_RETRY_INTERVAL));
+                if let Some(due) = &mut state.put_due {
+                    *due = soon.min(*due);
+                    self.timers.set_sooner(Timer::Channel(channel), *due);
+                }
             }
             Some(seq) => {
                 state.copies = best.filter(|(best, _)| *best == seq).map(|(_, copies)| (now, copies));

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::mem;
 use core::net::SocketAddr;
 
+use super::exchange::Asking;
 use super::gossip::Gossip;
 use super::peers::Source;
 use super::rate::Rate;
@@ -17,9 +18,9 @@ use crate::conn::{Conn, Incoming};
 use crate::error::{CloseReason, Violation};
 use crate::ids::{BlobId, ConnId, JobId};
 use crate::limits::{
-    ANNOUNCES_PER_MINUTE, DRAIN_TIMEOUT, FAVOURS_PER_MINUTE, HANDSHAKE_TIMEOUT, HAVES_BURST,
-    HAVES_PER_MINUTE, HELLO_WAIT, IDLE_TIMEOUT, INBOUND_FETCHING_MAX, INBOUND_MAX, KEEP_ALIVE,
-    STALL_BYTES_MIN, STALL_TIMEOUT, USELESS_AFTER, USELESS_LOADING_AFTER, WINDOW_START,
+    ANNOUNCES_PER_MINUTE, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HAVES_BURST, HAVES_PER_MINUTE, HELLO_WAIT,
+    IDLE_TIMEOUT, INBOUND_FETCHING_MAX, INBOUND_MAX, KEEP_ALIVE, STALL_BYTES_MIN, STALL_TIMEOUT,
+    USELESS_AFTER, USELESS_LOADING_AFTER, WINDOW_START,
 };
 use crate::rng::Rng;
 use crate::suite::Suite;
@@ -60,14 +61,11 @@ pub(super) struct Entry<S: Suite> {
     /// It was dialled, and its HELLO says v5, or it sends none.
     pub(super) is_v5: bool,
     pub(super) gossip: Gossip,
-    /// What we do for it on the DHT, and carry on for it.
-    pub(super) favours: Bucket,
-    /// Announces taken from it, and sent to it.
-    pub(super) announces: Bucket,
+    /// Announces sent to it.
     pub(super) announces_out: Bucket,
     /// HAVEs sent to it.
     pub(super) haves_out: Bucket,
-    pub(super) was_asked_for_peers: bool,
+    pub(super) asking: Asking,
     /// Progress of v5 requests at the last check, and when that was.
     pub(super) checked: (u64, Instant),
     pub(super) waits_for_recv: bool,
@@ -188,11 +186,9 @@ impl<S: Suite> Conns<S> {
             speaks_hello: false,
             is_v5: false,
             gossip: Gossip::default(),
-            favours: Bucket::new(FAVOURS_PER_MINUTE, FAVOURS_PER_MINUTE, now),
-            announces: Bucket::new(ANNOUNCES_PER_MINUTE, ANNOUNCES_PER_MINUTE, now),
             announces_out: Bucket::new(ANNOUNCES_PER_MINUTE, ANNOUNCES_PER_MINUTE, now),
             haves_out: Bucket::new(HAVES_PER_MINUTE, HAVES_BURST, now),
-            was_asked_for_peers: false,
+            asking: Asking::new(now),
             checked: (0, now),
             waits_for_recv: false,
             broke: None,
@@ -259,11 +255,11 @@ impl<S: Suite> Conns<S> {
     }
 
     /// Peers may have got what they lacked: they are asked again.
-    pub(super) fn forget_lacks(&mut self) {
+    pub(super) fn forget_lacks(&mut self, now: Instant) {
         for entry in self.entries_mut() {
             entry.lacks.clear();
             entry.dry = 0;
-            entry.was_asked_for_peers = false;
+            entry.asking.hurry(now);
         }
     }
 }
@@ -293,16 +289,20 @@ impl<S: Suite> Node<S> {
         self.advance_to(now);
         let Some(Pending::Dial(peer)) = self.jobs.remove(&job) else { return None };
         self.dials -= 1;
+        let came = self.peers.connection(&peer).is_some();
         let mut conn = None;
-        if self.peers.connection(&peer).is_some() {
-            // It came to us meanwhile; one connection is enough.
-        } else if connected && !self.is_shut_down {
+        if connected && !self.is_shut_down {
             let id = self.open(Role::Dialler, peer.clone());
-            self.peers.connected(&peer, id);
+            if !came {
+                self.peers.connected(&peer, id);
+            }
             conn = Some(id);
+        } else if came {
+            self.peers.unreached(&peer);
         } else {
+            self.peers.unreached(&peer);
             self.peers.ended(&peer, false, self.now);
-            self.on_gateway_unreachable(&peer);
+            self.on_gateway_gone(&peer);
             self.event(Event::DialFailed { peer });
         }
         self.settle();
@@ -341,6 +341,7 @@ impl<S: Suite> Node<S> {
         }
         self.forget_shares(&entry.gossip.shares);
         let is_known = entry.is_outbound() || entry.listens_at.is_some();
+        let is_answered = entry.is_keyed || !entry.is_outbound();
         let address = entry.address().clone();
         let (receiving, sending) = entry.conn.into_buffers();
         if let Some(buffer) = receiving {
@@ -354,6 +355,9 @@ impl<S: Suite> Node<S> {
         self.begin_turns();
         if is_known && self.peers.connection(&address).is_none_or(|conn| conn == id) {
             // A peer that served and closed may serve again at once: some answer one request a connection.
+            if !is_answered {
+                self.peers.unreached(&address);
+            }
             let served =
                 entry.blobs_served > 0 && reason == CloseReason::Remote && !self.scheduler.is_empty();
             self.peers.ended(&address, served, self.now);
@@ -484,14 +488,18 @@ impl<S: Suite> Node<S> {
         let hello = self.first_hello();
         let now = self.now;
         let Some(entry) = self.conns.get_mut(conn) else { return };
-        entry.is_keyed = true;
         let (peer, outbound) = (entry.peer.clone(), entry.is_outbound());
         if outbound {
-            entry.conn.push(&hello);
             self.peers.keyed(&peer);
+            if self.peers.connection(&peer).is_some_and(|other| other != conn) {
+                // It came to us, and answers where it says that it listens. One connection is enough.
+                return self.close(conn, CloseReason::Duplicate);
+            }
+            entry.conn.push(&hello);
             entry.is_v5 = self.peers.is_v5(&peer);
             self.assign_due |= entry.is_v5;
         }
+        entry.is_keyed = true;
         self.timers.set(Timer::Conn(conn), now + if outbound { HELLO_WAIT } else { KEEP_ALIVE });
         self.event(Event::Connected { conn, peer, outbound });
     }
@@ -555,6 +563,7 @@ impl<S: Suite> Node<S> {
         entry.listens_at = Some(addr.clone());
         self.peers.told(addr.clone(), Source::Announced, &addr, self.now);
         self.peers.accepted(&addr, conn);
+        self.seek_soon();
     }
 
     /// Two nodes dialled each other. Both keep the connection whose dialler's key is the lower, and both see both keys.
@@ -596,7 +605,7 @@ impl<S: Suite> Node<S> {
         }
         if entry.is_outbound() && !entry.speaks_hello && !entry.is_v5 {
             entry.is_v5 = true;
-            self.assign_due = true;
+            (self.assign_due, self.seek_at) = (true, now);
         }
         // Both ends of a v6 connection keep it alive, so silence means that the other one is gone, whatever we send.
         let is_v6 = entry.gossip.is_on();

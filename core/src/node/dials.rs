@@ -3,25 +3,15 @@
 use alloc::vec;
 use core::time::Duration;
 
-use super::peers::Source;
 use super::{Action, Event, Node, Pending, RecordKey, Timer, record};
 use crate::addr::PeerAddr;
-use crate::codec::Message;
 use crate::error::{CloseReason, Violation};
-use crate::ids::ConnId;
 use crate::limits::{
-    BAN_TIME, DIALS_MAX, GATEWAYS_MAX, OUTBOUND_MAX, OUTBOUND_PER_NETWORK_MIN, OUTBOUND_SHARE,
-    ROTATION_INTERVAL, ROTATION_INTERVAL_MOVING,
+    BAN_TIME, DIALS_MAX, FETCH_CONNECTIONS, FETCH_CONNECTIONS_OWN, GATEWAYS_MAX, KEPT_CONNECTIONS,
+    OUTBOUND_MAX, OUTBOUND_PER_NETWORK_MIN, OUTBOUND_SHARE, ROTATION_INTERVAL, ROTATION_INTERVAL_MOVING,
 };
 use crate::suite::Suite;
 use crate::time::Instant;
-
-/// Connections that a node has while blobs are on their way, and how many of them at least it opens itself: to whom it
-/// is connected is its own choice, whoever else connects.
-const FETCH_CONNECTIONS: usize = 56;
-const FETCH_CONNECTIONS_OWN: usize = 24;
-/// Connections that a node which lacks nothing keeps open, so that news of its channels reach it.
-const KEPT_CONNECTIONS: usize = 8;
 
 /// When a useless connection was last given up for another.
 #[derive(Default)]
@@ -48,6 +38,13 @@ impl<S: Suite> Node<S> {
         };
         let share = (wanted / OUTBOUND_SHARE).max(OUTBOUND_PER_NETWORK_MIN);
         self.dial_up_to(wanted, share);
+        let (_, outbound) = self.conns.count();
+        let (is_fetching, has_nobody) = (lacks && !self.scheduler.is_starved(), self.may_dial(wanted));
+        if has_nobody || (outbound < wanted && !is_fetching) {
+            self.seek_peers(has_nobody && !is_fetching);
+        } else {
+            self.timers.cancel(Timer::Seek);
+        }
         if lacks && self.dials < DIALS_MAX {
             self.rotate(wanted, share);
         } else {
@@ -75,10 +72,14 @@ impl<S: Suite> Node<S> {
             let unix = self.unix();
             let Some(addr) = self.peers.next_dial(self.now, unix, share, &mut self.rng) else { return };
             self.peers.dialing(&addr);
-            self.dials += 1;
-            let job = self.job_id(Pending::Dial(addr.clone()));
-            self.actions.push_back(Action::Dial(job, addr));
+            self.dial(addr);
         }
+    }
+
+    pub(super) fn dial(&mut self, addr: PeerAddr) {
+        self.dials += 1;
+        let job = self.job_id(Pending::Dial(addr.clone()));
+        self.actions.push_back(Action::Dial(job, addr));
     }
 
     /// While blobs lack and an address waits that no connection is left for, or none of its network's share: gives up a
@@ -105,22 +106,7 @@ impl<S: Suite> Node<S> {
         self.timers.set(Timer::Rotation, self.now + ROTATION_INTERVAL);
     }
 
-    // --- peers of peers -------------------------------------------------------------------------------------
-
-    pub(super) fn on_find_peers(&mut self, conn: ConnId) {
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        let peers = self.peers.alive.choose(entry.address(), &mut self.rng);
-        entry.conn.push(&Message::Peers(peers));
-    }
-
-    /// The answer to our FIND_PEERS.
-    pub(super) fn on_peers(&mut self, conn: ConnId, peers: impl IntoIterator<Item = PeerAddr>) {
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        let teller = entry.address().clone();
-        for peer in peers {
-            self.peers.told(peer, Source::Exchanged, &teller, self.now);
-        }
-    }
+    // --- what is kept ---------------------------------------------------------------------------------------
 
     /// A peer that served us, or that we reached and that watches a channel of ours, is known after a restart too.
     pub(super) fn remember(&mut self, addr: &PeerAddr) {

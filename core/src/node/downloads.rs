@@ -200,15 +200,11 @@ impl<S: Suite> Node<S> {
 
     /// A connection has nothing that lacks; it may know who has.
     fn on_useless(&mut self, conn: ConnId, epoch: u64) {
-        let blob = self.scheduler.queued().next();
         let Some(entry) = self.conns.get_mut(conn) else { return };
         entry.dry = epoch;
-        if let Some(blob) = blob.filter(|_| entry.outstanding() == 0 && !entry.was_asked_for_peers) {
-            entry.was_asked_for_peers = true;
-            entry.conn.ask_for_peers(blob);
-            self.wake_driver(conn);
-        }
         self.note(conn);
+        // Before, a v5 peer could not be asked for peers.
+        self.seek_soon();
     }
 
     /// Asks a connection for one blob more.

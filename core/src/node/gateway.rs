@@ -7,18 +7,26 @@ use alloc::vec::Vec;
 
 use super::api::{DhtError, DhtOp, JobResult};
 use super::dht::Purpose;
+use super::quotas::Quotas;
 use super::{Node, Timer};
 use crate::bep44::SignedItem;
+use crate::bucket::Bucket;
 use crate::codec::{Message, Tag};
 use crate::identity::PublicKey;
 use crate::ids::ConnId;
-use crate::limits::{GATEWAY_JOBS_MAX, RELAYED_KEPT, RELAYED_KEPT_MAX, RELAYED_MAX, REPUT_INTERVAL};
+use crate::limits::{
+    FAVOURS_PER_MINUTE, FAVOURS_TOTAL_BURST, FAVOURS_TOTAL_PER_MINUTE, GATEWAY_JOBS_MAX, RELAYED_KEPT,
+    RELAYED_KEPT_MAX, RELAYED_MAX, REPUT_INTERVAL,
+};
 use crate::suite::Suite;
 use crate::time::Instant;
 
 /// What a gateway does for others.
-#[derive(Default)]
 pub(super) struct Gateway {
+    /// What each host may ask for.
+    asked: Quotas,
+    /// DHT operations that may begin for others, so that enough is left for what the node does of its own accord.
+    favours: Bucket,
     /// Items being put, and who asked.
     puts: BTreeMap<PublicKey, (ConnId, SignedItem)>,
     /// Heads being looked up.
@@ -39,6 +47,17 @@ struct Kept {
 }
 
 impl Gateway {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            asked: Quotas::new(FAVOURS_PER_MINUTE),
+            favours: Bucket::new(FAVOURS_TOTAL_PER_MINUTE, FAVOURS_TOTAL_BURST, now),
+            puts: BTreeMap::new(),
+            look_ups: BTreeMap::new(),
+            relayed: BTreeMap::new(),
+            kept: BTreeMap::new(),
+        }
+    }
+
     /// Keeps an item alive for [`RELAYED_KEPT`] from now; at [`RELAYED_KEPT_MAX`] instead of the one asked for longest
     /// ago.
     fn keep(&mut self, item: SignedItem, now: Instant) {
@@ -82,8 +101,8 @@ impl<S: Suite> Node<S> {
             return Err("Not a Gateway");
         }
         let now = self.now;
-        let Some(entry) = self.conns.get_mut(conn) else { return Err("Closed") };
-        if !entry.favours.take(now) {
+        let Some(entry) = self.conns.get(conn) else { return Err("Closed") };
+        if !self.gateway.asked.take(conn, &entry.peer, now) {
             return Err("Too Many Requests");
         }
         if !item.verify() {
@@ -95,7 +114,8 @@ impl<S: Suite> Node<S> {
             return Err("Sequence Too Low");
         }
         let pending = self.gateway.puts.len() + self.gateway.look_ups.len();
-        if pending >= GATEWAY_JOBS_MAX || self.gateway.puts.contains_key(&item.key) {
+        let has_room = pending < GATEWAY_JOBS_MAX && !self.gateway.puts.contains_key(&item.key);
+        if !has_room || !self.gateway.favours.take(now) {
             return Err("Busy");
         }
         Ok(())
@@ -160,9 +180,13 @@ impl<S: Suite> Node<S> {
     pub(super) fn look_up_head(&mut self, conn: ConnId, tag: Tag, channel: PublicKey, known: u64) {
         let now = self.now;
         let pending = self.gateway.puts.len() + self.gateway.look_ups.len();
-        let has_room = pending < GATEWAY_JOBS_MAX || self.gateway.look_ups.contains_key(&channel);
+        let is_begun = self.gateway.look_ups.contains_key(&channel);
         let Some(entry) = self.conns.get_mut(conn) else { return };
-        if !self.config.gateway || !has_room || !entry.favours.take(now) {
+        let gateway = &mut self.gateway;
+        let is_done = self.config.gateway
+            && gateway.asked.take(conn, &entry.peer, now)
+            && (is_begun || (pending < GATEWAY_JOBS_MAX && gateway.favours.take(now)));
+        if !is_done {
             return entry.conn.push(&Message::Head(tag, None));
         }
         let waiting = &mut self.gateway.look_ups.entry(channel).or_default().waiting;

@@ -17,7 +17,7 @@ use crate::codec::{Message, Tag, VERSION};
 use crate::error::Violation;
 use crate::identity::PublicKey;
 use crate::ids::{ConnId, Topic};
-use crate::limits::{KEEP_ALIVE, WATCH_BYTES_PER_SEC, WATCH_PADDING};
+use crate::limits::{GOSSIP_CHANNELS_MAX, KEEP_ALIVE, WATCH_BYTES_PER_SEC, WATCH_PADDING};
 use crate::suite::Suite;
 use crate::uri;
 
@@ -67,10 +67,12 @@ impl<S: Suite> Node<S> {
         Message::Hello { version: Some(VERSION), sequences: BTreeMap::new(), port: self.config.listen_port }
     }
 
-    /// The HELLO for a v5 peer: the sequences of the public channels that we follow.
+    /// The HELLO for a v5 peer: the sequences of the public channels that we follow, the newest [`GOSSIP_CHANNELS_MAX`].
     fn v5_hello(&self) -> Message {
         let public = self.channels.iter().filter(|(_, c)| c.read_key.is_none() && c.sequence > 0);
-        let sequences = public.map(|(key, c)| (*key, c.sequence)).collect();
+        let mut newest: Vec<(u64, PublicKey)> = public.map(|(key, c)| (c.sequence, *key)).collect();
+        newest.sort_unstable_by(|a, b| b.cmp(a));
+        let sequences = newest.into_iter().take(GOSSIP_CHANNELS_MAX).map(|(seq, key)| (key, seq)).collect();
         Message::Hello { version: Some(VERSION), sequences, port: self.config.listen_port }
     }
 
@@ -101,6 +103,7 @@ impl<S: Suite> Node<S> {
         }
         self.ask_gateway(conn);
         self.assign_due = true;
+        self.seek_soon();
         self.on_gossip(sequences);
     }
 
@@ -173,6 +176,11 @@ impl<S: Suite> Node<S> {
                 None => entry.conn.push(&Message::Head(tag, None)),
             };
         };
+        // What peers told us of the channel does not prove that it is on the DHT.
+        let is_found = self.channels.get(&channel).is_some_and(|c| c.is_found());
+        if look_up.is_some() && self.config.gateway && !is_found {
+            return self.look_up_head(conn, tag, channel, known);
+        }
         let item = self.channels.get(&channel).and_then(|c| c.item.clone());
         let item = item.filter(|item| item.seq.unsigned_abs() > known);
         let seq = item.as_ref().map_or(i64::try_from(known).unwrap_or(i64::MAX), |item| item.seq);

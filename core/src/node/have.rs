@@ -132,6 +132,8 @@ impl Share {
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     pub(super) sequence: u64,
+    /// The blobs of the version, as far as we know; positions beyond them are not counted, as anybody can claim them.
+    total: u64,
     counts: Vec<u16>,
 }
 
@@ -142,6 +144,9 @@ impl Holders {
     }
 
     fn change(&mut self, position: usize, by: i16) {
+        if position as u64 >= self.total {
+            return;
+        }
         if self.counts.len() <= position {
             self.counts.resize(position + 1, 0);
         }
@@ -158,19 +163,35 @@ impl Holders {
 impl<S: Suite> Node<S> {
     /// A channel's newest version is another: what was said of others no longer counts.
     pub(super) fn begin_holders(&mut self, channel: PublicKey, sequence: u64) {
-        let mut holders = Holders { sequence, counts: vec![] };
         for entry in self.conns.entries_mut() {
             let Some(share) = entry.gossip.shares.get_mut(&channel) else { continue };
             // A peer may have learnt of the version before us.
             share.theirs = share.theirs.take().filter(|theirs| theirs.sequence >= sequence);
-            if let Some(theirs) = &share.theirs {
-                holders.change_all(theirs, 1);
-            }
             share.told = 0;
         }
-        self.holders.insert(channel, holders);
+        self.count_holders(channel, sequence);
         self.note_all();
         self.tell_stored(channel);
+    }
+
+    /// Counts again who has what.
+    fn count_holders(&mut self, channel: PublicKey, sequence: u64) {
+        let total = self.channels.get(&channel).and_then(|c| c.fetch()).map_or(0, |fetch| fetch.blobs_total);
+        let mut holders = Holders { sequence, total, counts: vec![] };
+        for (_, entry) in self.conns.entries() {
+            if let Some(theirs) = entry.gossip.shares.get(&channel).and_then(|share| share.theirs.as_ref()) {
+                holders.change_all(theirs, 1);
+            }
+        }
+        self.holders.insert(channel, holders);
+    }
+
+    /// The channel's fetch has gone on: it may know of more blobs.
+    pub(super) fn note_total(&mut self, channel: PublicKey, total: u64) {
+        let counted = self.holders.get(&channel).filter(|holders| holders.total != total);
+        if let Some(sequence) = counted.map(|holders| holders.sequence) {
+            self.count_holders(channel, sequence);
+        }
     }
 
     /// Blobs of the channel lack: who has them?
@@ -393,7 +414,7 @@ mod tests {
 
     #[test]
     fn who_has_all_counts_for_no_blob() {
-        let mut holders = Holders { sequence: 5, counts: vec![] };
+        let mut holders = Holders { sequence: 5, total: 5, counts: vec![] };
         let mut theirs = Theirs { sequence: 5, is_all: false, positions: Positions::default() };
         theirs.positions.add(3);
         holders.change_all(&theirs, 1);
@@ -405,5 +426,9 @@ mod tests {
         theirs = Theirs { sequence: 4, is_all: false, positions: theirs.positions };
         holders.change_all(&theirs, 1);
         assert_eq!(holders.count(3), 0, "another version's positions mean other blobs");
+        theirs.sequence = 5;
+        theirs.positions.add(HAVE_BLOBS_MAX - 1);
+        holders.change_all(&theirs, 1);
+        assert_eq!((holders.count(3), holders.counts.len()), (1, 4), "no blob has the other position");
     }
 }

@@ -23,6 +23,7 @@ mod crowd;
 mod dht;
 mod dials;
 mod downloads;
+mod exchange;
 mod fetch;
 mod gateway;
 mod gossip;
@@ -31,6 +32,7 @@ mod peers;
 mod pool;
 mod publish;
 mod publish_via;
+mod quotas;
 mod rate;
 mod readiness;
 mod recheck;
@@ -126,6 +128,8 @@ pub struct Node<S: Suite = RealSuite> {
     peers: Peers,
     dials: usize,
     rotation: Rotation,
+    /// When a peer may be asked for others, or dialled back, if some are needed.
+    seek_at: Instant,
     scheduler: Scheduler,
     throttles: Throttles,
     recv_pool: Pool,
@@ -181,6 +185,7 @@ impl<S: Suite> Node<S> {
         unix: UnixTime,
     ) -> Self {
         let rng = Rng::new(seed);
+        let dht = DhtQueue::new(now, config.listen_port);
         let throttles = Throttles::new(config.upload_bytes_per_sec, config.download_bytes_per_sec, now);
         Self {
             config,
@@ -196,6 +201,7 @@ impl<S: Suite> Node<S> {
             peers: Peers::default(),
             dials: 0,
             rotation: Rotation::default(),
+            seek_at: now,
             scheduler: Scheduler::default(),
             throttles,
             recv_pool: Pool::new(RECV_BUFFERS_MAX, S::BLOB_LEN),
@@ -209,11 +215,11 @@ impl<S: Suite> Node<S> {
             have_due: BTreeSet::new(),
             told_at: now,
             watch_next: now,
-            dht: DhtQueue::new(now),
+            dht,
             channels: BTreeMap::new(),
             publication: None,
-            gateway: Gateway::default(),
-            flood: Flood::default(),
+            gateway: Gateway::new(now),
+            flood: Flood::new(),
             bytes_received: 0,
             bytes_sent: 0,
             bytes_duplicate: 0,
@@ -281,7 +287,7 @@ impl<S: Suite> Node<S> {
     /// Counters.
     pub fn status(&self, now: Instant) -> NodeStatus {
         let (inbound, outbound) = self.conns.count();
-        let (dht_late, lag) = self.dht.late(now.max(self.now), self.config.listen_port.is_some());
+        let (dht_late, lag) = self.dht.late(now.max(self.now));
         NodeStatus {
             inbound,
             outbound,
@@ -386,7 +392,7 @@ impl<S: Suite> Node<S> {
                 Timer::Bans => self.end_bans(),
                 Timer::Keep => self.keep_relayed(),
                 // What they wait for is looked at after every input.
-                Timer::Dht | Timer::Dial | Timer::Rotation => {}
+                Timer::Dht | Timer::Dial | Timer::Seek | Timer::Rotation => {}
             }
         }
     }
@@ -403,12 +409,13 @@ impl<S: Suite> Node<S> {
     }
 
     fn start_dht(&mut self) {
-        while let Some((purpose, op)) = self.dht.next(self.now, self.config.listen_port) {
+        while let Some((purpose, op)) = self.dht.next(self.now) {
             let job = self.job_id(Pending::Dht);
             self.dht.started(job, purpose);
+            self.on_dht_started(purpose);
             self.actions.push_back(Action::Job(job, Job::Dht(op)));
         }
-        match self.dht.deadline(self.now, self.config.listen_port.is_some()) {
+        match self.dht.deadline(self.now) {
             Some(at) => self.timers.set(Timer::Dht, at),
             None => self.timers.cancel(Timer::Dht),
         }

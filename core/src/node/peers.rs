@@ -48,6 +48,10 @@ struct Peer {
     retry_at: Instant,
     /// It answered a handshake once.
     reached: bool,
+    /// It answered one when it was last dialled.
+    answers: bool,
+    /// It came to us, and was dialled to see whether it answers.
+    dialled_back: bool,
     /// It served a blob once.
     useful: bool,
     /// It spoke v5 when it last served or said HELLO.
@@ -81,6 +85,8 @@ impl Peer {
             failures: 0,
             retry_at: now,
             reached: false,
+            answers: false,
+            dialled_back: false,
             useful: false,
             is_v5: false,
             recorded: source == Source::Remembered,
@@ -89,9 +95,20 @@ impl Peer {
         }
     }
 
-    /// It was reached when it was last tried.
-    fn is_alive(&self) -> bool {
-        self.reached && self.failures == 0 && self.state != State::Ourselves
+    /// Until when others are told of it, who is told only of what answered when it was last tried. Once its connection has
+    /// ended without a blob, that is until it is to be tried again.
+    fn told_until(&self) -> Option<Instant> {
+        match self.state {
+            State::Ourselves => None,
+            _ if !self.answers => None,
+            State::Idle if self.failures > 0 => Some(self.retry_at),
+            _ => Some(Instant(u64::MAX)),
+        }
+    }
+
+    /// It came to us, and nobody knows whether others reach it where it says that it listens.
+    fn is_unproven(&self) -> bool {
+        !self.answers && !self.dialled_back
     }
 
     fn class(&self) -> u8 {
@@ -132,6 +149,8 @@ struct Orders {
     waiting: BTreeSet<(Instant, PeerAddr)>,
     /// Outbound connections and dials.
     dialled: BTreeMap<Crowd, usize>,
+    /// Addresses of peers that came to us which nobody has tried.
+    unproven: BTreeSet<PeerAddr>,
 }
 
 impl Orders {
@@ -144,6 +163,7 @@ impl Orders {
                     *self.dialled.entry(crowd).or_default() += 1;
                 }
             }
+            (State::Accepted(_), _) if peer.is_unproven() => drop(self.unproven.insert(addr.clone())),
             (State::Accepted(_) | State::Ourselves, _) => {}
         }
     }
@@ -162,7 +182,8 @@ impl Orders {
                     }
                 }
             }
-            (State::Accepted(_) | State::Ourselves, _) => {}
+            (State::Accepted(_), _) => drop(self.unproven.remove(addr)),
+            (State::Ourselves, _) => {}
         }
     }
 }
@@ -240,14 +261,15 @@ impl Peers {
             peer.queued = None;
         }
         self.orders.enter(addr, peer);
-        let is_alive = peer.is_alive() && addr.is_exchangeable();
-        match peer.alive_at {
-            None if is_alive => peer.alive_at = Some(self.alive.add(addr.clone())),
-            Some(at) if !is_alive => {
+        let until = peer.told_until().filter(|_| addr.is_exchangeable());
+        match (peer.alive_at, until) {
+            (None, Some(until)) => peer.alive_at = Some(self.alive.add(addr.clone(), until)),
+            (Some(at), Some(until)) => self.alive.set(at, until),
+            (Some(at), None) => {
                 peer.alive_at = None;
                 self.not_alive(at);
             }
-            _ => {}
+            (None, None) => {}
         }
     }
 
@@ -401,6 +423,13 @@ impl Peers {
         }
     }
 
+    /// The address of a peer that came to us, to be dialled to see whether it answers there; each once.
+    pub(super) fn next_dial_back(&mut self) -> Option<PeerAddr> {
+        let addr = self.orders.unproven.first()?.clone();
+        self.change(&addr, |peer| peer.dialled_back = true);
+        Some(addr)
+    }
+
     /// Addresses may be dialled again.
     pub(super) fn bans_changed(&mut self) {
         self.exhausted = None;
@@ -424,13 +453,19 @@ impl Peers {
 
     /// The peer that listens at `addr` came to us.
     pub(super) fn accepted(&mut self, addr: &PeerAddr, conn: ConnId) {
-        self.set(addr, State::Accepted(conn));
+        self.change(addr, |peer| (peer.state, peer.dialled_back) = (State::Accepted(conn), false));
     }
 
+    /// It answered our dial.
     pub(super) fn keyed(&mut self, addr: &PeerAddr) {
-        if self.book.get(addr).is_some_and(|peer| !peer.reached) {
-            self.change(addr, |peer| peer.reached = true);
+        if self.book.get(addr).is_some_and(|peer| !peer.answers) {
+            self.change(addr, |peer| (peer.reached, peer.answers) = (true, true));
         }
+    }
+
+    /// It did not.
+    pub(super) fn unreached(&mut self, addr: &PeerAddr) {
+        self.change(addr, |peer| peer.answers = false);
     }
 
     pub(super) fn ourselves(&mut self, addr: &PeerAddr) {

@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::api::{DhtError, DhtOp, Draft, Event, JobResult, PublishError};
+use super::api::{DhtError, DhtOp, Draft, Event, JobResult, PublishError, Takers};
 use super::dht::Purpose;
 use super::publish_via::Via;
 use super::{Node, Pending, RecordKey, Timer, record};
@@ -35,10 +35,11 @@ pub(super) struct Publication {
     /// The highest sequence that the DHT showed.
     pub(super) found: Option<i64>,
     pub(super) item: Option<SignedItem>,
-    pub(super) replicas: u32,
+    /// DHT nodes that took it, without gateways.
+    replicas: u32,
     pub(super) is_read_back: bool,
     /// How often it was looked for in vain after it was put.
-    misses: u32,
+    pub(super) misses: u32,
     /// It is looked for again after a pause.
     pub(super) pauses: bool,
     /// The gateways, where there is no DHT of our own.
@@ -138,10 +139,12 @@ impl<S: Suite> Node<S> {
     /// A pause is over, or gateways take too long.
     pub(super) fn on_publish_timer(&mut self) {
         let Some(publication) = &mut self.publication else { return };
-        if core::mem::take(&mut publication.pauses) {
-            self.begin_step(Step::ReadBack);
-        } else {
+        if !core::mem::take(&mut publication.pauses) {
             self.on_gateways_late();
+        } else if publication.is_read_back {
+            self.finish_publication();
+        } else {
+            self.begin_step(Step::ReadBack);
         }
     }
 
@@ -154,7 +157,7 @@ impl<S: Suite> Node<S> {
             Event::Published {
                 channel,
                 sequence: done.item.map_or(0, |item| item.seq.unsigned_abs()),
-                replicas: done.replicas,
+                takers: done.via.map_or(Takers::DhtNodes(done.replicas), |via| via.takers()),
                 inline: matches!(done.draft.content, HeadContent::Inline(_)),
             }
         } else {
@@ -182,12 +185,12 @@ impl<S: Suite> Node<S> {
         self.accept_own_head(item);
     }
 
-    /// The head is durable, or could not be made so.
     /// Whether a head of ours is being made durable.
     pub(super) fn is_storing_own(&self, channel: &PublicKey) -> bool {
         self.publication.as_ref().is_some_and(|p| p.channel == *channel && p.step == Step::Store)
     }
 
+    /// The head is durable, or could not be made so.
     pub(super) fn on_own_head_persisted(&mut self, channel: PublicKey, durable: bool) {
         if !self.is_storing_own(&channel) {
             return;

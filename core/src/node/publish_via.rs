@@ -1,13 +1,16 @@
 //! The steps of a publication through gateways (`docs/protocol.md` §12): all of them are asked to look the channel up
-//! and to put the head; it is read back through another than the first that took it, where there is another.
+//! and to put the head; it is read back through another than the first that took it. Only where no other can be expected
+//! to, the first is asked for it too, and the outcome says so.
 //!
 //! All are asked at once. Once one has answered a step, the others get as long again. Who lets that pass or cannot be
-//! dialled is asked in later steps too, but not waited for where another answers. So a dead gateway costs little, and once.
+//! dialled is asked in later steps too, but not waited for where another answers, or where the first that took the head
+//! is left to read it back. So a dead gateway costs little, and once.
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use super::api::PublishError;
+use super::api::{PublishError, Takers};
 use super::peers::Source;
 use super::publish::Step;
 use super::{Node, Timer};
@@ -35,7 +38,9 @@ struct Use {
     task: Task,
     /// It took the head.
     took: bool,
-    /// It could not be dialled, or let the time for a step pass, and has answered nothing since.
+    /// It speaks v5, so it can put a head, but not look one up.
+    is_v5: bool,
+    /// It could not be reached, or let the time for a step pass, and has answered nothing since.
     is_late: bool,
 }
 
@@ -47,40 +52,87 @@ pub(super) struct Via {
     ends: Instant,
     /// Some gateway has answered it.
     is_answered: bool,
+    /// The longest that a step took until one answered.
+    pace: Duration,
     /// What the last one that refused said.
     refusal: Option<String>,
     first_taker: Option<PeerAddr>,
+    /// In the step under way the first that took the head is not asked, as others read it back.
+    spares_taker: bool,
+    /// Another than the first that took the head has found it.
+    is_read_by_another: bool,
 }
 
 impl Via {
     pub(super) fn new(gateways: &[PeerAddr], now: Instant) -> Self {
-        let new =
-            |addr: &PeerAddr| Use { addr: addr.clone(), task: Task::Waiting, took: false, is_late: false };
-        let uses = gateways.iter().take(GATEWAYS_MAX).map(new).collect();
-        Self { uses, began: now, ends: now, is_answered: false, refusal: None, first_taker: None }
+        let new = |addr: &PeerAddr| Use {
+            addr: addr.clone(),
+            task: Task::Waiting,
+            took: false,
+            is_v5: false,
+            is_late: false,
+        };
+        Self {
+            uses: gateways.iter().take(GATEWAYS_MAX).map(new).collect(),
+            began: now,
+            ends: now,
+            is_answered: false,
+            pace: Duration::ZERO,
+            refusal: None,
+            first_taker: None,
+            spares_taker: false,
+            is_read_by_another: false,
+        }
     }
 
     /// A gateway was of use: how long the others have.
     fn answered(&mut self, now: Instant) -> Instant {
         if !core::mem::replace(&mut self.is_answered, true) {
-            self.ends = self.ends.min(now + now.since(self.began).max(GATEWAY_PATIENCE_MIN));
+            let took = now.since(self.began);
+            self.pace = self.pace.max(took);
+            self.ends = self.ends.min(now + took.max(GATEWAY_PATIENCE_MIN));
         }
         self.ends
     }
 
     /// Whether nobody is waited for in this step.
     fn is_over(&self) -> bool {
-        self.uses.iter().all(|gateway| gateway.task == Task::Done || (gateway.is_late && self.is_answered))
+        let has_other = self.is_answered || self.spares_taker;
+        self.uses.iter().all(|gateway| gateway.task == Task::Done || (gateway.is_late && has_other))
     }
 
-    /// Gateways that took the head.
-    fn takers(&self) -> u32 {
+    /// How long the step may take while nobody has answered it. Where all who are left cannot be reached, it is long
+    /// enough to dial them once more; where the first that took the head can read it back itself, the others get twice
+    /// what a step took.
+    fn limit(&self) -> Duration {
+        let is_lost =
+            |gateway: &Use| gateway.task == Task::Done || (gateway.is_late && gateway.task == Task::Waiting);
+        if self.uses.iter().all(is_lost) {
+            GATEWAY_PATIENCE_MIN
+        } else if self.spares_taker {
+            (2 * self.pace).clamp(GATEWAY_PATIENCE_MIN, GATEWAY_TIMEOUT)
+        } else {
+            GATEWAY_TIMEOUT
+        }
+    }
+
+    fn count_takers(&self) -> u32 {
         u32::try_from(self.uses.iter().filter(|gateway| gateway.took).count()).unwrap_or(u32::MAX)
     }
 
-    /// Whether another gateway than the first that took the head can read it back.
-    fn may_read_back(&self, addr: &PeerAddr) -> bool {
-        self.uses.len() == 1 || self.first_taker.as_ref() != Some(addr)
+    pub(super) fn takers(&self) -> Takers {
+        Takers::Gateways { count: self.count_takers(), read_back_by_another: self.is_read_by_another }
+    }
+
+    fn is_first_taker(&self, addr: &PeerAddr) -> bool {
+        self.first_taker.as_ref() == Some(addr)
+    }
+
+    /// Whether another than the first that took the head can be expected to read it back. Who did not take it may
+    /// be no gateway, or not see what it is to find, so it tries only once.
+    fn has_other_reader(&self, misses: u32) -> bool {
+        let may_read = |u: &&Use| !u.is_late && !u.is_v5 && (u.took || misses == 0);
+        self.uses.iter().filter(may_read).any(|u| !self.is_first_taker(&u.addr))
     }
 }
 
@@ -88,17 +140,20 @@ impl<S: Suite> Node<S> {
     pub(super) fn begin_step_via(&mut self) {
         let now = self.now;
         let Some(publication) = &mut self.publication else { return };
-        let (step, Some(via)) = (publication.step, &mut publication.via) else { return };
+        let (step, misses, Some(via)) = (publication.step, publication.misses, &mut publication.via) else {
+            return;
+        };
         if step == Step::Store {
             return;
         }
+        via.spares_taker = step == Step::ReadBack && via.has_other_reader(misses);
         let addrs: Vec<PeerAddr> = via.uses.iter().map(|u| u.addr.clone()).collect();
         for at in 0..via.uses.len() {
-            let skip = step == Step::ReadBack && !via.may_read_back(&via.uses[at].addr);
-            via.uses[at].task = if skip { Task::Done } else { Task::Waiting };
+            let is_spared = via.spares_taker && via.is_first_taker(&via.uses[at].addr);
+            via.uses[at].task = if is_spared { Task::Done } else { Task::Waiting };
         }
-        (via.began, via.ends, via.is_answered) = (now, now + GATEWAY_TIMEOUT, false);
-        self.timers.set(Timer::Publish, via.ends);
+        (via.began, via.is_answered) = (now, false);
+        self.wait_for_gateways();
         for addr in &addrs {
             self.peers.add(addr.clone(), Source::Configured, now);
             if let Some(conn) = self.peers.connection(addr) {
@@ -131,12 +186,25 @@ impl<S: Suite> Node<S> {
             }
             // A v5 gateway can put, but not look up.
             _ => {
-                gateway.task = Task::Done;
+                (gateway.task, gateway.is_v5) = (Task::Done, true);
                 return self.end_step_via();
             }
         }
         gateway.task = Task::Asked;
+        self.wait_for_gateways();
         self.wake_driver(conn);
+    }
+
+    /// While nobody has answered the step, its time depends on who may.
+    fn wait_for_gateways(&mut self) {
+        let Some(publication) = self.publication.as_mut().filter(|p| !p.pauses && p.step != Step::Store)
+        else {
+            return;
+        };
+        if let Some(via) = publication.via.as_mut().filter(|via| !via.is_answered) {
+            via.ends = via.began + via.limit();
+            self.timers.set(Timer::Publish, via.ends);
+        }
     }
 
     /// A HEAD came in; perhaps a gateway's answer.
@@ -148,8 +216,19 @@ impl<S: Suite> Node<S> {
         }
         if let Some(item) = item.filter(|item| item.key == channel && item.verify()) {
             self.on_publish_item(&item);
+            self.note_reader(conn, &item);
         }
         self.end_step_via();
+    }
+
+    fn note_reader(&mut self, conn: ConnId, item: &SignedItem) {
+        let Some(entry) = self.conns.get(conn) else { return };
+        let Some(publication) = self.publication.as_mut().filter(|p| p.item.as_ref() == Some(item)) else {
+            return;
+        };
+        if let Some(via) = &mut publication.via {
+            via.is_read_by_another |= !via.is_first_taker(entry.address());
+        }
     }
 
     pub(super) fn on_publish_answered(&mut self, conn: ConnId, answer: Result<(), String>) {
@@ -165,7 +244,6 @@ impl<S: Suite> Node<S> {
             via.first_taker.get_or_insert(addr);
         }
         // Who takes it when the step is over is counted with the others.
-        publication.replicas = via.takers();
         if publication.step == Step::Put && self.is_done_by(conn, took) {
             self.end_step_via();
         }
@@ -182,27 +260,26 @@ impl<S: Suite> Node<S> {
         (gateway.task, gateway.is_late) = (Task::Done, false);
         if is_use && !publication.pauses {
             self.timers.set(Timer::Publish, via.answered(now));
+        } else {
+            self.wait_for_gateways();
         }
         true
     }
 
-    /// A gateway cannot be dialled; it is tried again, but not waited for where another answers.
-    pub(super) fn on_gateway_unreachable(&mut self, peer: &PeerAddr) {
-        let via = self.publication.as_mut().and_then(|p| p.via.as_mut());
-        if let Some(gateway) = via.and_then(|via| via.uses.iter_mut().find(|u| u.addr == *peer)) {
-            gateway.is_late = true;
-            self.end_step_via();
-        }
-    }
-
-    /// The connection with a gateway is gone: what it was asked is not answered.
+    /// A gateway cannot be dialled, or the connection with it is gone: what it was asked is not answered. Who was not
+    /// asked yet is tried again, but not waited for where another answers.
     pub(super) fn on_gateway_gone(&mut self, peer: &PeerAddr) {
         let via = self.publication.as_mut().and_then(|p| p.via.as_mut());
-        let gateway = via.and_then(|v| v.uses.iter_mut().find(|u| u.addr == *peer && u.task == Task::Asked));
-        if let Some(gateway) = gateway {
-            gateway.task = Task::Done;
-            self.end_step_via();
+        let Some(gateway) = via.and_then(|via| via.uses.iter_mut().find(|u| u.addr == *peer)) else {
+            return;
+        };
+        match gateway.task {
+            Task::Asked => gateway.task = Task::Done,
+            Task::Waiting => gateway.is_late = true,
+            Task::Done => return,
         }
+        self.wait_for_gateways();
+        self.end_step_via();
     }
 
     pub(super) fn on_gateways_late(&mut self) {
@@ -219,10 +296,12 @@ impl<S: Suite> Node<S> {
         let (step, Some(via)) = (publication.step, &publication.via) else { return };
         let is_over = via.is_over();
         match step {
+            Step::Find if is_over && via.uses.iter().all(|gateway| gateway.is_late) => {
+                self.fail_publication(PublishError::Gateways(None));
+            }
             Step::Find if is_over => self.sign_head(),
             Step::Put if is_over => {
-                publication.replicas = via.takers();
-                if publication.replicas > 0 {
+                if via.count_takers() > 0 {
                     self.begin_step(Step::ReadBack);
                 } else {
                     let refusal = via.refusal.clone();

@@ -17,6 +17,8 @@ pub(super) enum Timer {
     Dht,
     /// A peer's back-off ends.
     Dial,
+    /// Somebody may be asked for peers again.
+    Seek,
     /// A useless connection may be given up for another.
     Rotation,
     /// A ban ends.
@@ -48,6 +50,7 @@ impl Timer {
             Self::Channel(_) => "channel look-up",
             Self::Dht => "DHT budget",
             Self::Dial => "dial back-off",
+            Self::Seek => "search for peers",
             Self::Rotation => "rotation of connections",
             Self::Bans => "end of a ban",
             Self::Store => "store retry",

@@ -87,10 +87,15 @@ impl Content {
         Self { channel: author.public_key(), head, index, data }
     }
 
-    /// The node has the channel's index, and no data.
-    pub(crate) fn follow(&self, bench: &mut Bench) {
+    /// The DHT has the channel's head, and the node its index.
+    pub(crate) fn publish(&self, bench: &mut Bench) {
         bench.world.blobs.extend(self.index.iter().cloned());
         bench.world.heads.insert(self.channel, (self.head.clone(), 1));
+    }
+
+    /// The node has the channel's index, and no data.
+    pub(crate) fn follow(&self, bench: &mut Bench) {
+        self.publish(bench);
         bench.command(Command::Follow { channel: self.channel, read_key: None });
         bench.sleep_until(bench.now);
     }

@@ -29,9 +29,16 @@ pub(crate) struct World {
     pub(crate) is_kept: bool,
     /// When which sequences were put.
     pub(crate) puts: Vec<(Instant, i64)>,
-    pub(crate) announced: Vec<InfoHash>,
+    /// When which channels' heads were looked up.
+    pub(crate) gets: Vec<(Instant, PublicKey)>,
+    /// When peers were looked up under which info-hashes.
+    pub(crate) lookups: Vec<(Instant, InfoHash)>,
+    /// When which info-hashes were announced.
+    pub(crate) announces: Vec<(Instant, InfoHash)>,
     /// The newest look-up of peers. It goes on until the next one begins, so that a test can say what it finds.
     pub(crate) lookup: Option<JobId>,
+    /// Whether look-ups of peers end at once instead, and find nobody.
+    pub(crate) ends_lookups: bool,
 }
 
 impl World {
@@ -72,6 +79,7 @@ impl World {
         let mut done = Some(id);
         match op {
             DhtOp::Get(channel) => {
+                self.gets.push((now, channel));
                 let found = self.heads.get(&channel).cloned();
                 let is_missed = self.misses > 0 && found.is_some();
                 self.misses -= u32::from(is_missed);
@@ -87,8 +95,13 @@ impl World {
                 }
                 return vec![Input::Done(id, JobResult::DhtPut(Ok(REPLICAS)))];
             }
-            DhtOp::Lookup(_) => done = self.lookup.replace(id),
-            DhtOp::Announce(hash, _) => self.announced.push(hash),
+            DhtOp::Lookup(hash) => {
+                self.lookups.push((now, hash));
+                if !self.ends_lookups {
+                    done = self.lookup.replace(id);
+                }
+            }
+            DhtOp::Announce(hash, _) => self.announces.push((now, hash)),
         }
         inputs.extend(done.map(|id| Input::Done(id, JobResult::DhtDone(Ok(())))));
         inputs

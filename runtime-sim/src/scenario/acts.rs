@@ -230,18 +230,15 @@ impl<S: Suite> Stage<S> {
             (Fate::Wiped, _) => {
                 self.lost += self.world.store(host).blob_count() as u64;
                 self.world.wipe(host);
-                self.rotten.retain(|(rotten, _)| *rotten != host);
                 " and loses its disk"
             }
             (Fate::LosesBlob, Some(id)) => {
                 self.lost += 1;
                 self.world.store_mut(host).remove(&id);
-                self.rotten.remove(&(host, id));
                 " and loses a blob"
             }
             (Fate::Rots, Some(id)) => {
                 self.world.store_mut(host).corrupt(&id);
-                self.rotten.insert((host, id));
                 self.rotted.insert(host);
                 " and a blob on its disk rots"
             }

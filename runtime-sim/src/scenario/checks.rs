@@ -23,7 +23,7 @@ impl<S: Suite> Stage<S> {
                 let bytes = store.blob(&id).unwrap_or_default();
                 let is_right =
                     host != self.author && author.blob(&id) == Some(bytes) || S::verify_blob(&id, bytes);
-                if !is_right && !self.rotten.contains(&(host, id)) {
+                if !is_right && !store.rotten().contains(&id) {
                     wrong = Some((host, id));
                 }
             }
@@ -40,7 +40,7 @@ impl<S: Suite> Stage<S> {
     pub(super) fn check_files(&mut self) {
         let mut objection = None;
         for (index, peer) in &self.peers {
-            let is_rotten = self.rotten.iter().any(|(host, _)| *host == peer.host);
+            let is_rotten = !self.world.store(peer.host).rotten().is_empty();
             if peer.left || is_rotten || !self.is_complete(peer) {
                 continue;
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::ids::Secret;
 use megatorrent_core::limits::BAN_TIME;
 use megatorrent_core::manifest::FileEntry;
 use megatorrent_core::node::{Command, Event};
@@ -73,8 +73,6 @@ pub(super) struct Stage<S: Suite> {
     /// How many files the first version has; each later one has one more.
     first_files: usize,
     pub(super) peers: BTreeMap<usize, Peer>,
-    /// Blobs that a fault has damaged on purpose: whose, and which.
-    pub(super) rotten: BTreeSet<(HostId, BlobId)>,
     /// Hosts on whose disks a blob has rotted, also where it is gone since.
     pub(super) rotted: BTreeSet<HostId>,
     pub(super) report: Report,
@@ -140,7 +138,6 @@ impl<S: Suite> Stage<S> {
             files: Vec::new(),
             first_files: 1,
             peers: BTreeMap::new(),
-            rotten: BTreeSet::new(),
             rotted: BTreeSet::new(),
             start: Instant(u64::MAX),
             by_host: BTreeMap::new(),

@@ -258,11 +258,52 @@ fn only_reached_addresses_are_told_and_private_ones_stay_private() {
     }
     peers.keyed(&addr(1));
     peers.keyed(&public);
-    assert_eq!(peers.alive.choose(&far(8), &mut rng), core::slice::from_ref(&public));
-    let mut told = peers.alive.choose(&addr(3), &mut rng);
+    assert_eq!(peers.alive.choose(&far(8), NOW, &mut rng), core::slice::from_ref(&public));
+    let mut told = peers.alive.choose(&addr(3), NOW, &mut rng);
     told.sort();
     assert_eq!(told, [addr(1), public]);
-    assert!(peers.alive.choose(&addr(1), &mut rng).iter().all(|a| *a != addr(1)));
+    assert!(peers.alive.choose(&addr(1), NOW, &mut rng).iter().all(|a| *a != addr(1)));
+}
+
+#[test]
+fn who_answered_is_told_while_connected_and_then_until_it_is_to_be_tried_again() {
+    let (mut peers, mut rng) = (Peers::default(), Rng::new([0; 32]));
+    let conn = ConnId { slot: 0, generation: 0 };
+    let mut is_told = |peers: &Peers, now| !peers.alive.choose(&addr(2), now, &mut rng).is_empty();
+    peers.add(addr(1), Source::Dht, NOW);
+    peers.ended(&addr(1), false, NOW);
+    peers.connected(&addr(1), conn);
+    assert!(!is_told(&peers, NOW), "a socket that opens is no answer");
+    peers.keyed(&addr(1));
+    assert!(is_told(&peers, NOW + BACKOFF_MAX), "that it failed once is past");
+    let end = NOW + BACKOFF_MAX;
+    peers.ended(&addr(1), false, end);
+    assert!(is_told(&peers, end + BACKOFF_MIN) && !is_told(&peers, end + 2 * BACKOFF_MIN));
+    peers.dialing(&addr(1));
+    peers.unreached(&addr(1));
+    peers.ended(&addr(1), false, end);
+    assert!(!is_told(&peers, end));
+}
+
+#[test]
+fn who_came_to_us_is_to_be_dialled_back_once_for_each_connection_unless_it_answered_before() {
+    let mut peers = Peers::default();
+    let conn = ConnId { slot: 0, generation: 0 };
+    peers.add(addr(1), Source::Announced, NOW);
+    assert_eq!(peers.next_dial_back(), None);
+    for _ in 0..2 {
+        peers.accepted(&addr(1), conn);
+        assert_eq!((peers.next_dial_back(), peers.next_dial_back()), (Some(addr(1)), None));
+        assert_eq!(peers.connection(&addr(1)), Some(conn), "it stays as it is");
+        peers.ended(&addr(1), false, NOW);
+    }
+    peers.keyed(&addr(1));
+    peers.accepted(&addr(1), conn);
+    assert_eq!(peers.next_dial_back(), None);
+    peers.accepted(&addr(1), conn);
+    peers.unreached(&addr(1));
+    peers.ended(&addr(1), false, NOW);
+    assert_eq!(peers.next_dial_back(), None, "it is gone");
 }
 
 #[test]
@@ -273,7 +314,7 @@ fn an_answer_names_few_of_one_network_and_not_always_the_same() {
         peers.add(a.clone(), Source::Dht, NOW);
         peers.keyed(&a);
     });
-    let [one, other] = [(); 2].map(|()| peers.alive.choose(&addr(1), &mut rng));
+    let [one, other] = [(); 2].map(|()| peers.alive.choose(&addr(1), NOW, &mut rng));
     for told in [&one, &other] {
         assert_eq!(told.len(), PEERS_MAX);
         let of_one = told.iter().filter(|a| a.to_string().starts_with("9.9.")).count();
