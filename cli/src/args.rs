@@ -25,6 +25,17 @@ Exit codes:
   6 permission (or a running node holds the folder, or the read key is missing or wrong),
   7 no space, 8 network, 130 SIGINT, 143 SIGTERM. A second SIGINT ends at once.";
 
+/// What every command that runs a node tells.
+const NODE_NEWS: &str = r#"  {"event":"ready","p2p","dht","channels"}         it listens
+  {"event":"head","channel","sequence"}            a newer head was verified
+  {"event":"manifest","channel","sequence","title","files","size"}
+  {"event":"complete","channel","sequence"}        everything is there
+  {"event":"status","inbound","outbound","peers_known","bytes_received","bytes_sent","dht_late",
+   "dht_lag_secs"}    at once and each minute: connections, addresses, bytes of blobs, how many
+                      DHT operations wait longer than they should, and how long the latest does
+  {"event":"warning","message"}                    a fork, a ban, a full disk, a file in the way
+  {"event":"stopped"}                              ended by a signal"#;
+
 const EXAMPLES: &str = "\
 Examples:
   megatorrent demo                                 see it work, offline, in a few seconds
@@ -40,7 +51,8 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "megatorrent", version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct Cli {
-    /// Write JSON to stdout: one object, or one per line (NDJSON, each with an `event`) from commands that go on
+    /// Write JSON to stdout: one object, or one per line (NDJSON, each with an `event`) from commands that go on. The last
+    /// line of a failure is {"event":"error","exit_code","message"}
     #[arg(long, global = true, display_order = 900)]
     pub(crate) json: bool,
     /// No words and no progress on stderr, only warnings and errors
@@ -167,14 +179,17 @@ pub(crate) struct Publish {
 ///
 /// Re-announces every 15 minutes and puts the heads of its channels on the DHT again every hour.
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(after_help = format!("\
 Examples:
   megatorrent serve
   megatorrent serve -d /srv/megatorrent -T 7000 --upload-limit 2M
   megatorrent serve -H 127.0.0.1 -T 0 --dht server     a private swarm's first node
 
-With --json, one line each: {\"event\":\"ready\",\"p2p\",\"dht\",\"channels\"}, then the events of `subscribe --help`,
-then {\"event\":\"stopped\"}. A clean end on SIGINT or SIGTERM is exit code 0.")]
+With --json, one line each:
+{NODE_NEWS}
+
+Without --json the status is told only where DHT operations are 30 s late or more.
+A clean end on SIGINT or SIGTERM is exit code 0."))]
 pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) data: DataArgs,
@@ -194,23 +209,19 @@ pub(crate) struct Serve {
 /// Files appear in OUT when they are complete; a file of yours that stands in the way is never overwritten. What was
 /// fetched is served on while the command runs. Started again, it goes on from the blobs that it has.
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(after_help = format!("\
 Examples:
   megatorrent subscribe megatorrent://PUBLICKEY --once -o downloads
   megatorrent subscribe megatorrent://PUBLICKEY -s read.key      a private channel, its key from a file
   megatorrent subscribe - < private.uri                          a URI with its read key, from stdin
 
 With --json, one line each:
-  {\"event\":\"ready\",\"p2p\",\"dht\",\"channels\"}         it listens
-  {\"event\":\"head\",\"channel\",\"sequence\"}             a newer head was verified
-  {\"event\":\"manifest\",\"channel\",\"sequence\",\"title\",\"files\",\"size\"}
-  {\"event\":\"progress\",\"channel\",\"blobs\",\"blobs_total\",\"waiting\"}
-  {\"event\":\"file\",\"sequence\",\"path\",\"size\",\"target\",\"written\"}
-                                                   a file is whole; written: it was not there before
-  {\"event\":\"complete\",\"channel\",\"sequence\"}         everything is there
-  {\"event\":\"warning\",\"message\"}                     a fork, a ban, a disk that is full, a file in the way
-  {\"event\":\"stopped\"}                               ended by a signal
-  {\"event\":\"error\",\"exit_code\",\"message\"}           the last line of a failure")]
+{NODE_NEWS}
+  {{\"event\":\"progress\",\"channel\",\"blobs\",\"blobs_total\",\"waiting\",\"dht_lag_secs\"}}
+  {{\"event\":\"file\",\"sequence\",\"path\",\"size\",\"target\",\"written\"}}
+                      a file is whole; written: it was not there before
+
+Without --json the status is told only where DHT operations are 30 s late or more."))]
 pub(crate) struct Subscribe {
     /// The channel: megatorrent://PUBLICKEY[:READKEY][?bootstrap=HOST:PORT]; `-` reads it from stdin
     #[arg(value_name = "URI")]
@@ -284,8 +295,13 @@ Examples:
   megatorrent simulate --scenario random --seed 42 --json
 
 With --json, one line each: {\"event\":\"simulation\",\"scenario\",\"seed\",\"commit\",\"mode\"}, then
-{\"event\":\"timeline\",\"seconds\",\"kind\",\"text\"} for what happened, then {\"event\":\"result\",…}, or where
-a checker objects {\"event\":\"error\",\"exit_code\":5,\"message\"} with the command that shows it again.
+{\"event\":\"timeline\",\"seconds\",\"kind\",\"text\"} for what happened,
+{\"event\":\"left_out\",\"count\"} where that is too much, then
+  {\"event\":\"result\",\"scenario\",\"seed\",\"peers\",\"adversaries\",\"blobs\",\"complete\",\"median_ms\",\"last_ms\",
+   \"lower_bound_ms\",\"ratio_permille\",\"without_adversaries\",\"exchanges\",\"completions_ms\",\"updates_ms\",
+   \"content_bytes\",\"control_bytes\",\"handshake_bytes\",\"duplicates_permille\",\"dials\",\"dht_operations\",
+   \"virtual_ms\",\"trace_entries\",\"trace_hash\",\"again\"}
+or where a checker objects an error with exit code 5, with the command that shows it again.
 A picture is tried before the run: where it cannot be written, the code tells why as everywhere. If it then cannot be
 written after all, what the run has shown is told nevertheless.
 Exit codes: 0 everybody is complete, 2 usage, 3 the picture's folder is not there, 5 a checker objects, 6 the picture may
@@ -425,11 +441,23 @@ pub(crate) enum Dht {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::News;
     use clap::CommandFactory;
 
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_lists_each_piece_of_news() {
+        let mut command = Cli::command();
+        let help: String = command.get_subcommands_mut().map(|c| c.render_long_help().to_string()).collect();
+        let (all, top) = (News::ALL, command.render_long_help().to_string());
+        for name in all.iter().map(|news| news.name()) {
+            let entry = format!("{{\"event\":\"{name}\"");
+            assert!(help.contains(&entry) || top.contains(&entry), "{name} is in no --help");
+        }
     }
 
     #[test]

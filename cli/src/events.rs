@@ -7,19 +7,19 @@ use megatorrent_core::node::{Event, NodeStatus};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
-use crate::output::Output;
+use crate::output::{News, Output};
 
-/// How late a DHT operation is before a user is told: what a busy minute delays is nothing to speak of.
+/// How late a DHT operation is before a user is told in words: what a busy minute delays is nothing to speak of.
 const LAG_MIN: Duration = Duration::from_secs(30);
-/// How often it is told.
-pub(crate) const LAG_INTERVAL: Duration = Duration::from_mins(1);
+/// How often the node's status is told.
+pub(crate) const STATUS_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Tells what concerns the whole node or any channel. Files and completeness are the command's own news.
 pub(crate) fn report(event: &Event, output: Output) -> Result<(), Failure> {
     match event {
         Event::Head { channel, sequence } => {
             let members = json!({ "channel": channel.to_string(), "sequence": sequence });
-            output.event("head", members, &format!("channel {channel}: sequence {sequence}"))
+            output.event(News::Head, members, &format!("channel {channel}: sequence {sequence}"))
         }
         Event::Manifest { channel, sequence, manifest } => {
             let files = manifest.files().count();
@@ -30,7 +30,7 @@ pub(crate) fn report(event: &Event, output: Output) -> Result<(), Failure> {
             });
             let text =
                 format!("channel {channel}: {title:?}, {}, {}", count(files, "file"), HumanBytes(size));
-            output.event("manifest", members, &text)
+            output.event(News::Manifest, members, &text)
         }
         Event::Fork { channel, sequence } => warn(
             output,
@@ -65,38 +65,51 @@ pub(crate) fn report(event: &Event, output: Output) -> Result<(), Failure> {
 /// A warning, which under `--json` is an event too.
 pub(crate) fn warn(output: Output, text: &str) -> Result<(), Failure> {
     output.warn(text);
-    if output.is_json() { output.event("warning", json!({ "message": text }), "") } else { Ok(()) }
+    if output.is_json() { output.event(News::Warning, json!({ "message": text }), "") } else { Ok(()) }
 }
 
-/// Tells that the DHT cannot take all that is due, as that delays who looks for the node's channels.
+/// Tells the node's status now and then.
 #[derive(Default)]
-pub(crate) struct Lag {
+pub(crate) struct Status {
     told: Option<Instant>,
 }
 
-impl Lag {
-    /// Tells it at most every [`LAG_INTERVAL`], and not before an operation is [`LAG_MIN`] late.
+impl Status {
+    /// Tells it the first time and then at most each [`STATUS_INTERVAL`]: in words only where the DHT cannot take all that is
+    /// due, as that delays who looks for the node's channels.
     pub(crate) fn tell(&mut self, status: NodeStatus, output: Output) -> Result<(), Failure> {
-        let is_late = status.dht_lag_secs >= LAG_MIN.as_secs();
-        if !is_late || self.told.is_some_and(|told| told.elapsed() < LAG_INTERVAL) {
+        if self.told.is_some_and(|told| told.elapsed() < STATUS_INTERVAL) {
             return Ok(());
         }
         self.told = Some(Instant::now());
-        let (operations, lag_secs) = (status.dht_late, status.dht_lag_secs);
-        output.event(
-            "dht_late",
-            json!({ "operations": operations, "lag_secs": lag_secs }),
-            &lag(operations, lag_secs),
-        )
+        if output.is_json() {
+            return output.event(News::Status, members(status), "");
+        }
+        if let Some(text) = lag(status) {
+            output.note(&text);
+        }
+        Ok(())
     }
 }
 
-fn lag(operations: usize, lag_secs: u64) -> String {
-    format!(
-        "the DHT is behind: {} of announces and look-ups wait, the longest for {lag_secs} s; others find this node's \
-         channels later",
-        count(operations, "operation"),
-    )
+fn members(status: NodeStatus) -> Value {
+    json!({
+        "inbound": status.inbound, "outbound": status.outbound, "peers_known": status.peers_known,
+        "bytes_received": status.bytes_received, "bytes_sent": status.bytes_sent, "dht_late": status.dht_late,
+        "dht_lag_secs": status.dht_lag_secs,
+    })
+}
+
+/// In words, if it is considerable.
+pub(crate) fn lag(status: NodeStatus) -> Option<String> {
+    let lag_secs = status.dht_lag_secs;
+    (lag_secs >= LAG_MIN.as_secs()).then(|| {
+        format!(
+            "the DHT is behind: {} of announces and look-ups wait, the longest for {lag_secs} s; others find this \
+             node's channels later",
+            count(status.dht_late, "operation"),
+        )
+    })
 }
 
 /// The channel's title, or else its first collection's.
@@ -107,7 +120,7 @@ fn title(manifest: &megatorrent_core::manifest::Manifest) -> &str {
 
 /// The end of a command that was asked to end.
 pub(crate) fn stopped(output: Output) -> Result<(), Failure> {
-    output.event("stopped", Value::Null, "stopped")
+    output.event(News::Stopped, Value::Null, "stopped")
 }
 
 /// `1 file`, `2 files`.
@@ -120,18 +133,25 @@ pub(crate) fn count(number: impl TryInto<u64>, what: &str) -> String {
 mod tests {
     use super::*;
 
+    fn status(dht_lag_secs: u64) -> NodeStatus {
+        NodeStatus { dht_late: 3, dht_lag_secs, ..NodeStatus::default() }
+    }
+
     #[test]
-    fn a_lag_is_told_when_it_matters_and_once_a_minute() {
-        let output = Output::new(false, true);
-        let status = |dht_lag_secs| NodeStatus { dht_late: 3, dht_lag_secs, ..NodeStatus::default() };
-        let mut told = Lag::default();
-        told.tell(status(LAG_MIN.as_secs() - 1), output).expect("stderr takes it");
-        assert!(told.told.is_none());
-        told.tell(status(LAG_MIN.as_secs()), output).expect("stderr takes it");
+    fn the_status_is_told_at_once_and_then_once_a_minute() {
+        let (output, mut told) = (Output::new(false, true), Status::default());
+        told.tell(status(0), output).expect("stderr takes it");
         let first = told.told;
         assert!(first.is_some());
         told.tell(status(999), output).expect("stderr takes it");
-        assert_eq!(told.told, first, "not again within a minute");
-        assert!(lag(3, 45).contains("3 operations") && lag(3, 45).contains("45 s"));
+        assert_eq!(told.told, first);
+    }
+
+    #[test]
+    fn a_lag_is_always_in_json_and_in_words_when_it_matters() {
+        assert_eq!(members(status(7))["dht_lag_secs"], 7);
+        assert_eq!(lag(status(LAG_MIN.as_secs() - 1)), None);
+        let words = lag(status(45)).expect("it is considerable");
+        assert!(words.contains("3 operations") && words.contains("45 s"), "{words}");
     }
 }

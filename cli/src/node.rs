@@ -13,7 +13,7 @@ use smol::LocalExecutor;
 use crate::args::{Dht, LimitArgs, ListenArgs, NetworkArgs};
 use crate::events::count;
 use crate::exit::Failure;
-use crate::output::Output;
+use crate::output::{News, Output};
 
 /// The executor that nodes and their helpers run on.
 pub(crate) type Executor = Rc<LocalExecutor<'static>>;
@@ -69,7 +69,7 @@ pub(crate) async fn start_listening(
     options.dht_port = listen.dht_port;
     let node = Runtime::start(executor, options).await?;
     let (members, text) = ready(&node);
-    output.event("ready", members, &text)?;
+    output.event(News::Ready, members, &text)?;
     Ok(node)
 }
 

@@ -20,6 +20,44 @@ const BAR_HZ: u8 = 10;
 /// How often a spinner turns.
 const SPINNER_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Names for pieces of news, in one place, so that a test can look for each in the `--help`.
+macro_rules! news {
+    ($($name:ident = $text:literal,)*) => {
+        /// A piece of news: the `event` of a line of JSON. The `--help` of each command says which of them it tells, with
+        /// what members.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum News { $($name,)* }
+
+        impl News {
+            #[cfg(test)]
+            pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
+
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+news! {
+    Ready = "ready",
+    Head = "head",
+    Manifest = "manifest",
+    Progress = "progress",
+    File = "file",
+    Complete = "complete",
+    Status = "status",
+    Warning = "warning",
+    Stopped = "stopped",
+    Error = "error",
+    Step = "step",
+    Verified = "verified",
+    Simulation = "simulation",
+    Timeline = "timeline",
+    LeftOut = "left_out",
+    Result = "result",
+}
+
 /// Where a command's words and data go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -52,12 +90,12 @@ impl Output {
     }
 
     /// A piece of news: a line of NDJSON, with `event` in front, under `--json`; `text` on stderr otherwise.
-    pub(crate) fn event(self, event: &str, members: Value, text: &str) -> Result<(), Failure> {
+    pub(crate) fn event(self, event: News, members: Value, text: &str) -> Result<(), Failure> {
         if !self.json {
             self.note(text);
             return Ok(());
         }
-        let mut object = json!({ "event": event });
+        let mut object = json!({ "event": event.name() });
         if let (Value::Object(object), Value::Object(members)) = (&mut object, members) {
             object.extend(members);
         }
@@ -81,8 +119,8 @@ impl Output {
     pub(crate) fn failure(self, failure: &Failure) {
         Self::stderr(&format!("error: {failure}"));
         if self.json {
-            let object =
-                json!({ "event": "error", "exit_code": failure.exit as u8, "message": failure.message });
+            let (event, exit_code) = (News::Error.name(), failure.exit as u8);
+            let object = json!({ "event": event, "exit_code": exit_code, "message": failure.message });
             // The command has failed already; that nobody reads why changes nothing.
             let _ = self.line(&object.to_string());
         }

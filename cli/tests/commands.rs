@@ -10,7 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{MIB, PATIENCE, megatorrent, ok, ok_json, random_bytes, run, run_with_input, serve, stderr};
+use support::{
+    MIB, PATIENCE, assert_listed, help, megatorrent, ok, ok_json, random_bytes, run, run_with_input, serve,
+    stderr,
+};
 
 #[test]
 fn gen_key_makes_a_private_file_once() {
@@ -181,6 +184,7 @@ fn a_failure_is_the_last_json_line() {
     let output = run(folder.path(), ["ingest", "-i", "missing", "--json"]);
     let error: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&error["event"], &error["exit_code"]), (&"error".into(), &3.into()));
+    assert_listed(&help("ingest"), &error);
     assert!(error["message"].as_str().unwrap().contains("missing"));
 }
 
@@ -192,6 +196,15 @@ fn help_shows_examples_and_exit_codes() {
     for command in ["gen-key", "ingest", "publish", "serve", "subscribe", "demo"] {
         assert!(ok(folder.path(), [command, "--help"]).contains("Examples:"), "{command}");
     }
+}
+
+#[test]
+fn a_node_tells_its_status_with_how_late_its_dht_operations_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = serve(folder.path(), "data", &[]);
+    let status = node.event("status");
+    assert_eq!((&status["dht_lag_secs"], &status["dht_late"]), (&0.into(), &0.into()), "{status}");
+    node.stop();
 }
 
 #[test]

@@ -7,19 +7,14 @@ use std::fs;
 use std::path::Path;
 
 use megatorrent_sim::scenario::Scenario;
-use serde_json::Value;
-use support::{ok, run, stderr};
+use support::{ok, ok_lines, run, stderr};
 
 const SMALL: [&str; 7] = ["simulate", "--peers", "3", "--blobs", "1", "--seed", "7"];
 
 #[test]
 fn one_seed_is_one_swarm_and_the_first_line_names_it() {
     let folder = tempfile::tempdir().unwrap();
-    let lines = |args: &[&str]| {
-        let args: Vec<_> = SMALL.iter().chain(args).chain(&["--json"]).copied().collect();
-        let text = ok(folder.path(), args);
-        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
-    };
+    let lines = |args: &[&str]| ok_lines(folder.path(), SMALL.iter().chain(args));
     let first = lines(&[]);
     assert_eq!(first, lines(&[]), "two processes, one trace");
     assert_eq!((&first[0]["event"], &first[0]["seed"]), (&"simulation".into(), &7.into()));

@@ -32,7 +32,7 @@ use crate::args::Demo;
 use crate::events::count;
 use crate::exit::{Exit, Failure};
 use crate::node::{self, Executor};
-use crate::output::Output;
+use crate::output::{News, Output};
 use crate::signals::Interrupts;
 
 /// Size of the file that is made where none is given: five full blobs and a piece.
@@ -119,7 +119,9 @@ impl Stage<'_> {
             HumanBytes(show.size),
         ));
         let seconds = self.seconds();
-        let object = json!({ "event": "verified", "size": show.size, "sha256": digest, "seconds": seconds });
+        let object = json!({
+            "event": News::Verified.name(), "size": show.size, "sha256": digest, "seconds": seconds,
+        });
         let text = format!(
             "verified: both copies equal the original, {} bytes, SHA-256 {digest}, in {seconds:.1} s",
             show.size
@@ -134,7 +136,7 @@ impl Stage<'_> {
     fn step(&self, text: &str) -> Result<(), Failure> {
         let seconds = self.seconds();
         self.output.event(
-            "step",
+            News::Step,
             json!({ "seconds": seconds, "text": text }),
             &format!("{seconds:6.2} s  {text}"),
         )

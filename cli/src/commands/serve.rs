@@ -1,5 +1,7 @@
 //! `serve`: a node that seeds and follows until it is told to end.
 
+use std::time::Instant;
+
 use futures_lite::future;
 use megatorrent_core::node::Event;
 use megatorrent_runtime_smol::Handle;
@@ -7,7 +9,7 @@ use serde_json::json;
 
 use crate::args::Serve;
 use crate::exit::Failure;
-use crate::output::Output;
+use crate::output::{News, Output};
 use crate::signals::Interrupts;
 use crate::{events, node};
 
@@ -32,8 +34,8 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
 }
 
 async fn tell(node: &Handle, output: Output) -> Result<(), Failure> {
-    let mut lag = events::Lag::default();
-    let mut tick = smol::Timer::interval(events::LAG_INTERVAL);
+    let mut status = events::Status::default();
+    let mut tick = smol::Timer::interval_at(Instant::now(), events::STATUS_INTERVAL);
     loop {
         let event = async { Some(node.next_event().await) };
         let ticked = async {
@@ -41,14 +43,14 @@ async fn tell(node: &Handle, output: Output) -> Result<(), Failure> {
             None
         };
         let Some(event) = future::or(event, ticked).await else {
-            lag.tell(node.status(), output)?;
+            status.tell(node.status(), output)?;
             continue;
         };
         events::report(&event, output)?;
         if let Event::ChannelComplete { channel, sequence } = event {
             let members = json!({ "channel": channel.to_string(), "sequence": sequence });
             output.event(
-                "complete",
+                News::Complete,
                 members,
                 &format!("channel {channel}: sequence {sequence} is complete"),
             )?;

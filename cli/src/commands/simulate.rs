@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::Simulate;
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{News, Output};
 
 /// The commit that the program was built from, where its build was told or found it.
 const COMMIT: &str = env!("MEGATORRENT_COMMIT");
@@ -33,7 +33,8 @@ pub(crate) fn run(args: &Simulate, output: Output) -> Result<(), Failure> {
     }
     let mode = params.crypto(args.scenario).describe();
     let first = json!({ "scenario": args.scenario.name(), "seed": seed, "commit": COMMIT, "mode": mode });
-    output.event("simulation", first, &format!("{}: seed {seed}, commit {COMMIT}, {mode}", args.scenario))?;
+    let text = format!("{}: seed {seed}, commit {COMMIT}, {mode}", args.scenario);
+    output.event(News::Simulation, first, &text)?;
     let mut report = simulate(args.scenario, &params);
     tell(&report, output)?;
     if report.finding.is_some() && !args.no_shrink {
@@ -59,11 +60,11 @@ fn tell(report: &Report, output: Output) -> Result<(), Failure> {
     for entry in &report.timeline {
         let seconds = entry.at.as_secs_f64();
         let members = json!({ "seconds": seconds, "kind": entry.kind, "text": entry.text });
-        output.event("timeline", members, &format!("{seconds:8.2} s  {}", entry.text))?;
+        output.event(News::Timeline, members, &format!("{seconds:8.2} s  {}", entry.text))?;
     }
     if report.entries_left_out > 0 {
         let members = json!({ "count": report.entries_left_out });
-        output.event("left_out", members, &format!("and {} more", report.entries_left_out))?;
+        output.event(News::LeftOut, members, &format!("and {} more", report.entries_left_out))?;
     }
     Ok(())
 }
@@ -87,7 +88,7 @@ fn result(report: &Report) -> Value {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let traffic = report.traffic;
     json!({
-        "event": "result",
+        "event": News::Result.name(),
         "scenario": report.scenario.name(),
         "seed": report.params.seed,
         "peers": report.peers,

@@ -18,7 +18,7 @@ use self::exports::Exports;
 use crate::args::Subscribe;
 use crate::exit::{Exit, Failure};
 use crate::files;
-use crate::output::{Output, count_bytes};
+use crate::output::{News, Output, count_bytes};
 use crate::signals::{Interrupts, Signal};
 use crate::{events, node};
 
@@ -104,7 +104,7 @@ struct Follower<'a> {
     /// What the last look-up of the head brought, where it brought none.
     not_found: Option<NotFound>,
     last_progress: Progress,
-    lag: events::Lag,
+    status: events::Status,
     last_change: Instant,
 }
 
@@ -127,7 +127,7 @@ enum NotFound {
 }
 
 /// What the follower waits for.
-enum News {
+enum Happening {
     Event(Event),
     Exported,
     Tick,
@@ -149,7 +149,7 @@ impl<'a> Follower<'a> {
             met_peer: false,
             not_found: None,
             last_progress: Progress::default(),
-            lag: events::Lag::default(),
+            status: events::Status::default(),
             last_change: Instant::now(),
         }
     }
@@ -158,19 +158,19 @@ impl<'a> Follower<'a> {
     async fn follow(&mut self) -> Result<(), Failure> {
         let mut tick = smol::Timer::interval(TICK);
         loop {
-            let event = async { News::Event(self.node.next_event().await) };
+            let event = async { Happening::Event(self.node.next_event().await) };
             let exported = async {
                 self.exports.wait().await;
-                News::Exported
+                Happening::Exported
             };
             let ticked = async {
                 futures_lite::StreamExt::next(&mut tick).await;
-                News::Tick
+                Happening::Tick
             };
             match future::or(future::or(event, exported), ticked).await {
-                News::Event(event) => self.on_event(&event)?,
-                News::Exported => self.bar.suspend(|| self.exports.finish_one())?,
-                News::Tick => self.on_tick()?,
+                Happening::Event(event) => self.on_event(&event)?,
+                Happening::Exported => self.bar.suspend(|| self.exports.finish_one())?,
+                Happening::Tick => self.on_tick()?,
             }
             if self.is_complete()? && self.once {
                 return self.exports.verdict();
@@ -225,8 +225,8 @@ impl<'a> Follower<'a> {
     }
 
     fn on_tick(&mut self) -> Result<(), Failure> {
-        let (lag, status) = (&mut self.lag, self.node.status());
-        self.bar.suspend(|| lag.tell(status, self.output))?;
+        let (told, node_status) = (&mut self.status, self.node.status());
+        self.bar.suspend(|| told.tell(node_status, self.output))?;
         let Some(status) = self.node.channel_status(&self.channel) else { return Ok(()) };
         if status.complete {
             // An event may have been dropped while this command was busy.
@@ -242,12 +242,14 @@ impl<'a> Follower<'a> {
             if (progress.blobs, progress.blobs_total)
                 != (self.last_progress.blobs, self.last_progress.blobs_total)
             {
-                self.show(&progress, status.content_bytes, status.waiting.as_deref())?;
+                let lag_secs = node_status.dht_lag_secs;
+                self.show(&progress, status.content_bytes, status.waiting.as_deref(), lag_secs)?;
             }
             self.last_progress = progress;
             self.last_change = Instant::now();
         }
-        self.bar.set_message(status.waiting.clone().unwrap_or_default());
+        let words = [status.waiting.clone(), events::lag(node_status)];
+        self.bar.set_message(words.into_iter().flatten().collect::<Vec<_>>().join("; "));
         match self.timeout {
             Some(timeout) if self.last_change.elapsed() >= timeout && !self.is_idle(status.complete) => {
                 Err(self.gave_up(timeout, status.waiting.as_deref()))
@@ -256,7 +258,13 @@ impl<'a> Follower<'a> {
         }
     }
 
-    fn show(&self, progress: &Progress, content_bytes: u64, waiting: Option<&str>) -> Result<(), Failure> {
+    fn show(
+        &self,
+        progress: &Progress,
+        content_bytes: u64,
+        waiting: Option<&str>,
+        dht_lag_secs: u64,
+    ) -> Result<(), Failure> {
         if content_bytes > 0 {
             count_bytes(&self.bar, content_bytes);
         }
@@ -268,9 +276,9 @@ impl<'a> Follower<'a> {
         }
         let members = json!({
             "channel": self.channel.to_string(), "blobs": progress.blobs, "blobs_total": progress.blobs_total,
-            "waiting": waiting,
+            "waiting": waiting, "dht_lag_secs": dht_lag_secs,
         });
-        self.output.event("progress", members, "")
+        self.output.event(News::Progress, members, "")
     }
 
     /// Whether nothing is expected to move.
@@ -307,7 +315,7 @@ impl<'a> Follower<'a> {
             self.told_complete = Some(sequence);
             let members = json!({ "channel": self.channel.to_string(), "sequence": sequence });
             let text = format!("sequence {sequence} is complete");
-            self.bar.suspend(|| self.output.event("complete", members, &text))?;
+            self.bar.suspend(|| self.output.event(News::Complete, members, &text))?;
         }
         Ok(true)
     }

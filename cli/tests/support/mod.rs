@@ -70,8 +70,18 @@ pub(crate) fn ok<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = 
 
 /// Runs a command that must succeed, with `--json`; the last object on its stdout.
 pub(crate) fn ok_json<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Value {
-    let args: Vec<_> = args.into_iter().map(|a| a.as_ref().to_owned()).chain(["--json".into()]).collect();
-    serde_json::from_str(ok(folder, args).lines().last().unwrap()).unwrap()
+    ok_lines(folder, args).pop().unwrap()
+}
+
+/// Runs a command that must succeed, with `--json`; all objects on its stdout, events as its `--help` lists them.
+pub(crate) fn ok_lines<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Vec<Value> {
+    let mut args: Vec<_> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+    let help = help(&args[0]);
+    args.push("--json".into());
+    let lines =
+        ok(folder, args).lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
+    lines.iter().filter(|line| line.get("event").is_some()).for_each(|event| assert_listed(&help, event));
+    lines
 }
 
 /// What a command wrote to stderr.
@@ -79,8 +89,27 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// What a command's `--help` says.
+pub(crate) fn help(command: impl AsRef<OsStr>) -> String {
+    String::from_utf8(megatorrent().arg(command).arg("--help").output().unwrap().stdout).unwrap()
+}
+
+/// Checks that a command's `--help` lists an event of that name, with these members and no others.
+pub(crate) fn assert_listed(help: &str, event: &Value) {
+    let (object, name) = (event.as_object().unwrap(), event["event"].as_str().unwrap());
+    let at = help.find(&format!("{{\"event\":\"{name}\""));
+    let entry = &help[at.unwrap_or_else(|| panic!("--help lists no {event}:\n{help}"))..];
+    let quoted = entry[..entry.find('}').unwrap()].split('"').skip(1).step_by(2);
+    let mut listed: Vec<&str> = quoted.filter(|word| *word != name).collect();
+    listed.sort_unstable();
+    let mut members: Vec<&str> = object.keys().map(String::as_str).collect();
+    members.sort_unstable();
+    assert_eq!(listed, members, "what --help lists, and {event}");
+}
+
 /// A command that goes on, run with `--json`; killed when dropped.
 pub(crate) struct Running {
+    help: String,
     child: Child,
     lines: Receiver<String>,
     stderr: Arc<Mutex<String>>,
@@ -88,6 +117,8 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Self {
+        let args: Vec<_> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        let help = help(&args[0]);
         let mut command = megatorrent();
         command.current_dir(folder).args(args).arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -103,7 +134,7 @@ impl Running {
                 sink.push('\n');
             }
         });
-        Self { child, lines, stderr: collected }
+        Self { help, child, lines, stderr: collected }
     }
 
     /// The next event for which `wanted` holds; those before it are passed over.
@@ -114,6 +145,7 @@ impl Running {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     let event: Value = serde_json::from_str(&line).unwrap();
+                    assert_listed(&self.help, &event);
                     if wanted(&event) {
                         return event;
                     }

@@ -331,10 +331,12 @@ mod tests {
         }
         let minute = run(&mut queue, start + Duration::from_mins(1), 60);
         let (topics, blobs) = (of(&minute, Class::Upkeep), of(&minute, Class::Blobs));
-        let ratio = |upkeep: u64, blobs: u64| upkeep as f64 / blobs as f64;
-        let shares = ratio(Class::Upkeep.per_minute(), Class::Blobs.per_minute());
         assert_eq!(minute.len(), topics + blobs);
-        assert!((ratio(topics as u64, blobs as u64) - shares).abs() < 0.5, "{topics} and {blobs}");
+        let (upkeep, chunks) = (Class::Upkeep.time_for(topics), Class::Blobs.time_for(blobs));
+        assert!(
+            upkeep.abs_diff(chunks) <= Class::Blobs.time_for(1),
+            "{topics} of topics and {blobs} of blobs"
+        );
         // A class that was idle has saved up nothing.
         queue.push(start, Purpose::Publish, DhtOp::Get(channel()));
         let next = run(&mut queue, start + Duration::from_mins(2), 5);

@@ -17,7 +17,7 @@ use smol::Task;
 
 use crate::events;
 use crate::exit::Failure;
-use crate::output::Output;
+use crate::output::{News, Output};
 
 /// Threads that open and write one file. Each takes 1 MiB, and the node needs a processor too.
 const WORKERS_MAX: usize = 2;
@@ -187,7 +187,7 @@ impl Exports {
             "written": written,
         });
         let text = format!("{} {}", target.display(), if written { "written" } else { "is there already" });
-        self.output.event("file", members, &text)
+        self.output.event(News::File, members, &text)
     }
 
     /// The path of a file in the channel, for a message.
