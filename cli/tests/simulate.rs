@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use megatorrent_sim::scenario::Scenario;
+use serde_json::Value;
 use support::{ok, ok_lines, run, stderr};
 
 const SMALL: [&str; 7] = ["simulate", "--peers", "3", "--blobs", "1", "--seed", "7"];
