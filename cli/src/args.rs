@@ -12,6 +12,8 @@ use megatorrent_sim::scenario::{BLOBS_MAX, PEERS_MAX, Scenario};
 
 /// The identity's file where `-k` names none.
 pub(crate) const IDENTITY_FILE: &str = "identity.json";
+/// The longest `--bound`: a day.
+const BOUND_SECS_MAX: u64 = 86_400;
 /// The node's folder where `-d` names none.
 const DATA_DIR: &str = "megatorrent-data";
 /// The folder for downloads where `-o` names none.
@@ -284,7 +286,7 @@ Scenarios:
   update-push    connected subscribers get new versions
   onion-only     the author and some peers have an onion name alone, without a DHT or an IP address
   gateway        the author and half of the peers have no DHT; of their gateways one leaves and one lies
-  mixed          a third of the peers speak plain v5; always with real crypto, and at most two blobs
+  mixed          a third of the peers speak plain v5; always with real crypto, and at most 2 blobs
   random         everything is drawn from the seed
 
 Examples:
@@ -300,7 +302,10 @@ With --json, one line each: {\"event\":\"simulation\",\"scenario\",\"seed\",\"co
    \"content_bytes\",\"control_bytes\",\"handshake_bytes\",\"duplicates_permille\",\"dials\",\"dht_operations\",
    \"virtual_ms\",\"trace_entries\",\"trace_hash\",\"again\"}
 or where a checker objects an error with exit code 5, with the command that shows it again.
-Exit codes: 0 everybody is complete, 2 usage, 5 a checker objects, 1 other.")]
+A picture is tried before the run: where it cannot be written, the code tells why as everywhere. If it then cannot be
+written after all, what the run has shown is told nevertheless.
+Exit codes: 0 everybody is complete, 2 usage, 3 the picture's folder is not there, 5 a checker objects, 6 the picture may
+not be written, 7 there is no space for it, 1 other.")]
 pub(crate) struct Simulate {
     /// The scenario's name
     #[arg(long, value_name = "NAME", default_value = "flash-crowd")]
@@ -311,7 +316,7 @@ pub(crate) struct Simulate {
     /// Blobs of content [default: the scenario's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=BLOBS_MAX as u64).map(to_usize))]
     pub(crate) blobs: Option<usize>,
-    /// Small blobs and null crypto, as always above 100 peers: much faster, and the first line says it
+    /// Small blobs and null crypto, as always above 100 peers but in mixed: much faster, and the first line says it
     #[arg(long)]
     pub(crate) null: bool,
     /// The number that everything is drawn from [default: a random one]
@@ -320,6 +325,10 @@ pub(crate) struct Simulate {
     /// Of the plan's events, by the number in the timeline, let only these happen: a list with commas, or `none`
     #[arg(long, value_name = "LIST")]
     pub(crate) only: Option<Only>,
+    /// The virtual time in which everybody must be complete, after all faults have ended [default: the scenario's, 20 or 30
+    /// minutes]
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=BOUND_SECS_MAX))]
+    pub(crate) bound: Option<u64>,
     /// Draw the run: FILE.svg is the picture alone, FILE.html a page with the numbers and the timeline too
     #[arg(long, value_name = "FILE")]
     pub(crate) picture: Option<PathBuf>,

@@ -4,8 +4,10 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 
 use megatorrent_sim::scenario::Scenario;
+use serde_json::Value;
 use support::{ok, ok_lines, run, stderr};
 
 const SMALL: [&str; 7] = ["simulate", "--peers", "3", "--blobs", "1", "--seed", "7"];
@@ -17,7 +19,12 @@ fn one_seed_is_one_swarm_and_the_first_line_names_it() {
     let first = lines(&[]);
     assert_eq!(first, lines(&[]), "two processes, one trace");
     assert_eq!((&first[0]["event"], &first[0]["seed"]), (&"simulation".into(), &7.into()));
-    assert!(first[0]["mode"].as_str().unwrap().contains("crypto") && first[0]["commit"].is_string());
+    assert!(first[0]["mode"].as_str().unwrap().contains("crypto"));
+    let commit = first[0]["commit"].as_str().unwrap();
+    let is_hash = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let repository = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.git"));
+    let is_found = repository.exists() && std::env::var_os("MEGATORRENT_COMMIT").is_none();
+    assert!(is_hash || !is_found, "{commit}");
     assert!(first[1..first.len() - 1].iter().all(|line| line["event"] == "timeline"));
     let result = first.last().unwrap();
     assert_eq!((&result["complete"], &result["peers"]), (&3.into(), &3.into()));
@@ -75,8 +82,83 @@ fn what_cannot_be_simulated_is_a_usage_error() {
         ["--only", "1,x"],
         ["--picture", "swarm.png"],
         ["--scenario=mixed", "--null"],
+        ["--scenario=mixed", "--blobs=3"],
+        ["--scenario=partition", "--only=0,99"],
+        ["--only", "0"],
+        ["--bound", "0"],
     ] {
         let output = run(folder.path(), ["simulate"].iter().chain(&args));
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
     }
+    let output = run(folder.path(), ["simulate", "--scenario=partition", "--only=0,99", "--seed=1"]);
+    assert!(stderr(&output).contains("no event 99 to be left: partition has events 0 to 1"), "{output:?}");
+}
+
+/// Nobody can be complete within a second.
+const FAILING: [&str; 9] =
+    ["simulate", "--peers", "3", "--blobs", "4", "--seed", "7", "--bound=1", "--scenario=flash-crowd"];
+
+#[test]
+fn a_run_that_fails_is_shrunk_drawn_and_told_with_what_repeats_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), FAILING.iter().chain(&["--json", "--picture", "swarm.html"]));
+    assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
+    let lines: Vec<Value> = String::from_utf8(output.stdout.clone())
+        .unwrap()
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert!(lines.iter().any(|line| line["event"] == "timeline" && line["text"] == "3 peers join"));
+    let error = lines.last().unwrap();
+    assert_eq!((&error["event"], &error["exit_code"]), (&"error".into(), &5.into()));
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("not complete 1 s after the healing") && message.contains("(liveness)"),
+        "{message}"
+    );
+    let words = stderr(&output);
+    assert!(words.contains("looking for the shortest scenario that fails so\nstill fails: "), "{words}");
+    assert!(words.contains("the picture is in swarm.html"), "{words}");
+
+    // The command in the message shows the same again.
+    let (_, command) = message.split_once("To see it again: megatorrent ").unwrap();
+    let page = fs::read_to_string(folder.path().join("swarm.html")).unwrap();
+    assert!(page.contains("FAILED (liveness)") && page.contains(command), "{command}");
+    let again = run(folder.path(), command.split(' ').chain(["--no-shrink", "--json"]));
+    assert_eq!(again.status.code(), Some(5));
+    let told = String::from_utf8(again.stdout.clone()).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(told.lines().last().unwrap()).unwrap()["message"], message);
+    assert!(!stderr(&again).contains("looking for the shortest"), "{}", stderr(&again));
+}
+
+#[test]
+fn where_no_picture_can_be_written_no_result_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), SMALL.iter().chain(&["--picture", "nowhere/swarm.svg"]));
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).starts_with("error: cannot write nowhere/swarm.svg: "), "before the run");
+    assert!(ok(folder.path(), ["simulate", "--help"]).contains("3 the picture's folder is not there"));
+    fs::create_dir(folder.path().join("folder.svg")).unwrap();
+    let output = run(folder.path(), SMALL.iter().chain(&["--picture", "folder.svg"]));
+    assert!(output.status.code() == Some(1) && output.stdout.is_empty(), "{output:?}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left of the trial");
+}
+
+/// A disk that is full only when the picture is written.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_picture_that_fails_at_the_end_does_not_hide_what_the_run_has_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("full.svg")).unwrap();
+    let picture = ["--picture", "full.svg"];
+    let output = run(folder.path(), SMALL.iter().chain(&picture));
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("3 of 3 peers"));
+    let output = run(folder.path(), FAILING.iter().chain(&picture).chain(&["--no-shrink"]));
+    assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
+    let words = stderr(&output);
+    assert!(
+        words.contains("warning: cannot write full.svg") && words.contains("To see it again: "),
+        "{words}"
+    );
 }

@@ -40,7 +40,8 @@ pub enum Attack {
     Garbage,
     /// Tells of peers that do not exist, without end.
     PexFlood,
-    /// Announces blobs under more and more ports of its own address.
+    /// Announces the channel and what is not, under more and more ports of its own address and of onion names, to be
+    /// passed on for as many hops as can be said.
     AnnounceFlood,
     /// Is many, and has nothing.
     Sybils,
@@ -131,6 +132,23 @@ const BITMAP_LEN: usize = 32 * 1024;
 const POSITIONS: usize = 256;
 /// Bytes that wait to be sent, beyond which a flood pauses: the world's memory is not what is under attack.
 const UNSENT_MAX: usize = 4 << 20;
+
+/// Onion names that a flood tells of: of the Ed25519 keys with seeds of 32 equal bytes, 1 to 12, with the checksum and the
+/// version that Tor's rend-spec-v3 §6 asks for. Each port makes another address of one.
+const FALSE_NAMES: [&str; 12] = [
+    "rkeohxlubhyzl7ks3mwtzos5olfgocn7dwkbeg7toseadnapn5optfad",
+    "qe4xodvipulv6vvdkrtmgtd6ztfy3curwtxdpis56yhvxd6jwokbr4qd",
+    "5vesrrri2hbmn2xjam4jawmvmeuvsjz2lrr7snrwyfdbjlehg7iuvmyd",
+    "zkj2yfyfdbyhdvt3qpd76dx6qeeor3cfgblv25zgq6jthw62xz6p7dyd",
+    "nz5bzxjjwc3y7uj26tcvtd7p6txsvfywny6kn4xe7p6m3acqlpyvihad",
+    "rkdv77y6wocfcv32zvnp5zafivswrxl4rhqjbbr2avl3y6xut4l6obqd",
+    "5jfgyy7ctrjavpxvkb5rglwf7gkuo5vox27hxescd3vgsfcg2iwfmxqd",
+    "compmldndjcxyun2njfv6pn5f5u7zkjscyqy3sezpzawxul5spfd5iad",
+    "7ulsioc2uddvwzh3pdgwal5b3gi7327xnmj4ldwxalvmqnpj6yma3rqd",
+    "iots44keaf3c35tlndbg3667e2bkv3e7er2ozjdbhzbeud527u6nabyd",
+    "m27h4mzmpjctgmv5tufh67nqkx24l3y2a2w2m3mywop3naimi45n2uid",
+    "bnitvwnusjablsqjalwqpece2owf3pwcgbxqnfemcdni5nxdt4w3zpyd",
+];
 
 /// One connection of an adversary.
 struct Session<S: Suite> {
@@ -453,11 +471,8 @@ impl<S: Suite> Adversaries<S> {
                     self.send(world, index, socket, &Message::Peers(peers));
                 }
                 Attack::AnnounceFlood => {
-                    let adversary = &mut self.list[index];
-                    adversary.ports_told = adversary.ports_told.wrapping_add(1).max(1);
-                    let address = SocketAddr::new(adversary.addresses[0].ip(), adversary.ports_told);
-                    let id = BlobId(self.rng.bytes_32());
-                    self.send(world, index, socket, &Message::Announce(id, address.into(), 0));
+                    let announce = self.false_announce(index);
+                    self.send(world, index, socket, &announce);
                 }
                 Attack::HaveFlood => {
                     let session = self.list[index].sessions.get(&socket);
@@ -469,6 +484,22 @@ impl<S: Suite> Adversaries<S> {
                 _ => return,
             }
         }
+    }
+
+    /// Mostly a name, as these are passed on, and of the channel or of something that nobody knows.
+    fn false_announce(&mut self, index: usize) -> Message {
+        let adversary = &mut self.list[index];
+        adversary.ports_told = adversary.ports_told.wrapping_add(1).max(1);
+        let port = adversary.ports_told;
+        let address = if self.rng.below(4) == 0 {
+            SocketAddr::new(adversary.addresses[0].ip(), port).into()
+        } else {
+            let name = FALSE_NAMES[pick(&mut self.rng, FALSE_NAMES.len())];
+            PeerAddr::Name(format!("{name}.onion"), port)
+        };
+        let id = if self.rng.below(2) == 0 { self.topic.0 } else { self.rng.bytes_32() };
+        let hops = u8::try_from(self.rng.below(256)).expect("below 256");
+        Message::Announce(BlobId(id), address, hops)
     }
 
     /// Sybils name each other; others name addresses where nothing is.
@@ -551,6 +582,7 @@ fn pick(rng: &mut Rng, len: usize) -> usize {
 mod tests {
     use super::*;
     use crate::config::{HostConfig, WorldConfig};
+    use megatorrent_core::limits::ANNOUNCE_HOPS_MAX;
     use megatorrent_core::suite::RealSuite;
 
     const TAG: Tag = Tag([7; 16]);
@@ -664,6 +696,23 @@ mod tests {
             self.heard.iter().filter_map(head).collect()
         }
 
+        /// Announces of the channel and of other things, of names and of its own address, all of which may be told.
+        fn assert_floods(&self) {
+            let topic = uri::topic(&Identity::new(&Secret::new([7; 32]), None).public_key(), None);
+            let announce = |message: &Message| match message {
+                Message::Announce(id, addr, hops) => {
+                    assert!(addr.is_exchangeable(), "{addr}");
+                    Some((id.0 == topic.0, matches!(addr, PeerAddr::Name(..)), *hops))
+                }
+                _ => None,
+            };
+            let announces: Vec<_> = self.heard.iter().filter_map(announce).collect();
+            for (of_channel, is_name) in [(true, true), (true, false), (false, true), (false, false)] {
+                assert!(announces.iter().any(|(of, is, _)| (*of, *is) == (of_channel, is_name)));
+            }
+            assert!(announces.iter().any(|(.., hops)| *hops == ANNOUNCE_HOPS_MAX));
+        }
+
         fn claims_all(&self) -> bool {
             self.heard.contains(&Message::Have(TAG, 1, Have::All))
         }
@@ -685,6 +734,9 @@ mod tests {
                 Attack::SlowLoris | Attack::Silence => assert!(!is_broken && pieces.is_none(), "{attack:?}"),
                 Attack::Garbage => assert!(is_broken && asker.heard.is_empty()),
                 _ => assert_eq!(pieces, Some(Vec::new()), "{attack:?} refuses"),
+            }
+            if attack == Attack::AnnounceFlood {
+                asker.assert_floods();
             }
             if attack == Attack::StaleHead {
                 let heads = asker.heads();

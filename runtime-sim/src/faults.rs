@@ -27,8 +27,8 @@ pub enum Bug {
     JobTwice,
     /// A disk never answers some jobs.
     JobLost,
-    /// Jobs that ended still count, as if the node had begun too many.
-    CapPassed,
+    /// What a cap bounds counts ten-thousandfold, as if a node had so much.
+    CapPassed(Cap),
     /// A node is not told that its connections ended.
     EndUnheard,
     /// A node is woken at its deadline and told nothing, so that its deadline stays.
@@ -39,6 +39,12 @@ pub enum Bug {
     PutLost,
     /// A node reports an older sequence after a newer one.
     SequenceBack,
+    /// A name that a node passes on is seen with the hops with which it came.
+    HopsKept,
+    /// Announces that nodes send count tenfold.
+    QuotaPassed,
+    /// A disk reads a blob with another byte, so that whoever serves it is banned.
+    ReadWrong,
     /// A partition does not heal, though the world says so.
     NeverHeals,
     /// The world depends on something beside its seed.
@@ -47,20 +53,42 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 19] = [
         Self::StoreUnchecked,
         Self::DeliverWrong,
         Self::JobTwice,
         Self::JobLost,
-        Self::CapPassed,
+        Self::CapPassed(Cap::Jobs),
+        Self::CapPassed(Cap::Connections),
+        Self::CapPassed(Cap::Addresses),
+        Self::CapPassed(Cap::Bans),
+        Self::CapPassed(Cap::DhtOperations),
         Self::EndUnheard,
         Self::WakeLost,
         Self::StoredUnsaid,
         Self::PutLost,
         Self::SequenceBack,
+        Self::HopsKept,
+        Self::QuotaPassed,
+        Self::ReadWrong,
         Self::NeverHeals,
         Self::SeedIgnored,
     ];
+}
+
+/// What a node's limits bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cap {
+    /// Jobs of one kind that wait for their answer.
+    Jobs,
+    /// Connections.
+    Connections,
+    /// Addresses known.
+    Addresses,
+    /// Bans.
+    Bans,
+    /// Operations on the DHT, over time.
+    DhtOperations,
 }
 
 /// Two sets of hosts between which nothing passes, or nothing one way.

@@ -7,14 +7,16 @@ use std::time::Duration;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::{BlobId, ConnId, JobId};
 use megatorrent_core::limits::{
-    BANS_MAX, DHT_JOBS_MAX, DHT_OPS_BURST, DHT_OPS_PER_MINUTE, DIALS_MAX, INBOUND_MAX, OUTBOUND_MAX,
-    PEERS_KNOWN_MAX, RECV_BUFFERS_MAX, SEND_BUFFERS_MAX,
+    BANS_MAX, CHANNELS_MAX, DHT_JOBS_MAX, DHT_OPS_BURST, DHT_OPS_PER_MINUTE, DIALS_MAX, INBOUND_MAX,
+    OUTBOUND_MAX, PEERS_KNOWN_MAX, RECV_BUFFERS_MAX, SEND_BUFFERS_MAX, WANTED_PER_FETCH_MAX,
 };
 use megatorrent_core::node::{Event, Job, Node};
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::{Instant, UnixTime};
 
+use crate::checker::check;
 use crate::config::HostConfig;
+use crate::faults::{Bug, Cap};
 use crate::link::{LinkId, Side};
 use crate::store::Store;
 
@@ -114,7 +116,11 @@ impl<S: Suite> Host<S> {
     pub(crate) fn report(&mut self, now: Instant, event: Event) {
         if let Event::Head { channel, sequence } = &event {
             let highest = self.sequences.entry(*channel).or_default();
-            assert!(*highest <= *sequence, "a channel's sequence went back from {highest} to {sequence}");
+            check!(
+                Sequences,
+                *highest <= *sequence,
+                "a channel's sequence went back from {highest} to {sequence}"
+            );
             *highest = *sequence;
         }
         if self.events.len() >= EVENTS_KEPT_MAX {
@@ -133,34 +139,47 @@ impl<S: Suite> Host<S> {
     pub(crate) fn count_wake(&mut self, now: Instant) {
         let count = if self.last_wake.0 == now { self.last_wake.1 + 1 } else { 0 };
         let reason = || self.node.as_ref().and_then(Node::deadline).map_or("", |(_, reason)| reason);
-        assert!(count < WAKES_PER_INSTANT_MAX, "the node spins at one instant: {}", reason());
+        check!(Wakes, count < WAKES_PER_INSTANT_MAX, "the node spins at one instant: {}", reason());
         self.last_wake = (now, count);
     }
 
     /// A blob is about to be written: one that is wanted, which is neither being written nor stored.
     pub(crate) fn begin_write(&mut self, id: &BlobId) {
-        assert!(self.writing.insert(*id), "blob {id:?} is written twice at once");
+        check!(Blobs, self.writing.insert(*id), "blob {id:?} is written twice at once");
         let is_stored = self.store.blob(id).is_some_and(|blob| S::verify_blob(id, blob));
-        assert!(!is_stored, "blob {id:?} was fetched again, though it is stored");
+        check!(Blobs, !is_stored, "blob {id:?} was fetched again, though it is stored");
     }
 
-    /// What must hold whenever the node has nothing to say.
-    pub(crate) fn check(&self, now: Instant) {
-        assert!(
-            self.conns.len() <= INBOUND_MAX + OUTBOUND_MAX,
-            "more connections than the node's limits allow"
-        );
+    /// What must hold whenever the node has nothing to say. `bug`: what is planted.
+    pub(crate) fn check(&self, now: Instant, bug: Option<Bug>) {
+        let seen = |cap: Cap, count: usize| count * inflation(bug, cap);
+        let sockets = seen(Cap::Connections, self.conns.len());
+        check!(Caps, sockets <= INBOUND_MAX + OUTBOUND_MAX, "{sockets} sockets");
         if let Some(node) = &self.node {
             let status = node.status(now);
-            assert!(status.inbound <= INBOUND_MAX, "{} inbound connections", status.inbound);
-            assert!(status.outbound <= OUTBOUND_MAX, "{} outbound connections", status.outbound);
-            assert_eq!(status.inbound + status.outbound, self.conns.len(), "node and sockets disagree");
-            assert!(status.peers_known <= PEERS_KNOWN_MAX, "{} addresses known", status.peers_known);
-            assert!(status.bans <= BANS_MAX, "{} bans", status.bans);
+            let [inbound, outbound] =
+                [status.inbound, status.outbound].map(|count| seen(Cap::Connections, count));
+            check!(Caps, inbound <= INBOUND_MAX, "{inbound} inbound connections");
+            check!(Caps, outbound <= OUTBOUND_MAX, "{outbound} outbound connections");
+            let (known, sockets) = (status.inbound + status.outbound, self.conns.len());
+            check!(
+                Connections,
+                known == sockets,
+                "node and sockets disagree: {known} connections, {sockets} sockets"
+            );
+            let addresses = seen(Cap::Addresses, status.peers_known);
+            check!(Caps, addresses <= PEERS_KNOWN_MAX, "{addresses} addresses known");
+            let bans = seen(Cap::Bans, status.bans);
+            check!(Caps, bans <= BANS_MAX, "{bans} bans");
             let oldest = self.jobs.oldest().map_or(0, |begun| now.since(begun).as_secs());
-            assert!(oldest < JOB_TIME_MAX.as_secs(), "a job has had no answer for {oldest} s");
+            check!(Jobs, oldest < JOB_TIME_MAX.as_secs(), "a job has had no answer for {oldest} s");
         }
     }
+}
+
+/// How many times a cap's count is what is seen of it: more than once where a bug is planted.
+fn inflation(bug: Option<Bug>, cap: Cap) -> usize {
+    if bug == Some(Bug::CapPassed(cap)) { 10_000 } else { 1 }
 }
 
 /// A node's open sockets, by the slots of their ids.
@@ -186,7 +205,7 @@ impl Sockets {
     }
 
     pub(crate) fn add(&mut self, conn: ConnId, link: LinkId, side: Side) {
-        assert!(self.get(conn).is_none(), "the node gave connection id {conn:?} twice");
+        check!(Connections, self.get(conn).is_none(), "the node gave connection id {conn:?} twice");
         let slot = conn.slot as usize;
         if self.places.len() <= slot {
             self.places.resize(slot + 1, None);
@@ -217,12 +236,10 @@ impl Sockets {
 pub(crate) struct Jobs {
     /// Not many: most kinds are capped, and ids ascend, so that looking from the end finds one soon.
     open: Vec<(JobId, JobKind, Instant)>,
-    counts: [usize; 5],
+    counts: [usize; 7],
     answered: u64,
     /// Operations on the DHT, and when the first of them began.
     dht_ops: (u64, Option<Instant>),
-    /// A planted bug: what ended still counts.
-    pub(crate) leak: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,7 +248,9 @@ pub(crate) enum JobKind {
     Read = 1,
     Write = 2,
     Dht = 3,
-    Other = 4,
+    Look = 4,
+    Open = 5,
+    Record = 6,
 }
 
 impl JobKind {
@@ -240,7 +259,9 @@ impl JobKind {
             Job::ReadBlob(..) => Self::Read,
             Job::WriteBlob(..) => Self::Write,
             Job::Dht(_) => Self::Dht,
-            Job::Have(_) | Job::OpenBlob(_) | Job::Persist(..) => Self::Other,
+            Job::Have(_) => Self::Look,
+            Job::OpenBlob(_) => Self::Open,
+            Job::Persist(..) => Self::Record,
         }
     }
 
@@ -250,32 +271,38 @@ impl JobKind {
             Self::Read => SEND_BUFFERS_MAX,
             Self::Write => RECV_BUFFERS_MAX,
             Self::Dht => DHT_JOBS_MAX,
-            Self::Other => usize::MAX,
+            // Of blobs in hand; the worlds' nodes follow few channels.
+            Self::Look | Self::Open => WANTED_PER_FETCH_MAX,
+            // Each record that a node can have, once.
+            Self::Record => CHANNELS_MAX + BANS_MAX + PEERS_KNOWN_MAX,
         }
     }
 }
 
 impl Jobs {
-    /// A job begins.
-    pub(crate) fn begin(&mut self, id: JobId, kind: JobKind, now: Instant) {
-        assert!(self.find(id).is_none(), "the node used job id {id:?} while it is open");
+    /// A job begins. `bug`: what is planted.
+    pub(crate) fn begin(&mut self, id: JobId, kind: JobKind, now: Instant, bug: Option<Bug>) {
+        check!(Jobs, self.find(id).is_none(), "the node used job id {id:?} while it is open");
         self.open.push((id, kind, now));
         self.counts[kind as usize] += 1;
-        assert!(self.counts[kind as usize] <= kind.cap(), "more than {} jobs of kind {kind:?}", kind.cap());
+        let count = self.counts[kind as usize] * inflation(bug, Cap::Jobs);
+        check!(Caps, count <= kind.cap(), "{count} jobs of kind {kind:?}, of at most {}", kind.cap());
         if kind == JobKind::Dht {
             let (count, since) = &mut self.dht_ops;
-            *count += 1;
+            *count += inflation(bug, Cap::DhtOperations) as u64;
             let passed = now.since(*since.get_or_insert(now)).as_millis();
             let budget = u128::from(DHT_OPS_BURST) + passed * u128::from(DHT_OPS_PER_MINUTE) / 60_000;
-            assert!(u128::from(*count) <= budget, "{count} DHT operations in {passed} ms");
+            check!(Caps, u128::from(*count) <= budget, "{count} DHT operations in {passed} ms");
         }
     }
 
     /// A job gets its answer.
     pub(crate) fn end(&mut self, id: JobId) {
-        let at = self.find(id).expect("the world answers only jobs that are open");
+        let found = self.find(id);
+        check!(Jobs, found.is_some(), "job {id:?} is answered, which is not open");
+        let Some(at) = found else { return };
         let (_, kind, _) = self.open.swap_remove(at);
-        self.counts[kind as usize] -= usize::from(!self.leak);
+        self.counts[kind as usize] -= 1;
         self.answered += 1;
     }
 

@@ -34,7 +34,9 @@
 #![forbid(unsafe_code)]
 
 mod adversary;
+mod announces;
 mod author;
+mod checker;
 mod config;
 mod dht;
 mod dice;
@@ -57,9 +59,10 @@ mod wire;
 mod world;
 
 pub use adversary::Attack;
+pub use checker::Checker;
 pub use config::{DhtConfig, HostConfig, WorldConfig};
 pub use dht::{Dht, ITEM_LIFETIME, PEER_LIFETIME, REPLICAS};
-pub use faults::{Bug, PartitionId};
+pub use faults::{Bug, Cap, PartitionId};
 pub use host::HostId;
 pub use link::LinkId;
 pub use net::DIAL_TIMEOUT;

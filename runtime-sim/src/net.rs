@@ -344,20 +344,31 @@ impl<S: Suite> World<S> {
                 pipe.put(chunk[..n].into());
                 pipe.content += pipe.meter.count(&chunk[..n], has_open_frames::<S>(), &mut self.counts);
                 node.sent(self.now, *conn, n);
+                self.look_at_announces(id, side);
                 Some(n)
             }
             End::Raw { unsent, .. } if !unsent.is_empty() => {
                 let n = cut(&mut self.dice_links, &self.config).min(room).min(unsent.len());
                 let piece: Box<[u8]> = unsent.drain(..n).collect();
-                if link.hosts[side as usize].is_some() {
-                    // A machine's bytes count as a node's do.
-                    let is_open = has_open_frames::<S>();
-                    pipe.content += pipe.meter.count(&piece, is_open, &mut self.counts);
-                }
+                // A machine's bytes count as a node's do, but not those of other strangers.
+                let is_counted = link.hosts[side as usize].is_some();
+                let counts = if is_counted { &mut self.counts } else { &mut self.uncounted };
+                let content = pipe.meter.count(&piece, has_open_frames::<S>(), counts);
+                pipe.content += if is_counted { content } else { 0 };
                 pipe.put(piece);
+                self.look_at_announces(id, side);
                 Some(n)
             }
             _ => None,
+        }
+    }
+
+    /// What was announced by the bytes that an end of a link has just sent is looked at.
+    fn look_at_announces(&mut self, id: LinkId, side: Side) {
+        let mut frames = std::mem::take(&mut self.counts.announces);
+        frames.append(&mut self.uncounted.announces);
+        if !frames.is_empty() {
+            self.announced(id, side, frames);
         }
     }
 
@@ -432,6 +443,7 @@ impl<S: Suite> World<S> {
     fn remove_link(&mut self, id: LinkId) {
         if let Some(link) = self.links.remove(id) {
             self.counts.keep(&link);
+            self.announces.forget(id);
         }
     }
 

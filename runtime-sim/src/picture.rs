@@ -95,7 +95,11 @@ pub fn html(report: &Report, commit: &str) -> String {
     for (name, value) in numbers(report) {
         let _ = write!(out, "<tr><th>{}</th><td>{}</td></tr>", escape(&name), escape(&value));
     }
-    let _ = write!(out, "</table>\n<p>Again: <code>{}</code></p>\n", escape(&report.command()));
+    let (hash, command) = (report.trace_hex(), escape(&report.command()));
+    let _ = write!(
+        out,
+        "</table>\n<p>Trace hash: <code>{hash}</code></p>\n<p>Again: <code>{command}</code></p>\n"
+    );
     out.push_str("<h2>Timeline</h2><table><tr><th>seconds</th><th>what</th></tr>\n");
     for entry in &report.timeline {
         let at = entry.at.as_secs_f64();

@@ -1,11 +1,11 @@
 //! Shrinking: the shortest scenario that still fails, found by leaving things out.
 
-use crate::scenario::{Crypto, Params, Plan, Report, Scenario, run_caught};
+use crate::scenario::{Crypto, Params, Plan, Report, Scenario, run};
 
 /// Runs that a shrink takes at most; what it has reached by then is its answer.
 pub const RUNS_MAX: usize = 200;
 
-/// Finds the shortest scenario that fails as `failed` does: with fewer acts, then fewer peers, then fewer blobs, over
+/// Finds the shortest scenario that fails as `failed` does, to the same checker or at the same line: with fewer acts, then fewer peers, then fewer blobs, over
 /// and over until none can go. `told` hears of each shorter one. Returns the report of the shortest, which is `failed`
 /// itself where nothing can be left out.
 pub fn shrink(failed: &Report, mut told: impl FnMut(&Report)) -> Report {
@@ -33,14 +33,21 @@ impl Search<'_> {
             return false;
         }
         self.runs += 1;
-        let report = run_caught(self.best.scenario, params);
-        let checker = |report: &Report| report.finding.as_ref().map(|finding| finding.checker);
+        let report = run(self.best.scenario, &self.existing(params));
+        let checker = |report: &Report| report.finding.as_ref().map(|finding| finding.checker.clone());
         let is_same = checker(&report) == checker(&self.best);
         if is_same {
             (self.told)(&report);
             self.best = report;
         }
         is_same
+    }
+
+    /// Fewer peers can mean fewer acts: the same without those that are not there.
+    fn existing(&self, params: &Params) -> Params {
+        let acts = Plan::draw(self.best.scenario, params).acts.len();
+        let only = params.only.as_ref().map(|only| only.iter().copied().filter(|act| *act < acts).collect());
+        Params { only, ..params.clone() }
     }
 
     /// Sizes are fixed in the command that repeats the run, whatever the seed would draw; so is what nodes are made of,
@@ -96,6 +103,6 @@ impl Search<'_> {
 
 /// The report of a scenario, shrunk where it fails.
 pub fn run_and_shrink(scenario: Scenario, params: &Params, told: impl FnMut(&Report)) -> Report {
-    let report = run_caught(scenario, params);
+    let report = run(scenario, params);
     if report.finding.is_some() { shrink(&report, told) } else { report }
 }

@@ -174,6 +174,7 @@ impl Store {
                 let stored = self.blobs.get(&id);
                 if let Some(bytes) = stored {
                     buffer.blob_mut().copy_from_slice(bytes);
+                    buffer.blob_mut()[0] ^= u8::from(self.bug == Some(Bug::ReadWrong));
                 }
                 let filled = stored.is_some();
                 JobResult::BlobRead(buffer, filled)

@@ -49,6 +49,8 @@ pub(crate) struct Counts {
     pub(crate) total: Traffic,
     /// Frames and their bytes by kind, where that can be read.
     kinds: BTreeMap<u8, (u64, u64)>,
+    /// Plaintexts of ANNOUNCE frames that were sent whole since the last look, where they can be read.
+    pub(crate) announces: Vec<Vec<u8>>,
     /// Bytes of content by who sent it to whom, over links that are gone; the others count their own.
     gone: BTreeMap<(HostId, HostId), u64>,
 }
@@ -108,7 +110,7 @@ impl<S: Suite> World<S> {
 }
 
 /// Reads along one direction of a link, as far as it can be read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Meter {
     Handshake {
         left: usize,
@@ -119,6 +121,11 @@ pub(crate) enum Meter {
     },
     /// A frame's length is known, its kind comes next.
     Kind {
+        len: usize,
+    },
+    /// An ANNOUNCE, as far as it was sent.
+    Announce {
+        frame: Vec<u8>,
         len: usize,
     },
     Frame {
@@ -175,7 +182,23 @@ impl Meter {
                     let (count, bytes) = counts.kinds.entry(sent[0]).or_default();
                     *count += 1;
                     *bytes += (HEADER_LEN + *len) as u64;
-                    *self = Self::frame(*len, head_len(sent[0]), total);
+                    *self = if sent[0] == kind::ANNOUNCE && *len <= CONTROL_LEN_MAX + TAG_LEN {
+                        total.control += HEADER_LEN as u64;
+                        Self::Announce { frame: Vec::new(), len: *len }
+                    } else {
+                        Self::frame(*len, head_len(sent[0]), total)
+                    };
+                }
+                Self::Announce { frame, len } => {
+                    let (part, rest) = sent.split_at(sent.len().min(*len - frame.len()));
+                    frame.extend(part);
+                    total.control += part.len() as u64;
+                    sent = rest;
+                    if frame.len() == *len {
+                        frame.truncate(*len - TAG_LEN);
+                        counts.announces.push(std::mem::take(frame));
+                        *self = HEADER;
+                    }
                 }
                 Self::Frame { is_data, head, content, tail } => {
                     let before = pass(head, &mut sent);

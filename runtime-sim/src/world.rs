@@ -13,6 +13,8 @@ use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::{RealSuite, Suite};
 use megatorrent_core::time::Instant;
 
+use crate::announces::Announces;
+use crate::checker::check;
 use crate::config::{HostConfig, WorldConfig};
 use crate::dht::Dht;
 use crate::dice::Dice;
@@ -48,6 +50,9 @@ pub struct World<S: Suite = RealSuite> {
     pub(crate) dice_links: Dice,
     pub(crate) faults: Faults,
     pub(crate) counts: Counts,
+    /// What strangers sent.
+    pub(crate) uncounted: Counts,
+    pub(crate) announces: Announces,
     pub(crate) strangers: Strangers,
     /// What nodes reported, for whoever runs the world event by event; `None`: nobody asks.
     news: Option<Vec<(HostId, Event)>>,
@@ -127,6 +132,8 @@ impl<S: Suite> World<S> {
             dice_links: Dice::new(rng.fork("links")),
             faults: Faults::default(),
             counts: Counts::default(),
+            uncounted: Counts::default(),
+            announces: Announces::default(),
             strangers: Strangers::default(),
             news: None,
             rng_nodes: rng.fork("nodes"),
@@ -211,6 +218,11 @@ impl<S: Suite> World<S> {
     /// The address on which a host listens.
     pub fn address(&self, id: HostId) -> SocketAddr {
         self.hosts[id.index()].address
+    }
+
+    /// The name under which a host is known in place of its address.
+    pub(crate) fn name(&self, id: HostId) -> Option<&PeerAddr> {
+        self.hosts[id.index()].config.name.as_ref()
     }
 
     /// A host's node; `None` while it is down.
@@ -392,7 +404,7 @@ impl<S: Suite> World<S> {
     /// Where it does not hold.
     pub fn check(&self) {
         for host in &self.hosts {
-            host.check(self.now);
+            host.check(self.now, self.faults.bug);
         }
     }
 
@@ -435,7 +447,7 @@ impl<S: Suite> World<S> {
     /// Does what the node asks until it asks nothing, then sleeps to its deadline. Follows whatever touches a node.
     pub(crate) fn settle(&mut self, id: HostId) {
         for turn in 0.. {
-            assert!(turn < ACTIONS_PER_TURN_MAX, "the node does not come to rest");
+            check!(Wakes, turn < ACTIONS_PER_TURN_MAX, "the node does not come to rest");
             let host = &mut self.hosts[id.index()];
             let Some(node) = &mut host.node else { return };
             let deadline = node.deadline();
@@ -444,7 +456,8 @@ impl<S: Suite> World<S> {
                 break;
             };
             let is_due = deadline.is_some_and(|(at, _)| at <= self.now);
-            assert!(
+            check!(
+                Wakes,
                 is_due,
                 "an action waits, but the deadline is {deadline:?} at {:?}: {action:?}",
                 self.now
@@ -460,7 +473,7 @@ impl<S: Suite> World<S> {
         self.trace.record_action(self.now, id, &action);
         match action {
             Action::Dial(job, peer) => {
-                self.hosts[id.index()].jobs.begin(job, JobKind::Dial, self.now);
+                self.hosts[id.index()].jobs.begin(job, JobKind::Dial, self.now, self.faults.bug);
                 self.counts.total.dials += 1;
                 self.dial(id, job, &peer);
             }
@@ -491,8 +504,7 @@ impl<S: Suite> World<S> {
 
     fn begin_job(&mut self, id: HostId, job_id: JobId, job: Job) {
         let host = &mut self.hosts[id.index()];
-        host.jobs.begin(job_id, JobKind::of(&job), self.now);
-        host.jobs.leak = self.faults.bug == Some(Bug::CapPassed);
+        host.jobs.begin(job_id, JobKind::of(&job), self.now, self.faults.bug);
         if let Job::WriteBlob(blob, _) = &job {
             host.begin_write(blob);
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use megatorrent_sim::picture;
-use megatorrent_sim::scenario::{Params, Report, Scenario, run_caught};
+use megatorrent_sim::scenario::{Params, Report, run as simulate};
 use megatorrent_sim::shrink::shrink;
 use serde_json::{Value, json};
 
@@ -13,37 +13,29 @@ use crate::args::Simulate;
 use crate::exit::{Exit, Failure};
 use crate::output::{News, Output};
 
-/// The commit that the program was built from, where its build was told.
-const COMMIT: &str = match option_env!("MEGATORRENT_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
-};
+/// The commit that the program was built from, where its build was told or found it.
+const COMMIT: &str = env!("MEGATORRENT_COMMIT");
 
 pub(crate) fn run(args: &Simulate, output: Output) -> Result<(), Failure> {
     let seed = args.seed.map_or_else(random_seed, Ok)?;
-    if let Some(path) = &args.picture {
-        picture_format(path)?;
-    }
-    if args.null && args.scenario == Scenario::Mixed {
-        let message = "mixed has v5 peers, and v5 is its own ciphers and lengths: there is no --null of it";
-        return Err(Failure::new(Exit::Usage, message));
-    }
     let params = Params {
         seed,
         peers: args.peers,
         blobs: args.blobs,
         only: args.only.as_ref().map(|only| only.0.clone()),
         null: args.null,
+        bound: args.bound.map(Duration::from_secs),
         bug: None,
     };
+    params.check(args.scenario).map_err(Failure::usage)?;
+    if let Some(path) = &args.picture {
+        try_picture(path)?;
+    }
     let mode = params.crypto(args.scenario).describe();
     let first = json!({ "scenario": args.scenario.name(), "seed": seed, "commit": COMMIT, "mode": mode });
     let text = format!("{}: seed {seed}, commit {COMMIT}, {mode}", args.scenario);
     output.event(News::Simulation, first, &text)?;
-    // A run that fails is told in words of ours.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut report = run_caught(args.scenario, &params);
+    let mut report = simulate(args.scenario, &params);
     tell(&report, output)?;
     if report.finding.is_some() && !args.no_shrink {
         output.note("looking for the shortest scenario that fails so");
@@ -51,12 +43,16 @@ pub(crate) fn run(args: &Simulate, output: Output) -> Result<(), Failure> {
             output.note(&format!("still fails: {}", shorter.command()));
         });
     }
-    std::panic::set_hook(hook);
-    if let Some(path) = &args.picture {
-        write_picture(&report, path)?;
-        output.note(&format!("the picture is in {}", path.display()));
+    let shown = finish(&report, output);
+    let drawn = args.picture.as_deref().map_or(Ok(()), |path| draw(&report, path, output));
+    match (shown, drawn) {
+        // What the run has shown matters more.
+        (Err(failure), Err(no_picture)) => {
+            output.warn(&no_picture.to_string());
+            Err(failure)
+        }
+        (shown, drawn) => shown.and(drawn),
     }
-    finish(&report, output)
 }
 
 /// The timeline.
@@ -82,7 +78,7 @@ fn finish(report: &Report, output: Output) -> Result<(), Failure> {
     }
     let mut text: Vec<String> =
         picture::numbers(report).into_iter().map(|(name, value)| format!("{name:<27}{value}")).collect();
-    text.push(format!("{:<27}{}", "trace hash", base16ct::lower::encode_string(&report.trace_hash)));
+    text.push(format!("{:<27}{}", "trace hash", report.trace_hex()));
     text.push(format!("{:<27}{}", "again", report.command()));
     output.result(&result(report), &text.join("\n"))
 }
@@ -128,7 +124,7 @@ fn result(report: &Report) -> Value {
         "dht_operations": traffic.dht_ops,
         "virtual_ms": millis(report.took),
         "trace_entries": report.trace_len,
-        "trace_hash": base16ct::lower::encode_string(&report.trace_hash),
+        "trace_hash": report.trace_hex(),
         "again": report.command(),
     })
 }
@@ -150,12 +146,26 @@ fn picture_format(path: &Path) -> Result<Format, Failure> {
     }
 }
 
-fn write_picture(report: &Report, path: &Path) -> Result<(), Failure> {
+/// Sees whether a picture can be written, so that nobody waits for a run in vain. Leaves things as they are.
+fn try_picture(path: &Path) -> Result<(), Failure> {
+    picture_format(path)?;
+    let tried = if path.exists() {
+        fs::OpenOptions::new().append(true).open(path).map(drop)
+    } else {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        tempfile::tempfile_in(folder.unwrap_or(Path::new("."))).map(drop)
+    };
+    tried.map_err(|error| Failure::file("cannot write", path, &error))
+}
+
+fn draw(report: &Report, path: &Path, output: Output) -> Result<(), Failure> {
     let text = match picture_format(path)? {
         Format::Svg => picture::svg(report, COMMIT),
         Format::Html => picture::html(report, COMMIT),
     };
-    fs::write(path, text).map_err(|error| Failure::file("cannot write", path, &error))
+    fs::write(path, text).map_err(|error| Failure::file("cannot write", path, &error))?;
+    output.note(&format!("the picture is in {}", path.display()));
+    Ok(())
 }
 
 fn random_seed() -> Result<u64, Failure> {

@@ -18,13 +18,17 @@
 #[path = "../measure/mod.rs"]
 mod measure;
 mod race;
+mod table;
 mod timeline;
 mod update;
 
-use measure::{flag, number};
+use std::time::Duration;
+
+use measure::{flag, number, processor_time};
 use megatorrent_core::suite::{RealSuite, Suite};
-use megatorrent_sim::{NullSuite, WorldConfig};
+use megatorrent_sim::NullSuite;
 use race::Race;
+use update::{REACHED_PERCENT, Update};
 
 fn main() {
     let part = number("PART", String::new());
@@ -33,8 +37,39 @@ fn main() {
     }
     if part != "race" {
         let most = nodes("1000").into_iter().max();
-        update::run(number("SEED", 1), most.expect("a list has an element"));
+        show_update(number("SEED", 1), most.expect("a list has an element"));
     }
+}
+
+fn show_update(seed: u64, count: usize) {
+    let began = processor_time();
+    println!("a new head reaches subscribers without the DHT (checksums in place of ciphers, seed {seed})");
+    let update = Update::run(seed, count);
+    let show = |way: Option<Duration>| {
+        way.map_or("unbounded, since some are not connected".into(), |way| format!("{way:.1?}"))
+    };
+    println!(
+        "{count} subscribers, {} connections; diameter {} (the longest shortest way, by Dijkstra from every node), from the \
+         author {}",
+        update.connections,
+        show(update.diameter),
+        show(update.from_author)
+    );
+    let (times, percent) = (&update.times, REACHED_PERCENT);
+    match (update.reached(percent), times.last()) {
+        (Some(time), Some(last)) => println!(
+            "{percent} % have the new head after {time:.1?}: {:.2} times the diameter; half after {:.1?}, {} after {last:.1?}",
+            update.of_diameter(percent).unwrap_or(f64::NAN),
+            times[times.len() / 2],
+            times.len()
+        ),
+        _ => println!("only {} of {count} have the new head after 2 minutes", times.len()),
+    }
+    println!(
+        "the DHT went away before it was put there; {} events, {:.1?} of processor time",
+        update.events,
+        processor_time().saturating_sub(began)
+    );
 }
 
 fn races() {
@@ -62,36 +97,21 @@ fn races() {
 
 /// A race for each number of nodes.
 fn all<S: Suite>(usual_nodes: &str, blobs: usize, rate: u64) {
-    let usual = WorldConfig::default();
     let rate = number("RATE", rate);
-    let window_bytes = number("WINDOW", window_for(rate));
-    let cut_bytes = number("CUT", window_bytes / 4);
-    let mut plan = Race {
-        seed: number("SEED", 1),
-        nodes: 0,
-        blobs: number("BLOBS", blobs),
-        rate,
-        down: number("DOWN", 4),
-        limit: number("LIMIT", 12),
-        verbose: flag("VERBOSE"),
-        config: WorldConfig {
-            latency_ms: *usual.latency_ms.start()..=number("LATENCY", *usual.latency_ms.end()),
-            window_bytes,
-            cut_bytes_max: cut_bytes,
-            cut_bytes_min: cut_bytes,
-            ..usual
-        },
+    let plan = |nodes| {
+        let usual = Race::new(number("SEED", 1), nodes, number("BLOBS", blobs), rate);
+        let window_bytes = number("WINDOW", usual.config.window_bytes);
+        let latency_ms = usual.config.latency_ms.clone();
+        let mut plan =
+            Race { down: number("DOWN", usual.down), limit: number("LIMIT", usual.limit), ..usual }
+                .with_pieces(window_bytes, number("CUT", window_bytes / 4));
+        plan.config.latency_ms = *latency_ms.start()..=number("LATENCY", *latency_ms.end());
+        plan
     };
-    plan.describe();
+    plan(0).describe();
     for nodes in nodes(usual_nodes) {
-        plan.nodes = nodes;
-        plan.run::<S>();
+        plan(nodes).show::<S>(flag("VERBOSE"));
     }
-}
-
-/// What a connection needs unacknowledged so that it alone can fill an uplink over the longest usual round trip.
-fn window_for(rate: u64) -> usize {
-    usize::try_from(rate / 4).expect("rates are small").next_power_of_two()
 }
 
 fn nodes(usual: &str) -> Vec<usize> {

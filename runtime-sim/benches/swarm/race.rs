@@ -1,8 +1,8 @@
 //! Equal peers that join at once, one seeder, no faults: how long until the last one is complete.
+#![allow(dead_code, reason = "the benchmark and the test each use a part")]
 
 use std::time::Duration;
 
-use megatorrent_core::codec::kind;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::node::Event;
@@ -10,9 +10,6 @@ use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 use megatorrent_sim::{HostConfig, HostId, World, WorldConfig};
-
-use crate::measure::{forget_peak, peak, processor_time};
-use crate::timeline::Timeline;
 
 /// Time in which the seeder's announce reaches the DHT, after its head is there.
 const SEEDER_READY: Duration = Duration::from_secs(30);
@@ -29,7 +26,6 @@ pub(crate) struct Race {
     pub(crate) down: u64,
     /// Times the lower bound.
     pub(crate) limit: u32,
-    pub(crate) verbose: bool,
     pub(crate) config: WorldConfig,
 }
 
@@ -46,56 +42,33 @@ pub(crate) struct Swarm<S: Suite> {
 }
 
 impl Race {
-    pub(crate) fn describe(&self) {
-        let Self { blobs, rate, down, config, seed, .. } = self;
-        let down = if *down == 0 { "without a bound".into() } else { format!("at most {down} times that") };
-        println!(
-            "{blobs} blobs; each node and the seeder uploads {} kB/s and downloads {down}; latency {}-{} ms one way, \
-             window {} KiB, pieces of {} KiB, seed {seed}",
-            rate / 1000,
-            config.latency_ms.start(),
-            config.latency_ms.end(),
-            config.window_bytes >> 10,
-            config.cut_bytes_max >> 10
-        );
-        println!(
-            "{:>6} {:>9} {:>9} {:>6} {:>11} {:>8} {:>8} {:>11} {:>11} {:>9} {:>9}",
-            "peers",
-            "time s",
-            "bound s",
-            "ratio",
-            "duplicates",
-            "seeder",
-            "control",
-            "processor s",
-            "events",
-            "events/s",
-            "peak MiB"
-        );
+    /// What is usual: lines that bring four times what they send, and connections each of which can fill an uplink.
+    pub(crate) fn new(seed: u64, nodes: usize, blobs: usize, rate: u64) -> Self {
+        let config = WorldConfig::default();
+        let window_bytes = window_for(rate);
+        Self { seed, nodes, blobs, rate, down: 4, limit: 12, config }
+            .with_pieces(window_bytes, window_bytes / 4)
     }
 
-    /// Runs it and prints one line, after the timeline if that is wanted.
-    pub(crate) fn run<S: Suite>(&self) {
-        forget_peak();
-        let (began, mut swarm) = (processor_time(), self.start::<S>());
-        let mut timeline = Timeline::new(&swarm);
+    /// The same with other connections.
+    pub(crate) fn with_pieces(mut self, window_bytes: usize, cut_bytes: usize) -> Self {
+        let (cut_bytes_max, cut_bytes_min) = (cut_bytes, cut_bytes);
+        self.config = WorldConfig { window_bytes, cut_bytes_max, cut_bytes_min, ..self.config };
+        self
+    }
+
+    /// Runs it to its end; `tell` looks at it after each tenth of the bound.
+    pub(crate) fn run<S: Suite>(&self, swarm: &mut Swarm<S>, mut tell: impl FnMut(&Swarm<S>)) {
         let end = swarm.started + swarm.bound * self.limit;
         while swarm.complete() < swarm.peers.len() && swarm.world.now() < end {
             swarm.world.run_for(swarm.bound / 10);
-            if self.verbose {
-                timeline.tell(&swarm);
-            }
+            tell(swarm);
         }
-        let took = processor_time().saturating_sub(began);
         swarm.world.check();
-        if self.verbose {
-            swarm.tell_ends();
-            swarm.tell_messages();
-        }
-        self.sum_up(&swarm, took);
     }
 
-    fn start<S: Suite>(&self) -> Swarm<S> {
+    /// All is ready, and the peers begin.
+    pub(crate) fn start<S: Suite>(&self) -> Swarm<S> {
         let mut world = World::<S>::with_suite(self.seed, self.config.clone());
         let config = HostConfig {
             upload_bytes_per_sec: self.rate,
@@ -131,33 +104,6 @@ impl Race {
         let slowest_line = if self.down > 0 { time(bytes, self.down * self.rate) } else { Duration::ZERO };
         time(bytes, self.rate).max(slowest_line).max(time(nodes * bytes, (nodes + 1) * self.rate))
     }
-
-    fn sum_up<S: Suite>(&self, swarm: &Swarm<S>, took: Duration) {
-        let last = swarm.ends().into_iter().map(|end| end.unwrap_or(Duration::MAX)).max().unwrap_or_default();
-        let is_complete = last < Duration::MAX;
-        let time = if is_complete { last } else { swarm.world.now().since(swarm.started) };
-        let needed = (swarm.peers.len() * swarm.world.store(swarm.seeder).blob_count() * S::BLOB_LEN) as u64;
-        let flows: Vec<_> = swarm.world.flows().collect();
-        let content: u64 = flows.iter().map(|(.., bytes)| bytes).sum();
-        let seeded: u64 =
-            flows.iter().filter(|(from, ..)| *from == swarm.seeder).map(|(.., bytes)| bytes).sum();
-        let (steps, traffic) = (swarm.world.steps(), swarm.world.traffic());
-        println!(
-            "{:>6} {:>9.2} {:>9.2} {:>6.3} {:>9.2} % {:>6.2} % {:>6.2} % {:>11.2} {:>11} {:>9} {:>9}{}",
-            self.nodes,
-            time.as_secs_f64(),
-            swarm.bound.as_secs_f64(),
-            time.as_secs_f64() / swarm.bound.as_secs_f64(),
-            (content as f64 / needed as f64 - 1.0) * 100.0,
-            percent(seeded, content),
-            percent(traffic.bytes() - content, traffic.bytes()),
-            took.as_secs_f64(),
-            steps,
-            u128::from(steps) * 1_000_000 / took.as_micros().max(1),
-            peak() >> 20,
-            if is_complete { String::new() } else { format!("  GAVE UP with {} complete", swarm.complete()) }
-        );
-    }
 }
 
 impl<S: Suite> Swarm<S> {
@@ -166,75 +112,39 @@ impl<S: Suite> Swarm<S> {
         self.peers.iter().filter(|peer| self.world.is_complete(**peer, &self.channel)).count()
     }
 
+    /// When the last peer was complete, after the start; `None`: not all are.
+    pub(crate) fn time(&self) -> Option<Duration> {
+        self.ends().into_iter().try_fold(Duration::ZERO, |last, end| Some(last.max(end?)))
+    }
+
+    /// The time against the lower bound.
+    pub(crate) fn ratio(&self) -> Option<f64> {
+        Some(self.time()?.as_secs_f64() / self.bound.as_secs_f64())
+    }
+
+    /// Content that crossed the links beyond what the peers needed, of a hundred bytes needed.
+    pub(crate) fn duplicates_percent(&self) -> f64 {
+        let needed = self.peers.len() * self.world.store(self.seeder).blob_count() * S::BLOB_LEN;
+        let content: u64 = self.world.flows().map(|(.., bytes)| bytes).sum();
+        (content as f64 / needed as f64 - 1.0) * 100.0
+    }
+
     /// When each peer was complete, after the start.
-    fn ends(&self) -> Vec<Option<Duration>> {
+    pub(crate) fn ends(&self) -> Vec<Option<Duration>> {
         self.first(|event| matches!(event, Event::ChannelComplete { .. }))
     }
 
     /// When each peer first reported such an event.
-    fn first(&self, is_it: impl Fn(&Event) -> bool) -> Vec<Option<Duration>> {
+    pub(crate) fn first(&self, is_it: impl Fn(&Event) -> bool) -> Vec<Option<Duration>> {
         let first = |peer: &HostId| {
             let at = self.world.events(*peer).find(|(_, event)| is_it(event)).map(|(at, _)| *at);
             at.map(|at| at.since(self.started))
         };
         self.peers.iter().map(first).collect()
     }
-
-    /// What was said, by kind of message.
-    fn tell_messages(&self) {
-        let all = self.world.traffic().bytes();
-        let mut messages: Vec<_> = self.world.messages().collect();
-        messages.sort_by_key(|(_, _, bytes)| std::cmp::Reverse(*bytes));
-        for (kind, count, bytes) in messages {
-            let (each, share) = (bytes / count.max(1), percent(bytes, all));
-            println!("       {:>10}: {count} of {each} bytes, {share:.2} % of all bytes", name(kind));
-        }
-    }
-
-    /// How the peers' milestones are spread.
-    fn tell_ends(&self) {
-        for (what, mut times) in [
-            ("a peer's first connection", self.first(|event| matches!(event, Event::Connected { .. }))),
-            ("the head", self.first(|event| matches!(event, Event::Head { .. }))),
-            ("the manifest", self.first(|event| matches!(event, Event::Manifest { .. }))),
-            ("complete", self.ends()),
-        ] {
-            times.sort_by_key(|time| time.unwrap_or(Duration::MAX));
-            let at = |permille: usize| {
-                let time = times[(times.len() - 1) * permille / 1000];
-                time.map_or("never".into(), |time| format!("{:.2} s", time.as_secs_f64()))
-            };
-            let (first, median, late, last) = (at(0), at(500), at(990), at(1000));
-            println!("       {what}: first {first}, median {median}, 99 % {late}, last {last}");
-        }
-    }
 }
 
-/// A message's name by its type byte.
-fn name(kind: u8) -> String {
-    let name = match kind {
-        kind::HELLO => "HELLO",
-        kind::REQUEST => "REQUEST",
-        kind::DATA => "DATA",
-        kind::FIND_PEERS => "FIND_PEERS",
-        kind::PEERS => "PEERS",
-        kind::PUBLISH => "PUBLISH",
-        kind::ANNOUNCE => "ANNOUNCE",
-        kind::OK => "OK",
-        kind::GET_HEAD => "GET_HEAD",
-        kind::HEAD => "HEAD",
-        kind::WATCH => "WATCH",
-        0x13 => "WANT",
-        0x14 => "PIECE",
-        0x15 => "CANCEL",
-        0x16 => "ASK_HAVE",
-        0x17 => "HAVE",
-        kind::ERROR => "ERROR",
-        other => return format!("type {other:#04x}"),
-    };
-    name.into()
-}
-
-pub(crate) fn percent(part: u64, whole: u64) -> f64 {
-    part as f64 * 100.0 / whole.max(1) as f64
+/// What a connection needs unacknowledged so that it alone can fill an uplink over the longest usual round trip.
+fn window_for(rate: u64) -> usize {
+    usize::try_from(rate / 4).expect("rates are small").next_power_of_two()
 }

@@ -21,7 +21,8 @@ use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 use megatorrent_sim::HostId;
 
-use crate::race::{Swarm, percent};
+use crate::race::Swarm;
+use crate::table::percent;
 
 /// What was so at the last line.
 pub(crate) struct Timeline {

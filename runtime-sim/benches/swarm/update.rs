@@ -1,4 +1,5 @@
 //! How fast a new head reaches connected subscribers, against the network's diameter in latency.
+#![allow(dead_code, reason = "the benchmark and the test each use a part")]
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -10,73 +11,78 @@ use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 use megatorrent_sim::{HostConfig, HostId, NullSuite, World, WorldConfig};
 
-use crate::measure::processor_time;
-
 /// Time in which subscribers that are complete find each other.
 const SETTLED: Duration = Duration::from_mins(10);
 /// Of a hundred subscribers, how many the time is told for.
-const REACHED_PERCENT: usize = 99;
+pub(crate) const REACHED_PERCENT: usize = 99;
 
-/// Publishes a second version to subscribers that are connected and complete, and takes the DHT away at the instant in
-/// which the author's new head is durable: then no push has reached anybody, and no packet of its put has reached the DHT. So whatever anybody learns afterwards comes from peers, and the DHT never holds the new head.
-pub(crate) fn run(seed: u64, count: usize) {
-    let began = processor_time();
-    println!("a new head reaches subscribers without the DHT (checksums in place of ciphers, seed {seed})");
-    let mut world = World::<NullSuite>::with_suite(seed, WorldConfig::default());
-    let identity_seed = Some(Secret::new([7; 32]));
-    let author = world.add_host(HostConfig { identity_seed, ..HostConfig::default() });
-    let channel = world.channel(author).expect("it has an identity");
-    let file = world.ingest(author, "one", b"the first version");
-    world.publish(author, "Channel", &[file], false);
-    assert!(world.run_until(Duration::from_mins(2), |world| is_published(world, author)));
-    let subscribers: Vec<HostId> = (0..count).map(|_| world.add_host(HostConfig::default())).collect();
-    for subscriber in &subscribers {
-        world.follow(*subscriber, channel, None);
+/// How a new head spread.
+pub(crate) struct Update {
+    count: usize,
+    pub(crate) connections: usize,
+    /// The longest of all shortest ways; `None`: some are not connected.
+    pub(crate) diameter: Option<Duration>,
+    pub(crate) from_author: Option<Duration>,
+    /// How long after it was durable at the author each subscriber that was reached knew it, in order.
+    pub(crate) times: Vec<Duration>,
+    pub(crate) events: u64,
+}
+
+impl Update {
+    /// Publishes a second version to subscribers that are connected and complete, and takes the DHT away at the instant in
+    /// which the author's new head is durable: then no push has reached anybody, and no packet of its put has reached the
+    /// DHT. So whatever anybody learns afterwards comes from peers, and the DHT never holds the new head.
+    pub(crate) fn run(seed: u64, count: usize) -> Self {
+        let mut world = World::<NullSuite>::with_suite(seed, WorldConfig::default());
+        let identity_seed = Some(Secret::new([7; 32]));
+        let author = world.add_host(HostConfig { identity_seed, ..HostConfig::default() });
+        let channel = world.channel(author).expect("it has an identity");
+        let file = world.ingest(author, "one", b"the first version");
+        world.publish(author, "Channel", &[file], false);
+        assert!(world.run_until(Duration::from_mins(2), |world| is_published(world, author)));
+        let subscribers: Vec<HostId> = (0..count).map(|_| world.add_host(HostConfig::default())).collect();
+        for subscriber in &subscribers {
+            world.follow(*subscriber, channel, None);
+        }
+        world.run_for(SETTLED);
+        let complete = subscribers.iter().filter(|peer| world.is_complete(**peer, &channel)).count();
+        assert_eq!(complete, count, "subscribers that have the first version");
+        let old = newest(&world, author);
+
+        let file = world.ingest(author, "two", b"the second version");
+        world.publish(author, "Channel", &[file], false);
+        assert!(world.run_until(Duration::from_mins(2), |world| newest(world, author) > old));
+        let (started, new) = (world.now(), newest(&world, author));
+        world.dht_mut().set_up(false);
+        let graph = Graph::new(&world, subscribers.iter().copied().chain([author]));
+
+        let has_it = |world: &World<NullSuite>, host: HostId| newest(world, host) == new;
+        let all_have = |world: &World<NullSuite>| subscribers.iter().all(|host| has_it(world, *host));
+        world.run_until(Duration::from_mins(2), all_have);
+        let on_dht = world.dht().newest(world.now(), &channel).map(|item| item.seq.unsigned_abs());
+        assert_eq!(on_dht, Some(old), "the DHT has served nothing newer");
+        let told = |host: &HostId| Some(told_at(&world, *host, new)?.since(started));
+        let mut times: Vec<Duration> = subscribers.iter().filter_map(told).collect();
+        times.sort();
+        Self {
+            count,
+            connections: graph.connections(),
+            diameter: graph.diameter(),
+            from_author: graph.farthest(author),
+            times,
+            events: world.steps(),
+        }
     }
-    world.run_for(SETTLED);
-    let complete = subscribers.iter().filter(|peer| world.is_complete(**peer, &channel)).count();
-    assert_eq!(complete, count, "subscribers that have the first version");
-    let old = newest(&world, author);
 
-    let file = world.ingest(author, "two", b"the second version");
-    world.publish(author, "Channel", &[file], false);
-    assert!(world.run_until(Duration::from_mins(2), |world| newest(world, author) > old));
-    let (started, new) = (world.now(), newest(&world, author));
-    world.dht_mut().set_up(false);
-    let graph = Graph::new(&world, subscribers.iter().copied().chain([author]));
-    let (from_author, diameter) = (graph.farthest(author), graph.diameter());
-
-    let has_it = |world: &World<NullSuite>, host: HostId| newest(world, host) == new;
-    let needed = (count * REACHED_PERCENT).div_ceil(100);
-    world.run_until(Duration::from_mins(2), |world| subscribers.iter().all(|host| has_it(world, *host)));
-    let on_dht = world.dht().newest(world.now(), &channel).map(|item| item.seq.unsigned_abs());
-    assert_eq!(on_dht, Some(old), "the DHT has served nothing newer");
-    let mut times: Vec<Duration> =
-        subscribers.iter().filter_map(|host| Some(told_at(&world, *host, new)?.since(started))).collect();
-    times.sort();
-    let reached = times.len();
-    println!(
-        "{count} subscribers, {} connections; diameter {} (the longest shortest way, by Dijkstra from every node), from the \
-         author {}",
-        graph.connections(),
-        show(diameter),
-        show(from_author)
-    );
-    match times.get(needed - 1) {
-        Some(time) => println!(
-            "{REACHED_PERCENT} % have the new head after {time:.1?}: {:.2} times the diameter; half after {:.1?}, {reached} \
-             after {:.1?}",
-            diameter.map_or(f64::NAN, |diameter| time.as_secs_f64() / diameter.as_secs_f64()),
-            times[reached / 2],
-            times[reached - 1]
-        ),
-        None => println!("only {reached} of {count} have the new head after 2 minutes"),
+    /// When so many of a hundred subscribers knew the head; `None`: never.
+    pub(crate) fn reached(&self, percent: usize) -> Option<Duration> {
+        self.times.get((self.count * percent).div_ceil(100).checked_sub(1)?).copied()
     }
-    println!(
-        "the DHT went away before it was put there; {} events, {:.1?} of processor time",
-        world.steps(),
-        processor_time().saturating_sub(began)
-    );
+
+    /// The same against the diameter.
+    pub(crate) fn of_diameter(&self, percent: usize) -> Option<f64> {
+        Some(self.reached(percent)?.as_secs_f64() / self.diameter?.as_secs_f64())
+    }
 }
 
 fn is_published<S: Suite>(world: &World<S>, host: HostId) -> bool {
@@ -97,10 +103,6 @@ fn told_at<S: Suite>(world: &World<S>, host: HostId, new: u64) -> Option<Instant
     events
         .find(|(_, event)| matches!(event, Event::Head { sequence, .. } if *sequence == new))
         .map(|(at, _)| *at)
-}
-
-fn show(way: Option<Duration>) -> String {
-    way.map_or("unbounded, since some are not connected".into(), |way| format!("{way:.1?}"))
 }
 
 /// Who is connected to whom, and the latency one way.

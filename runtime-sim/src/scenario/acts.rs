@@ -6,7 +6,7 @@ use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 
 use super::plan::{Act, Fate, What};
-use super::stage::{RETRY, Stage, Todo};
+use super::stage::{Peer, RETRY, Stage, Todo};
 use crate::host::HostId;
 
 /// Bytes of the file that each later version adds.
@@ -33,7 +33,8 @@ impl<S: Suite> Stage<S> {
             _ => None,
         };
         // What comes after the healing heals by itself, but for the faults that healing would end.
-        if self.healed.is_some() && lasts.is_some() {
+        let ends_healed = lasts.is_some() || (what == What::ForkedHead && self.plan.heals_forks);
+        if self.healed.is_some() && ends_healed {
             return;
         }
         if self.must_wait(&what) {
@@ -53,7 +54,8 @@ impl<S: Suite> Stage<S> {
             What::AuthorLeaves { .. } => self.completed_once.is_empty() || self.publishing,
             What::Update => self.publishing,
             What::ForkedHead => {
-                self.publishing || self.peers.values().any(|peer| !peer.left && peer.known < self.newest)
+                let is_behind = |peer: &Peer| !peer.left && !peer.is_v5 && peer.known < self.newest;
+                self.publishing || self.peers.values().any(is_behind)
             }
             _ => false,
         }
@@ -201,6 +203,13 @@ impl<S: Suite> Stage<S> {
             matches!(act.what, What::Update | What::Attack(_) | What::StaleHead | What::ForkedHead)
         };
         self.check_stores();
+        if self.has_forked && self.plan.heals_forks && !self.publishing {
+            self.publish();
+            self.tell(
+                "heal",
+                "the author publishes once more, as there are two heads of one sequence".into(),
+            );
+        }
         if !self.plan.acts.iter().all(stays) {
             self.tell("heal", "all that can heal is healed".into());
         }
@@ -230,6 +239,7 @@ impl<S: Suite> Stage<S> {
             }
             (Fate::Rots, Some(id)) => {
                 self.world.store_mut(host).corrupt(&id);
+                self.rotted.insert(host);
                 " and a blob on its disk rots"
             }
             (Fate::Kept | Fate::LosesBlob | Fate::Rots, _) => "",
@@ -242,6 +252,7 @@ impl<S: Suite> Stage<S> {
         let newest = self.world.dht().newest(now, &self.channel)?;
         let forked = self.adversaries.fork(newest.seq)?;
         self.world.dht_mut().replace(now, &forked);
+        self.has_forked = true;
         Some("the DHT holds another head of the newest sequence".into())
     }
 

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::error::Violation;
 use megatorrent_core::suite::Suite;
 
 use super::stage::Stage;
+use crate::checker::Checker;
 use crate::faults::Bug;
+use crate::host::HostId;
 
 impl<S: Suite> Stage<S> {
     /// No wrong byte is stored: whatever a store holds is the author's blob of that id, or has that hash.
@@ -25,7 +29,10 @@ impl<S: Suite> Stage<S> {
             }
         }
         if let Some((host, id)) = wrong {
-            self.object("stores", &format!("host {} has stored wrong bytes as blob {}", host.0, id.to_hex()));
+            self.object(
+                Checker::Stores,
+                &format!("host {} has stored wrong bytes as blob {}", host.0, id.to_hex()),
+            );
         }
     }
 
@@ -53,7 +60,30 @@ impl<S: Suite> Stage<S> {
             }
         }
         if let Some(text) = objection {
-            self.object("files", &text);
+            self.object(Checker::Files, &text);
+        }
+    }
+
+    /// No honest host is banned, but for a wrong blob that its disk has spoilt.
+    pub(super) fn check_ban(&mut self, by: HostId, banned: &PeerAddr, violation: Violation) {
+        let victims: Vec<HostId> = self.hosts().filter(|host| self.may_be(*host, banned)).collect();
+        let is_due = |host: &HostId| violation == Violation::WrongBlob && self.rotted.contains(host);
+        if victims.is_empty() || victims.iter().any(is_due) {
+            return;
+        }
+        // A wrong byte explains more than what it leads to.
+        self.check_stores();
+        let text = format!("host {} bans {banned}, which is honest: it {violation}", by.0);
+        self.object(Checker::Bans, &text);
+    }
+
+    /// Whether others see a host under an address. All that have a name are seen under that of somebody's own proxy.
+    fn may_be(&self, host: HostId, addr: &PeerAddr) -> bool {
+        let name = self.world.name(host);
+        match addr {
+            PeerAddr::Ip(ip) if ip.ip().is_loopback() => name.is_some(),
+            PeerAddr::Ip(ip) => name.is_none() && ip.ip() == self.world.address(host).ip(),
+            PeerAddr::Name(..) => name == Some(addr),
         }
     }
 

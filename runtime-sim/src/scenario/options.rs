@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use megatorrent_core::rng::Rng;
 
+use super::V5_BLOBS_MAX;
 use super::plan::{Fate, Plan, What, onion, secs};
 use crate::adversary::Attack;
 use crate::config::{DhtConfig, WorldConfig};
@@ -13,12 +14,19 @@ use crate::config::{DhtConfig, WorldConfig};
 const SAFETY_SECS_MAX: u64 = 240;
 
 /// Peers and blobs.
-pub(super) fn sizes(rng: &mut Rng) -> (usize, usize) {
-    (1 + small(rng, 10), 1 + small(rng, 8))
+pub(super) fn sizes(rng: &Rng) -> (usize, usize) {
+    let mut sizes = rng.fork("sizes");
+    let (peers, blobs) = (1 + small(&mut sizes, 10), 1 + small(&mut sizes, 8));
+    (peers, if has_v5(rng) { blobs.min(V5_BLOBS_MAX) } else { blobs })
 }
 
-/// Draws all but the sizes.
-pub(super) fn draw(plan: &mut Plan, rng: &Rng) {
+/// Whether plain v5 peers are there, if anything else admits them.
+fn has_v5(rng: &Rng) -> bool {
+    is_one_in(&mut rng.fork("plain v5"), 4)
+}
+
+/// Draws all but the sizes. `admits_v5`: the nodes speak what v5 peers do.
+pub(super) fn draw(plan: &mut Plan, rng: &Rng, admits_v5: bool) {
     plan.world = world(&mut rng.fork("world"));
     let mut options = rng.fork("options");
     plan.private = is_one_in(&mut options, 4);
@@ -45,6 +53,23 @@ pub(super) fn draw(plan: &mut Plan, rng: &Rng) {
     }
     acts(plan, rng, &mut options, safety_ms);
     kinds(plan, &mut rng.fork("kinds"), safety_ms);
+    plan.heals_forks = true;
+    if admits_v5 && plan.blobs <= V5_BLOBS_MAX && has_v5(rng) {
+        v5(plan, &mut rng.fork("v5 peers"));
+    }
+}
+
+/// Some speak plain v5, which reads no private channel and no head that lists more than the first version's files. They
+/// find others by the DHT alone. The first member, of which names are told, is none of them, nor is a gateway.
+fn v5(plan: &mut Plan, rng: &mut Rng) {
+    plan.private = false;
+    plan.lists_chunks = true;
+    let is_update = |act: &super::Act| act.what == What::Update;
+    plan.acts.iter_mut().filter(|act| is_update(act)).for_each(|act| act.what = What::ForkedHead);
+    for member in plan.members.iter_mut().skip(plan.gateways.max(1)) {
+        member.is_v5 = flip(rng) && member.config.name.is_none();
+        member.config.nat &= !member.is_v5;
+    }
 }
 
 /// Members beside plain ones: gateways, through which the author then publishes, and such with an onion name alone; or
@@ -146,7 +171,7 @@ fn act(kind: u64, rng: &mut Rng) -> What {
         9 => What::StoreFull { peer, lasts },
         10 => What::StoreFails { peer, lasts },
         11 => What::DhtAway { lasts },
-        12 => [What::Update, What::StaleHead][small(rng, 2)].clone(),
+        12 => [What::Update, What::StaleHead, What::ForkedHead][small(rng, 3)].clone(),
         13 => What::ProxyFails { peer, lasts },
         _ => What::Attack(Attack::ALL[small(rng, Attack::ALL.len())]),
     }

@@ -6,7 +6,7 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::rng::Rng;
 
-use super::{BLOBS_MAX, PEERS_MAX, Params, Scenario, options};
+use super::{Crypto, PEERS_MAX, Params, Scenario, V5_BLOBS_MAX, options};
 use crate::adversary::Attack;
 use crate::config::{HostConfig, WorldConfig};
 use crate::world::LISTEN_PORT;
@@ -33,6 +33,9 @@ pub struct Plan {
     pub private: bool,
     /// What happens, each apart from the others, so that any of them can be left out.
     pub acts: Vec<Act>,
+    /// Forks heal as well: the author publishes once more, and no head is forked afterwards. Where they do not, who meets a
+    /// forked head first keeps it.
+    pub heals_forks: bool,
     /// When everything that can heal does. Times are since the channel's publication.
     pub heal_at: Duration,
     /// How long after `heal_at` every honest peer has to complete.
@@ -221,8 +224,6 @@ pub enum Fate {
 
 /// How long a scenario's peers have to complete once all is healed.
 const BOUND: Duration = Duration::from_mins(20);
-/// Chunks that a v5 head has room for in a DHT item, each as a file of its own.
-const V5_BLOBS_MAX: usize = 2;
 /// Windows are not made smaller than this, so that no message takes a round trip for each of its parts.
 const WINDOW_BYTES_MIN: usize = 32 * 1024;
 /// Rates are not made smaller than this, as control messages do not become smaller.
@@ -244,12 +245,11 @@ impl Plan {
             Scenario::UpdatePush => (30, 2),
             Scenario::OnionOnly | Scenario::Gateway => (12, 6),
             Scenario::Mixed => (12, V5_BLOBS_MAX),
-            Scenario::Random => options::sizes(&mut rng.fork("sizes")),
+            Scenario::Random => options::sizes(&rng),
             Scenario::AuthorLeaves | Scenario::Partition | Scenario::Churn | Scenario::Nat => (16, 12),
         };
         let peers = params.peers.unwrap_or(peers).clamp(1, PEERS_MAX);
-        let blobs_max = if scenario == Scenario::Mixed { V5_BLOBS_MAX } else { BLOBS_MAX };
-        let blobs = params.blobs.unwrap_or(blobs).clamp(1, blobs_max);
+        let blobs = params.blobs.unwrap_or(blobs).clamp(1, scenario.blobs_max());
         let mut plan = Self::calm(peers, blobs);
         match scenario {
             Scenario::FlashCrowd => plan.flash_crowd(),
@@ -262,8 +262,9 @@ impl Plan {
             Scenario::OnionOnly => plan.onion_only(),
             Scenario::Gateway => plan.gateway(),
             Scenario::Mixed => plan.mixed(),
-            Scenario::Random => options::draw(&mut plan, &rng),
+            Scenario::Random => options::draw(&mut plan, &rng, params.crypto(scenario) == Crypto::Real),
         }
+        plan.bound = params.bound.unwrap_or(plan.bound);
         plan.scale_down(params.crypto(scenario).scale());
         plan
     }
@@ -305,6 +306,7 @@ impl Plan {
             lists_chunks: false,
             private: false,
             acts: Vec::new(),
+            heals_forks: false,
             heal_at: Duration::ZERO,
             bound: BOUND,
             is_measured: false,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Crypto, Kind, Params, Plan, Scenario};
+use crate::checker::Checker;
 use crate::traffic::Traffic;
 
 /// Entries of a timeline; what comes later is counted only.
@@ -14,7 +15,7 @@ const SAMPLES_MAX: usize = 720;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Which checker.
-    pub checker: &'static str,
+    pub checker: Checker,
     /// What it found, where and when.
     pub text: String,
 }
@@ -144,11 +145,6 @@ impl Report {
         }
     }
 
-    /// The report of a run that ended in the middle.
-    pub(super) fn broken(scenario: Scenario, params: &Params, plan: &Plan, finding: Finding) -> Self {
-        Self { finding: Some(finding), ..Self::new(scenario, params, plan) }
-    }
-
     /// How long after it joined half of the peers were complete; `None`: less than half were.
     pub fn median(&self) -> Option<Duration> {
         let mut times: Vec<_> = self.completions.iter().map(|(_, time)| *time).collect();
@@ -179,12 +175,8 @@ impl Report {
         u64::try_from(last * 1000 / peaceful.max(1)).ok()
     }
 
-    /// Takes in the run of the same swarm without adversaries. What a checker objects to there, it objects to here.
+    /// Takes in the run of the same swarm without adversaries.
     pub(super) fn compare(&mut self, peaceful: Self) {
-        self.finding = peaceful
-            .finding
-            .clone()
-            .map(|finding| Finding { text: format!("without adversaries, {}", finding.text), ..finding });
         let (median, last) = (peaceful.median(), peaceful.last());
         self.peaceful = Some(Peaceful { median, last, samples: peaceful.samples });
     }
@@ -198,6 +190,10 @@ impl Report {
         if self.crypto == Crypto::Null {
             command.push_str(" --null");
         }
+        if let Some(bound) = self.params.bound {
+            command.push_str(" --bound ");
+            command.push_str(&bound.as_secs().to_string());
+        }
         if let Some(only) = &self.params.only {
             let list: Vec<_> = only.iter().map(usize::to_string).collect();
             let list = if list.is_empty() { "none".into() } else { list.join(",") };
@@ -205,6 +201,11 @@ impl Report {
             command.push_str(&list);
         }
         command
+    }
+
+    /// The trace hash as 64 hex digits.
+    pub fn trace_hex(&self) -> String {
+        base16ct::lower::encode_string(&self.trace_hash)
     }
 
     pub(super) fn tell(&mut self, at: Duration, kind: &'static str, text: String) {

@@ -18,6 +18,7 @@ use super::plan::{Kind, Plan, secs};
 use super::report::{Exchange, Finding, Report, Sample};
 use super::{Params, Scenario};
 use crate::adversary::{Adversaries, Attack};
+use crate::checker::{Checker, caught};
 use crate::faults::PartitionId;
 use crate::host::HostId;
 use crate::traffic::Traffic;
@@ -72,6 +73,8 @@ pub(super) struct Stage<S: Suite> {
     /// How many files the first version has; each later one has one more.
     first_files: usize,
     pub(super) peers: BTreeMap<usize, Peer>,
+    /// Hosts on whose disks a blob has rotted, also where it is gone since.
+    pub(super) rotted: BTreeSet<HostId>,
     pub(super) report: Report,
     pub(super) start: Instant,
     by_host: BTreeMap<HostId, usize>,
@@ -94,22 +97,25 @@ pub(super) struct Stage<S: Suite> {
     /// When each version was durable at the author.
     versions: BTreeMap<u64, (usize, Instant)>,
     pub(super) publishing: bool,
+    /// The DHT held a forked head.
+    pub(super) has_forked: bool,
     pub(super) healed: Option<Instant>,
     before: Traffic,
     /// Blobs that were stored and are lost.
     pub(super) lost: u64,
+    rng: Rng,
 }
 
 pub(super) fn play<S: Suite>(scenario: Scenario, params: &Params) -> Report {
-    let mut stage = Stage::<S>::open(scenario, params);
-    while stage.report.finding.is_none() && !stage.is_over() {
-        stage.step();
+    let mut stage = Stage::<S>::new(scenario, params);
+    if let Err((checker, text)) = caught(|| stage.play()) {
+        stage.object(checker, &text);
     }
     stage.close()
 }
 
 impl<S: Suite> Stage<S> {
-    fn open(scenario: Scenario, params: &Params) -> Self {
+    fn new(scenario: Scenario, params: &Params) -> Self {
         let plan = Plan::draw(scenario, params);
         let mut world = World::with_suite(params.seed, plan.world.clone());
         let author = world.add_host(plan.author.clone());
@@ -120,7 +126,7 @@ impl<S: Suite> Stage<S> {
         }
         let rng = Rng::new([0; 32]).fork(&format!("stage {}", params.seed));
         let read_key = plan.author.read_key.clone().filter(|_| plan.private);
-        let mut stage = Self {
+        Self {
             report: Report::new(scenario, params, &plan),
             adversaries: Adversaries::new(rng.fork("adversaries"), author, identity, read_key),
             v5: v5::Peers::new(rng.fork("v5")),
@@ -132,6 +138,7 @@ impl<S: Suite> Stage<S> {
             files: Vec::new(),
             first_files: 1,
             peers: BTreeMap::new(),
+            rotted: BTreeSet::new(),
             start: Instant(u64::MAX),
             by_host: BTreeMap::new(),
             agenda: BTreeMap::new(),
@@ -145,23 +152,40 @@ impl<S: Suite> Stage<S> {
             first_head: None,
             versions: BTreeMap::new(),
             publishing: false,
+            has_forked: false,
             healed: None,
             before: Traffic::default(),
             lost: 0,
-        };
-        stage.world.take_news();
-        stage.world.take_stranger_events();
-        // The last blob is not full, as with most files.
-        let missing = usize::try_from(rng.fork("length").below(1000)).unwrap_or(0);
-        let files = if stage.plan.lists_chunks { stage.plan.blobs } else { 1 };
-        for _ in 0..files {
-            stage.add_file(stage.plan.blobs / files * S::PLAIN_LEN - missing);
+            rng,
         }
-        stage.first_files = files;
-        stage.open_gateways();
-        stage.publish();
-        stage.begin();
-        stage
+    }
+
+    /// Plays until all is over or a checker objects, which may be by a panic.
+    fn play(&mut self) {
+        self.open();
+        while self.report.finding.is_none() && !self.is_over() {
+            self.step();
+        }
+        if self.report.finding.is_none() {
+            self.world.check();
+            self.check_stores();
+            self.check_files();
+        }
+    }
+
+    fn open(&mut self) {
+        self.world.take_news();
+        self.world.take_stranger_events();
+        // The last blob is not full, as with most files.
+        let missing = usize::try_from(self.rng.fork("length").below(1000)).unwrap_or(0);
+        let files = if self.plan.lists_chunks { self.plan.blobs } else { 1 };
+        for _ in 0..files {
+            self.add_file(self.plan.blobs / files * S::PLAIN_LEN - missing);
+        }
+        self.first_files = files;
+        self.open_gateways();
+        self.publish();
+        self.begin();
     }
 
     /// The author's gateways are there before it publishes, honest ones and others.
@@ -184,7 +208,7 @@ impl<S: Suite> Stage<S> {
             self.step();
         }
         if self.publishing {
-            return self.object("publication", "the first version is not on the DHT");
+            return self.object(Checker::Publication, "the first version is not on the DHT");
         }
         self.start = self.world.now();
         self.before = self.world.traffic();
@@ -279,18 +303,14 @@ impl<S: Suite> Stage<S> {
         self.check_stores();
         if self.report.finding.is_none() {
             let text = self.explain_incomplete();
-            self.object("liveness", &text);
+            self.object(Checker::Liveness, &text);
         }
         true
     }
 
+    /// What the run has shown, also where it ended in the middle.
     fn close(mut self) -> Report {
         self.sample();
-        if self.report.finding.is_none() {
-            self.world.check();
-            self.check_stores();
-            self.check_files();
-        }
         self.tell("end", "the end".into());
         self.report.took = self.world.now().since(self.start);
         self.report.traffic = difference(self.world.traffic(), self.before);
@@ -421,6 +441,9 @@ impl<S: Suite> Stage<S> {
     /// Takes in what nodes have reported.
     fn hear(&mut self) {
         for (host, event) in self.world.take_news() {
+            if let Event::Banned { peer, violation, .. } = &event {
+                self.check_ban(host, peer, *violation);
+            }
             if host == self.author {
                 self.hear_author(event);
             } else if let Some(&index) = self.by_host.get(&host) {
@@ -537,7 +560,7 @@ impl<S: Suite> Stage<S> {
     }
 
     /// A checker objects: the run ends.
-    pub(super) fn object(&mut self, checker: &'static str, text: &str) {
+    pub(super) fn object(&mut self, checker: Checker, text: &str) {
         let at = self.world.now().since(self.start).as_secs_f64();
         self.report.finding.get_or_insert(Finding { checker, text: format!("{text} (at {at:.1} s)") });
     }

@@ -1,0 +1,107 @@
+//! The checker of announce flooding (`docs/protocol.md` §12): it reads along where frames can be read, which is in worlds
+//! whose suite does not encrypt.
+//!
+//! A node passes a name on with fewer hops than it heard it with, so by induction no name goes further than its first
+//! hops allow; it passes no IP address on; and over one connection it sends no more than the quota.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::codec::Message;
+use megatorrent_core::ids::BlobId;
+use megatorrent_core::limits::{ANNOUNCE_HOPS_MAX, ANNOUNCES_PER_MINUTE, CONTROL_QUEUE_MAX};
+use megatorrent_core::suite::Suite;
+use megatorrent_core::time::Instant;
+
+use crate::checker::check;
+use crate::faults::Bug;
+use crate::host::HostId;
+use crate::link::{LinkId, Side};
+use crate::world::World;
+
+/// What nodes heard that is remembered, over all of them; the oldest makes room. What is forgotten counts as heard with
+/// the most hops.
+const HEARD_MAX: usize = 1 << 18;
+
+type Heard = (HostId, BlobId, PeerAddr);
+
+/// What was announced over links.
+#[derive(Default)]
+pub(crate) struct Announces {
+    /// The most hops with which each name was sent to each node.
+    heard: BTreeMap<Heard, u8>,
+    by_age: VecDeque<Heard>,
+    /// How many a node has sent over a link, and when the first.
+    sent: BTreeMap<(LinkId, Side), (u64, Instant)>,
+}
+
+impl Announces {
+    fn hear(&mut self, heard: Heard, hops: u8) {
+        let known = self.heard.insert(heard.clone(), hops);
+        if let Some(known) = known {
+            self.heard.insert(heard, hops.max(known));
+        } else {
+            self.by_age.push_back(heard);
+            if self.by_age.len() > HEARD_MAX
+                && let Some(oldest) = self.by_age.pop_front()
+            {
+                self.heard.remove(&oldest);
+            }
+        }
+    }
+
+    /// A node sends the `n`th announce and later ones over one link: how many more than the quota allows.
+    fn count(&mut self, from: (LinkId, Side), n: u64, now: Instant) -> u64 {
+        let (count, since) = self.sent.entry(from).or_insert((0, now));
+        *count += n;
+        let minutes_ms =
+            u64::try_from(now.since(*since).as_millis()).unwrap_or(u64::MAX) * ANNOUNCES_PER_MINUTE;
+        // Some may have waited for the socket when the first was sent.
+        let most = ANNOUNCES_PER_MINUTE + CONTROL_QUEUE_MAX as u64 + minutes_ms / 60_000;
+        count.saturating_sub(most)
+    }
+
+    /// A link is gone.
+    pub(crate) fn forget(&mut self, link: LinkId) {
+        for side in [Side::Dialer, Side::Listener] {
+            self.sent.remove(&(link, side));
+        }
+    }
+}
+
+impl<S: Suite> World<S> {
+    /// Frames with an announce were sent from an end of a link, each given by its plaintext.
+    pub(crate) fn announced(&mut self, link: LinkId, side: Side, frames: Vec<Vec<u8>>) {
+        let Some(hosts) = self.links.get(link).map(|link| link.hosts) else { return };
+        let sender = self.links.get(link).and_then(|link| link.node_at(side)).map(|(host, _)| host);
+        for frame in frames {
+            let Ok(Message::Announce(id, addr, hops)) = Message::decode(&frame) else { continue };
+            if let Some(host) = sender {
+                self.check_announce(host, (link, side), id, &addr, hops);
+            }
+            if let Some(to) = hosts[side.other() as usize] {
+                self.announces.hear((to, id, addr), hops);
+            }
+        }
+    }
+
+    fn check_announce(&mut self, host: HostId, from: (LinkId, Side), id: BlobId, addr: &PeerAddr, hops: u8) {
+        let bug = self.planted();
+        let is_own = self.name(host) == Some(addr);
+        check!(Announces, matches!(addr, PeerAddr::Name(..)), "host {} passes on {addr}", host.0);
+        if !is_own {
+            let heard = self.announces.heard.get(&(host, id, addr.clone()));
+            let heard = heard.copied().unwrap_or(ANNOUNCE_HOPS_MAX);
+            let hops = hops + u8::from(bug == Some(Bug::HopsKept));
+            check!(
+                Announces,
+                hops < heard,
+                "host {} passes {addr} on for {hops} hops, and heard it with {heard}",
+                host.0
+            );
+        }
+        let n = if bug == Some(Bug::QuotaPassed) { 10 } else { 1 };
+        let over = self.announces.count(from, n, self.now());
+        check!(Announces, over == 0, "host {} sends {over} announces too many over one connection", host.0);
+    }
+}

@@ -1,0 +1,50 @@
+//! How near a swarm comes to what its links allow, and how fast news cross it: in virtual time, so that it is the same on
+//! any machine. The benchmark `swarm` measures larger ones.
+
+#![expect(clippy::cast_precision_loss, reason = "a ratio needs three digits")]
+
+#[path = "../benches/swarm/race.rs"]
+mod race;
+#[path = "../benches/swarm/update.rs"]
+mod update;
+
+use megatorrent_sim::NullSuite;
+use race::Race;
+use update::{REACHED_PERCENT, Update};
+
+/// The most that the last peer's time may be of the lower bound.
+const RATIO_MAX: f64 = 1.15;
+/// The most content that may cross the links needlessly, of a hundred bytes needed.
+const DUPLICATES_PERCENT_MAX: f64 = 2.0;
+/// The most that news may take of the network's diameter in latency.
+const DIAMETERS_MAX: f64 = 3.0;
+
+/// Blobs and rates are a quarter of those of the benchmark, and blobs are half as many: fewer would weigh the start and the
+/// end too much, of which the bound knows nothing, and so would 100 peers.
+fn assert_near_the_bound(nodes: usize) {
+    let race = Race::new(1, nodes, 512, 250_000).with_pieces(128 << 10, 64 << 10);
+    let mut swarm = race.start::<NullSuite<61_440>>();
+    race.run(&mut swarm, |_| ());
+    let (ratio, duplicates) = (swarm.ratio(), swarm.duplicates_percent());
+    println!("{nodes} peers: {ratio:?} of the bound, {duplicates:.3} % duplicates");
+    assert!(ratio.is_some_and(|ratio| (1.0..=RATIO_MAX).contains(&ratio)), "{ratio:?} of the bound");
+    assert!((0.0..DUPLICATES_PERCENT_MAX).contains(&duplicates), "{duplicates} % duplicates");
+}
+
+#[test]
+fn ten_peers_complete_near_the_lower_bound() {
+    assert_near_the_bound(10);
+}
+
+#[test]
+fn thirty_peers_complete_near_the_lower_bound() {
+    assert_near_the_bound(30);
+}
+
+#[test]
+fn a_new_head_crosses_a_hundred_subscribers_within_three_diameters() {
+    let update = Update::run(1, 100);
+    let diameters = update.of_diameter(REACHED_PERCENT);
+    println!("{diameters:?} diameters of {:?}", update.diameter);
+    assert!(diameters.is_some_and(|diameters| diameters <= DIAMETERS_MAX), "{diameters:?}");
+}
