@@ -56,8 +56,9 @@ impl Announces {
         *count += n;
         let minutes_ms =
             u64::try_from(now.since(*since).as_millis()).unwrap_or(u64::MAX) * ANNOUNCES_PER_MINUTE;
-        // Some may have waited for the socket when the first was sent.
-        let most = ANNOUNCES_PER_MINUTE + CONTROL_QUEUE_MAX as u64 + minutes_ms / 60_000;
+        // When the first was sent, as many as are sealed together may have waited for the socket with it, and as many
+        // behind them.
+        let most = ANNOUNCES_PER_MINUTE + 2 * CONTROL_QUEUE_MAX as u64 + minutes_ms / 60_000;
         count.saturating_sub(most)
     }
 

@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
+use megatorrent_core::blob::BLOB_LEN;
 use megatorrent_core::rng::Rng;
 
 use super::V5_BLOBS_MAX;
 use super::plan::{Fate, Plan, What, onion, secs};
 use crate::adversary::Attack;
-use crate::config::{DhtConfig, WorldConfig};
+use crate::config::{DhtConfig, HostConfig, WorldConfig};
 
+/// Blobs of a random world's channel beside its content, about.
+const INDEX_BLOBS: usize = 4;
 /// How long the safety phase lasts at most.
 const SAFETY_SECS_MAX: u64 = 240;
 
@@ -57,6 +60,20 @@ pub(super) fn draw(plan: &mut Plan, rng: &Rng, admits_v5: bool) {
     if admits_v5 && plan.blobs <= V5_BLOBS_MAX && has_v5(rng) {
         v5(plan, &mut rng.fork("v5 peers"));
     }
+    plan.bound += serving_time(plan);
+}
+
+/// How long those members that can be reached take to send everybody everything: who cannot be reached has it of them,
+/// however little they send.
+fn serving_time(plan: &Plan) -> Duration {
+    let rate = |config: &HostConfig| {
+        let limit = config.upload_limit_bytes_per_sec.unwrap_or(u64::MAX);
+        config.upload_bytes_per_sec.min(limit)
+    };
+    let reachable = plan.members.iter().map(|member| &member.config).filter(|config| !config.nat);
+    let bytes_per_sec = reachable.map(rate).fold(0, u64::saturating_add);
+    let bytes = ((plan.blobs + INDEX_BLOBS) * plan.members.len() * BLOB_LEN) as u64;
+    secs(bytes.checked_div(bytes_per_sec).unwrap_or_default())
 }
 
 /// Some speak plain v5, which reads no private channel and no head that lists more than the first version's files. They
