@@ -126,12 +126,15 @@ impl<S: Suite> Node<S> {
 
     /// Excludes an address for a proven lie, also after a restart.
     pub(super) fn ban(&mut self, peer: &PeerAddr, violation: Violation) {
-        let until = self.unix().plus(BAN_TIME);
-        if let Some(room) = self.peers.bans.add(peer.clone(), until) {
-            self.persist(Pending::Record, RecordKey::Ban(room), None);
+        // What it sent before it was found out is no news.
+        if !self.peers.bans.has(peer, self.unix()) {
+            let until = self.unix().plus(BAN_TIME);
+            if let Some(room) = self.peers.bans.add(peer.clone(), until) {
+                self.persist(Pending::Record, RecordKey::Ban(room), None);
+            }
+            let news = Event::Banned { peer: peer.clone(), violation, until };
+            self.persist(Pending::Ban(news), RecordKey::Ban(peer.clone()), Some(record::encode_time(until)));
         }
-        let news = Event::Banned { peer: peer.clone(), violation, until };
-        self.persist(Pending::Ban(news), RecordKey::Ban(peer.clone()), Some(record::encode_time(until)));
         if let Some(conn) = self.peers.connection(peer) {
             self.close(conn, CloseReason::Banned);
         }
