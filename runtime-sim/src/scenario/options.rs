@@ -13,6 +13,8 @@ use crate::config::{DhtConfig, HostConfig, WorldConfig};
 
 /// Blobs of a random world's channel beside its content, about.
 const INDEX_BLOBS: usize = 4;
+/// Uplinks where plain v5 peers are there, which give a connection up whose blob takes minutes.
+const V5_UPLOAD_MIN: u64 = 160_000;
 /// How long the safety phase lasts at most.
 const SAFETY_SECS_MAX: u64 = 240;
 
@@ -86,6 +88,9 @@ fn v5(plan: &mut Plan, rng: &mut Rng) {
     for member in plan.members.iter_mut().skip(plan.gateways.max(1)) {
         member.is_v5 = flip(rng) && member.config.name.is_none();
         member.config.nat &= !member.is_v5;
+    }
+    for member in &mut plan.members {
+        member.config.upload_bytes_per_sec = member.config.upload_bytes_per_sec.max(V5_UPLOAD_MIN);
     }
 }
 
