@@ -1,7 +1,8 @@
 //! Peers of peers: whom others are told of, and finding more while there are too few (`docs/protocol.md` §11).
 //!
 //! A node that opened fewer connections than it wants asks the peers that it has, one after the other, each ever more
-//! rarely; each new one that has nothing of what lacks at once where nobody is known to have that. Where it has nobody to dial and nothing is brought, it dials back, once each, those that came to it and say that
+//! rarely; while blobs lack, those that have none of them, and each of these at once where nobody is known to have what
+//! lacks. Where it has nobody to dial and nothing is brought, it dials back, once each, those that came to it and say that
 //! they listen: whether others reach them there, nobody knows before, and only who answered is told of. So peers that all
 //! know one node only find each other through it.
 
@@ -46,15 +47,12 @@ impl Asking {
 }
 
 impl<S: Suite> Entry<S> {
-    /// Whether the peer has nothing that lacks, by the scheduler's `epoch`; `None`: nothing lacks.
-    fn is_of_no_other_use(&self, lacking_epoch: Option<u64>) -> bool {
-        self.outstanding() == 0 && lacking_epoch.is_none_or(|epoch| self.dry == epoch)
-    }
-
-    /// Whether the peer can be asked for others now. A v5 peer may answer one request and close, so one that may have a
-    /// blob that lacks is not.
+    /// Whether the peer can be asked for others now. One that may have a blob that lacks (by the scheduler's `epoch`) is
+    /// of more use than that; and a v5 peer may answer one request and close.
     fn may_tell_peers(&self, lacking_epoch: Option<u64>) -> bool {
-        self.is_askable() && (self.gossip.is_on() || self.is_of_no_other_use(lacking_epoch))
+        let is_of_no_other_use =
+            || self.outstanding() == 0 && lacking_epoch.is_none_or(|epoch| self.dry == epoch);
+        self.is_askable() && is_of_no_other_use()
     }
 }
 
@@ -83,23 +81,20 @@ impl<S: Suite> Node<S> {
         self.timers.set(Timer::Seek, self.seek_at);
     }
 
-    fn lacking_epoch(&self) -> Option<u64> {
-        Some(self.scheduler.epoch).filter(|_| !self.scheduler.is_empty())
+    fn may_tell_peers(&self) -> impl Iterator<Item = (ConnId, &Asking)> {
+        let lacking_epoch = Some(self.scheduler.epoch).filter(|_| !self.scheduler.is_empty());
+        let may_tell = self.conns.entries().filter(move |(_, entry)| entry.may_tell_peers(lacking_epoch));
+        may_tell.map(|(id, entry)| (id, &entry.asking))
     }
 
     /// The connection that is asked next, and when.
     fn next_to_ask(&self) -> Option<(Instant, ConnId)> {
-        let epoch = self.lacking_epoch();
-        let may_tell = self.conns.entries().filter(|(_, entry)| entry.may_tell_peers(epoch));
-        may_tell.map(|(id, entry)| (entry.asking.due, id)).min()
+        self.may_tell_peers().map(|(id, asking)| (asking.due, id)).min()
     }
 
     fn ask_new_peers(&mut self) {
-        let epoch = self.lacking_epoch();
-        let is_new = |entry: &Entry<S>| {
-            entry.asking.is_new && entry.may_tell_peers(epoch) && entry.is_of_no_other_use(epoch)
-        };
-        let new: Vec<ConnId> = self.conns.entries().filter(|(_, e)| is_new(e)).map(|(id, _)| id).collect();
+        let new: Vec<ConnId> =
+            self.may_tell_peers().filter(|(_, asking)| asking.is_new).map(|(id, _)| id).collect();
         for conn in new {
             self.ask_for_peers(conn);
         }
