@@ -1,10 +1,8 @@
 //! What our own server stores. The client asks other nodes only, so where ours is the network's only server, it does
 //! not find what others have put there. Our server is then asked as anybody asks it: by a `get` over UDP (BEP 44).
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::str;
 use std::time::Duration;
 
 use async_io::Timer;
@@ -13,15 +11,14 @@ use mainline::{Id, MutableItem};
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::limits::ITEM_VALUE_LEN_MAX;
+use serde::Deserialize;
+use serde_bytes::ByteBuf;
 use smol::net::UdpSocket;
 
 /// Longest answer read: an item, eight nodes and what goes with them are shorter; what is longer does not parse.
 const ANSWER_LEN_MAX: usize = 4096;
 /// The query, in the answer too.
 const TRANSACTION: &[u8; 4] = b"ours";
-/// Depth of nested lists and dictionaries; a deeper answer is none.
-const DEPTH_MAX: u8 = 8;
-
 /// How long it may take; nothing is lost on the way, but the server may be busy.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -57,67 +54,25 @@ fn query(target: &Id) -> Vec<u8> {
     parts.concat()
 }
 
-fn item(mut answer: &[u8], key: &PublicKey) -> Option<SignedItem> {
-    let Value::Dict(answer) = value(&mut answer, DEPTH_MAX)? else { return None };
-    let Some(Value::Dict(r)) = answer.get(b"r".as_slice()) else { return None };
-    let text = |name: &[u8]| match r.get(name)? {
-        Value::Text(text) => Some(*text),
-        _ => None,
-    };
-    let (value, signature) = (text(b"v")?, text(b"sig")?.try_into().ok()?);
-    let Some(Value::Number(seq)) = r.get(b"seq".as_slice()) else { return None };
-    let is_usable = text(b"k")? == key.as_bytes() && *seq >= 0 && value.len() <= ITEM_VALUE_LEN_MAX;
-    is_usable.then(|| SignedItem { key: *key, seq: *seq, value: value.to_vec(), signature })
+/// An answer to a `get` (BEP 44), as far as it matters.
+#[derive(Deserialize)]
+struct Answer {
+    r: Found,
 }
 
-/// A bencoded value (BEP 3).
-enum Value<'a> {
-    Number(i64),
-    Text(&'a [u8]),
-    List,
-    Dict(BTreeMap<&'a [u8], Value<'a>>),
+#[derive(Deserialize)]
+struct Found {
+    k: ByteBuf,
+    seq: i64,
+    sig: ByteBuf,
+    v: ByteBuf,
 }
 
-/// The value at the beginning of `rest`, which is then what follows it.
-fn value<'a>(rest: &mut &'a [u8], depth: u8) -> Option<Value<'a>> {
-    let depth = depth.checked_sub(1)?;
-    match rest.first()? {
-        b'i' => {
-            *rest = &rest[1..];
-            number(rest, b'e').map(Value::Number)
-        }
-        b'l' => {
-            *rest = &rest[1..];
-            while *rest.first()? != b'e' {
-                value(rest, depth)?;
-            }
-            *rest = &rest[1..];
-            Some(Value::List)
-        }
-        b'd' => {
-            *rest = &rest[1..];
-            let mut dict = BTreeMap::new();
-            while *rest.first()? != b'e' {
-                let Value::Text(name) = value(rest, depth)? else { return None };
-                dict.insert(name, value(rest, depth)?);
-            }
-            *rest = &rest[1..];
-            Some(Value::Dict(dict))
-        }
-        _ => {
-            let len = usize::try_from(number(rest, b':')?).ok()?;
-            let (text, after) = rest.split_at_checked(len)?;
-            *rest = after;
-            Some(Value::Text(text))
-        }
-    }
-}
-
-fn number(rest: &mut &[u8], end: u8) -> Option<i64> {
-    let at = rest.iter().position(|byte| *byte == end)?;
-    let number = str::from_utf8(&rest[..at]).ok()?.parse().ok()?;
-    *rest = &rest[at + 1..];
-    Some(number)
+fn item(answer: &[u8], key: &PublicKey) -> Option<SignedItem> {
+    let Found { k, seq, sig, v } = serde_bencode::from_bytes::<Answer>(answer).ok()?.r;
+    let is_usable = k == key.as_bytes() && seq >= 0 && v.len() <= ITEM_VALUE_LEN_MAX;
+    let signature = sig.into_vec().try_into().ok()?;
+    is_usable.then(|| SignedItem { key: *key, seq, value: v.into_vec(), signature })
 }
 
 #[cfg(test)]
@@ -153,9 +108,15 @@ mod tests {
         for len in 0..whole.len() {
             assert_eq!(item(&whole[..len], &key), None, "{len}");
         }
-        for hostile in
-            [b"d1:rd1:v99999999999999999999:".as_slice(), b"d1:rd1:v-1:ee", &[b'l'; 4000], b"d1:rle", b"e"]
-        {
+        let deep = [b"d1:a".as_slice(), &[b'l'; ANSWER_LEN_MAX]].concat();
+        for hostile in [
+            b"d1:rd1:v99999999999999999999:".as_slice(),
+            b"d1:rd1:v-1:ee",
+            &[b'l'; 4000],
+            &deep,
+            b"d1:rle",
+            b"e",
+        ] {
             assert_eq!(item(hostile, &key), None);
         }
     }
