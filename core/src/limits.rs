@@ -190,8 +190,8 @@ pub const BAN_TIME: Duration = Duration::from_hours(1);
 pub const BACKOFF_MIN: Duration = Duration::from_secs(2);
 /// Longest wait after failed dials.
 pub const BACKOFF_MAX: Duration = Duration::from_mins(10);
-/// While a node lacks connections, it asks each peer that it has for others, at once and then after this long, doubled with
-/// each time up to [`FIND_PEERS_INTERVAL_MAX`] unless blobs lack and none arrive.
+/// While a node lacks connections, it asks the peers that it has for others, and each of them again after this long,
+/// doubled with each time up to [`FIND_PEERS_INTERVAL_MAX`] unless blobs lack and none arrive.
 pub const FIND_PEERS_INTERVAL_MIN: Duration = Duration::from_mins(1);
 /// The longest time between two such questions to one peer.
 pub const FIND_PEERS_INTERVAL_MAX: Duration = Duration::from_mins(15);
@@ -296,9 +296,9 @@ const _: () = {
     // The blobs in memory stay well below the 64 MiB that a node may take.
     assert!((RECV_BUFFERS_MAX + SEND_BUFFERS_MAX) * BLOB_LEN < 48 << 20);
     assert!(DHT_JOBS_MAX as u64 <= DHT_OPS_BURST);
-    let favours = DHT_BLOBS_PER_MINUTE + DHT_FAVOURS_PER_MINUTE;
+    let others = DHT_BLOBS_PER_MINUTE + DHT_FAVOURS_PER_MINUTE;
     let polls = DHT_POLLS_PER_MINUTE + DHT_LOOKUPS_PER_MINUTE;
-    assert!(DHT_PUBLISH_PER_MINUTE + DHT_UPKEEP_PER_MINUTE + polls + favours == DHT_OPS_PER_MINUTE);
+    assert!(DHT_PUBLISH_PER_MINUTE + DHT_UPKEEP_PER_MINUTE + polls + others == DHT_OPS_PER_MINUTE);
     // With as many channels as may be followed, all of them complete, nothing of them is late.
     let seconds = CHANNELS_MAX as u64 * 60;
     let upkeep = seconds / ANNOUNCE_INTERVAL.as_secs() + seconds / REPUT_INTERVAL.as_secs();

@@ -203,7 +203,7 @@ impl<S: Suite> Node<S> {
         let Some(entry) = self.conns.get_mut(conn) else { return };
         entry.dry = epoch;
         self.note(conn);
-        // Before, a v5 peer could not be asked for peers.
+        // Before, it could not be asked for peers.
         self.seek_soon();
     }
 
