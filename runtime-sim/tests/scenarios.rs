@@ -28,10 +28,16 @@ fn assert_passes(report: &Report) {
     }
 }
 
-/// Random worlds that once did not end well: seed, peers and blobs.
-const FAILED_ONCE: [(u64, usize, usize); 1] = [
+/// Random worlds that once did not end well: seed, peers, blobs, and whether with null crypto.
+const FAILED_ONCE: [(u64, usize, usize, bool); 5] = [
     // The author knows its gateway only, whose copy of a blob rots, so that all others shut the gateway out.
-    (30467, 8, 1),
+    (30467, 8, 1, false),
+    (32037, 2, 6, false),
+    // A flood over a slow line keeps a REQUEST open.
+    (31068, 1, 3, true),
+    (33640, 3, 3, true),
+    // Nobody but a gateway with a slow uplink can be reached.
+    (82957, 5, 5, false),
 ];
 
 /// Plays twice and compares all that was seen.
@@ -72,8 +78,8 @@ fn random_worlds_heal_and_repeat() {
 
 #[test]
 fn random_worlds_that_failed_once_heal_and_repeat() {
-    for (seed, peers, blobs) in FAILED_ONCE {
-        twice(Scenario::Random, &params(seed, peers, blobs));
+    for (seed, peers, blobs, null) in FAILED_ONCE {
+        twice(Scenario::Random, &Params { null, ..params(seed, peers, blobs) });
     }
 }
 
