@@ -53,7 +53,7 @@ impl Flood {
 
 impl<S: Suite> Node<S> {
     pub(super) fn on_announce(&mut self, conn: ConnId, id: BlobId, addr: PeerAddr, hops: u8) {
-        let now = self.now;
+        let now = self.cx.now();
         let Some(entry) = self.conns.get(conn) else { return };
         if !addr.is_exchangeable() || !self.flood.taken.take(conn, &entry.peer, now) {
             return;
@@ -62,7 +62,7 @@ impl<S: Suite> Node<S> {
             // Believed only about the address that it comes from, so that nobody can send us to a third party.
             if matches!(&entry.peer, PeerAddr::Ip(peer) if peer.ip() == socket.ip()) {
                 let teller = entry.peer.clone();
-                self.peers.told(addr, Source::Announced, &teller, now);
+                self.peers.told(&self.cx, addr, Source::Announced, &teller);
             }
             return;
         }
@@ -71,7 +71,7 @@ impl<S: Suite> Node<S> {
             return;
         }
         if self.channels.values().any(|c| c.topic.0 == id.0) {
-            self.peers.told(addr.clone(), Source::Exchanged, &teller, now);
+            self.peers.told(&self.cx, addr.clone(), Source::Exchanged, &teller);
         }
         if let Some(hops) = hops.checked_sub(1) {
             self.flood(&[(id, addr, hops)], Some(conn));
@@ -86,7 +86,7 @@ impl<S: Suite> Node<S> {
     }
 
     fn send_announces(&mut self, conn: ConnId, announces: &[(BlobId, PeerAddr, u8)]) {
-        let now = self.now;
+        let now = self.cx.now();
         let Some(entry) = self.conns.get_mut(conn).filter(|e| e.gossip.is_on()) else { return };
         for (id, addr, hops) in announces {
             if addr == entry.address() || !entry.conn.has_control_room() {
@@ -116,7 +116,7 @@ impl<S: Suite> Node<S> {
         if self.config.own_address.is_some() {
             let own = self.own_announces();
             self.flood(&own, None);
-            self.timers.set(Timer::Announce, self.now + ANNOUNCE_INTERVAL);
+            self.cx.set_timer(Timer::Announce, self.cx.now() + ANNOUNCE_INTERVAL);
         }
     }
 }

@@ -209,11 +209,11 @@ impl<S: Suite> Node<S> {
 
     /// `true`: there is something new to remember.
     fn begin_to_follow(&mut self, channel: PublicKey, read_key: Option<Secret>) -> bool {
-        let now = self.now;
+        let now = self.cx.now();
         let is_new = !self.channels.contains_key(&channel);
         if is_new && self.channels.len() >= CHANNELS_MAX {
             let error = HeadError::Malformed("too many channels are followed");
-            self.event(Event::HeadRefused { channel, error });
+            self.cx.event(Event::HeadRefused { channel, error });
             return false;
         }
         let state = self
@@ -231,7 +231,7 @@ impl<S: Suite> Node<S> {
         } else if is_new {
             self.watch_anew();
         }
-        self.timers.set_sooner(Timer::Channel(channel), now);
+        self.cx.set_timer_sooner(Timer::Channel(channel), now);
         is_new || is_new_key
     }
 
@@ -242,7 +242,7 @@ impl<S: Suite> Node<S> {
         if let Some(item) = item {
             match Head::from_json_in(S::SHAPE, &channel, read_key.as_ref(), &item.value) {
                 Ok(head) => self.adopt(channel, item, head),
-                Err(error) => self.event(Event::HeadRefused { channel, error }),
+                Err(error) => self.cx.event(Event::HeadRefused { channel, error }),
             }
         }
         true
@@ -277,19 +277,19 @@ impl<S: Suite> Node<S> {
     /// We have put the newest head, so it is ours to keep.
     pub(super) fn note_put(&mut self, channel: &PublicKey) {
         if let Some(state) = self.channels.get_mut(channel) {
-            state.put = Some(self.now);
+            state.put = Some(self.cx.now());
         }
     }
 
     /// A properly signed item of a followed channel: taken if it is newer than all that is known.
     pub(super) fn offer_head(&mut self, item: SignedItem) {
         let channel = item.key;
-        let unix = self.unix();
+        let unix = self.cx.unix();
         let Some(state) = self.channels.get_mut(&channel) else { return };
         if let Some(known) = state.newest() {
             if item.seq == known.seq && item.value != known.value && state.fork_reported != Some(item.seq) {
                 state.fork_reported = Some(item.seq);
-                return self.event(Event::Fork { channel, sequence: item.seq.unsigned_abs() });
+                return self.cx.event(Event::Fork { channel, sequence: item.seq.unsigned_abs() });
             }
             if item.seq <= known.seq {
                 return;
@@ -299,7 +299,7 @@ impl<S: Suite> Node<S> {
             Err(error) if state.refused == Some((item.seq, error)) => {}
             Err(error) => {
                 state.refused = Some((item.seq, error));
-                self.event(Event::HeadRefused { channel, error });
+                self.cx.event(Event::HeadRefused { channel, error });
             }
             Ok(_) if state.accepting.is_some() => {
                 if state.next.as_ref().is_none_or(|next| next.seq < item.seq) {
@@ -338,9 +338,9 @@ impl<S: Suite> Node<S> {
             self.spread_head(channel);
             self.announce_own();
         } else if !is_own {
-            let due = self.now + STORE_RETRY;
+            let due = self.cx.now() + STORE_RETRY;
             state.untaken = Some((due, item));
-            self.timers.set_sooner(Timer::Channel(channel), due);
+            self.cx.set_timer_sooner(Timer::Channel(channel), due);
         }
         self.on_own_head_persisted(channel, durable);
         if let Some(next) = next {
@@ -350,7 +350,7 @@ impl<S: Suite> Node<S> {
 
     /// A durable head: fetch what it names.
     fn adopt(&mut self, channel: PublicKey, item: SignedItem, head: Head) {
-        let now = self.now;
+        let now = self.cx.now();
         let poll_interval = self.poll_interval();
         let Some(state) = self.channels.get_mut(&channel) else { return };
         state.sequence = head.sequence;
@@ -368,7 +368,7 @@ impl<S: Suite> Node<S> {
         }
         self.dht.announce(Purpose::Announce(state.topic.info_hash()), now);
         self.scheduler.drop_owner(&channel);
-        self.event(Event::Head { channel, sequence: head.sequence });
+        self.cx.event(Event::Head { channel, sequence: head.sequence });
         let mut asks = Vec::new();
         let fetch = Fetch::new(channel, head.sequence, head.content, &mut asks);
         if let Some(state) = self.channels.get_mut(&channel) {
@@ -377,7 +377,7 @@ impl<S: Suite> Node<S> {
         }
         self.begin_holders(channel, head.sequence);
         self.on_asks(channel, asks);
-        self.timers.set_sooner(Timer::Channel(channel), now);
+        self.cx.set_timer_sooner(Timer::Channel(channel), now);
     }
 
     /// Peers named their newest sequences.
@@ -387,8 +387,8 @@ impl<S: Suite> Node<S> {
             if *sequence > state.newest_seq()
                 && let Some(due) = &mut state.poll_due
             {
-                *due = (*due).min(self.now.max(state.polled + GOSSIP_POLL_INTERVAL));
-                self.timers.set_sooner(Timer::Channel(*channel), *due);
+                *due = (*due).min(self.cx.now().max(state.polled + GOSSIP_POLL_INTERVAL));
+                self.cx.set_timer_sooner(Timer::Channel(*channel), *due);
             }
         }
     }
@@ -436,18 +436,20 @@ impl<S: Suite> Node<S> {
         let is_refetch = state.is_some_and(|state| state.is_refetch);
         for ask in asks {
             match ask {
-                Ask::Have(ids) => self.job(Pending::Have(channel, sequence, ids.clone()), Job::Have(ids)),
-                Ask::Open(link) => self.job(Pending::Open(channel, sequence, link.id), Job::OpenBlob(link)),
+                Ask::Have(ids) => self.cx.job(Pending::Have(channel, sequence, ids.clone()), Job::Have(ids)),
+                Ask::Open(link) => {
+                    self.cx.job(Pending::Open(channel, sequence, link.id), Job::OpenBlob(link))
+                }
                 Ask::Want(id, place) => {
                     if self.scheduler.is_empty() {
-                        self.timers.set_sooner(Timer::Channel(channel), self.now);
+                        self.cx.set_timer_sooner(Timer::Channel(channel), self.cx.now());
                     }
                     self.scheduler.want(id, place);
                     self.assign_due = true;
                     self.on_lacking(channel);
                 }
                 Ask::Event(Event::Manifest { .. } | Event::FileComplete { .. }) if is_refetch => {}
-                Ask::Event(event) => self.event(event),
+                Ask::Event(event) => self.cx.event(event),
             }
         }
         self.report_complete(channel);
@@ -473,9 +475,9 @@ impl<S: Suite> Node<S> {
         let chunks: Vec<BlobId> = state.fetch.iter().flat_map(Fetch::chunk_ids).collect();
         state.announced = chunks.iter().map(BlobId::info_hash).collect();
         for hash in chunks.iter().map(BlobId::info_hash) {
-            self.dht.announce(Purpose::AnnounceBlob(hash), self.now);
+            self.dht.announce(Purpose::AnnounceBlob(hash), self.cx.now());
         }
-        self.event(Event::ChannelComplete { channel, sequence });
+        self.cx.event(Event::ChannelComplete { channel, sequence });
     }
 
     // --- the DHT ----------------------------------------------------------------------------------------------
@@ -486,7 +488,7 @@ impl<S: Suite> Node<S> {
     }
 
     pub(super) fn on_channel_timer(&mut self, channel: PublicKey) {
-        let now = self.now;
+        let now = self.cx.now();
         let is_due = |due: &mut Instant| *due <= now;
         let Some(state) = self.channels.get_mut(&channel) else { return };
         if let Some((_, item)) = state.untaken.take_if(|(due, _)| *due <= now) {
@@ -522,13 +524,13 @@ impl<S: Suite> Node<S> {
         let due =
             [state.poll_due, state.put_due, state.ask_due, state.lookup_due, state.recheck.due, untaken];
         if let Some(next) = due.into_iter().flatten().min() {
-            self.timers.set(Timer::Channel(channel), next);
+            self.cx.set_timer(Timer::Channel(channel), next);
         }
     }
 
     /// Puts the head again, unless others do.
     fn put_again(&mut self, channel: PublicKey) {
-        let (now, poll_interval) = (self.now, self.poll_interval());
+        let (now, poll_interval) = (self.cx.now(), self.poll_interval());
         let is_own = self.identity.as_ref().is_some_and(|identity| identity.public_key() == channel);
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let Some(item) = state.item.clone() else { return };
@@ -542,7 +544,7 @@ impl<S: Suite> Node<S> {
     /// While blobs lack and none arrive, peers are asked again for what they lacked; once some arrive, whoever is looked for
     /// afterwards is looked for often again.
     fn ask_peers_again(&mut self, channel: PublicKey) {
-        let now = self.now;
+        let now = self.cx.now();
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let Some(fetch) = state.fetch.as_ref().filter(|fetch| !fetch.is_complete()) else { return };
         let due = now + state.ask_interval;
@@ -553,14 +555,15 @@ impl<S: Suite> Node<S> {
             state.lookup_interval = LOOKUP_INTERVAL_MIN;
             state.lookup_due = state.lookup_due.map(|_| due);
         } else {
-            self.conns.forget_lacks(now);
+            self.conns.forget_lacks();
+            self.peers.hurry(&self.cx);
             self.assign_due = true;
             self.note_all();
         }
     }
 
     fn look_up_peers(&mut self, channel: PublicKey) {
-        let (now, channels) = (self.now, self.channels.len());
+        let (now, channels) = (self.cx.now(), self.channels.len());
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let topic = state.topic.info_hash();
         if !self.dht.push(now, Purpose::Lookup(channel, topic), DhtOp::Lookup(topic)) {
@@ -575,7 +578,7 @@ impl<S: Suite> Node<S> {
     /// An operation has started: the next of its kind is due an interval later, however long it has waited, so that
     /// channels that were all due at once are not all due at once again.
     pub(super) fn on_dht_started(&mut self, purpose: Purpose) {
-        let (now, poll_interval, channels) = (self.now, self.poll_interval(), self.channels.len());
+        let (now, poll_interval, channels) = (self.cx.now(), self.poll_interval(), self.channels.len());
         let (Purpose::Poll(channel) | Purpose::Reput(channel) | Purpose::Lookup(channel, _)) = purpose else {
             return;
         };
@@ -607,7 +610,7 @@ impl<S: Suite> Node<S> {
             (_, JobResult::DhtDone(Err(DhtError::Disabled)) | JobResult::DhtPut(Err(DhtError::Disabled))) => {
             }
             (Purpose::Announce(_) | Purpose::AnnounceBlob(_), JobResult::DhtDone(Err(_))) => {
-                self.dht.retry_announce(purpose, self.now + DHT_RETRY_INTERVAL);
+                self.dht.retry_announce(purpose, self.cx.now() + DHT_RETRY_INTERVAL);
             }
             // Somebody has a newer head (the next look-up finds it), or nobody answers.
             (Purpose::Reput(channel), JobResult::DhtPut(Err(_))) => self.retry(channel, |c| &mut c.put_due),
@@ -622,13 +625,13 @@ impl<S: Suite> Node<S> {
     fn retry(&mut self, channel: PublicKey, due: impl Fn(&mut Channel) -> &mut Option<Instant>) {
         let Some(state) = self.channels.get_mut(&channel) else { return };
         if let Some(due) = due(state) {
-            *due = (*due).min(self.now + DHT_RETRY_INTERVAL);
-            self.timers.set_sooner(Timer::Channel(channel), *due);
+            *due = (*due).min(self.cx.now() + DHT_RETRY_INTERVAL);
+            self.cx.set_timer_sooner(Timer::Channel(channel), *due);
         }
     }
 
     fn on_poll_done(&mut self, channel: PublicKey, error: Option<DhtError>) {
-        let (now, poll_interval) = (self.now, self.poll_interval());
+        let (now, poll_interval) = (self.cx.now(), self.poll_interval());
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let best = state.poll_best.take();
         state.poll_error = error;
@@ -637,7 +640,7 @@ impl<S: Suite> Node<S> {
         match state.newest().map(|item| item.seq) {
             None => {
                 state.poll_interval = (state.poll_interval * 2).min(poll_interval);
-                self.event(Event::HeadNotFound { channel, error });
+                self.cx.event(Event::HeadNotFound { channel, error });
             }
             Some(seq) if error.is_none() && best.is_none_or(|(best, _)| best < seq) => {
                 state.copies = None;
@@ -645,7 +648,7 @@ impl<S: Suite> Node<S> {
                 let soon = state.put.map_or(now, |put| now.max(put + DHT_RETRY_INTERVAL));
                 if let Some(due) = &mut state.put_due {
                     *due = soon.min(*due);
-                    self.timers.set_sooner(Timer::Channel(channel), *due);
+                    self.cx.set_timer_sooner(Timer::Channel(channel), *due);
                 }
             }
             Some(seq) => {

@@ -5,12 +5,11 @@ use alloc::vec::Vec;
 use core::mem;
 use core::net::SocketAddr;
 
-use super::exchange::Asking;
+use super::cx::Cx;
 use super::gossip::Gossip;
-use super::peers::Source;
 use super::rate::Rate;
 use super::readiness::Readiness;
-use super::{Action, Event, Node, Pending, Timer, throttle};
+use super::{Action, Event, Node, Pending, Timer};
 use crate::addr::PeerAddr;
 use crate::bucket::Bucket;
 use crate::codec::Message;
@@ -65,7 +64,6 @@ pub(super) struct Entry<S: Suite> {
     pub(super) announces_out: Bucket,
     /// HAVEs sent to it.
     pub(super) haves_out: Bucket,
-    pub(super) asking: Asking,
     /// Progress of v5 requests at the last check, and when that was.
     pub(super) checked: (u64, Instant),
     pub(super) waits_for_recv: bool,
@@ -188,7 +186,6 @@ impl<S: Suite> Conns<S> {
             gossip: Gossip::default(),
             announces_out: Bucket::new(ANNOUNCES_PER_MINUTE, ANNOUNCES_PER_MINUTE, now),
             haves_out: Bucket::new(HAVES_PER_MINUTE, HAVES_BURST, now),
-            asking: Asking::new(now),
             checked: (0, now),
             waits_for_recv: false,
             broke: None,
@@ -254,12 +251,23 @@ impl<S: Suite> Conns<S> {
         self.entries().find(|(_, e)| e.conn.own_key() == key).map(|(id, _)| id)
     }
 
+    /// Tells a driver that waits on a connection that it may go on.
+    pub(super) fn wake_driver(&mut self, cx: &mut Cx, conn: ConnId) {
+        let Some(entry) = self.get_mut(conn) else { return };
+        let (readable, writable) = (entry.conn.take_readable(), entry.conn.take_writable());
+        if readable {
+            cx.act(Action::Readable(conn));
+        }
+        if writable {
+            cx.act(Action::Writable(conn));
+        }
+    }
+
     /// Peers may have got what they lacked: they are asked again.
-    pub(super) fn forget_lacks(&mut self, now: Instant) {
+    pub(super) fn forget_lacks(&mut self) {
         for entry in self.entries_mut() {
             entry.lacks.clear();
             entry.dry = 0;
-            entry.asking.hurry(now);
         }
     }
 }
@@ -269,9 +277,8 @@ impl<S: Suite> Node<S> {
 
     /// Control in: a stream that others opened. `None`: no room for it, drop it.
     pub fn accept(&mut self, now: Instant, peer: PeerAddr) -> Option<ConnId> {
-        self.advance_to(now);
-        let unix = self.unix();
-        if self.is_shut_down || self.peers.bans.has(&peer, unix) {
+        self.cx.advance_to(now);
+        if self.is_shut_down || self.peers.is_banned(&self.cx, &peer) {
             return None;
         }
         if !self.scheduler.is_empty() && self.conns.inbound >= INBOUND_FETCHING_MAX {
@@ -286,38 +293,35 @@ impl<S: Suite> Node<S> {
 
     /// Control in: the answer to [`Action::Dial`]. `None`: drop the stream, if there is one.
     pub fn dialed(&mut self, now: Instant, job: JobId, connected: bool) -> Option<ConnId> {
-        self.advance_to(now);
-        let Some(Pending::Dial(peer)) = self.jobs.remove(&job) else { return None };
-        self.dials -= 1;
-        let came = self.peers.connection(&peer).is_some();
+        self.cx.advance_to(now);
+        let Some(Pending::Dial(peer)) = self.cx.answered(job) else { return None };
+        let is_needed = self.peers.on_dial_answered(&peer, connected);
         let mut conn = None;
         if connected && !self.is_shut_down {
             let id = self.open(Role::Dialler, peer.clone());
-            if !came {
+            if is_needed {
                 self.peers.connected(&peer, id);
             }
             conn = Some(id);
-        } else if came {
-            self.peers.unreached(&peer);
-        } else {
-            self.peers.unreached(&peer);
-            self.peers.ended(&peer, false, self.now);
+        } else if is_needed {
+            self.peers.ended(&self.cx, &peer, false);
             self.on_gateway_gone(&peer);
-            self.event(Event::DialFailed { peer });
+            self.cx.event(Event::DialFailed { peer });
         }
         self.settle();
         conn
     }
 
     fn open(&mut self, role: Role, peer: PeerAddr) -> ConnId {
-        let conn = self.conns.insert(role, peer, self.now);
-        self.timers.set(Timer::Conn(conn), self.now + HANDSHAKE_TIMEOUT);
+        let conn = self.conns.insert(role, peer, self.cx.now());
+        self.peers.opened(conn, self.cx.now());
+        self.cx.set_timer_in(Timer::Conn(conn), HANDSHAKE_TIMEOUT);
         conn
     }
 
     /// Control in: the stream ended or failed.
     pub fn disconnected(&mut self, now: Instant, conn: ConnId) {
-        self.advance_to(now);
+        self.cx.advance_to(now);
         self.forget(conn, CloseReason::Remote);
         self.settle();
     }
@@ -325,15 +329,16 @@ impl<S: Suite> Node<S> {
     /// Closes from our side.
     pub(super) fn close(&mut self, conn: ConnId, reason: CloseReason) {
         if self.forget(conn, reason) {
-            self.actions.push_back(Action::Close(conn, reason));
+            self.cx.act(Action::Close(conn, reason));
         }
     }
 
     /// Takes a connection out of the table: its buffers go back, what it was asked for goes to others.
     fn forget(&mut self, id: ConnId, reason: CloseReason) -> bool {
         let Some(mut entry) = self.conns.remove(id) else { return false };
-        self.timers.cancel(Timer::Conn(id));
-        self.throttles.forget(id);
+        self.cx.cancel_timer(Timer::Conn(id));
+        self.throttles.closed(id);
+        self.peers.closed(id);
         for blob in entry.conn.take_outstanding() {
             if self.scheduler.is_asked(&blob, id) {
                 self.scheduler.requeue(blob);
@@ -360,7 +365,7 @@ impl<S: Suite> Node<S> {
             }
             let served =
                 entry.blobs_served > 0 && reason == CloseReason::Remote && !self.scheduler.is_empty();
-            self.peers.ended(&address, served, self.now);
+            self.peers.ended(&self.cx, &address, served);
             self.on_gateway_gone(&address);
         }
         if self.conns.count() == (0, 0) {
@@ -369,7 +374,7 @@ impl<S: Suite> Node<S> {
         }
         if entry.is_keyed {
             let reason = entry.broke.map_or(reason, CloseReason::Violation);
-            self.event(Event::Disconnected { conn: id, peer: entry.peer, reason });
+            self.cx.event(Event::Disconnected { conn: id, peer: entry.peer, reason });
         }
         true
     }
@@ -383,15 +388,14 @@ impl<S: Suite> Node<S> {
         if space.is_empty() {
             return space;
         }
-        let n =
-            throttle::allow(&mut self.throttles.download, &mut self.timers, conn, self.now).min(space.len());
+        let n = self.throttles.may_receive(&mut self.cx, conn).min(space.len());
         &mut space[..n]
     }
 
     /// Data in: `n` bytes were read into [`Self::recv_space`].
     pub fn received(&mut self, now: Instant, conn: ConnId, n: usize) {
-        self.advance_to(now);
-        let now = self.now;
+        self.cx.advance_to(now);
+        let now = self.cx.now();
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let room = entry.conn.recv_space().len();
         debug_assert!(n <= room, "more was received than there was space for");
@@ -408,21 +412,21 @@ impl<S: Suite> Node<S> {
 
     /// Data out: the next bytes to write; empty: nothing until [`Action::Writable`].
     pub fn send_chunk(&mut self, now: Instant, conn: ConnId) -> &[u8] {
-        self.advance_to(now);
-        let now = self.now;
+        self.cx.advance_to(now);
+        let now = self.cx.now();
         let Some(entry) = self.conns.get_mut(conn) else { return &[] };
         let chunk = entry.conn.send_chunk(now);
         if chunk.is_empty() {
             return chunk;
         }
-        let n = throttle::allow(&mut self.throttles.upload, &mut self.timers, conn, now).min(chunk.len());
+        let n = self.throttles.may_send(&mut self.cx, conn).min(chunk.len());
         &chunk[..n]
     }
 
     /// Data out: `n` bytes of [`Self::send_chunk`] were written.
     pub fn sent(&mut self, now: Instant, conn: ConnId, n: usize) {
-        self.advance_to(now);
-        let now = self.now;
+        self.cx.advance_to(now);
+        let now = self.cx.now();
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let sent = entry.conn.sent(now, n);
         self.throttles.sent(conn, n);
@@ -439,14 +443,7 @@ impl<S: Suite> Node<S> {
 
     /// Tells a driver that waits on this connection that it may go on.
     pub(super) fn wake_driver(&mut self, conn: ConnId) {
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        let (readable, writable) = (entry.conn.take_readable(), entry.conn.take_writable());
-        if readable {
-            self.actions.push_back(Action::Readable(conn));
-        }
-        if writable {
-            self.actions.push_back(Action::Writable(conn));
-        }
+        self.conns.wake_driver(&mut self.cx, conn);
     }
 
     // --- what comes in ----------------------------------------------------------------------------------------
@@ -462,7 +459,7 @@ impl<S: Suite> Node<S> {
         let Some(entry) = self.conns.get_mut(conn) else { return };
         entry.conn.drain(why);
         entry.broke = Some(violation);
-        self.timers.set(Timer::Conn(conn), self.now + DRAIN_TIMEOUT);
+        self.cx.set_timer(Timer::Conn(conn), self.cx.now() + DRAIN_TIMEOUT);
     }
 
     fn on_incoming(&mut self, conn: ConnId, incoming: Incoming) {
@@ -486,7 +483,7 @@ impl<S: Suite> Node<S> {
             return self.on_self_connection([own, conn]);
         }
         let hello = self.first_hello();
-        let now = self.now;
+        let now = self.cx.now();
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let (peer, outbound) = (entry.peer.clone(), entry.is_outbound());
         if outbound {
@@ -500,8 +497,8 @@ impl<S: Suite> Node<S> {
             self.assign_due |= entry.is_v5;
         }
         entry.is_keyed = true;
-        self.timers.set(Timer::Conn(conn), now + if outbound { HELLO_WAIT } else { KEEP_ALIVE });
-        self.event(Event::Connected { conn, peer, outbound });
+        self.cx.set_timer(Timer::Conn(conn), now + if outbound { HELLO_WAIT } else { KEEP_ALIVE });
+        self.cx.event(Event::Connected { conn, peer, outbound });
     }
 
     /// Our own announce led back to us: these are both ends of one connection. Whichever hears first ends it.
@@ -524,7 +521,7 @@ impl<S: Suite> Node<S> {
                 self.on_hello(conn, version, &sequences);
             }
             Message::FindPeers(_) => self.on_find_peers(conn),
-            Message::Peers(peers) => self.on_peers(conn, peers),
+            Message::Peers(peers) => self.peers.on_peers(&self.cx, &self.conns, conn, peers),
             Message::Announce(id, addr, hops) => self.on_announce(conn, id, addr, hops),
             Message::Publish(item) => self.on_publish_request(conn, item),
             Message::GetHead { tag, known, look_up } => self.on_get_head(conn, tag, known, look_up),
@@ -545,25 +542,28 @@ impl<S: Suite> Node<S> {
         }
     }
 
+    fn on_find_peers(&mut self, conn: ConnId) {
+        let Some(entry) = self.conns.get_mut(conn) else { return };
+        let peers = self.peers.exchanged(&mut self.cx, entry.address());
+        entry.conn.push(&Message::Peers(peers));
+    }
+
     /// Where the peer says that it listens: believed of the address that it connects from.
     fn on_listen_port(&mut self, conn: ConnId, port: u16) {
-        let unix = self.unix();
         let Some(entry) = self.conns.get_mut(conn).filter(|e| !e.is_outbound()) else { return };
         let PeerAddr::Ip(socket) = &entry.peer else { return };
         let addr = PeerAddr::Ip(SocketAddr::new(socket.ip(), port));
         if !addr.is_exchangeable() {
             return;
         }
-        if self.peers.bans.has(&addr, unix) {
+        if self.peers.is_banned(&self.cx, &addr) {
             return self.close(conn, CloseReason::Banned);
         }
         if let Some(other) = self.peers.connection(&addr) {
             return self.on_second_connection(conn, other);
         }
         entry.listens_at = Some(addr.clone());
-        self.peers.told(addr.clone(), Source::Announced, &addr, self.now);
-        self.peers.accepted(&addr, conn);
-        self.seek_soon();
+        self.peers.accepted(&self.cx, &addr, conn);
     }
 
     /// Two nodes dialled each other. Both keep the connection whose dialler's key is the lower, and both see both keys.
@@ -579,7 +579,7 @@ impl<S: Suite> Node<S> {
         self.close(dialled, CloseReason::Duplicate);
         if let Some(entry) = self.conns.get_mut(accepted) {
             entry.listens_at = Some(addr.clone());
-            self.peers.accepted(&addr, accepted);
+            self.peers.kept_accepted(&addr, accepted);
         }
     }
 
@@ -595,7 +595,7 @@ impl<S: Suite> Node<S> {
 
     /// A connection's deadline: closes it or sets the next one.
     pub(super) fn on_conn_timer(&mut self, id: ConnId) {
-        let now = self.now;
+        let now = self.cx.now();
         let Some(entry) = self.conns.get_mut(id) else { return };
         if let Some(violation) = entry.broke {
             return self.close(id, CloseReason::Violation(violation));
@@ -605,7 +605,8 @@ impl<S: Suite> Node<S> {
         }
         if entry.is_outbound() && !entry.speaks_hello && !entry.is_v5 {
             entry.is_v5 = true;
-            (self.assign_due, self.seek_at) = (true, now);
+            self.assign_due = true;
+            self.peers.seek_soon(&self.cx);
         }
         // Both ends of a v6 connection keep it alive, so silence means that the other one is gone, whatever we send.
         let is_v6 = entry.gossip.is_on();
@@ -635,7 +636,7 @@ impl<S: Suite> Node<S> {
             return self.close(id, CloseReason::Idle);
         }
         // Never in the past: a keep-alive without room waits for its next turn.
-        self.timers.set(Timer::Conn(id), next.max(now + core::time::Duration::from_secs(1)));
+        self.cx.set_timer(Timer::Conn(id), next.max(now + core::time::Duration::from_secs(1)));
         self.note(id);
         self.wake_driver(id);
     }

@@ -150,10 +150,10 @@ impl<S: Suite> Node<S> {
         if self.store_rests || !mem::take(&mut self.assign_due) {
             return;
         }
-        let now = self.now;
+        let now = self.cx.now();
         // What frees one sees to it that this is looked at again.
         while self.has_room_for_more() {
-            let (epoch, salt) = (self.scheduler.epoch, self.rng.u64());
+            let (epoch, salt) = (self.scheduler.epoch, self.cx.rng().u64());
             let (seeds, open) = self
                 .ready()
                 .fold((0, 0), |(seeds, open), (_, ready)| (seeds + usize::from(ready.is_seed), open + 1));
@@ -204,7 +204,7 @@ impl<S: Suite> Node<S> {
         entry.dry = epoch;
         self.note(conn);
         // Before, it could not be asked for peers.
-        self.seek_soon();
+        self.peers.seek_soon(&self.cx);
     }
 
     /// Asks a connection for one blob more.
@@ -231,7 +231,7 @@ impl<S: Suite> Node<S> {
         let Some(buffer) = self.recv_pool.take() else { return Ask::Full };
         self.scheduler.begin(blob, place, buffer);
         self.ask_for_run(conn, &blob, 0);
-        self.timers.set_sooner(Timer::Review, self.now + REVIEW_INTERVAL);
+        self.cx.set_timer_sooner(Timer::Review, self.cx.now() + REVIEW_INTERVAL);
         Ask::Asked
     }
 
@@ -266,7 +266,7 @@ impl<S: Suite> Node<S> {
     }
 
     fn ask_for_run(&mut self, conn: ConnId, blob: &BlobId, at: usize) {
-        let now = self.now;
+        let now = self.cx.now();
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let Some(run) = self.scheduler.transfers().get(blob).and_then(|t| t.runs.get(at)) else { return };
         let range = entry.conn.want(*blob, run.start..run.end);
@@ -281,7 +281,7 @@ impl<S: Suite> Node<S> {
     }
 
     fn assign_to_v5(&mut self, conn: ConnId) -> Ask {
-        let now = self.now;
+        let now = self.cx.now();
         let downloading = self.ready().filter(|(_, ready)| ready.is_v5 && ready.outstanding > 0).count();
         let Some(entry) = self.conns.get(conn) else { return Ask::Useless };
         let had = entry.conn.outstanding();
@@ -294,7 +294,7 @@ impl<S: Suite> Node<S> {
         self.scheduler.asked(blob, conn);
         if had == 0 {
             entry.checked = (entry.conn.progress_bytes, now);
-            self.timers.set_sooner(Timer::Conn(conn), now + STALL_TIMEOUT);
+            self.cx.set_timer_sooner(Timer::Conn(conn), now + STALL_TIMEOUT);
         }
         self.lend_recv_buffer(conn);
         self.note(conn);
@@ -349,11 +349,11 @@ impl<S: Suite> Node<S> {
     }
 
     fn write(&mut self, id: BlobId, buffer: Buffer, parts: Vec<Contribution>) {
-        self.job(Pending::Write(id, parts), Job::WriteBlob(id, buffer));
+        self.cx.job(Pending::Write(id, parts), Job::WriteBlob(id, buffer));
     }
 
     pub(super) fn on_piece(&mut self, conn: ConnId, piece: &Piece) {
-        let now = self.now;
+        let now = self.cx.now();
         let bytes = piece.bytes();
         let Some(entry) = self.conns.get_mut(conn) else { return };
         entry.rate.add(now, bytes.len(), entry.conn.ranges() == 0);
@@ -422,9 +422,9 @@ impl<S: Suite> Node<S> {
             Written::NoSpace | Written::Failed => {
                 self.scheduler.requeue(id);
                 if !mem::replace(&mut self.store_rests, true) {
-                    self.event(Event::StoreFull { no_space: written == Written::NoSpace });
+                    self.cx.event(Event::StoreFull { no_space: written == Written::NoSpace });
                 }
-                self.timers.set(Timer::Store, self.now + STORE_RETRY);
+                self.cx.set_timer(Timer::Store, self.cx.now() + STORE_RETRY);
             }
         }
         self.give_back_recv(buffer);
@@ -433,8 +433,7 @@ impl<S: Suite> Node<S> {
     fn on_blob_stored(&mut self, id: BlobId, parts: &[Contribution], buffer: &Buffer) {
         self.bytes_received += S::BLOB_LEN as u64;
         for part in parts {
-            self.peers.served(&part.peer);
-            self.remember(&part.peer);
+            self.peers.served(&mut self.cx, &part.peer);
         }
         let (places, suspects) = self.scheduler.stored(id);
         for Suspect { part, digest } in suspects {
@@ -469,9 +468,9 @@ impl<S: Suite> Node<S> {
         if self.scheduler.transfers().is_empty() {
             return;
         }
-        self.timers.set(Timer::Review, self.now + REVIEW_INTERVAL);
+        self.cx.set_timer(Timer::Review, self.cx.now() + REVIEW_INTERVAL);
         self.find_stalled();
-        let now = self.now;
+        let now = self.cx.now();
         let mut idle: Vec<(Reverse<u64>, ConnId)> = self
             .conns
             .entries()
@@ -487,7 +486,7 @@ impl<S: Suite> Node<S> {
 
     /// Connections that were asked for ranges and bring nothing: others get what they were asked for.
     fn find_stalled(&mut self) {
-        let now = self.now;
+        let now = self.cx.now();
         let silent_for =
             |e: &Entry<S>| if e.conn.ranges() > 0 { now.since(e.brought) } else { Duration::ZERO };
         let silent: Vec<(ConnId, Duration)> = self
@@ -543,7 +542,7 @@ impl<S: Suite> Node<S> {
                 let may = !run.is_begun() || transfer.can_split();
                 if source.conn != helper && is_slow && may && self.may_have(entry, id, &transfer.place) {
                     // What has begun goes on at its front.
-                    let is_silent = self.conns.get(source.conn).is_none_or(|e| e.rests(self.now));
+                    let is_silent = self.conns.get(source.conn).is_none_or(|e| e.rests(self.cx.now()));
                     let middle = run.next + (run.end - run.next) / 2;
                     let from = if run.is_begun() && !is_silent { middle } else { run.next };
                     slowest = slowest.max(Some((left, Reverse(*id), at, from)));
@@ -556,7 +555,7 @@ impl<S: Suite> Node<S> {
     /// How long a peer is likely to take for all that it was asked for.
     fn time_left(&self, source: &Source, is_begun: bool) -> Duration {
         let Some(entry) = self.conns.get(source.conn) else { return Duration::MAX };
-        let waited = self.now.since(source.moved);
+        let waited = self.cx.now().since(source.moved);
         match entry.rate.time_for(entry.conn.range_bytes()) {
             Some(time) if is_begun => time.max(waited),
             _ => waited,
@@ -573,12 +572,12 @@ impl<S: Suite> Node<S> {
             return;
         }
         for (id, place, source) in self.waiting_runs(channel, positions) {
-            if self.now.since(source.asked) < SEED_PATIENCE || source.conn == conn {
+            if self.cx.now().since(source.asked) < SEED_PATIENCE || source.conn == conn {
                 continue;
             }
-            let has_room = self.conns.get(conn).is_some_and(|e| e.has_room() && !e.rests(self.now));
+            let has_room = self.conns.get(conn).is_some_and(|e| e.has_room() && !e.rests(self.cx.now()));
             // Everybody waits for the same index blobs, and hears at once who has got one: not all go there.
-            let goes_there = has_room && (!place.is_index || self.rng.below(INDEX_MOVED_ONE_IN) == 0);
+            let goes_there = has_room && (!place.is_index || self.cx.rng().below(INDEX_MOVED_ONE_IN) == 0);
             let is_at_seed = self.conns.get(source.conn).is_some_and(is_seed);
             if goes_there && (is_at_seed || place.is_index) {
                 self.cut(source.conn, source.range, 0);

@@ -92,7 +92,7 @@ impl<S: Suite> Node<S> {
             return self.answer_publish(conn, Err(why.into()));
         }
         let key = item.key;
-        self.dht.put(self.now, Purpose::Relay(key), item.clone(), None);
+        self.dht.put(self.cx.now(), Purpose::Relay(key), item.clone(), None);
         self.gateway.puts.insert(key, (conn, item));
     }
 
@@ -100,7 +100,7 @@ impl<S: Suite> Node<S> {
         if !self.config.gateway {
             return Err("Not a Gateway");
         }
-        let now = self.now;
+        let now = self.cx.now();
         let Some(entry) = self.conns.get(conn) else { return Err("Closed") };
         if !self.gateway.asked.take(conn, &entry.peer, now) {
             return Err("Too Many Requests");
@@ -144,7 +144,7 @@ impl<S: Suite> Node<S> {
                 self.gateway.relayed.pop_first();
             }
             self.gateway.relayed.insert(key, item.seq);
-            self.gateway.keep(item.clone(), self.now);
+            self.gateway.keep(item.clone(), self.cx.now());
             self.wait_to_keep();
             if self.channels.contains_key(&key) {
                 self.offer_head(item);
@@ -155,7 +155,7 @@ impl<S: Suite> Node<S> {
 
     /// Puts the relayed items again that are due.
     pub(super) fn keep_relayed(&mut self) {
-        let now = self.now;
+        let now = self.cx.now();
         let channels = &self.channels;
         // A channel that is followed is kept up as such.
         let is_wanted = |key: &PublicKey, kept: &Kept| {
@@ -164,21 +164,21 @@ impl<S: Suite> Node<S> {
         self.gateway.kept.retain(|key, kept| is_wanted(key, kept));
         for (key, kept) in self.gateway.kept.iter_mut().filter(|(_, kept)| kept.due <= now) {
             kept.due = now + REPUT_INTERVAL;
-            self.dht.put(self.now, Purpose::Keep(*key), kept.item.clone(), None);
+            self.dht.put(self.cx.now(), Purpose::Keep(*key), kept.item.clone(), None);
         }
         self.wait_to_keep();
     }
 
     fn wait_to_keep(&mut self) {
         match self.gateway.next_due() {
-            Some(due) => self.timers.set(Timer::Keep, due),
-            None => self.timers.cancel(Timer::Keep),
+            Some(due) => self.cx.set_timer(Timer::Keep, due),
+            None => self.cx.cancel_timer(Timer::Keep),
         }
     }
 
     /// A peer asks for the head of a channel that we do not follow.
     pub(super) fn look_up_head(&mut self, conn: ConnId, tag: Tag, channel: PublicKey, known: u64) {
-        let now = self.now;
+        let now = self.cx.now();
         let pending = self.gateway.puts.len() + self.gateway.look_ups.len();
         let is_begun = self.gateway.look_ups.contains_key(&channel);
         let Some(entry) = self.conns.get_mut(conn) else { return };
@@ -193,7 +193,7 @@ impl<S: Suite> Node<S> {
         if waiting.len() < GATEWAY_JOBS_MAX {
             waiting.push((conn, tag, known));
         }
-        self.dht.push(self.now, Purpose::LookUpHead(channel), DhtOp::Get(channel));
+        self.dht.push(self.cx.now(), Purpose::LookUpHead(channel), DhtOp::Get(channel));
     }
 
     pub(super) fn on_looked_up_item(&mut self, channel: PublicKey, item: &SignedItem) {

@@ -97,20 +97,20 @@ impl<S: Suite> Node<S> {
         }
         if is_first && is_v6 {
             entry.gossip.is_on = true;
-            self.timers.set_sooner(Timer::Conn(conn), self.now + KEEP_ALIVE);
+            self.cx.set_timer_sooner(Timer::Conn(conn), self.cx.now() + KEEP_ALIVE);
             self.watch(conn);
             self.announce_to(conn);
         }
         self.ask_gateway(conn);
         self.assign_due = true;
-        self.seek_soon();
+        self.peers.seek_soon(&self.cx);
         self.on_gossip(sequences);
     }
 
     /// Names our channels to a peer, and asks for the heads of those that it knows; how many names these were.
     fn watch(&mut self, conn: ConnId) -> Option<usize> {
         let topics: Vec<(PublicKey, Topic)> = self.channels.iter().map(|(key, c)| (*key, c.topic)).collect();
-        let random: Vec<[u8; 32]> = (0..WATCH_PADDING).map(|_| self.rng.bytes_32()).collect();
+        let random: Vec<[u8; 32]> = (0..WATCH_PADDING).map(|_| self.cx.rng().bytes_32()).collect();
         let entry = self.conns.get_mut(conn).filter(|e| e.gossip.is_on)?;
         let key = entry.conn.tag_key()?;
         let tags: BTreeMap<Tag, PublicKey> =
@@ -128,12 +128,12 @@ impl<S: Suite> Node<S> {
 
     /// The channels that we follow have changed. Who follows many tells so the less often, the more there are.
     pub(super) fn watch_anew(&mut self) {
-        if self.now < self.watch_next {
-            return self.timers.set_sooner(Timer::Watch, self.watch_next);
+        if self.cx.now() < self.watch_next {
+            return self.cx.set_timer_sooner(Timer::Watch, self.watch_next);
         }
         let told = self.conns.ids().into_iter().filter_map(|id| self.watch(id)).max();
         let bytes = (told.unwrap_or(0) * size_of::<Tag>()) as u64;
-        self.watch_next = self.now + Duration::from_secs(bytes) / WATCH_BYTES_PER_SEC;
+        self.watch_next = self.cx.now() + Duration::from_secs(bytes) / WATCH_BYTES_PER_SEC;
     }
 
     /// The channels that the peer follows; it follows no others any more.
@@ -149,7 +149,7 @@ impl<S: Suite> Node<S> {
         let reached = Some(&entry.peer).filter(|_| entry.is_outbound() && !common.is_empty()).cloned();
         self.forget_shares(&gone);
         if let Some(addr) = reached {
-            self.remember(&addr);
+            self.peers.remember(&mut self.cx, &addr);
         }
         for (channel, tag) in common {
             self.on_watched(conn, channel, tag);

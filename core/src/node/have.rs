@@ -323,10 +323,10 @@ impl<S: Suite> Node<S> {
     /// Tells of the channels of which there is more to tell, not more often than each [`HAVE_INTERVAL`].
     pub(super) fn tell_due(&mut self) {
         let next = self.told_at + HAVE_INTERVAL;
-        if self.now < next {
-            return self.timers.set_sooner(Timer::Have, next);
+        if self.cx.now() < next {
+            return self.cx.set_timer_sooner(Timer::Have, next);
         }
-        self.told_at = self.now;
+        self.told_at = self.cx.now();
         for channel in mem::take(&mut self.have_due) {
             self.tell_peers(channel);
         }
@@ -340,7 +340,7 @@ impl<S: Suite> Node<S> {
 
     /// Tells a peer what it does not know yet, not more often than each [`HAVE_INTERVAL`]; that all is there, at once.
     pub(super) fn tell_peer(&mut self, conn: ConnId, channel: PublicKey) {
-        let now = self.now;
+        let now = self.cx.now();
         let Some(state) = self.channels.get(&channel) else { return };
         let Some(fetch) = state.fetch() else { return };
         let Some(entry) = self.conns.get_mut(conn) else { return };
@@ -389,7 +389,7 @@ impl<S: Suite> Node<S> {
 
     fn tell_later(&mut self, channel: PublicKey) {
         self.have_due.insert(channel);
-        self.timers.set_sooner(Timer::Have, self.told_at + HAVE_INTERVAL);
+        self.cx.set_timer_sooner(Timer::Have, self.told_at + HAVE_INTERVAL);
     }
 
     /// How rare a blob is among the connected peers.

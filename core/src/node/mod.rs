@@ -13,17 +13,13 @@
 //!
 //! A call on a connection that is gone changes nothing. Time never goes back: an earlier `now` counts as the latest.
 
-mod alive;
 mod announce;
 mod api;
-mod bans;
 mod channels;
 mod conns;
-mod crowd;
+mod cx;
 mod dht;
-mod dials;
 mod downloads;
-mod exchange;
 mod fetch;
 mod gateway;
 mod gossip;
@@ -38,23 +34,23 @@ mod readiness;
 mod recheck;
 mod record;
 mod scheduler;
-mod shares;
+mod table;
 mod throttle;
 mod timers;
 mod transfer;
 mod uploads;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 pub use api::*;
 
 use crate::addr::PeerAddr;
-use crate::error::CloseReason;
+use crate::error::{CloseReason, Violation};
 use crate::identity::{Identity, PublicKey};
-use crate::ids::{BlobId, ConnId, JobId};
+use crate::ids::JobId;
 use crate::limits::{RECV_BUFFERS_MAX, SEND_BUFFERS_MAX};
 use crate::rng::Rng;
 use crate::suite::{RealSuite, Suite};
@@ -62,17 +58,16 @@ use crate::time::{Instant, UnixTime};
 use announce::Flood;
 use channels::Channel;
 use conns::Conns;
+use cx::{Cx, Pending};
 use dht::{DhtQueue, Purpose};
-use dials::Rotation;
 use gateway::Gateway;
 use have::Holders;
-use peers::{Peers, Source};
+use peers::{Need, Peers, Source};
 use pool::Pool;
 use publish::Publication;
 use scheduler::Scheduler;
 use throttle::Throttles;
-use timers::{Timer, Timers};
-use transfer::Contribution;
+use timers::Timer;
 use uploads::Uploads;
 
 /// How long the store rests after it had no room or failed.
@@ -94,44 +89,13 @@ pub struct Config {
     pub download_bytes_per_sec: Option<u64>,
 }
 
-/// What a job's answer means to us.
-enum Pending {
-    Dial(PeerAddr),
-    /// A blob for a peer.
-    Read(ConnId, BlobId),
-    /// A blob, and whose bytes it is made of.
-    Write(BlobId, Vec<Contribution>),
-    /// For a channel's fetch of one version.
-    Have(PublicKey, u64, Vec<BlobId>),
-    Open(PublicKey, u64, BlobId),
-    /// A channel's newest head is made durable.
-    Head(PublicKey),
-    /// A ban is made durable; its news wait for that.
-    Ban(Event),
-    /// A record whose fate changes nothing.
-    Record,
-    Dht,
-}
-
 /// A node; over the real suite unless a simulator names another one.
 pub struct Node<S: Suite = RealSuite> {
     config: Config,
     identity: Option<Identity>,
-    rng: Rng,
-    now: Instant,
-    clock: (Instant, UnixTime),
-    actions: VecDeque<Action>,
-    timers: Timers,
-    jobs: BTreeMap<JobId, Pending>,
-    next_job: u64,
+    cx: Cx,
     conns: Conns<S>,
     peers: Peers,
-    dials: usize,
-    rotation: Rotation,
-    /// When a peer may be asked for others, or dialled back, if some are needed.
-    seek_at: Instant,
-    /// When that was done last.
-    sought: Option<Instant>,
     scheduler: Scheduler,
     throttles: Throttles,
     recv_pool: Pool,
@@ -193,18 +157,8 @@ impl<S: Suite> Node<S> {
             config,
             identity,
             conns: Conns::new(rng.fork("connections")),
-            rng: rng.fork("node"),
-            now,
-            clock: (now, unix),
-            actions: VecDeque::new(),
-            timers: Timers::default(),
-            jobs: BTreeMap::new(),
-            next_job: 0,
-            peers: Peers::default(),
-            dials: 0,
-            rotation: Rotation::default(),
-            seek_at: now,
-            sought: None,
+            cx: Cx::new(rng.fork("node"), now, unix),
+            peers: Peers::new(now),
             scheduler: Scheduler::default(),
             throttles,
             recv_pool: Pool::new(RECV_BUFFERS_MAX, S::BLOB_LEN),
@@ -234,10 +188,9 @@ impl<S: Suite> Node<S> {
     pub fn restore(&mut self, key: &RecordKey, value: &[u8]) -> bool {
         match key {
             RecordKey::Channel(channel) => self.restore_channel(*channel, value),
-            RecordKey::Ban(addr) => self.restore_ban(addr, value),
+            RecordKey::Ban(addr) => self.peers.restore_ban(&mut self.cx, addr, value),
             RecordKey::Peer(addr) => {
-                self.peers.add(addr.clone(), Source::Remembered, self.now);
-                self.forget_peers();
+                self.peers.restore(&mut self.cx, addr);
                 true
             }
         }
@@ -245,7 +198,7 @@ impl<S: Suite> Node<S> {
 
     /// Control in: an input.
     pub fn handle(&mut self, now: Instant, input: Input) {
-        self.advance_to(now);
+        self.cx.advance_to(now);
         match input {
             Input::Command(command) => self.on_command(command),
             Input::Done(job, result) => self.on_done(job, result),
@@ -258,24 +211,24 @@ impl<S: Suite> Node<S> {
 
     /// Control out: the next action.
     pub fn poll(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.cx.poll()
     }
 
     /// Control out: when to hand in [`Input::Wake`], and why; now, while an action waits.
     pub fn deadline(&self) -> Option<(Instant, &'static str)> {
-        if self.actions.is_empty() { self.timers.next() } else { Some((self.now, "actions wait")) }
+        self.cx.deadline()
     }
 
     /// Control in: the wall clock was set; `unix` is the wall time at `now`.
     pub fn set_clock(&mut self, now: Instant, unix: UnixTime) {
-        self.advance_to(now);
-        self.clock = (self.now, unix);
-        self.end_bans();
+        self.cx.advance_to(now);
+        self.cx.set_clock(unix);
+        self.peers.end_bans(&mut self.cx);
     }
 
     /// Control in: closes every connection; the driver drains the actions and ends. Nothing is begun afterwards.
     pub fn shutdown(&mut self, now: Instant) {
-        self.advance_to(now);
+        self.cx.advance_to(now);
         self.is_shut_down = true;
         for conn in self.conns.ids() {
             self.close(conn, CloseReason::Shutdown);
@@ -290,47 +243,18 @@ impl<S: Suite> Node<S> {
     /// Counters.
     pub fn status(&self, now: Instant) -> NodeStatus {
         let (inbound, outbound) = self.conns.count();
-        let (dht_late, lag) = self.dht.late(now.max(self.now));
+        let (dht_late, lag) = self.dht.late(now.max(self.cx.now()));
         NodeStatus {
             inbound,
             outbound,
             peers_known: self.peers.known(),
-            bans: self.peers.bans.count(self.unix()),
+            bans: self.peers.bans(&self.cx),
             bytes_received: self.bytes_received,
             bytes_sent: self.bytes_sent,
             bytes_duplicate: self.bytes_duplicate,
             dht_late,
             dht_lag_secs: lag.as_secs(),
         }
-    }
-
-    fn advance_to(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-    }
-
-    fn unix(&self) -> UnixTime {
-        let (at, unix) = self.clock;
-        unix.plus(self.now.since(at))
-    }
-
-    fn event(&mut self, event: Event) {
-        self.actions.push_back(Action::Event(event));
-    }
-
-    fn job_id(&mut self, pending: Pending) -> JobId {
-        let id = JobId(self.next_job);
-        self.next_job += 1;
-        self.jobs.insert(id, pending);
-        id
-    }
-
-    fn job(&mut self, pending: Pending, job: Job) {
-        let id = self.job_id(pending);
-        self.actions.push_back(Action::Job(id, job));
-    }
-
-    fn persist(&mut self, pending: Pending, key: RecordKey, value: Option<Vec<u8>>) {
-        self.job(pending, Job::Persist(key, value));
     }
 
     // --- inputs ---------------------------------------------------------------------------------------------
@@ -347,14 +271,14 @@ impl<S: Suite> Node<S> {
             }
             Command::Publish(draft) => self.publish(draft),
             Command::AddPeer(addr) => {
-                self.peers.add(addr, Source::Configured, self.now);
+                self.peers.add(&self.cx, addr, Source::Configured);
             }
         }
     }
 
     fn on_done(&mut self, job: JobId, result: JobResult) {
         // A job that is not ours, or answered twice, is the driver's fault and changes nothing.
-        let Some(pending) = self.jobs.remove(&job) else { return };
+        let Some(pending) = self.cx.answered(job) else { return };
         match (pending, result) {
             (Pending::Read(conn, id), JobResult::BlobRead(buffer, found)) => {
                 self.on_blob_read(conn, id, buffer, found);
@@ -373,14 +297,14 @@ impl<S: Suite> Node<S> {
                 self.on_head_persisted(channel, durable);
             }
             (Pending::Dht, result) => self.on_dht_done(job, &result),
-            (Pending::Ban(news), JobResult::Persisted(_)) => self.event(news),
+            (Pending::Ban(news), JobResult::Persisted(_)) => self.cx.event(news),
             (Pending::Record, JobResult::Persisted(_)) => {}
             (_, result) => debug_assert!(false, "the answer does not fit its job: {result:?}"),
         }
     }
 
     fn on_wake(&mut self) {
-        while let Some(timer) = self.timers.pop_due(self.now) {
+        while let Some(timer) = self.cx.pop_due() {
             match timer {
                 Timer::Conn(conn) => self.on_conn_timer(conn),
                 Timer::Channel(channel) => self.on_channel_timer(channel),
@@ -389,10 +313,10 @@ impl<S: Suite> Node<S> {
                 Timer::Uploads => self.begin_turns(),
                 Timer::Have => self.tell_due(),
                 Timer::Watch => self.watch_anew(),
-                Timer::Throttle => self.on_throttle_timer(),
+                Timer::Throttle => self.throttles.on_timer(&mut self.cx),
                 Timer::Announce => self.announce_own(),
                 Timer::Publish => self.on_publish_timer(),
-                Timer::Bans => self.end_bans(),
+                Timer::Bans => self.peers.end_bans(&mut self.cx),
                 Timer::Keep => self.keep_relayed(),
                 // What they wait for is looked at after every input.
                 Timer::Dht | Timer::Dial | Timer::Seek | Timer::Rotation => {}
@@ -406,28 +330,62 @@ impl<S: Suite> Node<S> {
             return;
         }
         self.assign_requests();
-        self.start_dials();
+        self.connect();
         self.start_dht();
-        self.forget_peers();
+        self.peers.delete_forgotten(&mut self.cx);
+    }
+
+    /// Dials and looks for peers, as far as connections are needed.
+    fn connect(&mut self) {
+        let need = self.need();
+        if let Some(useless) = self.peers.connect(&mut self.cx, &mut self.conns, need) {
+            self.close(useless, CloseReason::Evicted);
+            self.peers.dial_more(&mut self.cx, &self.conns, need);
+            self.assign_requests();
+        }
+    }
+
+    fn need(&self) -> Need {
+        if !self.scheduler.is_empty() {
+            Need::Blobs {
+                is_starved: self.scheduler.is_starved(),
+                epoch: self.scheduler.epoch,
+                example: self.scheduler.queued().next(),
+                bytes_received: self.bytes_received,
+            }
+        } else if self.publication.is_some() {
+            Need::Publication
+        } else if self.channels.is_empty() {
+            Need::Nothing
+        } else {
+            Need::News
+        }
+    }
+
+    /// Excludes an address for a proven lie, and ends its connection.
+    fn ban(&mut self, peer: &PeerAddr, violation: Violation) {
+        if let Some(conn) = self.peers.ban(&mut self.cx, peer, violation) {
+            self.close(conn, CloseReason::Banned);
+        }
     }
 
     fn start_dht(&mut self) {
-        while let Some((purpose, op)) = self.dht.next(self.now) {
-            let job = self.job_id(Pending::Dht);
+        while let Some((purpose, op)) = self.dht.next(self.cx.now()) {
+            let job = self.cx.job_id(Pending::Dht);
             self.dht.started(job, purpose);
             self.on_dht_started(purpose);
-            self.actions.push_back(Action::Job(job, Job::Dht(op)));
+            self.cx.act(Action::Job(job, Job::Dht(op)));
         }
-        match self.dht.deadline(self.now) {
-            Some(at) => self.timers.set(Timer::Dht, at),
-            None => self.timers.cancel(Timer::Dht),
+        match self.dht.deadline(self.cx.now()) {
+            Some(at) => self.cx.set_timer(Timer::Dht, at),
+            None => self.cx.cancel_timer(Timer::Dht),
         }
     }
 
     fn on_dht_peers(&mut self, job: JobId, peers: Vec<PeerAddr>) {
         if matches!(self.dht.purpose(job), Some(Purpose::Lookup(..))) {
             for peer in peers.into_iter().filter(PeerAddr::is_exchangeable) {
-                self.peers.add(peer, Source::Dht, self.now);
+                self.peers.add(&self.cx, peer, Source::Dht);
             }
         }
     }

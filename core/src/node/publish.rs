@@ -50,14 +50,14 @@ impl<S: Suite> Node<S> {
     pub(super) fn publish(&mut self, draft: Draft) {
         let Some(identity) = &self.identity else {
             // Without an identity there is no channel to name.
-            return self.event(Event::PublishFailed { channel: None, error: PublishError::NoIdentity });
+            return self.cx.event(Event::PublishFailed { channel: None, error: PublishError::NoIdentity });
         };
         let channel = identity.public_key();
         if self.publication.is_some() {
-            return self.event(Event::PublishFailed { channel: Some(channel), error: PublishError::Busy });
+            return self.cx.event(Event::PublishFailed { channel: Some(channel), error: PublishError::Busy });
         }
         self.follow(channel, draft.read_key.clone());
-        let via = (!draft.gateways.is_empty()).then(|| Via::new(&draft.gateways, self.now));
+        let via = (!draft.gateways.is_empty()).then(|| Via::new(&draft.gateways, self.cx.now()));
         self.publication = Some(Publication {
             channel,
             draft,
@@ -84,11 +84,11 @@ impl<S: Suite> Node<S> {
         match (step, publication.item.clone()) {
             (Step::Find | Step::ReadBack, _) => {
                 let channel = publication.channel;
-                self.dht.push(self.now, Purpose::Publish, DhtOp::Get(channel));
+                self.dht.push(self.cx.now(), Purpose::Publish, DhtOp::Get(channel));
             }
             (Step::Put, Some(item)) => {
                 let cas = publication.found;
-                self.dht.put(self.now, Purpose::Publish, item, cas);
+                self.dht.put(self.cx.now(), Purpose::Publish, item, cas);
             }
             (Step::Put | Step::Store, _) => {}
         }
@@ -133,7 +133,7 @@ impl<S: Suite> Node<S> {
             return self.finish_publication();
         }
         publication.pauses = true;
-        self.timers.set(Timer::Publish, self.now + READ_BACK_PAUSE);
+        self.cx.set_timer(Timer::Publish, self.cx.now() + READ_BACK_PAUSE);
     }
 
     /// A pause is over, or gateways take too long.
@@ -151,9 +151,9 @@ impl<S: Suite> Node<S> {
     /// The last step is over: published, if the head was read back.
     fn finish_publication(&mut self) {
         let Some(done) = self.publication.take() else { return };
-        self.timers.cancel(Timer::Publish);
+        self.cx.cancel_timer(Timer::Publish);
         let channel = done.channel;
-        self.event(if done.is_read_back {
+        self.cx.event(if done.is_read_back {
             Event::Published {
                 channel,
                 sequence: done.item.map_or(0, |item| item.seq.unsigned_abs()),
@@ -167,13 +167,13 @@ impl<S: Suite> Node<S> {
 
     /// `max(known + 1, unix milliseconds)`, known from our own records and from the DHT.
     pub(super) fn sign_head(&mut self) {
-        let unix = self.unix().0;
+        let unix = self.cx.unix().0;
         let (Some(publication), Some(identity)) = (&mut self.publication, &self.identity) else { return };
         let recorded = self.channels.get(&publication.channel).map_or(0, |c| c.sequence);
         let found = publication.found.map_or(0, i64::unsigned_abs);
         let sequence = unix.max(recorded.max(found).saturating_add(1));
         let mut nonce = [0; 12];
-        self.rng.fill(&mut nonce);
+        self.cx.rng().fill(&mut nonce);
         let seal = publication.draft.read_key.as_ref().map(|key| (key, nonce));
         let text = Head::to_json(identity, sequence, unix, &publication.draft.content, seal);
         let item =
@@ -204,8 +204,8 @@ impl<S: Suite> Node<S> {
 
     pub(super) fn fail_publication(&mut self, error: PublishError) {
         if let Some(publication) = self.publication.take() {
-            self.timers.cancel(Timer::Publish);
-            self.event(Event::PublishFailed { channel: Some(publication.channel), error });
+            self.cx.cancel_timer(Timer::Publish);
+            self.cx.event(Event::PublishFailed { channel: Some(publication.channel), error });
         }
     }
 
@@ -218,6 +218,6 @@ impl<S: Suite> Node<S> {
     ) {
         let Some(state) = self.channels.get(&channel) else { return };
         let value: Vec<u8> = record::encode_channel(state.read_key.as_ref(), item);
-        self.persist(pending, RecordKey::Channel(channel), Some(value));
+        self.cx.persist(pending, RecordKey::Channel(channel), Some(value));
     }
 }

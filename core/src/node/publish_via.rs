@@ -138,7 +138,7 @@ impl Via {
 
 impl<S: Suite> Node<S> {
     pub(super) fn begin_step_via(&mut self) {
-        let now = self.now;
+        let now = self.cx.now();
         let Some(publication) = &mut self.publication else { return };
         let (step, misses, Some(via)) = (publication.step, publication.misses, &mut publication.via) else {
             return;
@@ -155,7 +155,7 @@ impl<S: Suite> Node<S> {
         (via.began, via.is_answered) = (now, false);
         self.wait_for_gateways();
         for addr in &addrs {
-            self.peers.add(addr.clone(), Source::Configured, now);
+            self.peers.add(&self.cx, addr.clone(), Source::Configured);
             if let Some(conn) = self.peers.connection(addr) {
                 self.ask_gateway(conn);
             }
@@ -203,7 +203,7 @@ impl<S: Suite> Node<S> {
         };
         if let Some(via) = publication.via.as_mut().filter(|via| !via.is_answered) {
             via.ends = via.began + via.limit();
-            self.timers.set(Timer::Publish, via.ends);
+            self.cx.set_timer(Timer::Publish, via.ends);
         }
     }
 
@@ -251,7 +251,7 @@ impl<S: Suite> Node<S> {
 
     /// Takes note that the gateway at the other end has answered, and perhaps was of use. `false`: it was not asked.
     fn is_done_by(&mut self, conn: ConnId, is_use: bool) -> bool {
-        let now = self.now;
+        let now = self.cx.now();
         let Some(peer) = self.conns.get(conn).map(|entry| entry.address().clone()) else { return false };
         let Some(publication) = &mut self.publication else { return false };
         let Some(via) = &mut publication.via else { return false };
@@ -259,7 +259,7 @@ impl<S: Suite> Node<S> {
         let Some(gateway) = asked else { return false };
         (gateway.task, gateway.is_late) = (Task::Done, false);
         if is_use && !publication.pauses {
-            self.timers.set(Timer::Publish, via.answered(now));
+            self.cx.set_timer(Timer::Publish, via.answered(now));
         } else {
             self.wait_for_gateways();
         }

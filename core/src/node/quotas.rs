@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
-use super::crowd::{is_public, same_host};
+use super::peers::{is_public, same_host};
 use crate::addr::PeerAddr;
 use crate::bucket::Bucket;
 use crate::ids::ConnId;

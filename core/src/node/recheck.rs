@@ -46,7 +46,7 @@ impl<S: Suite> Node<S> {
     /// The store lacks a blob that a peer asked for: it may be one of a channel that both follow, or one that v5 peers
     /// look for.
     pub(super) fn on_asked_in_vain(&mut self, conn: ConnId) {
-        let now = self.now;
+        let now = self.cx.now();
         let Some(entry) = self.conns.get(conn) else { return };
         let (gossip, is_v6) = (&entry.gossip, entry.gossip.is_on());
         for (channel, state) in &mut self.channels {
@@ -56,13 +56,13 @@ impl<S: Suite> Node<S> {
             if may_mean && is_idle && state.is_complete() {
                 let due = now.max(state.recheck.not_before);
                 state.recheck.due = Some(due);
-                self.timers.set_sooner(Timer::Channel(*channel), due);
+                self.cx.set_timer_sooner(Timer::Channel(*channel), due);
             }
         }
     }
 
     pub(super) fn begin_recheck(&mut self, channel: PublicKey) {
-        let now = self.now;
+        let now = self.cx.now();
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let head = state
             .item
@@ -104,11 +104,11 @@ impl<S: Suite> Node<S> {
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let Some(fetch) = state.recheck.fetch.take() else { return };
         let sequence = fetch.sequence;
-        state.refetch(fetch, self.now);
-        self.event(Event::BlobsLost { channel, sequence });
+        state.refetch(fetch, self.cx.now());
+        self.cx.event(Event::BlobsLost { channel, sequence });
         self.take_back_all(channel);
         self.begin_holders(channel, sequence);
-        self.timers.set_sooner(Timer::Channel(channel), self.now);
+        self.cx.set_timer_sooner(Timer::Channel(channel), self.cx.now());
         self.on_asks(channel, asks);
     }
 }

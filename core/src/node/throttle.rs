@@ -9,10 +9,11 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Action, Node, Timer, Timers};
+use super::api::Action;
+use super::cx::Cx;
+use super::timers::Timer;
 use crate::ids::ConnId;
 use crate::limits::RATE_LIMIT_MIN;
-use crate::suite::Suite;
 use crate::time::Instant;
 
 /// Shortest time between two rounds.
@@ -144,31 +145,24 @@ impl Throttle {
 
 /// Both directions; `None`: without a limit.
 pub(super) struct Throttles {
-    pub(super) upload: Option<Throttle>,
-    pub(super) download: Option<Throttle>,
-}
-
-/// Bytes that a connection may move now in the direction of `throttle`.
-pub(super) fn allow(
-    throttle: &mut Option<Throttle>,
-    timers: &mut Timers,
-    conn: ConnId,
-    now: Instant,
-) -> usize {
-    let Some(throttle) = throttle else { return usize::MAX };
-    let allowed = throttle.allow(conn, now);
-    if allowed == 0
-        && let Some(at) = throttle.deadline()
-    {
-        timers.set_sooner(Timer::Throttle, at);
-    }
-    allowed
+    upload: Option<Throttle>,
+    download: Option<Throttle>,
 }
 
 impl Throttles {
     pub(super) fn new(upload: Option<u64>, download: Option<u64>, now: Instant) -> Self {
         let new = |limit: Option<u64>| limit.map(|limit| Throttle::new(limit, now));
         Self { upload: new(upload), download: new(download) }
+    }
+
+    /// Bytes that a connection may send now; 0: it waits for [`Action::Writable`].
+    pub(super) fn may_send(&mut self, cx: &mut Cx, conn: ConnId) -> usize {
+        allow(&mut self.upload, cx, conn)
+    }
+
+    /// Bytes that a connection may receive now; 0: it waits for [`Action::Readable`].
+    pub(super) fn may_receive(&mut self, cx: &mut Cx, conn: ConnId) -> usize {
+        allow(&mut self.download, cx, conn)
     }
 
     pub(super) fn sent(&mut self, conn: ConnId, n: usize) {
@@ -183,33 +177,38 @@ impl Throttles {
         }
     }
 
-    /// When the next round is.
-    fn deadline(&self) -> Option<Instant> {
-        [&self.upload, &self.download].into_iter().flatten().filter_map(Throttle::deadline).min()
+    /// A round: drivers that wait go on.
+    pub(super) fn on_timer(&mut self, cx: &mut Cx) {
+        let now = cx.now();
+        for conn in self.upload.iter_mut().flat_map(|throttle| throttle.round(now)) {
+            cx.act(Action::Writable(conn));
+        }
+        for conn in self.download.iter_mut().flat_map(|throttle| throttle.round(now)) {
+            cx.act(Action::Readable(conn));
+        }
+        let next = [&self.upload, &self.download].into_iter().flatten().filter_map(Throttle::deadline).min();
+        if let Some(at) = next {
+            cx.set_timer(Timer::Throttle, at);
+        }
     }
 
     /// The connection is gone.
-    pub(super) fn forget(&mut self, conn: ConnId) {
+    pub(super) fn closed(&mut self, conn: ConnId) {
         for throttle in [&mut self.upload, &mut self.download].into_iter().flatten() {
             throttle.forget(conn);
         }
     }
 }
 
-impl<S: Suite> Node<S> {
-    /// A round: drivers that wait go on.
-    pub(super) fn on_throttle_timer(&mut self) {
-        let now = self.now;
-        if let Some(throttle) = &mut self.throttles.upload {
-            self.actions.extend(throttle.round(now).into_iter().map(Action::Writable));
-        }
-        if let Some(throttle) = &mut self.throttles.download {
-            self.actions.extend(throttle.round(now).into_iter().map(Action::Readable));
-        }
-        if let Some(at) = self.throttles.deadline() {
-            self.timers.set(Timer::Throttle, at);
-        }
+fn allow(throttle: &mut Option<Throttle>, cx: &mut Cx, conn: ConnId) -> usize {
+    let Some(throttle) = throttle else { return usize::MAX };
+    let allowed = throttle.allow(conn, cx.now());
+    if allowed == 0
+        && let Some(at) = throttle.deadline()
+    {
+        cx.set_timer_sooner(Timer::Throttle, at);
     }
+    allowed
 }
 
 #[cfg(test)]

@@ -97,12 +97,12 @@ impl<S: Suite> Node<S> {
 
     /// Gives turns to those that wait, as long as there is room.
     pub(super) fn begin_turns(&mut self) {
-        let now = self.now;
+        let now = self.cx.now();
         while !self.uploads.waiting.is_empty() {
             let (fresh, first_end) = self.uploads.fresh(now);
             if fresh >= UPLOAD_TURNS {
                 if let Some(at) = first_end {
-                    self.timers.set_sooner(Timer::Uploads, at);
+                    self.cx.set_timer_sooner(Timer::Uploads, at);
                 }
                 return;
             }
@@ -120,7 +120,7 @@ impl<S: Suite> Node<S> {
             entry.turn = self.uploads.count;
             entry.turns_given += 1;
             self.uploads.running.push((now, conn));
-            self.job(Pending::Read(conn, blob), Job::ReadBlob(blob, buffer));
+            self.cx.job(Pending::Read(conn, blob), Job::ReadBlob(blob, buffer));
         }
     }
 
@@ -142,7 +142,7 @@ impl<S: Suite> Node<S> {
             let turns = answers + ranges;
             let may = turns < ANSWERS_LOADED_MAX
                 && (entry.gossip.is_on() || v5_turns < V5_TURNS_MAX)
-                && !entry.conn.is_stuck(self.now, uploads.turn_time.0);
+                && !entry.conn.is_stuck(self.cx.now(), uploads.turn_time.0);
             let mut waiting = entry.conn.waiting().peekable();
             if waiting.peek().is_none() {
                 idle.push(*conn);
@@ -168,7 +168,7 @@ impl<S: Suite> Node<S> {
 
     /// All buffers are out and somebody waits: the longest turn of a v6 peer gives its own up, and waits for another.
     fn take_buffer_back(&mut self) {
-        let now = self.now;
+        let now = self.cx.now();
         let slow: Vec<ConnId> = self
             .uploads
             .running
@@ -235,7 +235,7 @@ impl<S: Suite> Node<S> {
 
     /// Forgets the turns of a connection that have ended, the oldest first; how long they took.
     fn count_turns(&mut self, conn: ConnId) -> Vec<Duration> {
-        let now = self.now;
+        let now = self.cx.now();
         let (answers, ranges) = self.conns.get(conn).map_or((0, 0), |entry| entry.conn.turns());
         let running = &mut self.uploads.running;
         let mut ended =

@@ -16,7 +16,7 @@ use super::alive::Alive;
 use super::bans::Bans;
 use super::crowd::{Crowd, is_public};
 use super::shares::Shares;
-pub(super) use super::shares::Source;
+use super::shares::Source;
 use crate::addr::PeerAddr;
 use crate::ids::ConnId;
 use crate::limits::{
@@ -199,22 +199,21 @@ pub(super) enum Place {
 
 /// The address book. Each idle address is in one of two orders, so that nobody looks at all addresses to find one.
 #[derive(Default)]
-pub(super) struct Peers {
-    book: BTreeMap<PeerAddr, Peer>,
+pub(super) struct Book {
+    peers: BTreeMap<PeerAddr, Peer>,
     orders: Orders,
     shares: Shares,
     /// Whom peers that ask are told of.
-    pub(super) alive: Alive,
+    alive: Alive,
     /// Nothing may be dialled under this share, and nothing has changed since that was found.
     exhausted: Option<usize>,
     /// How many addresses were dialled, so that each class has its turn.
     dials: u64,
     /// Addresses dropped that have a record.
     forgotten: Vec<PeerAddr>,
-    pub(super) bans: Bans,
 }
 
-impl Peers {
+impl Book {
     /// Notes an address that no peer told of. `true`: it is new.
     pub(super) fn add(&mut self, addr: PeerAddr, source: Source, now: Instant) -> bool {
         self.note(addr, Peer::new(source, None, now))
@@ -228,7 +227,7 @@ impl Peers {
     }
 
     fn note(&mut self, addr: PeerAddr, new: Peer) -> bool {
-        if let Some(known) = self.book.get(&addr) {
+        if let Some(known) = self.peers.get(&addr) {
             // Who vouches best for an address is who told of it.
             if new.source < known.source {
                 self.shares.leave(known.source, known.book_crowd(&addr), &addr);
@@ -246,13 +245,13 @@ impl Peers {
         self.exhausted = None;
         self.shares.enter(new.source, new.book_crowd(&addr), &addr);
         self.orders.enter(&addr, &new);
-        self.book.insert(addr, new);
+        self.peers.insert(addr, new);
         true
     }
 
     /// Changes what is known of an address, and moves it to its place in the orders.
     fn change(&mut self, addr: &PeerAddr, change: impl FnOnce(&mut Peer)) {
-        let Some(peer) = self.book.get_mut(addr) else { return };
+        let Some(peer) = self.peers.get_mut(addr) else { return };
         self.exhausted = None;
         self.orders.leave(addr, peer);
         let retry_at = peer.retry_at;
@@ -274,7 +273,7 @@ impl Peers {
     }
 
     fn not_alive(&mut self, at: usize) {
-        let moved = self.alive.remove(at).and_then(|moved| self.book.get_mut(moved));
+        let moved = self.alive.remove(at).and_then(|moved| self.peers.get_mut(moved));
         if let Some(moved) = moved {
             moved.alive_at = Some(at);
         }
@@ -287,10 +286,10 @@ impl Peers {
         if new.source != Source::Configured {
             let network = Crowd::of(addr);
             let is_full = !network.is_local()
-                && self.book.range(network.range()).take(PEERS_PER_NETWORK_MAX).count()
+                && self.peers.range(network.range()).take(PEERS_PER_NETWORK_MAX).count()
                     == PEERS_PER_NETWORK_MAX;
             if is_full {
-                let worst = worst(self.book.range(network.range()));
+                let worst = worst(self.peers.range(network.range()));
                 if !self.displace(worst, new) {
                     return false;
                 }
@@ -307,7 +306,7 @@ impl Peers {
                 return false;
             }
         }
-        if self.book.len() < PEERS_KNOWN_MAX {
+        if self.peers.len() < PEERS_KNOWN_MAX {
             return true;
         }
         let fullest = self.shares.fullest_source();
@@ -329,7 +328,7 @@ impl Peers {
     }
 
     fn worst_of(&self, addrs: &BTreeSet<PeerAddr>) -> Option<(Badness, PeerAddr)> {
-        worst(addrs.iter().filter_map(|addr| self.book.get_key_value(addr)))
+        worst(addrs.iter().filter_map(|addr| self.peers.get_key_value(addr)))
     }
 
     /// Drops `worst` if it is worse than the newcomer.
@@ -338,7 +337,7 @@ impl Peers {
     }
 
     fn drop_address(&mut self, addr: &PeerAddr) -> bool {
-        let Some(peer) = self.book.remove(addr) else { return false };
+        let Some(peer) = self.peers.remove(addr) else { return false };
         self.orders.leave(addr, &peer);
         self.shares.leave(peer.source, peer.book_crowd(addr), addr);
         if let Some(at) = peer.alive_at {
@@ -361,6 +360,7 @@ impl Peers {
     /// is one of the best class, the times between those that anybody can make up have their turns.
     pub(super) fn next_dial(
         &mut self,
+        bans: &Bans,
         now: Instant,
         unix: UnixTime,
         share: usize,
@@ -374,7 +374,7 @@ impl Peers {
         let turn = u8::try_from(self.dials / 2 % u64::from(unproven)).expect("below the number of classes");
         let in_turn = (0..unproven).map(|n| FIRST_UNPROVEN + (turn + n) % unproven);
         let in_turn = in_turn.take(if self.dials % 2 == 1 { usize::from(unproven) } else { 0 });
-        let mut candidates = in_turn.chain(0..CLASSES).flat_map(|class| self.candidates(class, unix));
+        let mut candidates = in_turn.chain(0..CLASSES).flat_map(|class| self.candidates(bans, class, unix));
         let next = candidates.find(|(_, crowd)| self.has_share(crowd.as_ref(), share));
         let next = next.map(|(addr, _)| addr.clone());
         drop(candidates);
@@ -388,7 +388,7 @@ impl Peers {
             let queued = (now, rng.u64());
             self.orders.waiting.pop_first();
             self.exhausted = None;
-            if let Some(peer) = self.book.get_mut(&addr) {
+            if let Some(peer) = self.peers.get_mut(&addr) {
                 peer.queued = Some(queued);
                 self.orders.ready.insert(((peer.class(), queued), addr));
             }
@@ -396,11 +396,16 @@ impl Peers {
     }
 
     /// Addresses of a class whose back-off is over, the first first, with whose share each counts against.
-    fn candidates(&self, class: u8, unix: UnixTime) -> impl Iterator<Item = (&PeerAddr, Option<Crowd>)> {
+    fn candidates(
+        &self,
+        bans: &Bans,
+        class: u8,
+        unix: UnixTime,
+    ) -> impl Iterator<Item = (&PeerAddr, Option<Crowd>)> {
         let ready = self.orders.ready.range(((class, (Instant(0), 0)), first_address())..);
         let ready = ready.map_while(move |(rank, addr)| (rank.0 == class).then_some(addr));
-        let allowed = ready.filter(move |addr| !self.bans.has(addr, unix));
-        allowed.map(|addr| (addr, self.book.get(addr).and_then(|peer| peer.dial_crowd(addr))))
+        let allowed = ready.filter(move |addr| !bans.has(addr, unix));
+        allowed.map(|addr| (addr, self.peers.get(addr).and_then(|peer| peer.dial_crowd(addr))))
     }
 
     fn has_share(&self, crowd: Option<&Crowd>, share: usize) -> bool {
@@ -408,8 +413,8 @@ impl Peers {
     }
 
     /// Whose connection must be given up for the best address that waits for one; `None`: no address waits.
-    pub(super) fn wanted_place(&self, unix: UnixTime, share: usize) -> Option<Place> {
-        let (_, crowd) = (0..CLASSES).find_map(|class| self.candidates(class, unix).next())?;
+    pub(super) fn wanted_place(&self, bans: &Bans, unix: UnixTime, share: usize) -> Option<Place> {
+        let (_, crowd) = (0..CLASSES).find_map(|class| self.candidates(bans, class, unix).next())?;
         Some(crowd.filter(|crowd| !self.has_share(Some(crowd), share)).map_or(Place::Any, Place::Of))
     }
 
@@ -418,7 +423,7 @@ impl Peers {
         match place {
             Place::Any => true,
             Place::Of(crowd) => {
-                self.book.get(addr).and_then(|peer| peer.dial_crowd(addr)).as_ref() == Some(crowd)
+                self.peers.get(addr).and_then(|peer| peer.dial_crowd(addr)).as_ref() == Some(crowd)
             }
         }
     }
@@ -458,7 +463,7 @@ impl Peers {
 
     /// It answered our dial.
     pub(super) fn keyed(&mut self, addr: &PeerAddr) {
-        if self.book.get(addr).is_some_and(|peer| !peer.answers) {
+        if self.peers.get(addr).is_some_and(|peer| !peer.answers) {
             self.change(addr, |peer| (peer.reached, peer.answers) = (true, true));
         }
     }
@@ -495,37 +500,42 @@ impl Peers {
 
     /// The peer served a blob.
     pub(super) fn served(&mut self, addr: &PeerAddr) {
-        if self.book.get(addr).is_some_and(|peer| !peer.useful) {
+        if self.peers.get(addr).is_some_and(|peer| !peer.useful) {
             self.change(addr, |peer| peer.useful = true);
         }
     }
 
     /// The peer is to be known after a restart. `true`: it has no record yet.
     pub(super) fn remember(&mut self, addr: &PeerAddr) -> bool {
-        self.book.get_mut(addr).is_some_and(|peer| !mem::replace(&mut peer.recorded, true))
+        self.peers.get_mut(addr).is_some_and(|peer| !mem::replace(&mut peer.recorded, true))
     }
 
     /// Notes whether the peer speaks v5.
     pub(super) fn speaks(&mut self, addr: &PeerAddr, is_v5: bool) {
-        if let Some(peer) = self.book.get_mut(addr) {
+        if let Some(peer) = self.peers.get_mut(addr) {
             peer.is_v5 = is_v5;
         }
     }
 
     /// Whether the peer spoke v5 last time, so that its HELLO need not be waited for.
     pub(super) fn is_v5(&self, addr: &PeerAddr) -> bool {
-        self.book.get(addr).is_some_and(|peer| peer.is_v5)
+        self.peers.get(addr).is_some_and(|peer| peer.is_v5)
     }
 
     pub(super) fn connection(&self, addr: &PeerAddr) -> Option<ConnId> {
-        match self.book.get(addr)?.state {
+        match self.peers.get(addr)?.state {
             State::Connected(conn) | State::Accepted(conn) => Some(conn),
             State::Idle | State::Dialing | State::Ourselves => None,
         }
     }
 
+    /// The addresses that a peer at `asker` is told of.
+    pub(super) fn exchanged(&self, asker: &PeerAddr, now: Instant, rng: &mut Rng) -> Vec<PeerAddr> {
+        self.alive.choose(asker, now, rng)
+    }
+
     pub(super) fn known(&self) -> usize {
-        self.book.len()
+        self.peers.len()
     }
 }
 

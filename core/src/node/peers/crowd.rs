@@ -65,7 +65,7 @@ impl Crowd {
 
 /// The addresses of whoever has this one for certain, in the order of addresses: one IPv4 address, an IPv6 /64, one
 /// name.
-pub(super) fn same_host(addr: &PeerAddr) -> RangeInclusive<PeerAddr> {
+pub(crate) fn same_host(addr: &PeerAddr) -> RangeInclusive<PeerAddr> {
     match addr {
         PeerAddr::Ip(SocketAddr::V6(socket)) => {
             let filled = |fill: u8| {
@@ -85,7 +85,7 @@ fn span(first: IpAddr, last: IpAddr) -> RangeInclusive<PeerAddr> {
 }
 
 /// Whether the address means the same everywhere; a name does.
-pub(super) fn is_public(addr: &PeerAddr) -> bool {
+pub(crate) fn is_public(addr: &PeerAddr) -> bool {
     match addr {
         PeerAddr::Name(..) => true,
         PeerAddr::Ip(socket) => match socket.ip() {

@@ -7,7 +7,7 @@ use crate::addr::PeerAddr;
 
 /// Where an address came from, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// Configuration or a URI.
     Configured,
     /// A record of an earlier run: it served then.

@@ -2,9 +2,15 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::time::Duration;
 
+use super::super::api::{Event, RecordKey};
+use super::super::cx::{Cx, Pending};
+use super::super::record;
+use super::super::timers::Timer;
 use super::crowd::{is_public, same_host};
 use crate::addr::PeerAddr;
+use crate::error::Violation;
 use crate::limits::{BAN_TIME, BANS_MAX, BANS_PER_HOST_MAX};
 use crate::time::UnixTime;
 
@@ -15,8 +21,53 @@ pub(super) struct Bans {
 }
 
 impl Bans {
-    /// Bans an address; gives the one whose ban made room, if one did.
-    pub(super) fn add(&mut self, addr: PeerAddr, until: UnixTime) -> Option<PeerAddr> {
+    /// Bans an address for what its peer did. Its event follows once the ban is durable.
+    pub(super) fn ban(&mut self, cx: &mut Cx, addr: &PeerAddr, violation: Violation) {
+        // Of what the peer sent before it was found out, nothing is told again.
+        if !self.has(addr, cx.unix()) {
+            let until = cx.unix().plus(BAN_TIME);
+            if let Some(room) = self.add(addr.clone(), until) {
+                cx.persist(Pending::Record, RecordKey::Ban(room), None);
+            }
+            let event = Event::Banned { peer: addr.clone(), violation, until };
+            cx.persist(Pending::Ban(event), RecordKey::Ban(addr.clone()), Some(record::encode_time(until)));
+        }
+        self.wait(cx);
+    }
+
+    /// Takes a ban back from its record; one that has ended loses it. `false`: the record does not parse. A clock that was
+    /// wrong then makes it no longer than a new one.
+    pub(super) fn restore(&mut self, cx: &mut Cx, addr: &PeerAddr, value: &[u8]) -> bool {
+        let Some(until) = record::decode_time(value) else { return false };
+        if cx.unix() < until {
+            self.add(addr.clone(), until.min(cx.unix().plus(BAN_TIME)));
+            self.wait(cx);
+        } else {
+            cx.persist(Pending::Record, RecordKey::Ban(addr.clone()), None);
+        }
+        true
+    }
+
+    /// Lifts the bans that have ended, and waits for the next to end.
+    pub(super) fn end(&mut self, cx: &mut Cx) {
+        for over in self.take_ended(cx.unix()) {
+            cx.persist(Pending::Record, RecordKey::Ban(over), None);
+        }
+        self.wait(cx);
+    }
+
+    fn wait(&self, cx: &mut Cx) {
+        match self.next_end() {
+            Some(end) => {
+                let left = Duration::from_millis(end.0.saturating_sub(cx.unix().0));
+                cx.set_timer_in(Timer::Bans, left.max(Duration::from_millis(1)));
+            }
+            None => cx.cancel_timer(Timer::Bans),
+        }
+    }
+
+    /// The address whose ban made room, if one did.
+    fn add(&mut self, addr: PeerAddr, until: UnixTime) -> Option<PeerAddr> {
         self.until.insert(addr, until);
         if self.until.len() <= BANS_MAX {
             return None;
@@ -24,16 +75,6 @@ impl Bans {
         let first = self.until.iter().min_by_key(|(_, until)| **until).map(|(addr, _)| addr.clone())?;
         self.until.remove(&first);
         Some(first)
-    }
-
-    /// Takes back a ban of an earlier run. `false`: it has ended. A clock that was wrong then makes it no longer than
-    /// a new one.
-    pub(super) fn restore(&mut self, addr: &PeerAddr, until: UnixTime, unix: UnixTime) -> bool {
-        let lasts = unix < until;
-        if lasts {
-            self.add(addr.clone(), until.min(unix.plus(BAN_TIME)));
-        }
-        lasts
     }
 
     /// Whether an address is banned, or its host.
@@ -49,7 +90,7 @@ impl Bans {
     }
 
     /// Takes out the bans that have ended.
-    pub(super) fn take_ended(&mut self, unix: UnixTime) -> Vec<PeerAddr> {
+    fn take_ended(&mut self, unix: UnixTime) -> Vec<PeerAddr> {
         let ended: Vec<_> =
             self.until.iter().filter(|(_, until)| **until <= unix).map(|(a, _)| a.clone()).collect();
         self.until.retain(|_, until| *until > unix);
@@ -57,7 +98,7 @@ impl Bans {
     }
 
     /// When the next ban ends.
-    pub(super) fn next_end(&self) -> Option<UnixTime> {
+    fn next_end(&self) -> Option<UnixTime> {
         self.until.values().min().copied()
     }
 
@@ -69,7 +110,10 @@ impl Bans {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::api::{Action, Job};
     use super::*;
+    use crate::rng::Rng;
+    use crate::time::Instant;
     use alloc::format;
 
     fn addr(text: &str) -> PeerAddr {
@@ -114,9 +158,13 @@ mod tests {
 
     #[test]
     fn a_restored_ban_lasts_no_longer_than_a_new_one() {
+        let unix = UnixTime(10);
         let (mut bans, a) = (Bans::default(), addr("9.9.9.9:1"));
-        assert!(!bans.restore(&a, UnixTime(10), UnixTime(10)));
-        assert!(bans.restore(&a, UnixTime(u64::MAX), UnixTime(10)));
-        assert_eq!(bans.next_end(), Some(UnixTime(10).plus(BAN_TIME)));
+        let mut cx = Cx::new(Rng::new([0; 32]), Instant(0), unix);
+        assert!(!bans.restore(&mut cx, &a, b"no time"));
+        assert!(bans.restore(&mut cx, &a, &record::encode_time(unix)) && bans.next_end().is_none());
+        assert!(matches!(cx.poll(), Some(Action::Job(_, Job::Persist(RecordKey::Ban(_), None)))));
+        assert!(bans.restore(&mut cx, &a, &record::encode_time(UnixTime(u64::MAX))));
+        assert_eq!(bans.next_end(), Some(unix.plus(BAN_TIME)));
     }
 }

@@ -34,14 +34,14 @@ fn onion(n: usize) -> PeerAddr {
     at(&format!("{label}.onion:6881"))
 }
 
-fn count(peers: &Peers, fits: impl Fn(&PeerAddr) -> bool) -> usize {
-    peers.book.keys().filter(|addr| fits(addr)).count()
+fn count(peers: &Book, fits: impl Fn(&PeerAddr) -> bool) -> usize {
+    peers.peers.keys().filter(|addr| fits(addr)).count()
 }
 
 /// Dials all that may be dialled, and gives it.
-fn dial_all(peers: &mut Peers, rng: &mut Rng) -> Vec<PeerAddr> {
+fn dial_all(peers: &mut Book, rng: &mut Rng) -> Vec<PeerAddr> {
     core::iter::from_fn(|| {
-        let next = peers.next_dial(NOW, UNIX, SHARE, rng)?;
+        let next = peers.next_dial(&Bans::default(), NOW, UNIX, SHARE, rng)?;
         peers.dialing(&next);
         Some(next)
     })
@@ -50,15 +50,15 @@ fn dial_all(peers: &mut Peers, rng: &mut Rng) -> Vec<PeerAddr> {
 
 #[test]
 fn failures_wait_longer_and_success_makes_up() {
-    let (mut peers, mut rng) = (Peers::default(), Rng::new([0; 32]));
+    let (mut peers, mut rng) = (Book::default(), Rng::new([0; 32]));
     peers.add(addr(1), Source::Dht, NOW);
     peers.ended(&addr(1), false, NOW);
-    assert_eq!(peers.next_dial(NOW, UNIX, SHARE, &mut rng), None);
+    assert_eq!(peers.next_dial(&Bans::default(), NOW, UNIX, SHARE, &mut rng), None);
     assert_eq!(peers.next_retry(), Some(NOW + BACKOFF_MIN));
     peers.ended(&addr(1), false, NOW);
     assert_eq!(peers.next_retry(), Some(NOW + 2 * BACKOFF_MIN));
     peers.ended(&addr(1), true, NOW);
-    assert_eq!(peers.next_dial(NOW, UNIX, SHARE, &mut rng), Some(addr(1)));
+    assert_eq!(peers.next_dial(&Bans::default(), NOW, UNIX, SHARE, &mut rng), Some(addr(1)));
     (0..99).for_each(|_| peers.ended(&addr(1), false, NOW));
     assert_eq!(peers.next_retry(), Some(NOW + BACKOFF_MAX));
 }
@@ -68,7 +68,7 @@ fn fresh_made_up_addresses_do_not_keep_back_one_that_failed_once() {
     for (honest, fakes) in
         [(Source::Exchanged, Source::Dht), (Source::Dht, Source::Exchanged), (Source::Dht, Source::Dht)]
     {
-        let (mut peers, mut rng) = (Peers::default(), Rng::new([0; 32]));
+        let (mut peers, mut rng) = (Book::default(), Rng::new([0; 32]));
         peers.add(addr(1), honest, NOW);
         peers.ended(&addr(1), false, NOW);
         let mut fresh = (0..).map(far);
@@ -79,7 +79,8 @@ fn fresh_made_up_addresses_do_not_keep_back_one_that_failed_once() {
                 peers.add(fake, fakes, now);
             }
             now = now + Duration::from_secs(1);
-            let next = peers.next_dial(now, UNIX, SHARE, &mut rng).expect("there is always one");
+            let next =
+                peers.next_dial(&Bans::default(), now, UNIX, SHARE, &mut rng).expect("there is always one");
             peers.dialing(&next);
             peers.ended(&next, false, now);
             next == addr(1)
@@ -90,9 +91,9 @@ fn fresh_made_up_addresses_do_not_keep_back_one_that_failed_once() {
 
 #[test]
 fn no_source_fills_the_book_and_what_the_user_configured_stays() {
-    let mut peers = Peers::default();
+    let mut peers = Book::default();
     peers.add(addr(0), Source::Configured, NOW);
-    let add_all = |peers: &mut Peers, source, range: core::ops::Range<usize>| {
+    let add_all = |peers: &mut Book, source, range: core::ops::Range<usize>| {
         for n in range {
             peers.add(addr(n), source, NOW);
         }
@@ -113,7 +114,7 @@ fn no_source_fills_the_book_and_what_the_user_configured_stays() {
 
 #[test]
 fn a_teller_fills_its_share_only_and_replaces_its_own() {
-    let mut peers = Peers::default();
+    let mut peers = Book::default();
     let liar = at("8.8.1.1:1");
     for n in 0..5000 {
         peers.told(far(n % 1000), Source::Exchanged, &liar, NOW);
@@ -128,12 +129,12 @@ fn a_teller_fills_its_share_only_and_replaces_its_own() {
     assert!(!peers.told(far(2002), Source::Exchanged, &liar, NOW));
     peers.ended(&far(1), false, NOW);
     assert!(peers.told(far(2002), Source::Exchanged, &liar, NOW));
-    assert!(!peers.book.contains_key(&far(1)));
+    assert!(!peers.peers.contains_key(&far(1)));
 }
 
 #[test]
 fn a_flood_from_many_tellers_leaves_the_few_addresses_of_an_honest_one() {
-    let mut peers = Peers::default();
+    let mut peers = Book::default();
     let honest = at("77.7.7.7:1");
     for n in 0..10 {
         peers.told(far(n), Source::Exchanged, &honest, NOW);
@@ -158,7 +159,7 @@ fn a_network_has_so_many_places_in_the_book_and_of_our_connections() {
         |n| at(&format!("9.9.9.9:{}", n + 1)),
         |n| at(&format!("a.example:{}", n + 1)),
     ] {
-        let (mut peers, mut rng) = (Peers::default(), Rng::new([0; 32]));
+        let (mut peers, mut rng) = (Book::default(), Rng::new([0; 32]));
         for n in 0..3000 {
             peers.add(make(n), Source::Dht, NOW);
         }
@@ -175,7 +176,7 @@ fn a_network_has_so_many_places_in_the_book_and_of_our_connections() {
 
 #[test]
 fn a_private_network_is_not_shared_out_and_means_nothing_from_afar() {
-    let (mut peers, mut rng) = (Peers::default(), Rng::new([0; 32]));
+    let (mut peers, mut rng) = (Book::default(), Rng::new([0; 32]));
     (0..200).for_each(|n| assert!(peers.add(addr(n), Source::Dht, NOW)));
     assert_eq!(dial_all(&mut peers, &mut rng).len(), 200);
     assert!(!peers.told(addr(300), Source::Exchanged, &far(1), NOW));
@@ -185,7 +186,7 @@ fn a_private_network_is_not_shared_out_and_means_nothing_from_afar() {
 
 #[test]
 fn names_are_shared_out_by_who_told_them() {
-    let (mut peers, mut rng) = (Peers::default(), Rng::new([0; 32]));
+    let (mut peers, mut rng) = (Book::default(), Rng::new([0; 32]));
     let (liar, honest) = (onion(90_000), near(1));
     for n in 0..5000 {
         peers.told(onion(n), Source::Exchanged, &liar, NOW);
@@ -199,7 +200,7 @@ fn names_are_shared_out_by_who_told_them() {
 
 #[test]
 fn a_connection_that_came_to_us_takes_no_share() {
-    let (mut peers, mut rng) = (Peers::default(), Rng::new([0; 32]));
+    let (mut peers, mut rng) = (Book::default(), Rng::new([0; 32]));
     let conn = ConnId { slot: 0, generation: 0 };
     (0..40).for_each(|n| assert!(peers.add(near(n), Source::Dht, NOW)));
     (0..20).for_each(|n| peers.accepted(&near(n), conn));
@@ -208,16 +209,16 @@ fn a_connection_that_came_to_us_takes_no_share() {
     for a in &dialled {
         peers.connected(a, conn);
     }
-    assert_eq!(peers.next_dial(NOW, UNIX, SHARE, &mut rng), None);
-    assert_eq!(peers.wanted_place(UNIX, SHARE), Some(Place::Of(Crowd::of(&near(0)))));
+    assert_eq!(peers.next_dial(&Bans::default(), NOW, UNIX, SHARE, &mut rng), None);
+    assert_eq!(peers.wanted_place(&Bans::default(), UNIX, SHARE), Some(Place::Of(Crowd::of(&near(0)))));
     peers.accepted(&dialled[0], conn);
-    assert_eq!(peers.wanted_place(UNIX, SHARE), Some(Place::Any));
+    assert_eq!(peers.wanted_place(&Bans::default(), UNIX, SHARE), Some(Place::Any));
     assert_eq!(dial_all(&mut peers, &mut rng).len(), 1);
 }
 
 #[test]
 fn the_worst_goes_first_and_who_was_there_first_stays() {
-    let mut peers = Peers::default();
+    let mut peers = Book::default();
     (0..PEERS_PER_NETWORK_MAX).for_each(|n| assert!(peers.add(near(n), Source::Dht, NOW)));
     peers.served(&near(3));
     assert!(peers.remember(&near(3)));
@@ -229,16 +230,16 @@ fn the_worst_goes_first_and_who_was_there_first_stays() {
     let mut newcomers = (1000..).map(near);
     for gone in [3, 5, 6] {
         assert!(peers.add(newcomers.next().expect("endless"), Source::Dht, NOW));
-        assert!(!peers.book.contains_key(&near(gone)), "{gone}");
+        assert!(!peers.peers.contains_key(&near(gone)), "{gone}");
     }
     assert!(!peers.add(near(999), Source::Dht, NOW), "all others are as good, or better");
-    assert!(peers.book.contains_key(&near(4)), "it was reached once");
+    assert!(peers.peers.contains_key(&near(4)), "it was reached once");
     assert_eq!(peers.take_forgotten(), [near(3)], "its record is of no use any more");
 }
 
 #[test]
 fn what_an_earlier_run_knew_is_bounded_too() {
-    let mut peers = Peers::default();
+    let mut peers = Book::default();
     for n in 0..PEERS_KNOWN_MAX {
         peers.add(far(n), Source::Remembered, NOW);
     }
@@ -251,7 +252,7 @@ fn what_an_earlier_run_knew_is_bounded_too() {
 
 #[test]
 fn only_reached_addresses_are_told_and_private_ones_stay_private() {
-    let (mut peers, mut rng) = (Peers::default(), Rng::new([0; 32]));
+    let (mut peers, mut rng) = (Book::default(), Rng::new([0; 32]));
     let public = far(9);
     for a in [&addr(1), &addr(2), &public] {
         peers.add(a.clone(), Source::Exchanged, NOW);
@@ -267,9 +268,9 @@ fn only_reached_addresses_are_told_and_private_ones_stay_private() {
 
 #[test]
 fn who_answered_is_told_while_connected_and_then_until_it_is_to_be_tried_again() {
-    let (mut peers, mut rng) = (Peers::default(), Rng::new([0; 32]));
+    let (mut peers, mut rng) = (Book::default(), Rng::new([0; 32]));
     let conn = ConnId { slot: 0, generation: 0 };
-    let mut is_told = |peers: &Peers, now| !peers.alive.choose(&addr(2), now, &mut rng).is_empty();
+    let mut is_told = |peers: &Book, now| !peers.alive.choose(&addr(2), now, &mut rng).is_empty();
     peers.add(addr(1), Source::Dht, NOW);
     peers.ended(&addr(1), false, NOW);
     peers.connected(&addr(1), conn);
@@ -287,7 +288,7 @@ fn who_answered_is_told_while_connected_and_then_until_it_is_to_be_tried_again()
 
 #[test]
 fn who_came_to_us_is_to_be_dialled_back_once_for_each_connection_unless_it_answered_before() {
-    let mut peers = Peers::default();
+    let mut peers = Book::default();
     let conn = ConnId { slot: 0, generation: 0 };
     peers.add(addr(1), Source::Announced, NOW);
     assert_eq!(peers.next_dial_back(), None);
@@ -308,7 +309,7 @@ fn who_came_to_us_is_to_be_dialled_back_once_for_each_connection_unless_it_answe
 
 #[test]
 fn an_answer_names_few_of_one_network_and_not_always_the_same() {
-    let (mut peers, mut rng) = (Peers::default(), Rng::new([0; 32]));
+    let (mut peers, mut rng) = (Book::default(), Rng::new([0; 32]));
     let all = (0..PEERS_PER_NETWORK_MAX).map(near).chain((0..200).map(far));
     all.for_each(|a| {
         peers.add(a.clone(), Source::Dht, NOW);
@@ -325,9 +326,12 @@ fn an_answer_names_few_of_one_network_and_not_always_the_same() {
 
 #[test]
 fn we_are_never_dialled() {
-    let (mut peers, mut rng) = (Peers::default(), Rng::new([0; 32]));
+    let (mut peers, mut rng) = (Book::default(), Rng::new([0; 32]));
     peers.add(addr(1), Source::Dht, NOW);
     peers.ourselves(&addr(1));
     peers.ended(&addr(1), false, NOW);
-    assert_eq!((peers.next_dial(NOW, UNIX, SHARE, &mut rng), peers.next_retry()), (None, None));
+    assert_eq!(
+        (peers.next_dial(&Bans::default(), NOW, UNIX, SHARE, &mut rng), peers.next_retry()),
+        (None, None)
+    );
 }
