@@ -6,29 +6,56 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use super::conns::Conns;
+use super::cx::Cx;
 use super::peers::Source;
 use super::quotas::Quotas;
-use super::{Node, Timer};
+use super::table::ConnTable;
+use super::timers::Timer;
 use crate::addr::PeerAddr;
+use crate::bucket::Bucket;
 use crate::codec::Message;
-use crate::ids::{BlobId, ConnId};
+use crate::ids::{BlobId, ConnId, Topic};
 use crate::limits::{ANNOUNCE_HOPS_MAX, ANNOUNCE_INTERVAL, ANNOUNCES_PER_MINUTE, ANNOUNCES_SEEN_MAX};
 use crate::suite::Suite;
 use crate::time::Instant;
 
-/// The announces seen lately.
+/// An announce: what is found at an address, and how many more hops may carry it on.
+type Announce = (BlobId, PeerAddr, u8);
+
+/// What the address book should know: an address, where it comes from, and the peer that told it.
+type Found = (PeerAddr, Source, PeerAddr);
+
+/// The flooding of announces.
 pub(super) struct Flood {
+    /// The name under which others reach us, if there is one.
+    own: Option<PeerAddr>,
     /// How many each host may send.
     taken: Quotas,
+    /// How many each connection is sent.
+    sent: ConnTable<Bucket>,
     seen: BTreeMap<(BlobId, PeerAddr), Instant>,
     /// The same by age.
     by_age: BTreeSet<(Instant, BlobId, PeerAddr)>,
 }
 
 impl Flood {
-    pub(super) fn new() -> Self {
-        let taken = Quotas::new(ANNOUNCES_PER_MINUTE);
-        Self { taken, seen: BTreeMap::new(), by_age: BTreeSet::new() }
+    pub(super) fn new(own: Option<PeerAddr>) -> Self {
+        Self {
+            own,
+            taken: Quotas::new(ANNOUNCES_PER_MINUTE),
+            sent: ConnTable::default(),
+            seen: BTreeMap::new(),
+            by_age: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn opened(&mut self, conn: ConnId, now: Instant) {
+        self.sent.insert(conn, Bucket::new(ANNOUNCES_PER_MINUTE, ANNOUNCES_PER_MINUTE, now));
+    }
+
+    pub(super) fn closed(&mut self, conn: ConnId) {
+        self.sent.remove(conn);
     }
 
     /// `true`: it was not seen for half an [`ANNOUNCE_INTERVAL`]. At [`ANNOUNCES_SEEN_MAX`] the oldest is forgotten.
@@ -49,74 +76,93 @@ impl Flood {
         self.by_age.insert((now, id, addr.clone()));
         true
     }
-}
 
-impl<S: Suite> Node<S> {
-    pub(super) fn on_announce(&mut self, conn: ConnId, id: BlobId, addr: PeerAddr, hops: u8) {
-        let now = self.cx.now();
-        let Some(entry) = self.conns.get(conn) else { return };
-        if !addr.is_exchangeable() || !self.flood.taken.take(conn, &entry.peer, now) {
-            return;
+    /// A peer announces an address. `is_followed`: whether an id is the topic of a channel that we follow. What the address
+    /// book should know.
+    pub(super) fn on_announce<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        (id, addr, hops): Announce,
+        is_followed: impl Fn(&BlobId) -> bool,
+    ) -> Option<Found> {
+        let now = cx.now();
+        let entry = conns.get(conn)?;
+        if !addr.is_exchangeable() || !self.taken.take(conn, &entry.peer, now) {
+            return None;
         }
         if let PeerAddr::Ip(socket) = &addr {
             // Believed only about the address that it comes from, so that nobody can send us to a third party.
-            if matches!(&entry.peer, PeerAddr::Ip(peer) if peer.ip() == socket.ip()) {
-                let teller = entry.peer.clone();
-                self.peers.told(&self.cx, addr, Source::Announced, &teller);
-            }
-            return;
+            let is_own = matches!(&entry.peer, PeerAddr::Ip(peer) if peer.ip() == socket.ip());
+            let teller = entry.peer.clone();
+            return is_own.then_some((addr, Source::Announced, teller));
         }
         let teller = entry.address().clone();
-        if Some(&addr) == self.config.own_address.as_ref() || !self.flood.is_new(id, &addr, now) {
-            return;
-        }
-        if self.channels.values().any(|c| c.topic.0 == id.0) {
-            self.peers.told(&self.cx, addr.clone(), Source::Exchanged, &teller);
+        if Some(&addr) == self.own.as_ref() || !self.is_new(id, &addr, now) {
+            return None;
         }
         if let Some(hops) = hops.checked_sub(1) {
-            self.flood(&[(id, addr, hops)], Some(conn));
+            self.flood(cx, conns, &[(id, addr.clone(), hops)], Some(conn));
         }
+        is_followed(&id).then_some((addr, Source::Exchanged, teller))
     }
 
     /// Sends announces to every v6 peer that has room, but the one they came from.
-    fn flood(&mut self, announces: &[(BlobId, PeerAddr, u8)], from: Option<ConnId>) {
-        for id in self.conns.ids().into_iter().filter(|id| Some(*id) != from) {
-            self.send_announces(id, announces);
+    fn flood<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        announces: &[Announce],
+        from: Option<ConnId>,
+    ) {
+        for id in conns.ids().into_iter().filter(|id| Some(*id) != from) {
+            self.send(cx, conns, id, announces);
         }
     }
 
-    fn send_announces(&mut self, conn: ConnId, announces: &[(BlobId, PeerAddr, u8)]) {
-        let now = self.cx.now();
-        let Some(entry) = self.conns.get_mut(conn).filter(|e| e.gossip.is_on()) else { return };
+    fn send<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId, announces: &[Announce]) {
+        let Some(entry) = conns.get_mut(conn).filter(|entry| entry.gossip.is_on()) else { return };
+        let Some(sent) = self.sent.get_mut(conn) else { return };
         for (id, addr, hops) in announces {
             if addr == entry.address() || !entry.conn.has_control_room() {
                 continue;
             }
-            if entry.announces_out.take(now) {
+            if sent.take(cx.now()) {
                 entry.conn.push(&Message::Announce(*id, addr.clone(), *hops));
             }
         }
-        self.wake_driver(conn);
+        conns.wake_driver(cx, conn);
     }
 
-    fn own_announces(&self) -> Vec<(BlobId, PeerAddr, u8)> {
-        let Some(own) = &self.config.own_address else { return Vec::new() };
-        let heads = self.channels.values().filter(|c| c.sequence > 0);
-        heads.map(|c| (BlobId(c.topic.0), own.clone(), ANNOUNCE_HOPS_MAX)).collect()
+    fn own_announces(&self, topics: impl Iterator<Item = Topic>) -> Vec<Announce> {
+        let own = self.own.iter().cloned().cycle();
+        topics.zip(own).map(|(topic, own)| (BlobId(topic.0), own, ANNOUNCE_HOPS_MAX)).collect()
     }
 
-    /// Our own name, for a peer that is new.
-    pub(super) fn announce_to(&mut self, conn: ConnId) {
-        let own = self.own_announces();
-        self.send_announces(conn, &own);
+    /// Tells a peer that has just come our own name, as one of the swarms of these topics.
+    pub(super) fn announce_to<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        topics: impl Iterator<Item = Topic>,
+    ) {
+        let own = self.own_announces(topics);
+        self.send(cx, conns, conn, &own);
     }
 
-    /// Our own name, for everybody, now and each [`ANNOUNCE_INTERVAL`].
-    pub(super) fn announce_own(&mut self) {
-        if self.config.own_address.is_some() {
-            let own = self.own_announces();
-            self.flood(&own, None);
-            self.cx.set_timer(Timer::Announce, self.cx.now() + ANNOUNCE_INTERVAL);
+    /// Tells everybody our own name, and again after each [`ANNOUNCE_INTERVAL`].
+    pub(super) fn announce<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        topics: impl Iterator<Item = Topic>,
+    ) {
+        if self.own.is_some() {
+            let own = self.own_announces(topics);
+            self.flood(cx, conns, &own, None);
+            cx.set_timer_in(Timer::Announce, ANNOUNCE_INTERVAL);
         }
     }
 }

@@ -269,7 +269,7 @@ impl<S: Suite> Node<S> {
                 self.offer_head(item);
             }
             Purpose::Publish => self.on_publish_item(&item),
-            Purpose::LookUpHead(channel) if item.key == channel => self.on_looked_up_item(channel, &item),
+            Purpose::LookUpHead(channel) if item.key == channel => self.gateway.on_item(channel, &item),
             _ => {}
         }
     }
@@ -602,9 +602,14 @@ impl<S: Suite> Node<S> {
         self.dht.finished(job);
         match (purpose, result) {
             (Purpose::Publish, result) => self.on_publish_done(result),
-            (Purpose::Relay(key), result) => self.on_relay_done(key, result),
+            (Purpose::Relay(key), result) => {
+                let stored = self.gateway.on_relayed(&mut self.cx, &mut self.conns, key, result);
+                stored.into_iter().for_each(|item| self.offer_head(item));
+            }
             (Purpose::Keep(key), JobResult::DhtPut(Err(DhtError::Stale))) => self.gateway.stop_keeping(&key),
-            (Purpose::LookUpHead(channel), _) => self.on_head_looked_up(channel),
+            (Purpose::LookUpHead(channel), _) => {
+                self.gateway.on_looked_up(&mut self.cx, &mut self.conns, channel);
+            }
             (Purpose::Poll(channel), JobResult::DhtDone(done)) => self.on_poll_done(channel, done.err()),
             // Without a DHT nothing is tried sooner.
             (_, JobResult::DhtDone(Err(DhtError::Disabled)) | JobResult::DhtPut(Err(DhtError::Disabled))) => {

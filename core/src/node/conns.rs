@@ -9,17 +9,19 @@ use super::cx::Cx;
 use super::gossip::Gossip;
 use super::rate::Rate;
 use super::readiness::Readiness;
+use super::uploads::Uploads;
 use super::{Action, Event, Node, Pending, Timer};
 use crate::addr::PeerAddr;
+use crate::bep44::SignedItem;
 use crate::bucket::Bucket;
 use crate::codec::Message;
 use crate::conn::{Conn, Incoming};
 use crate::error::{CloseReason, Violation};
 use crate::ids::{BlobId, ConnId, JobId};
 use crate::limits::{
-    ANNOUNCES_PER_MINUTE, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HAVES_BURST, HAVES_PER_MINUTE, HELLO_WAIT,
-    IDLE_TIMEOUT, INBOUND_FETCHING_MAX, INBOUND_MAX, KEEP_ALIVE, STALL_BYTES_MIN, STALL_TIMEOUT,
-    USELESS_AFTER, USELESS_LOADING_AFTER, WINDOW_START,
+    DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HAVES_BURST, HAVES_PER_MINUTE, HELLO_WAIT, IDLE_TIMEOUT,
+    INBOUND_FETCHING_MAX, INBOUND_MAX, KEEP_ALIVE, STALL_BYTES_MIN, STALL_TIMEOUT, USELESS_AFTER,
+    USELESS_LOADING_AFTER, WINDOW_START,
 };
 use crate::rng::Rng;
 use crate::suite::Suite;
@@ -51,17 +53,11 @@ pub(super) struct Entry<S: Suite> {
     /// A range was taken from it, as nothing came.
     pub(super) was_in_vain: bool,
     pub(super) rests_until: Instant,
-    /// The upload turn in which the peer was last served, or began to wait.
-    pub(super) turn: u64,
-    /// Upload turns that the peer got.
-    pub(super) turns_given: u32,
     /// The peer has sent a HELLO, so it reads ours.
     pub(super) speaks_hello: bool,
     /// It was dialled, and its HELLO says v5, or it sends none.
     pub(super) is_v5: bool,
     pub(super) gossip: Gossip,
-    /// Announces sent to it.
-    pub(super) announces_out: Bucket,
     /// HAVEs sent to it.
     pub(super) haves_out: Bucket,
     /// Progress of v5 requests at the last check, and when that was.
@@ -179,12 +175,9 @@ impl<S: Suite> Conns<S> {
             brought: now,
             was_in_vain: false,
             rests_until: now,
-            turn: 0,
-            turns_given: 0,
             speaks_hello: false,
             is_v5: false,
             gossip: Gossip::default(),
-            announces_out: Bucket::new(ANNOUNCES_PER_MINUTE, ANNOUNCES_PER_MINUTE, now),
             haves_out: Bucket::new(HAVES_PER_MINUTE, HAVES_BURST, now),
             checked: (0, now),
             waits_for_recv: false,
@@ -218,15 +211,15 @@ impl<S: Suite> Conns<S> {
     }
 
     /// The inbound connection that has been open longest, of those on which no blob was asked for either way.
-    fn useless_inbound(&self) -> Option<ConnId> {
-        let useless = |e: &Entry<S>| {
+    fn useless_inbound(&self, uploads: &Uploads) -> Option<ConnId> {
+        let useless = |id: ConnId, e: &Entry<S>| {
             !e.is_outbound()
                 && !e.conn.owes_answers()
-                && e.turn == 0
+                && !uploads.was_asked_by(id)
                 && e.blobs_served == 0
                 && e.outstanding() == 0
         };
-        self.entries().filter(|(_, e)| useless(e)).min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
+        self.entries().filter(|(id, e)| useless(*id, e)).min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
     }
 
     /// The inbound connection that has been open longest without a request waiting.
@@ -282,7 +275,7 @@ impl<S: Suite> Node<S> {
             return None;
         }
         if !self.scheduler.is_empty() && self.conns.inbound >= INBOUND_FETCHING_MAX {
-            let useless = self.conns.useless_inbound()?;
+            let useless = self.conns.useless_inbound(&self.uploads)?;
             self.close(useless, CloseReason::Evicted);
         } else if self.conns.inbound >= INBOUND_MAX {
             let oldest = self.conns.oldest_idle_inbound()?;
@@ -314,7 +307,10 @@ impl<S: Suite> Node<S> {
 
     fn open(&mut self, role: Role, peer: PeerAddr) -> ConnId {
         let conn = self.conns.insert(role, peer, self.cx.now());
-        self.peers.opened(conn, self.cx.now());
+        let now = self.cx.now();
+        self.peers.opened(conn, now);
+        self.uploads.opened(conn);
+        self.flood.opened(conn, now);
         self.cx.set_timer_in(Timer::Conn(conn), HANDSHAKE_TIMEOUT);
         conn
     }
@@ -339,6 +335,7 @@ impl<S: Suite> Node<S> {
         self.cx.cancel_timer(Timer::Conn(id));
         self.throttles.closed(id);
         self.peers.closed(id);
+        self.flood.closed(id);
         for blob in entry.conn.take_outstanding() {
             if self.scheduler.is_asked(&blob, id) {
                 self.scheduler.requeue(blob);
@@ -352,12 +349,9 @@ impl<S: Suite> Node<S> {
         if let Some(buffer) = receiving {
             self.give_back_recv(buffer);
         }
-        for buffer in sending {
-            self.send_pool.give_back(buffer);
-        }
         self.release(id, None);
-        self.uploads.forget(id);
-        self.begin_turns();
+        self.uploads.closed(id, sending);
+        self.uploads.begin_turns(&mut self.cx, &mut self.conns);
         if is_known && self.peers.connection(&address).is_none_or(|conn| conn == id) {
             // A peer that served and closed may serve again at once: some answer one request a connection.
             if !is_answered {
@@ -370,7 +364,7 @@ impl<S: Suite> Node<S> {
         }
         if self.conns.count() == (0, 0) {
             self.recv_pool.trim();
-            self.send_pool.trim();
+            self.uploads.trim();
         }
         if entry.is_keyed {
             let reason = entry.broke.map_or(reason, CloseReason::Violation);
@@ -435,7 +429,7 @@ impl<S: Suite> Node<S> {
             let reason = entry.broke.map_or(CloseReason::Remote, CloseReason::Violation);
             return self.close(conn, reason);
         }
-        self.end_turns(conn, sent);
+        self.uploads.on_sent(&mut self.cx, &mut self.conns, conn, sent);
         self.send_heads(conn);
         self.ask_again(conn);
         self.wake_driver(conn);
@@ -466,8 +460,8 @@ impl<S: Suite> Node<S> {
         match incoming {
             Incoming::Nothing => {}
             Incoming::Keyed(key) => self.on_keyed(conn, &key),
-            Incoming::Request => self.on_wanted(conn),
-            Incoming::Cancelled => self.on_cancelled(conn),
+            Incoming::Request => self.uploads.on_wanted(&mut self.cx, &mut self.conns, conn),
+            Incoming::Cancelled => self.uploads.on_cancelled(&mut self.cx, &mut self.conns, conn),
             Incoming::Blob(id, buffer) => self.on_blob(conn, id, buffer),
             Incoming::Piece(piece) => self.on_piece(conn, &piece),
             Incoming::Late(len) => self.bytes_duplicate += len as u64,
@@ -522,8 +516,8 @@ impl<S: Suite> Node<S> {
             }
             Message::FindPeers(_) => self.on_find_peers(conn),
             Message::Peers(peers) => self.peers.on_peers(&self.cx, &self.conns, conn, peers),
-            Message::Announce(id, addr, hops) => self.on_announce(conn, id, addr, hops),
-            Message::Publish(item) => self.on_publish_request(conn, item),
+            Message::Announce(id, addr, hops) => self.on_announce(conn, (id, addr, hops)),
+            Message::Publish(item) => self.on_publish(conn, item),
             Message::GetHead { tag, known, look_up } => self.on_get_head(conn, tag, known, look_up),
             Message::Head(tag, item) => self.on_head(conn, tag, item),
             Message::Watch(tags) => self.on_watch(conn, &tags),
@@ -540,6 +534,20 @@ impl<S: Suite> Node<S> {
             | Message::Unknown(_)
             | Message::Empty => {}
         }
+    }
+
+    fn on_announce(&mut self, conn: ConnId, announce: (BlobId, PeerAddr, u8)) {
+        let channels = &self.channels;
+        let is_followed = |id: &BlobId| channels.values().any(|c| c.topic.0 == id.0);
+        let found = self.flood.on_announce(&mut self.cx, &mut self.conns, conn, announce, is_followed);
+        if let Some((addr, source, teller)) = found {
+            self.peers.told(&self.cx, addr, source, &teller);
+        }
+    }
+
+    fn on_publish(&mut self, conn: ConnId, item: SignedItem) {
+        let newest = self.channels.get(&item.key).map_or(0, |c| c.newest_seq());
+        self.gateway.on_publish(&mut self.cx, &mut self.conns, &mut self.dht, conn, item, newest);
     }
 
     fn on_find_peers(&mut self, conn: ConnId) {

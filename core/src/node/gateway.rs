@@ -6,9 +6,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::api::{DhtError, DhtOp, JobResult};
-use super::dht::Purpose;
+use super::conns::Conns;
+use super::cx::Cx;
+use super::dht::{DhtQueue, Purpose};
 use super::quotas::Quotas;
-use super::{Node, Timer};
+use super::timers::Timer;
+use crate::addr::PeerAddr;
 use crate::bep44::SignedItem;
 use crate::bucket::Bucket;
 use crate::codec::{Message, Tag};
@@ -23,6 +26,8 @@ use crate::time::Instant;
 
 /// What a gateway does for others.
 pub(super) struct Gateway {
+    /// Whether we do anything for others at all.
+    is_on: bool,
     /// What each host may ask for.
     asked: Quotas,
     /// DHT operations that may begin for others, so that enough is left for what the node does of its own accord.
@@ -47,8 +52,9 @@ struct Kept {
 }
 
 impl Gateway {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(is_on: bool, now: Instant) -> Self {
         Self {
+            is_on,
             asked: Quotas::new(FAVOURS_PER_MINUTE),
             favours: Bucket::new(FAVOURS_TOTAL_PER_MINUTE, FAVOURS_TOTAL_BURST, now),
             puts: BTreeMap::new(),
@@ -73,9 +79,171 @@ impl Gateway {
         self.kept.remove(key);
     }
 
-    fn next_due(&self) -> Option<Instant> {
-        self.kept.values().map(|kept| kept.due).min()
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
     }
+
+    // --- putting --------------------------------------------------------------------------------------------
+
+    /// A peer asks to put an item. `newest` is the highest sequence known of its channel.
+    pub(super) fn on_publish<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        dht: &mut DhtQueue,
+        conn: ConnId,
+        item: SignedItem,
+        newest: u64,
+    ) {
+        let Some(entry) = conns.get(conn) else { return };
+        if let Err(why) = self.accept(cx, conn, &entry.peer, &item, newest) {
+            return answer(cx, conns, conn, Err(why.into()));
+        }
+        let key = item.key;
+        dht.put(cx.now(), Purpose::Relay(key), item.clone(), None);
+        self.puts.insert(key, (conn, item));
+    }
+
+    fn accept(
+        &mut self,
+        cx: &Cx,
+        conn: ConnId,
+        peer: &PeerAddr,
+        item: &SignedItem,
+        newest: u64,
+    ) -> Result<(), &'static str> {
+        if !self.is_on {
+            return Err("Not a Gateway");
+        }
+        if !self.asked.take(conn, peer, cx.now()) {
+            return Err("Too Many Requests");
+        }
+        if !item.verify() {
+            return Err("Invalid Signature");
+        }
+        let relayed = self.relayed.get(&item.key).map_or(0, |seq| seq.unsigned_abs());
+        if item.seq.unsigned_abs() < newest.max(relayed) {
+            return Err("Sequence Too Low");
+        }
+        let has_room = self.pending() < GATEWAY_JOBS_MAX && !self.puts.contains_key(&item.key);
+        if !has_room || !self.favours.take(cx.now()) {
+            return Err("Busy");
+        }
+        Ok(())
+    }
+
+    /// Puts and look-ups under way.
+    fn pending(&self) -> usize {
+        self.puts.len() + self.look_ups.len()
+    }
+
+    /// The DHT has answered a put for a peer; the item, if it is there.
+    pub(super) fn on_relayed<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        key: PublicKey,
+        result: &JobResult,
+    ) -> Option<SignedItem> {
+        let (conn, item) = self.puts.remove(&key)?;
+        let said = match result {
+            JobResult::DhtPut(Ok(0)) => Err("Not Stored: no other DHT node took it".into()),
+            JobResult::DhtPut(Ok(nodes)) => Ok(format!("Stored at {nodes} nodes")),
+            JobResult::DhtPut(Err(DhtError::Stale)) => Err("Sequence Too Low".into()),
+            JobResult::DhtPut(Err(error)) => Err(format!("Not Stored: {error}")),
+            _ => Err("Not Stored".into()),
+        };
+        let stored = said.is_ok().then(|| item.clone());
+        if said.is_ok() {
+            if self.relayed.len() >= RELAYED_MAX {
+                self.relayed.pop_first();
+            }
+            self.relayed.insert(key, item.seq);
+            self.keep(item, cx.now());
+            self.wait_to_keep(cx);
+        }
+        answer(cx, conns, conn, said);
+        stored
+    }
+
+    // --- keeping alive --------------------------------------------------------------------------------------
+
+    /// Puts the relayed items again that are due. A channel that is followed is kept up as such.
+    pub(super) fn keep_relayed(
+        &mut self,
+        cx: &mut Cx,
+        dht: &mut DhtQueue,
+        is_followed: impl Fn(&PublicKey) -> bool,
+    ) {
+        let now = cx.now();
+        self.kept.retain(|key, kept| now.since(kept.asked) < RELAYED_KEPT && !is_followed(key));
+        for (key, kept) in self.kept.iter_mut().filter(|(_, kept)| kept.due <= now) {
+            kept.due = now + REPUT_INTERVAL;
+            dht.put(now, Purpose::Keep(*key), kept.item.clone(), None);
+        }
+        self.wait_to_keep(cx);
+    }
+
+    fn wait_to_keep(&self, cx: &mut Cx) {
+        cx.set_or_cancel_timer(Timer::Keep, self.kept.values().map(|kept| kept.due).min());
+    }
+
+    // --- looking up -----------------------------------------------------------------------------------------
+
+    /// A peer asks for the head of a channel that we do not follow.
+    pub(super) fn look_up<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        dht: &mut DhtQueue,
+        conn: ConnId,
+        asked: (Tag, PublicKey, u64),
+    ) {
+        let (tag, channel, known) = asked;
+        let is_begun = self.look_ups.contains_key(&channel);
+        let Some(entry) = conns.get_mut(conn) else { return };
+        let is_done = self.is_on
+            && self.asked.take(conn, &entry.peer, cx.now())
+            && (is_begun || (self.pending() < GATEWAY_JOBS_MAX && self.favours.take(cx.now())));
+        if !is_done {
+            return entry.conn.push(&Message::Head(tag, None));
+        }
+        let waiting = &mut self.look_ups.entry(channel).or_default().waiting;
+        if waiting.len() < GATEWAY_JOBS_MAX {
+            waiting.push((conn, tag, known));
+        }
+        dht.push(cx.now(), Purpose::LookUpHead(channel), DhtOp::Get(channel));
+    }
+
+    /// The DHT has given an item, properly signed, for a look-up.
+    pub(super) fn on_item(&mut self, channel: PublicKey, item: &SignedItem) {
+        if let Some(look_up) = self.look_ups.get_mut(&channel)
+            && look_up.best.as_ref().is_none_or(|best| best.seq < item.seq)
+        {
+            look_up.best = Some(item.clone());
+        }
+    }
+
+    /// A look-up has ended: those that asked get its head.
+    pub(super) fn on_looked_up<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, channel: PublicKey) {
+        let Some(LookUp { best, waiting }) = self.look_ups.remove(&channel) else { return };
+        for (conn, tag, known) in waiting {
+            let Some(entry) = conns.get_mut(conn) else { continue };
+            let newer = best.clone().filter(|item| item.seq.unsigned_abs() > known);
+            entry.conn.push(&Message::Head(tag, newer));
+            conns.wake_driver(cx, conn);
+        }
+    }
+}
+
+/// Answers a PUBLISH.
+fn answer<S: Suite>(cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId, answer: Result<String, String>) {
+    let Some(entry) = conns.get_mut(conn) else { return };
+    entry.conn.push(&match answer {
+        Ok(text) => Message::Ok(text),
+        Err(why) => Message::Error(why),
+    });
+    conns.wake_driver(cx, conn);
 }
 
 #[derive(Default)]
@@ -84,133 +252,4 @@ struct LookUp {
     best: Option<SignedItem>,
     /// Who asked, with what tag and known sequence.
     waiting: Vec<(ConnId, Tag, u64)>,
-}
-
-impl<S: Suite> Node<S> {
-    pub(super) fn on_publish_request(&mut self, conn: ConnId, item: SignedItem) {
-        if let Err(why) = self.accept_publish(conn, &item) {
-            return self.answer_publish(conn, Err(why.into()));
-        }
-        let key = item.key;
-        self.dht.put(self.cx.now(), Purpose::Relay(key), item.clone(), None);
-        self.gateway.puts.insert(key, (conn, item));
-    }
-
-    fn accept_publish(&mut self, conn: ConnId, item: &SignedItem) -> Result<(), &'static str> {
-        if !self.config.gateway {
-            return Err("Not a Gateway");
-        }
-        let now = self.cx.now();
-        let Some(entry) = self.conns.get(conn) else { return Err("Closed") };
-        if !self.gateway.asked.take(conn, &entry.peer, now) {
-            return Err("Too Many Requests");
-        }
-        if !item.verify() {
-            return Err("Invalid Signature");
-        }
-        let followed = self.channels.get(&item.key).map_or(0, |c| c.newest_seq());
-        let relayed = self.gateway.relayed.get(&item.key).map_or(0, |seq| seq.unsigned_abs());
-        if item.seq.unsigned_abs() < followed.max(relayed) {
-            return Err("Sequence Too Low");
-        }
-        let pending = self.gateway.puts.len() + self.gateway.look_ups.len();
-        let has_room = pending < GATEWAY_JOBS_MAX && !self.gateway.puts.contains_key(&item.key);
-        if !has_room || !self.gateway.favours.take(now) {
-            return Err("Busy");
-        }
-        Ok(())
-    }
-
-    fn answer_publish(&mut self, conn: ConnId, answer: Result<String, String>) {
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        entry.conn.push(&match answer {
-            Ok(text) => Message::Ok(text),
-            Err(why) => Message::Error(why),
-        });
-        self.wake_driver(conn);
-    }
-
-    pub(super) fn on_relay_done(&mut self, key: PublicKey, result: &JobResult) {
-        let Some((conn, item)) = self.gateway.puts.remove(&key) else { return };
-        let answer = match result {
-            JobResult::DhtPut(Ok(0)) => Err("Not Stored: no other DHT node took it".into()),
-            JobResult::DhtPut(Ok(nodes)) => Ok(format!("Stored at {nodes} nodes")),
-            JobResult::DhtPut(Err(DhtError::Stale)) => Err("Sequence Too Low".into()),
-            JobResult::DhtPut(Err(error)) => Err(format!("Not Stored: {error}")),
-            _ => Err("Not Stored".into()),
-        };
-        if answer.is_ok() {
-            if self.gateway.relayed.len() >= RELAYED_MAX {
-                self.gateway.relayed.pop_first();
-            }
-            self.gateway.relayed.insert(key, item.seq);
-            self.gateway.keep(item.clone(), self.cx.now());
-            self.wait_to_keep();
-            if self.channels.contains_key(&key) {
-                self.offer_head(item);
-            }
-        }
-        self.answer_publish(conn, answer);
-    }
-
-    /// Puts the relayed items again that are due.
-    pub(super) fn keep_relayed(&mut self) {
-        let now = self.cx.now();
-        let channels = &self.channels;
-        // A channel that is followed is kept up as such.
-        let is_wanted = |key: &PublicKey, kept: &Kept| {
-            now.since(kept.asked) < RELAYED_KEPT && !channels.contains_key(key)
-        };
-        self.gateway.kept.retain(|key, kept| is_wanted(key, kept));
-        for (key, kept) in self.gateway.kept.iter_mut().filter(|(_, kept)| kept.due <= now) {
-            kept.due = now + REPUT_INTERVAL;
-            self.dht.put(self.cx.now(), Purpose::Keep(*key), kept.item.clone(), None);
-        }
-        self.wait_to_keep();
-    }
-
-    fn wait_to_keep(&mut self) {
-        match self.gateway.next_due() {
-            Some(due) => self.cx.set_timer(Timer::Keep, due),
-            None => self.cx.cancel_timer(Timer::Keep),
-        }
-    }
-
-    /// A peer asks for the head of a channel that we do not follow.
-    pub(super) fn look_up_head(&mut self, conn: ConnId, tag: Tag, channel: PublicKey, known: u64) {
-        let now = self.cx.now();
-        let pending = self.gateway.puts.len() + self.gateway.look_ups.len();
-        let is_begun = self.gateway.look_ups.contains_key(&channel);
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        let gateway = &mut self.gateway;
-        let is_done = self.config.gateway
-            && gateway.asked.take(conn, &entry.peer, now)
-            && (is_begun || (pending < GATEWAY_JOBS_MAX && gateway.favours.take(now)));
-        if !is_done {
-            return entry.conn.push(&Message::Head(tag, None));
-        }
-        let waiting = &mut self.gateway.look_ups.entry(channel).or_default().waiting;
-        if waiting.len() < GATEWAY_JOBS_MAX {
-            waiting.push((conn, tag, known));
-        }
-        self.dht.push(self.cx.now(), Purpose::LookUpHead(channel), DhtOp::Get(channel));
-    }
-
-    pub(super) fn on_looked_up_item(&mut self, channel: PublicKey, item: &SignedItem) {
-        if let Some(look_up) = self.gateway.look_ups.get_mut(&channel)
-            && look_up.best.as_ref().is_none_or(|best| best.seq < item.seq)
-        {
-            look_up.best = Some(item.clone());
-        }
-    }
-
-    pub(super) fn on_head_looked_up(&mut self, channel: PublicKey) {
-        let Some(LookUp { best, waiting }) = self.gateway.look_ups.remove(&channel) else { return };
-        for (conn, tag, known) in waiting {
-            let Some(entry) = self.conns.get_mut(conn) else { continue };
-            let newer = best.clone().filter(|item| item.seq.unsigned_abs() > known);
-            entry.conn.push(&Message::Head(tag, newer));
-            self.wake_driver(conn);
-        }
-    }
 }

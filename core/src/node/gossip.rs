@@ -172,14 +172,18 @@ impl<S: Suite> Node<S> {
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let Some(channel) = entry.gossip.tags.get(&tag).copied() else {
             return match look_up {
-                Some(channel) => self.look_up_head(conn, tag, channel, known),
+                Some(channel) => {
+                    let asked = (tag, channel, known);
+                    self.gateway.look_up(&mut self.cx, &mut self.conns, &mut self.dht, conn, asked);
+                }
                 None => entry.conn.push(&Message::Head(tag, None)),
             };
         };
         // What peers told us of the channel does not prove that it is on the DHT.
         let is_found = self.channels.get(&channel).is_some_and(|c| c.is_found());
-        if look_up.is_some() && self.config.gateway && !is_found {
-            return self.look_up_head(conn, tag, channel, known);
+        if look_up.is_some() && self.gateway.is_on() && !is_found {
+            let asked = (tag, channel, known);
+            return self.gateway.look_up(&mut self.cx, &mut self.conns, &mut self.dht, conn, asked);
         }
         let item = self.channels.get(&channel).and_then(|c| c.item.clone());
         let item = item.filter(|item| item.seq.unsigned_abs() > known);

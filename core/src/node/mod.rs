@@ -50,8 +50,8 @@ pub use api::*;
 use crate::addr::PeerAddr;
 use crate::error::{CloseReason, Violation};
 use crate::identity::{Identity, PublicKey};
-use crate::ids::JobId;
-use crate::limits::{RECV_BUFFERS_MAX, SEND_BUFFERS_MAX};
+use crate::ids::{ConnId, JobId};
+use crate::limits::RECV_BUFFERS_MAX;
 use crate::rng::Rng;
 use crate::suite::{RealSuite, Suite};
 use crate::time::{Instant, UnixTime};
@@ -99,7 +99,6 @@ pub struct Node<S: Suite = RealSuite> {
     scheduler: Scheduler,
     throttles: Throttles,
     recv_pool: Pool,
-    send_pool: Pool,
     store_rests: bool,
     /// Something has changed so that more may be asked for.
     assign_due: bool,
@@ -154,7 +153,6 @@ impl<S: Suite> Node<S> {
         let dht = DhtQueue::new(now, config.listen_port);
         let throttles = Throttles::new(config.upload_bytes_per_sec, config.download_bytes_per_sec, now);
         Self {
-            config,
             identity,
             conns: Conns::new(rng.fork("connections")),
             cx: Cx::new(rng.fork("node"), now, unix),
@@ -162,11 +160,10 @@ impl<S: Suite> Node<S> {
             scheduler: Scheduler::default(),
             throttles,
             recv_pool: Pool::new(RECV_BUFFERS_MAX, S::BLOB_LEN),
-            send_pool: Pool::new(SEND_BUFFERS_MAX, S::BLOB_LEN),
             store_rests: false,
             assign_due: false,
             usual_wait: Duration::ZERO,
-            uploads: Uploads::default(),
+            uploads: Uploads::new(S::BLOB_LEN),
             holders: BTreeMap::new(),
             in_order: BTreeSet::new(),
             have_due: BTreeSet::new(),
@@ -175,12 +172,13 @@ impl<S: Suite> Node<S> {
             dht,
             channels: BTreeMap::new(),
             publication: None,
-            gateway: Gateway::new(now),
-            flood: Flood::new(),
+            gateway: Gateway::new(config.gateway, now),
+            flood: Flood::new(config.own_address.clone()),
             bytes_received: 0,
             bytes_sent: 0,
             bytes_duplicate: 0,
             is_shut_down: false,
+            config,
         }
     }
 
@@ -281,7 +279,10 @@ impl<S: Suite> Node<S> {
         let Some(pending) = self.cx.answered(job) else { return };
         match (pending, result) {
             (Pending::Read(conn, id), JobResult::BlobRead(buffer, found)) => {
-                self.on_blob_read(conn, id, buffer, found);
+                self.uploads.on_read(&mut self.cx, &mut self.conns, conn, id, buffer, found);
+                if !found {
+                    self.on_asked_in_vain(conn);
+                }
             }
             (Pending::Write(id, parts), JobResult::BlobWritten(buffer, written)) => {
                 self.on_blob_written(id, parts, buffer, written);
@@ -310,14 +311,18 @@ impl<S: Suite> Node<S> {
                 Timer::Channel(channel) => self.on_channel_timer(channel),
                 Timer::Store => (self.store_rests, self.assign_due) = (false, true),
                 Timer::Review => self.review(),
-                Timer::Uploads => self.begin_turns(),
+                Timer::Uploads => self.uploads.begin_turns(&mut self.cx, &mut self.conns),
                 Timer::Have => self.tell_due(),
                 Timer::Watch => self.watch_anew(),
                 Timer::Throttle => self.throttles.on_timer(&mut self.cx),
                 Timer::Announce => self.announce_own(),
                 Timer::Publish => self.on_publish_timer(),
                 Timer::Bans => self.peers.end_bans(&mut self.cx),
-                Timer::Keep => self.keep_relayed(),
+                Timer::Keep => {
+                    let channels = &self.channels;
+                    let is_followed = |key: &PublicKey| channels.contains_key(key);
+                    self.gateway.keep_relayed(&mut self.cx, &mut self.dht, is_followed);
+                }
                 // What they wait for is looked at after every input.
                 Timer::Dht | Timer::Dial | Timer::Seek | Timer::Rotation => {}
             }
@@ -367,6 +372,18 @@ impl<S: Suite> Node<S> {
         if let Some(conn) = self.peers.ban(&mut self.cx, peer, violation) {
             self.close(conn, CloseReason::Banned);
         }
+    }
+
+    /// Our own name, for everybody.
+    fn announce_own(&mut self) {
+        let topics = self.channels.values().filter(|c| c.sequence > 0).map(|c| c.topic);
+        self.flood.announce(&mut self.cx, &mut self.conns, topics);
+    }
+
+    /// Our own name, for a peer that has just come.
+    fn announce_to(&mut self, conn: ConnId) {
+        let topics = self.channels.values().filter(|c| c.sequence > 0).map(|c| c.topic);
+        self.flood.announce_to(&mut self.cx, &mut self.conns, conn, topics);
     }
 
     fn start_dht(&mut self) {

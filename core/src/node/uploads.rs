@@ -10,7 +10,12 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Job, Node, Pending, Timer};
+use super::api::Job;
+use super::conns::Conns;
+use super::cx::{Cx, Pending};
+use super::pool::Pool;
+use super::table::ConnTable;
+use super::timers::Timer;
 use crate::buffer::Buffer;
 use crate::ids::{BlobId, ConnId};
 use crate::limits::{
@@ -46,9 +51,19 @@ impl Default for TurnTime {
     }
 }
 
-/// The turns of all connections.
+/// What a connection was served.
 #[derive(Default)]
+struct Served {
+    /// The turn in which it was last served, or began to wait; 0: it never asked.
+    turn: u64,
+    /// Turns that it got.
+    count: u32,
+}
+
+/// The turns of all connections.
 pub(super) struct Uploads {
+    pool: Pool,
+    conns: ConnTable<Served>,
     /// Connections that may have something waiting.
     waiting: BTreeSet<ConnId>,
     /// When each turn of a connection began, oldest first.
@@ -61,18 +76,46 @@ pub(super) struct Uploads {
 }
 
 impl Uploads {
-    /// The connection is gone, and its buffers are free.
-    pub(super) fn forget(&mut self, conn: ConnId) {
+    /// Serves blobs of `blob_len` bytes.
+    pub(super) fn new(blob_len: usize) -> Self {
+        Self {
+            pool: Pool::new(SEND_BUFFERS_MAX, blob_len),
+            conns: ConnTable::default(),
+            waiting: BTreeSet::new(),
+            running: Vec::new(),
+            turn_time: TurnTime::default(),
+            served: BTreeSet::new(),
+            count: 0,
+        }
+    }
+
+    pub(super) fn opened(&mut self, conn: ConnId) {
+        self.conns.insert(conn, Served::default());
+    }
+
+    /// The connection is gone; `buffers` are those that it held.
+    pub(super) fn closed(&mut self, conn: ConnId, buffers: Vec<Buffer>) {
+        buffers.into_iter().for_each(|buffer| self.pool.give_back(buffer));
+        self.conns.remove(conn);
         self.waiting.remove(&conn);
         self.running.retain(|(_, running)| *running != conn);
     }
 
-    fn serve(&mut self, blob: BlobId) {
+    /// Whether the peer ever asked for a blob.
+    pub(super) fn was_asked_by(&self, conn: ConnId) -> bool {
+        self.conns.get(conn).is_some_and(|served| served.turn > 0)
+    }
+
+    /// Frees the memory of buffers that nobody uses.
+    pub(super) fn trim(&mut self) {
+        self.pool.trim();
+    }
+
+    fn note_served(&mut self, blob: BlobId) {
         if self.served.len() >= SERVED_MAX {
             self.served.clear();
         }
         self.served.insert(blob);
-        self.count += 1;
     }
 
     /// Turns that keep others from theirs, and when the first of them no longer does.
@@ -84,65 +127,65 @@ impl Uploads {
     }
 }
 
-impl<S: Suite> Node<S> {
+impl Uploads {
     /// The peer asks for a blob or a range of one.
-    pub(super) fn on_wanted(&mut self, conn: ConnId) {
-        if self.uploads.waiting.insert(conn)
-            && let Some(entry) = self.conns.get_mut(conn)
+    pub(super) fn on_wanted<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId) {
+        if self.waiting.insert(conn)
+            && let Some(served) = self.conns.get_mut(conn)
         {
-            entry.turn = entry.turn.max(self.uploads.count);
+            served.turn = served.turn.max(self.count);
         }
-        self.begin_turns();
+        self.begin_turns(cx, conns);
     }
 
     /// Gives turns to those that wait, as long as there is room.
-    pub(super) fn begin_turns(&mut self) {
-        let now = self.cx.now();
-        while !self.uploads.waiting.is_empty() {
-            let (fresh, first_end) = self.uploads.fresh(now);
+    pub(super) fn begin_turns<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>) {
+        let now = cx.now();
+        while !self.waiting.is_empty() {
+            let (fresh, first_end) = self.fresh(now);
             if fresh >= UPLOAD_TURNS {
                 if let Some(at) = first_end {
-                    self.cx.set_timer_sooner(Timer::Uploads, at);
+                    cx.set_timer_sooner(Timer::Uploads, at);
                 }
                 return;
             }
-            let Some((conn, blob)) = self.next_turn() else { return };
-            if self.uploads.running.len() >= SEND_BUFFERS_MAX {
-                self.take_buffer_back();
+            let Some((conn, blob)) = self.next_turn(now, conns) else { return };
+            if self.running.len() >= SEND_BUFFERS_MAX {
+                self.take_buffer_back(now, conns);
             }
-            let Some(buffer) = self.send_pool.take() else {
+            let Some(buffer) = self.pool.take() else {
                 // Every buffer is at a v5 peer or with the store: whoever gives one back comes here.
                 return;
             };
-            let Some(entry) = self.conns.get_mut(conn) else { return };
+            let (Some(entry), Some(served)) = (conns.get_mut(conn), self.conns.get_mut(conn)) else { return };
             entry.conn.reading(blob);
-            self.uploads.serve(blob);
-            entry.turn = self.uploads.count;
-            entry.turns_given += 1;
-            self.uploads.running.push((now, conn));
-            self.cx.job(Pending::Read(conn, blob), Job::ReadBlob(blob, buffer));
+            self.count += 1;
+            (served.turn, served.count) = (self.count, served.count + 1);
+            self.note_served(blob);
+            self.running.push((now, conn));
+            cx.job(Pending::Read(conn, blob), Job::ReadBlob(blob, buffer));
         }
     }
 
     /// Who is next, and with which blob.
-    fn next_turn(&mut self) -> Option<(ConnId, BlobId)> {
-        let uploads = &self.uploads;
+    fn next_turn<S: Suite>(&mut self, now: Instant, conns: &Conns<S>) -> Option<(ConnId, BlobId)> {
+        let uploads = &*self;
         let patience = 2 * uploads.waiting.len() as u64;
         let v5_turns: usize = uploads
             .running
             .iter()
-            .filter_map(|(_, conn)| self.conns.get(*conn))
+            .filter_map(|(_, conn)| conns.get(*conn))
             .filter(|entry| !entry.gossip.is_on())
             .count();
         let mut best: Option<(Rank, ConnId, BlobId)> = None;
         let mut idle = Vec::new();
         for conn in &uploads.waiting {
-            let Some(entry) = self.conns.get(*conn) else { continue };
+            let (Some(entry), Some(served)) = (conns.get(*conn), uploads.conns.get(*conn)) else { continue };
             let (answers, ranges) = entry.conn.turns();
             let turns = answers + ranges;
             let may = turns < ANSWERS_LOADED_MAX
                 && (entry.gossip.is_on() || v5_turns < V5_TURNS_MAX)
-                && !entry.conn.is_stuck(self.cx.now(), uploads.turn_time.0);
+                && !entry.conn.is_stuck(now, uploads.turn_time.0);
             let mut waiting = entry.conn.waiting().peekable();
             if waiting.peek().is_none() {
                 idle.push(*conn);
@@ -150,98 +193,107 @@ impl<S: Suite> Node<S> {
             if !may {
                 continue;
             }
-            let is_overdue = uploads.count - entry.turn > patience;
-            let is_newcomer = entry.turns_given < NEWCOMER_TURNS && entry.gossip.is_poor();
+            let is_overdue = uploads.count - served.turn > patience;
+            let is_newcomer = served.count < NEWCOMER_TURNS && entry.gossip.is_poor();
             for blob in waiting {
                 let is_repeat = !is_overdue && uploads.served.contains(&blob);
-                let rank = (turns, !is_newcomer, !is_overdue, is_repeat, entry.turn);
+                let rank = (turns, !is_newcomer, !is_overdue, is_repeat, served.turn);
                 if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                     best = Some((rank, *conn, blob));
                 }
             }
         }
         for conn in idle {
-            self.uploads.waiting.remove(&conn);
+            self.waiting.remove(&conn);
         }
         best.map(|(_, conn, blob)| (conn, blob))
     }
 
     /// All buffers are out and somebody waits: the longest turn of a v6 peer gives its own up, and waits for another.
-    fn take_buffer_back(&mut self) {
-        let now = self.cx.now();
+    fn take_buffer_back<S: Suite>(&mut self, now: Instant, conns: &mut Conns<S>) {
         let slow: Vec<ConnId> = self
-            .uploads
             .running
             .iter()
-            .filter(|(began, _)| now.since(*began) >= self.uploads.turn_time.0)
+            .filter(|(began, _)| now.since(*began) >= self.turn_time.0)
             .map(|(_, conn)| *conn)
             .collect();
         for conn in slow {
-            let buffer = self.conns.get_mut(conn).and_then(|entry| entry.conn.unload());
+            let buffer = conns.get_mut(conn).and_then(|entry| entry.conn.unload());
             if let Some(buffer) = buffer {
-                self.send_pool.give_back(buffer);
-                self.uploads.waiting.insert(conn);
-                self.count_turns(conn);
+                self.pool.give_back(buffer);
+                self.waiting.insert(conn);
+                self.count_turns(now, conns, conn);
                 return;
             }
         }
     }
 
-    /// The store answered.
-    pub(super) fn on_blob_read(&mut self, conn: ConnId, id: BlobId, buffer: Buffer, found: bool) {
+    /// The store answered. `None`: it does not have the blob.
+    pub(super) fn on_read<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        id: BlobId,
+        buffer: Buffer,
+        found: bool,
+    ) {
         let (ready, unused) = if found { (Some(buffer), None) } else { (None, Some(buffer)) };
-        let left = match self.conns.get_mut(conn) {
+        let left = match conns.get_mut(conn) {
             Some(entry) => entry.conn.read_done(id, ready),
             None => ready,
         };
-        for buffer in left.into_iter().chain(unused) {
-            self.send_pool.give_back(buffer);
-        }
-        self.free_turns(conn, None);
-        self.wake_driver(conn);
-        if !found {
-            self.on_asked_in_vain(conn);
-        }
+        left.into_iter().chain(unused).for_each(|buffer| self.pool.give_back(buffer));
+        self.free_turns(cx, conns, conn, None);
+        conns.wake_driver(cx, conn);
     }
 
     /// The peer no longer wants a range, or the rest of one.
-    pub(super) fn on_cancelled(&mut self, conn: ConnId) {
-        self.free_turns(conn, None);
+    pub(super) fn on_cancelled<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId) {
+        self.free_turns(cx, conns, conn, None);
     }
 
     /// Bytes were sent, perhaps the last ones of a turn.
-    pub(super) fn end_turns(&mut self, conn: ConnId, sent: Option<Buffer>) {
-        for took in self.free_turns(conn, sent) {
-            self.uploads.turn_time.learn(took);
+    pub(super) fn on_sent<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        spent: Option<Buffer>,
+    ) {
+        for took in self.free_turns(cx, conns, conn, spent) {
+            self.turn_time.learn(took);
         }
     }
 
     /// Buffers of a connection may be free: others get theirs. How long the turns took that have ended.
-    fn free_turns(&mut self, conn: ConnId, sent: Option<Buffer>) -> Vec<Duration> {
-        let mut free: Vec<Buffer> = sent.into_iter().collect();
-        if let Some(entry) = self.conns.get_mut(conn) {
+    fn free_turns<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        spent: Option<Buffer>,
+    ) -> Vec<Duration> {
+        let mut free: Vec<Buffer> = spent.into_iter().collect();
+        if let Some(entry) = conns.get_mut(conn) {
             free.extend(core::iter::from_fn(|| entry.conn.take_spent()));
             if entry.conn.waiting().next().is_some() {
-                self.uploads.waiting.insert(conn);
+                self.waiting.insert(conn);
             }
         }
-        for buffer in free {
-            self.send_pool.give_back(buffer);
-        }
-        let ended = self.count_turns(conn);
-        self.begin_turns();
+        free.into_iter().for_each(|buffer| self.pool.give_back(buffer));
+        let ended = self.count_turns(cx.now(), conns, conn);
+        self.begin_turns(cx, conns);
         ended
     }
 
     /// Forgets the turns of a connection that have ended, the oldest first; how long they took.
-    fn count_turns(&mut self, conn: ConnId) -> Vec<Duration> {
-        let now = self.cx.now();
-        let (answers, ranges) = self.conns.get(conn).map_or((0, 0), |entry| entry.conn.turns());
-        let running = &mut self.uploads.running;
-        let mut ended =
-            running.iter().filter(|(_, running)| *running == conn).count().saturating_sub(answers + ranges);
+    fn count_turns<S: Suite>(&mut self, now: Instant, conns: &Conns<S>, conn: ConnId) -> Vec<Duration> {
+        let (answers, ranges) = conns.get(conn).map_or((0, 0), |entry| entry.conn.turns());
+        let of_conn = self.running.iter().filter(|(_, running)| *running == conn).count();
+        let mut ended = of_conn.saturating_sub(answers + ranges);
         let mut took = Vec::new();
-        running.retain(|(began, running)| {
+        self.running.retain(|(began, running)| {
             let ends = *running == conn && ended > 0;
             if ends {
                 ended -= 1;
