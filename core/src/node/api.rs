@@ -353,6 +353,8 @@ pub enum PublishError {
     NoIdentity,
     /// Another publication is under way.
     Busy,
+    /// As many channels are followed as can be, and the node's own is none of them.
+    TooManyChannels,
     /// The head does not fit a BEP 44 value.
     TooLarge,
     /// The new sequence could not be made durable, so nothing was put.
@@ -372,6 +374,9 @@ impl core::fmt::Display for PublishError {
         match self {
             Self::NoIdentity => f.write_str("there is no identity to sign with"),
             Self::Busy => f.write_str("another publication is under way"),
+            Self::TooManyChannels => {
+                f.write_str("too many channels are followed for the node's own to be one of them")
+            }
             Self::TooLarge => f.write_str("the head does not fit the 996 bytes of a DHT item"),
             Self::NotDurable => f.write_str("the new sequence could not be stored, so nothing was published"),
             Self::Dht(error) => write!(f, "{error}"),

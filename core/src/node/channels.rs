@@ -11,7 +11,7 @@ use super::api::{ChannelStatus, DhtError, DhtOp, Event, Job, JobResult};
 use super::dht::{Class, Purpose};
 use super::fetch::{Ask, Fetch};
 use super::recheck::Recheck;
-use super::{Node, Pending, STORE_RETRY, Timer, record};
+use super::{Node, Pending, RecordKey, STORE_RETRY, Timer, record};
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
 use crate::ids::{BlobId, InfoHash, JobId, Secret, Topic};
@@ -268,7 +268,7 @@ impl<S: Suite> Node<S> {
                 }
                 self.offer_head(item);
             }
-            Purpose::Publish => self.on_publish_item(&item),
+            Purpose::Publish => self.publications.on_item(&item),
             Purpose::LookUpHead(channel) if item.key == channel => self.gateway.on_item(channel, &item),
             _ => {}
         }
@@ -315,7 +315,9 @@ impl<S: Suite> Node<S> {
         let read_key = self.channels.get(&item.key).and_then(|c| c.read_key.clone());
         match Head::from_json_in(S::SHAPE, &item.key, read_key.as_ref(), &item.value) {
             Ok(head) => self.make_durable(item, head),
-            Err(_) => self.on_own_head_persisted(item.key, false),
+            Err(_) => {
+                self.with_publications(|publications, env| publications.on_stored(env, &item.key, false))
+            }
         }
     }
 
@@ -329,7 +331,7 @@ impl<S: Suite> Node<S> {
     }
 
     pub(super) fn on_head_persisted(&mut self, channel: PublicKey, durable: bool) {
-        let is_own = self.is_storing_own(&channel);
+        let is_own = self.publications.is_storing(&channel);
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let Some((item, head)) = state.accepting.take() else { return };
         let next = state.next.take();
@@ -342,10 +344,17 @@ impl<S: Suite> Node<S> {
             state.untaken = Some((due, item));
             self.cx.set_timer_sooner(Timer::Channel(channel), due);
         }
-        self.on_own_head_persisted(channel, durable);
+        self.with_publications(|publications, env| publications.on_stored(env, &channel, durable));
         if let Some(next) = next {
             self.offer_head(next);
         }
+    }
+
+    /// Stores the record of a channel with `item` as its newest head.
+    fn persist_channel(&mut self, pending: Pending, channel: PublicKey, item: Option<&SignedItem>) {
+        let Some(state) = self.channels.get(&channel) else { return };
+        let value = record::encode_channel(state.read_key.as_ref(), item);
+        self.cx.persist(pending, RecordKey::Channel(channel), Some(value));
     }
 
     /// A durable head: fetch what it names.
@@ -531,7 +540,7 @@ impl<S: Suite> Node<S> {
     /// Puts the head again, unless others do.
     fn put_again(&mut self, channel: PublicKey) {
         let (now, poll_interval) = (self.cx.now(), self.poll_interval());
-        let is_own = self.identity.as_ref().is_some_and(|identity| identity.public_key() == channel);
+        let is_own = self.publications.channel() == Some(channel);
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let Some(item) = state.item.clone() else { return };
         if !is_own && state.others_keep_it(now, poll_interval) {
@@ -601,7 +610,9 @@ impl<S: Suite> Node<S> {
         let Some(purpose) = self.dht.purpose(job) else { return };
         self.dht.finished(job);
         match (purpose, result) {
-            (Purpose::Publish, result) => self.on_publish_done(result),
+            (Purpose::Publish, result) => {
+                self.with_publications(|publications, env| publications.on_dht_done(env, result));
+            }
             (Purpose::Relay(key), result) => {
                 let stored = self.gateway.on_relayed(&mut self.cx, &mut self.conns, key, result);
                 stored.into_iter().for_each(|item| self.offer_head(item));

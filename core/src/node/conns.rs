@@ -298,7 +298,7 @@ impl<S: Suite> Node<S> {
             conn = Some(id);
         } else if is_needed {
             self.peers.ended(&self.cx, &peer, false);
-            self.on_gateway_gone(&peer);
+            self.with_publications(|publications, env| publications.on_gone(env, &peer));
             self.cx.event(Event::DialFailed { peer });
         }
         self.settle();
@@ -360,7 +360,7 @@ impl<S: Suite> Node<S> {
             let served =
                 entry.blobs_served > 0 && reason == CloseReason::Remote && !self.scheduler.is_empty();
             self.peers.ended(&self.cx, &address, served);
-            self.on_gateway_gone(&address);
+            self.with_publications(|publications, env| publications.on_gone(env, &address));
         }
         if self.conns.count() == (0, 0) {
             self.recv_pool.trim();
@@ -468,7 +468,9 @@ impl<S: Suite> Node<S> {
             Incoming::Refused(id) => self.on_refused(conn, id),
             Incoming::NotFound(id) => self.on_not_found(conn, id),
             Incoming::Message(message) => self.on_message(conn, message),
-            Incoming::PublishAnswered(answer) => self.on_publish_answered(conn, answer),
+            Incoming::PublishAnswered(answer) => {
+                self.with_publications(|publications, env| publications.on_put_answered(env, conn, answer));
+            }
         }
     }
 

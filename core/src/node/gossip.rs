@@ -101,7 +101,7 @@ impl<S: Suite> Node<S> {
             self.watch(conn);
             self.announce_to(conn);
         }
-        self.ask_gateway(conn);
+        self.with_publications(|publications, env| publications.on_hello(env, conn));
         self.assign_due = true;
         self.peers.seek_soon(&self.cx);
         self.on_gossip(sequences);
@@ -199,9 +199,9 @@ impl<S: Suite> Node<S> {
     pub(super) fn on_head(&mut self, conn: ConnId, tag: Tag, item: Option<SignedItem>) {
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let Some(channel) = entry.gossip.tags.get(&tag).copied() else {
-            return self.on_gateway_head(conn, tag, item);
+            return self.with_publications(|p, env| p.on_head(env, conn, item.as_ref()));
         };
-        let Some(item) = item else { return self.on_gateway_head(conn, tag, None) };
+        let Some(item) = item else { return self.with_publications(|p, env| p.on_head(env, conn, None)) };
         let state = self.channels.get(&channel);
         let is_known = state.is_some_and(|c| c.item.as_ref() == Some(&item));
         if item.key != channel || !(is_known || item.verify()) {
@@ -213,7 +213,7 @@ impl<S: Suite> Node<S> {
             entry.conn.was_news(u64::MAX);
         }
         let is_news = state.is_none_or(|c| c.is_news(&item));
-        self.on_gateway_head(conn, tag, Some(item.clone()));
+        self.with_publications(|p, env| p.on_head(env, conn, Some(&item)));
         if is_news {
             self.offer_head(item);
         }

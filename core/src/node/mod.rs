@@ -26,8 +26,7 @@ mod gossip;
 mod have;
 mod peers;
 mod pool;
-mod publish;
-mod publish_via;
+mod publications;
 mod quotas;
 mod rate;
 mod readiness;
@@ -64,7 +63,7 @@ use gateway::Gateway;
 use have::Holders;
 use peers::{Need, Peers, Source};
 use pool::Pool;
-use publish::Publication;
+use publications::{Env, Next, Publications};
 use scheduler::Scheduler;
 use throttle::Throttles;
 use timers::Timer;
@@ -92,7 +91,6 @@ pub struct Config {
 /// A node; over the real suite unless a simulator names another one.
 pub struct Node<S: Suite = RealSuite> {
     config: Config,
-    identity: Option<Identity>,
     cx: Cx,
     conns: Conns<S>,
     peers: Peers,
@@ -118,7 +116,7 @@ pub struct Node<S: Suite = RealSuite> {
     dht: DhtQueue,
     /// Boxed, as a node of the tree has room for eleven, and most nodes follow fewer.
     channels: BTreeMap<PublicKey, Box<Channel>>,
-    publication: Option<Publication>,
+    publications: Publications,
     gateway: Gateway,
     flood: Flood,
     bytes_received: u64,
@@ -153,7 +151,6 @@ impl<S: Suite> Node<S> {
         let dht = DhtQueue::new(now, config.listen_port);
         let throttles = Throttles::new(config.upload_bytes_per_sec, config.download_bytes_per_sec, now);
         Self {
-            identity,
             conns: Conns::new(rng.fork("connections")),
             cx: Cx::new(rng.fork("node"), now, unix),
             peers: Peers::new(now),
@@ -171,7 +168,7 @@ impl<S: Suite> Node<S> {
             watch_next: now,
             dht,
             channels: BTreeMap::new(),
-            publication: None,
+            publications: Publications::new(identity),
             gateway: Gateway::new(config.gateway, now),
             flood: Flood::new(config.own_address.clone()),
             bytes_received: 0,
@@ -316,7 +313,7 @@ impl<S: Suite> Node<S> {
                 Timer::Watch => self.watch_anew(),
                 Timer::Throttle => self.throttles.on_timer(&mut self.cx),
                 Timer::Announce => self.announce_own(),
-                Timer::Publish => self.on_publish_timer(),
+                Timer::Publish => self.with_publications(Publications::on_timer),
                 Timer::Bans => self.peers.end_bans(&mut self.cx),
                 Timer::Keep => {
                     let channels = &self.channels;
@@ -358,7 +355,7 @@ impl<S: Suite> Node<S> {
                 example: self.scheduler.queued().next(),
                 bytes_received: self.bytes_received,
             }
-        } else if self.publication.is_some() {
+        } else if self.publications.is_active() {
             Need::Publication
         } else if self.channels.is_empty() {
             Need::Nothing
@@ -371,6 +368,32 @@ impl<S: Suite> Node<S> {
     fn ban(&mut self, peer: &PeerAddr, violation: Violation) {
         if let Some(conn) = self.peers.ban(&mut self.cx, peer, violation) {
             self.close(conn, CloseReason::Banned);
+        }
+    }
+
+    fn publish(&mut self, draft: Draft) {
+        let Some(channel) = self.publications.admit(&mut self.cx) else { return };
+        self.follow(channel, draft.read_key.clone());
+        let Some(topic) = self.channels.get(&channel).map(|c| c.topic) else {
+            let error = PublishError::TooManyChannels;
+            return self.cx.event(Event::PublishFailed { channel: Some(channel), error });
+        };
+        self.with_publications(|publications, env| publications.begin(env, channel, topic, draft));
+    }
+
+    /// Lets a publication go on, and does what it then asks for.
+    fn with_publications(&mut self, step: impl FnOnce(&mut Publications, &mut Env<'_, S>) -> Next) {
+        let mut env =
+            Env { cx: &mut self.cx, conns: &mut self.conns, peers: &mut self.peers, dht: &mut self.dht };
+        match step(&mut self.publications, &mut env) {
+            Next::Nothing => {}
+            Next::Sign(channel) => {
+                let recorded = self.channels.get(&channel).map_or(0, |c| c.sequence);
+                if let Some(item) = self.publications.sign(&mut self.cx, recorded) {
+                    self.accept_own_head(item);
+                }
+            }
+            Next::NotePut(channel) => self.note_put(&channel),
         }
     }
 

@@ -1,0 +1,257 @@
+//! The gateways of a publication (`docs/protocol.md` §12): all of them are asked to look the channel up and to put the
+//! head; it is read back through another than the first that took it. Only where no other can be expected to, the first
+//! is asked for it too, and the outcome says so.
+//!
+//! All are asked at once. Once one has answered a question, the others get as long again. A gateway that lets that pass or
+//! cannot be dialled is asked later questions too, but not waited for where another answers, or where the first that took
+//! the head is left to read it back. So a dead gateway costs little, and once.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::super::api::Takers;
+use super::super::conns::Conns;
+use super::super::cx::Cx;
+use super::super::timers::Timer;
+use crate::addr::PeerAddr;
+use crate::bep44::SignedItem;
+use crate::codec::Message;
+use crate::identity::PublicKey;
+use crate::ids::{ConnId, Topic};
+use crate::limits::{GATEWAY_PATIENCE_MIN, GATEWAY_TIMEOUT, GATEWAYS_MAX};
+use crate::suite::Suite;
+use crate::time::Instant;
+use crate::uri;
+
+/// What all gateways are asked at a time.
+pub(super) enum Question {
+    /// Look the channel up on the DHT: what is its head, above the known sequence?
+    LookUp { channel: PublicKey, topic: Topic, known: u64 },
+    /// Put the head on the DHT.
+    Put(SignedItem),
+}
+
+/// Where one gateway stands with the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It is not asked yet: no connection is open.
+    Waiting,
+    Asked,
+    /// It answered, cannot answer any more, or is not to be asked.
+    Done,
+}
+
+struct Gateway {
+    addr: PeerAddr,
+    phase: Phase,
+    /// It took the head.
+    took: bool,
+    /// It speaks v5, so it can put a head, but not look one up.
+    is_v5: bool,
+    /// It could not be reached, or let the time for a question pass, and has answered nothing since.
+    is_late: bool,
+}
+
+impl Gateway {
+    fn new(addr: &PeerAddr) -> Self {
+        Self { addr: addr.clone(), phase: Phase::Waiting, took: false, is_v5: false, is_late: false }
+    }
+}
+
+/// The gateways, and the question under way.
+pub(super) struct Gateways {
+    all: Vec<Gateway>,
+    question: Option<Question>,
+    /// When the question was asked, and when its time is over.
+    began: Instant,
+    ends: Instant,
+    /// Some gateway has answered it.
+    is_answered: bool,
+    /// The first that took the head is not asked, as others read it back.
+    spares_taker: bool,
+    /// The longest that a question took until one answered.
+    pace: Duration,
+    /// What the last one that refused said.
+    refusal: Option<String>,
+    first_taker: Option<PeerAddr>,
+    /// Another than the first that took the head has found it.
+    is_read_by_another: bool,
+}
+
+impl Gateways {
+    pub(super) fn new(addrs: &[PeerAddr], now: Instant) -> Self {
+        Self {
+            all: addrs.iter().take(GATEWAYS_MAX).map(Gateway::new).collect(),
+            question: None,
+            began: now,
+            ends: now,
+            is_answered: false,
+            spares_taker: false,
+            pace: Duration::ZERO,
+            refusal: None,
+            first_taker: None,
+            is_read_by_another: false,
+        }
+    }
+
+    pub(super) fn addrs(&self) -> Vec<PeerAddr> {
+        self.all.iter().map(|gateway| gateway.addr.clone()).collect()
+    }
+
+    /// Begins a question. `misses`: it reads back a head that was looked for in vain this many times.
+    pub(super) fn begin(&mut self, cx: &mut Cx, question: Question, misses: Option<u32>) {
+        self.spares_taker = misses.is_some_and(|misses| self.has_other_reader(misses));
+        for at in 0..self.all.len() {
+            let is_spared = self.spares_taker && self.is_first_taker(&self.all[at].addr);
+            self.all[at].phase = if is_spared { Phase::Done } else { Phase::Waiting };
+        }
+        (self.question, self.began, self.is_answered) = (Some(question), cx.now(), false);
+        self.wait(cx);
+    }
+
+    /// Whether another than the first that took the head can be expected to read it back. One that did not take it may be no
+    /// gateway, or not see what it is to find, so it tries only once.
+    fn has_other_reader(&self, misses: u32) -> bool {
+        let may_read = |g: &&Gateway| !g.is_late && !g.is_v5 && (g.took || misses == 0);
+        self.all.iter().filter(may_read).any(|g| !self.is_first_taker(&g.addr))
+    }
+
+    fn is_first_taker(&self, addr: &PeerAddr) -> bool {
+        self.first_taker.as_ref() == Some(addr)
+    }
+
+    /// Asks the gateway at the other end of a connection, once it has said HELLO. `false`: it cannot answer this question.
+    pub(super) fn ask<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId) -> bool {
+        let Some(entry) = conns.get_mut(conn).filter(|entry| entry.speaks_hello) else { return true };
+        let Some(at) = self.all.iter().position(|g| g.addr == *entry.address()) else { return true };
+        if self.all[at].phase != Phase::Waiting {
+            return true;
+        }
+        match (&self.question, entry.conn.tag_key()) {
+            (Some(Question::Put(item)), _) => {
+                if !entry.conn.ask_to_publish(item.clone()) {
+                    return true;
+                }
+            }
+            (Some(Question::LookUp { channel, topic, known }), Some(key)) if entry.gossip.is_on() => {
+                let (tag, known, look_up) = (uri::tag(key, topic), *known, Some(*channel));
+                entry.conn.push(&Message::GetHead { tag, known, look_up });
+            }
+            _ => {
+                (self.all[at].phase, self.all[at].is_v5) = (Phase::Done, true);
+                return false;
+            }
+        }
+        self.all[at].phase = Phase::Asked;
+        self.wait(cx);
+        conns.wake_driver(cx, conn);
+        true
+    }
+
+    /// While nobody has answered the question, its time depends on the gateways that still may.
+    fn wait(&mut self, cx: &mut Cx) {
+        if !self.is_answered {
+            self.ends = self.began + self.limit();
+            cx.set_timer(Timer::Publish, self.ends);
+        }
+    }
+
+    /// How long the question may take while nobody has answered it. Where all that are left cannot be reached, it is long
+    /// enough to dial them once more; where the first that took the head can read it back itself, the others get twice
+    /// what a question took.
+    fn limit(&self) -> Duration {
+        let is_lost = |g: &Gateway| g.phase == Phase::Done || (g.is_late && g.phase == Phase::Waiting);
+        if self.all.iter().all(is_lost) {
+            GATEWAY_PATIENCE_MIN
+        } else if self.spares_taker {
+            (2 * self.pace).clamp(GATEWAY_PATIENCE_MIN, GATEWAY_TIMEOUT)
+        } else {
+            GATEWAY_TIMEOUT
+        }
+    }
+
+    /// A gateway has answered, and perhaps was of use. `false`: it was not asked.
+    pub(super) fn answered(&mut self, cx: &mut Cx, addr: &PeerAddr, is_use: bool, pauses: bool) -> bool {
+        let asked = self.all.iter_mut().find(|g| g.addr == *addr && g.phase == Phase::Asked);
+        let Some(gateway) = asked else { return false };
+        (gateway.phase, gateway.is_late) = (Phase::Done, false);
+        if pauses {
+            return true;
+        }
+        if !is_use {
+            self.wait(cx);
+            return true;
+        }
+        if !self.is_answered {
+            self.is_answered = true;
+            let took = cx.now().since(self.began);
+            self.pace = self.pace.max(took);
+            self.ends = self.ends.min(cx.now() + took.max(GATEWAY_PATIENCE_MIN));
+        }
+        cx.set_timer(Timer::Publish, self.ends);
+        true
+    }
+
+    /// The answer to a PUBLISH. `false`: it is not from a gateway of ours.
+    pub(super) fn put_answered(&mut self, addr: &PeerAddr, answer: Result<(), String>) -> bool {
+        let Some(gateway) = self.all.iter_mut().find(|g| g.addr == *addr) else { return false };
+        match answer {
+            Ok(()) => {
+                gateway.took = true;
+                self.first_taker.get_or_insert_with(|| addr.clone());
+            }
+            Err(why) => self.refusal = Some(why),
+        }
+        true
+    }
+
+    /// A gateway has found the head.
+    pub(super) fn note_reader(&mut self, addr: &PeerAddr) {
+        self.is_read_by_another |= !self.is_first_taker(addr);
+    }
+
+    /// A gateway is gone: what it was asked is not answered. One that was not asked yet is tried again, but not waited for
+    /// where another answers. `is_asking`: a question is under way. `false`: nothing has changed.
+    pub(super) fn on_gone(&mut self, cx: &mut Cx, peer: &PeerAddr, is_asking: bool) -> bool {
+        let Some(gateway) = self.all.iter_mut().find(|g| g.addr == *peer) else { return false };
+        match gateway.phase {
+            Phase::Asked => gateway.phase = Phase::Done,
+            Phase::Waiting => gateway.is_late = true,
+            Phase::Done => return false,
+        }
+        if is_asking {
+            self.wait(cx);
+        }
+        true
+    }
+
+    /// The question's time is over.
+    pub(super) fn on_late(&mut self) {
+        for gateway in self.all.iter_mut().filter(|g| g.phase != Phase::Done) {
+            (gateway.phase, gateway.is_late) = (Phase::Done, true);
+        }
+    }
+
+    /// Whether nobody is waited for.
+    pub(super) fn is_over(&self) -> bool {
+        let has_other = self.is_answered || self.spares_taker;
+        self.all.iter().all(|g| g.phase == Phase::Done || (g.is_late && has_other))
+    }
+
+    pub(super) fn are_all_late(&self) -> bool {
+        self.all.iter().all(|gateway| gateway.is_late)
+    }
+
+    pub(super) fn count_takers(&self) -> u32 {
+        u32::try_from(self.all.iter().filter(|gateway| gateway.took).count()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn takers(&self) -> Takers {
+        Takers::Gateways { count: self.count_takers(), read_back_by_another: self.is_read_by_another }
+    }
+
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.refusal.clone()
+    }
+}
