@@ -79,6 +79,17 @@ pub enum Violation {
     ForgedHead,
 }
 
+impl Violation {
+    /// The text of the ERROR that tells the peer, before the connection ends; `None`: it ends at once.
+    pub fn wire_text(self) -> Option<&'static str> {
+        match self {
+            Self::Version => Some("Protocol Version Mismatch"),
+            Self::Malformed => Some("Malformed Message"),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

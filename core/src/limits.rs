@@ -109,7 +109,7 @@ pub const SEND_BUFFERS_MAX: usize = 8;
 /// Blobs of which ranges may be asked of v6 peers at once; each holds a receive buffer. The rest waits.
 pub const TRANSFERS_MAX: usize = 24;
 /// Ranges into which one blob's transfer may be split between peers; at the cap nobody else takes a part over.
-pub const RUNS_MAX: usize = 16;
+pub const SEGMENTS_MAX: usize = 16;
 /// Connections to v5 peers that may have requests outstanding at once; each holds a receive buffer.
 pub const DOWNLOAD_CONNECTIONS_MAX: usize = 12;
 /// Blobs asked for at once on one connection.
@@ -175,6 +175,18 @@ pub const BOOTSTRAP_MAX: usize = 32;
 pub const SEQUENCE_AHEAD_MAX: Duration = Duration::from_hours(24);
 /// Blobs that one fetch has in hand (asked of the store, wanted or being written); the rest of its tree waits.
 pub const WANTED_PER_FETCH_MAX: usize = 1024;
+/// Queued blobs that are looked at for one request: of the swarms in turn, until one has a blob of use.
+pub const PICK_SCAN_MAX: usize = 4096;
+/// Blobs that all fetches together have in hand: each gets an equal share, but always [`WANTED_PER_FETCH_MIN`].
+pub const WANTED_MAX: usize = 16 * WANTED_PER_FETCH_MAX;
+/// Blobs that a fetch may have in hand, however many others there are.
+pub const WANTED_PER_FETCH_MIN: usize = 64;
+/// Longest head that came from elsewhere than the DHT; a longer one is refused.
+pub const HEAD_LEN_MAX: usize = 1 << 20;
+/// Files that one selection names; one with more is refused.
+pub const SELECTED_FILES_MAX: usize = ITEMS_MAX;
+/// Ranges that one selection names; one with more is refused.
+pub const SELECTED_RANGES_MAX: usize = 64;
 /// Files of one channel that are fetched side by side, in the manifest's order.
 pub const FILES_AT_ONCE_MAX: usize = 64;
 

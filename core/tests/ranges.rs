@@ -8,7 +8,7 @@ use std::time::Duration;
 use megatorrent_core::codec::Have;
 use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::limits::{PIECE_LEN_MAX, SILENCE_MAX, STALL_TIMEOUT};
-use megatorrent_core::node::{Command, Event, Node};
+use megatorrent_core::node::{Command, Event, Node, Selection};
 use megatorrent_core::time::Instant;
 use support::content::{BLOB_END, Content, PIECE_MAX, SEQUENCE};
 use support::member::{Member, pass};
@@ -76,7 +76,10 @@ fn what_few_have_is_asked_for_first() {
 #[test]
 fn what_is_played_comes_in_order_also_where_other_blobs_are_rarer() {
     let (content, mut bench) = fetching(8);
-    let play = |in_order| Command::FetchInOrder { channel: content.channel, in_order };
+    let play = |in_order| Command::Select {
+        channel: content.channel,
+        selection: Selection { in_order, ..Selection::default() },
+    };
     bench.command(play(true));
     let first = Member::with(&mut bench, 1, &content, &[0, 1, 2, 3, 4, 5]);
     assert_eq!(first.asked_for(&content), [0]);

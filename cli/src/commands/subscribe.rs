@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 use indicatif::ProgressBar;
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::node::{Command, DhtError, Event};
+use megatorrent_core::node::{Command, DhtError, Event, Selection};
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::Handle;
 use serde_json::json;
@@ -36,7 +36,8 @@ pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
         node::limit(&mut options, &args.limits);
         let node = node::start_listening(executor, options, &args.listen, 0, output).await?;
         let mut follower = Follower::new(args, uri.public_key, &node, output);
-        node.command(Command::FetchInOrder { channel: uri.public_key, in_order: args.in_order });
+        let selection = Selection { in_order: args.in_order, ..Selection::default() };
+        node.command(Command::Select { channel: uri.public_key, selection });
         node.command(Command::Follow { channel: uri.public_key, read_key: uri.read_key });
         let ended = future::or(async { follower.follow().await.map(|()| None) }, async {
             Ok(Some(interrupts.next().await))

@@ -88,17 +88,17 @@ impl Flood {
         is_followed: impl Fn(&BlobId) -> bool,
     ) -> Option<Found> {
         let now = cx.now();
-        let entry = conns.get(conn)?;
-        if !addr.is_exchangeable() || !self.taken.take(conn, &entry.peer, now) {
+        let peer = conns.peer(conn)?;
+        if !addr.is_exchangeable() || !self.taken.take(conn, peer, now) {
             return None;
         }
         if let PeerAddr::Ip(socket) = &addr {
             // Believed only about the address that it comes from, so that nobody can send us to a third party.
-            let is_own = matches!(&entry.peer, PeerAddr::Ip(peer) if peer.ip() == socket.ip());
-            let teller = entry.peer.clone();
+            let is_own = matches!(peer, PeerAddr::Ip(peer) if peer.ip() == socket.ip());
+            let teller = peer.clone();
             return is_own.then_some((addr, Source::Announced, teller));
         }
-        let teller = entry.address().clone();
+        let teller = conns.address(conn)?.clone();
         if Some(&addr) == self.own.as_ref() || !self.is_new(id, &addr, now) {
             return None;
         }
@@ -122,14 +122,14 @@ impl Flood {
     }
 
     fn send<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId, announces: &[Announce]) {
-        let Some(entry) = conns.get_mut(conn).filter(|entry| entry.gossip.is_on()) else { return };
-        let Some(sent) = self.sent.get_mut(conn) else { return };
+        let Some(address) = conns.address(conn).filter(|_| conns.speaks_v6(conn)).cloned() else { return };
+        let (Some(sent), Some(line)) = (self.sent.get_mut(conn), conns.get_mut(conn)) else { return };
         for (id, addr, hops) in announces {
-            if addr == entry.address() || !entry.conn.has_control_room() {
+            if *addr == address || !line.has_control_room() {
                 continue;
             }
             if sent.take(cx.now()) {
-                entry.conn.push(&Message::Announce(*id, addr.clone(), *hops));
+                line.push(&Message::Announce(*id, addr.clone(), *hops));
             }
         }
         conns.wake_driver(cx, conn);

@@ -4,16 +4,33 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::channels::contents::Selection;
 use crate::addr::PeerAddr;
 use crate::bep44::SignedItem;
 use crate::blob::Link;
 use crate::buffer::Buffer;
 use crate::error::{CloseReason, Violation};
 use crate::identity::PublicKey;
-use crate::ids::{BlobId, ConnId, InfoHash, JobId, Secret};
+use crate::ids::{BlobId, ConnId, InfoHash, JobId, Secret, Topic};
 use crate::manifest::{HeadError, Manifest};
 use crate::time::UnixTime;
 use crate::tree::TreeRef;
+
+/// What a node is told at its start.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The port on which others reach us; `None`: nobody can, and nothing is announced.
+    pub listen_port: Option<u16>,
+    /// The onion or I2P name and port under which others reach us, if there is one: it is announced to peers.
+    pub own_address: Option<PeerAddr>,
+    /// Whether we put and look up heads on the DHT for peers that have none.
+    pub gateway: bool,
+    /// Bytes sent each second, over all connections, at most; `None`: without a limit. Less than
+    /// [`crate::limits::RATE_LIMIT_MIN`] counts as that.
+    pub upload_bytes_per_sec: Option<u64>,
+    /// Bytes received each second, likewise: more than that is not read from the sockets.
+    pub download_bytes_per_sec: Option<u64>,
+}
 
 /// What the driver tells the node. Inputs may come in any order and number before the actions are drained.
 #[derive(Debug)]
@@ -27,6 +44,9 @@ pub enum Input {
     DhtItem(JobId, SignedItem),
     /// Peers that a [`DhtOp::Lookup`] found; any number of times before the job's answer, also repeated.
     DhtPeers(JobId, Vec<PeerAddr>),
+    /// A channel's signed document from elsewhere than the DHT and peers, such as a tracker; it may be longer than a BEP 44
+    /// value. It is verified as any other, and of no effect where the channel is not followed.
+    Head(PublicKey, Vec<u8>),
     /// [`super::Node::deadline`] has passed.
     Wake,
 }
@@ -42,13 +62,29 @@ pub enum Command {
         /// The read key of a private channel.
         read_key: Option<Secret>,
     },
-    /// Fetch a channel's blobs in the order of their bytes, to play it meanwhile, rather than the rarest first.
-    FetchInOrder {
+    /// Follow a channel no longer: its record is deleted, its wants are dropped, and it is served no longer. What is stored
+    /// stays stored.
+    Unfollow(PublicKey),
+    /// Fetch these parts of a channel, in this order, in its newest version and later ones; may come before
+    /// [`Command::Follow`]. A selection beyond its limits changes nothing, and [`Event::SelectionRefused`] says so.
+    Select {
         /// The channel.
         channel: PublicKey,
-        /// Or no longer.
-        in_order: bool,
+        /// What is fetched.
+        selection: Selection,
     },
+    /// Be part of a swarm without a head, which is about one tree: fetch it, and serve it. Asked again, it changes the
+    /// selection.
+    Join {
+        /// Where its peers meet.
+        topic: Topic,
+        /// What it is about.
+        tree: TreeRef,
+        /// What is fetched; the tree's path is empty.
+        selection: Selection,
+    },
+    /// Leave a swarm without a head.
+    Leave(Topic),
     /// Sign and publish a new head for the node's own identity. Answered by [`Event::Published`] or
     /// [`Event::PublishFailed`].
     Publish(Draft),
@@ -241,7 +277,7 @@ pub enum Event {
         /// Why.
         error: crate::manifest::BodyError,
     },
-    /// All blobs of one file are stored.
+    /// All blobs of one file are stored. Told again of a file that is complete when more of the channel is selected later.
     FileComplete {
         /// The channel.
         channel: PublicKey,
@@ -265,6 +301,26 @@ pub enum Event {
         channel: PublicKey,
         /// The head's sequence.
         sequence: u64,
+    },
+    /// All blobs that are selected of the newest version are stored, but not all that it names.
+    SelectionComplete {
+        /// The channel.
+        channel: PublicKey,
+        /// The head's sequence.
+        sequence: u64,
+    },
+    /// A selection that is beyond its limits ([`crate::limits::SELECTED_FILES_MAX`],
+    /// [`crate::limits::SELECTED_RANGES_MAX`]), or names a swarm that cannot be joined.
+    SelectionRefused {
+        /// The topic of the swarm, or that of the channel as far as it is followed.
+        topic: Option<Topic>,
+    },
+    /// All that is selected of a swarm without a head is stored.
+    TreeComplete {
+        /// The swarm.
+        topic: Topic,
+        /// Whether every blob of the tree is.
+        has_all: bool,
     },
     /// The store has lost blobs of a complete channel, which are fetched again; [`Event::ChannelComplete`] follows. What was
     /// told of the manifest and its files is not told again.
@@ -403,8 +459,10 @@ pub struct ChannelStatus {
     pub blobs_total: u64,
     /// Bytes of content that the newest manifest names; 0 before it is known.
     pub content_bytes: u64,
-    /// Whether all of them are stored.
+    /// Whether all of them are stored, and the head is known to be the newest.
     pub complete: bool,
+    /// Whether all that is selected is stored.
+    pub satisfied: bool,
     /// What it waits for, in words; `None` when complete.
     pub waiting: Option<String>,
     /// The body's reference, where the head does not carry the content itself.

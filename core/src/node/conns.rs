@@ -1,85 +1,57 @@
-//! The connection table, and what the node does with each connection's bytes and messages.
+//! The connection table: what of a connection concerns every part of the node. Each part keeps what it alone needs of a
+//! connection in a table of its own.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
 use core::net::SocketAddr;
+use core::time::Duration;
 
+use super::api::{Action, Event};
 use super::cx::Cx;
-use super::gossip::Gossip;
-use super::rate::Rate;
-use super::readiness::Readiness;
-use super::uploads::Uploads;
-use super::{Action, Event, Node, Pending, Timer};
+use super::peers::Peers;
+use super::timers::Timer;
 use crate::addr::PeerAddr;
-use crate::bep44::SignedItem;
-use crate::bucket::Bucket;
-use crate::codec::Message;
-use crate::conn::{Conn, Incoming};
+use crate::codec::{Message, VERSION};
+use crate::conn::Conn;
 use crate::error::{CloseReason, Violation};
-use crate::ids::{BlobId, ConnId, JobId};
-use crate::limits::{
-    DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HAVES_BURST, HAVES_PER_MINUTE, HELLO_WAIT, IDLE_TIMEOUT,
-    INBOUND_FETCHING_MAX, INBOUND_MAX, KEEP_ALIVE, STALL_BYTES_MIN, STALL_TIMEOUT, USELESS_AFTER,
-    USELESS_LOADING_AFTER, WINDOW_START,
-};
+use crate::identity::PublicKey;
+use crate::ids::ConnId;
+use crate::limits::{DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT, KEEP_ALIVE};
 use crate::rng::Rng;
 use crate::suite::Suite;
 use crate::time::Instant;
 use crate::transport::Role;
 
-/// A connection and what the node knows of it.
-pub(super) struct Entry<S: Suite> {
-    pub(super) conn: Conn<S>,
-    pub(super) peer: PeerAddr,
+/// Which messages a peer speaks, as its first HELLO says; a dialled peer that sends none is taken for v5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Unknown,
+    V5,
+    V6,
+}
+
+struct Entry<S: Suite> {
+    conn: Conn<S>,
+    peer: PeerAddr,
     /// Where an inbound peer says that it listens, at the IP address that it connects from.
     listens_at: Option<PeerAddr>,
     opened: Instant,
     is_keyed: bool,
-    /// Requests that may be outstanding with a v5 peer. It begins at one, since some peers answer one request and close,
-    /// and would lose the answer with a second request unread; each blob proves room for another.
-    pub(super) window: usize,
-    pub(super) blobs_served: u64,
-    /// Blobs that the peer said it lacks.
-    pub(super) lacks: BTreeSet<BlobId>,
-    /// The scheduler's epoch in which the peer had nothing that lacks.
-    pub(super) dry: u64,
-    /// Makes its choices among equally rare blobs other than those of other connections.
-    pub(super) salt: u64,
-    /// How fast it brings the ranges that it is asked for, when it last brought some, and until when it is not asked for
-    /// more, since it brings none.
-    pub(super) rate: Rate,
-    pub(super) brought: Instant,
-    /// A range was taken from it, as nothing came.
-    pub(super) was_in_vain: bool,
-    pub(super) rests_until: Instant,
     /// The peer has sent a HELLO, so it reads ours.
-    pub(super) speaks_hello: bool,
-    /// It was dialled, and its HELLO says v5, or it sends none.
-    pub(super) is_v5: bool,
-    pub(super) gossip: Gossip,
-    /// HAVEs sent to it.
-    pub(super) haves_out: Bucket,
-    /// Progress of v5 requests at the last check, and when that was.
-    pub(super) checked: (u64, Instant),
-    pub(super) waits_for_recv: bool,
+    has_said_hello: bool,
+    version: Version,
     /// Why it drains.
     broke: Option<Violation>,
+    is_touched: bool,
 }
 
 impl<S: Suite> Entry<S> {
-    pub(super) fn is_outbound(&self) -> bool {
+    fn is_outbound(&self) -> bool {
         self.conn.role() == Role::Dialler
     }
 
-    /// Whether blobs may be asked of the peer: it speaks v6, so that it expects requests on either kind of connection, or
-    /// it was dialled and is taken for a v5 peer.
-    pub(super) fn is_askable(&self) -> bool {
-        self.conn.is_open() && (self.gossip.is_on() || self.is_v5)
-    }
-
-    /// The address under which the peer is known: the one dialled, or where it says that it listens.
-    pub(super) fn address(&self) -> &PeerAddr {
+    fn address(&self) -> &PeerAddr {
         self.listens_at.as_ref().unwrap_or(&self.peer)
     }
 }
@@ -89,30 +61,54 @@ struct Slot<S: Suite> {
     entry: Option<Entry<S>>,
 }
 
-/// The connections, by slot. Waiting lists hold each connection at most once.
+/// A connection that is gone.
+pub(super) struct Closed<S: Suite>(Entry<S>);
+
+impl<S: Suite> Closed<S> {
+    pub(super) fn into_parts(self) -> (Conn<S>, PeerAddr) {
+        (self.0.conn, self.0.peer)
+    }
+
+    /// The address under which the peer is known; `None`: it came by itself and did not say where it listens.
+    pub(super) fn known_as(&self) -> Option<&PeerAddr> {
+        self.0.listens_at.as_ref().or_else(|| self.0.is_outbound().then_some(&self.0.peer))
+    }
+
+    pub(super) fn was_keyed(&self) -> bool {
+        self.0.is_keyed
+    }
+
+    /// Our dial was taken, but the peer did not complete the handshake.
+    pub(super) fn went_unanswered(&self) -> bool {
+        self.0.is_outbound() && !self.0.is_keyed
+    }
+
+    /// Why it ended: what the peer broke, where it was being told so.
+    pub(super) fn reason(&self, reason: CloseReason) -> CloseReason {
+        self.0.broke.map_or(reason, CloseReason::Violation)
+    }
+}
+
+/// The connections, by slot.
 pub(super) struct Conns<S: Suite> {
     slots: Vec<Slot<S>>,
     free: Vec<u32>,
     rng: Rng,
     inbound: usize,
     outbound: BTreeSet<ConnId>,
-    /// By slot; `None` where nothing is asked for.
-    readiness: Vec<Option<Readiness>>,
-    pub(super) recv_waiters: VecDeque<ConnId>,
+    /// The port that our HELLO names.
+    listen_port: Option<u16>,
+    /// Connections that may have changed since somebody looked.
+    touched: Vec<ConnId>,
 }
 
 impl<S: Suite> Conns<S> {
-    pub(super) fn new(rng: Rng) -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            rng,
-            inbound: 0,
-            outbound: BTreeSet::new(),
-            readiness: Vec::new(),
-            recv_waiters: VecDeque::new(),
-        }
+    pub(super) fn new(rng: Rng, listen_port: Option<u16>) -> Self {
+        let (slots, free, outbound) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Self { slots, free, rng, inbound: 0, outbound, listen_port, touched: Vec::new() }
     }
+
+    // --- the table ------------------------------------------------------------------------------------------
 
     /// Inbound and outbound connections.
     pub(super) fn count(&self) -> (usize, usize) {
@@ -123,69 +119,74 @@ impl<S: Suite> Conns<S> {
         self.entries().map(|(id, _)| id).collect()
     }
 
-    pub(super) fn entries(&self) -> impl Iterator<Item = (ConnId, &Entry<S>)> {
+    fn entries(&self) -> impl Iterator<Item = (ConnId, &Entry<S>)> {
         (0..).zip(&self.slots).filter_map(|(slot, s)| {
             let id = ConnId { slot, generation: s.generation };
             s.entry.as_ref().map(|entry| (id, entry))
         })
     }
 
-    pub(super) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry<S>> {
-        self.slots.iter_mut().filter_map(|slot| slot.entry.as_mut())
-    }
-
-    pub(super) fn get(&self, id: ConnId) -> Option<&Entry<S>> {
+    fn entry(&self, id: ConnId) -> Option<&Entry<S>> {
         self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?.entry.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Entry<S>> {
-        let slot = self.slots.get_mut(id.slot as usize)?;
-        if slot.generation == id.generation { slot.entry.as_mut() } else { None }
+    fn entry_mut(&mut self, id: ConnId) -> Option<&mut Entry<S>> {
+        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        let entry = slot.entry.as_mut()?;
+        if !mem::replace(&mut entry.is_touched, true) {
+            self.touched.push(id);
+        }
+        Some(entry)
     }
 
-    /// Those that may be asked for blobs.
-    pub(super) fn ready(&self) -> impl Iterator<Item = (ConnId, &Readiness)> {
-        let id = |slot: u32| ConnId { slot, generation: self.slots[slot as usize].generation };
-        (0..).zip(&self.readiness).filter_map(move |(slot, readiness)| Some((id(slot), readiness.as_ref()?)))
+    /// The connections that may have changed since the last call.
+    pub(super) fn take_touched(&mut self) -> Vec<ConnId> {
+        let touched = mem::take(&mut self.touched);
+        for id in &touched {
+            let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation);
+            if let Some(entry) = slot.and_then(|slot| slot.entry.as_mut()) {
+                entry.is_touched = false;
+            }
+        }
+        touched
     }
 
-    pub(super) fn readiness(&self, id: ConnId) -> Option<&Readiness> {
-        self.readiness.get(id.slot as usize)?.as_ref()
+    /// A random number for what another part keeps of a connection.
+    pub(super) fn salt(&mut self) -> u64 {
+        self.rng.u64()
     }
 
-    pub(super) fn set_readiness(&mut self, id: ConnId, readiness: Option<Readiness>) {
-        if self.slots.get(id.slot as usize).is_some_and(|slot| slot.generation == id.generation) {
-            self.readiness[id.slot as usize] = readiness;
+    pub(super) fn get(&self, id: ConnId) -> Option<&Conn<S>> {
+        self.entry(id).map(|entry| &entry.conn)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn<S>> {
+        self.entry_mut(id).map(|entry| &mut entry.conn)
+    }
+
+    /// Queues a message for a peer.
+    pub(super) fn push(&mut self, id: ConnId, message: &Message) {
+        if let Some(conn) = self.get_mut(id) {
+            conn.push(message);
         }
     }
 
-    fn insert(&mut self, role: Role, peer: PeerAddr, now: Instant) -> ConnId {
+    /// Opens a connection in a free slot; its handshake may take [`HANDSHAKE_TIMEOUT`].
+    pub(super) fn open(&mut self, cx: &mut Cx, role: Role, peer: PeerAddr) -> ConnId {
+        let now = cx.now();
         let entry = Entry {
             conn: Conn::new(role, &mut self.rng, now),
             peer,
             listens_at: None,
             opened: now,
             is_keyed: false,
-            window: WINDOW_START,
-            blobs_served: 0,
-            lacks: BTreeSet::new(),
-            dry: 0,
-            salt: self.rng.u64(),
-            rate: Rate::default(),
-            brought: now,
-            was_in_vain: false,
-            rests_until: now,
-            speaks_hello: false,
-            is_v5: false,
-            gossip: Gossip::default(),
-            haves_out: Bucket::new(HAVES_PER_MINUTE, HAVES_BURST, now),
-            checked: (0, now),
-            waits_for_recv: false,
+            has_said_hello: false,
+            version: Version::Unknown,
             broke: None,
+            is_touched: false,
         };
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, entry: None });
-            self.readiness.push(None);
             u32::try_from(self.slots.len() - 1).expect("the connection limits are small")
         });
         let place = &mut self.slots[slot as usize];
@@ -195,48 +196,78 @@ impl<S: Suite> Conns<S> {
             Role::Dialler => drop(self.outbound.insert(id)),
             Role::Listener => self.inbound += 1,
         }
+        cx.set_timer_in(Timer::Conn(id), HANDSHAKE_TIMEOUT);
         id
     }
 
-    fn remove(&mut self, id: ConnId) -> Option<Entry<S>> {
+    pub(super) fn remove(&mut self, cx: &mut Cx, id: ConnId) -> Option<Closed<S>> {
         let slot = self.slots.get_mut(id.slot as usize).filter(|s| s.generation == id.generation)?;
         let entry = slot.entry.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.slot);
-        self.readiness[id.slot as usize] = None;
         if !self.outbound.remove(&id) {
             self.inbound -= 1;
         }
-        Some(entry)
+        cx.cancel_timer(Timer::Conn(id));
+        Some(Closed(entry))
     }
 
-    /// The inbound connection that has been open longest, of those on which no blob was asked for either way.
-    fn useless_inbound(&self, uploads: &Uploads) -> Option<ConnId> {
-        let useless = |id: ConnId, e: &Entry<S>| {
-            !e.is_outbound()
-                && !e.conn.owes_answers()
-                && !uploads.was_asked_by(id)
-                && e.blobs_served == 0
-                && e.outstanding() == 0
-        };
-        self.entries().filter(|(id, e)| useless(*id, e)).min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
+    /// The inbound connection that has been open longest, of those that nobody uses.
+    pub(super) fn oldest_inbound(&self, is_used: impl Fn(ConnId, &Conn<S>) -> bool) -> Option<ConnId> {
+        let unused = self.entries().filter(|(id, e)| !e.is_outbound() && !is_used(*id, &e.conn));
+        unused.min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
     }
 
-    /// The inbound connection that has been open longest without a request waiting.
-    fn oldest_idle_inbound(&self) -> Option<ConnId> {
-        let idle = self.entries().filter(|(_, e)| !e.is_outbound() && !e.conn.owes_answers());
-        idle.min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
+    /// The outbound connection that has been open longest, of those that fit.
+    pub(super) fn oldest_outbound(
+        &self,
+        fits: impl Fn(ConnId, &PeerAddr, Instant) -> bool,
+    ) -> Option<ConnId> {
+        let fitting = self.entries().filter(|(id, e)| e.is_outbound() && fits(*id, &e.peer, e.opened));
+        fitting.min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
     }
 
-    /// The outbound connection that has served nothing for longest, of those to which `fits` applies.
-    pub(super) fn useless_outbound(&self, now: Instant, fits: impl Fn(&PeerAddr) -> bool) -> Option<ConnId> {
-        let outbound =
-            self.entries().filter(|(_, e)| e.is_outbound() && e.blobs_served == 0 && fits(&e.peer));
-        let useless = outbound.filter(|(_, e)| {
-            let is_loading = e.outstanding() > 0;
-            now.since(e.opened) >= if is_loading { USELESS_LOADING_AFTER } else { USELESS_AFTER }
-        });
-        useless.min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
+    // --- who is at the other end ----------------------------------------------------------------------------
+
+    /// The address dialled, or that of the socket.
+    pub(super) fn peer(&self, id: ConnId) -> Option<&PeerAddr> {
+        self.entry(id).map(|entry| &entry.peer)
+    }
+
+    /// The address under which the peer is known: the one dialled, or where it says that it listens.
+    pub(super) fn address(&self, id: ConnId) -> Option<&PeerAddr> {
+        self.entry(id).map(Entry::address)
+    }
+
+    /// The address that we dialled; `None`: the peer came to us.
+    pub(super) fn dialled(&self, id: ConnId) -> Option<&PeerAddr> {
+        self.peer(id).filter(|_| self.is_outbound(id))
+    }
+
+    pub(super) fn is_outbound(&self, id: ConnId) -> bool {
+        self.outbound.contains(&id)
+    }
+
+    /// Whether the peer speaks the messages beyond v5.
+    pub(super) fn speaks_v6(&self, id: ConnId) -> bool {
+        self.entry(id).is_some_and(|entry| entry.version == Version::V6)
+    }
+
+    pub(super) fn has_said_hello(&self, id: ConnId) -> bool {
+        self.entry(id).is_some_and(|entry| entry.has_said_hello)
+    }
+
+    /// Whether blobs may be asked of the peer: it speaks v6, so that it expects requests on either kind of connection, or
+    /// it was dialled and is taken for a v5 peer.
+    pub(super) fn is_askable(&self, id: ConnId) -> bool {
+        self.entry(id).is_some_and(|entry| {
+            let answers = match entry.version {
+                Version::V6 => true,
+                Version::V5 => entry.is_outbound(),
+                Version::Unknown => false,
+            };
+            answers && entry.conn.is_open()
+        })
     }
 
     /// The connection on which we have sent this key.
@@ -244,398 +275,181 @@ impl<S: Suite> Conns<S> {
         self.entries().find(|(_, e)| e.conn.own_key() == key).map(|(id, _)| id)
     }
 
-    /// Tells a driver that waits on a connection that it may go on.
-    pub(super) fn wake_driver(&mut self, cx: &mut Cx, conn: ConnId) {
-        let Some(entry) = self.get_mut(conn) else { return };
-        let (readable, writable) = (entry.conn.take_readable(), entry.conn.take_writable());
-        if readable {
-            cx.act(Action::Readable(conn));
-        }
-        if writable {
-            cx.act(Action::Writable(conn));
-        }
-    }
+    // --- greeting -------------------------------------------------------------------------------------------
 
-    /// Peers may have got what they lacked: they are asked again.
-    pub(super) fn forget_lacks(&mut self) {
-        for entry in self.entries_mut() {
-            entry.lacks.clear();
-            entry.dry = 0;
-        }
-    }
-}
-
-impl<S: Suite> Node<S> {
-    // --- control: opening and closing -------------------------------------------------------------------------
-
-    /// Control in: a stream that others opened. `None`: no room for it, drop it.
-    pub fn accept(&mut self, now: Instant, peer: PeerAddr) -> Option<ConnId> {
-        self.cx.advance_to(now);
-        if self.is_shut_down || self.peers.is_banned(&self.cx, &peer) {
-            return None;
-        }
-        if !self.scheduler.is_empty() && self.conns.inbound >= INBOUND_FETCHING_MAX {
-            let useless = self.conns.useless_inbound(&self.uploads)?;
-            self.close(useless, CloseReason::Evicted);
-        } else if self.conns.inbound >= INBOUND_MAX {
-            let oldest = self.conns.oldest_idle_inbound()?;
-            self.close(oldest, CloseReason::Evicted);
-        }
-        Some(self.open(Role::Listener, peer))
-    }
-
-    /// Control in: the answer to [`Action::Dial`]. `None`: drop the stream, if there is one.
-    pub fn dialed(&mut self, now: Instant, job: JobId, connected: bool) -> Option<ConnId> {
-        self.cx.advance_to(now);
-        let Some(Pending::Dial(peer)) = self.cx.answered(job) else { return None };
-        let is_needed = self.peers.on_dial_answered(&peer, connected);
-        let mut conn = None;
-        if connected && !self.is_shut_down {
-            let id = self.open(Role::Dialler, peer.clone());
-            if is_needed {
-                self.peers.connected(&peer, id);
-            }
-            conn = Some(id);
-        } else if is_needed {
-            self.peers.ended(&self.cx, &peer, false);
-            self.with_publications(|publications, env| publications.on_gone(env, &peer));
-            self.cx.event(Event::DialFailed { peer });
-        }
-        self.settle();
-        conn
-    }
-
-    fn open(&mut self, role: Role, peer: PeerAddr) -> ConnId {
-        let conn = self.conns.insert(role, peer, self.cx.now());
-        let now = self.cx.now();
-        self.peers.opened(conn, now);
-        self.uploads.opened(conn);
-        self.flood.opened(conn, now);
-        self.cx.set_timer_in(Timer::Conn(conn), HANDSHAKE_TIMEOUT);
-        conn
-    }
-
-    /// Control in: the stream ended or failed.
-    pub fn disconnected(&mut self, now: Instant, conn: ConnId) {
-        self.cx.advance_to(now);
-        self.forget(conn, CloseReason::Remote);
-        self.settle();
-    }
-
-    /// Closes from our side.
-    pub(super) fn close(&mut self, conn: ConnId, reason: CloseReason) {
-        if self.forget(conn, reason) {
-            self.cx.act(Action::Close(conn, reason));
-        }
-    }
-
-    /// Takes a connection out of the table: its buffers go back, what it was asked for goes to others.
-    fn forget(&mut self, id: ConnId, reason: CloseReason) -> bool {
-        let Some(mut entry) = self.conns.remove(id) else { return false };
-        self.cx.cancel_timer(Timer::Conn(id));
-        self.throttles.closed(id);
-        self.peers.closed(id);
-        self.flood.closed(id);
-        for blob in entry.conn.take_outstanding() {
-            if self.scheduler.is_asked(&blob, id) {
-                self.scheduler.requeue(blob);
+    /// The handshake is complete. `is_v5`: a peer that we dialled is taken for v5 at once.
+    fn on_keyed(&mut self, cx: &mut Cx, id: ConnId, is_v5: bool) {
+        let hello = self.hello(BTreeMap::new());
+        let Some(entry) = self.entry_mut(id) else { return };
+        let is_outbound = entry.is_outbound();
+        if is_outbound {
+            entry.conn.push(&hello);
+            if is_v5 {
+                entry.version = Version::V5;
             }
         }
-        self.forget_shares(&entry.gossip.shares);
-        let is_known = entry.is_outbound() || entry.listens_at.is_some();
-        let is_answered = entry.is_keyed || !entry.is_outbound();
-        let address = entry.address().clone();
-        let (receiving, sending) = entry.conn.into_buffers();
-        if let Some(buffer) = receiving {
-            self.give_back_recv(buffer);
-        }
-        self.release(id, None);
-        self.uploads.closed(id, sending);
-        self.uploads.begin_turns(&mut self.cx, &mut self.conns);
-        if is_known && self.peers.connection(&address).is_none_or(|conn| conn == id) {
-            // A peer that served and closed may serve again at once: some answer one request a connection.
-            if !is_answered {
-                self.peers.unreached(&address);
-            }
-            let served =
-                entry.blobs_served > 0 && reason == CloseReason::Remote && !self.scheduler.is_empty();
-            self.peers.ended(&self.cx, &address, served);
-            self.with_publications(|publications, env| publications.on_gone(env, &address));
-        }
-        if self.conns.count() == (0, 0) {
-            self.recv_pool.trim();
-            self.uploads.trim();
-        }
-        if entry.is_keyed {
-            let reason = entry.broke.map_or(reason, CloseReason::Violation);
-            self.cx.event(Event::Disconnected { conn: id, peer: entry.peer, reason });
+        entry.is_keyed = true;
+        cx.set_timer_in(Timer::Conn(id), if is_outbound { HELLO_WAIT } else { KEEP_ALIVE });
+    }
+
+    /// Our HELLO. To a peer of a version that is not known, or v6, it names no channel.
+    pub(super) fn hello(&self, sequences: BTreeMap<PublicKey, u64>) -> Message {
+        Message::Hello { version: Some(VERSION), sequences, port: self.listen_port }
+    }
+
+    /// A HELLO came. `true`: it is the first, which says what the peer speaks.
+    pub(super) fn on_hello(&mut self, cx: &mut Cx, id: ConnId, is_v6: bool) -> bool {
+        let Some(entry) = self.entry_mut(id).filter(|entry| !entry.has_said_hello) else { return false };
+        entry.has_said_hello = true;
+        entry.version = if is_v6 { Version::V6 } else { Version::V5 };
+        if is_v6 {
+            cx.set_timer_sooner(Timer::Conn(id), cx.now() + KEEP_ALIVE);
         }
         true
     }
 
-    // --- data plane -------------------------------------------------------------------------------------------
+    // --- one connection for each peer -----------------------------------------------------------------------
 
-    /// Data in: where the socket's next bytes go; empty: do not read it until [`Action::Readable`].
-    pub fn recv_space(&mut self, conn: ConnId) -> &mut [u8] {
-        let Some(entry) = self.conns.get_mut(conn) else { return &mut [] };
-        let space = entry.conn.recv_space();
-        if space.is_empty() {
-            return space;
+    /// The handshake is complete: the connections that are one too many, and why.
+    pub(super) fn on_key(
+        &mut self,
+        cx: &mut Cx,
+        peers: &mut Peers,
+        id: ConnId,
+        key: &[u8; 32],
+    ) -> Vec<(ConnId, CloseReason)> {
+        if let Some(own) = self.is_own_key(key) {
+            return self.on_self_connection(peers, [own, id]);
         }
-        let n = self.throttles.may_receive(&mut self.cx, conn).min(space.len());
-        &mut space[..n]
-    }
-
-    /// Data in: `n` bytes were read into [`Self::recv_space`].
-    pub fn received(&mut self, now: Instant, conn: ConnId, n: usize) {
-        self.cx.advance_to(now);
-        let now = self.cx.now();
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        let room = entry.conn.recv_space().len();
-        debug_assert!(n <= room, "more was received than there was space for");
-        self.throttles.received(conn, n.min(room));
-        match entry.conn.received(now, n.min(room)) {
-            Ok(Incoming::Nothing) => return,
-            Ok(incoming) => self.on_incoming(conn, incoming),
-            Err(violation) => self.on_violation(conn, violation),
-        }
-        self.note(conn);
-        self.wake_driver(conn);
-        self.settle();
-    }
-
-    /// Data out: the next bytes to write; empty: nothing until [`Action::Writable`].
-    pub fn send_chunk(&mut self, now: Instant, conn: ConnId) -> &[u8] {
-        self.cx.advance_to(now);
-        let now = self.cx.now();
-        let Some(entry) = self.conns.get_mut(conn) else { return &[] };
-        let chunk = entry.conn.send_chunk(now);
-        if chunk.is_empty() {
-            return chunk;
-        }
-        let n = self.throttles.may_send(&mut self.cx, conn).min(chunk.len());
-        &chunk[..n]
-    }
-
-    /// Data out: `n` bytes of [`Self::send_chunk`] were written.
-    pub fn sent(&mut self, now: Instant, conn: ConnId, n: usize) {
-        self.cx.advance_to(now);
-        let now = self.cx.now();
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        let sent = entry.conn.sent(now, n);
-        self.throttles.sent(conn, n);
-        self.bytes_sent += mem::take(&mut entry.conn.blob_bytes_out);
-        if entry.conn.is_drained() {
-            let reason = entry.broke.map_or(CloseReason::Remote, CloseReason::Violation);
-            return self.close(conn, reason);
-        }
-        self.uploads.on_sent(&mut self.cx, &mut self.conns, conn, sent);
-        self.send_heads(conn);
-        self.ask_again(conn);
-        self.wake_driver(conn);
-    }
-
-    /// Tells a driver that waits on this connection that it may go on.
-    pub(super) fn wake_driver(&mut self, conn: ConnId) {
-        self.conns.wake_driver(&mut self.cx, conn);
-    }
-
-    // --- what comes in ----------------------------------------------------------------------------------------
-
-    fn on_violation(&mut self, conn: ConnId, violation: Violation) {
-        let why = match violation {
-            Violation::Version => "Protocol Version Mismatch",
-            Violation::Malformed => "Malformed Message",
-            // Who comes back at once would go on at once.
-            Violation::Flood => return self.shut_out(conn, violation),
-            _ => return self.close(conn, CloseReason::Violation(violation)),
-        };
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        entry.conn.drain(why);
-        entry.broke = Some(violation);
-        self.cx.set_timer(Timer::Conn(conn), self.cx.now() + DRAIN_TIMEOUT);
-    }
-
-    fn on_incoming(&mut self, conn: ConnId, incoming: Incoming) {
-        match incoming {
-            Incoming::Nothing => {}
-            Incoming::Keyed(key) => self.on_keyed(conn, &key),
-            Incoming::Request => self.uploads.on_wanted(&mut self.cx, &mut self.conns, conn),
-            Incoming::Cancelled => self.uploads.on_cancelled(&mut self.cx, &mut self.conns, conn),
-            Incoming::Blob(id, buffer) => self.on_blob(conn, id, buffer),
-            Incoming::Piece(piece) => self.on_piece(conn, &piece),
-            Incoming::Late(len) => self.bytes_duplicate += len as u64,
-            Incoming::Refused(id) => self.on_refused(conn, id),
-            Incoming::NotFound(id) => self.on_not_found(conn, id),
-            Incoming::Message(message) => self.on_message(conn, message),
-            Incoming::PublishAnswered(answer) => {
-                self.with_publications(|publications, env| publications.on_put_answered(env, conn, answer));
-            }
-        }
-    }
-
-    fn on_keyed(&mut self, conn: ConnId, key: &[u8; 32]) {
-        if let Some(own) = self.conns.is_own_key(key) {
-            return self.on_self_connection([own, conn]);
-        }
-        let hello = self.first_hello();
-        let now = self.cx.now();
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        let (peer, outbound) = (entry.peer.clone(), entry.is_outbound());
+        let Some(peer) = self.peer(id).cloned() else { return Vec::new() };
+        let outbound = self.is_outbound(id);
         if outbound {
-            self.peers.keyed(&peer);
-            if self.peers.connection(&peer).is_some_and(|other| other != conn) {
+            peers.keyed(&peer);
+            if peers.connection(&peer).is_some_and(|other| other != id) {
                 // It came to us, and answers where it says that it listens. One connection is enough.
-                return self.close(conn, CloseReason::Duplicate);
+                return [(id, CloseReason::Duplicate)].into();
             }
-            entry.conn.push(&hello);
-            entry.is_v5 = self.peers.is_v5(&peer);
-            self.assign_due |= entry.is_v5;
         }
-        entry.is_keyed = true;
-        self.cx.set_timer(Timer::Conn(conn), now + if outbound { HELLO_WAIT } else { KEEP_ALIVE });
-        self.cx.event(Event::Connected { conn, peer, outbound });
+        self.on_keyed(cx, id, outbound && peers.is_v5(&peer));
+        cx.event(Event::Connected { conn: id, peer, outbound });
+        Vec::new()
     }
 
     /// Our own announce led back to us: these are both ends of one connection. Whichever hears first ends it.
-    fn on_self_connection(&mut self, ends: [ConnId; 2]) {
-        for end in ends {
-            if let Some(entry) = self.conns.get_mut(end).filter(|e| e.is_outbound()) {
-                let addr = entry.peer.clone();
-                self.peers.ourselves(&addr);
-            }
-            self.close(end, CloseReason::Evicted);
+    fn on_self_connection(&self, peers: &mut Peers, ends: [ConnId; 2]) -> Vec<(ConnId, CloseReason)> {
+        for end in ends.into_iter().filter(|end| self.is_outbound(*end)) {
+            self.peer(end).into_iter().for_each(|addr| peers.ourselves(addr));
         }
+        ends.map(|end| (end, CloseReason::Evicted)).into()
     }
 
-    fn on_message(&mut self, conn: ConnId, message: Message) {
-        match message {
-            Message::Hello { version, sequences, port } => {
-                if let Some(port) = port {
-                    self.on_listen_port(conn, port);
-                }
-                self.on_hello(conn, version, &sequences);
-            }
-            Message::FindPeers(_) => self.on_find_peers(conn),
-            Message::Peers(peers) => self.peers.on_peers(&self.cx, &self.conns, conn, peers),
-            Message::Announce(id, addr, hops) => self.on_announce(conn, (id, addr, hops)),
-            Message::Publish(item) => self.on_publish(conn, item),
-            Message::GetHead { tag, known, look_up } => self.on_get_head(conn, tag, known, look_up),
-            Message::Head(tag, item) => self.on_head(conn, tag, item),
-            Message::Watch(tags) => self.on_watch(conn, &tags),
-            Message::AskHave(tag, sequence) => self.on_ask_have(conn, tag, sequence),
-            Message::Have(tag, sequence, have) => self.on_have(conn, tag, sequence, have),
-            // The connection handles these itself.
-            Message::Want { .. }
-            | Message::Piece { .. }
-            | Message::Cancel { .. }
-            | Message::Error(_)
-            | Message::Request(_)
-            | Message::Data(_)
-            | Message::Ok(_)
-            | Message::Unknown(_)
-            | Message::Empty => {}
-        }
-    }
-
-    fn on_announce(&mut self, conn: ConnId, announce: (BlobId, PeerAddr, u8)) {
-        let channels = &self.channels;
-        let is_followed = |id: &BlobId| channels.values().any(|c| c.topic.0 == id.0);
-        let found = self.flood.on_announce(&mut self.cx, &mut self.conns, conn, announce, is_followed);
-        if let Some((addr, source, teller)) = found {
-            self.peers.told(&self.cx, addr, source, &teller);
-        }
-    }
-
-    fn on_publish(&mut self, conn: ConnId, item: SignedItem) {
-        let newest = self.channels.get(&item.key).map_or(0, |c| c.newest_seq());
-        self.gateway.on_publish(&mut self.cx, &mut self.conns, &mut self.dht, conn, item, newest);
-    }
-
-    fn on_find_peers(&mut self, conn: ConnId) {
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        let peers = self.peers.exchanged(&mut self.cx, entry.address());
-        entry.conn.push(&Message::Peers(peers));
-    }
-
-    /// Where the peer says that it listens: believed of the address that it connects from.
-    fn on_listen_port(&mut self, conn: ConnId, port: u16) {
-        let Some(entry) = self.conns.get_mut(conn).filter(|e| !e.is_outbound()) else { return };
-        let PeerAddr::Ip(socket) = &entry.peer else { return };
-        let addr = PeerAddr::Ip(SocketAddr::new(socket.ip(), port));
+    /// A peer that came to us says where it listens: believed of the address that it connects from. The connection that is
+    /// one too many, and why.
+    pub(super) fn on_listen_port(
+        &mut self,
+        cx: &Cx,
+        peers: &mut Peers,
+        id: ConnId,
+        port: u16,
+    ) -> Option<(ConnId, CloseReason)> {
+        let socket = match self.peer(id).filter(|_| !self.is_outbound(id))? {
+            PeerAddr::Ip(socket) => SocketAddr::new(socket.ip(), port),
+            PeerAddr::Name(..) => return None,
+        };
+        let addr = PeerAddr::Ip(socket);
         if !addr.is_exchangeable() {
-            return;
+            return None;
         }
-        if self.peers.is_banned(&self.cx, &addr) {
-            return self.close(conn, CloseReason::Banned);
+        if peers.is_banned(cx, &addr) {
+            return Some((id, CloseReason::Banned));
         }
-        if let Some(other) = self.peers.connection(&addr) {
-            return self.on_second_connection(conn, other);
+        if let Some(other) = peers.connection(&addr) {
+            return self.on_second_connection(peers, id, other);
         }
-        entry.listens_at = Some(addr.clone());
-        self.peers.accepted(&self.cx, &addr, conn);
+        if let Some(entry) = self.entry_mut(id) {
+            entry.listens_at = Some(addr.clone());
+        }
+        peers.accepted(cx, &addr, id);
+        None
     }
 
     /// Two nodes dialled each other. Both keep the connection whose dialler's key is the lower, and both see both keys.
-    fn on_second_connection(&mut self, accepted: ConnId, dialled: ConnId) {
-        let Some(theirs) = self.conns.get_mut(accepted).and_then(|e| e.conn.their_key()) else { return };
-        let Some(entry) = self.conns.get_mut(dialled).filter(|e| e.is_outbound() && e.conn.is_open()) else {
-            return;
-        };
-        let addr = entry.peer.clone();
+    fn on_second_connection(
+        &mut self,
+        peers: &mut Peers,
+        accepted: ConnId,
+        dialled: ConnId,
+    ) -> Option<(ConnId, CloseReason)> {
+        let theirs = self.get(accepted)?.their_key()?;
+        let entry = self.entry(dialled).filter(|e| e.is_outbound() && e.conn.is_open())?;
         if *entry.conn.own_key() < theirs {
-            return self.close(accepted, CloseReason::Duplicate);
+            return Some((accepted, CloseReason::Duplicate));
         }
-        self.close(dialled, CloseReason::Duplicate);
-        if let Some(entry) = self.conns.get_mut(accepted) {
+        let addr = entry.peer.clone();
+        if let Some(entry) = self.entry_mut(accepted) {
             entry.listens_at = Some(addr.clone());
-            self.peers.kept_accepted(&addr, accepted);
         }
+        peers.kept_accepted(&addr, accepted);
+        Some((dialled, CloseReason::Duplicate))
     }
 
-    /// A proven lie, or a flood: the address is banned, and the connection ends.
-    pub(super) fn shut_out(&mut self, conn: ConnId, violation: Violation) {
-        let Some(entry) = self.conns.get_mut(conn) else { return };
-        let address = entry.address().clone();
-        self.ban(&address, violation);
-        self.close(conn, CloseReason::Violation(violation));
+    // --- time -----------------------------------------------------------------------------------------------
+
+    /// The peer broke a rule and is told so: the connection ends once it has taken that, or after [`DRAIN_TIMEOUT`].
+    pub(super) fn drain(&mut self, cx: &mut Cx, id: ConnId, violation: Violation, why: &'static str) {
+        let Some(entry) = self.entry_mut(id) else { return };
+        entry.conn.drain(why);
+        entry.broke = Some(violation);
+        cx.set_timer_in(Timer::Conn(id), DRAIN_TIMEOUT);
     }
 
-    // --- time -------------------------------------------------------------------------------------------------
+    /// Why a draining connection that has sent all it had ends.
+    pub(super) fn drained(&self, id: ConnId) -> Option<CloseReason> {
+        let entry = self.entry(id).filter(|entry| entry.conn.is_drained())?;
+        Some(entry.broke.map_or(CloseReason::Remote, CloseReason::Violation))
+    }
 
-    /// A connection's deadline: closes it or sets the next one.
-    pub(super) fn on_conn_timer(&mut self, id: ConnId) {
-        let now = self.cx.now();
-        let Some(entry) = self.conns.get_mut(id) else { return };
+    /// A dialled peer that has sent no HELLO in [`HELLO_WAIT`] is taken for v5. `true`: it is from here on.
+    pub(super) fn take_for_v5(&mut self, id: ConnId) -> bool {
+        let Some(entry) = self.entry_mut(id) else { return false };
+        let is_due = entry.is_keyed
+            && entry.broke.is_none()
+            && entry.is_outbound()
+            && entry.version == Version::Unknown;
+        if is_due {
+            entry.version = Version::V5;
+        }
+        is_due
+    }
+
+    /// A connection's deadline: why it ends, or the next one is set. `check`: when its requests are looked at next, or that they
+    /// bring too little.
+    pub(super) fn on_timer(
+        &mut self,
+        cx: &mut Cx,
+        id: ConnId,
+        check: Result<Option<Instant>, CloseReason>,
+    ) -> Option<CloseReason> {
+        let now = cx.now();
+        let entry = self.entry_mut(id)?;
         if let Some(violation) = entry.broke {
-            return self.close(id, CloseReason::Violation(violation));
+            return Some(CloseReason::Violation(violation));
         }
         if !entry.is_keyed {
-            return self.close(id, CloseReason::HandshakeTimeout);
+            return Some(CloseReason::HandshakeTimeout);
         }
-        if entry.is_outbound() && !entry.speaks_hello && !entry.is_v5 {
-            entry.is_v5 = true;
-            self.assign_due = true;
-            self.peers.seek_soon(&self.cx);
-        }
+        let check_at = match check {
+            Ok(at) => at,
+            Err(reason) => return Some(reason),
+        };
         // Both ends of a v6 connection keep it alive, so silence means that the other one is gone, whatever we send.
-        let is_v6 = entry.gossip.is_on();
+        let (is_v6, is_outbound) = (entry.version == Version::V6, entry.is_outbound());
         // Nor are our own keep-alives a sign of life, which a v5 peer that we dialled gets from us.
-        let is_kept = is_v6 || (entry.is_outbound() && !entry.conn.owes_answers());
+        let is_kept = is_v6 || (is_outbound && !entry.conn.owes_answers());
         let last_life = if is_kept { entry.conn.last_received } else { entry.conn.last_moved };
         let idle_end = last_life + IDLE_TIMEOUT;
-        let mut next = idle_end;
-        if entry.conn.outstanding() > 0 {
-            let (bytes, at) = entry.checked;
-            if now >= at + STALL_TIMEOUT {
-                if entry.conn.progress_bytes < bytes + STALL_BYTES_MIN {
-                    return self.close(id, CloseReason::Stalled);
-                }
-                entry.checked = (entry.conn.progress_bytes, now);
-            }
-            next = next.min(entry.checked.1 + STALL_TIMEOUT);
-        }
-        if entry.is_outbound() || is_v6 {
+        let mut next = check_at.map_or(idle_end, |at| at.min(idle_end));
+        if is_outbound || is_v6 {
             if now >= entry.conn.last_sent_frame + KEEP_ALIVE && entry.conn.has_control_room() {
                 entry.conn.push_keep_alive();
                 entry.conn.last_sent_frame = now;
@@ -643,11 +457,23 @@ impl<S: Suite> Node<S> {
             next = next.min(entry.conn.last_sent_frame + KEEP_ALIVE);
         }
         if now >= idle_end {
-            return self.close(id, CloseReason::Idle);
+            return Some(CloseReason::Idle);
         }
         // Never in the past: a keep-alive without room waits for its next turn.
-        self.cx.set_timer(Timer::Conn(id), next.max(now + core::time::Duration::from_secs(1)));
-        self.note(id);
-        self.wake_driver(id);
+        cx.set_timer(Timer::Conn(id), next.max(now + Duration::from_secs(1)));
+        self.wake_driver(cx, id);
+        None
+    }
+
+    /// Tells a driver that waits on a connection that it may go on.
+    pub(super) fn wake_driver(&mut self, cx: &mut Cx, id: ConnId) {
+        let Some(entry) = self.entry_mut(id) else { return };
+        let (readable, writable) = (entry.conn.take_readable(), entry.conn.take_writable());
+        if readable {
+            cx.act(Action::Readable(id));
+        }
+        if writable {
+            cx.act(Action::Writable(id));
+        }
     }
 }

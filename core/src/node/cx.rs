@@ -5,25 +5,26 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::api::{Action, Event, Job, RecordKey};
+use super::downloads::Contribution;
 use super::timers::{Timer, Timers};
 use crate::addr::PeerAddr;
 use crate::identity::PublicKey;
-use crate::ids::{BlobId, ConnId, JobId};
+use crate::ids::{BlobId, ConnId, JobId, Topic};
 use crate::rng::Rng;
 use crate::time::{Instant, UnixTime};
 
-use super::transfer::Contribution;
-
 /// What a job's answer means to us.
+#[derive(Debug)]
 pub(super) enum Pending {
     Dial(PeerAddr),
     /// A blob for a peer.
     Read(ConnId, BlobId),
     /// A blob, and whose bytes it is made of.
     Write(BlobId, Vec<Contribution>),
-    /// For a channel's fetch of one version.
-    Have(PublicKey, u64, Vec<BlobId>),
-    Open(PublicKey, u64, BlobId),
+    /// Which blobs are stored, for one version of a swarm's content.
+    Have(Topic, u64, Vec<BlobId>),
+    /// An opened blob, likewise.
+    Open(Topic, u64, BlobId),
     /// A channel's newest head is made durable.
     Head(PublicKey),
     /// A ban being made durable; its event is emitted afterwards.

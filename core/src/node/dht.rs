@@ -7,15 +7,15 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
 
-use super::api::DhtOp;
+use super::api::{DhtError, DhtOp, JobResult};
 use crate::bep44::SignedItem;
 use crate::bucket::Bucket;
 use crate::identity::PublicKey;
-use crate::ids::{InfoHash, JobId};
+use crate::ids::{InfoHash, JobId, Topic};
 use crate::limits::{
     ANNOUNCE_INTERVAL, ANNOUNCES_MAX, DHT_BLOBS_PER_MINUTE, DHT_FAVOURS_PER_MINUTE, DHT_JOBS_MAX,
     DHT_LOOKUPS_PER_MINUTE, DHT_OPS_BURST, DHT_OPS_PER_MINUTE, DHT_POLLS_PER_MINUTE, DHT_PUBLISH_PER_MINUTE,
-    DHT_UPKEEP_PER_MINUTE,
+    DHT_RETRY_INTERVAL, DHT_UPKEEP_PER_MINUTE,
 };
 use crate::time::Instant;
 
@@ -34,8 +34,8 @@ pub(super) enum Purpose {
     Keep(PublicKey),
     /// The head of a channel that another node asked us to look up.
     LookUpHead(PublicKey),
-    /// Peers of a channel or of one blob of it.
-    Lookup(PublicKey, InfoHash),
+    /// Peers of a swarm, or of one of its blobs.
+    Lookup(Topic, InfoHash),
     /// Announce a channel's topic.
     Announce(InfoHash),
     /// Announce one blob.
@@ -208,10 +208,12 @@ impl DhtQueue {
         Some((purpose, DhtOp::Announce(hash, self.port?)))
     }
 
-    /// An announce failed: try it again sooner than the next one is due, unless it was stopped meanwhile.
-    pub(super) fn retry_announce(&mut self, purpose: Purpose, at: Instant) {
-        if self.stop_announcing(purpose) {
-            self.announce_at(purpose, at);
+    /// An announce has ended: one that failed is tried again sooner than the next one is due, unless it was stopped meanwhile,
+    /// or there is no DHT.
+    pub(super) fn on_announced(&mut self, now: Instant, purpose: Purpose, result: &JobResult) {
+        let failed = matches!(result, JobResult::DhtDone(Err(error)) if *error != DhtError::Disabled);
+        if failed && self.stop_announcing(purpose) {
+            self.announce_at(purpose, now + DHT_RETRY_INTERVAL);
         }
     }
 
@@ -252,6 +254,7 @@ mod tests {
     use crate::ids::Secret;
 
     const PORT: Option<u16> = Some(1);
+    const TOPIC: Topic = Topic([7; 32]);
 
     /// Starts all that may, and ends it at once.
     fn start_all(queue: &mut DhtQueue, now: Instant) -> Vec<Purpose> {
@@ -280,7 +283,7 @@ mod tests {
     }
 
     fn lookup(n: usize) -> (Purpose, DhtOp) {
-        (Purpose::Lookup(channel(), hash(n)), DhtOp::Lookup(hash(n)))
+        (Purpose::Lookup(TOPIC, hash(n)), DhtOp::Lookup(hash(n)))
     }
 
     fn push(queue: &mut DhtQueue, now: Instant, (purpose, op): (Purpose, DhtOp)) -> bool {
@@ -308,7 +311,7 @@ mod tests {
         let mut queue = DhtQueue::new(start, PORT);
         for n in 0..1000 {
             // In each class more than fits, and favours long before all else.
-            queue.push(start, Purpose::Lookup(channel(), hash(n)), DhtOp::Lookup(hash(n)));
+            queue.push(start, Purpose::Lookup(TOPIC, hash(n)), DhtOp::Lookup(hash(n)));
             queue.announce(Purpose::AnnounceBlob(hash(n)), start);
             queue.announce(Purpose::Announce(hash(n)), start);
             for (class, purpose) in [
@@ -361,10 +364,11 @@ mod tests {
         queue.finished(JobId(1));
         assert!(push(&mut queue, now, reput.clone()));
         assert_eq!(start_all(&mut queue, now), [reput.0]);
-        queue.retry_announce(topic(2), Instant(6));
+        let failed = JobResult::DhtDone(Err(DhtError::NoNodes));
+        queue.on_announced(now, topic(2), &failed);
         assert!(queue.stop_announcing(topic(1)) && !queue.stop_announcing(topic(1)));
-        queue.retry_announce(topic(1), Instant(6));
-        assert_eq!(start_all(&mut queue, Instant(6)), [topic(2)]);
+        queue.on_announced(now, topic(1), &failed);
+        assert_eq!(start_all(&mut queue, now + DHT_RETRY_INTERVAL), [topic(2)]);
         queue.stop_announcing(topic(2));
         assert_eq!(queue.deadline(now), None);
     }

@@ -74,9 +74,11 @@ impl Gateway {
         self.kept.insert(item.key, Kept { item, asked: now, due: now + REPUT_INTERVAL });
     }
 
-    /// Somebody has put a newer item.
-    pub(super) fn stop_keeping(&mut self, key: &PublicKey) {
-        self.kept.remove(key);
+    /// A put of a kept item has ended: it is kept no longer where somebody has put a newer one.
+    pub(super) fn on_kept(&mut self, key: &PublicKey, result: &JobResult) {
+        if matches!(result, JobResult::DhtPut(Err(DhtError::Stale))) {
+            self.kept.remove(key);
+        }
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -95,8 +97,8 @@ impl Gateway {
         item: SignedItem,
         newest: u64,
     ) {
-        let Some(entry) = conns.get(conn) else { return };
-        if let Err(why) = self.accept(cx, conn, &entry.peer, &item, newest) {
+        let Some(peer) = conns.peer(conn) else { return };
+        if let Err(why) = self.accept(cx, conn, peer, &item, newest) {
             return answer(cx, conns, conn, Err(why.into()));
         }
         let key = item.key;
@@ -201,12 +203,12 @@ impl Gateway {
     ) {
         let (tag, channel, known) = asked;
         let is_begun = self.look_ups.contains_key(&channel);
-        let Some(entry) = conns.get_mut(conn) else { return };
+        let Some(peer) = conns.peer(conn) else { return };
         let is_done = self.is_on
-            && self.asked.take(conn, &entry.peer, cx.now())
+            && self.asked.take(conn, peer, cx.now())
             && (is_begun || (self.pending() < GATEWAY_JOBS_MAX && self.favours.take(cx.now())));
         if !is_done {
-            return entry.conn.push(&Message::Head(tag, None));
+            return conns.push(conn, &Message::Head(tag, None));
         }
         let waiting = &mut self.look_ups.entry(channel).or_default().waiting;
         if waiting.len() < GATEWAY_JOBS_MAX {
@@ -228,9 +230,9 @@ impl Gateway {
     pub(super) fn on_looked_up<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, channel: PublicKey) {
         let Some(LookUp { best, waiting }) = self.look_ups.remove(&channel) else { return };
         for (conn, tag, known) in waiting {
-            let Some(entry) = conns.get_mut(conn) else { continue };
+            let Some(line) = conns.get_mut(conn) else { continue };
             let newer = best.clone().filter(|item| item.seq.unsigned_abs() > known);
-            entry.conn.push(&Message::Head(tag, newer));
+            line.push(&Message::Head(tag, newer));
             conns.wake_driver(cx, conn);
         }
     }
@@ -238,8 +240,8 @@ impl Gateway {
 
 /// Answers a PUBLISH.
 fn answer<S: Suite>(cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId, answer: Result<String, String>) {
-    let Some(entry) = conns.get_mut(conn) else { return };
-    entry.conn.push(&match answer {
+    let Some(line) = conns.get_mut(conn) else { return };
+    line.push(&match answer {
         Ok(text) => Message::Ok(text),
         Err(why) => Message::Error(why),
     });

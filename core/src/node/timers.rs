@@ -3,7 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::identity::PublicKey;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, Topic};
 use crate::time::Instant;
 
 /// What a deadline is for.
@@ -11,8 +11,10 @@ use crate::time::Instant;
 pub(super) enum Timer {
     /// A connection's handshake, stall, idle time or keep-alive.
     Conn(ConnId),
-    /// A channel's next look at the DHT.
+    /// A channel's head is to be looked up or put.
     Channel(PublicKey),
+    /// A swarm's peers are to be looked up or asked again, or its content looked at.
+    Swarm(Topic),
     /// The DHT budget has room again, or an announce is due.
     Dht,
     /// A peer's back-off ends.
@@ -48,6 +50,7 @@ impl Timer {
         match self {
             Self::Conn(_) => "connection",
             Self::Channel(_) => "channel look-up",
+            Self::Swarm(_) => "peer look-up",
             Self::Dht => "DHT budget",
             Self::Dial => "dial back-off",
             Self::Seek => "search for peers",

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::api::Job;
+use super::channels::swarms::Swarms;
 use super::conns::Conns;
 use super::cx::{Cx, Pending};
 use super::pool::Pool;
@@ -95,7 +96,9 @@ impl Uploads {
 
     /// The connection is gone; `buffers` are those that it held.
     pub(super) fn closed(&mut self, conn: ConnId, buffers: Vec<Buffer>) {
-        buffers.into_iter().for_each(|buffer| self.pool.give_back(buffer));
+        for buffer in buffers {
+            self.pool.give_back(buffer);
+        }
         self.conns.remove(conn);
         self.waiting.remove(&conn);
         self.running.retain(|(_, running)| *running != conn);
@@ -129,17 +132,23 @@ impl Uploads {
 
 impl Uploads {
     /// The peer asks for a blob or a range of one.
-    pub(super) fn on_wanted<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId) {
+    pub(super) fn on_wanted<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        swarms: &Swarms,
+        conn: ConnId,
+    ) {
         if self.waiting.insert(conn)
             && let Some(served) = self.conns.get_mut(conn)
         {
             served.turn = served.turn.max(self.count);
         }
-        self.begin_turns(cx, conns);
+        self.begin_turns(cx, conns, swarms);
     }
 
     /// Gives turns to those that wait, as long as there is room.
-    pub(super) fn begin_turns<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>) {
+    pub(super) fn begin_turns<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) {
         let now = cx.now();
         while !self.waiting.is_empty() {
             let (fresh, first_end) = self.fresh(now);
@@ -149,7 +158,7 @@ impl Uploads {
                 }
                 return;
             }
-            let Some((conn, blob)) = self.next_turn(now, conns) else { return };
+            let Some((conn, blob)) = self.next_turn(now, conns, swarms) else { return };
             if self.running.len() >= SEND_BUFFERS_MAX {
                 self.take_buffer_back(now, conns);
             }
@@ -157,8 +166,8 @@ impl Uploads {
                 // Every buffer is at a v5 peer or with the store: whoever gives one back comes here.
                 return;
             };
-            let (Some(entry), Some(served)) = (conns.get_mut(conn), self.conns.get_mut(conn)) else { return };
-            entry.conn.reading(blob);
+            let (Some(line), Some(served)) = (conns.get_mut(conn), self.conns.get_mut(conn)) else { return };
+            line.reading(blob);
             self.count += 1;
             (served.turn, served.count) = (self.count, served.count + 1);
             self.note_served(blob);
@@ -168,25 +177,25 @@ impl Uploads {
     }
 
     /// Who is next, and with which blob.
-    fn next_turn<S: Suite>(&mut self, now: Instant, conns: &Conns<S>) -> Option<(ConnId, BlobId)> {
+    fn next_turn<S: Suite>(
+        &mut self,
+        now: Instant,
+        conns: &Conns<S>,
+        swarms: &Swarms,
+    ) -> Option<(ConnId, BlobId)> {
         let uploads = &*self;
         let patience = 2 * uploads.waiting.len() as u64;
-        let v5_turns: usize = uploads
-            .running
-            .iter()
-            .filter_map(|(_, conn)| conns.get(*conn))
-            .filter(|entry| !entry.gossip.is_on())
-            .count();
+        let v5_turns = uploads.running.iter().filter(|(_, conn)| !conns.speaks_v6(*conn)).count();
         let mut best: Option<(Rank, ConnId, BlobId)> = None;
         let mut idle = Vec::new();
         for conn in &uploads.waiting {
-            let (Some(entry), Some(served)) = (conns.get(*conn), uploads.conns.get(*conn)) else { continue };
-            let (answers, ranges) = entry.conn.turns();
+            let (Some(line), Some(served)) = (conns.get(*conn), uploads.conns.get(*conn)) else { continue };
+            let (answers, ranges) = line.turns();
             let turns = answers + ranges;
             let may = turns < ANSWERS_LOADED_MAX
-                && (entry.gossip.is_on() || v5_turns < V5_TURNS_MAX)
-                && !entry.conn.is_stuck(now, uploads.turn_time.0);
-            let mut waiting = entry.conn.waiting().peekable();
+                && (conns.speaks_v6(*conn) || v5_turns < V5_TURNS_MAX)
+                && !line.is_stuck(now, uploads.turn_time.0);
+            let mut waiting = line.waiting().peekable();
             if waiting.peek().is_none() {
                 idle.push(*conn);
             }
@@ -194,7 +203,7 @@ impl Uploads {
                 continue;
             }
             let is_overdue = uploads.count - served.turn > patience;
-            let is_newcomer = served.count < NEWCOMER_TURNS && entry.gossip.is_poor();
+            let is_newcomer = served.count < NEWCOMER_TURNS && swarms.is_poor(*conn);
             for blob in waiting {
                 let is_repeat = !is_overdue && uploads.served.contains(&blob);
                 let rank = (turns, !is_newcomer, !is_overdue, is_repeat, served.turn);
@@ -218,7 +227,7 @@ impl Uploads {
             .map(|(_, conn)| *conn)
             .collect();
         for conn in slow {
-            let buffer = conns.get_mut(conn).and_then(|entry| entry.conn.unload());
+            let buffer = conns.get_mut(conn).and_then(super::super::conn::Conn::unload);
             if let Some(buffer) = buffer {
                 self.pool.give_back(buffer);
                 self.waiting.insert(conn);
@@ -228,29 +237,34 @@ impl Uploads {
         }
     }
 
-    /// The store answered. `None`: it does not have the blob.
+    /// The store answered: the buffer, and whether it holds the blob.
     pub(super) fn on_read<S: Suite>(
         &mut self,
         cx: &mut Cx,
         conns: &mut Conns<S>,
+        swarms: &Swarms,
         conn: ConnId,
-        id: BlobId,
-        buffer: Buffer,
-        found: bool,
+        (id, buffer, found): (BlobId, Buffer, bool),
     ) {
         let (ready, unused) = if found { (Some(buffer), None) } else { (None, Some(buffer)) };
         let left = match conns.get_mut(conn) {
-            Some(entry) => entry.conn.read_done(id, ready),
+            Some(line) => line.read_done(id, ready),
             None => ready,
         };
         left.into_iter().chain(unused).for_each(|buffer| self.pool.give_back(buffer));
-        self.free_turns(cx, conns, conn, None);
+        self.free_turns(cx, conns, swarms, conn, None);
         conns.wake_driver(cx, conn);
     }
 
     /// The peer no longer wants a range, or the rest of one.
-    pub(super) fn on_cancelled<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId) {
-        self.free_turns(cx, conns, conn, None);
+    pub(super) fn on_cancelled<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        swarms: &Swarms,
+        conn: ConnId,
+    ) {
+        self.free_turns(cx, conns, swarms, conn, None);
     }
 
     /// Bytes were sent, perhaps the last ones of a turn.
@@ -258,10 +272,11 @@ impl Uploads {
         &mut self,
         cx: &mut Cx,
         conns: &mut Conns<S>,
+        swarms: &Swarms,
         conn: ConnId,
         spent: Option<Buffer>,
     ) {
-        for took in self.free_turns(cx, conns, conn, spent) {
+        for took in self.free_turns(cx, conns, swarms, conn, spent) {
             self.turn_time.learn(took);
         }
     }
@@ -271,25 +286,28 @@ impl Uploads {
         &mut self,
         cx: &mut Cx,
         conns: &mut Conns<S>,
+        swarms: &Swarms,
         conn: ConnId,
         spent: Option<Buffer>,
     ) -> Vec<Duration> {
         let mut free: Vec<Buffer> = spent.into_iter().collect();
-        if let Some(entry) = conns.get_mut(conn) {
-            free.extend(core::iter::from_fn(|| entry.conn.take_spent()));
-            if entry.conn.waiting().next().is_some() {
+        if let Some(line) = conns.get_mut(conn) {
+            free.extend(core::iter::from_fn(|| line.take_spent()));
+            if line.waiting().next().is_some() {
                 self.waiting.insert(conn);
             }
         }
-        free.into_iter().for_each(|buffer| self.pool.give_back(buffer));
+        for buffer in free {
+            self.pool.give_back(buffer);
+        }
         let ended = self.count_turns(cx.now(), conns, conn);
-        self.begin_turns(cx, conns);
+        self.begin_turns(cx, conns, swarms);
         ended
     }
 
     /// Forgets the turns of a connection that have ended, the oldest first; how long they took.
     fn count_turns<S: Suite>(&mut self, now: Instant, conns: &Conns<S>, conn: ConnId) -> Vec<Duration> {
-        let (answers, ranges) = conns.get(conn).map_or((0, 0), |entry| entry.conn.turns());
+        let (answers, ranges) = conns.get(conn).map_or((0, 0), super::super::conn::Conn::turns);
         let of_conn = self.running.iter().filter(|(_, running)| *running == conn).count();
         let mut ended = of_conn.saturating_sub(answers + ranges);
         let mut took = Vec::new();
@@ -311,7 +329,9 @@ mod tests {
 
     fn after(turns: impl IntoIterator<Item = u64>) -> Duration {
         let mut time = TurnTime::default();
-        turns.into_iter().for_each(|secs| time.learn(Duration::from_secs(secs)));
+        for secs in turns {
+            time.learn(Duration::from_secs(secs));
+        }
         time.0
     }
 

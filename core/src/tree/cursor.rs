@@ -76,6 +76,11 @@ impl Cursor {
         Step::Blob(node)
     }
 
+    /// Whether the range is over.
+    pub fn is_at_end(&self) -> bool {
+        self.data_blob >= self.end
+    }
+
     /// Takes the plaintext of the index blob that the cursor needs. `false`, and nothing changes, where it needs none or
     /// another one, or where `plain` ends before its links.
     pub fn open(&mut self, id: &BlobId, plain: &[u8]) -> bool {
@@ -107,7 +112,7 @@ impl Cursor {
         self.height = self.height.max(parted.unwrap_or(0));
         self.data_blob = data_blob;
         self.opened.truncate(usize::from(self.tree.depth - self.height));
-        if self.data_blob >= self.end {
+        if self.is_at_end() {
             self.release();
         }
     }
@@ -115,7 +120,7 @@ impl Cursor {
     /// The lowest node on the way to the next blob whose link is known: that blob itself, or the index blob that is to be
     /// opened first. `None` at the end.
     fn lowest_known(&self) -> Option<Node> {
-        if self.data_blob >= self.end {
+        if self.is_at_end() {
             return None;
         }
         let Some(Opened { node, links }) = self.opened.last() else { return Some(self.tree.root()) };

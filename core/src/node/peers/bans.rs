@@ -6,7 +6,6 @@ use core::time::Duration;
 
 use super::super::api::{Event, RecordKey};
 use super::super::cx::{Cx, Pending};
-use super::super::record;
 use super::super::timers::Timer;
 use super::crowd::{is_public, same_host};
 use crate::addr::PeerAddr;
@@ -30,7 +29,7 @@ impl Bans {
                 cx.persist(Pending::Record, RecordKey::Ban(room), None);
             }
             let event = Event::Banned { peer: addr.clone(), violation, until };
-            cx.persist(Pending::Ban(event), RecordKey::Ban(addr.clone()), Some(record::encode_time(until)));
+            cx.persist(Pending::Ban(event), RecordKey::Ban(addr.clone()), Some(encode_time(until)));
         }
         self.wait(cx);
     }
@@ -38,7 +37,7 @@ impl Bans {
     /// Takes a ban back from its record; one that has ended loses it. `false`: the record does not parse. A clock that was
     /// wrong then makes it no longer than a new one.
     pub(super) fn restore(&mut self, cx: &mut Cx, addr: &PeerAddr, value: &[u8]) -> bool {
-        let Some(until) = record::decode_time(value) else { return false };
+        let Some(until) = decode_time(value) else { return false };
         if cx.unix() < until {
             self.add(addr.clone(), until.min(cx.unix().plus(BAN_TIME)));
             self.wait(cx);
@@ -108,6 +107,14 @@ impl Bans {
     }
 }
 
+fn encode_time(time: UnixTime) -> Vec<u8> {
+    time.0.to_be_bytes().to_vec()
+}
+
+fn decode_time(bytes: &[u8]) -> Option<UnixTime> {
+    Some(UnixTime(u64::from_be_bytes(bytes.try_into().ok()?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::super::api::{Action, Job};
@@ -162,9 +169,9 @@ mod tests {
         let (mut bans, a) = (Bans::default(), addr("9.9.9.9:1"));
         let mut cx = Cx::new(Rng::new([0; 32]), Instant(0), unix);
         assert!(!bans.restore(&mut cx, &a, b"no time"));
-        assert!(bans.restore(&mut cx, &a, &record::encode_time(unix)) && bans.next_end().is_none());
+        assert!(bans.restore(&mut cx, &a, &encode_time(unix)) && bans.next_end().is_none());
         assert!(matches!(cx.poll(), Some(Action::Job(_, Job::Persist(RecordKey::Ban(_), None)))));
-        assert!(bans.restore(&mut cx, &a, &record::encode_time(UnixTime(u64::MAX))));
+        assert!(bans.restore(&mut cx, &a, &encode_time(UnixTime(u64::MAX))));
         assert_eq!(bans.next_end(), Some(unix.plus(BAN_TIME)));
     }
 }

@@ -2,9 +2,10 @@
 
 use super::super::conns::Conns;
 use super::super::cx::Cx;
+use super::super::downloads::Downloads;
 use super::super::timers::Timer;
 use super::Peers;
-use crate::ids::{BlobId, ConnId};
+use crate::ids::ConnId;
 use crate::limits::{
     DIALS_MAX, FETCH_CONNECTIONS, FETCH_CONNECTIONS_OWN, GATEWAYS_MAX, KEPT_CONNECTIONS, OUTBOUND_MAX,
     OUTBOUND_PER_NETWORK_MIN, OUTBOUND_SHARE, ROTATION_INTERVAL, ROTATION_INTERVAL_MOVING,
@@ -13,41 +14,22 @@ use crate::suite::Suite;
 use crate::time::Instant;
 
 /// What connections are needed for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     Nothing,
     /// News of the channels that are followed.
     News,
     /// A publication, whose gateways are dialled whoever else is connected.
     Publication,
+    /// Blobs that are missing; nobody connected is known to have any of them.
+    AnyBlob,
     /// Blobs that are missing.
-    Blobs {
-        /// Nobody connected is known to have any of them.
-        is_starved: bool,
-        /// [`super::super::scheduler::Scheduler::epoch`].
-        epoch: u64,
-        /// One of them, for which a v5 peer may know somebody.
-        example: Option<BlobId>,
-        /// Blob bytes received so far.
-        bytes_received: u64,
-    },
+    Blobs,
 }
 
 impl Need {
     pub(super) fn is_blobs(self) -> bool {
-        matches!(self, Self::Blobs { .. })
-    }
-
-    pub(super) fn is_starved(self) -> bool {
-        matches!(self, Self::Blobs { is_starved: true, .. })
-    }
-
-    pub(super) fn epoch(self) -> Option<u64> {
-        if let Self::Blobs { epoch, .. } = self { Some(epoch) } else { None }
-    }
-
-    pub(super) fn example(self) -> Option<BlobId> {
-        if let Self::Blobs { example, .. } = self { example } else { None }
+        matches!(self, Self::Blobs | Self::AnyBlob)
     }
 
     /// How many connections the node opens, where it has `inbound` others.
@@ -56,9 +38,9 @@ impl Need {
             Self::Nothing => 0,
             Self::News => KEPT_CONNECTIONS,
             Self::Publication => KEPT_CONNECTIONS + GATEWAYS_MAX,
-            Self::Blobs { is_starved: true, .. } => OUTBOUND_MAX,
+            Self::AnyBlob => OUTBOUND_MAX,
             // About as many as others have, so that all are asked for equally much.
-            Self::Blobs { .. } => FETCH_CONNECTIONS.saturating_sub(inbound).max(FETCH_CONNECTIONS_OWN),
+            Self::Blobs => FETCH_CONNECTIONS.saturating_sub(inbound).max(FETCH_CONNECTIONS_OWN),
         }
     }
 }
@@ -78,23 +60,23 @@ impl Peers {
         &mut self,
         cx: &mut Cx,
         conns: &mut Conns<S>,
+        downloads: &Downloads,
         need: Need,
     ) -> Option<ConnId> {
         let (inbound, outbound) = conns.count();
         let wanted = need.connections(inbound);
         self.dial_up_to(cx, outbound, wanted);
         let has_nobody = self.may_dial(outbound, wanted);
-        if has_nobody || (outbound < wanted && (need.is_starved() || !need.is_blobs())) {
-            self.seek_peers(cx, conns, need, has_nobody);
+        if has_nobody || (outbound < wanted && need != Need::Blobs) {
+            self.seek_peers(cx, conns, downloads, need, has_nobody);
         } else {
             cx.cancel_timer(Timer::Seek);
         }
         let mut useless = None;
-        match need {
-            Need::Blobs { bytes_received, .. } if self.dials < DIALS_MAX => {
-                useless = self.rotate(cx, conns, bytes_received, wanted);
-            }
-            _ => cx.cancel_timer(Timer::Rotation),
+        if need.is_blobs() && self.dials < DIALS_MAX {
+            useless = self.rotate(cx, conns, downloads, wanted);
+        } else {
+            cx.cancel_timer(Timer::Rotation);
         }
         self.wait_to_dial(cx, outbound, wanted);
         useless
@@ -134,9 +116,10 @@ impl Peers {
         &mut self,
         cx: &mut Cx,
         conns: &Conns<S>,
-        bytes_received: u64,
+        downloads: &Downloads,
         wanted: usize,
     ) -> Option<ConnId> {
+        let (bytes_received, _) = downloads.bytes();
         let is_moving = bytes_received > self.rotation.bytes_received;
         let pause = if is_moving { ROTATION_INTERVAL_MOVING } else { ROTATION_INTERVAL };
         let due = self.rotation.at + pause;
@@ -150,7 +133,9 @@ impl Peers {
         };
         self.rotation = Rotation { at: cx.now(), bytes_received };
         cx.set_timer_in(Timer::Rotation, ROTATION_INTERVAL);
-        conns.useless_outbound(cx.now(), |addr| self.book.makes_place(addr, &place))
+        conns.oldest_outbound(|conn, addr, opened| {
+            downloads.is_useless(cx.now(), conns, conn, opened) && self.book.makes_place(addr, &place)
+        })
     }
 }
 

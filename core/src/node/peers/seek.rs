@@ -9,8 +9,9 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::super::conns::{Conns, Entry};
+use super::super::conns::Conns;
 use super::super::cx::Cx;
+use super::super::downloads::Downloads;
 use super::super::table::ConnTable;
 use super::super::timers::Timer;
 use super::dials::Need;
@@ -70,26 +71,21 @@ impl Seek {
         self.asking.remove(conn);
     }
 
-    /// The connections that may be asked, where `epoch` is that of the missing blobs.
+    /// The connections that may be asked. One that may have a missing blob is of more use than that, and a v5 peer may answer
+    /// one request and close.
     fn candidates<S: Suite>(
         &self,
         conns: &Conns<S>,
-        epoch: Option<u64>,
+        downloads: &Downloads,
     ) -> impl Iterator<Item = (ConnId, &Asking)> {
-        self.asking.iter().filter(move |(id, _)| conns.get(*id).is_some_and(|entry| may_tell(entry, epoch)))
+        let may_tell = |id: ConnId| conns.is_askable(id) && downloads.is_of_no_use(conns, id);
+        self.asking.iter().filter(move |(id, _)| may_tell(*id))
     }
 
     /// The connection that is asked next, and when.
-    fn next_to_ask<S: Suite>(&self, conns: &Conns<S>, epoch: Option<u64>) -> Option<(Instant, ConnId)> {
-        self.candidates(conns, epoch).map(|(id, asking)| (asking.due, id)).min()
+    fn next_to_ask<S: Suite>(&self, conns: &Conns<S>, downloads: &Downloads) -> Option<(Instant, ConnId)> {
+        self.candidates(conns, downloads).map(|(id, asking)| (asking.due, id)).min()
     }
-}
-
-/// Whether the peer can be asked for others now. One that may have a missing blob is of more use than that, and a v5 peer may
-/// answer one request and close.
-fn may_tell<S: Suite>(entry: &Entry<S>, epoch: Option<u64>) -> bool {
-    let is_of_no_other_use = || entry.outstanding() == 0 && epoch.is_none_or(|epoch| entry.dry == epoch);
-    entry.is_askable() && is_of_no_other_use()
 }
 
 impl Peers {
@@ -108,24 +104,26 @@ impl Peers {
         &mut self,
         cx: &mut Cx,
         conns: &mut Conns<S>,
+        downloads: &Downloads,
         need: Need,
         has_nobody: bool,
     ) {
         let now = cx.now();
-        let epoch = need.epoch();
         if now >= self.seek.next {
-            if need.is_starved() {
+            if need == Need::AnyBlob {
                 // Nobody is known to have what is missing, so each new peer is asked at once.
-                let new = self.seek.candidates(conns, epoch).filter(|(_, asking)| asking.is_new);
+                let new = self.seek.candidates(conns, downloads).filter(|(_, asking)| asking.is_new);
                 let new: Vec<ConnId> = new.map(|(id, _)| id).collect();
-                new.into_iter().for_each(|conn| self.ask_for_peers(cx, conns, need, conn));
+                for conn in new {
+                    self.ask_for_peers(cx, conns, downloads, conn);
+                }
             }
             let pause = if has_nobody { FIND_PEERS_PAUSE } else { FIND_PEERS_PAUSE_DIALLING };
-            let may_feel = has_nobody && (need.is_starved() || !need.is_blobs());
+            let may_feel = has_nobody && need != Need::Blobs;
             if self.seek.last.is_none_or(|last| now >= last + pause) {
-                let due = self.seek.next_to_ask(conns, epoch).filter(|(due, _)| *due <= now);
+                let due = self.seek.next_to_ask(conns, downloads).filter(|(due, _)| *due <= now);
                 if let Some((_, conn)) = due {
-                    self.ask_for_peers(cx, conns, need, conn);
+                    self.ask_for_peers(cx, conns, downloads, conn);
                 }
                 let feels = may_feel && self.send_feeler(cx);
                 if due.is_some() || feels {
@@ -133,18 +131,24 @@ impl Peers {
                 }
             }
             let next =
-                self.seek.next_to_ask(conns, epoch).map_or(now + FIND_PEERS_INTERVAL_MIN, |(due, _)| due);
+                self.seek.next_to_ask(conns, downloads).map_or(now + FIND_PEERS_INTERVAL_MIN, |(due, _)| due);
             self.seek.next = self.seek.last.map_or(next, |last| next.max(last + pause));
         }
         cx.set_timer(Timer::Seek, self.seek.next);
     }
 
-    fn ask_for_peers<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, need: Need, conn: ConnId) {
+    fn ask_for_peers<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        downloads: &Downloads,
+        conn: ConnId,
+    ) {
         // A v5 peer may know who has a blob. To others the question does not tell what we want.
-        let (missing, random) = (need.example(), BlobId(cx.rng().bytes_32()));
-        let Some(entry) = conns.get_mut(conn) else { return };
-        let id = missing.filter(|_| !entry.gossip.is_on()).unwrap_or(random);
-        entry.conn.ask_for_peers(id);
+        let (missing, random) = (downloads.example(), BlobId(cx.rng().bytes_32()));
+        let is_v6 = conns.speaks_v6(conn);
+        let Some(line) = conns.get_mut(conn) else { return };
+        line.ask_for_peers(missing.filter(|_| !is_v6).unwrap_or(random));
         if let Some(asking) = self.seek.asking.get_mut(conn) {
             asking.asked(cx.now());
         }
@@ -166,7 +170,7 @@ impl Peers {
         conn: ConnId,
         peers: Vec<PeerAddr>,
     ) {
-        let Some(teller) = conns.get(conn).map(|entry| entry.address().clone()) else { return };
+        let Some(teller) = conns.address(conn).cloned() else { return };
         for peer in peers {
             self.book.told(peer, Source::Exchanged, &teller, cx.now());
         }

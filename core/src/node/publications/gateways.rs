@@ -123,20 +123,22 @@ impl Gateways {
 
     /// Asks the gateway at the other end of a connection, once it has said HELLO. `false`: it cannot answer this question.
     pub(super) fn ask<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId) -> bool {
-        let Some(entry) = conns.get_mut(conn).filter(|entry| entry.speaks_hello) else { return true };
-        let Some(at) = self.all.iter().position(|g| g.addr == *entry.address()) else { return true };
+        let Some(address) = conns.address(conn).filter(|_| conns.has_said_hello(conn)) else { return true };
+        let Some(at) = self.all.iter().position(|g| g.addr == *address) else { return true };
         if self.all[at].phase != Phase::Waiting {
             return true;
         }
-        match (&self.question, entry.conn.tag_key()) {
+        let is_v6 = conns.speaks_v6(conn);
+        let Some(line) = conns.get_mut(conn) else { return true };
+        match (&self.question, line.tag_key()) {
             (Some(Question::Put(item)), _) => {
-                if !entry.conn.ask_to_publish(item.clone()) {
+                if !line.ask_to_publish(item.clone()) {
                     return true;
                 }
             }
-            (Some(Question::LookUp { channel, topic, known }), Some(key)) if entry.gossip.is_on() => {
+            (Some(Question::LookUp { channel, topic, known }), Some(key)) if is_v6 => {
                 let (tag, known, look_up) = (uri::tag(key, topic), *known, Some(*channel));
-                entry.conn.push(&Message::GetHead { tag, known, look_up });
+                line.push(&Message::GetHead { tag, known, look_up });
             }
             _ => {
                 (self.all[at].phase, self.all[at].is_v5) = (Phase::Done, true);

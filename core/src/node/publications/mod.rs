@@ -3,6 +3,7 @@
 
 mod gateways;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 
 use super::api::{DhtError, DhtOp, Draft, Event, JobResult, PublishError, Takers};
@@ -25,10 +26,21 @@ const TRIES_MAX: u32 = 3;
 
 /// What a publication works with.
 pub(super) struct Env<'a, S: Suite> {
-    pub(super) cx: &'a mut Cx,
-    pub(super) conns: &'a mut Conns<S>,
-    pub(super) peers: &'a mut Peers,
-    pub(super) dht: &'a mut DhtQueue,
+    cx: &'a mut Cx,
+    conns: &'a mut Conns<S>,
+    peers: &'a mut Peers,
+    dht: &'a mut DhtQueue,
+}
+
+impl<'a, S: Suite> Env<'a, S> {
+    pub(super) fn new(
+        cx: &'a mut Cx,
+        conns: &'a mut Conns<S>,
+        peers: &'a mut Peers,
+        dht: &'a mut DhtQueue,
+    ) -> Self {
+        Self { cx, conns, peers, dht }
+    }
 }
 
 /// What a publication asks of the rest of the node.
@@ -66,7 +78,7 @@ enum Phase {
 /// How the DHT is reached.
 enum Route {
     Own,
-    Gateways(Gateways),
+    Gateways(Box<Gateways>),
 }
 
 /// A publication under way.
@@ -125,7 +137,7 @@ impl Publications {
         let route = if draft.gateways.is_empty() {
             Route::Own
         } else {
-            Route::Gateways(Gateways::new(&draft.gateways, env.cx.now()))
+            Route::Gateways(Box::new(Gateways::new(&draft.gateways, env.cx.now())))
         };
         let phase = Phase::Find;
         self.current = Some(Publication { channel, topic, draft, phase, route, tries: 0, found: None });
@@ -184,6 +196,11 @@ impl Publications {
         current.phase = Phase::Store(item.clone());
         current.tries += 1;
         Some(item)
+    }
+
+    /// The signed head cannot be used, so it was not made durable.
+    pub(super) fn fail_unusable(&mut self, cx: &mut Cx) {
+        self.fail(cx, PublishError::NotDurable);
     }
 
     /// Whether the newest head of a channel is being made durable for a publication, which fails where it is not.
@@ -351,7 +368,7 @@ impl Publications {
             Phase::Pause(read_back) => (Some(&read_back.item), true),
             Phase::Store(_) | Phase::Put(_) => return Next::Nothing,
         };
-        let Some(addr) = env.conns.get(conn).map(|entry| entry.address().clone()) else {
+        let Some(addr) = env.conns.address(conn).cloned() else {
             return Next::Nothing;
         };
         if !gateways.answered(env.cx, &addr, true, pauses) {
@@ -373,7 +390,7 @@ impl Publications {
         conn: ConnId,
         answer: Result<(), String>,
     ) -> Next {
-        let Some(addr) = env.conns.get(conn).map(|entry| entry.address().clone()) else {
+        let Some(addr) = env.conns.address(conn).cloned() else {
             return Next::Nothing;
         };
         let Some(current) = &mut self.current else { return Next::Nothing };

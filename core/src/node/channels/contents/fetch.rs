@@ -1,0 +1,635 @@
+//! Fetching one version's content: the body's tree, then the trees and chunks of the files that are selected, with a bounded
+//! number of blobs in hand. It says which blobs are missing; who is asked for them is not its business.
+//!
+//! Each blob in hand is in one state: being looked up in the store, wanted, or, for an index blob and a body's data, being
+//! opened. What is stored counts at once, so a fetch that is begun again goes on where it was. Once all that is selected is
+//! stored, nothing of the content is held but some numbers.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::mem;
+
+use super::selection::{Priority, Selection, Urgency};
+use super::walk::{Next, Walk};
+use super::{Extent, Progress};
+use crate::blob::Link;
+use crate::ids::{BlobId, InfoHash};
+use crate::limits::{BODY_LEN_MAX, FILES_AT_ONCE_MAX, WANTED_PER_FETCH_MAX};
+use crate::manifest::{BodyError, HeadContent, Item, Manifest, Reference};
+use crate::tree::{Node, TreeRef};
+
+/// What a fetch asks for, and what it has found out.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// Which of these are stored.
+    Have(Vec<BlobId>),
+    /// Get this blob, which stands at a position; `is_index`: others are only known once it is here.
+    Want {
+        id: BlobId,
+        position: u64,
+        is_index: bool,
+        urgency: Urgency,
+    },
+    /// Nothing of what was wanted is wanted any more.
+    DropWants,
+    /// Open this stored blob.
+    Open(Link),
+    Manifest(Arc<Manifest>),
+    BodyRefused(BodyError),
+    FileComplete(usize),
+    FileRefused(usize),
+}
+
+/// What is fetched.
+pub(super) enum Source {
+    /// What a channel's head names.
+    Head(HeadContent),
+    /// One tree.
+    Tree(TreeRef),
+}
+
+/// What the content names.
+enum Files {
+    Unknown,
+    /// A manifest, and where in it the files stand: collection and item.
+    Manifest(Arc<Manifest>, Vec<(u32, u32)>),
+    Tree(Reference),
+}
+
+impl Files {
+    fn of_manifest(manifest: Arc<Manifest>) -> Self {
+        let mut places = Vec::new();
+        for (collection, at) in manifest.collections.iter().zip(0..) {
+            let items = collection.items.iter().zip(0..);
+            places
+                .extend(items.filter(|(item, _)| matches!(item, Item::File(_))).map(|(_, item)| (at, item)));
+        }
+        Self::Manifest(manifest, places)
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Unknown => 0,
+            Self::Manifest(_, places) => places.len(),
+            Self::Tree(_) => 1,
+        }
+    }
+
+    /// The path, size and reference of a file.
+    fn get(&self, file: usize) -> Option<(&str, u64, &Reference)> {
+        match self {
+            Self::Unknown => None,
+            Self::Tree(reference) => (file == 0).then(|| ("", size_of_reference(reference), reference)),
+            Self::Manifest(manifest, places) => {
+                let (collection, item) = *places.get(file)?;
+                match manifest.collections.get(collection as usize)?.items.get(item as usize)? {
+                    Item::File(file) => Some((file.path.as_str(), file.size, &file.reference)),
+                    Item::Magnet(_) => None,
+                }
+            }
+        }
+    }
+
+    /// All of them, in the manifest's order.
+    fn iter(&self) -> impl Iterator<Item = (&str, u64, &Reference)> {
+        (0..self.len()).filter_map(|file| self.get(file))
+    }
+}
+
+fn size_of_reference(reference: &Reference) -> u64 {
+    match reference {
+        Reference::Tree(tree) => tree.size,
+        Reference::Chunks(chunks) => chunks.iter().map(|chunk| u64::from(chunk.real_size)).sum(),
+    }
+}
+
+fn blob_count(reference: &Reference) -> u64 {
+    match reference {
+        Reference::Tree(tree) => tree.blob_count(),
+        Reference::Chunks(chunks) => chunks.len() as u64,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileState {
+    Skipped,
+    Waiting,
+    Walked,
+    Done,
+    Refused,
+}
+
+/// Which walk: the body's, that of a range, or that of a file. The earlier take blobs in hand first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum WalkId {
+    Body,
+    Range(usize),
+    File(usize),
+}
+
+/// A walk that waits for a blob.
+#[derive(Clone)]
+struct Part {
+    walk: WalkId,
+    position: u64,
+    /// The index node that the blob is; `None` for data.
+    node: Option<Node>,
+    /// It was passed before, and counts no more.
+    is_again: bool,
+}
+
+enum Stage {
+    /// The body's blobs are fetched.
+    Body(TreeRef),
+    /// The body's data blobs are opened one by one.
+    Reading { body: TreeRef, leaves: Vec<Link>, bytes: Vec<u8> },
+    /// The files' blobs are fetched.
+    Files,
+    /// All that is selected is stored.
+    Satisfied { has_all: bool },
+    /// The body cannot be used, or some file could not.
+    Refused,
+}
+
+/// The fetch of one version's content.
+pub(super) struct Fetch {
+    stage: Stage,
+    files: Files,
+    selection: Selection,
+    states: Vec<FileState>,
+    /// The position of each file's first blob.
+    starts: Vec<u64>,
+    /// Files that are selected and not begun, in the order in which they are.
+    waiting: VecDeque<usize>,
+    walks: BTreeMap<WalkId, Walk>,
+    in_hand: BTreeMap<BlobId, Vec<Part>>,
+    in_hand_count: usize,
+    in_hand_max: usize,
+    is_checking: bool,
+    to_check: Vec<BlobId>,
+    /// Index blobs that are being opened.
+    opening: BTreeSet<BlobId>,
+    /// Index blobs that did not open, though stored once: a second time, the reference is at fault.
+    reopened: BTreeSet<BlobId>,
+    /// Positions of blobs that were found to be stored since somebody looked.
+    stored: Vec<u64>,
+    blobs_stored: u64,
+    blobs_total: u64,
+    content_bytes: u64,
+    /// The blobs that v5 readers look for one by one, once all is stored.
+    chunks: Vec<InfoHash>,
+}
+
+impl Fetch {
+    pub(super) fn new(source: Source, selection: Selection, in_hand_max: usize, asks: &mut Vec<Ask>) -> Self {
+        let mut fetch = Self {
+            stage: Stage::Files,
+            files: Files::Unknown,
+            selection,
+            states: Vec::new(),
+            starts: Vec::new(),
+            waiting: VecDeque::new(),
+            walks: BTreeMap::new(),
+            in_hand: BTreeMap::new(),
+            in_hand_count: 0,
+            in_hand_max,
+            is_checking: false,
+            to_check: Vec::new(),
+            opening: BTreeSet::new(),
+            reopened: BTreeSet::new(),
+            stored: Vec::new(),
+            blobs_stored: 0,
+            blobs_total: 0,
+            content_bytes: 0,
+            chunks: Vec::new(),
+        };
+        match source {
+            Source::Head(HeadContent::Inline(collections)) => {
+                fetch.begin_manifest(Manifest { collections, ..Manifest::default() }, asks);
+            }
+            Source::Head(HeadContent::Root(body)) if body.size > BODY_LEN_MAX => {
+                fetch.refuse_body(BodyError::TooLarge, asks);
+            }
+            Source::Head(HeadContent::Root(body)) => {
+                fetch.blobs_total = body.blob_count();
+                fetch.begin_body(body);
+                fetch.advance(asks);
+            }
+            Source::Tree(tree) => {
+                fetch.files = Files::Tree(Reference::Tree(tree));
+                fetch.begin_files(asks);
+            }
+        }
+        fetch
+    }
+
+    // --- what it has come to --------------------------------------------------------------------------------
+
+    /// Whether all that is selected is stored.
+    pub(super) fn is_satisfied(&self) -> bool {
+        matches!(self.stage, Stage::Satisfied { .. })
+    }
+
+    /// Whether every blob is stored.
+    pub(super) fn has_all(&self) -> bool {
+        matches!(self.stage, Stage::Satisfied { has_all: true })
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.stage, Stage::Refused)
+    }
+
+    /// What it is doing, in words.
+    pub(super) fn waiting(&self) -> &'static str {
+        match self.stage {
+            Stage::Body(_) | Stage::Reading { .. } => "the channel's body",
+            Stage::Files => "the channel's blobs",
+            Stage::Satisfied { .. } => "nothing",
+            Stage::Refused => "a newer head, as this one's content cannot be used",
+        }
+    }
+
+    /// Blobs that are stored of those that the content names, as far as they are known, index blobs included; and the bytes
+    /// of its files.
+    pub(super) fn numbers(&self) -> (u64, u64, u64) {
+        (self.blobs_stored, self.blobs_total, self.content_bytes)
+    }
+
+    /// Blobs in hand.
+    pub(super) fn in_hand(&self) -> usize {
+        self.in_hand_count
+    }
+
+    /// What of the version is here; positions, those found since the last call.
+    pub(super) fn take_progress(&mut self) -> Progress {
+        let extent = match self.stage {
+            Stage::Satisfied { has_all: true } => Extent::All,
+            Stage::Satisfied { has_all: false } => Extent::Selected,
+            _ => Extent::Part,
+        };
+        (mem::take(&mut self.stored), self.blobs_total, extent)
+    }
+
+    /// Whether v5 peers may have blobs of it, known to them one by one.
+    pub(super) fn has_chunks(&self) -> bool {
+        self.files
+            .iter()
+            .any(|(_, _, reference)| matches!(reference, Reference::Chunks(chunks) if !chunks.is_empty()))
+    }
+
+    /// The blobs that v5 readers look for one by one, once all is stored.
+    pub(super) fn take_chunks(&mut self) -> Vec<InfoHash> {
+        mem::take(&mut self.chunks)
+    }
+
+    pub(super) fn selection(&self) -> Selection {
+        self.selection.clone()
+    }
+
+    /// Whether the blobs of a file are fetched in order.
+    pub(super) fn is_in_order(&self) -> bool {
+        self.selection.in_order
+    }
+
+    /// At most this many blobs are taken in hand from here on.
+    pub(super) fn set_in_hand_max(&mut self, in_hand_max: usize) {
+        self.in_hand_max = in_hand_max.min(WANTED_PER_FETCH_MAX);
+    }
+
+    // --- answers --------------------------------------------------------------------------------------------
+
+    /// The store's word on what [`Ask::Have`] asked.
+    pub(super) fn on_have(&mut self, ids: &[BlobId], have: &[bool], asks: &mut Vec<Ask>) {
+        self.is_checking = false;
+        for (i, id) in ids.iter().enumerate() {
+            if have.get(i).copied().unwrap_or(false) {
+                self.note_stored(*id, asks);
+                continue;
+            }
+            for part in self.in_hand.get(id).into_iter().flatten() {
+                let is_index = part.node.is_some() || part.walk == WalkId::Body;
+                let urgency = self.walks.get(&part.walk).map_or(Urgency::USUAL, Walk::urgency);
+                asks.push(Ask::Want { id: *id, position: part.position, is_index, urgency });
+            }
+        }
+        self.advance(asks);
+    }
+
+    /// A blob is stored.
+    pub(super) fn on_stored(&mut self, id: BlobId, asks: &mut Vec<Ask>) {
+        self.note_stored(id, asks);
+        self.advance(asks);
+    }
+
+    fn note_stored(&mut self, id: BlobId, asks: &mut Vec<Ask>) {
+        let Some(parts) = self.in_hand.remove(&id) else { return };
+        let mut to_open = Vec::new();
+        for part in parts {
+            self.stored.push(part.position);
+            if let Some(node) = &part.node {
+                if self.opening.insert(id) {
+                    asks.push(Ask::Open(node.link.clone()));
+                }
+                to_open.push(part);
+                continue;
+            }
+            self.count(&part);
+            if let Some(walk) = self.walks.get_mut(&part.walk) {
+                walk.data_stored();
+            }
+        }
+        if !to_open.is_empty() {
+            self.in_hand.insert(id, to_open);
+        }
+    }
+
+    /// A part is through. Ranges count nothing: their blobs come again with their files.
+    fn count(&mut self, part: &Part) {
+        self.in_hand_count -= 1;
+        if !part.is_again && !matches!(part.walk, WalkId::Range(_)) {
+            self.blobs_stored += 1;
+        }
+    }
+
+    /// An opened blob's plaintext; `None` where it is not stored after all, or its key does not fit.
+    pub(super) fn on_opened(&mut self, id: BlobId, plain: Option<&[u8]>, asks: &mut Vec<Ask>) {
+        if let Stage::Reading { .. } = self.stage {
+            return self.on_body_data(plain, asks);
+        }
+        self.opening.remove(&id);
+        let Some(parts) = self.in_hand.remove(&id) else { return };
+        match plain {
+            Some(plain) => {
+                for part in parts {
+                    self.count(&part);
+                    let walk = self.walks.get_mut(&part.walk);
+                    if walk.is_some_and(|walk| !walk.opened(&id, plain)) {
+                        self.refuse_part(&part, asks);
+                    }
+                }
+            }
+            None if self.reopened.insert(id) => {
+                self.in_hand.insert(id, parts);
+                self.to_check.push(id);
+            }
+            None => {
+                self.in_hand_count -= parts.len();
+                for part in &parts {
+                    self.refuse_part(part, asks);
+                }
+            }
+        }
+        self.advance(asks);
+    }
+
+    /// A stored index blob does not open under its reference's key, or does not hold what it promises: the author's fault.
+    fn refuse_part(&mut self, part: &Part, asks: &mut Vec<Ask>) {
+        if let Stage::Body(_) = self.stage {
+            return self
+                .refuse_body(BodyError::Malformed("its blobs do not open under the keys given"), asks);
+        }
+        self.drop_walk(part.walk);
+        if let WalkId::File(file) = part.walk
+            && self.states[file] != FileState::Refused
+        {
+            self.states[file] = FileState::Refused;
+            asks.push(Ask::FileRefused(file));
+        }
+    }
+
+    fn drop_walk(&mut self, id: WalkId) {
+        self.walks.remove(&id);
+        for parts in self.in_hand.values_mut() {
+            let before = parts.len();
+            parts.retain(|part| part.walk != id);
+            self.in_hand_count -= before - parts.len();
+        }
+        self.in_hand.retain(|_, parts| !parts.is_empty());
+    }
+
+    // --- going on -------------------------------------------------------------------------------------------
+
+    /// Goes on as far as what is stored allows.
+    fn advance(&mut self, asks: &mut Vec<Ask>) {
+        self.finish_walks(asks);
+        if self.in_hand_count <= self.in_hand_max / 2 && !matches!(self.stage, Stage::Reading { .. }) {
+            self.refill(asks);
+        }
+        if !self.is_checking && !self.to_check.is_empty() {
+            self.is_checking = true;
+            asks.push(Ask::Have(mem::take(&mut self.to_check)));
+        }
+        // Files without blobs, such as an empty chunk list, finish without a step of their own.
+        self.finish_walks(asks);
+    }
+
+    fn finish_walks(&mut self, asks: &mut Vec<Ask>) {
+        let finished: Vec<WalkId> =
+            self.walks.iter().filter(|(_, walk)| walk.is_finished()).map(|(id, _)| *id).collect();
+        for id in finished {
+            let walk = self.walks.remove(&id);
+            match (&self.stage, id) {
+                (Stage::Body(body), WalkId::Body) => {
+                    let leaves = walk.and_then(Walk::into_leaves).unwrap_or_default();
+                    asks.extend(leaves.first().map(|leaf| Ask::Open(leaf.clone())));
+                    self.stage = Stage::Reading { body: body.clone(), leaves, bytes: Vec::new() };
+                }
+                (_, WalkId::File(file)) => {
+                    self.states[file] = FileState::Done;
+                    asks.push(Ask::FileComplete(file));
+                }
+                (_, WalkId::Body | WalkId::Range(_)) => {}
+            }
+        }
+        if matches!(self.stage, Stage::Files) && self.walks.is_empty() && self.waiting.is_empty() {
+            self.rest();
+        }
+    }
+
+    /// All that is selected is stored, or cannot be had: what is not needed any more is given up.
+    fn rest(&mut self) {
+        if self.states.contains(&FileState::Refused) {
+            self.stage = Stage::Refused;
+            return;
+        }
+        let has_all = self.states.iter().all(|state| *state == FileState::Done);
+        let chunks = self.files.iter().filter_map(|(_, _, reference)| match reference {
+            Reference::Chunks(chunks) if has_all => Some(chunks),
+            _ => None,
+        });
+        self.chunks = chunks.flatten().map(|chunk| chunk.id.info_hash()).collect();
+        self.stage = Stage::Satisfied { has_all };
+        self.files = Files::Unknown;
+        (self.states, self.starts, self.reopened) = (Vec::new(), Vec::new(), BTreeSet::new());
+    }
+
+    /// Takes blobs in hand, up to the bounds: those of ranges first, then those of the files that come first.
+    fn refill(&mut self, asks: &mut Vec<Ask>) {
+        loop {
+            let mut walks = mem::take(&mut self.walks);
+            for (id, walk) in &mut walks {
+                self.take_in_hand(*id, walk, asks);
+            }
+            self.walks = walks;
+            if self.in_hand_count >= self.in_hand_max || self.walks.len() >= FILES_AT_ONCE_MAX {
+                return;
+            }
+            let Some(file) = self.waiting.pop_front() else { return };
+            let Some((path, _, reference)) = self.files.get(file) else { return };
+            let urgency = Urgency::of_file(self.selection.priority(path));
+            let walk = Walk::whole(reference, self.starts[file], urgency);
+            self.states[file] = FileState::Walked;
+            self.walks.insert(WalkId::File(file), walk);
+        }
+    }
+
+    fn take_in_hand(&mut self, id: WalkId, walk: &mut Walk, asks: &mut Vec<Ask>) {
+        while self.in_hand_count < self.in_hand_max {
+            match walk.next() {
+                Next::Blob(blob, position, node) => {
+                    self.in_hand_count += 1;
+                    // Also one that is in hand already: a peer that has it may know of this place only.
+                    self.to_check.push(blob);
+                    let part = Part { walk: id, position, node, is_again: false };
+                    self.in_hand.entry(blob).or_default().push(part);
+                }
+                Next::Reopen(position, node) => {
+                    self.in_hand_count += 1;
+                    let link = node.link.clone();
+                    let part = Part { walk: id, position, node: Some(node), is_again: true };
+                    self.in_hand.entry(link.id).or_default().push(part);
+                    if self.opening.insert(link.id) {
+                        asks.push(Ask::Open(link));
+                    }
+                }
+                Next::Wait | Next::End => return,
+            }
+        }
+        // It goes on when half of what is in hand has come, and holds no index blob until then.
+        walk.release();
+    }
+
+    // --- the body -------------------------------------------------------------------------------------------
+
+    fn begin_body(&mut self, body: TreeRef) {
+        self.walks.insert(WalkId::Body, Walk::keeping_leaves(&body, Urgency::USUAL));
+        self.stage = Stage::Body(body);
+    }
+
+    fn on_body_data(&mut self, plain: Option<&[u8]>, asks: &mut Vec<Ask>) {
+        let Stage::Reading { body, leaves, bytes } = &mut self.stage else { return };
+        let Some(plain) = plain else {
+            if self.reopened.insert(body.link.id) {
+                // A blob went missing between being stored and being read: once more from the start.
+                let body = body.clone();
+                self.blobs_stored = 0;
+                self.begin_body(body);
+                self.advance(asks);
+            } else {
+                self.refuse_body(BodyError::Malformed("its blobs do not open under the keys given"), asks);
+            }
+            return;
+        };
+        let rest = usize::try_from(body.size).map_or(usize::MAX, |size| size - bytes.len());
+        bytes.extend(&plain[..plain.len().min(rest)]);
+        let shape = body.shape;
+        let read = bytes.len().div_ceil(shape.plain_len()).max(1);
+        if let Some(leaf) = leaves.get(read) {
+            asks.push(Ask::Open(leaf.clone()));
+            return;
+        }
+        match Manifest::from_cbor_in(shape, bytes) {
+            Ok(manifest) => self.begin_manifest(manifest, asks),
+            Err(error) => self.refuse_body(error, asks),
+        }
+    }
+
+    fn refuse_body(&mut self, error: BodyError, asks: &mut Vec<Ask>) {
+        self.stage = Stage::Refused;
+        self.walks.clear();
+        self.in_hand.clear();
+        self.in_hand_count = 0;
+        asks.push(Ask::BodyRefused(error));
+    }
+
+    // --- the files ------------------------------------------------------------------------------------------
+
+    fn begin_manifest(&mut self, manifest: Manifest, asks: &mut Vec<Ask>) {
+        let manifest = Arc::new(manifest);
+        asks.push(Ask::Manifest(manifest.clone()));
+        self.files = Files::of_manifest(manifest);
+        self.begin_files(asks);
+    }
+
+    fn begin_files(&mut self, asks: &mut Vec<Ask>) {
+        let body_blobs = self.blobs_total;
+        (self.starts, self.content_bytes) = (Vec::new(), 0);
+        let mut next = body_blobs;
+        for (_, size, reference) in self.files.iter() {
+            self.starts.push(next);
+            self.content_bytes = self.content_bytes.saturating_add(size);
+            next = next.saturating_add(blob_count(reference));
+        }
+        self.blobs_total = next;
+        self.states = alloc::vec![FileState::Waiting; self.starts.len()];
+        self.stage = Stage::Files;
+        self.line_up();
+        self.advance(asks);
+    }
+
+    /// Puts what is selected and not here in the order in which it is fetched.
+    fn line_up(&mut self) {
+        let mut order = Vec::new();
+        for (file, (path, ..)) in self.files.iter().enumerate() {
+            let priority = self.selection.priority(path);
+            match self.states[file] {
+                FileState::Done | FileState::Refused => {}
+                _ if priority == Priority::Skip => self.states[file] = FileState::Skipped,
+                _ => {
+                    self.states[file] = FileState::Waiting;
+                    order.push((Reverse(priority), file));
+                }
+            }
+        }
+        order.sort_unstable();
+        self.waiting = order.into_iter().map(|(_, file)| file).collect();
+        for (n, range) in self.selection.ranges.iter().enumerate() {
+            let found = self.files.iter().zip(&self.starts).find(|((path, ..), _)| *path == range.path);
+            if let Some(((_, _, reference), start)) = found {
+                let urgency = Urgency::of_range(range.deadline);
+                let walk = Walk::range(reference, &range.bytes, *start, urgency);
+                self.walks.insert(WalkId::Range(n), walk);
+            }
+        }
+    }
+
+    /// Another selection holds from here on. `false`: the content must be fetched anew for it, as nothing of it is held.
+    pub(super) fn select(&mut self, selection: Selection, asks: &mut Vec<Ask>) -> bool {
+        self.selection = selection;
+        match self.stage {
+            Stage::Body(_) | Stage::Reading { .. } | Stage::Refused => true,
+            Stage::Satisfied { .. } => false,
+            Stage::Files => {
+                self.walks.clear();
+                self.in_hand.clear();
+                (self.in_hand_count, self.to_check) = (0, Vec::new());
+                asks.push(Ask::DropWants);
+                self.recount();
+                self.line_up();
+                self.advance(asks);
+                true
+            }
+        }
+    }
+
+    /// Files that are begun again count anew.
+    fn recount(&mut self) {
+        let body_blobs = self.starts.first().copied().unwrap_or(self.blobs_total);
+        let files = self.files.iter().zip(&self.states);
+        let done = files.filter(|(_, state)| **state == FileState::Done);
+        self.blobs_stored =
+            body_blobs + done.map(|((_, _, reference), _)| blob_count(reference)).sum::<u64>();
+    }
+}

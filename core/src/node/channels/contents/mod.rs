@@ -1,0 +1,421 @@
+//! Contents: what of each swarm's newest version is here, what is missing of what is selected, and what the store has lost.
+//!
+//! The blobs in hand of all contents together are bounded ([`WANTED_MAX`]), so that channels whose seeds are gone cost
+//! little, however many there are.
+
+mod fetch;
+mod recheck;
+mod selection;
+mod walk;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::mem;
+
+use crate::identity::PublicKey;
+use crate::ids::{BlobId, InfoHash, Topic};
+use crate::limits::{CHANNELS_MAX, WANTED_MAX, WANTED_PER_FETCH_MAX, WANTED_PER_FETCH_MIN};
+use crate::manifest::HeadContent;
+use crate::node::api::{Event, Job};
+use crate::node::cx::Pending;
+use crate::time::Instant;
+use crate::tree::TreeRef;
+use fetch::{Ask, Fetch, Source};
+use recheck::Recheck;
+pub(crate) use selection::Urgency;
+pub use selection::{FileRange, Priority, Selection};
+
+/// Where a blob stands in a swarm's newest version, and how urgently it is wanted there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    topic: Topic,
+    position: u64,
+    is_index: bool,
+    in_order: bool,
+    urgency: Urgency,
+}
+
+impl Place {
+    #[cfg(test)]
+    pub(crate) const fn new(topic: Topic, position: u64, is_index: bool) -> Self {
+        Self { topic, position, is_index, in_order: false, urgency: Urgency::USUAL }
+    }
+
+    pub(crate) fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// Its place in the order of `docs/protocol.md` §12.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Others are only known once it is here: an index blob, or one of the body.
+    pub(crate) fn is_index(&self) -> bool {
+        self.is_index
+    }
+
+    /// It is wanted before those that come after it, rather than by how rare it is.
+    pub(crate) fn in_order(&self) -> bool {
+        self.in_order
+    }
+
+    pub(crate) fn urgency(&self) -> Urgency {
+        self.urgency
+    }
+
+    pub(crate) fn is_as_urgent_as(&self, other: &Self) -> bool {
+        self.urgency == other.urgency
+    }
+
+    /// Whether it is the same place, however urgent.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.topic == other.topic && self.position == other.position
+    }
+}
+
+/// What a content asks of the rest of the node.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    Job(Pending, Job),
+    Event(Event),
+    /// A blob is missing.
+    Want(BlobId, Place),
+    /// Nothing that was wanted for the content is wanted any more.
+    DropWants,
+    /// Whether v5 peers may have its blobs, known to them one by one.
+    HasChunks(bool),
+    /// Another version is here than before, or less of it.
+    Version(u64, Progress),
+    /// More of the version is here.
+    Progress(Progress),
+    /// What peers were told that we have no longer counts.
+    TakeBack,
+}
+
+/// How much of a version is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Part,
+    /// All that is selected.
+    Selected,
+    All,
+}
+
+/// What of a version is here: positions found since the last look, the blobs in all, and how much of it that makes.
+pub(crate) type Progress = (Vec<u64>, u64, Extent);
+
+struct Content {
+    channel: Option<PublicKey>,
+    version: u64,
+    fetch: Fetch,
+    /// It fetches what the store has lost, or what was selected later: the manifest was told of before.
+    is_refetch: bool,
+    /// It fetches what was selected later.
+    is_reselected: bool,
+    recheck: Recheck,
+    /// That all is here was told of.
+    is_told: bool,
+    /// The blobs that are announced one by one.
+    announced: Vec<InfoHash>,
+    /// What a swarm without a head is about.
+    tree: Option<TreeRef>,
+}
+
+/// The contents of all swarms, by topic.
+pub(crate) struct Contents {
+    by_topic: BTreeMap<Topic, Box<Content>>,
+    /// What is selected of channels, where it is not everything.
+    selections: BTreeMap<PublicKey, Selection>,
+    /// Contents that are not satisfied.
+    active: BTreeSet<Topic>,
+    /// Blobs in hand of all contents.
+    in_hand: usize,
+}
+
+impl Contents {
+    pub(crate) fn new() -> Self {
+        let (by_topic, selections) = (BTreeMap::new(), BTreeMap::new());
+        Self { by_topic, selections, active: BTreeSet::new(), in_hand: 0 }
+    }
+
+    // --- beginning and ending -------------------------------------------------------------------------------
+
+    /// A channel's newest version is this one from here on.
+    pub(crate) fn begin(
+        &mut self,
+        now: Instant,
+        topic: Topic,
+        channel: PublicKey,
+        version: u64,
+        content: HeadContent,
+    ) -> Vec<Effect> {
+        let selection = self.selections.get(&channel).cloned().unwrap_or_default();
+        self.begin_fetch(now, topic, (Some(channel), version), Source::Head(content), selection, None)
+    }
+
+    /// A swarm without a head is about this tree.
+    pub(crate) fn begin_tree(
+        &mut self,
+        now: Instant,
+        topic: Topic,
+        version: u64,
+        tree: TreeRef,
+        selection: Selection,
+    ) -> Vec<Effect> {
+        let source = Source::Tree(tree.clone());
+        self.begin_fetch(now, topic, (None, version), source, selection, Some(tree))
+    }
+
+    fn begin_fetch(
+        &mut self,
+        now: Instant,
+        topic: Topic,
+        (channel, version): (Option<PublicKey>, u64),
+        source: Source,
+        selection: Selection,
+        tree: Option<TreeRef>,
+    ) -> Vec<Effect> {
+        self.drop_content(&topic);
+        self.active.insert(topic);
+        let mut asks = Vec::new();
+        let fetch = Fetch::new(source, selection, self.in_hand_max(0), &mut asks);
+        self.in_hand += fetch.in_hand();
+        let recheck = Recheck::new(now);
+        let (is_refetch, is_reselected, is_told, announced) = (false, false, false, Vec::new());
+        let content =
+            Content { channel, version, fetch, is_refetch, is_reselected, recheck, is_told, announced, tree };
+        self.by_topic.insert(topic, Box::new(content));
+        self.begun(topic, asks)
+    }
+
+    /// A swarm's content is of no interest any more; the blobs that were announced one by one.
+    pub(crate) fn drop_content(&mut self, topic: &Topic) -> Vec<InfoHash> {
+        self.active.remove(topic);
+        let Some(content) = self.by_topic.remove(topic) else { return Vec::new() };
+        self.in_hand -= content.fetch.in_hand();
+        content.announced
+    }
+
+    /// Blobs that a content may have in hand that has `own` now.
+    fn in_hand_max(&self, own: usize) -> usize {
+        let share = WANTED_MAX / self.active.len().max(1);
+        let left = WANTED_MAX.saturating_sub(self.in_hand - own);
+        share.min(left).clamp(WANTED_PER_FETCH_MIN, WANTED_PER_FETCH_MAX)
+    }
+
+    // --- answers --------------------------------------------------------------------------------------------
+
+    /// The store's word on which blobs are stored.
+    pub(crate) fn on_have(
+        &mut self,
+        topic: Topic,
+        version: u64,
+        ids: &[BlobId],
+        have: &[bool],
+    ) -> Vec<Effect> {
+        self.step_of(topic, version, |fetch, asks| fetch.on_have(ids, have, asks))
+    }
+
+    /// A blob was opened, or could not be.
+    pub(crate) fn on_opened(
+        &mut self,
+        topic: Topic,
+        version: u64,
+        id: BlobId,
+        plain: Option<&[u8]>,
+    ) -> Vec<Effect> {
+        self.step_of(topic, version, |fetch, asks| fetch.on_opened(id, plain, asks))
+    }
+
+    /// A blob that was wanted is stored.
+    pub(crate) fn on_stored(&mut self, topic: Topic, id: BlobId) -> Vec<Effect> {
+        self.step(topic, |fetch, asks| fetch.on_stored(id, asks))
+    }
+
+    /// Lets the fetch or the look-up of one version go on: an answer for one version is none for another.
+    fn step_of(
+        &mut self,
+        topic: Topic,
+        version: u64,
+        step: impl FnOnce(&mut Fetch, &mut Vec<Ask>),
+    ) -> Vec<Effect> {
+        let Some(content) = self.by_topic.get_mut(&topic).filter(|content| content.version == version) else {
+            return Vec::new();
+        };
+        // A look-up runs only where the fetch is satisfied, and waits for nothing.
+        match content.recheck.fetch_mut() {
+            Some(fetch) => {
+                let mut asks = Vec::new();
+                step(fetch, &mut asks);
+                self.after_recheck(topic, asks)
+            }
+            None => self.step(topic, step),
+        }
+    }
+
+    fn step(&mut self, topic: Topic, step: impl FnOnce(&mut Fetch, &mut Vec<Ask>)) -> Vec<Effect> {
+        let own = self.by_topic.get(&topic).map_or(0, |content| content.fetch.in_hand());
+        let in_hand_max = self.in_hand_max(own);
+        let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
+        let mut asks = Vec::new();
+        content.fetch.set_in_hand_max(in_hand_max);
+        step(&mut content.fetch, &mut asks);
+        self.in_hand = self.in_hand - own + content.fetch.in_hand();
+        self.after(topic, asks)
+    }
+
+    /// A fetch has begun, or was begun anew.
+    fn begun(&mut self, topic: Topic, asks: Vec<Ask>) -> Vec<Effect> {
+        self.translate(topic, asks, Effect::Version)
+    }
+
+    /// A fetch has gone on.
+    fn after(&mut self, topic: Topic, asks: Vec<Ask>) -> Vec<Effect> {
+        self.translate(topic, asks, |_, progress| Effect::Progress(progress))
+    }
+
+    /// Takes note of what a step has come to, and translates what it asks for.
+    fn translate(
+        &mut self,
+        topic: Topic,
+        asks: Vec<Ask>,
+        tell: impl FnOnce(u64, Progress) -> Effect,
+    ) -> Vec<Effect> {
+        let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
+        if content.fetch.is_satisfied() || content.fetch.is_refused() {
+            self.active.remove(&topic);
+        }
+        let told = tell(content.version, content.fetch.take_progress());
+        let has_manifest = asks.iter().any(|ask| matches!(ask, Ask::Manifest(_)));
+        let has_chunks = has_manifest.then(|| Effect::HasChunks(content.fetch.has_chunks()));
+        let asks = asks.into_iter().filter_map(|ask| content.effect(topic, ask));
+        [told].into_iter().chain(has_chunks).chain(asks).collect()
+    }
+
+    // --- what it has come to --------------------------------------------------------------------------------
+
+    /// Blobs of a content that are stored and that it names, as far as they are known, and the bytes of its files.
+    pub(crate) fn numbers(&self, topic: &Topic) -> (u64, u64, u64) {
+        self.by_topic.get(topic).map_or((0, 0, 0), |content| content.fetch.numbers())
+    }
+
+    /// Whether every blob of a content is stored.
+    pub(crate) fn has_all(&self, topic: &Topic) -> bool {
+        self.by_topic.get(topic).is_some_and(|content| content.fetch.has_all())
+    }
+
+    /// Whether all that is selected of a content is stored.
+    pub(crate) fn is_satisfied(&self, topic: &Topic) -> bool {
+        self.by_topic.get(topic).is_some_and(|content| content.fetch.is_satisfied())
+    }
+
+    /// What a content is doing, in words, and whether it waits for blobs; `None`: there is none.
+    pub(crate) fn waiting(&self, topic: &Topic) -> Option<(&'static str, bool)> {
+        let fetch = &self.by_topic.get(topic)?.fetch;
+        Some((fetch.waiting(), !fetch.is_satisfied() && !fetch.is_refused()))
+    }
+
+    /// That all that is selected is stored, where that was not told yet: the event, and the blobs to announce one by one. The
+    /// content must be known to be the newest.
+    pub(crate) fn report_satisfied(&mut self, topic: Topic) -> Option<(Event, Vec<InfoHash>)> {
+        let content = self.by_topic.get_mut(&topic)?;
+        if !content.fetch.is_satisfied() || mem::replace(&mut content.is_told, true) {
+            return None;
+        }
+        content.announced = content.fetch.take_chunks();
+        let (sequence, has_all) = (content.version, content.fetch.has_all());
+        let event = match content.channel {
+            Some(channel) if has_all => Event::ChannelComplete { channel, sequence },
+            Some(channel) => Event::SelectionComplete { channel, sequence },
+            None => Event::TreeComplete { topic, has_all },
+        };
+        Some((event, content.announced.clone()))
+    }
+
+    // --- choosing -------------------------------------------------------------------------------------------
+
+    /// What is fetched of a channel, from here on and in later versions. `None`: the selection is beyond its limits.
+    pub(crate) fn select(
+        &mut self,
+        channel: PublicKey,
+        topic: Option<Topic>,
+        selection: Selection,
+        head: Option<HeadContent>,
+    ) -> Option<Vec<Effect>> {
+        let is_known = self.selections.contains_key(&channel);
+        if !selection.is_bounded() || (self.selections.len() >= CHANNELS_MAX && !is_known) {
+            return None;
+        }
+        if selection == Selection::default() {
+            self.selections.remove(&channel);
+        } else {
+            self.selections.insert(channel, selection.clone());
+        }
+        let source = head.map(Source::Head);
+        Some(topic.map_or_else(Vec::new, |topic| self.select_of(topic, selection, source)))
+    }
+
+    /// What is fetched of a swarm without a head; the selection is within its limits.
+    pub(crate) fn select_tree(&mut self, topic: Topic, selection: Selection) -> Vec<Effect> {
+        let source = self.by_topic.get(&topic).and_then(|content| content.tree.clone()).map(Source::Tree);
+        self.select_of(topic, selection, source)
+    }
+
+    fn select_of(&mut self, topic: Topic, selection: Selection, source: Option<Source>) -> Vec<Effect> {
+        let own = self.by_topic.get(&topic).map_or(0, |content| content.fetch.in_hand());
+        let in_hand_max = self.in_hand_max(own);
+        let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
+        let mut asks = Vec::new();
+        if content.fetch.has_all() {
+            return Vec::new();
+        }
+        if !content.fetch.select(selection.clone(), &mut asks) {
+            let Some(source) = source else { return Vec::new() };
+            content.fetch = Fetch::new(source, selection, in_hand_max, &mut asks);
+            content.recheck.end();
+            (content.is_refetch, content.is_reselected) = (true, true);
+        }
+        content.is_told = false;
+        self.active.insert(topic);
+        self.in_hand = self.in_hand - own + content.fetch.in_hand();
+        self.after(topic, asks)
+    }
+
+    /// A channel is not followed any more.
+    pub(crate) fn forget_selection(&mut self, channel: &PublicKey) {
+        self.selections.remove(channel);
+    }
+}
+
+impl Content {
+    /// What an ask of its fetch means to the rest of the node.
+    fn effect(&self, topic: Topic, ask: Ask) -> Option<Effect> {
+        let (version, sequence) = (self.version, self.version);
+        Some(match ask {
+            Ask::Have(ids) => Effect::Job(Pending::Have(topic, version, ids.clone()), Job::Have(ids)),
+            Ask::Open(link) => Effect::Job(Pending::Open(topic, version, link.id), Job::OpenBlob(link)),
+            Ask::Want { id, position, is_index, urgency } => {
+                let in_order = self.fetch.is_in_order();
+                Effect::Want(id, Place { topic, position, is_index, in_order, urgency })
+            }
+            Ask::DropWants => Effect::DropWants,
+            Ask::Manifest(_) if self.is_refetch => return None,
+            // What was told of files before is told again only where more of them were selected.
+            Ask::FileComplete(_) if self.is_refetch && !self.is_reselected => return None,
+            Ask::Manifest(manifest) => {
+                Effect::Event(Event::Manifest { channel: self.channel?, sequence, manifest })
+            }
+            Ask::BodyRefused(error) => {
+                Effect::Event(Event::BodyRefused { channel: self.channel?, sequence, error })
+            }
+            Ask::FileComplete(file) => {
+                Effect::Event(Event::FileComplete { channel: self.channel?, sequence, file })
+            }
+            Ask::FileRefused(file) => {
+                Effect::Event(Event::FileRefused { channel: self.channel?, sequence, file })
+            }
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! What the store has lost. A content whose selected blobs are all here is not looked at again until a peer asks for one: where
+//! the store is then without it, all of them are looked up, as after a start. What is missing is wanted, fetched and told of
+//! again.
+//!
+//! A node does not keep the ids of all blobs that it has, so it cannot tell a blob that it lost from one that never was.
+//! Hence a look-up is silent until some blob is known to be missing, and there are few of them: one for a content at a time,
+//! and after each the next waits longer, from [`RECHECK_INTERVAL_MIN`] to [`RECHECK_INTERVAL_MAX`]. So neither a disk that
+//! loses the same blob over and over nor a peer that asks for what is nowhere keeps a node busy.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::fetch::{Ask, Fetch, Source};
+use super::{Contents, Effect};
+use crate::ids::Topic;
+use crate::limits::{RECHECK_INTERVAL_MAX, RECHECK_INTERVAL_MIN, WANTED_PER_FETCH_MAX};
+use crate::manifest::HeadContent;
+use crate::node::api::Event;
+use crate::node::cx::Cx;
+use crate::node::timers::Timer;
+use crate::time::Instant;
+
+/// When a content's blobs are looked up again.
+pub(super) struct Recheck {
+    /// When the next look-up begins; `None`: no blob was asked for in vain.
+    due: Option<Instant>,
+    /// It begins no sooner.
+    not_before: Instant,
+    interval: Duration,
+    /// The look-up under way.
+    fetch: Option<Fetch>,
+}
+
+impl Recheck {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { due: None, not_before: now, interval: RECHECK_INTERVAL_MIN, fetch: None }
+    }
+
+    pub(super) fn fetch_mut(&mut self) -> Option<&mut Fetch> {
+        self.fetch.as_mut()
+    }
+
+    /// The look-up under way is of no interest any more.
+    pub(super) fn end(&mut self) {
+        (self.due, self.fetch) = (None, None);
+    }
+
+    fn begin(&mut self, now: Instant, fetch: Fetch) {
+        (self.due, self.fetch) = (None, Some(fetch));
+        self.not_before = now + self.interval;
+        self.interval = (self.interval * 2).min(RECHECK_INTERVAL_MAX);
+    }
+}
+
+impl Contents {
+    /// The store is without a blob that a peer asked for. `may_mean`: whether it can be one of a content, whose blobs are
+    /// announced one by one or not.
+    pub(crate) fn on_asked_in_vain(&mut self, cx: &mut Cx, may_mean: impl Fn(&Topic, bool) -> bool) {
+        for (topic, content) in &mut self.by_topic {
+            let recheck = &mut content.recheck;
+            let is_idle = recheck.due.is_none() && recheck.fetch.is_none();
+            let is_announced = !content.announced.is_empty();
+            if may_mean(topic, is_announced) && is_idle && content.fetch.is_satisfied() {
+                let due = cx.now().max(recheck.not_before);
+                recheck.due = Some(due);
+                cx.set_timer_sooner(Timer::Swarm(*topic), due);
+            }
+        }
+    }
+
+    /// When a content's blobs are looked up again.
+    pub(crate) fn due(&self, topic: &Topic) -> Option<Instant> {
+        self.by_topic.get(topic)?.recheck.due
+    }
+
+    /// Begins the look-up that is due. `head` is what the channel's newest head names.
+    pub(crate) fn recheck(&mut self, now: Instant, topic: Topic, head: Option<HeadContent>) -> Vec<Effect> {
+        let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
+        content.recheck.due = None;
+        let source = head.map(Source::Head).or_else(|| content.tree.clone().map(Source::Tree));
+        let Some(source) = source.filter(|_| content.fetch.is_satisfied()) else { return Vec::new() };
+        let mut asks = Vec::new();
+        let fetch = Fetch::new(source, content.fetch.selection(), WANTED_PER_FETCH_MAX, &mut asks);
+        content.recheck.begin(now, fetch);
+        self.after_recheck(topic, asks)
+    }
+
+    /// Takes note of what a look-up has come to.
+    pub(super) fn after_recheck(&mut self, topic: Topic, mut asks: Vec<Ask>) -> Vec<Effect> {
+        let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
+        if asks.iter().any(|ask| matches!(ask, Ask::Want { .. })) {
+            return self.on_lost(topic, asks);
+        }
+        if content.recheck.fetch.as_ref().is_some_and(|fetch| fetch.is_satisfied() || fetch.is_refused()) {
+            // All is here, or cannot be told from what is.
+            content.recheck.fetch = None;
+        }
+        asks.retain(|ask| matches!(ask, Ask::Have(_) | Ask::Open(_)));
+        asks.into_iter().filter_map(|ask| content.effect(topic, ask)).collect()
+    }
+
+    /// Blobs are missing: the look-up becomes the content's fetch, and peers no longer count on what they were told.
+    fn on_lost(&mut self, topic: Topic, asks: Vec<Ask>) -> Vec<Effect> {
+        let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
+        let Some(fetch) = content.recheck.fetch.take() else { return Vec::new() };
+        self.in_hand = self.in_hand - content.fetch.in_hand() + fetch.in_hand();
+        content.fetch = fetch;
+        (content.is_refetch, content.is_reselected, content.is_told) = (true, false, false);
+        self.active.insert(topic);
+        let (channel, sequence) = (content.channel, content.version);
+        let lost = channel.map(|channel| Effect::Event(Event::BlobsLost { channel, sequence }));
+        let asks = self.begun(topic, asks);
+        lost.into_iter().chain([Effect::TakeBack]).chain(asks).collect()
+    }
+}

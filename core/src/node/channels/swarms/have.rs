@@ -1,0 +1,292 @@
+//! Asking peers what they have, and telling them what we have.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::mem;
+
+use super::super::contents::{Extent, Progress};
+use super::availability::Availability;
+use super::positions::{Positions, Stored};
+use super::share::{Share, Tell, Theirs};
+use super::{Member, State, Swarm, Swarms};
+use crate::bucket::Bucket;
+use crate::codec::{Have, Message, Tag};
+use crate::ids::{ConnId, Topic};
+use crate::limits::{HAVE_BYTES_MAX, HAVE_INTERVAL, HAVE_POSITION_BYTES};
+use crate::node::conns::Conns;
+use crate::node::cx::Cx;
+use crate::node::timers::Timer;
+use crate::suite::Suite;
+
+/// New positions of one HAVE that are reported.
+const REPORTED_MAX: usize = 64;
+
+impl Swarms {
+    // --- what we have ---------------------------------------------------------------------------------------
+
+    /// A swarm's newest version is another, or less of it is here than before: what was said of others no longer counts.
+    pub(crate) fn begin_version<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        topic: Topic,
+        version: u64,
+        (stored, total, extent): Progress,
+    ) {
+        for (_, member) in self.members.iter_mut() {
+            if let Some(share) = member.shares.get_mut(&topic) {
+                share.begin_version(version);
+            }
+        }
+        if let Some(swarm) = self.by_topic.get_mut(&topic) {
+            (swarm.state, swarm.stored) = (State::Partial { is_missing: false }, Stored::default());
+        }
+        self.count(topic, version, total);
+        self.on_progress(topic, (stored, total, extent));
+        self.tell_stored(cx, conns, topic);
+    }
+
+    /// Counts again which peers have what.
+    fn count(&mut self, topic: Topic, version: u64, total: u64) {
+        let theirs = self.members.iter().filter_map(|(_, member)| member.shares.get(&topic)?.theirs());
+        let availability = Availability::new(version, total, theirs);
+        if let Some(swarm) = self.by_topic.get_mut(&topic) {
+            swarm.availability = availability;
+        }
+    }
+
+    /// More blobs of the newest version are stored, or known to exist. `true`: peers can be told of it.
+    pub(crate) fn on_progress(&mut self, topic: Topic, (stored, total, extent): Progress) -> bool {
+        let Some(swarm) = self.by_topic.get_mut(&topic) else { return false };
+        let before = swarm.stored.len();
+        for position in stored {
+            swarm.stored.add(position);
+        }
+        let has_more = swarm.stored.len() > before || extent == Extent::All;
+        match extent {
+            Extent::Part => {}
+            Extent::Selected => swarm.state = State::Satisfied,
+            // That all is here is said in fewer words.
+            Extent::All => (swarm.state, swarm.stored) = (State::All, Stored::default()),
+        }
+        let version = swarm.availability.version();
+        if swarm.availability.total() != total {
+            self.count(topic, version, total);
+        }
+        has_more
+    }
+
+    /// A blob of the newest version is missing: for the first, peers are asked what they have.
+    pub(crate) fn on_missing<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, topic: Topic) {
+        let Some(swarm) = self.by_topic.get_mut(&topic) else { return };
+        if swarm.state != (State::Partial { is_missing: true }) {
+            swarm.state = State::Partial { is_missing: true };
+            for id in conns.ids() {
+                self.ask_have(cx, conns, id, topic);
+            }
+        }
+    }
+
+    /// We have lost blobs of a swarm's newest version: peers are asked again what they have, which tells them, and are
+    /// told again what we have.
+    pub(crate) fn take_back_all(&mut self, topic: &Topic) {
+        for (_, member) in self.members.iter_mut() {
+            if let Some(share) = member.shares.get_mut(topic) {
+                share.take_back_all();
+            }
+        }
+    }
+
+    // --- asking ---------------------------------------------------------------------------------------------
+
+    /// Asks a peer what it has of a swarm of which blobs are missing, once for each version.
+    pub(super) fn ask_have<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        topic: Topic,
+    ) {
+        let Some(version) = self.by_topic.get(&topic).and_then(|swarm| swarm.missing()) else { return };
+        let (Some(member), Some(line)) = (self.members.get_mut(conn), conns.get_mut(conn)) else { return };
+        let Some(share) = member.shares.get_mut(&topic).filter(|share| share.is_to_be_asked(version)) else {
+            return;
+        };
+        if !line.has_control_room() {
+            member.ask_due = true;
+            return;
+        }
+        share.asked(version);
+        line.push(&Message::AskHave(share.tag(), version));
+        conns.wake_driver(cx, conn);
+    }
+
+    /// There may be room for the questions that had none.
+    pub(crate) fn ask_again<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId) {
+        let Some(member) = self.members.get_mut(conn) else { return };
+        if mem::take(&mut member.ask_due) {
+            let topics: Vec<Topic> = member.shares.keys().copied().collect();
+            for topic in topics {
+                self.ask_have(cx, conns, conn, topic);
+            }
+        }
+    }
+
+    /// A peer says what it has. The positions that are news, of a version of which blobs are missing here; `None`: it changes
+    /// nothing.
+    pub(crate) fn on_have<S: Suite>(
+        &mut self,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        tag: Tag,
+        version: u64,
+        have: Have,
+    ) -> Option<(Topic, Vec<u64>)> {
+        let member = self.members.get_mut(conn)?;
+        let topic = *member.tags.get(&tag)?;
+        let swarm = self.by_topic.get_mut(&topic)?;
+        let room = room_for(member, &topic);
+        let share = member.shares.get_mut(&topic)?;
+        // Of other versions than ours, and where nothing is missing, only what takes no room is kept.
+        let is_needed = swarm.missing() == Some(version);
+        if version < swarm.availability.version() || (!is_needed && have != Have::All) {
+            return None;
+        }
+        let earlier = share.take_theirs();
+        if let Some(earlier) = earlier.as_ref().filter(|theirs| theirs.version() != version) {
+            swarm.availability.remove(earlier);
+        }
+        let mut theirs =
+            earlier.filter(|theirs| theirs.version() == version).unwrap_or_else(|| Theirs::new(version));
+        let (mut news, mut count) = (Vec::new(), 0);
+        let mut add = |position: usize| {
+            // Positions that the version does not have are never asked for; the bound holds for them too.
+            if position / 8 < room && theirs.add(position) {
+                swarm.availability.add_one(position);
+                count += 1;
+                if news.len() < REPORTED_MAX {
+                    news.push(position as u64);
+                }
+            }
+        };
+        match have {
+            Have::All => {
+                swarm.availability.remove(&theirs);
+                theirs = Theirs::all(version);
+            }
+            Have::Bitmap(bits) => Positions::from_bitmap(bits).iter().for_each(add),
+            Have::Positions(positions) => positions.iter().for_each(|position| add(*position as usize)),
+        }
+        share.set_theirs(theirs);
+        if let Some(line) = conns.get_mut(conn) {
+            line.was_news(count * HAVE_POSITION_BYTES);
+        }
+        Some((topic, news))
+    }
+
+    // --- telling --------------------------------------------------------------------------------------------
+
+    /// A peer asks what we have.
+    pub(crate) fn on_ask_have<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        tag: Tag,
+        version: u64,
+    ) {
+        let Some(member) = self.members.get_mut(conn) else { return };
+        let Some(topic) = member.tags.get(&tag).copied() else { return };
+        let Some(share) = member.shares.get_mut(&topic) else { return };
+        if share.on_asked(version) {
+            self.tell_peer(cx, conns, conn, topic);
+        }
+    }
+
+    /// More of a swarm is stored: peers that asked are told, all at the same times; that all is here, at once.
+    pub(crate) fn tell_stored<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, topic: Topic) {
+        if self.by_topic.get(&topic).is_some_and(|swarm| swarm.state == State::All) {
+            return self.tell_peers(cx, conns, topic);
+        }
+        self.have_due.insert(topic);
+        self.tell_due(cx, conns);
+    }
+
+    /// Tells of the swarms of which there is more to tell, not more often than each [`HAVE_INTERVAL`].
+    pub(crate) fn tell_due<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>) {
+        let next = self.told_at + HAVE_INTERVAL;
+        if cx.now() < next {
+            return cx.set_timer_sooner(Timer::Have, next);
+        }
+        self.told_at = cx.now();
+        let due: BTreeSet<Topic> = mem::take(&mut self.have_due);
+        for topic in due {
+            self.tell_peers(cx, conns, topic);
+        }
+    }
+
+    fn tell_peers<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, topic: Topic) {
+        for id in conns.ids() {
+            self.tell_peer(cx, conns, id, topic);
+        }
+    }
+
+    /// Tells a peer what it does not know yet, not more often than each [`HAVE_INTERVAL`]; that all is here, at once.
+    pub(super) fn tell_peer<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        topic: Topic,
+    ) {
+        let Some(swarm) = self.by_topic.get(&topic).filter(|swarm| swarm.state != State::Nothing) else {
+            return;
+        };
+        let (Some(member), Some(line)) = (self.members.get_mut(conn), conns.get_mut(conn)) else { return };
+        let Some(share) = member.shares.get_mut(&topic) else { return };
+        let version = swarm.availability.version();
+        if share.knows_all(version) {
+            return;
+        }
+        if !line.has_control_room() {
+            return self.tell_later(cx, topic);
+        }
+        let have = match next_have(cx, swarm, share, &mut member.haves_out) {
+            Tell::Nothing => return,
+            Tell::Later => return self.tell_later(cx, topic),
+            Tell::Now(have) => have,
+        };
+        let has_more = share.is_behind(version, &swarm.stored);
+        line.push(&Message::Have(share.tag(), version, have));
+        conns.wake_driver(cx, conn);
+        if has_more {
+            self.tell_later(cx, topic);
+        }
+    }
+
+    fn tell_later(&mut self, cx: &mut Cx, topic: Topic) {
+        self.have_due.insert(topic);
+        cx.set_timer_sooner(Timer::Have, self.told_at + HAVE_INTERVAL);
+    }
+}
+
+/// Memory that is left for what a peer has of a swarm.
+fn room_for(member: &Member, topic: &Topic) -> usize {
+    let others = member.shares.iter().filter(|(other, _)| *other != topic);
+    HAVE_BYTES_MAX.saturating_sub(others.map(|(_, share)| share.bytes()).sum())
+}
+
+/// What a peer is told next.
+fn next_have(cx: &Cx, swarm: &Swarm, share: &mut Share, haves_out: &mut Bucket) -> Tell {
+    let (now, version) = (cx.now(), swarm.availability.version());
+    if swarm.state == State::All {
+        return Tell::Now(share.tell_all(version, now));
+    }
+    if !share.is_behind(version, &swarm.stored) {
+        return Tell::Nothing;
+    }
+    if share.told_at().is_some_and(|at| at + HAVE_INTERVAL > now) || !haves_out.take(now) {
+        return Tell::Later;
+    }
+    share.tell_more(version, &swarm.stored, now)
+}

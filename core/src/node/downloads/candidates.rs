@@ -1,0 +1,108 @@
+//! Which connections can take another request, summarised side by side: each time that there is room for one blob more, every
+//! connection is looked at, and what a connection is made of lies far apart.
+
+use crate::time::Instant;
+
+/// One choice of this many pays no heed to how fast peers were.
+const EXPLORED_ONE_IN: u64 = 8;
+
+/// What is to be known of a connection that may be asked for blobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Candidate {
+    /// It may be asked at all.
+    is_askable: bool,
+    /// It may be asked for one blob more.
+    has_room: bool,
+    is_v5: bool,
+    /// Blobs asked for.
+    outstanding: usize,
+    /// It brought nothing for long, and is left alone until then.
+    backed_off_until: Instant,
+    /// The epoch of the wants in which the peer had nothing useful.
+    nothing_useful_at: u64,
+    bytes_per_sec: u64,
+    /// A segment was taken from it, as nothing came.
+    was_in_vain: bool,
+}
+
+impl Candidate {
+    pub(super) fn set_askable(&mut self, is_askable: bool, is_v5: bool) {
+        (self.is_askable, self.is_v5) = (is_askable, is_v5);
+    }
+
+    pub(super) fn set_load(&mut self, outstanding: usize, has_room: bool, bytes_per_sec: u64) {
+        (self.outstanding, self.has_room, self.bytes_per_sec) = (outstanding, has_room, bytes_per_sec);
+    }
+
+    pub(super) fn is_askable(&self) -> bool {
+        self.is_askable
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.is_askable && self.has_room
+    }
+
+    pub(super) fn is_v5(&self) -> bool {
+        self.is_askable && self.is_v5
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Whether it is asked for one blob more, if it has any of use.
+    pub(super) fn is_useful(&self, now: Instant, epoch: u64) -> bool {
+        self.has_room() && !self.is_backed_off(now) && !self.has_nothing_useful(epoch)
+    }
+
+    pub(super) fn is_backed_off(&self, now: Instant) -> bool {
+        now < self.backed_off_until
+    }
+
+    pub(super) fn back_off_until(&mut self, until: Instant) {
+        self.backed_off_until = until;
+    }
+
+    pub(super) fn has_nothing_useful(&self, epoch: u64) -> bool {
+        self.nothing_useful_at == epoch
+    }
+
+    /// It has nothing useful in this epoch; 0: it may have.
+    pub(super) fn set_nothing_useful_at(&mut self, epoch: u64) {
+        self.nothing_useful_at = epoch;
+    }
+
+    pub(super) fn note_in_vain(&mut self) {
+        self.was_in_vain = true;
+    }
+
+    /// How good it is to ask, beside others that are asked for as much: roughly how fast it is, as its line and those whom
+    /// it serves allow. One that was not tried, and now and then any, counts as the best; one that was tried and has
+    /// never brought anything, as the worst.
+    pub(super) fn speed(&self, lot: u64) -> u32 {
+        match self.bytes_per_sec {
+            0 if self.was_in_vain => 0,
+            0 => u32::MAX,
+            _ if lot.is_multiple_of(EXPLORED_ONE_IN) => u32::MAX,
+            rate => rate.ilog2(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_asked_in_vain_comes_last_and_one_not_asked_yet_first() {
+        let fresh = Candidate::default();
+        let mute = Candidate { was_in_vain: true, ..fresh };
+        let [slow, quick] = [20_000, 2_000_000].map(|bytes_per_sec| Candidate { bytes_per_sec, ..mute });
+        let explored = EXPLORED_ONE_IN;
+        let usual = explored + 1;
+        let order = [mute, slow, quick, fresh].map(|candidate| candidate.speed(usual));
+        assert!(order.is_sorted() && order[1] > order[0] && order[2] > order[1], "{order:?}");
+        assert_eq!(slow.speed(explored), fresh.speed(usual), "now and then");
+        assert_eq!(mute.speed(explored), 0, "never");
+    }
+}

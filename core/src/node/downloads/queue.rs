@@ -1,0 +1,154 @@
+//! The queues of wanted blobs, one for each swarm. They are served in turn, and first the one whose deadline is nearest, so that
+//! swarms whose seeds are gone cost the others nothing.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use super::super::channels::contents::Place;
+use crate::ids::{BlobId, Topic};
+use crate::time::Instant;
+
+/// The end of time, for a swarm without deadlines.
+const NEVER: Instant = Instant(u64::MAX);
+
+/// When a swarm has its turn: the nearest deadline, then who waited longest.
+type Turn = (Instant, u64);
+
+#[derive(Default)]
+struct Queue {
+    /// By when they were wanted first, which a blob keeps when it is queued again.
+    blobs: BTreeMap<u64, (BlobId, Place)>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    turn: Option<Turn>,
+    /// The last turn that it had.
+    served: u64,
+}
+
+/// All queues.
+#[derive(Default)]
+pub(super) struct Queues {
+    by_topic: BTreeMap<Topic, Queue>,
+    /// Swarms with queued blobs, in turn.
+    turns: BTreeSet<(Turn, Topic)>,
+    /// Turns so far.
+    count: u64,
+}
+
+impl Queues {
+    pub(super) fn insert(&mut self, order: u64, id: BlobId, place: Place) {
+        let topic = *place.topic();
+        let count = self.count;
+        let queue = self.by_topic.entry(topic).or_insert_with(|| Queue { served: count, ..Queue::default() });
+        if let Some(deadline) = place.urgency().deadline() {
+            queue.deadlines.insert((deadline, order));
+        }
+        if let Some((_, earlier)) = queue.blobs.insert(order, (id, place))
+            && let Some(deadline) = earlier.urgency().deadline().filter(|_| !earlier.is_as_urgent_as(&place))
+        {
+            queue.deadlines.remove(&(deadline, order));
+        }
+        self.line_up(topic);
+    }
+
+    pub(super) fn remove(&mut self, order: u64, topic: &Topic) {
+        let Some(queue) = self.by_topic.get_mut(topic) else { return };
+        if let Some((_, place)) = queue.blobs.remove(&order)
+            && let Some(deadline) = place.urgency().deadline()
+        {
+            queue.deadlines.remove(&(deadline, order));
+        }
+        self.line_up(*topic);
+    }
+
+    /// A swarm has had its turn.
+    pub(super) fn served(&mut self, topic: &Topic) {
+        self.count += 1;
+        if let Some(queue) = self.by_topic.get_mut(topic) {
+            queue.served = self.count;
+            self.line_up(*topic);
+        }
+    }
+
+    /// Nothing is wanted for a swarm any more.
+    pub(super) fn forget(&mut self, topic: &Topic) {
+        if let Some(turn) = self.by_topic.remove(topic).and_then(|queue| queue.turn) {
+            self.turns.remove(&(turn, *topic));
+        }
+    }
+
+    fn line_up(&mut self, topic: Topic) {
+        let Some(queue) = self.by_topic.get_mut(&topic) else { return };
+        let deadline = queue.deadlines.first().map_or(NEVER, |(deadline, _)| *deadline);
+        let turn = (!queue.blobs.is_empty()).then_some((deadline, queue.served));
+        if turn == queue.turn {
+            return;
+        }
+        if let Some(old) = queue.turn.take() {
+            self.turns.remove(&(old, topic));
+        }
+        queue.turn = turn;
+        self.turns.extend(turn.map(|turn| (turn, topic)));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    /// The swarms with queued blobs, in turn.
+    pub(super) fn in_turn(&self) -> impl Iterator<Item = &Topic> {
+        self.turns.iter().map(|(_, topic)| topic)
+    }
+
+    /// When a swarm with queued blobs has its turn; the least comes first.
+    pub(super) fn turn(&self, topic: &Topic) -> Option<Turn> {
+        self.by_topic.get(topic)?.turn
+    }
+
+    /// The queued blobs of a swarm, those wanted longest first.
+    pub(super) fn of(&self, topic: &Topic) -> impl Iterator<Item = (u64, &BlobId, &Place)> {
+        let blobs = self.by_topic.get(topic).into_iter().flat_map(|queue| &queue.blobs);
+        blobs.map(|(order, (id, place))| (*order, id, place))
+    }
+
+    /// A queued blob of the swarm whose turn it is.
+    pub(super) fn first(&self) -> Option<BlobId> {
+        let topic = self.in_turn().next()?;
+        self.of(topic).next().map(|(_, id, _)| *id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    fn topic(n: u8) -> Topic {
+        Topic([n; 32])
+    }
+
+    fn insert(queues: &mut Queues, order: u64, n: u8) {
+        queues.insert(order, BlobId([n; 32]), Place::new(topic(n), order, false));
+    }
+
+    fn turns(queues: &Queues) -> Vec<Topic> {
+        queues.in_turn().copied().collect()
+    }
+
+    #[test]
+    fn swarms_are_served_in_turn_however_many_blobs_they_want() {
+        let mut queues = Queues::default();
+        (0..100).for_each(|order| insert(&mut queues, order, 1));
+        insert(&mut queues, 100, 2);
+        assert_eq!(turns(&queues), [topic(1), topic(2)]);
+        queues.served(&topic(1));
+        assert_eq!(turns(&queues), [topic(2), topic(1)]);
+        queues.served(&topic(2));
+        insert(&mut queues, 101, 3);
+        assert_eq!(turns(&queues), [topic(1), topic(2), topic(3)], "a newcomer waits for one round");
+        queues.remove(100, &topic(2));
+        assert_eq!(turns(&queues), [topic(1), topic(3)]);
+        queues.forget(&topic(1));
+        assert_eq!((turns(&queues), queues.first()), (Vec::from([topic(3)]), Some(BlobId([3; 32]))));
+        queues.remove(101, &topic(3));
+        assert!(queues.is_empty() && queues.first().is_none());
+    }
+}
