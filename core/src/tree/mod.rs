@@ -4,13 +4,15 @@
 //! hold less; index blobs hold [`FANOUT`] links each, only the last of a level may hold less; the depth is the least
 //! that holds the size. So nobody can send a tree of surprising shape.
 
+mod writer;
+
 use alloc::vec::Vec;
-use core::mem;
 use core::ops::Range;
 
+pub use writer::TreeWriter;
 use zeroize::Zeroizing;
 
-use crate::blob::{LINK_LEN, Link, PLAIN_LEN, TAG_LEN};
+use crate::blob::{LINK_LEN, Link, PLAIN_LEN};
 use crate::limits::TREE_DEPTH_MAX;
 
 /// Links in an index blob.
@@ -174,127 +176,6 @@ impl Node {
 
     fn end(&self) -> u64 {
         self.offset + self.len
-    }
-}
-
-/// Builds a tree over data blobs that come in order. At most one index node for each level is in memory.
-///
-/// `store` gets a blob's buffer whose first `len` bytes are an index node's content; it seals it
-/// ([`crate::blob::seal`]), stores the blob and returns its link. After an error from it the writer is of no more use.
-pub struct TreeWriter {
-    shape: Shape,
-    /// What waits at each height for the node above it.
-    levels: Vec<Level>,
-    leaves: u64,
-}
-
-/// The links of one height that wait for their index node. Never empty.
-enum Level {
-    /// The first; it may turn out to be the root, so a stream of one blob takes no index buffer.
-    One(Link),
-    /// Several, encoded in a buffer that becomes the index blob.
-    Many(Zeroizing<Vec<u8>>),
-}
-
-impl TreeWriter {
-    /// A writer without links.
-    pub fn new() -> Self {
-        Self::new_in(Shape::REAL)
-    }
-
-    /// A writer without links, of a tree of another shape.
-    pub fn new_in(shape: Shape) -> Self {
-        Self { shape, levels: Vec::new(), leaves: 0 }
-    }
-
-    /// Appends the next data blob. All but the stream's last must be full.
-    pub fn push<E>(
-        &mut self,
-        link: Link,
-        mut store: impl FnMut(&mut [u8], usize) -> Result<Link, E>,
-    ) -> Result<(), E> {
-        self.leaves += 1;
-        self.push_at(0, link, &mut store)
-    }
-
-    /// Stores the index nodes that are left and returns the reference to the stream of `size` bytes.
-    ///
-    /// # Panics
-    /// Where `size` is not one that as many data blobs as were pushed hold.
-    pub fn finish<E>(
-        mut self,
-        size: u64,
-        mut store: impl FnMut(&mut [u8], usize) -> Result<Link, E>,
-    ) -> Result<TreeRef, E> {
-        assert!(
-            self.leaves == self.shape.leaf_count(size),
-            "{} data blobs do not hold {size} bytes",
-            self.leaves
-        );
-        let mut height = 0;
-        loop {
-            let is_top = height + 1 == self.levels.len();
-            match mem::replace(&mut self.levels[height], Level::Many(Zeroizing::default())) {
-                Level::One(link) if is_top => {
-                    let depth = u8::try_from(height).expect("64 bits of size give few levels");
-                    let tree = TreeRef::new_in(self.shape, size, depth, link);
-                    return Ok(tree.expect("full nodes give the least depth"));
-                }
-                Level::One(link) => {
-                    let links = Zeroizing::new(link.to_bytes().to_vec());
-                    let node = self.seal_node(links, &mut store)?;
-                    self.push_at(height + 1, node, &mut store)?;
-                }
-                Level::Many(links) => {
-                    let node = self.seal_node(links, &mut store)?;
-                    self.push_at(height + 1, node, &mut store)?;
-                }
-            }
-            height += 1;
-        }
-    }
-
-    fn push_at<E>(
-        &mut self,
-        height: usize,
-        link: Link,
-        store: &mut impl FnMut(&mut [u8], usize) -> Result<Link, E>,
-    ) -> Result<(), E> {
-        match self.levels.get_mut(height) {
-            None => self.levels.push(Level::One(link)),
-            Some(Level::Many(links)) if links.len() == self.shape.plain_len() => {
-                let full = mem::take(links);
-                self.levels[height] = Level::One(link);
-                let node = self.seal_node(full, store)?;
-                self.push_at(height + 1, node, store)?;
-            }
-            Some(Level::Many(links)) => links.extend_from_slice(&*link.to_bytes()),
-            Some(level @ Level::One(_)) => {
-                // The whole blob's room at once, so that no grown vector leaves keys behind.
-                let links = Level::Many(Zeroizing::new(Vec::with_capacity(self.shape.plain_len() + TAG_LEN)));
-                if let (Level::One(first), Level::Many(links)) = (mem::replace(level, links), level) {
-                    links.extend_from_slice(&*first.to_bytes());
-                    links.extend_from_slice(&*link.to_bytes());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn seal_node<E>(
-        &self,
-        mut links: Zeroizing<Vec<u8>>,
-        store: &mut impl FnMut(&mut [u8], usize) -> Result<Link, E>,
-    ) -> Result<Link, E> {
-        let len = links.len();
-        links.resize(self.shape.plain_len() + TAG_LEN, 0);
-        store(&mut links, len)
-    }
-}
-
-impl Default for TreeWriter {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
