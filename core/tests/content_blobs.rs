@@ -7,7 +7,7 @@ use chacha20::cipher::{KeyIvInit, StreamCipher};
 use megatorrent_core::blob::{self, BLOB_LEN, LINK_LEN, Link, PLAIN_LEN};
 use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::rng::Rng;
-use megatorrent_core::tree::{FANOUT, Node, TREE_REF_LEN, TreeReader, TreeRef, TreeWriter};
+use megatorrent_core::tree::{Cursor, FANOUT, Node, Step, TREE_REF_LEN, TreeRef, TreeWriter};
 use proptest::prelude::*;
 use sha2::Digest;
 
@@ -209,22 +209,28 @@ fn byte_at(offset: u64) -> u8 {
     (offset ^ (offset >> 8) ^ (offset >> 20)).to_le_bytes()[0]
 }
 
+/// The bytes of a range, and how many blobs were opened for them.
 fn read(tree: &TreeRef, store: &Store, range: std::ops::Range<u64>) -> (Vec<u8>, usize) {
-    let (mut out, mut blobs) = (Vec::new(), 0);
-    let mut reader = TreeReader::new(tree, range);
-    while let Some(node) = reader.wanted().cloned() {
-        blobs += 1;
-        if node.height > 0 {
-            assert!(reader.feed(&open(store, &node)[..PLAIN_LEN]).is_empty());
-        } else {
-            assert_eq!(node.link, leaf_link(node.offset / PLAIN_LEN as u64));
-            let plain: Vec<u8> = (0..PLAIN_LEN as u64).map(|i| byte_at(node.offset + i)).collect();
-            let data = reader.feed(&plain);
-            assert!(!data.is_empty());
-            out.extend_from_slice(data);
+    let (mut out, mut opened) = (Vec::new(), 0);
+    let mut cursor = Cursor::new(tree, range.clone());
+    loop {
+        match cursor.step() {
+            Step::Blob(node) if node.height > 0 => {}
+            Step::Blob(node) => {
+                opened += 1;
+                assert_eq!(node.link, leaf_link(node.offset / PLAIN_LEN as u64));
+                let plain: Vec<u8> = (0..PLAIN_LEN as u64).map(|i| byte_at(node.offset + i)).collect();
+                let data = &plain[node.part(&range)];
+                assert!(!data.is_empty());
+                out.extend_from_slice(data);
+            }
+            Step::NeedsIndex(node) => {
+                opened += 1;
+                assert!(cursor.open(&node.link.id, &open(store, &node)[..PLAIN_LEN]));
+            }
+            Step::End => return (out, opened),
         }
     }
-    (out, blobs)
 }
 
 #[test]

@@ -323,7 +323,8 @@ fn a_tree_turns_into_v5s_chunks_that_open() {
         let mut buf: Box<[u8; BLOB_LEN]> = vec![0; BLOB_LEN].try_into().expect("a blob's length");
         buf[..content.len()].copy_from_slice(content);
         let link = blob::seal(&READ_KEY, &mut buf[..], content.len());
-        leaves.push(Node { link, height: 0, offset: 0, len: content.len() as u64, shape: Shape::REAL });
+        let len = content.len() as u64;
+        leaves.push(Node { link, position: 0, height: 0, offset: 0, len, shape: Shape::REAL });
         blobs.push(buf);
     }
     let size = PLAIN_LEN as u64 + 8;

@@ -13,7 +13,7 @@ use megatorrent_core::manifest::{
 };
 use megatorrent_core::node::{Command, Draft, Written};
 use megatorrent_core::suite::Suite;
-use megatorrent_core::tree::{Shape, TreeReader, TreeRef, TreeWriter};
+use megatorrent_core::tree::{Cursor, Shape, Step, TreeRef, TreeWriter};
 
 use crate::host::HostId;
 use crate::store::{Pool, Store};
@@ -138,13 +138,22 @@ impl<S: Suite> World<S> {
     }
 
     fn read_tree(&self, id: HostId, tree: &TreeRef) -> Option<Vec<u8>> {
-        let mut reader = TreeReader::new(tree, 0..tree.size);
+        let mut cursor = Cursor::whole(tree);
         let mut content = Vec::new();
-        while let Some(node) = reader.wanted() {
-            let plain = self.store(id).open::<S>(&node.link)?;
-            content.extend_from_slice(reader.feed(&plain));
+        loop {
+            match cursor.step() {
+                Step::Blob(node) if node.height > 0 => {}
+                Step::Blob(node) => {
+                    let plain = self.store(id).open::<S>(&node.link)?;
+                    content.extend_from_slice(&plain[node.part(&(0..tree.size))]);
+                }
+                Step::NeedsIndex(node) => {
+                    let plain = self.store(id).open::<S>(&node.link)?;
+                    assert!(cursor.open(&node.link.id, &plain), "a blob's plaintext has one length");
+                }
+                Step::End => return Some(content),
+            }
         }
-        Some(content)
     }
 }
 

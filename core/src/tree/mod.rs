@@ -4,11 +4,13 @@
 //! hold less; index blobs hold [`FANOUT`] links each, only the last of a level may hold less; the depth is the least
 //! that holds the size. So nobody can send a tree of surprising shape.
 
+mod cursor;
 mod writer;
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
+pub use cursor::{Cursor, Step};
 pub use writer::TreeWriter;
 use zeroize::Zeroizing;
 
@@ -52,10 +54,20 @@ impl Shape {
         self.plain_len / LINK_LEN
     }
 
+    /// Data blobs below a full node of `height`; itself, where it is one.
+    fn leaves(self, height: u8) -> u64 {
+        // Beyond the greatest depth a span would not fit 64 bits; no canonical tree has such a node.
+        (self.fanout() as u64).pow(u32::from(height.min(TREE_DEPTH_MAX)))
+    }
+
     /// Bytes that a full node of `height` covers.
     fn span(self, height: u8) -> u64 {
-        // Beyond the greatest depth a span would not fit 64 bits; no canonical tree has such a node.
-        self.plain_len as u64 * (self.fanout() as u64).pow(u32::from(height.min(TREE_DEPTH_MAX)))
+        self.plain_len as u64 * self.leaves(height)
+    }
+
+    /// Blobs of a full node of `height`: itself and all below it.
+    fn blobs(self, height: u8) -> u64 {
+        (0..=height.min(TREE_DEPTH_MAX)).map(|height| self.leaves(height)).sum()
     }
 
     /// The least depth that holds `size` bytes; `None` above what [`TREE_DEPTH_MAX`] holds.
@@ -94,17 +106,49 @@ impl TreeRef {
 
     /// The top node, from which [`Node::children`] leads to all others.
     pub fn root(&self) -> Node {
-        Node { link: self.link.clone(), height: self.depth, offset: 0, len: self.size, shape: self.shape }
+        Node::new(self.shape, self.link.clone(), self.root_site())
+    }
+
+    fn root_site(&self) -> Site {
+        Site { position: 0, height: self.depth, offset: 0, len: self.size }
+    }
+
+    /// Number of data blobs: an empty stream has one too.
+    pub fn data_blob_count(&self) -> u64 {
+        self.shape.leaf_count(self.size)
     }
 
     /// Number of blobs, index blobs included.
     pub fn blob_count(&self) -> u64 {
-        let leaves = self.shape.leaf_count(self.size);
-        let mut level = leaves;
-        (0..self.depth).fold(leaves, |total, _| {
-            level = level.div_ceil(self.shape.fanout() as u64);
-            total + level
-        })
+        // The last data blob is the last of all.
+        self.position_below(self.data_blob_count() - 1) + 1
+    }
+
+    /// The position of a data blob; `None` beyond the last.
+    pub fn position_of(&self, data_blob: u64) -> Option<u64> {
+        (data_blob < self.data_blob_count()).then(|| self.position_below(data_blob))
+    }
+
+    /// The blob at a position; `None` beyond the last.
+    pub fn blob_at(&self, position: u64) -> Option<Site> {
+        let mut site = self.root_site();
+        while site.position < position {
+            let below = site.height.checked_sub(1)?;
+            let index = (position - site.position - 1) / self.shape.blobs(below);
+            site = site.child(self.shape, usize::try_from(index).ok()?)?;
+        }
+        Some(site)
+    }
+
+    /// Each node on the way down to a data blob comes after its parent, and after the earlier children of its parent, which
+    /// are all full.
+    fn position_below(&self, data_blob: u64) -> u64 {
+        let (mut position, mut left) = (0, data_blob);
+        for height in (0..self.depth).rev() {
+            position += 1 + left / self.shape.leaves(height) * self.shape.blobs(height);
+            left %= self.shape.leaves(height);
+        }
+        position
     }
 
     /// Size (big-endian), depth, link. The result holds a key: wipe it after use.
@@ -128,11 +172,49 @@ impl TreeRef {
     }
 }
 
+/// Where a blob stands in its tree, which follows from the tree's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Its position (`docs/protocol.md` §12) in the tree.
+    pub position: u64,
+    /// Height above the data blobs; 0 is data.
+    pub height: u8,
+    /// Where its bytes begin in the stream.
+    pub offset: u64,
+    /// How many bytes of the stream it covers.
+    pub len: u64,
+}
+
+impl Site {
+    /// How many children it has: none where it is data, at most a blob's links otherwise.
+    fn child_count(&self, shape: Shape) -> usize {
+        let Some(below) = self.height.checked_sub(1) else { return 0 };
+        let count = self.len.div_ceil(shape.span(below)).clamp(1, shape.fanout() as u64);
+        usize::try_from(count).expect("at most FANOUT")
+    }
+
+    fn child(&self, shape: Shape, index: usize) -> Option<Self> {
+        if index >= self.child_count(shape) {
+            return None;
+        }
+        let (height, index) = (self.height - 1, index as u64);
+        let start = index * shape.span(height);
+        Some(Self {
+            position: self.position + 1 + index * shape.blobs(height),
+            height,
+            offset: self.offset + start,
+            len: (self.len - start).min(shape.span(height)),
+        })
+    }
+}
+
 /// A node of a tree: what its blob must hold follows from the tree's size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its blob.
     pub link: Link,
+    /// Its position (`docs/protocol.md` §12) in the tree.
+    pub position: u64,
     /// Height above the data blobs; 0 is data.
     pub height: u8,
     /// Where its bytes begin in the stream.
@@ -144,29 +226,26 @@ pub struct Node {
 }
 
 impl Node {
+    fn new(shape: Shape, link: Link, site: Site) -> Self {
+        let Site { position, height, offset, len } = site;
+        Self { link, position, height, offset, len, shape }
+    }
+
+    /// Where it stands.
+    pub fn site(&self) -> Site {
+        Site { position: self.position, height: self.height, offset: self.offset, len: self.len }
+    }
+
     /// How many children it has: none for a data node, at most [`FANOUT`] otherwise.
     pub fn child_count(&self) -> usize {
-        match self.height {
-            0 => 0,
-            height => {
-                let fanout = self.shape.fanout() as u64;
-                let count = self.len.div_ceil(self.shape.span(height - 1)).clamp(1, fanout);
-                usize::try_from(count).expect("at most FANOUT")
-            }
-        }
+        self.site().child_count(self.shape)
     }
 
     /// The child at `index`, from the opened blob's plaintext; `None` where there is none, or `plain` ends before it.
     pub fn child(&self, plain: &[u8], index: usize) -> Option<Self> {
-        if index >= self.child_count() {
-            return None;
-        }
+        let site = self.site().child(self.shape, index)?;
         let link = Link::from_bytes(plain.get(index * LINK_LEN..)?.first_chunk()?);
-        let height = self.height - 1;
-        let span = self.shape.span(height);
-        let start = index as u64 * span;
-        let len = (self.len - start).min(span);
-        Some(Self { link, height, offset: self.offset + start, len, shape: self.shape })
+        Some(Self::new(self.shape, link, site))
     }
 
     /// The children of an index node, from its opened blob's plaintext, in order. Empty for a data node.
@@ -174,78 +253,15 @@ impl Node {
         (0..self.child_count()).map_while(|index| self.child(plain, index)).collect()
     }
 
-    fn end(&self) -> u64 {
-        self.offset + self.len
+    /// Where the bytes of a range of the stream lie in a data node's content: empty where none do.
+    pub fn part(&self, bytes: &Range<u64>) -> Range<usize> {
+        let place = |offset: u64| {
+            let within = offset.clamp(self.offset, self.offset + self.len) - self.offset;
+            usize::try_from(within).expect("a data node covers at most a blob's bytes")
+        };
+        place(bytes.start)..place(bytes.end.max(bytes.start))
     }
 }
 
-/// Reads a range of a stream in order: says which blob it wants next and cuts the data out of what it is fed. Holds
-/// the links of at most one index node for each height.
-pub struct TreeReader {
-    /// Opened index nodes with children still to visit, the lowest last.
-    stack: Vec<Pending>,
-    wanted: Option<Node>,
-    range: Range<u64>,
-}
-
-/// Links of an opened index node that are still to visit.
-struct Pending {
-    node: Node,
-    links: Zeroizing<Vec<u8>>,
-    next: usize,
-}
-
-impl TreeReader {
-    /// A reader of `range`, cut to the stream's end. An empty range wants nothing.
-    pub fn new(tree: &TreeRef, range: Range<u64>) -> Self {
-        let range = range.start..range.end.min(tree.size);
-        let wanted = (!range.is_empty()).then(|| tree.root());
-        Self { stack: Vec::new(), wanted, range }
-    }
-
-    /// The node whose opened blob [`Self::feed`] takes next; `None` when the range is read.
-    pub fn wanted(&self) -> Option<&Node> {
-        self.wanted.as_ref()
-    }
-
-    /// Takes the plaintext of the wanted node's blob and returns the stream's next bytes: empty after an index node.
-    /// Without a wanted node it does nothing.
-    ///
-    /// # Panics
-    /// Where `plain` is not a blob's plaintext.
-    pub fn feed<'a>(&mut self, plain: &'a [u8]) -> &'a [u8] {
-        let Some(node) = self.wanted.take() else { return &[] };
-        assert!(plain.len() == node.shape.plain_len(), "a blob's plaintext has one length");
-        let mut data: &[u8] = &[];
-        if node.height == 0 {
-            let from = self.range.start.max(node.offset) - node.offset;
-            let to = self.range.end.min(node.end()) - node.offset;
-            // A canonical tree's data node covers at most a blob's bytes.
-            data = &plain[to_usize(from)..to_usize(to)];
-        } else {
-            let first =
-                to_usize(self.range.start.saturating_sub(node.offset) / node.shape.span(node.height - 1));
-            let links = Zeroizing::new(plain[..node.child_count() * LINK_LEN].to_vec());
-            self.stack.push(Pending { node, links, next: first });
-        }
-        self.advance();
-        data
-    }
-
-    fn advance(&mut self) {
-        while let Some(top) = self.stack.last_mut() {
-            match top.node.child(&top.links, top.next) {
-                Some(child) if child.offset < self.range.end => {
-                    top.next += 1;
-                    self.wanted = Some(child);
-                    return;
-                }
-                _ => self.stack.pop(),
-            };
-        }
-    }
-}
-
-fn to_usize(value: u64) -> usize {
-    usize::try_from(value).unwrap_or(usize::MAX)
-}
+#[cfg(test)]
+mod tests;
