@@ -19,12 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
-use megatorrent_core::blob::{BLOB_LEN, PLAIN_LEN};
+use megatorrent_core::blob::{BLOB_LEN, Link, PLAIN_LEN};
 use megatorrent_core::ids::BlobId;
 use megatorrent_core::manifest::{Chunk, FileEntry, Reference};
-use megatorrent_core::tree::{Node, TreeRef};
+use megatorrent_core::tree::{Cursor, Step, TreeRef};
 use rustix::fs::{self as sys, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
+use zeroize::Zeroizing;
 
 use crate::state::{FileRecord, State, StateError};
 use crate::store::{Store, boot_id, is_no_space, lock, reserve};
@@ -189,13 +190,13 @@ pub fn tree_chunks(
     store: &Store,
     chunks_max: usize,
 ) -> Result<Option<Vec<Chunk>>, ExportError> {
-    let mut pieces = Pieces::of_tree(tree);
     let mut chunks = Vec::new();
-    while let Some(piece) = pieces.next(store)? {
+    for piece in data_blobs(tree, store) {
+        let Piece { chunk, .. } = piece?;
         if chunks.len() == chunks_max {
             return Ok(None);
         }
-        chunks.push(piece.chunk);
+        chunks.push(chunk);
     }
     Ok(Some(chunks))
 }
@@ -289,7 +290,7 @@ impl Run<'_> {
     /// `true`: it always did.
     fn for_each_piece(&self, take: &Take<'_>) -> Result<bool, ExportError> {
         self.stop.store(false, Relaxed);
-        let pieces = Mutex::new(Pieces::new(self.request.entry));
+        let pieces = Mutex::new(pieces(self.request));
         let blobs = usize::try_from(self.request.entry.size.div_ceil(PLAIN_LEN as u64)).unwrap_or(usize::MAX);
         thread::scope(|scope| {
             let mut others = Vec::new();
@@ -326,8 +327,8 @@ impl Run<'_> {
                 return Err(ExportError::Cancelled);
             }
             // The lock ends with the statement.
-            let piece = lock(pieces).next(store)?;
-            let Some(Piece { chunk, offset }) = piece else { break };
+            let piece = lock(pieces).next();
+            let Some(Piece { chunk, offset }) = piece.transpose()? else { break };
             let content = open_chunk(&chunk, store, &mut buf)?;
             if !take(content, offset)? {
                 return Ok(false);
@@ -347,54 +348,52 @@ struct Piece {
     offset: u64,
 }
 
-/// A file's pieces, in order. Of a tree, the links of one index blob for each height are in memory.
-enum Pieces<'a> {
-    Tree(Vec<std::vec::IntoIter<Node>>),
-    Chunks(std::slice::Iter<'a, Chunk>, u64),
+/// A file's pieces, in order. An index blob of its tree is read when the first below it is asked for.
+type Pieces<'a> = Box<dyn Iterator<Item = Result<Piece, ExportError>> + Send + 'a>;
+
+fn pieces<'a>(request: &Export<'a>) -> Pieces<'a> {
+    match &request.entry.reference {
+        Reference::Tree(tree) => Box::new(data_blobs(tree, request.store)),
+        Reference::Chunks(chunks) => Box::new(chunks.iter().scan(0, |next, chunk| {
+            let offset = *next;
+            *next += u64::from(chunk.real_size);
+            Some(Ok(Piece { chunk: chunk.clone(), offset }))
+        })),
+    }
 }
 
-impl<'a> Pieces<'a> {
-    fn new(entry: &'a FileEntry) -> Self {
-        match &entry.reference {
-            Reference::Tree(tree) => Self::of_tree(tree),
-            Reference::Chunks(chunks) => Self::Chunks(chunks.iter(), 0),
-        }
-    }
+/// The pieces of a tree: its data blobs.
+fn data_blobs(tree: &TreeRef, store: &Store) -> impl Iterator<Item = Result<Piece, ExportError>> {
+    let mut cursor = Cursor::whole(tree);
+    std::iter::from_fn(move || next_data_blob(&mut cursor, store).transpose())
+}
 
-    fn of_tree(tree: &TreeRef) -> Self {
-        Self::Tree(vec![vec![tree.root()].into_iter()])
-    }
-
-    /// The next piece; reads index blobs on the way.
-    fn next(&mut self, store: &Store) -> Result<Option<Piece>, ExportError> {
-        match self {
-            Self::Chunks(chunks, offset) => Ok(chunks.next().map(|chunk| {
-                let piece = Piece { chunk: chunk.clone(), offset: *offset };
-                *offset += u64::from(chunk.real_size);
-                piece
-            })),
-            Self::Tree(stack) => loop {
-                let Some(level) = stack.last_mut() else { return Ok(None) };
-                let Some(node) = level.next() else {
-                    stack.pop();
-                    continue;
-                };
-                if node.height == 0 {
-                    let len = u32::try_from(node.len).expect("a data node covers at most a blob's plaintext");
-                    return Ok(Some(Piece { chunk: Chunk::from_link(&node.link, len), offset: node.offset }));
+fn next_data_blob(cursor: &mut Cursor, store: &Store) -> Result<Option<Piece>, ExportError> {
+    loop {
+        match cursor.step() {
+            // It is read when the cursor needs it.
+            Step::Blob(node) if node.height > 0 => {}
+            Step::Blob(node) => {
+                let len = u32::try_from(node.len).expect("a data node covers at most a blob's plaintext");
+                return Ok(Some(Piece { chunk: Chunk::from_link(&node.link, len), offset: node.offset }));
+            }
+            Step::NeedsIndex(node) => {
+                let plain = open_index(&node.link, store)?;
+                if !cursor.open(&node.link.id, &plain) {
+                    return Err(ExportError::Unreadable(node.link.id));
                 }
-                stack.push(open_index(&node, store)?.into_iter());
-            },
+            }
+            Step::End => return Ok(None),
         }
     }
 }
 
-/// The children of an index node.
-fn open_index(node: &Node, store: &Store) -> Result<Vec<Node>, ExportError> {
-    match store.open_blob(&node.link).map_err(|e| ExportError::new("read a blob in", store.root(), e))? {
-        Some(plain) => Ok(node.children(&plain)),
-        None if store.has(&node.link.id) => Err(ExportError::Unreadable(node.link.id)),
-        None => Err(ExportError::Missing(node.link.id)),
+/// The plaintext of an index blob.
+fn open_index(link: &Link, store: &Store) -> Result<Zeroizing<Vec<u8>>, ExportError> {
+    match store.open_blob(link).map_err(|e| ExportError::new("read a blob in", store.root(), e))? {
+        Some(plain) => Ok(Zeroizing::new(plain)),
+        None if store.has(&link.id) => Err(ExportError::Unreadable(link.id)),
+        None => Err(ExportError::Missing(link.id)),
     }
 }
 
