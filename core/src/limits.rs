@@ -165,6 +165,8 @@ pub const TITLE_LEN_MAX: usize = 1024;
 pub const DESCRIPTION_LEN_MAX: usize = 64 * 1024;
 /// Longest magnet URI in bytes; a longer one is malformed.
 pub const MAGNET_LEN_MAX: usize = 8 * 1024;
+/// Chunks of a manifest that is tried in v5's form; one with more becomes a body, as no head has room for them.
+pub const INLINE_CHUNKS_MAX: usize = 8;
 /// Collections in a manifest; more are malformed.
 pub const COLLECTIONS_MAX: usize = 10_000;
 /// Depth of nested CBOR arrays, maps and tags in a body; a deeper one is malformed.
@@ -280,6 +282,8 @@ pub const RECHECK_INTERVAL_MAX: Duration = Duration::from_hours(1);
 
 const _: () = {
     assert!(DATA_LEN_MAX > CONTROL_LEN_MAX);
+    // A chunk's id and key alone are 128 hex digits.
+    assert!(INLINE_CHUNKS_MAX * 128 > ITEM_VALUE_LEN_MAX);
     assert!(HEADER_LEN + DATA_LEN_MAX + TAG_LEN == 1_048_613); // spec v5, Frame
     // While every download connection holds a buffer, some are left for what is being written.
     assert!(RECV_BUFFERS_MAX > DOWNLOAD_CONNECTIONS_MAX && RECV_BUFFERS_MAX > TRANSFERS_MAX);
