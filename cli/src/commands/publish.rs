@@ -1,21 +1,21 @@
 //! `publish`: entries into a signed manifest, and its head onto the DHT.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_lite::future;
+use megatorrent_core::blob::Link;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
-use megatorrent_core::limits::BODY_LEN_MAX;
 use megatorrent_core::manifest::{
-    BodyError, Collection, FileEntry, HeadContent, Item, Manifest, Reference, entry,
+    AuthorStore, Collection, FileEntry, FormError, HeadContent, Item, Manifest, Reference, entry,
 };
 use megatorrent_core::node::{Command, DhtError, Draft, Event, PublishError, Takers};
+use megatorrent_core::tree::Shape;
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::dht::DhtMode;
-use megatorrent_runtime_smol::export::{ExportError, tree_chunks};
-use megatorrent_runtime_smol::ingest::ingest;
+use megatorrent_runtime_smol::export::{ExportError, open_index, tree_chunks};
+use megatorrent_runtime_smol::ingest::seal_and_store;
 use megatorrent_runtime_smol::store::Store;
 use megatorrent_runtime_smol::{Handle, Runtime};
 use serde_json::json;
@@ -29,8 +29,6 @@ use crate::node;
 use crate::output::Output;
 use crate::signals::Interrupts;
 
-/// Chunks that a head could hold if it held nothing else; a longer list is not tried.
-const INLINE_CHUNKS_MAX: usize = 8;
 /// Data blobs of a tree whose presence is checked; of a longer tree only the top is.
 const CHECKED_BLOBS_MAX: usize = 16_384;
 /// How long to look for a node of the DHT.
@@ -159,48 +157,40 @@ fn is_stored(file: &FileEntry, store: &Store) -> bool {
     }
 }
 
-/// The manifest in v5's form where it fits the head, so that every v5 reader can use it; otherwise its body is stored,
-/// and the head points to it.
+/// What the head carries; a body is stored.
 pub(super) fn head_content(
     manifest: &Manifest,
     store: &Store,
     secret: &Secret,
     private: bool,
 ) -> Result<HeadContent, Failure> {
-    if let Some(collections) = as_v5(manifest, store)? {
-        let inline = HeadContent::Inline(collections);
-        if inline.fits(private) {
-            return Ok(inline);
-        }
-    }
-    let body = manifest.to_cbor();
-    if body.len() as u64 > BODY_LEN_MAX {
-        return Err(Failure::usage(BodyError::TooLarge.to_string()));
-    }
-    let tree = ingest(body.as_slice(), store, secret, 1, &|_| {}, &AtomicBool::new(false))?;
-    Ok(HeadContent::Root(tree))
+    HeadContent::of(manifest, Shape::REAL, private, &mut Blobs { store, secret }).map_err(|error| match error
+    {
+        FormError::Manifest(error) => Failure::usage(error.to_string()),
+        FormError::Store(failure) => failure,
+    })
 }
 
-/// The collections with chunk lists for trees; `None` where that is too long for a head, or an index is not stored.
-fn as_v5(manifest: &Manifest, store: &Store) -> Result<Option<Vec<Collection>>, Failure> {
-    let mut collections = manifest.collections.clone();
-    let mut left = INLINE_CHUNKS_MAX;
-    for item in collections.iter_mut().flat_map(|collection| &mut collection.items) {
-        let Item::File(file) = item else { continue };
-        if let Reference::Tree(tree) = &file.reference {
-            match tree_chunks(tree, store, left) {
-                Ok(Some(chunks)) => file.reference = Reference::Chunks(chunks),
-                Ok(None) | Err(ExportError::Missing(_)) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let Reference::Chunks(chunks) = &file.reference else { continue };
-        match left.checked_sub(chunks.len()) {
-            Some(rest) => left = rest,
-            None => return Ok(None),
+/// Where the channel's blobs are, and the secret that gives them their keys.
+struct Blobs<'a> {
+    store: &'a Store,
+    secret: &'a Secret,
+}
+
+impl AuthorStore for Blobs<'_> {
+    type Error = Failure;
+
+    fn open(&mut self, link: &Link) -> Result<Option<Vec<u8>>, Failure> {
+        match open_index(link, self.store) {
+            Ok(plain) => Ok(Some(plain)),
+            Err(ExportError::Missing(_)) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
-    Ok(Some(collections))
+
+    fn store(&mut self, buf: &mut [u8], len: usize) -> Result<Link, Failure> {
+        Ok(seal_and_store(self.store, self.secret, buf, len)?)
+    }
 }
 
 async fn publish(
