@@ -173,8 +173,12 @@ pub const COLLECTIONS_MAX: usize = 10_000;
 pub const CBOR_DEPTH_MAX: usize = 16;
 /// Bootstrap peers in a channel's address; an address with more is refused.
 pub const BOOTSTRAP_MAX: usize = 32;
-/// A sequence that lies further than this ahead of the clock is refused.
-pub const SEQUENCE_AHEAD_MAX: Duration = Duration::from_hours(24);
+/// The highest sequence and timestamp that we sign, as JavaScript reads no higher number exactly; milliseconds reach it in
+/// the year 287 396. Where the next sequence would be higher, nothing is published.
+pub const SEQUENCE_SIGNED_MAX: u64 = 1 << 53;
+/// How far a head's sequence may lie above the highest known of its channel, 0 before the first. A higher one is refused: one
+/// head is not to use up the numbers above it.
+pub const SEQUENCE_STEP_MAX: u64 = 1 << 53;
 /// Blobs that one fetch has in hand (asked of the store, wanted or being written); the rest of its tree waits.
 pub const WANTED_PER_FETCH_MAX: usize = 1024;
 /// Files of one channel that are fetched side by side, in the manifest's order.
@@ -284,6 +288,8 @@ const _: () = {
     assert!(DATA_LEN_MAX > CONTROL_LEN_MAX);
     // A chunk's id and key alone are 128 hex digits.
     assert!(INLINE_CHUNKS_MAX * 128 > ITEM_VALUE_LEN_MAX);
+    // Whoever knows nothing takes what anyone may sign.
+    assert!(SEQUENCE_SIGNED_MAX <= SEQUENCE_STEP_MAX);
     assert!(HEADER_LEN + DATA_LEN_MAX + TAG_LEN == 1_048_613); // spec v5, Frame
     // While every download connection holds a buffer, some are left for what is being written.
     assert!(RECV_BUFFERS_MAX > DOWNLOAD_CONNECTIONS_MAX && RECV_BUFFERS_MAX > TRANSFERS_MAX);

@@ -284,7 +284,6 @@ impl<S: Suite> Node<S> {
     /// A properly signed item of a followed channel: taken if it is newer than all that is known.
     pub(super) fn offer_head(&mut self, item: SignedItem) {
         let channel = item.key;
-        let unix = self.unix();
         let Some(state) = self.channels.get_mut(&channel) else { return };
         if let Some(known) = state.newest() {
             if item.seq == known.seq && item.value != known.value && state.fork_reported != Some(item.seq) {
@@ -295,7 +294,7 @@ impl<S: Suite> Node<S> {
                 return;
             }
         }
-        match Head::from_item_in(S::SHAPE, &item, state.read_key.as_ref(), unix) {
+        match Head::from_item_in(S::SHAPE, &item, state.read_key.as_ref(), state.newest_seq()) {
             Err(error) if state.refused == Some((item.seq, error)) => {}
             Err(error) => {
                 state.refused = Some((item.seq, error));
