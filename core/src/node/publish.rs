@@ -9,9 +9,10 @@ use super::publish_via::Via;
 use super::{Node, Pending, RecordKey, Timer, record};
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
-use crate::limits::{READ_BACK_PAUSE, READ_BACKS_MAX};
+use crate::limits::{READ_BACK_PAUSE, READ_BACKS_MAX, SEQUENCE_SIGNED_MAX};
 use crate::manifest::{Head, HeadContent};
 use crate::suite::Suite;
+use crate::time::UnixTime;
 
 /// Tries at a put that somebody else's newer item refuses.
 const TRIES_MAX: u32 = 3;
@@ -34,6 +35,8 @@ pub(super) struct Publication {
     tries: u32,
     /// The highest sequence that the DHT showed.
     pub(super) found: Option<i64>,
+    /// The author was told that the clock is behind the channel.
+    is_clock_told: bool,
     pub(super) item: Option<SignedItem>,
     /// DHT nodes that took it, without gateways.
     replicas: u32,
@@ -64,6 +67,7 @@ impl<S: Suite> Node<S> {
             step: Step::Find,
             tries: 0,
             found: None,
+            is_clock_told: false,
             item: None,
             replicas: 0,
             is_read_back: false,
@@ -171,7 +175,11 @@ impl<S: Suite> Node<S> {
         let (Some(publication), Some(identity)) = (&mut self.publication, &self.identity) else { return };
         let recorded = self.channels.get(&publication.channel).map_or(0, |c| c.sequence);
         let found = publication.found.map_or(0, i64::unsigned_abs);
-        let sequence = unix.max(recorded.max(found).saturating_add(1));
+        let known = recorded.max(found);
+        let sequence = unix.max(known.saturating_add(1));
+        if sequence > SEQUENCE_SIGNED_MAX {
+            return self.fail_publication(PublishError::SequenceTooHigh);
+        }
         let mut nonce = [0; 12];
         self.rng.fill(&mut nonce);
         let seal = publication.draft.read_key.as_ref().map(|key| (key, nonce));
@@ -182,6 +190,10 @@ impl<S: Suite> Node<S> {
         publication.item = Some(item.clone());
         publication.step = Step::Store;
         publication.tries += 1;
+        if unix < known && !core::mem::replace(&mut publication.is_clock_told, true) {
+            let channel = publication.channel;
+            self.event(Event::ClockBehind { channel, sequence, unix: UnixTime(unix) });
+        }
         self.accept_own_head(item);
     }
 
