@@ -11,6 +11,7 @@ use megatorrent_core::manifest::{
     AuthorStore, Collection, FileEntry, FormError, HeadContent, Item, Manifest, Reference, entry,
 };
 use megatorrent_core::node::{Command, DhtError, Draft, Event, PublishError, Takers};
+use megatorrent_core::time::UnixTime;
 use megatorrent_core::tree::Shape;
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::dht::DhtMode;
@@ -22,6 +23,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::args::{Dht, Publish};
+use crate::clock;
 use crate::events::count;
 use crate::exit::{Exit, Failure};
 use crate::files;
@@ -41,6 +43,8 @@ pub(super) struct Published {
     pub(super) sequence: u64,
     pub(super) takers: Takers,
     pub(super) inline: bool,
+    /// What our clock said, where it is behind the channel.
+    pub(super) clock: Option<UnixTime>,
 }
 
 pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
@@ -49,6 +53,9 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
         return Err(Failure::usage(
             "a channel is published on the DHT: leave out --dht off, or name a --gateway",
         ));
+    }
+    if !args.any_clock {
+        clock::check(clock::now_ms())?;
     }
     let identity = files::read_identity(&args.key)?;
     let read_key = match other_key {
@@ -86,6 +93,9 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
             object["gateways"] = count.into();
             object["read_back_by_another"] = read_back_by_another.into();
         }
+    }
+    if let Some(clock) = published.clock {
+        object["clock_ms"] = clock.0.into();
     }
     output.result(&object, &text)?;
     output.note(&format!(
@@ -217,17 +227,28 @@ async fn publish(
         let who = if is_via { "gateways" } else { "DHT" };
         Failure::new(Exit::Timeout, format!("the {who} took too long to store the head; try again"))
     };
-    let published = within(PUBLISH_TIMEOUT, late, outcome(node, channel, is_via)).await?;
+    let tell = |text: &str| spinner.suspend(|| output.warn(text));
+    let published = within(PUBLISH_TIMEOUT, late, outcome(node, channel, is_via, tell)).await?;
     spinner.finish_and_clear();
     Ok(published)
 }
 
-/// `is_via`: through gateways.
-pub(super) async fn outcome(node: &Handle, ours: &PublicKey, is_via: bool) -> Result<Published, Failure> {
+/// `is_via`: through gateways. `tell` takes a warning, at once.
+pub(super) async fn outcome(
+    node: &Handle,
+    ours: &PublicKey,
+    is_via: bool,
+    tell: impl Fn(&str),
+) -> Result<Published, Failure> {
+    let mut clock = None;
     loop {
         match node.next_event().await {
+            Event::ClockBehind { channel, sequence, unix } if channel == *ours => {
+                clock = Some(unix);
+                tell(&behind(sequence, unix));
+            }
             Event::Published { channel, sequence, takers, inline } if channel == *ours => {
-                return Ok(Published { sequence, takers, inline });
+                return Ok(Published { sequence, takers, inline, clock });
             }
             Event::PublishFailed { channel, error } if channel == Some(*ours) => {
                 let hint = hint(&error, is_via);
@@ -238,6 +259,15 @@ pub(super) async fn outcome(node: &Handle, ours: &PublicKey, is_via: bool) -> Re
             _ => {}
         }
     }
+}
+
+fn behind(sequence: u64, unix: UnixTime) -> String {
+    format!(
+        "this computer's clock says {}, and the channel has reached {}, so the next number after it is taken ({sequence}). \
+         Set the clock if it is behind; if it was ahead once, nothing need be done",
+        clock::utc(unix.0),
+        clock::utc(sequence.saturating_sub(1))
+    )
 }
 
 /// What to do next.
