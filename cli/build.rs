@@ -1,5 +1,5 @@
 //! Finds the commit from which the program is built: what MEGATORRENT_COMMIT says, else what git says of this folder, else
-//! nothing, as from a tarball.
+//! nothing, as from a tarball. And when that was committed: what SOURCE_DATE_EPOCH says, else git, else nothing.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,13 +7,17 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=MEGATORRENT_COMMIT");
+    println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
     let told = std::env::var("MEGATORRENT_COMMIT").ok();
-    let commit = told.or_else(checked_out).unwrap_or_else(|| "unknown".into());
+    let commit = told.or_else(|| checked_out("%H")).unwrap_or_else(|| "unknown".into());
     println!("cargo:rustc-env=MEGATORRENT_COMMIT={commit}");
+    let told = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let built = told.or_else(|| checked_out("%ct")).and_then(|secs| secs.parse().ok()).unwrap_or(0_u64);
+    println!("cargo:rustc-env=MEGATORRENT_BUILT={built}");
 }
 
-/// The commit of the repository of which this is a part, and not of one around a tarball's folder.
-fn checked_out() -> Option<String> {
+/// What git says of the commit of the repository of which this is a part, and not of one around a tarball's folder.
+fn checked_out(format: &str) -> Option<String> {
     if !Path::new("../.git").exists() {
         return None;
     }
@@ -24,7 +28,7 @@ fn checked_out() -> Option<String> {
             println!("cargo:rerun-if-changed={path}");
         }
     }
-    git(&["rev-parse", "HEAD"])
+    git(&["-c", "log.showSignature=false", "show", "--no-patch", &format!("--format={format}"), "HEAD"])
 }
 
 fn git(args: &[&str]) -> Option<String> {

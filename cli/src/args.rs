@@ -148,7 +148,9 @@ Examples:
 Prints the channel's URI. With --private or -s it contains the read key: whoever has it can read the channel.
 With --json: {\"uri\",\"public_key\",\"sequence\",\"inline\",\"private\"} and \"replicas\": the DHT nodes that took the head.
 With --gateway instead of that: \"gateways\", how many took it, and \"read_back_by_another\": whether another than the first
-that took it found it on the DHT. Where none could, the first read it back itself.")]
+that took it found it on the DHT. Where none could, the first read it back itself.
+Where this computer's clock is behind the channel, also \"clock_ms\": its time in milliseconds since 1970, as the sequence
+counts it.")]
 pub(crate) struct Publish {
     /// Entries that `ingest` wrote; `-` is stdin
     #[arg(short = 'i', long = "input", value_name = "ENTRY", num_args = 1.., required = true)]
@@ -171,6 +173,9 @@ pub(crate) struct Publish {
     /// then reads back what another put, and who does not answer is not waited for
     #[arg(long = "gateway", value_name = "HOST:PORT")]
     pub(crate) gateways: Vec<PeerAddr>,
+    /// Publish although this computer's clock says a time before this program was made, or after 2100
+    #[arg(long)]
+    pub(crate) any_clock: bool,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
 }

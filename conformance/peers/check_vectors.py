@@ -213,7 +213,7 @@ def head_item(i):
     shown = head_content(value, None)
     if shown["sequence"] != i["seq"]:
         raise Reject("sequence-mismatch")
-    if shown["sequence"] > i["now"] + 24 * 3600 * 1000:
+    if shown["sequence"] > i["known"] + 2**53:
         raise Reject("sequence-ahead")
     return shown
 

@@ -165,14 +165,20 @@ pub const TITLE_LEN_MAX: usize = 1024;
 pub const DESCRIPTION_LEN_MAX: usize = 64 * 1024;
 /// Longest magnet URI in bytes; a longer one is malformed.
 pub const MAGNET_LEN_MAX: usize = 8 * 1024;
+/// Chunks of a manifest that is tried in v5's form; one with more becomes a body, as no head has room for them.
+pub const INLINE_CHUNKS_MAX: usize = 8;
 /// Collections in a manifest; more are malformed.
 pub const COLLECTIONS_MAX: usize = 10_000;
 /// Depth of nested CBOR arrays, maps and tags in a body; a deeper one is malformed.
 pub const CBOR_DEPTH_MAX: usize = 16;
 /// Bootstrap peers in a channel's address; an address with more is refused.
 pub const BOOTSTRAP_MAX: usize = 32;
-/// A sequence that lies further than this ahead of the clock is refused.
-pub const SEQUENCE_AHEAD_MAX: Duration = Duration::from_hours(24);
+/// The highest sequence and timestamp that we sign, as JavaScript reads no higher number exactly; milliseconds reach it in
+/// the year 287 396. Where the next sequence would be higher, nothing is published.
+pub const SEQUENCE_SIGNED_MAX: u64 = 1 << 53;
+/// How far a head's sequence may lie above the highest known of its channel, 0 before the first. A higher one is refused: one
+/// head is not to use up the numbers above it.
+pub const SEQUENCE_STEP_MAX: u64 = 1 << 53;
 /// Blobs that one fetch has in hand (asked of the store, wanted or being written); the rest of its tree waits.
 pub const WANTED_PER_FETCH_MAX: usize = 1024;
 /// Queued blobs that are looked at for one request: of the swarms in turn, until one has a blob of use.
@@ -292,6 +298,10 @@ pub const RECHECK_INTERVAL_MAX: Duration = Duration::from_hours(1);
 
 const _: () = {
     assert!(DATA_LEN_MAX > CONTROL_LEN_MAX);
+    // A chunk's id and key alone are 128 hex digits.
+    assert!(INLINE_CHUNKS_MAX * 128 > ITEM_VALUE_LEN_MAX);
+    // Whoever knows nothing takes what anyone may sign.
+    assert!(SEQUENCE_SIGNED_MAX <= SEQUENCE_STEP_MAX);
     assert!(HEADER_LEN + DATA_LEN_MAX + TAG_LEN == 1_048_613); // spec v5, Frame
     // While every download connection holds a buffer, some are left for what is being written.
     assert!(RECV_BUFFERS_MAX > DOWNLOAD_CONNECTIONS_MAX && RECV_BUFFERS_MAX > TRANSFERS_MAX);

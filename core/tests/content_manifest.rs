@@ -4,13 +4,12 @@ use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::{BlobId, Secret};
-use megatorrent_core::limits::{self, ITEM_VALUE_LEN_MAX};
+use megatorrent_core::limits::{self, ITEM_VALUE_LEN_MAX, SEQUENCE_SIGNED_MAX, SEQUENCE_STEP_MAX};
 use megatorrent_core::manifest::{
     BodyError, Chunk, Collection, EntryPath, FileEntry, Head, HeadContent, HeadError, Item, Manifest,
     Reference, entry,
 };
 use megatorrent_core::rng::Rng;
-use megatorrent_core::time::UnixTime;
 use megatorrent_core::tree::{Node, Shape, TreeRef};
 use proptest::prelude::*;
 
@@ -194,18 +193,22 @@ fn what_is_no_head_is_refused() {
 }
 
 #[test]
-fn an_item_and_its_head_agree() {
-    let now = UnixTime(1_000_000_000_000);
-    let ahead = u64::try_from(limits::SEQUENCE_AHEAD_MAX.as_millis()).expect("a day fits");
+fn an_item_and_its_head_agree_and_the_step_is_bounded() {
     let item = |seq: u64, inner: u64| {
         let text = Head::to_json(&author(), inner, 6, &HeadContent::Inline(vec![]), None);
-        SignedItem::sign(&author(), i64::try_from(seq).expect("small"), text.into_bytes()).expect("short")
+        SignedItem::sign(&author(), i64::try_from(seq).expect("63 bits"), text.into_bytes()).expect("short")
     };
-    let read = |item: &SignedItem| Head::from_item(item, None, now).map(|head| head.sequence);
-    assert_eq!(read(&item(now.0 + ahead, now.0 + ahead)), Ok(now.0 + ahead));
-    assert_eq!(read(&item(now.0 + ahead + 1, now.0 + ahead + 1)), Err(HeadError::SequenceAhead));
-    assert_eq!(read(&item(7, 8)), Err(HeadError::SequenceMismatch));
-    assert_eq!(read(&SignedItem { seq: 8, ..item(7, 8) }), Err(HeadError::Signature));
+    let read = |item: &SignedItem, known: u64| Head::from_item(item, None, known).map(|head| head.sequence);
+    for known in [0, 1, 1_700_000_000_000, SEQUENCE_SIGNED_MAX, i64::MAX.unsigned_abs() - SEQUENCE_STEP_MAX] {
+        let most = known + SEQUENCE_STEP_MAX;
+        assert_eq!(read(&item(most, most), known), Ok(most));
+        if i64::try_from(most + 1).is_ok() {
+            assert_eq!(read(&item(most + 1, most + 1), known), Err(HeadError::SequenceAhead));
+        }
+    }
+    assert_eq!(read(&item(7, 7), u64::MAX), Ok(7));
+    assert_eq!(read(&item(7, 8), 0), Err(HeadError::SequenceMismatch));
+    assert_eq!(read(&SignedItem { seq: 8, ..item(7, 8) }, 0), Err(HeadError::Signature));
 }
 
 proptest! {

@@ -12,7 +12,8 @@ use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::{BlobId, InfoHash, JobId, Secret};
 use megatorrent_core::limits::{
-    BAN_TIME, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT, INBOUND_MAX, STALL_BYTES_MIN, STALL_TIMEOUT,
+    BAN_TIME, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT, INBOUND_MAX, SEQUENCE_STEP_MAX, STALL_BYTES_MIN,
+    STALL_TIMEOUT,
 };
 use megatorrent_core::manifest::HeadContent;
 use megatorrent_core::node::{
@@ -264,8 +265,8 @@ fn sequences_never_go_back_and_forks_are_reported() {
     let mut forged = item_of(&old, 9);
     forged.signature[0] ^= 1;
     bench.handle(Input::DhtItem(get, forged));
-    let ahead = UNIX.0 + 25 * 3600 * 1000;
-    bench.handle(Input::DhtItem(get, item_of(&old, i64::try_from(ahead).expect("small"))));
+    let ahead = (5 + SEQUENCE_STEP_MAX + 1).cast_signed();
+    bench.handle(Input::DhtItem(get, item_of(&old, ahead)));
     assert!(bench.event(|e| matches!(e, Event::HeadRefused { .. })).is_some());
     bench.answer_jobs();
     assert_eq!(bench.node.channel_status(&channel).map(|s| s.sequence), Some(5));

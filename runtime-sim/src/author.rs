@@ -7,20 +7,16 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::blob::Link;
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::Secret;
-use megatorrent_core::limits::ITEM_VALUE_LEN_MAX;
 use megatorrent_core::manifest::{
-    Chunk, Collection, EntryPath, FileEntry, Head, HeadContent, Item, Manifest, Reference,
+    AuthorStore, Collection, EntryPath, FileEntry, HeadContent, Item, Manifest, Reference,
 };
 use megatorrent_core::node::{Command, Draft, Written};
 use megatorrent_core::suite::Suite;
-use megatorrent_core::tree::{Cursor, Shape, Step, TreeRef, TreeWriter};
+use megatorrent_core::tree::{Cursor, Step, TreeRef};
 
 use crate::host::HostId;
 use crate::store::{Pool, Store};
 use crate::world::World;
-
-/// As many digits as a sequence or timestamp has for the next centuries.
-const LONG_NUMBER: u64 = 9_999_999_999_999;
 
 /// Whose content it is, and where its blobs go.
 struct Press<'a, S> {
@@ -39,17 +35,21 @@ impl<S: Suite> Press<'_, S> {
     }
 
     fn tree(&mut self, content: &[u8]) -> TreeRef {
-        let mut writer = TreeWriter::new_in(S::SHAPE);
-        let buf = &mut vec![0; S::BLOB_LEN][..];
-        // An empty stream has one blob too.
-        for part in content.chunks(S::PLAIN_LEN).chain(content.is_empty().then_some(&[][..])) {
-            buf[..part.len()].copy_from_slice(part);
-            let link = self.blob(buf, part.len());
-            let Ok(()) = writer.push(link, |buf, len| Ok::<_, Infallible>(self.blob(buf, len)));
-        }
-        let Ok(tree) =
-            writer.finish(content.len() as u64, |buf, len| Ok::<_, Infallible>(self.blob(buf, len)));
+        let Ok(tree) = TreeRef::write(S::SHAPE, content, |buf, len| Ok::<_, Infallible>(self.blob(buf, len)));
         tree
+    }
+}
+
+impl<S: Suite> AuthorStore for Press<'_, S> {
+    type Error = Infallible;
+
+    /// Nothing: a file of several blobs is listed as a tree, by which [`World::read_file`] reads every host's copy.
+    fn open(&mut self, _: &Link) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(None)
+    }
+
+    fn store(&mut self, buf: &mut [u8], len: usize) -> Result<Link, Infallible> {
+        Ok(self.blob(buf, len))
     }
 }
 
@@ -76,11 +76,11 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// Publishes a channel of one collection, inline where the head then fits a DHT item, as a body otherwise. A
-    /// private one is sealed with the identity's read key.
+    /// Publishes a channel of one collection. A private one is sealed with the identity's read key.
     ///
     /// # Panics
-    /// Where the host has no identity, its store has no room, or a private channel has no read key.
+    /// Where the host has no identity, its store has no room, no channel can list `files`, or a private channel has no
+    /// read key.
     pub fn publish(&mut self, id: HostId, title: &str, files: &[FileEntry], private: bool) {
         self.publish_via(id, title, files, private, Vec::new());
     }
@@ -100,24 +100,14 @@ impl<S: Suite> World<S> {
         let (identity, mut press) = self.press(id);
         let read_key =
             private.then(|| identity.read_key().expect("a private channel has a read key").clone());
-        let collections = |files: Vec<FileEntry>| {
-            vec![Collection { title: title.into(), items: files.into_iter().map(Item::File).collect() }]
+        let items = files.iter().cloned().map(Item::File).collect();
+        let manifest = Manifest {
+            title: title.into(),
+            description: String::new(),
+            collections: vec![Collection { title: title.into(), items }],
         };
-        let seal = read_key.as_ref().map(|key| (key, [0; 12]));
-        let fits = |content: &HeadContent| {
-            let json = Head::to_json(&identity, LONG_NUMBER, LONG_NUMBER, content, seal);
-            json.len() <= ITEM_VALUE_LEN_MAX
-        };
-        let v5_files: Option<Vec<FileEntry>> = files.iter().map(as_v5).collect();
-        let inline = v5_files.map(|files| HeadContent::Inline(collections(files)));
-        let content = inline.filter(fits).unwrap_or_else(|| {
-            let body = Manifest {
-                title: title.into(),
-                description: String::new(),
-                collections: collections(files.to_vec()),
-            };
-            HeadContent::Root(press.tree(&body.to_cbor()))
-        });
+        let content = HeadContent::of(&manifest, S::SHAPE, private, &mut press)
+            .expect("the caller's files make a channel");
         self.command(id, Command::Publish(Draft { content, read_key, gateways }));
     }
 
@@ -155,13 +145,4 @@ impl<S: Suite> World<S> {
             }
         }
     }
-}
-
-/// v5's form of a file of one blob of v5's length; the list of a longer one's chunks would not be short, so it has none here.
-fn as_v5(file: &FileEntry) -> Option<FileEntry> {
-    let Reference::Tree(TreeRef { size, depth: 0, link, shape: Shape::REAL }) = &file.reference else {
-        return None;
-    };
-    let size = u32::try_from(*size).expect("a tree of depth 0 is one blob");
-    Some(FileEntry { reference: Reference::Chunks(vec![Chunk::from_link(link, size)]), ..file.clone() })
 }

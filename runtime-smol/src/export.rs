@@ -378,7 +378,7 @@ fn next_data_blob(cursor: &mut Cursor, store: &Store) -> Result<Option<Piece>, E
                 return Ok(Some(Piece { chunk: Chunk::from_link(&node.link, len), offset: node.offset }));
             }
             Step::NeedsIndex(node) => {
-                let plain = open_index(&node.link, store)?;
+                let plain = Zeroizing::new(open_index(&node.link, store)?);
                 if !cursor.open(&node.link.id, &plain) {
                     return Err(ExportError::Unreadable(node.link.id));
                 }
@@ -388,10 +388,10 @@ fn next_data_blob(cursor: &mut Cursor, store: &Store) -> Result<Option<Piece>, E
     }
 }
 
-/// The plaintext of an index blob.
-fn open_index(link: &Link, store: &Store) -> Result<Zeroizing<Vec<u8>>, ExportError> {
+/// The plaintext of a stored index blob: keys, to be wiped after use.
+pub fn open_index(link: &Link, store: &Store) -> Result<Vec<u8>, ExportError> {
     match store.open_blob(link).map_err(|e| ExportError::new("read a blob in", store.root(), e))? {
-        Some(plain) => Ok(Zeroizing::new(plain)),
+        Some(plain) => Ok(plain),
         None if store.has(&link.id) => Err(ExportError::Unreadable(link.id)),
         None => Err(ExportError::Missing(link.id)),
     }

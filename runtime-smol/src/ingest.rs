@@ -196,7 +196,16 @@ impl<R: Read> Run<'_, R> {
     }
 }
 
-fn seal_and_store(store: &Store, secret: &Secret, buf: &mut [u8], len: usize) -> Result<Link, IngestError> {
+/// Seals the blob whose content is the first `len` bytes of `buf`, and stores it.
+///
+/// # Panics
+/// As [`blob::seal`] does.
+pub fn seal_and_store(
+    store: &Store,
+    secret: &Secret,
+    buf: &mut [u8],
+    len: usize,
+) -> Result<Link, IngestError> {
     let link = blob::seal(secret, buf, len);
     store.write(&link.id, buf).map_err(IngestError::Store)?;
     Ok(link)

@@ -213,7 +213,7 @@ impl Stage<'_> {
             read_key: Some(show.read_key.clone()),
             gateways: Vec::new(),
         }));
-        let published = publish::outcome(author, &show.channel, false).await?;
+        let published = publish::outcome(author, &show.channel, false, |_| {}).await?;
         self.step(&format!(
             "author signs the private channel {}… and puts its head on the DHT ({})",
             &show.channel.to_string()[..8],

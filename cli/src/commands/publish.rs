@@ -1,27 +1,29 @@
 //! `publish`: entries into a signed manifest, and its head onto the DHT.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_lite::future;
+use megatorrent_core::blob::Link;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
-use megatorrent_core::limits::BODY_LEN_MAX;
 use megatorrent_core::manifest::{
-    BodyError, Collection, FileEntry, HeadContent, Item, Manifest, Reference, entry,
+    AuthorStore, Collection, FileEntry, FormError, HeadContent, Item, Manifest, Reference, entry,
 };
 use megatorrent_core::node::{Command, DhtError, Draft, Event, PublishError, Takers};
+use megatorrent_core::time::UnixTime;
+use megatorrent_core::tree::Shape;
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::dht::DhtMode;
-use megatorrent_runtime_smol::export::{ExportError, tree_chunks};
-use megatorrent_runtime_smol::ingest::ingest;
+use megatorrent_runtime_smol::export::{ExportError, open_index, tree_chunks};
+use megatorrent_runtime_smol::ingest::seal_and_store;
 use megatorrent_runtime_smol::store::Store;
 use megatorrent_runtime_smol::{Handle, Runtime};
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::args::{Dht, Publish};
+use crate::clock;
 use crate::events::count;
 use crate::exit::{Exit, Failure};
 use crate::files;
@@ -29,8 +31,6 @@ use crate::node;
 use crate::output::Output;
 use crate::signals::Interrupts;
 
-/// Chunks that a head could hold if it held nothing else; a longer list is not tried.
-const INLINE_CHUNKS_MAX: usize = 8;
 /// Data blobs of a tree whose presence is checked; of a longer tree only the top is.
 const CHECKED_BLOBS_MAX: usize = 16_384;
 /// How long to look for a node of the DHT.
@@ -43,6 +43,8 @@ pub(super) struct Published {
     pub(super) sequence: u64,
     pub(super) takers: Takers,
     pub(super) inline: bool,
+    /// What our clock said, where it is behind the channel.
+    pub(super) clock: Option<UnixTime>,
 }
 
 pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
@@ -51,6 +53,9 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
         return Err(Failure::usage(
             "a channel is published on the DHT: leave out --dht off, or name a --gateway",
         ));
+    }
+    if !args.any_clock {
+        clock::check(clock::now_ms())?;
     }
     let identity = files::read_identity(&args.key)?;
     let read_key = match other_key {
@@ -88,6 +93,9 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
             object["gateways"] = count.into();
             object["read_back_by_another"] = read_back_by_another.into();
         }
+    }
+    if let Some(clock) = published.clock {
+        object["clock_ms"] = clock.0.into();
     }
     output.result(&object, &text)?;
     output.note(&format!(
@@ -159,48 +167,40 @@ fn is_stored(file: &FileEntry, store: &Store) -> bool {
     }
 }
 
-/// The manifest in v5's form where it fits the head, so that every v5 reader can use it; otherwise its body is stored,
-/// and the head points to it.
+/// What the head carries; a body is stored.
 pub(super) fn head_content(
     manifest: &Manifest,
     store: &Store,
     secret: &Secret,
     private: bool,
 ) -> Result<HeadContent, Failure> {
-    if let Some(collections) = as_v5(manifest, store)? {
-        let inline = HeadContent::Inline(collections);
-        if inline.fits(private) {
-            return Ok(inline);
-        }
-    }
-    let body = manifest.to_cbor();
-    if body.len() as u64 > BODY_LEN_MAX {
-        return Err(Failure::usage(BodyError::TooLarge.to_string()));
-    }
-    let tree = ingest(body.as_slice(), store, secret, 1, &|_| {}, &AtomicBool::new(false))?;
-    Ok(HeadContent::Root(tree))
+    HeadContent::of(manifest, Shape::REAL, private, &mut Blobs { store, secret }).map_err(|error| match error
+    {
+        FormError::Manifest(error) => Failure::usage(error.to_string()),
+        FormError::Store(failure) => failure,
+    })
 }
 
-/// The collections with chunk lists for trees; `None` where that is too long for a head, or an index is not stored.
-fn as_v5(manifest: &Manifest, store: &Store) -> Result<Option<Vec<Collection>>, Failure> {
-    let mut collections = manifest.collections.clone();
-    let mut left = INLINE_CHUNKS_MAX;
-    for item in collections.iter_mut().flat_map(|collection| &mut collection.items) {
-        let Item::File(file) = item else { continue };
-        if let Reference::Tree(tree) = &file.reference {
-            match tree_chunks(tree, store, left) {
-                Ok(Some(chunks)) => file.reference = Reference::Chunks(chunks),
-                Ok(None) | Err(ExportError::Missing(_)) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let Reference::Chunks(chunks) = &file.reference else { continue };
-        match left.checked_sub(chunks.len()) {
-            Some(rest) => left = rest,
-            None => return Ok(None),
+/// Where the channel's blobs are, and the secret that gives them their keys.
+struct Blobs<'a> {
+    store: &'a Store,
+    secret: &'a Secret,
+}
+
+impl AuthorStore for Blobs<'_> {
+    type Error = Failure;
+
+    fn open(&mut self, link: &Link) -> Result<Option<Vec<u8>>, Failure> {
+        match open_index(link, self.store) {
+            Ok(plain) => Ok(Some(plain)),
+            Err(ExportError::Missing(_)) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
-    Ok(Some(collections))
+
+    fn store(&mut self, buf: &mut [u8], len: usize) -> Result<Link, Failure> {
+        Ok(seal_and_store(self.store, self.secret, buf, len)?)
+    }
 }
 
 async fn publish(
@@ -227,17 +227,28 @@ async fn publish(
         let who = if is_via { "gateways" } else { "DHT" };
         Failure::new(Exit::Timeout, format!("the {who} took too long to store the head; try again"))
     };
-    let published = within(PUBLISH_TIMEOUT, late, outcome(node, channel, is_via)).await?;
+    let tell = |text: &str| spinner.suspend(|| output.warn(text));
+    let published = within(PUBLISH_TIMEOUT, late, outcome(node, channel, is_via, tell)).await?;
     spinner.finish_and_clear();
     Ok(published)
 }
 
-/// `is_via`: through gateways.
-pub(super) async fn outcome(node: &Handle, ours: &PublicKey, is_via: bool) -> Result<Published, Failure> {
+/// `is_via`: through gateways. `tell` takes a warning, at once.
+pub(super) async fn outcome(
+    node: &Handle,
+    ours: &PublicKey,
+    is_via: bool,
+    tell: impl Fn(&str),
+) -> Result<Published, Failure> {
+    let mut clock = None;
     loop {
         match node.next_event().await {
+            Event::ClockBehind { channel, sequence, unix } if channel == *ours => {
+                clock = Some(unix);
+                tell(&behind(sequence, unix));
+            }
             Event::Published { channel, sequence, takers, inline } if channel == *ours => {
-                return Ok(Published { sequence, takers, inline });
+                return Ok(Published { sequence, takers, inline, clock });
             }
             Event::PublishFailed { channel, error } if channel == Some(*ours) => {
                 let hint = hint(&error, is_via);
@@ -248,6 +259,15 @@ pub(super) async fn outcome(node: &Handle, ours: &PublicKey, is_via: bool) -> Re
             _ => {}
         }
     }
+}
+
+fn behind(sequence: u64, unix: UnixTime) -> String {
+    format!(
+        "this computer's clock says {}, and the channel has reached {}, so the next number after it is taken ({sequence}). \
+         Set the clock if it is behind; if it was ahead once, nothing need be done",
+        clock::utc(unix.0),
+        clock::utc(sequence.saturating_sub(1))
+    )
 }
 
 /// What to do next.

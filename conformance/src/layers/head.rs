@@ -2,7 +2,6 @@
 
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::manifest::{Head, HeadContent, HeadError, entry};
-use megatorrent_core::time::UnixTime;
 use serde_json::{Value, json};
 
 use super::content::{chunk_entry, collections, describe, tree_entry};
@@ -15,8 +14,8 @@ const FOREIGN: &str = include_str!("../../vectors/foreign/heads.json");
 pub(super) const LAYER: Layer = Layer {
     name: "head",
     about: "write: seed, sequence, timestamp, content (collections, or root), read_key and nonce where private -> the text. \
-            read: public_key, read_key (null: none), text -> its content. item: a BEP 44 item around a head, now (the clock, \
-            milliseconds) -> the same. Refused: malformed, other-channel, signature, read-key-missing, read-key-wrong, \
+            read: public_key, read_key (null: none), text -> its content. item: a BEP 44 item around a head, known (the \
+            highest sequence known, 0: none) -> the same. Refused: malformed, other-channel, signature, read-key-missing, read-key-wrong, \
             sequence-mismatch, sequence-ahead.",
     cases,
     run,
@@ -44,7 +43,7 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
                 .map_err(|_| Fault::BadVector("seq is below 2^63".into()))?;
             let (key, value) = (public_key(input, "public_key")?, input.bytes("value")?);
             let item = SignedItem { key, seq, value, signature: input.array("signature")? };
-            let head = Head::from_item(&item, read_key.as_ref(), UnixTime(input.number("now")?));
+            let head = Head::from_item(&item, read_key.as_ref(), input.number("known")?);
             head.map(|head| show(&head)).map_err(head_error)
         }
         _ => Err(no_such_op(op)),
@@ -238,28 +237,34 @@ fn private_cases(cases: &mut Cases) {
 }
 
 fn item_cases(cases: &mut Cases) {
-    const DAY_MS: u64 = 24 * 3600 * 1000;
-    let text = signed(&document(r#""sequence":1700000000000,"collections":[],"timestamp":8"#));
-    let item = |seq: i64, now: u64| {
-        let item = SignedItem::sign(&author(), seq, text.clone().into_bytes()).expect("short");
-        json!({ "public_key": channel(), "seq": seq, "value": hex(&item.value), "signature": hex(&item.signature), "now": now })
+    const STEP_MAX: u64 = 1 << 53;
+    const SEQUENCE: u64 = 1_700_000_000_000;
+    let text = |sequence: u64| {
+        signed(&document(&format!(r#""sequence":{sequence},"collections":[],"timestamp":8"#)))
     };
-    let sequence = 1_700_000_000_000;
-    cases.accept("an item", "item", item(1_700_000_000_000, sequence));
-    cases.accept("an item a day ahead", "item", item(1_700_000_000_000, sequence - DAY_MS));
+    let item = |seq: u64, sequence: u64, known: u64| {
+        let seq = i64::try_from(seq).expect("it fits");
+        let item = SignedItem::sign(&author(), seq, text(sequence).into_bytes()).expect("short");
+        let (value, signature) = (hex(&item.value), hex(&item.signature));
+        json!({ "public_key": channel(), "seq": seq, "value": value, "signature": signature, "known": known })
+    };
+    cases.accept("an item", "item", item(SEQUENCE, SEQUENCE, SEQUENCE - 1));
+    cases.accept("an item, none known", "item", item(SEQUENCE, SEQUENCE, 0));
+    cases.accept("the highest that a writer signs, none known", "item", item(STEP_MAX, STEP_MAX, 0));
+    cases.reject("a higher one, none known", "item", item(STEP_MAX + 1, STEP_MAX + 1, 0), "sequence-ahead");
+    let far = SEQUENCE + STEP_MAX;
+    cases.accept("an item 2^53 above the known one", "item", item(far, far, SEQUENCE));
     cases.reject(
-        "an item more than a day ahead",
+        "an item more than 2^53 above the known one",
         "item",
-        item(1_700_000_000_000, sequence - DAY_MS - 1),
+        item(far + 1, far + 1, SEQUENCE),
         "sequence-ahead",
     );
-    cases.reject(
-        "an item of another sequence",
-        "item",
-        item(1_700_000_000_001, sequence),
-        "sequence-mismatch",
-    );
-    let mut forged = item(1_700_000_000_000, sequence);
-    forged["signature"] = hex(&author().sign(text.as_bytes())).into();
+    let last = i64::MAX.unsigned_abs();
+    cases.accept("the last sequence of all", "item", item(last, last, last - STEP_MAX));
+    let mismatch = item(SEQUENCE + 1, SEQUENCE, SEQUENCE);
+    cases.reject("an item of another sequence", "item", mismatch, "sequence-mismatch");
+    let mut forged = item(SEQUENCE, SEQUENCE, SEQUENCE);
+    forged["signature"] = hex(&author().sign(text(SEQUENCE).as_bytes())).into();
     cases.reject("an item signed over the value alone", "item", forged, "signature");
 }

@@ -19,14 +19,11 @@ use crate::blob::{NONCE_LEN, TAG_LEN};
 use crate::hex;
 use crate::identity::{Identity, PublicKey};
 use crate::ids::Secret;
-use crate::limits::{ITEM_VALUE_LEN_MAX, SEQUENCE_AHEAD_MAX};
-use crate::time::UnixTime;
+use crate::limits::{ITEM_VALUE_LEN_MAX, SEQUENCE_SIGNED_MAX, SEQUENCE_STEP_MAX};
 use crate::tree::{Shape, TreeRef};
 
 /// Bytes of a secretbox nonce: XSalsa20's.
 const SECRETBOX_NONCE_LEN: usize = 24;
-/// The largest number with the digits of milliseconds for the next 300 000 years.
-const WIDEST_NUMBER: u64 = 9_999_999_999_999_999;
 
 /// What a head carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +41,8 @@ impl HeadContent {
         let key = Secret::new([0; 32]);
         let anyone = Identity::new(&key, None);
         let seal = private.then_some((&key, [0; NONCE_LEN]));
-        Head::to_json(&anyone, WIDEST_NUMBER, WIDEST_NUMBER, self, seal).len() <= ITEM_VALUE_LEN_MAX
+        let longest = Head::to_json(&anyone, SEQUENCE_SIGNED_MAX, SEQUENCE_SIGNED_MAX, self, seal);
+        longest.len() <= ITEM_VALUE_LEN_MAX
     }
 
     fn to_members(&self) -> (Json, Option<Json>) {
@@ -86,8 +84,7 @@ pub struct Head {
 
 impl Head {
     /// The signed JSON text, members sorted by name (canonical), sealed where a read key and a nonce are given. The
-    /// nonce must never have been used with that key. JavaScript reads numbers exactly up to 2^53 only, which
-    /// milliseconds reach in the year 287 396.
+    /// nonce must never have been used with that key. JavaScript reads no number above [`SEQUENCE_SIGNED_MAX`] exactly.
     pub fn to_json(
         identity: &Identity,
         sequence: u64,
@@ -166,10 +163,10 @@ impl Head {
         Ok(Self { public_key: *channel, sequence, timestamp_ms, private, content })
     }
 
-    /// Verifies and reads the head in a DHT item, whose own signature and sequence must agree, and whose sequence
-    /// must not lie far ahead of `now`.
-    pub fn from_item(item: &SignedItem, read_key: Option<&Secret>, now: UnixTime) -> Result<Self, HeadError> {
-        Self::from_item_in(Shape::REAL, item, read_key, now)
+    /// Verifies and reads the head in a DHT item, whose own signature and sequence must agree, and whose sequence must not
+    /// lie more than [`SEQUENCE_STEP_MAX`] above `known`, the highest known of the channel: 0 before the first.
+    pub fn from_item(item: &SignedItem, read_key: Option<&Secret>, known: u64) -> Result<Self, HeadError> {
+        Self::from_item_in(Shape::REAL, item, read_key, known)
     }
 
     /// [`Self::from_item`], where trees have another shape.
@@ -177,7 +174,7 @@ impl Head {
         shape: Shape,
         item: &SignedItem,
         read_key: Option<&Secret>,
-        now: UnixTime,
+        known: u64,
     ) -> Result<Self, HeadError> {
         if !item.verify() {
             return Err(HeadError::Signature);
@@ -186,7 +183,7 @@ impl Head {
         if u64::try_from(item.seq) != Ok(head.sequence) {
             return Err(HeadError::SequenceMismatch);
         }
-        if head.sequence > now.plus(SEQUENCE_AHEAD_MAX).0 {
+        if head.sequence > known.saturating_add(SEQUENCE_STEP_MAX) {
             return Err(HeadError::SequenceAhead);
         }
         Ok(head)
@@ -284,7 +281,7 @@ pub enum HeadError {
     ReadKeyWrong,
     /// Its sequence is not that of the DHT item around it.
     SequenceMismatch,
-    /// Its sequence lies more than [`SEQUENCE_AHEAD_MAX`] ahead of the clock.
+    /// Its sequence lies more than [`SEQUENCE_STEP_MAX`] above the highest known.
     SequenceAhead,
 }
 
@@ -304,7 +301,8 @@ impl fmt::Display for HeadError {
             }
             Self::SequenceMismatch => "the manifest's sequence is not that of the DHT item around it",
             Self::SequenceAhead => {
-                "the manifest's sequence is more than a day ahead of this computer's clock: check the clock"
+                "the manifest's sequence is more than 2^53 above the newest one known: the channel's author used another program, \
+                 or the key is in other hands"
             }
         })
     }

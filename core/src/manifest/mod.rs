@@ -2,6 +2,7 @@
 
 mod body;
 pub mod entry;
+mod form;
 mod head;
 mod json;
 mod path;
@@ -12,6 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 pub use entry::{Chunk, FileEntry, Reference};
+pub use form::{AuthorStore, FormError};
 pub use head::{Head, HeadContent, HeadError};
 pub use path::EntryPath;
 

@@ -330,6 +330,16 @@ pub enum Event {
         /// The head's sequence.
         sequence: u64,
     },
+    /// The draft takes the sequence after the newest one, which lies ahead of our clock: our clock is behind, or the author's
+    /// was ahead. Told once for a draft.
+    ClockBehind {
+        /// The channel.
+        channel: PublicKey,
+        /// The sequence that it takes: as milliseconds since 1970, the time that the channel has reached.
+        sequence: u64,
+        /// The time by our clock.
+        unix: UnixTime,
+    },
     /// The draft is signed, durable and on the DHT, and was read back.
     Published {
         /// The channel.
@@ -413,6 +423,8 @@ pub enum PublishError {
     TooManyChannels,
     /// The head does not fit a BEP 44 value.
     TooLarge,
+    /// The next sequence is above [`crate::limits::SEQUENCE_SIGNED_MAX`].
+    SequenceTooHigh,
     /// The new sequence could not be made durable, so nothing was put.
     NotDurable,
     /// The DHT did not take it.
@@ -434,6 +446,9 @@ impl core::fmt::Display for PublishError {
                 f.write_str("too many channels are followed for the node's own to be one of them")
             }
             Self::TooLarge => f.write_str("the head does not fit the 996 bytes of a DHT item"),
+            Self::SequenceTooHigh => f.write_str(
+                "its next sequence is above 2^53, which not every program reads: begin another channel",
+            ),
             Self::NotDurable => f.write_str("the new sequence could not be stored, so nothing was published"),
             Self::Dht(error) => write!(f, "{error}"),
             Self::NoReplica => f.write_str("no other DHT node stored the head"),

@@ -1,5 +1,6 @@
 //! Writing a tree.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::mem;
 
@@ -120,6 +121,25 @@ impl TreeWriter {
         let len = links.len();
         links.resize(self.shape.plain_len() + TAG_LEN, 0);
         store(&mut links, len)
+    }
+}
+
+impl TreeRef {
+    /// Builds the tree of a stream that is in memory; `store` as of [`TreeWriter`].
+    pub fn write<E>(
+        shape: Shape,
+        content: &[u8],
+        mut store: impl FnMut(&mut [u8], usize) -> Result<Link, E>,
+    ) -> Result<Self, E> {
+        let mut writer = TreeWriter::new_in(shape);
+        let mut buf = Zeroizing::new(vec![0; shape.plain_len() + TAG_LEN]);
+        // An empty stream has one blob too.
+        for part in content.chunks(shape.plain_len()).chain(content.is_empty().then_some(&[][..])) {
+            buf[..part.len()].copy_from_slice(part);
+            let link = store(&mut buf, part.len())?;
+            writer.push(link, &mut store)?;
+        }
+        writer.finish(content.len() as u64, store)
     }
 }
 

@@ -5,6 +5,7 @@ mod gateways;
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use core::mem;
 
 use super::api::{DhtError, DhtOp, Draft, Event, JobResult, PublishError, Takers};
 use super::conns::Conns;
@@ -16,9 +17,10 @@ use crate::addr::PeerAddr;
 use crate::bep44::SignedItem;
 use crate::identity::{Identity, PublicKey};
 use crate::ids::{ConnId, Topic};
-use crate::limits::{READ_BACK_PAUSE, READ_BACKS_MAX};
+use crate::limits::{READ_BACK_PAUSE, READ_BACKS_MAX, SEQUENCE_SIGNED_MAX};
 use crate::manifest::{Head, HeadContent};
 use crate::suite::Suite;
+use crate::time::UnixTime;
 use gateways::{Gateways, Question};
 
 /// Tries at a put that somebody else's newer item refuses.
@@ -91,6 +93,8 @@ struct Publication {
     tries: u32,
     /// The highest sequence that the DHT showed.
     found: Option<i64>,
+    /// The author was told that the clock is behind the channel.
+    is_clock_told: bool,
 }
 
 /// The publications of the node's identity, one at a time.
@@ -139,8 +143,8 @@ impl Publications {
         } else {
             Route::Gateways(Box::new(Gateways::new(&draft.gateways, env.cx.now())))
         };
-        let phase = Phase::Find;
-        self.current = Some(Publication { channel, topic, draft, phase, route, tries: 0, found: None });
+        let (phase, tries, found, is_clock_told) = (Phase::Find, 0, None, false);
+        self.current = Some(Publication { channel, topic, draft, phase, route, tries, found, is_clock_told });
         self.begin_phase(env, Phase::Find)
     }
 
@@ -182,7 +186,12 @@ impl Publications {
         let (Some(current), Some(identity)) = (&mut self.current, &self.identity) else { return None };
         let unix = cx.unix().0;
         let found = current.found.map_or(0, i64::unsigned_abs);
-        let sequence = unix.max(recorded.max(found).saturating_add(1));
+        let known = recorded.max(found);
+        let sequence = unix.max(known.saturating_add(1));
+        if sequence > SEQUENCE_SIGNED_MAX {
+            self.fail(cx, PublishError::SequenceTooHigh);
+            return None;
+        }
         let mut nonce = [0; 12];
         cx.rng().fill(&mut nonce);
         let seal = current.draft.read_key.as_ref().map(|key| (key, nonce));
@@ -195,6 +204,10 @@ impl Publications {
         };
         current.phase = Phase::Store(item.clone());
         current.tries += 1;
+        if unix < known && !mem::replace(&mut current.is_clock_told, true) {
+            let channel = current.channel;
+            cx.event(Event::ClockBehind { channel, sequence, unix: UnixTime(unix) });
+        }
         Some(item)
     }
 

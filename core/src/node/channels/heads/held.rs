@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
 use crate::ids::Secret;
+use crate::limits::SEQUENCE_STEP_MAX;
 use crate::manifest::{Head, HeadError};
-use crate::time::UnixTime;
 use crate::tree::Shape;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,16 +64,19 @@ impl HeldHead {
         self.item().is_some() && other.item().is_none() && self.document() == other.document()
     }
 
-    /// Verifies it, and reads what it says.
+    /// Verifies it, and reads what it says; `known` is the highest sequence known of the channel.
     pub(crate) fn read(
         &self,
         shape: Shape,
         channel: &PublicKey,
         read_key: Option<&Secret>,
-        unix: UnixTime,
+        known: u64,
     ) -> Result<Head, HeadError> {
         match &self.carrier {
-            Carrier::Item(item) => Head::from_item_in(shape, item, read_key, unix),
+            Carrier::Item(item) => Head::from_item_in(shape, item, read_key, known),
+            Carrier::Document(_) if self.sequence > known.saturating_add(SEQUENCE_STEP_MAX) => {
+                Err(HeadError::SequenceAhead)
+            }
             Carrier::Document(document) => Head::from_json_in(shape, channel, read_key, document),
         }
     }

@@ -251,7 +251,8 @@ impl Heads {
                 return;
             }
         }
-        match head.read(self.shape, &channel, upkeep.read_key.as_ref(), cx.unix()) {
+        let known = upkeep.newest().map_or(0, HeldHead::sequence);
+        match head.read(self.shape, &channel, upkeep.read_key.as_ref(), known) {
             Err(error) if upkeep.refused == Some((sequence, error)) => {}
             Err(error) => {
                 upkeep.refused = Some((sequence, error));
