@@ -1,4 +1,4 @@
-//! Peers of peers: whom others are told of, and finding more while there are too few (`docs/protocol.md` §11).
+//! Peers of peers: whom others are told of, and finding more while there are too few (`docs/policy.md`).
 //!
 //! A node that opened fewer connections than it wants asks the peers that it has, one after the other, each ever more
 //! rarely; while blobs lack, those that have none of them, and each of these at once where nobody is known to have what

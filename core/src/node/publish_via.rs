@@ -1,4 +1,4 @@
-//! The steps of a publication through gateways (`docs/protocol.md` §12): all of them are asked to look the channel up
+//! The steps of a publication through gateways (`docs/policy.md`): all of them are asked to look the channel up
 //! and to put the head; it is read back through another than the first that took it. Only where no other can be expected
 //! to, the first is asked for it too, and the outcome says so.
 //!
