@@ -151,6 +151,11 @@ fn path_cases(cases: &mut Cases) {
     ] {
         cases.accept(format!("path {path:?}"), "path", json!({ "text": path }));
     }
+    refused_paths(cases);
+    path_lengths(cases);
+}
+
+fn refused_paths(cases: &mut Cases) {
     for path in [
         "",
         "/",
@@ -196,6 +201,9 @@ fn path_cases(cases: &mut Cases) {
     ] {
         cases.reject(format!("path {path:?}"), "path", json!({ "text": path }), "path");
     }
+}
+
+fn path_lengths(cases: &mut Cases) {
     cases.accept("a name of 255 bytes", "path", json!({ "text": "n".repeat(255) }));
     cases.reject("a name of 256 bytes", "path", json!({ "text": "n".repeat(256) }), "path");
     cases.accept("a name of 255 bytes in fewer letters", "path", json!({ "text": "é".repeat(127) + "n" }));

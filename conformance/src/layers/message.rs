@@ -126,6 +126,11 @@ fn hello_cases(cases: &mut Cases) {
     ] {
         cases.accept(name, "decode", hello(text));
     }
+    refused_hellos(cases);
+}
+
+fn refused_hellos(cases: &mut Cases) {
+    let hello = |text: &str| message(kind::HELLO, text);
     for (name, text, class) in [
         ("HELLO of version 4", r#"{"v":4,"gossip":{}}"#, "version"),
         ("HELLO whose version is a text", r#"{"v":"5"}"#, "malformed"),
