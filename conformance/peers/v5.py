@@ -229,8 +229,27 @@ def signing_key(identity):
     return private
 
 
+# The points of small order in their canonical encodings (§1).
+SMALL_ORDER = {
+    bytes.fromhex(point)
+    for point in (
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000080",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+    )
+}
+
+
 def verify(public_key, message, signature):
-    """Whether an Ed25519 signature is good; all bytes."""
+    """Whether an Ed25519 signature is good; all bytes. OpenSSL computes R and compares its encoding, so it refuses any
+    other encoding and whatever holds with the cofactor only; small order it does not look for."""
+    if not is_channel_key(public_key) or signature[:32] in SMALL_ORDER:
+        return False
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
         return True
@@ -238,18 +257,31 @@ def verify(public_key, message, signature):
         return False
 
 
+def is_channel_key(public_key):
+    """Whether 32 bytes are the canonical encoding of a point that is not of small order."""
+    return is_point(public_key) and public_key not in SMALL_ORDER
+
+
 def is_point(public_key):
-    """Whether 32 bytes encode a point of Ed25519's curve (RFC 8032 §5.1.3)."""
+    """Whether 32 bytes encode a point of Ed25519's curve (RFC 8032 §5.1.3) in its one form."""
     p = 2**255 - 19
     y = int.from_bytes(public_key, "little") & ((1 << 255) - 1)
     u, v = (y * y - 1) % p, (-121665 * pow(121666, -1, p) * y * y + 1) % p
     square = u * pow(v, -1, p) % p
-    return y < p and (square == 0 or pow(square, (p - 1) // 2, p) == 1)
+    has_sign = public_key[31] > 127
+    return y < p and (not has_sign if square == 0 else pow(square, (p - 1) // 2, p) == 1)
+
+
+def by_name(value):
+    """The same with the members of all objects sorted by their names' UTF-16 code units."""
+    if isinstance(value, dict):
+        return {name: by_name(value[name]) for name in sorted(value, key=lambda name: name.encode("utf-16-be"))}
+    return [by_name(item) for item in value] if isinstance(value, list) else value
 
 
 def canonical(value):
     """Compact JSON with members sorted by name at every depth."""
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+    return compact(by_name(value))
 
 
 def compact(value):

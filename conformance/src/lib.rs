@@ -19,7 +19,7 @@ pub use layers::LAYERS;
 use value::{Fault, Input};
 
 /// Version of the files' form; a reader refuses another.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// One file of vectors.
 #[derive(Debug, Serialize, Deserialize, PartialEq)]

@@ -7,6 +7,8 @@ use sha2::{Digest, Sha256};
 
 /// Outputs longer than this stand in the vectors as a digest.
 const SPELLED_OUT_MAX: usize = 2048;
+/// The greatest integer up to which every reader of JSON reads integers exactly; greater ones are written as strings.
+const EXACT_MAX: u64 = 1 << 53;
 
 /// Why a case has no output.
 #[derive(Debug)]
@@ -49,8 +51,18 @@ impl<'a> Input<'a> {
         self.member(name)?.as_str().ok_or_else(|| bad(name, "is no text"))
     }
 
+    /// A natural number, or a string of its digits.
     pub(crate) fn number(self, name: &str) -> Result<u64, Fault> {
-        self.member(name)?.as_u64().ok_or_else(|| bad(name, "is no natural number"))
+        let value = self.member(name)?;
+        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+        number.ok_or_else(|| bad(name, "is no natural number"))
+    }
+
+    /// An integer of 64 bits with its sign, or a string of its digits.
+    pub(crate) fn integer(self, name: &str) -> Result<i64, Fault> {
+        let value = self.member(name)?;
+        let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());
+        number.ok_or_else(|| bad(name, "is no integer of 64 bits"))
     }
 
     pub(crate) fn flag(self, name: &str) -> bool {
@@ -107,6 +119,15 @@ fn bad(what: &str, why: &str) -> Fault {
 /// An operation that the layer does not have.
 pub(crate) fn no_such_op(op: &str) -> Fault {
     bad(op, "is no operation of this layer")
+}
+
+/// An integer as it stands in the vectors: a string of its digits where `JSON.parse` would round it.
+pub(crate) fn integer(number: impl Into<i128>) -> Value {
+    let number = number.into();
+    match i64::try_from(number) {
+        Ok(exact) if exact.unsigned_abs() <= EXACT_MAX => exact.into(),
+        _ => number.to_string().into(),
+    }
 }
 
 /// Lowercase hex.

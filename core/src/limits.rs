@@ -1,4 +1,5 @@
-//! Every bound of the protocol and of a node, in one place, each with what happens when it is reached.
+//! Every bound of the protocol and of a node, in one place, each with what happens when it is reached. Which of them bind
+//! others `docs/protocol.md` §15 tells, and `docs/policy.md` what chose the rest.
 
 use core::time::Duration;
 
@@ -12,7 +13,7 @@ pub const CONTROL_LEN_MAX: usize = 64 * 1024;
 /// Longest plaintext of a DATA frame: type byte and blob. Admitted only while a request is outstanding.
 pub const DATA_LEN_MAX: usize = 1 + BLOB_LEN;
 /// Bytes that a peer may say unasked in a minute, on average: all but requests for blobs, which have bounds of their own, and
-/// answers. What is news is not counted (`docs/protocol.md` §10). Who says more is banned.
+/// answers. What is news is not counted (`docs/protocol.md` §14). Who says more is banned.
 pub const UNASKED_BYTES_PER_MINUTE: u64 = 120 * 1024;
 /// The same at once, after a quiet time: enough for a peer with as many channels as can be followed.
 pub const UNASKED_BYTES_BURST: u64 = 1 << 20;

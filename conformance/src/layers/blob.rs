@@ -129,6 +129,10 @@ fn chunk_cases(cases: &mut Cases) {
         "chunk",
         open(chunk(BLOB_LEN - 40, 40, 24), &slice(BLOB_LEN - 40)),
     );
+    let byte =
+        json!({ "patch": repeat("a55a", BLOB_LEN), "at": 48, "with": sealed(KEY, NONCE, &"7a".into()) });
+    cases.accept("a slice of a byte", "chunk", open(chunk(48, 17, 1), &byte));
+    cases.accept("a slice of a byte without content", "chunk", open(chunk(48, 17, 0), &byte));
     cases.reject("a slice looked for at another place", "chunk", open(chunk(64, 40, 24), &slice(48)), "tag");
     for (name, wrong) in [
         ("a chunk that leaves its blob", chunk(16, BLOB_LEN, 1)),

@@ -1,17 +1,16 @@
 //! File entries, paths, and the body in deterministic CBOR.
 
-use megatorrent_core::limits::BODY_LEN_MAX;
-use megatorrent_core::manifest::{BodyError, EntryPath, HeadError, Manifest, entry};
+use megatorrent_core::manifest::{BodyError, EntryPath, HeadError, Manifest, Reference, entry};
 use serde_json::{Value, json};
 
 use super::content::{chunk_entry, collections, describe, tree_entry};
-use super::{Cases, Fault, Input, Layer, hex, parse_error, repeat};
+use super::{Cases, Fault, Input, Layer, hex, parse_error};
 use crate::value::no_such_op;
 
 pub(super) const LAYER: Layer = Layer {
     name: "body",
     about: "write: title, description, collections -> CBOR. read: cbor -> the same, and how it is written again; refused \
-            (malformed, too-large). entry: a file entry's JSON text -> how it is written; refused (malformed). path: text -> \
+            (malformed, too-large). count: cbor -> how many collections, items and chunks it has; refused like read. entry: a file entry's JSON text -> how it is written; refused (malformed). path: text -> \
             true; refused (path).",
     cases,
     run,
@@ -34,6 +33,16 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
                 "written": hex(&manifest.to_cbor()),
             }))
         }
+        "count" => {
+            let manifest = Manifest::from_cbor(&input.bytes("cbor")?).map_err(body_error)?;
+            let items: usize = manifest.collections.iter().map(|one| one.items.len()).sum();
+            let chunks = manifest.files().map(|file| match &file.reference {
+                Reference::Chunks(chunks) => chunks.len(),
+                Reference::Tree(_) => 0,
+            });
+            let chunks: usize = chunks.sum();
+            Ok(json!({ "collections": manifest.collections.len(), "items": items, "chunks": chunks }))
+        }
         "entry" => match entry::from_json(input.text("text")?.as_bytes()) {
             Ok(file) => Ok(entry::to_json(&file).into()),
             Err(HeadError::Malformed(_)) => Err(Fault::Reject("malformed")),
@@ -53,7 +62,7 @@ fn body_error(error: BodyError) -> Fault {
 }
 
 fn cases(cases: &mut Cases) {
-    cases.section(4);
+    cases.section(6);
     entry_cases(cases);
     cases.section(5);
     path_cases(cases);
@@ -75,7 +84,7 @@ fn cases(cases: &mut Cases) {
     cases.accept("a program with its time", "write", marked);
     cases.accept("an empty body", "write", json!({ "title": "", "description": "", "collections": [] }));
     file_cases(cases);
-    cbor_cases(cases);
+    super::body_cbor::cases(cases);
 }
 
 fn entry_cases(cases: &mut Cases) {
@@ -90,6 +99,14 @@ fn entry_cases(cases: &mut Cases) {
         entry[name] = value;
         text(&entry)
     };
+    let root = tree_entry("f", 9)["root"].clone();
+    cases.accept("an entry with chunks and root", "entry", with(chunk_entry("f", 9), "root", root));
+    cases.accept(
+        "an entry with a root, and null for chunks",
+        "entry",
+        with(tree_entry("f", 9), "chunks", Value::Null),
+    );
+    cases.accept("executable that is not true", "entry", with(tree_entry("f", 9), "executable", 1.into()));
     for (name, input) in [
         ("a size that is not the chunks'", with(chunk_entry("f", 9), "size", 8.into())),
         ("a size that is not the tree's", with(tree_entry("f", 9), "size", 8.into())),
@@ -107,10 +124,38 @@ fn entry_cases(cases: &mut Cases) {
 }
 
 fn path_cases(cases: &mut Cases) {
-    for path in ["a", "a/b/c.txt", "Ünïcode/日本語.mp3", ".hidden", "a..b", "console.log", "COM10", "a b"]
-    {
+    for path in [
+        "a",
+        "a/b/c.txt",
+        "Ünïcode/日本語.mp3",
+        ".hidden",
+        "a..b",
+        "console.log",
+        "COM10",
+        "COM",
+        "LPT⁴",
+        "NULL",
+        "xNUL",
+        "CLOCK$",
+        "KEYBD$",
+        "a b",
+        " a",
+        "<a>|b?c*\"d",
+        "x\u{61c}y",
+        "x\u{200b}y",
+        "x\u{200e}y",
+        "x\u{2027}y",
+        "x\u{202f}y",
+        "x\u{2065}y",
+        "x\u{206a}y",
+    ] {
         cases.accept(format!("path {path:?}"), "path", json!({ "text": path }));
     }
+    refused_paths(cases);
+    path_lengths(cases);
+}
+
+fn refused_paths(cases: &mut Cases) {
     for path in [
         "",
         "/",
@@ -137,26 +182,49 @@ fn path_cases(cases: &mut Cases) {
         "a/aux",
         "Lpt1.x",
         "con .txt",
+        "PRN",
+        "COM0",
+        "com9.tar.gz",
+        "COM¹",
+        "lpt²",
+        "LPT³.x",
+        "CONIN$",
+        "conout$.txt",
+        "x\u{1f}y",
+        "x\u{7f}y",
+        "x\u{9f}y",
+        "x\u{2028}y",
+        "x\u{202a}y",
         "x\u{202e}gpj.exe",
+        "x\u{2066}y",
+        "x\u{2069}y",
     ] {
         cases.reject(format!("path {path:?}"), "path", json!({ "text": path }), "path");
     }
+}
+
+fn path_lengths(cases: &mut Cases) {
     cases.accept("a name of 255 bytes", "path", json!({ "text": "n".repeat(255) }));
     cases.reject("a name of 256 bytes", "path", json!({ "text": "n".repeat(256) }), "path");
+    cases.accept("a name of 255 bytes in fewer letters", "path", json!({ "text": "é".repeat(127) + "n" }));
+    cases.reject("a name of 256 bytes in fewer letters", "path", json!({ "text": "é".repeat(128) }), "path");
+    let names = |last: usize| [vec!["n".repeat(255); 3], vec!["n".repeat(254), "n".repeat(last)]].concat();
+    cases.accept("a path of 1024 bytes", "path", json!({ "text": names(1).join("/") }));
+    cases.reject("a path of 1025 bytes", "path", json!({ "text": names(2).join("/") }), "path");
     let deep = |count: usize| vec!["d"; count].join("/");
     cases.accept("32 components", "path", json!({ "text": deep(32) }));
     cases.reject("33 components", "path", json!({ "text": deep(33) }), "path");
 }
 
 /// CBOR of a body with one file: path `aaaa` and, with members left out or changed, a tree of one byte.
-fn file_body(path: &str, members: &[&str]) -> Value {
+pub(super) fn file_body(path: &str, members: &[&str]) -> Value {
     assert!(path.len() < 24 && members.len() < 23);
     let path = format!("01{:02x}{}", 0x60 + path.len(), hex(path.as_bytes()));
     let file = format!("{:02x}{path}{}", 0xa1 + members.len(), members.concat());
     json!({ "cbor": format!("a200010381a10281{file}") })
 }
 
-fn tree_of(size: u64, depth: u8) -> String {
+pub(super) fn tree_of(size: u64, depth: u8) -> String {
     format!("055849{size:016x}{depth:02x}{}", "77".repeat(64))
 }
 
@@ -185,44 +253,4 @@ fn file_cases(cases: &mut Cases) {
     ] {
         cases.reject(name, "read", input, "malformed");
     }
-}
-
-fn cbor_cases(cases: &mut Cases) {
-    let read = |cbor: &str| json!({ "cbor": cbor });
-    cases.accept("the shortest body", "read", read("a10001"));
-    cases.accept("a title", "read", read("a20001016161"));
-    cases.accept("an unknown key", "read", read("a200011864f6"));
-    cases.accept("an unknown key with nested content", "read", read("a2000118648201a161616162"));
-    cases.accept("an unknown negative key", "read", read("a2000120820102"));
-    for (name, cbor) in [
-        ("nothing", ""),
-        ("no map", "80"),
-        ("no format", "a0"),
-        ("another format", "a10002"),
-        ("format in two bytes", "a1001801"),
-        ("a length that is not the shortest", "b8010001"),
-        ("an indefinite map", "bf0001ff"),
-        ("an indefinite text", "a20001017f6161ff"),
-        ("a key twice", "a200010001"),
-        ("keys that descend", "a20161610001"),
-        ("a negative key before a positive one", "a22000 0001"),
-        ("bytes after the end", "a1000100"),
-        ("a map that ends early", "a20001"),
-        ("a text that ends early", "a20001016261"),
-        ("a text that is no UTF-8", "a200010161ff"),
-        ("a title that is bytes", "a20001014161"),
-        ("an empty title that is not left out", "a200010160"),
-        ("an empty list that is not left out", "a200010380"),
-        ("a text as key", "a20001616100"),
-        ("a float in a longer form below an unknown key", "a200011864fb3ff8000000000000"),
-        ("a list of 2^32 - 1", "a20001039affffffff"),
-        ("a list of 2^64 - 1", "a20001039bffffffffffffffff"),
-        ("a reserved head", "a200011864fc"),
-    ] {
-        cases.reject(name, "read", read(&cbor.replace(' ', "")), "malformed");
-    }
-    let deep = format!("a200011864{}00", "81".repeat(1000));
-    cases.reject("nested 1000 deep", "read", read(&deep), "malformed");
-    let length = usize::try_from(BODY_LEN_MAX + 1).expect("8 MiB");
-    cases.reject("a byte more than 8 MiB", "read", json!({ "cbor": repeat("00", length) }), "too-large");
 }

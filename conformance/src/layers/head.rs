@@ -1,12 +1,13 @@
 //! Heads: v5's signed JSON in both orders of members and both encryptions, with `root` beside v5's members.
 
-use megatorrent_core::bep44::SignedItem;
+use megatorrent_core::bep44::{SignedItem, signable};
+use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{Head, HeadContent, HeadError, entry};
 use serde_json::{Value, json};
 
 use super::content::{chunk_entry, collections, describe, tree_entry};
 use super::{Cases, Fault, Input, Layer, author, channel, hex, identity_of, public_key, secret, seed};
-use crate::value::no_such_op;
+use crate::value::{integer, no_such_op};
 
 /// Heads signed by `peers/v5.py`, which shares no code with core.
 const FOREIGN: &str = include_str!("../../vectors/foreign/heads.json");
@@ -39,8 +40,7 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
             head.map(|head| show(&head)).map_err(head_error)
         }
         "item" => {
-            let seq = i64::try_from(input.number("seq")?)
-                .map_err(|_| Fault::BadVector("seq is below 2^63".into()))?;
+            let seq = input.integer("seq")?;
             let (key, value) = (public_key(input, "public_key")?, input.bytes("value")?);
             let item = SignedItem { key, seq, value, signature: input.array("signature")? };
             let head = Head::from_item(&item, read_key.as_ref(), input.number("known")?);
@@ -81,19 +81,19 @@ fn show(head: &Head) -> Value {
             "depth": tree.depth,
             "id": tree.link.id.to_hex(),
             "key": hex(tree.link.key.expose()),
-            "size": tree.size,
+            "size": integer(tree.size),
         } }),
     };
     json!({
-        "sequence": head.sequence,
-        "timestamp": head.timestamp_ms,
+        "sequence": integer(head.sequence),
+        "timestamp": integer(head.timestamp_ms),
         "private": head.private,
         "content": content,
     })
 }
 
 /// The read key of the private vectors.
-fn read_key() -> Value {
+pub(super) fn read_key() -> Value {
     "7a".repeat(32).into()
 }
 
@@ -104,6 +104,8 @@ fn cases(cases: &mut Cases) {
     reject_cases(cases);
     private_cases(cases);
     item_cases(cases);
+    native_cases(cases);
+    super::head_json::cases(cases);
 }
 
 fn write_cases(cases: &mut Cases) {
@@ -142,17 +144,17 @@ fn foreign_cases(cases: &mut Cases) {
 }
 
 /// The document signed as it stands: `document` has no signature and ends in `}`.
-fn signed(document: &str) -> String {
+pub(super) fn signed(document: &str) -> String {
     let signature = hex(&author().sign(document.as_bytes()));
     format!(r#"{},"signature":"{signature}"}}"#, document.strip_suffix('}').expect("an object"))
 }
 
-fn read(text: &str) -> Value {
+pub(super) fn read(text: &str) -> Value {
     json!({ "public_key": channel(), "read_key": null, "text": text })
 }
 
 /// A document of ours with `members` after `publicKey`.
-fn document(members: &str) -> String {
+pub(super) fn document(members: &str) -> String {
     format!(r#"{{"publicKey":"{}",{members}}}"#, author().public_key())
 }
 
@@ -180,7 +182,7 @@ fn reject_cases(cases: &mut Cases) {
         read(&shuffled.replace(&sorted_signature, &"11".repeat(64))),
         "signature",
     );
-    let other = megatorrent_core::identity::Identity::new(&megatorrent_core::ids::Secret::new([9; 32]), None);
+    let other = megatorrent_core::identity::Identity::new(&Secret::new([9; 32]), None);
     let foreign = signed(&good).replace(&author().public_key().to_string(), &other.public_key().to_string());
     cases.reject("another channel's", "read", read(&foreign), "other-channel");
     for (name, members) in [
@@ -236,6 +238,23 @@ fn private_cases(cases: &mut Cases) {
     }
 }
 
+/// The heads that this implementation writes are read again: with a body, in the clear and sealed.
+fn native_cases(cases: &mut Cases) {
+    let inline =
+        json!({ "collections": [{ "title": "T", "items": [chunk_entry("f", 5), tree_entry("g", 6)] }] });
+    let root = json!({ "root": tree_entry("f", 12_345)["root"] });
+    for (name, content_of) in [("inline", &inline), ("root", &root)] {
+        let content = content(Input::new(content_of)).expect("good content");
+        let (key, nonce) = (Secret::new([0x7a; 32]), [9; 12]);
+        for (kind, seal) in [("public", None), ("private", Some((&key, nonce)))] {
+            let text = Head::to_json(&author(), 1_700_000_000_001, 1_700_000_000_000, &content, seal);
+            let read_key = seal.map_or(Value::Null, |_| read_key());
+            let input = json!({ "public_key": channel(), "read_key": read_key, "text": text });
+            cases.accept(format!("a {kind} head, {name}"), "read", input);
+        }
+    }
+}
+
 fn item_cases(cases: &mut Cases) {
     const STEP_MAX: u64 = 1 << 53;
     const SEQUENCE: u64 = 1_700_000_000_000;
@@ -246,7 +265,7 @@ fn item_cases(cases: &mut Cases) {
         let seq = i64::try_from(seq).expect("it fits");
         let item = SignedItem::sign(&author(), seq, text(sequence).into_bytes()).expect("short");
         let (value, signature) = (hex(&item.value), hex(&item.signature));
-        json!({ "public_key": channel(), "seq": seq, "value": value, "signature": signature, "known": known })
+        json!({ "public_key": channel(), "seq": integer(seq), "value": value, "signature": signature, "known": integer(known) })
     };
     cases.accept("an item", "item", item(SEQUENCE, SEQUENCE, SEQUENCE - 1));
     cases.accept("an item, none known", "item", item(SEQUENCE, SEQUENCE, 0));
@@ -264,6 +283,10 @@ fn item_cases(cases: &mut Cases) {
     cases.accept("the last sequence of all", "item", item(last, last, last - STEP_MAX));
     let mismatch = item(SEQUENCE + 1, SEQUENCE, SEQUENCE);
     cases.reject("an item of another sequence", "item", mismatch, "sequence-mismatch");
+    let mut negative = item(SEQUENCE, SEQUENCE, SEQUENCE);
+    let signature = author().sign(&signable(-1, text(SEQUENCE).as_bytes()));
+    (negative["seq"], negative["signature"]) = ((-1).into(), hex(&signature).into());
+    cases.reject("an item of a negative sequence, well signed", "item", negative, "signature");
     let mut forged = item(SEQUENCE, SEQUENCE, SEQUENCE);
     forged["signature"] = hex(&author().sign(text(SEQUENCE).as_bytes())).into();
     cases.reject("an item signed over the value alone", "item", forged, "signature");

@@ -46,6 +46,41 @@ const RFC_8032: [(&str, &str); 3] = [
     ("c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7", "af82"),
 ];
 
+/// Signatures of "abc" by [`author`] that hold by a laxer rule than the protocol's. In each, S = r + H(R ‖ A ‖ M)·a with the
+/// author's scalar a.
+const LAX: [(&str, &str, &str); 5] = [
+    (
+        // r = 0: S·B = R + H·A holds.
+        "R is the neutral element",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "7ff25e229991f5bda4584a0479d823350068b8e738dd85a2f18d136eec691405",
+    ),
+    (
+        // The same with y = p + 1, which is no canonical encoding of y = 1.
+        "R is the neutral element, not in its canonical encoding",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "d7268e7047d59aa1861952e61b5ef95dad7501bde84daf4ae97fd0422c435902",
+    ),
+    (
+        // The same with the sign of x = 0 set.
+        "R is the neutral element with a sign",
+        "0100000000000000000000000000000000000000000000000000000000000080",
+        "8e48a0121cad9d753c00dcdc6b6d6a1f8076e3b73266a1c2039f9063eef13b0b",
+    ),
+    (
+        // r = 0: only 8·S·B = 8·R + 8·H·A holds.
+        "R is of order 8",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "6fa9cadb61f6f42f7aa1be22aecbe96f86e08194d2f9cdff9771a5a48d4d5000",
+    ),
+    (
+        // R = 5·B + T with T of order 8, r = 5: again only with the cofactor.
+        "the equation holds with the cofactor only",
+        "d0424b701d60255de5df705071059ccd22b8349bb4138202ebbd65e9e0ad211b",
+        "bd37a4a3fb734de7a15f3decf797d1518180e84c777a557020309a9a45a6620f",
+    ),
+];
+
 /// The order of Ed25519's prime group, little-endian (RFC 8032 §5.1).
 const GROUP_ORDER: [u8; 32] = [
     0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0,
@@ -73,6 +108,11 @@ fn verify_cases(cases: &mut Cases) {
     flipped[0] ^= 1;
     cases.accept("flipped bit", "verify", case(b"abc", &flipped));
     cases.accept("signature with S + L (malleable)", "verify", case(b"abc", &plus_group_order(signature)));
+    for (name, r, s) in LAX {
+        let mut input = case(b"abc", &signature);
+        input["signature"] = format!("{r}{s}").into();
+        cases.accept(format!("signature where {name}"), "verify", input);
+    }
     let keys = [
         ("the neutral element as key", "0100000000000000000000000000000000000000000000000000000000000000"),
         ("a key of order 2", "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),

@@ -6,7 +6,7 @@ use megatorrent_core::limits::{GOSSIP_CHANNELS_MAX, PEERS_MAX, TEXT_LEN_MAX};
 use serde_json::{Value, json};
 
 use super::{Cases, Fault, Input, Layer, author, hex, v6, violation};
-use crate::value::{digest, no_such_op};
+use crate::value::{digest, integer, no_such_op};
 
 pub(super) const LAYER: Layer = Layer {
     name: "message",
@@ -36,7 +36,7 @@ pub(super) fn decode(input: Input<'_>) -> Result<Value, Fault> {
 fn describe(message: &Message) -> Value {
     match message {
         Message::Hello { version, sequences, port } => {
-            let sequences = sequences.iter().map(|(key, sequence)| (key.to_string(), (*sequence).into()));
+            let sequences = sequences.iter().map(|(key, sequence)| (key.to_string(), integer(*sequence)));
             let sequences = Value::Object(sequences.collect());
             json!({ "type": "HELLO", "v": version, "sequences": sequences, "port": port })
         }
@@ -62,7 +62,7 @@ fn describe(message: &Message) -> Value {
 pub(super) fn describe_item(item: &SignedItem) -> Value {
     json!({
         "k": item.key.to_string(),
-        "seq": item.seq,
+        "seq": integer(item.seq),
         "v": hex(&item.value),
         "sig": hex(&item.signature),
         "verifies": item.verify(),
@@ -101,6 +101,23 @@ fn hello_cases(cases: &mut Cases) {
         ("HELLO with a bare gossip map", r#"{"gossip":{"KEY":1700000000000}}"#),
         ("HELLO with sequences", r#"{"v":5,"gossip":{"sequences":{"KEY":1700000000000}}}"#),
         ("HELLO with members more", r#"{"v":5,"agent":"x","gossip":{"sequences":{"KEY":1},"more":[1]}}"#),
+        ("HELLO with a port", r#"{"v":6,"gossip":{},"port":6881}"#),
+        ("HELLO with the highest port", r#"{"v":6,"port":65535}"#),
+        ("HELLO whose port is 0", r#"{"v":6,"port":0}"#),
+        ("HELLO whose port is above 65535", r#"{"v":6,"port":70000}"#),
+        ("HELLO whose port is negative", r#"{"v":6,"port":-1}"#),
+        ("HELLO whose port is a text", r#"{"v":6,"port":"7"}"#),
+        ("HELLO whose port is null", r#"{"v":6,"port":null}"#),
+        ("HELLO of version 7", r#"{"v":7,"gossip":{"sequences":{"KEY":1}}}"#),
+        ("HELLO whose sequences are a list", r#"{"v":5,"gossip":{"sequences":[],"KEY":3}}"#),
+        (
+            "HELLO with the greatest sequence",
+            r#"{"v":5,"gossip":{"sequences":{"KEY":18446744073709551615}}}"#,
+        ),
+        (
+            "HELLO with a sequence above 2^64",
+            r#"{"v":5,"gossip":{"sequences":{"KEY":18446744073709551616}}}"#,
+        ),
         ("HELLO with white space", "{ \"v\" : 5 ,\n\"gossip\" : { } }"),
         (
             "HELLO with keys and numbers that mean nothing",
@@ -109,9 +126,17 @@ fn hello_cases(cases: &mut Cases) {
     ] {
         cases.accept(name, "decode", hello(text));
     }
+    refused_hellos(cases);
+}
+
+fn refused_hellos(cases: &mut Cases) {
+    let hello = |text: &str| message(kind::HELLO, text);
     for (name, text, class) in [
         ("HELLO of version 4", r#"{"v":4,"gossip":{}}"#, "version"),
         ("HELLO whose version is a text", r#"{"v":"5"}"#, "malformed"),
+        ("HELLO whose version is 5.0", r#"{"v":5.0}"#, "malformed"),
+        ("HELLO whose version is null", r#"{"v":null}"#, "malformed"),
+        ("HELLO whose gossip is null", r#"{"v":5,"gossip":null}"#, "malformed"),
         ("HELLO whose version is negative", r#"{"v":-5}"#, "malformed"),
         ("HELLO whose gossip is a list", r#"{"v":5,"gossip":[]}"#, "malformed"),
         ("HELLO that is a list", "[]", "malformed"),
@@ -127,6 +152,7 @@ fn hello_cases(cases: &mut Cases) {
             format!(r#"{{"v":5,"gossip":{{}},"x":{}{}}}"#, "[".repeat(depth), "]".repeat(depth)),
         )
     };
+    cases.accept("HELLO nested 32 deep", "decode", deep(31));
     cases.reject("HELLO nested 1000 deep", "decode", deep(1000), "malformed");
     let keys = (0..=GOSSIP_CHANNELS_MAX).map(|i| format!(r#""{i}":1"#)).collect::<Vec<_>>().join(",");
     cases.accept(
@@ -192,6 +218,9 @@ fn publish_cases(cases: &mut Cases) {
         publish("9223372036854775808", &value, &signature),
         "malformed",
     );
+    cases.accept("PUBLISH with a negative seq", "decode", publish("-7", &value, &signature));
+    cases.accept("PUBLISH of nothing", "decode", publish("7", "", &signature));
+    cases.reject("PUBLISH with a seq of 7.0", "decode", publish("7.0", &value, &signature), "malformed");
     cases.reject("PUBLISH with half a byte", "decode", publish("7", "7", &signature), "malformed");
     cases.reject(
         "PUBLISH with a short signature",
@@ -213,6 +242,14 @@ fn announce_cases(cases: &mut Cases) {
         "decode",
         announce(&id, &format!("{}.onion:80", "b".repeat(56))),
     );
+    let with_hops = |hops: &str| {
+        let peer = format!("{}.onion:80", "b".repeat(56));
+        message(kind::ANNOUNCE, format!(r#"{{"blobId":"{id}","peerAddress":"{peer}","hops":{hops}}}"#))
+    };
+    for hops in ["0", "1", "6", "7", "300", "-1", "1.0", "null", r#""1""#] {
+        cases.accept(format!("ANNOUNCE with hops of {hops}"), "decode", with_hops(hops));
+    }
+    cases.accept("ANNOUNCE of a DNS name", "decode", announce(&id, "a.example:1"));
     cases.reject("ANNOUNCE without a port", "decode", announce(&id, "192.0.2.1"), "malformed");
     cases.reject("ANNOUNCE of a short id", "decode", announce("ab", "192.0.2.1:6881"), "malformed");
     cases.reject("ANNOUNCE without members", "decode", message(kind::ANNOUNCE, "{}"), "malformed");

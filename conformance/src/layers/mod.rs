@@ -3,10 +3,12 @@
 mod bep44;
 mod blob;
 mod body;
+mod body_cbor;
 mod content;
 mod frame;
 mod handshake;
 mod head;
+mod head_json;
 mod identity;
 mod message;
 mod tree;

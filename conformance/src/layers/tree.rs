@@ -6,7 +6,7 @@ use megatorrent_core::tree::{FANOUT, Node, TREE_REF_LEN, TreeRef, TreeWriter};
 use serde_json::{Value, json};
 
 use super::{Cases, Fault, Input, Layer, hex, repeat, secret};
-use crate::value::no_such_op;
+use crate::value::{integer, no_such_op};
 
 pub(super) const LAYER: Layer = Layer {
     name: "tree",
@@ -24,7 +24,7 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
             let link = Link { id: BlobId([0; 32]), key: Secret::new([0; 32]) };
             let depth = u8::try_from(input.number("depth")?).map_err(|_| Fault::Reject("depth"))?;
             let tree = TreeRef::new(input.number("size")?, depth, link).ok_or(Fault::Reject("depth"))?;
-            Ok(tree.blob_count().into())
+            Ok(integer(tree.blob_count()))
         }
         "children" => {
             let root = read(input)?.root();
@@ -41,11 +41,11 @@ fn read(input: Input<'_>) -> Result<TreeRef, Fault> {
 
 fn parts(tree: &TreeRef) -> Value {
     json!({
-        "size": tree.size,
+        "size": integer(tree.size),
         "depth": tree.depth,
         "id": tree.link.id.to_hex(),
         "key": hex(tree.link.key.expose()),
-        "blobs": tree.blob_count(),
+        "blobs": integer(tree.blob_count()),
     })
 }
 
@@ -54,8 +54,8 @@ fn node(node: &Node) -> Value {
         "id": node.link.id.to_hex(),
         "key": hex(node.link.key.expose()),
         "height": node.height,
-        "offset": node.offset,
-        "length": node.len,
+        "offset": integer(node.offset),
+        "length": integer(node.len),
     })
 }
 
@@ -95,6 +95,9 @@ fn cases(cases: &mut Cases) {
     };
     cases.accept("a reference", "read", json!({ "reference": reference(5 * MIB, 1) }));
     cases.reject("a reference of needless depth", "read", json!({ "reference": reference(MIB, 1) }), "depth");
+    cases.accept("a reference to 2^62 bytes", "read", json!({ "reference": reference(1 << 62, 3) }));
+    let beyond = json!({ "reference": reference((1 << 62) + 1, 3) });
+    cases.reject("a reference to a byte more than 2^62", "read", beyond, "depth");
     let links: Vec<u8> = (1..=3_u8).flat_map(|i| [[i; 32], [i | 0x80; 32]].concat()).collect();
     let plain = json!({ "patch": repeat("ee", PLAIN_LEN), "at": 0, "with": hex(&links) });
     let children = json!({ "reference": reference(2 * MIB + 7, 1), "plain": plain });
@@ -107,7 +110,7 @@ fn cases(cases: &mut Cases) {
 
 fn shape_cases(cases: &mut Cases) {
     let span = FANOUT as u64 * MIB;
-    let shape = |size: u64, depth: u8| json!({ "size": size, "depth": depth });
+    let shape = |size: u64, depth: u8| json!({ "size": integer(size), "depth": depth });
     for (size, depth) in [
         (0, 0),
         (MIB, 0),

@@ -1,6 +1,7 @@
 //! A channel's address, its topic, and peers' addresses.
 
 use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::limits::BOOTSTRAP_MAX;
 use megatorrent_core::uri::{self, ChannelUri};
 use serde_json::{Value, json};
 
@@ -54,15 +55,70 @@ fn cases(cases: &mut Cases) {
         "[::ffff:192.0.2.1]:80",
         "[2001:DB8::1]:9",
         "LocalHost:9",
+        "LOCALHOST:00080",
+        "_a-b.x9:65535",
+        "1.2.3.x4:1",
+        "192.0.2.1:00080",
+        "[::]:5",
+        "[ff02::1]:5",
+        "[::ffff:0.0.0.0]:5",
+        "255.255.255.255:5",
+        "224.0.0.1:5",
         "0.0.0.0:5",
         "192.0.2.1:0",
+        "127.0.0.1:5",
     ] {
         cases.accept(format!("peer {text}"), "peer", json!({ "text": text }));
     }
-    for text in
-        ["", ":1", "a", "a:", "a:70000", "192.0.2.999:1", "a b:1", "../x:1", "2001:db8::1", "user@host:1"]
-    {
+    for text in [
+        "",
+        ":1",
+        "a",
+        "a:",
+        "a:70000",
+        "a:-1",
+        "a:1x",
+        "192.0.2.999:1",
+        "192.0.2.01:1",
+        "192.0.2:1",
+        "1.2.3.4.5:1",
+        "a b:1",
+        "a..b:1",
+        ".a:1",
+        "a.:1",
+        "ä.example:1",
+        "../x:1",
+        "2001:db8::1",
+        "2001:db8::1:80",
+        "[2001:db8::1]",
+        "[192.0.2.1]:1",
+        "[a]:1",
+        "user@host:1",
+    ] {
         cases.reject(format!("peer {text:?}"), "peer", json!({ "text": text }), "peer-addr");
+    }
+    name_cases(cases);
+}
+
+fn name_cases(cases: &mut Cases) {
+    let peer = |host: &str| json!({ "text": format!("{host}:80") });
+    cases.accept("a label of 63 letters", "peer", peer(&"a".repeat(63)));
+    cases.reject("a label of 64 letters", "peer", peer(&"a".repeat(64)), "peer-addr");
+    let name = |last: usize| [vec!["a".repeat(63); 3], vec!["a".repeat(last)]].concat().join(".");
+    cases.accept("a name of 253 letters", "peer", peer(&name(61)));
+    cases.reject("a name of 254 letters", "peer", peer(&name(62)), "peer-addr");
+    let (onion, i2p) = ("a2".repeat(28), "z7".repeat(26));
+    cases.accept("an onion name", "peer", peer(&format!("{onion}.onion")));
+    cases.accept("an onion name in capitals", "peer", peer(&format!("{onion}.onion").to_uppercase()));
+    cases.accept("an I2P name", "peer", peer(&format!("{i2p}.b32.i2p")));
+    for (name, host) in [
+        ("an onion name of 55 letters", format!("{}.onion", &onion[1..])),
+        ("an onion name with a digit that base32 lacks", format!("{}1.onion", &onion[1..])),
+        ("an onion name below another", format!("x.{onion}.onion")),
+        ("an I2P name of 51 letters", format!("{}.b32.i2p", &i2p[1..])),
+        ("an I2P name that is no hash", "example.i2p".into()),
+    ] {
+        cases.accept(format!("a mere host name: {name}"), "peer", peer(&host));
     }
 }
 
@@ -78,6 +134,16 @@ fn parse_cases(cases: &mut Cases, key: &str, read_key: &str) {
         ("a percent-encoded IPv6 peer", format!("megatorrent://{key}?bootstrap=%5B2001:db8::1%5D%3a6882")),
         ("a slash after the key", format!("megatorrent://{key}/?bootstrap=192.0.2.1:1")),
         ("a query member more", format!("megatorrent://{key}?name=x&bootstrap=192.0.2.1:1")),
+        ("a percent sign in another member", format!("megatorrent://{key}?name=%zz&bootstrap=192.0.2.1:1")),
+        ("a member of nearly that name", format!("megatorrent://{key}?Bootstrap=x&xbootstrap=x&bootstrap")),
+        ("an empty query", format!("megatorrent://{key}?")),
+        ("empty members", format!("megatorrent://{key}?&bootstrap=192.0.2.1:1&&")),
+        ("a read key in capitals", format!("megatorrent://{key}:{}", read_key.to_uppercase())),
+        ("a bare public key with a query", format!("{key}?bootstrap=192.0.2.1:1")),
+        (
+            "a bootstrap peer twice",
+            format!("megatorrent://{key}?bootstrap=a.example:1&bootstrap=a.example:1"),
+        ),
     ] {
         cases.accept(name, "parse", json!({ "text": text }));
     }
@@ -90,8 +156,25 @@ fn parse_cases(cases: &mut Cases, key: &str, read_key: &str) {
         ("a read key that is too short", format!("megatorrent://{key}:{}", &read_key[2..])),
         ("an empty read key", format!("megatorrent://{key}:")),
         ("a bootstrap peer without a port", format!("megatorrent://{key}?bootstrap=192.0.2.1")),
+        ("no bootstrap peer", format!("megatorrent://{key}?bootstrap=")),
+        ("a percent-encoded letter", format!("megatorrent://{key}?bootstrap=%61.example:1")),
+        ("a percent-encoded dot", format!("megatorrent://{key}?bootstrap=192%2E0.2.1:1")),
+        ("a percent sign alone", format!("megatorrent://{key}?bootstrap=a.example:1%")),
+        ("a percent sign and one digit", format!("megatorrent://{key}?bootstrap=a.example%3")),
+        ("a percent sign and no digits", format!("megatorrent://{key}?bootstrap=a.example%zz1")),
+        ("a percent-encoded percent sign", format!("megatorrent://{key}?bootstrap=a.example%253A1")),
+        ("a fragment", format!("megatorrent://{key}#x")),
+        ("two slashes after the key", format!("megatorrent://{key}//")),
+        ("a path", format!("megatorrent://{key}/x")),
+        ("a third key", format!("megatorrent://{key}:{read_key}:{read_key}")),
         ("white space", format!(" megatorrent://{key}")),
     ] {
         cases.reject(name, "parse", json!({ "text": text }), "uri");
     }
+    let many = |count: usize| {
+        let peers: Vec<String> = (1..=count).map(|port| format!("bootstrap=a.example:{port}")).collect();
+        json!({ "text": format!("megatorrent://{key}?{}", peers.join("&")) })
+    };
+    cases.accept("32 bootstrap peers", "parse", many(BOOTSTRAP_MAX));
+    cases.reject("33 bootstrap peers", "parse", many(BOOTSTRAP_MAX + 1), "uri");
 }

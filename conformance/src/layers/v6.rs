@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::handshake::{finish, secrets};
 use super::message::{decode, message};
 use super::{Cases, Fault, Input, Layer, author, channel, hex, public_key, repeat, secret};
-use crate::value::{digest, no_such_op};
+use crate::value::{digest, integer, no_such_op};
 
 pub(super) const LAYER: Layer = Layer {
     name: "v6",
@@ -98,7 +98,7 @@ pub(super) fn describe(message: &Message) -> Option<Value> {
     Some(match message {
         Message::GetHead { tag, known, look_up } => {
             let look_up = look_up.map(|key| key.to_string());
-            json!({ "type": "GET_HEAD", "tag": hex(&tag.0), "known": known, "look_up": look_up })
+            json!({ "type": "GET_HEAD", "tag": hex(&tag.0), "known": integer(*known), "look_up": look_up })
         }
         Message::Head(tag, item) => {
             let item = item.as_ref().map(super::message::describe_item);
@@ -116,7 +116,7 @@ pub(super) fn describe(message: &Message) -> Option<Value> {
         }
         Message::Cancel { id, from } => json!({ "type": "CANCEL", "number": id, "offset": from }),
         Message::AskHave(tag, sequence) => {
-            json!({ "type": "ASK_HAVE", "tag": hex(&tag.0), "sequence": sequence })
+            json!({ "type": "ASK_HAVE", "tag": hex(&tag.0), "sequence": integer(*sequence) })
         }
         Message::Have(tag, sequence, have) => {
             let (name, have) = match have {
@@ -124,7 +124,7 @@ pub(super) fn describe(message: &Message) -> Option<Value> {
                 Have::Bitmap(bits) => ("bitmap", digest(bits)),
                 Have::Positions(list) => ("positions", digest(&joined(list, |p| p.to_be_bytes()))),
             };
-            json!({ "type": "HAVE", "tag": hex(&tag.0), "sequence": sequence, name: have })
+            json!({ "type": "HAVE", "tag": hex(&tag.0), "sequence": integer(*sequence), name: have })
         }
         _ => return None,
     })

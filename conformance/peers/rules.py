@@ -1,0 +1,314 @@
+"""Texts as docs/protocol.md §5 to §7 take and refuse them: paths, addresses, and the JSON of heads and entries.
+
+Written from that document and from nothing else. What breaks a rule raises `Refused`.
+"""
+
+import ipaddress
+import json
+import re
+
+import v5
+
+PATH_LEN_MAX, NAME_LEN_MAX, COMPONENTS_MAX = 1024, 255, 32
+BOOTSTRAP_MAX = 32
+JSON_DEPTH_MAX = 32
+MAGNET_LEN_MAX, TITLE_LEN_MAX = 8192, 1024
+BLOB_NUMBERS = {"offset": 0, "length": v5.BLOB_LEN, "realSize": None}
+TREE_SIZE_MAX = 1 << 62
+
+
+class Refused(Exception):
+    """A rule is broken; the argument says which."""
+
+
+def need(good, why):
+    """Refuses."""
+    if not good:
+        raise Refused(why)
+
+
+def is_control(letter):
+    """Unicode's class Cc."""
+    return letter < " " or "\x7f" <= letter <= "\x9f"
+
+
+# --- paths (§5) -------------------------------------------------------------------------------------------------------
+
+DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
+DEVICES |= {port + digit for port in ("COM", "LPT") for digit in "0123456789¹²³"}
+
+
+def check_path(path):
+    """A file's path."""
+    need(isinstance(path, str) and len(path.encode()) <= PATH_LEN_MAX, "the length")
+    for letter in path:
+        need(not is_control(letter) and letter not in "\\:", "a control character, backslash or colon")
+        need(not ("\u2028" <= letter <= "\u202e" or "\u2066" <= letter <= "\u2069"), "a mark that reorders")
+    names = path.split("/")
+    need(len(names) <= COMPONENTS_MAX, "the number of components")
+    for name in names:
+        need(1 <= len(name.encode()) <= NAME_LEN_MAX and name not in (".", ".."), "a component")
+        need(name[-1] not in ". ", "a component that ends in a dot or a space")
+        need(name.split(".")[0].rstrip(" ").upper() not in DEVICES, "a device")
+
+
+# --- HOST:PORT, and channels' addresses (§7) --------------------------------------------------------------------------
+
+
+def read_peer(text):
+    """The one form in which an address is written, and whether it is told to others."""
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):([0-9]+)", text)
+    need(found and int(found[2]) <= 65_535, "no HOST:PORT")
+    host, port = found[1], int(found[2])
+    try:
+        ip = ipaddress.IPv6Address(host[1:-1]) if host[0] == "[" else ipaddress.IPv4Address(host)
+    except ValueError:
+        return read_name(host, port)
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    is_told = port != 0 and not ip.is_unspecified and not ip.is_multicast and str(ip) != "255.255.255.255"
+    return (f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"), is_told
+
+
+def read_name(host, port):
+    """An address whose host is a name."""
+    labels = host.lower().split(".")
+    need(len(host) <= 253 and all(re.fullmatch(r"[0-9a-z_-]{1,63}", label) for label in labels), "no host")
+    need(not labels[-1].isdigit(), "a broken IPv4 address")
+    is_onion = len(labels) == 2 and labels[1] == "onion" and re.fullmatch("[a-z2-7]{56}", labels[0])
+    is_i2p = len(labels) == 3 and labels[1:] == ["b32", "i2p"] and re.fullmatch("[a-z2-7]{52}", labels[0])
+    return f"{'.'.join(labels)}:{port}", port != 0 and bool(is_onion or is_i2p)
+
+
+def read_hex(text, length):
+    """Bytes from hex in either case."""
+    need(isinstance(text, str) and re.fullmatch(f"[0-9a-fA-F]{{{2 * length}}}", text), f"no {length} bytes in hex")
+    return bytes.fromhex(text)
+
+
+def read_uri(text):
+    """A channel's address."""
+    found = re.fullmatch(r"(?:(?i:megatorrent)://)?([^/:?#]*)(?::([^/:?#]*))?/?(?:\?(.*))?", text, re.DOTALL)
+    need(found, "no address of a channel")
+    public = read_hex(found[1], 32)
+    need(v5.is_channel_key(public), "no channel's key")
+    read_key = None if found[2] is None else read_hex(found[2], 32).hex()
+    members = (found[3] or "").split("&")
+    values = [member.removeprefix("bootstrap=") for member in members if member.startswith("bootstrap=")]
+    need(len(values) <= BOOTSTRAP_MAX, "too many bootstrap peers")
+    bootstrap = [read_peer(plain_peer(value))[0] for value in values]
+    query = "&".join("bootstrap=" + peer for peer in bootstrap)
+    query = query and "?" + query
+    bare = f"megatorrent://{public.hex()}"
+    return {
+        "public_key": public.hex(),
+        "read_key": read_key,
+        "bootstrap": bootstrap,
+        "written": bare + (":" + read_key if read_key else "") + query,
+        "written_without_read_key": bare + query,
+    }
+
+
+def plain_peer(value):
+    """A bootstrap value without its percent-encoding."""
+    plain = re.sub("%5[bB]", "[", re.sub("%5[dD]", "]", re.sub("%3[aA]", ":", value)))
+    need("%" not in plain, "a percent sign")
+    return plain
+
+
+# --- JSON as a signature sees it (§6) ---------------------------------------------------------------------------------
+
+
+class Number(float):
+    """A number that is no integer from 0 to 2^64 - 1."""
+
+
+def read_json(raw):
+    """Parses strictly; objects are lists of pairs within a tuple, so that they are no arrays."""
+    try:
+        text = raw.decode()
+        check_depth(text)
+        value = json.loads(
+            text, parse_int=whole, parse_float=fraction, parse_constant=refuse_constant, object_pairs_hook=pairs
+        )
+        check_texts(value)
+        return value
+    except (ValueError, RecursionError) as error:
+        raise Refused("no JSON") from error
+
+
+def refuse_constant(name):
+    raise Refused(f"the number {name}")
+
+
+def whole(digits):
+    return int(digits) if digits[0] != "-" and int(digits) < 1 << 64 else fraction(digits)
+
+
+def fraction(digits):
+    number = Number(digits)
+    need(abs(number) != float("inf"), "a number that is too large")
+    return number
+
+
+def pairs(members):
+    names = [name for name, _ in members]
+    need(len(names) == len(set(names)), "a member twice")
+    return (members,)
+
+
+def check_depth(text):
+    """Arrays and objects around one another, looked for outside strings."""
+    depth = 0
+    for token in re.findall(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', text, re.DOTALL):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token, 0)
+        need(depth <= JSON_DEPTH_MAX, "it nests too deep")
+
+
+def check_texts(value):
+    """No half of a surrogate pair."""
+    if isinstance(value, str):
+        value.encode()
+    for part in value[0] if isinstance(value, tuple) else value if isinstance(value, list) else ():
+        for text in part if isinstance(value, tuple) else (part,):
+            check_texts(text)
+
+
+def write_json(value, is_sorted):
+    """What `JSON.stringify` writes; sorted: members by their names' UTF-16 code units."""
+    if isinstance(value, tuple):
+        members = sorted(value[0], key=lambda member: member[0].encode("utf-16-be")) if is_sorted else value[0]
+        return "{" + ",".join(f"{write_json(n, is_sorted)}:{write_json(v, is_sorted)}" for n, v in members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(write_json(item, is_sorted) for item in value) + "]"
+    if isinstance(value, Number):
+        return write_number(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def write_number(number):
+    """ECMA-262, Number::toString. Python's `repr` has the same digits."""
+    if number == 0:
+        return "0"
+    mantissa, _, exponent = repr(abs(float(number))).partition("e")
+    whole_part, _, part = mantissa.partition(".")
+    point = len(whole_part) + int(exponent or 0)
+    digits = (whole_part + part).lstrip("0")
+    point -= len(whole_part + part) - len(digits)
+    digits = digits.rstrip("0")
+    sign = "-" if number < 0 else ""
+    if len(digits) <= point <= 21:
+        return sign + digits.ljust(point, "0")
+    if 0 < point <= 21:
+        return f"{sign}{digits[:point]}.{digits[point:]}"
+    if -6 < point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    tail = "." + digits[1:] if digits[1:] else ""
+    return f"{sign}{digits[0]}{tail}e{point - 1:+d}"
+
+
+def member(value, name):
+    """A member of an object; None where it is not there, `Null` where it is null."""
+    need(isinstance(value, tuple), "no object")
+    return next((Null if part is None else part for each, part in value[0] if each == name), None)
+
+
+Null = object()
+
+
+def natural(value, why):
+    """An integer from 0 to 2^64 - 1."""
+    need(type(value) is int, why)
+    return value
+
+
+# --- what heads and entries say (§6) ----------------------------------------------------------------------------------
+
+
+def read_root(value):
+    """A tree reference in JSON."""
+    need(isinstance(value, tuple), "a root that is no object")
+    size, depth = natural(member(value, "size"), "size"), natural(member(value, "depth"), "depth")
+    need(depth == depth_of(size), "another depth than the size's")
+    key, blob = read_hex(member(value, "key"), 32), read_hex(member(value, "id"), 32)
+    return {"depth": depth, "id": blob.hex(), "key": key.hex(), "size": size}
+
+
+def depth_of(size):
+    """The least depth that holds a stream."""
+    return next((depth for depth in range(4) if size <= 1 << 20 + 14 * depth and size <= TREE_SIZE_MAX), None)
+
+
+def read_chunk(value):
+    """A chunk in JSON."""
+    chunk = {"blobId": read_hex(member(value, "blobId"), 32).hex(), "key": read_hex(member(value, "key"), 32).hex()}
+    chunk["nonce"] = read_hex(member(value, "nonce"), 12).hex()
+    for name, absent in BLOB_NUMBERS.items():
+        number = member(value, name)
+        chunk[name] = natural(absent if number is None else number, name)
+    return chunk
+
+
+def check_chunks(chunks, size):
+    """Chunks within their blobs that hold `size` bytes together (§4)."""
+    for chunk in chunks:
+        need(chunk["offset"] + chunk["length"] <= v5.BLOB_LEN and chunk["length"] > v5.TAG_LEN, "a chunk's place")
+        need(chunk["realSize"] <= chunk["length"] - v5.TAG_LEN, "a chunk's content")
+    need(sum(chunk["realSize"] for chunk in chunks) == size, "the sum of the chunks")
+
+
+def read_entry(value):
+    """A file entry in JSON; as it is written, its members sorted by name."""
+    path, size = member(value, "name"), natural(member(value, "size"), "size")
+    check_path(path)
+    root, chunks, modified = (member(value, name) for name in ("root", "chunks", "modified"))
+    entry = {"name": path, "size": size}
+    if root is not None:
+        entry["root"] = read_root(root)
+        need(entry["root"]["size"] == size, "another size than the tree's")
+    else:
+        need(isinstance(chunks, list), "neither chunks nor root")
+        entry["chunks"] = [read_chunk(chunk) for chunk in chunks]
+        check_chunks(entry["chunks"], size)
+    if modified is not None:
+        entry["modified"] = natural(modified, "modified")
+    if member(value, "executable") is True:
+        entry["executable"] = True
+    return {name: entry[name] for name in sorted(entry)}
+
+
+def check_magnet(uri):
+    """A magnet URI."""
+    need(uri.startswith("magnet:?") and len(uri.encode()) <= MAGNET_LEN_MAX, "no magnet URI")
+    need(not any(map(is_control, uri)), "a control character")
+
+
+def check_paths(entries):
+    """No path twice, none that is a folder of another."""
+    paths = [entry["name"] for entry in entries]
+    need(len(paths) == len(set(paths)), "a path twice")
+    folders = {path[: at.start()] for path in paths for at in re.finditer("/", path)}
+    need(folders.isdisjoint(paths), "a file where another needs a folder")
+
+
+def read_collection(value):
+    """A collection in JSON."""
+    title, items = member(value, "title"), member(value, "items")
+    title = "" if title is None else title
+    need(isinstance(title, str) and len(title.encode()) <= TITLE_LEN_MAX, "a title")
+    need(isinstance(items, list), "no items")
+    for item in items:
+        if isinstance(item, str):
+            check_magnet(item)
+    return {"title": title, "items": [item if isinstance(item, str) else read_entry(item) for item in items]}
+
+
+def read_content(value):
+    """The content of a head, or of what it seals."""
+    root = member(value, "root")
+    if root is not None:
+        return {"root": read_root(root)}
+    collections = member(value, "collections")
+    need(isinstance(collections, list), "no collections")
+    collections = [read_collection(one) for one in collections]
+    check_paths([item for one in collections for item in one["items"] if isinstance(item, dict)])
+    return {"collections": collections}
