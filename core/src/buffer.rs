@@ -12,7 +12,7 @@ use alloc::vec;
 use core::fmt;
 
 use crate::blob::BLOB_LEN;
-use crate::frame::{HEADER_LEN, TAG_LEN};
+use crate::wire::{HEADER_LEN, TAG_LEN};
 
 const BLOB_START: usize = HEADER_LEN + 1;
 

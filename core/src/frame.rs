@@ -8,11 +8,7 @@ use crate::buffer::Buffer;
 use crate::error::Violation;
 use crate::limits::CONTROL_LEN_MAX;
 use crate::suite::Seal;
-
-/// Bytes of the length field in front of each frame.
-pub const HEADER_LEN: usize = 4;
-/// Bytes of a frame's authentication tag.
-pub const TAG_LEN: usize = 16;
+pub use crate::wire::{HEADER_LEN, TAG_LEN};
 
 /// A sealed frame of `kind` and `payload`, ready for the wire.
 ///

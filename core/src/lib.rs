@@ -112,3 +112,4 @@ pub mod time;
 pub mod transport;
 pub mod tree;
 pub mod uri;
+mod wire;

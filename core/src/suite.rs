@@ -6,11 +6,11 @@
 
 use crate::blob::{self, Link, TAG_LEN};
 use crate::error::Violation;
-use crate::frame;
 use crate::ids::{BlobId, Secret};
 use crate::rng::Rng;
 use crate::transport::{Handshake, KEY_LEN, Opener, Role, Sealer, Session};
 use crate::tree::Shape;
+use crate::wire;
 
 /// How long a blob is and how bytes are sealed. Lengths of keys, ids and tags are the protocol's in every suite.
 pub trait Suite: Sized + 'static {
@@ -52,7 +52,7 @@ pub trait Suite: Sized + 'static {
 /// Seals what we send, in order.
 pub trait Seal {
     /// Seals `plaintext` in place and returns the tag that follows it.
-    fn seal(&mut self, plaintext: &mut [u8]) -> [u8; frame::TAG_LEN];
+    fn seal(&mut self, plaintext: &mut [u8]) -> [u8; wire::TAG_LEN];
 }
 
 /// Opens what we receive, in order.
@@ -101,7 +101,7 @@ impl Suite for RealSuite {
 }
 
 impl Seal for Sealer {
-    fn seal(&mut self, plaintext: &mut [u8]) -> [u8; frame::TAG_LEN] {
+    fn seal(&mut self, plaintext: &mut [u8]) -> [u8; wire::TAG_LEN] {
         Self::seal(self, plaintext)
     }
 }

@@ -11,12 +11,10 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use crate::error::Violation;
-use crate::frame::TAG_LEN;
 use crate::ids::Secret;
 use crate::rng::Rng;
-
-/// Bytes that each side sends before its first frame: its ephemeral public key.
-pub const KEY_LEN: usize = 32;
+pub use crate::wire::KEY_LEN;
+use crate::wire::TAG_LEN;
 
 /// Which end of the stream we are; the two directions have different keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,6 +20,7 @@ use crate::hex;
 use crate::identity::PublicKey;
 use crate::ids::BlobId;
 use crate::limits::{ANNOUNCE_HOPS_MAX, GOSSIP_CHANNELS_MAX, PEERS_MAX, PIECE_LEN_MAX, TEXT_LEN_MAX};
+pub use crate::wire::PIECE_HEADER_LEN;
 
 /// The lowest version that is served.
 pub const VERSION_MIN: u64 = 5;
@@ -197,9 +198,6 @@ impl Message {
         }
     }
 }
-
-/// Bytes in front of a PIECE's content: number and offset, four bytes each.
-pub(crate) const PIECE_HEADER_LEN: usize = 8;
 
 pub(crate) fn piece_header(id: u32, offset: u32) -> [u8; PIECE_HEADER_LEN] {
     let mut header = [0; PIECE_HEADER_LEN];
