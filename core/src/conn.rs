@@ -18,7 +18,6 @@ use crate::bucket::Bucket;
 use crate::buffer::Buffer;
 use crate::codec::{self, Message, kind};
 use crate::error::Violation;
-use crate::frame::{self, Frame, FrameReader, HEADER_LEN, TAG_LEN};
 use crate::ids::{BlobId, Secret};
 use crate::limits::{
     ANSWERS_LOADED_MAX, CONTROL_QUEUE_MAX, REQUESTS_QUEUED_MAX, UNASKED_BYTES_BURST,
@@ -26,9 +25,10 @@ use crate::limits::{
 };
 use crate::ranges::{Asking, Brought, Owed};
 use crate::rng::Rng;
-use crate::suite::{Open, RealSuite, Suite};
+use crate::suite::{RealSuite, Suite};
 use crate::time::Instant;
-use crate::transport::{KEY_LEN, Role, Session};
+use crate::transport::frame::{self, Frame, FrameReader, HEADER_LEN, TAG_LEN};
+use crate::transport::{KEY_LEN, Open, Role, Session};
 
 /// What bytes from the peer amounted to.
 #[derive(Debug)]

@@ -98,7 +98,6 @@ pub mod buffer;
 pub mod codec;
 mod conn;
 pub mod error;
-pub mod frame;
 mod hex;
 pub mod identity;
 pub mod ids;

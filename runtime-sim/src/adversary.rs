@@ -8,7 +8,6 @@ use std::time::Duration;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::codec::{Have, Message, Tag, VERSION};
-use megatorrent_core::frame::HEADER_LEN;
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::{BlobId, Secret, Topic};
 use megatorrent_core::limits::PEERS_MAX;
@@ -17,6 +16,7 @@ use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 use megatorrent_core::transport::Role;
+use megatorrent_core::transport::frame::HEADER_LEN;
 use megatorrent_core::uri;
 
 use crate::host::HostId;

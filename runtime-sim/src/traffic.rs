@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use megatorrent_core::codec::{PIECE_HEADER_LEN, kind};
-use megatorrent_core::frame::{HEADER_LEN, TAG_LEN};
 use megatorrent_core::limits::CONTROL_LEN_MAX;
 use megatorrent_core::suite::{RealSuite, Suite};
 use megatorrent_core::transport::KEY_LEN;
+use megatorrent_core::transport::frame::{HEADER_LEN, TAG_LEN};
 
 use crate::host::HostId;
 use crate::link::{Link, Side};

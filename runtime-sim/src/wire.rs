@@ -5,11 +5,11 @@ use std::marker::PhantomData;
 
 use megatorrent_core::codec::{Message, Tag};
 use megatorrent_core::error::Violation;
-use megatorrent_core::frame::{Frame, FrameReader, HEADER_LEN, TAG_LEN};
 use megatorrent_core::ids::Topic;
 use megatorrent_core::rng::Rng;
-use megatorrent_core::suite::{Open, Seal, Suite};
-use megatorrent_core::transport::{KEY_LEN, Role, Session};
+use megatorrent_core::suite::Suite;
+use megatorrent_core::transport::frame::{Frame, FrameReader, HEADER_LEN, TAG_LEN};
+use megatorrent_core::transport::{KEY_LEN, Open, Role, Seal, Session};
 use megatorrent_core::uri;
 
 /// What bytes amounted to.

@@ -10,11 +10,11 @@ use std::thread;
 use std::time::Duration;
 
 use megatorrent_core::codec::{Have, Message, Tag, VERSION};
-use megatorrent_core::frame::{self, TAG_LEN};
 use megatorrent_core::ids::{Secret, Topic};
 use megatorrent_core::limits::{DATA_LEN_MAX, PIECE_LEN_MAX};
 use megatorrent_core::rng::Rng;
-use megatorrent_core::transport::{Handshake, KEY_LEN, Opener, Role, Sealer, Session};
+use megatorrent_core::transport::frame::{self, TAG_LEN};
+use megatorrent_core::transport::{Handshake, KEY_LEN, Open, Opener, Role, Sealer, Session};
 use megatorrent_core::uri;
 
 /// Handshakes so far: two ends in one process have keys of their own.

@@ -1,8 +1,8 @@
 //! Frames: sealing, opening, and cutting a stream into them.
 
-use megatorrent_core::frame::{self, Frame, FrameReader, HEADER_LEN};
 use megatorrent_core::limits::{CONTROL_LEN_MAX, DATA_LEN_MAX};
-use megatorrent_core::transport::{Opener, Role, Sealer};
+use megatorrent_core::transport::frame::{self, Frame, FrameReader, HEADER_LEN};
+use megatorrent_core::transport::{Open, Opener, Role, Seal, Sealer};
 use serde_json::{Value, json};
 
 use super::handshake::{direction, secrets};

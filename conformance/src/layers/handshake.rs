@@ -1,6 +1,6 @@
 //! The key exchange, seen from both ends.
 
-use megatorrent_core::frame;
+use megatorrent_core::transport::frame;
 use megatorrent_core::transport::{Handshake, Opener, Role, Sealer, Session};
 use serde_json::{Value, json};
 

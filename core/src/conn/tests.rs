@@ -1,5 +1,6 @@
 use super::*;
 use crate::blob::BLOB_LEN;
+use crate::transport::Seal as _;
 use alloc::vec;
 
 const NOW: Instant = Instant(0);

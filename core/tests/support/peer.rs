@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::codec::{Message, kind};
-use megatorrent_core::frame;
 use megatorrent_core::ids::{BlobId, ConnId, Secret};
-use megatorrent_core::transport::{Handshake, Opener, Role, Sealer, Session};
+use megatorrent_core::transport::frame;
+use megatorrent_core::transport::{Handshake, Open, Opener, Role, Seal, Sealer, Session};
 
 use super::Bench;
 

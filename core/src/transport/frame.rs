@@ -4,10 +4,10 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::Seal;
 use crate::buffer::Buffer;
 use crate::error::Violation;
 use crate::limits::CONTROL_LEN_MAX;
-use crate::suite::Seal;
 pub use crate::wire::{HEADER_LEN, TAG_LEN};
 
 /// A sealed frame of `kind` and `payload`, ready for the wire.
@@ -152,7 +152,7 @@ impl FrameReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::{Handshake, Role};
+    use crate::transport::{Handshake, Open as _, Role};
     use proptest::prelude::*;
 
     /// Reads `wire` in pieces of the given sizes (repeated); the frames, or the violation.

@@ -1,7 +1,4 @@
-//! The v5 transport: an anonymous X25519 exchange, then ChaCha20-Poly1305 in both directions
-//! (`docs/protocol.md` §8).
-//!
-//! It keeps a stream's content from whoever reads along; it authenticates nobody.
+//! The anonymous X25519 exchange, and the ChaCha20-Poly1305 of both directions that it keys (`docs/protocol.md` §8).
 
 use blake2::Blake2b;
 use blake2::digest::{Digest, consts::U32};
@@ -10,20 +7,11 @@ use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use super::{Open, Role, Seal};
 use crate::error::Violation;
 use crate::ids::Secret;
 use crate::rng::Rng;
-pub use crate::wire::KEY_LEN;
-use crate::wire::TAG_LEN;
-
-/// Which end of the stream we are; the two directions have different keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// We opened the stream.
-    Dialler,
-    /// The peer opened the stream.
-    Listener,
-}
+use crate::wire::{KEY_LEN, TAG_LEN};
 
 /// Our half of the key exchange, before the peer's key is known.
 pub struct Handshake {
@@ -111,9 +99,8 @@ impl Direction {
 /// Seals what we send, in order.
 pub struct Sealer(Direction);
 
-impl Sealer {
-    /// Seals `plaintext` in place and returns the tag that follows it.
-    pub fn seal(&mut self, plaintext: &mut [u8]) -> [u8; TAG_LEN] {
+impl Seal for Sealer {
+    fn seal(&mut self, plaintext: &mut [u8]) -> [u8; TAG_LEN] {
         let nonce = self.0.next_nonce();
         let tag = self.0.cipher.encrypt_inout_detached(&nonce, &[], plaintext.into());
         tag.expect("a frame is far below the cipher's 256 GiB").into()
@@ -123,12 +110,8 @@ impl Sealer {
 /// Opens what we receive, in order.
 pub struct Opener(Direction);
 
-impl Opener {
-    /// Opens `sealed` (ciphertext, then tag) in place; returns the plaintext, its front part.
-    ///
-    /// # Errors
-    /// [`Violation::Tag`]; the buffer's content is then undefined and the connection is over.
-    pub fn open<'a>(&mut self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], Violation> {
+impl Open for Opener {
+    fn open<'a>(&mut self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], Violation> {
         let text_len = sealed.len().checked_sub(TAG_LEN).ok_or(Violation::FrameShort)?;
         let (text, tag) = sealed.split_at_mut(text_len);
         let tag: [u8; TAG_LEN] = tag.try_into().map_err(|_| Violation::FrameShort)?;
