@@ -115,6 +115,16 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// One keyed connection, as both its ends call it (`docs/protocol.md` §8). No two connections have the same.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub [u8; 32]);
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({}…)", hex::encode(&self.0[..4]))
+    }
+}
+
 /// A connection: a slot and the slot's generation, so that a late call on a closed connection changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {

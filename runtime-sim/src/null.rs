@@ -2,7 +2,7 @@
 
 use megatorrent_core::blob::{Link, TAG_LEN};
 use megatorrent_core::error::Violation;
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::ids::{BlobId, Secret, SessionId};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::BlobFormat;
 use megatorrent_core::transport::{Ciphers, KEY_LEN, Open, Role, Seal, Session};
@@ -79,6 +79,7 @@ impl<const PLAIN_LEN: usize> Ciphers for NullSuite<PLAIN_LEN> {
             sealer: NullDirection { start: sends, frames: 0 },
             opener: NullDirection { start: receives, frames: 0 },
             tag_key: Secret::new(to_bytes(checksum(shared, b"T"))),
+            session_id: SessionId(to_bytes(checksum(shared, b"I"))),
         })
     }
 }

@@ -45,7 +45,7 @@ impl Line {
         stream.write_all(&handshake.public_key())?;
         let mut theirs = [0; KEY_LEN];
         stream.read_exact(&mut theirs)?;
-        let Session { sealer, opener, tag_key } = handshake.finish(theirs).map_err(|_| refused())?;
+        let Session { sealer, opener, tag_key, .. } = handshake.finish(theirs).map_err(|_| refused())?;
         Ok(Self { stream, sealer, opener, tag_key })
     }
 

@@ -9,8 +9,8 @@ use crate::value::no_such_op;
 
 pub(super) const LAYER: Layer = Layer {
     name: "handshake",
-    about: "exchange: dialler_secret, listener_secret (X25519) -> both public keys as they go over the wire, and the frame \
-            of an empty plaintext that each end sends first. finish: secret, their_public -> refused for low-order keys.",
+    about: "exchange: dialler_secret, listener_secret (X25519) -> both public keys as they go over the wire, the frame \
+            of an empty plaintext that each end sends first, the key that names channels, and the connection's id. finish: secret, their_public -> refused for low-order keys.",
     cases,
     run,
 };
@@ -28,6 +28,7 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
                 "dialler_frame": hex(&frame::seal_empty(&mut dialler.sealer)),
                 "listener_frame": hex(&frame::seal_empty(&mut listener.sealer)),
                 "tag_key": hex(listener.tag_key.expose()),
+                "session_id": hex(&listener.session_id.0),
             }))
         }
         "finish" => {

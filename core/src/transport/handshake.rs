@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{Open, Role, Seal};
 use crate::error::Violation;
-use crate::ids::Secret;
+use crate::ids::{Secret, SessionId};
 use crate::rng::Rng;
 use crate::wire::{KEY_LEN, TAG_LEN};
 
@@ -44,8 +44,8 @@ impl Handshake {
         if !shared.was_contributory() {
             return Err(Violation::LowOrderKey);
         }
-        let client = direction_key(shared.as_bytes(), b'C');
-        let server = direction_key(shared.as_bytes(), b'S');
+        let client = derive(shared.as_bytes(), b'C');
+        let server = derive(shared.as_bytes(), b'S');
         let (ours, theirs) = match self.role {
             Role::Dialler => (client, server),
             Role::Listener => (server, client),
@@ -53,12 +53,13 @@ impl Handshake {
         Ok(Session {
             sealer: Sealer(Direction::new(&ours)),
             opener: Opener(Direction::new(&theirs)),
-            tag_key: Secret::new(*direction_key(shared.as_bytes(), b'T')),
+            tag_key: Secret::new(*derive(shared.as_bytes(), b'T')),
+            session_id: SessionId(*derive(shared.as_bytes(), b'I')),
         })
     }
 }
 
-/// A keyed connection's secrets.
+/// What both ends of a keyed connection derive.
 pub struct Session<S = Sealer, O = Opener> {
     /// For what we send.
     pub sealer: S,
@@ -66,10 +67,12 @@ pub struct Session<S = Sealer, O = Opener> {
     pub opener: O,
     /// For naming channels to this peer ([`crate::uri::tag`]); both ends have the same.
     pub tag_key: Secret,
+    /// Names the connection; both ends have the same.
+    pub session_id: SessionId,
 }
 
 /// `BLAKE2b-256(shared ‖ label)`.
-fn direction_key(shared: &[u8; 32], label: u8) -> Zeroizing<[u8; 32]> {
+fn derive(shared: &[u8; 32], label: u8) -> Zeroizing<[u8; 32]> {
     let mut hash = Blake2b::<U32>::new();
     hash.update(shared);
     hash.update([label]);
@@ -131,7 +134,8 @@ mod tests {
         let (to_listener, to_dialler) = (dialler.public_key(), listener.public_key());
         let dialler = dialler.finish(to_dialler).expect("an honest key");
         let listener = listener.finish(to_listener).expect("an honest key");
-        assert!(dialler.tag_key == listener.tag_key);
+        assert!(dialler.tag_key == listener.tag_key && dialler.session_id == listener.session_id);
+        assert!(dialler.session_id.0 != *dialler.tag_key.expose(), "each has a label of its own");
         ((dialler.sealer, dialler.opener), (listener.sealer, listener.opener))
     }
 

@@ -41,7 +41,7 @@ impl Peer {
         let theirs = bench.node.send_chunk(bench.now, conn).try_into().expect("its key comes first");
         bench.node.sent(bench.now, conn, 32);
         deliver(bench, conn, &ours);
-        let Session { sealer, opener, tag_key } = handshake.finish(theirs).expect("an honest key");
+        let Session { sealer, opener, tag_key, .. } = handshake.finish(theirs).expect("an honest key");
         Self { conn, tag_key, sealer, opener, inbox: Vec::new() }
     }
 
