@@ -18,7 +18,7 @@ use crate::bucket::Bucket;
 use crate::buffer::Buffer;
 use crate::codec::{self, Message, kind};
 use crate::error::Violation;
-use crate::ids::{BlobId, Secret};
+use crate::ids::{BlobId, Secret, SessionId};
 use crate::limits::{
     ANSWERS_LOADED_MAX, CONTROL_QUEUE_MAX, REQUESTS_QUEUED_MAX, UNASKED_BYTES_BURST,
     UNASKED_BYTES_PER_MINUTE, UNASKED_MESSAGE_BYTES,
@@ -35,8 +35,8 @@ use crate::transport::{KEY_LEN, Open, Role, Session};
 pub(crate) enum Incoming {
     /// Nothing to act on.
     Nothing,
-    /// The peer's ephemeral key; the connection is keyed.
-    Keyed([u8; KEY_LEN]),
+    /// The handshake is done: messages may be sent.
+    Open,
     /// A message that the node answers or uses. Never REQUEST, DATA, OK, ERROR, PIECE or CANCEL.
     Message(Message),
     /// The peer has put the item on the DHT that we asked it to put, or says why not.
@@ -169,8 +169,6 @@ impl Assembly {
 pub(crate) struct Conn<S: Suite = RealSuite> {
     phase: Phase<S>,
     role: Role,
-    own_key: [u8; KEY_LEN],
-    their_key: Option<[u8; KEY_LEN]>,
     reader: FrameReader,
     assembly: Option<Assembly>,
     /// Requests of ours by age: the blob, and its place among all we asked.
@@ -212,8 +210,6 @@ impl<S: Suite> Conn<S> {
         Self {
             phase: Phase::Handshake { ours: Some(ours), theirs: [0; KEY_LEN], have: 0 },
             role,
-            own_key,
-            their_key: None,
             reader: FrameReader::default(),
             assembly: None,
             outstanding: VecDeque::new(),
@@ -246,14 +242,12 @@ impl<S: Suite> Conn<S> {
         matches!(self.phase, Phase::Open(_)) && !self.draining
     }
 
-    /// The ephemeral public key that we sent.
-    pub(crate) fn own_key(&self) -> &[u8; KEY_LEN] {
-        &self.own_key
-    }
-
-    /// The ephemeral public key that the peer sent; `None` before it did.
-    pub(crate) fn their_key(&self) -> Option<[u8; KEY_LEN]> {
-        self.their_key
+    /// What both ends call the connection; `None` before the handshake is done.
+    pub(crate) fn session_id(&self) -> Option<SessionId> {
+        match &self.phase {
+            Phase::Open(session) => Some(session.session_id),
+            Phase::Handshake { .. } => None,
+        }
     }
 
     // --- bytes in -------------------------------------------------------------------------------------------
@@ -293,9 +287,8 @@ impl<S: Suite> Conn<S> {
                 }
                 let theirs = *theirs;
                 let ours = ours.take().expect("present until the phase changes");
-                self.their_key = Some(theirs);
                 self.phase = Phase::Open(S::finish(ours, theirs)?);
-                Ok(Incoming::Keyed(theirs))
+                Ok(Incoming::Open)
             }
             Phase::Open(Session { opener, .. }) => {
                 let large_len = match &self.assembly {

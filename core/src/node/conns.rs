@@ -249,9 +249,12 @@ impl<S: Suite> Conns<S> {
         useless.min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
     }
 
-    /// The connection on which we have sent this key.
-    fn is_own_key(&self, key: &[u8; 32]) -> Option<ConnId> {
-        self.entries().find(|(_, e)| e.conn.own_key() == key).map(|(id, _)| id)
+    /// The connection of ours that is the other end of this one.
+    fn other_end(&self, id: ConnId) -> Option<ConnId> {
+        let session = self.get(id)?.conn.session_id()?;
+        self.entries()
+            .find(|(other, e)| *other != id && e.conn.session_id() == Some(session))
+            .map(|(id, _)| id)
     }
 
     /// Peers may have got what they lacked: they are asked again.
@@ -468,7 +471,7 @@ impl<S: Suite> Node<S> {
     fn on_incoming(&mut self, conn: ConnId, incoming: Incoming) {
         match incoming {
             Incoming::Nothing => {}
-            Incoming::Keyed(key) => self.on_keyed(conn, &key),
+            Incoming::Open => self.on_keyed(conn),
             Incoming::Request => self.on_wanted(conn),
             Incoming::Cancelled => self.on_cancelled(conn),
             Incoming::Blob(id, buffer) => self.on_blob(conn, id, buffer),
@@ -481,9 +484,9 @@ impl<S: Suite> Node<S> {
         }
     }
 
-    fn on_keyed(&mut self, conn: ConnId, key: &[u8; 32]) {
-        if let Some(own) = self.conns.is_own_key(key) {
-            return self.on_self_connection([own, conn]);
+    fn on_keyed(&mut self, conn: ConnId) {
+        if let Some(other) = self.conns.other_end(conn) {
+            return self.on_self_connection([other, conn]);
         }
         let hello = self.first_hello();
         let now = self.now;
@@ -504,7 +507,7 @@ impl<S: Suite> Node<S> {
         self.event(Event::Connected { conn, peer, outbound });
     }
 
-    /// Our own announce led back to us: these are both ends of one connection. Whichever hears first ends it.
+    /// Our own announce led back to us: these are both ends of one connection.
     fn on_self_connection(&mut self, ends: [ConnId; 2]) {
         for end in ends {
             if let Some(entry) = self.conns.get_mut(end).filter(|e| e.is_outbound()) {
@@ -566,14 +569,14 @@ impl<S: Suite> Node<S> {
         self.seek_soon();
     }
 
-    /// Two nodes dialled each other. Both keep the connection whose dialler's key is the lower, and both see both keys.
+    /// Two nodes dialled each other. Both keep the connection with the lower session id, and both see both ids.
     fn on_second_connection(&mut self, accepted: ConnId, dialled: ConnId) {
-        let Some(theirs) = self.conns.get_mut(accepted).and_then(|e| e.conn.their_key()) else { return };
+        let Some(came) = self.conns.get(accepted).and_then(|e| e.conn.session_id()) else { return };
         let Some(entry) = self.conns.get_mut(dialled).filter(|e| e.is_outbound() && e.conn.is_open()) else {
             return;
         };
         let addr = entry.peer.clone();
-        if *entry.conn.own_key() < theirs {
+        if entry.conn.session_id() < Some(came) {
             return self.close(accepted, CloseReason::Duplicate);
         }
         self.close(dialled, CloseReason::Duplicate);

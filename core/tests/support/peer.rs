@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::codec::{Message, kind};
-use megatorrent_core::ids::{BlobId, ConnId, Secret};
+use megatorrent_core::ids::{BlobId, ConnId, Secret, SessionId};
 use megatorrent_core::transport::frame;
 use megatorrent_core::transport::{Handshake, Open, Opener, Role, Seal, Sealer, Session};
 
@@ -14,6 +14,7 @@ pub(crate) struct Peer {
     pub(crate) conn: ConnId,
     /// For naming channels over this connection.
     pub(crate) tag_key: Secret,
+    pub(crate) session_id: SessionId,
     sealer: Sealer,
     opener: Opener,
     inbox: Vec<u8>,
@@ -41,8 +42,9 @@ impl Peer {
         let theirs = bench.node.send_chunk(bench.now, conn).try_into().expect("its key comes first");
         bench.node.sent(bench.now, conn, 32);
         deliver(bench, conn, &ours);
-        let Session { sealer, opener, tag_key, .. } = handshake.finish(theirs).expect("an honest key");
-        Self { conn, tag_key, sealer, opener, inbox: Vec::new() }
+        let session = handshake.finish(theirs).expect("an honest key");
+        let Session { sealer, opener, tag_key, session_id } = session;
+        Self { conn, tag_key, session_id, sealer, opener, inbox: Vec::new() }
     }
 
     // --- to the node ----------------------------------------------------------------------------------------
