@@ -20,7 +20,7 @@ use crate::codec::{self, Message, kind};
 use crate::error::Violation;
 use crate::ids::{BlobId, Secret, SessionId};
 use crate::limits::{
-    ANSWERS_LOADED_MAX, CONTROL_QUEUE_MAX, REQUESTS_QUEUED_MAX, UNASKED_BYTES_BURST,
+    ANSWERS_LOADED_MAX, CONTROL_LEN_MAX, CONTROL_QUEUE_MAX, REQUESTS_QUEUED_MAX, UNASKED_BYTES_BURST,
     UNASKED_BYTES_PER_MINUTE, UNASKED_MESSAGE_BYTES,
 };
 use crate::ranges::{Asking, Brought, Owed};
@@ -520,14 +520,15 @@ impl<S: Suite> Conn<S> {
     /// [`Self::has_control_room`] and the request window.
     pub(crate) fn push(&mut self, message: &Message) {
         let Phase::Open(Session { sealer, .. }) = &mut self.phase else { return };
-        let (kind, payload) = message.encode();
-        self.control.push_back(frame::seal(sealer, kind, &payload));
+        let plaintext = message.encode();
+        assert!(plaintext.len() <= CONTROL_LEN_MAX, "our own messages are cut before");
+        let mut frame = Vec::new();
+        frame::seal(sealer, &[&plaintext], &mut frame);
+        self.control.push_back(frame);
     }
 
     pub(crate) fn push_keep_alive(&mut self) {
-        if let Phase::Open(Session { sealer, .. }) = &mut self.phase {
-            self.control.push_back(frame::seal_empty(sealer));
-        }
+        self.push(&Message::Empty);
     }
 
     /// The next of the peer's requests that the store should be asked for, if few enough wait loaded.
@@ -646,13 +647,16 @@ impl<S: Suite> Conn<S> {
             }
             Some(Answer::Missing) => {
                 self.answers.pop_front();
-                let (kind, payload) = Message::Error("Not Found".into()).encode();
-                self.out = Out::Frames(frame::seal(sealer, kind, &payload), 0);
+                let mut frame = Vec::new();
+                frame::seal(sealer, &[&Message::Error("Not Found".into()).encode()], &mut frame);
+                self.out = Out::Frames(frame, 0);
             }
             Some(Answer::Queued(_) | Answer::Reading(_)) | None => {
                 let sealed = self.owed.send_piece(|piece| {
                     let header = codec::piece_header(piece.id, piece.offset);
-                    (frame::seal_parts(sealer, kind::PIECE, &[&header, piece.bytes]), piece.bytes.len())
+                    let mut frame = Vec::new();
+                    frame::seal(sealer, &[&[kind::PIECE], &header, piece.bytes], &mut frame);
+                    (frame, piece.bytes.len())
                 });
                 if let Some((frame, len)) = sealed {
                     self.blob_bytes_out += len as u64;

@@ -8,8 +8,8 @@ use megatorrent_core::error::Violation;
 use megatorrent_core::ids::Topic;
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
-use megatorrent_core::transport::frame::{Frame, FrameReader, HEADER_LEN, TAG_LEN};
-use megatorrent_core::transport::{KEY_LEN, Open, Role, Seal, Session};
+use megatorrent_core::transport::frame::{self, Frame, FrameReader, TAG_LEN};
+use megatorrent_core::transport::{KEY_LEN, Open, Role, Session};
 use megatorrent_core::uri;
 
 /// What bytes amounted to.
@@ -92,11 +92,8 @@ impl<S: Suite> Wire<S> {
     /// A message as a sealed frame, a DATA with a whole blob too; empty before the connection is keyed.
     pub fn seal(&mut self, message: &Message) -> Vec<u8> {
         let Some(Session { sealer, .. }) = &mut self.session else { return Vec::new() };
-        let (kind, payload) = message.encode();
-        let len = u32::try_from(1 + payload.len() + TAG_LEN).expect("a blob is about a mebibyte");
-        let mut frame = [&len.to_be_bytes()[..], &[kind], &payload].concat();
-        let tag = sealer.seal(&mut frame[HEADER_LEN..]);
-        frame.extend(tag);
-        frame
+        let mut wire = Vec::new();
+        frame::seal(sealer, &[&message.encode()], &mut wire);
+        wire
     }
 }

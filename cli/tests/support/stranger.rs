@@ -55,8 +55,9 @@ impl Line {
     }
 
     pub(crate) fn send(&mut self, message: &Message) -> io::Result<()> {
-        let (kind, payload) = message.encode();
-        self.stream.write_all(&frame::seal(&mut self.sealer, kind, &payload))
+        let mut wire = Vec::new();
+        frame::seal(&mut self.sealer, &[&message.encode()], &mut wire);
+        self.stream.write_all(&wire)
     }
 
     /// How long [`Self::receive`] waits at most; then it is an error.
@@ -95,7 +96,7 @@ impl Line {
     }
 
     pub(crate) fn keep_alive(&mut self) -> io::Result<()> {
-        self.stream.write_all(&frame::seal_empty(&mut self.sealer))
+        self.send(&Message::Empty)
     }
 
     pub(crate) fn receive(&mut self) -> io::Result<Message> {

@@ -173,7 +173,7 @@ fn a_peer_says_unasked_so_much_and_then_so_much_a_minute() {
     for message in
         [Message::Unknown(0x99), Message::Error("a remark".into()), Message::FindPeers(BlobId([1; 32]))]
     {
-        let cost = UNASKED_MESSAGE_BYTES + 1 + message.encode().1.len() as u64;
+        let cost = UNASKED_MESSAGE_BYTES + message.encode().len() as u64;
         let mut say = |now: Instant| {
             listener.push(&message);
             pump_at(&mut listener, &mut dialler, 64, now).map(|_| ())

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use megatorrent_core::addr::PeerAddr;
-use megatorrent_core::codec::{Message, kind};
+use megatorrent_core::codec::Message;
 use megatorrent_core::ids::{BlobId, ConnId, Secret, SessionId};
 use megatorrent_core::transport::frame;
-use megatorrent_core::transport::{Handshake, Open, Opener, Role, Seal, Sealer, Session};
+use megatorrent_core::transport::{Handshake, Open, Opener, Role, Sealer, Session};
 
 use super::Bench;
 
@@ -50,27 +50,21 @@ impl Peer {
     // --- to the node ----------------------------------------------------------------------------------------
 
     pub(crate) fn send(&mut self, bench: &mut Bench, message: &Message) {
-        let (kind, payload) = message.encode();
-        self.send_frame(bench, kind, &payload);
+        self.send_plaintext(bench, &message.encode());
     }
 
-    pub(crate) fn send_frame(&mut self, bench: &mut Bench, kind: u8, payload: &[u8]) {
-        let frame = frame::seal(&mut self.sealer, kind, payload);
-        deliver(bench, self.conn, &frame);
+    pub(crate) fn send_plaintext(&mut self, bench: &mut Bench, plaintext: &[u8]) {
+        let mut wire = Vec::new();
+        frame::seal(&mut self.sealer, &[plaintext], &mut wire);
+        deliver(bench, self.conn, &wire);
     }
 
     pub(crate) fn send_keep_alive(&mut self, bench: &mut Bench) {
-        let frame = frame::seal_empty(&mut self.sealer);
-        deliver(bench, self.conn, &frame);
+        self.send(bench, &Message::Empty);
     }
 
     pub(crate) fn send_blob(&mut self, bench: &mut Bench, blob: &[u8]) {
-        let mut frame = u32::try_from(1 + blob.len() + frame::TAG_LEN).expect("small").to_be_bytes().to_vec();
-        frame.push(kind::DATA);
-        frame.extend(blob);
-        let tag = self.sealer.seal(&mut frame[frame::HEADER_LEN..]);
-        frame.extend(tag);
-        deliver(bench, self.conn, &frame);
+        self.send(bench, &Message::Data(blob.to_vec()));
     }
 
     pub(crate) fn say_hello(&mut self, bench: &mut Bench, version: u64) {
