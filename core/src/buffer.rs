@@ -42,6 +42,11 @@ impl Buffer {
         &mut self.0[BLOB_START..end]
     }
 
+    /// Where a message lies whose payload is the blob's bytes from `at` on: its type byte, they, and room for its seal.
+    pub(crate) fn message_from(&mut self, at: usize) -> &mut [u8] {
+        &mut self.0[HEADER_LEN + at..]
+    }
+
     /// The whole frame's bytes.
     pub(crate) fn frame(&self) -> &[u8] {
         &self.0

@@ -27,8 +27,7 @@ use crate::ranges::{Asking, Brought, Owed};
 use crate::rng::Rng;
 use crate::suite::{RealSuite, Suite};
 use crate::time::Instant;
-use crate::transport::frame::{self, Frame, FrameReader, HEADER_LEN, TAG_LEN};
-use crate::transport::{KEY_LEN, Open, Role, Session};
+use crate::transport::{Link, Received, Role};
 
 /// What bytes from the peer amounted to.
 #[derive(Debug)]
@@ -106,29 +105,11 @@ enum Answer {
     Missing,
 }
 
-/// What is on its way out.
-enum Out {
-    Nothing,
-    /// Sealed frames.
-    Frames(Vec<u8>, usize),
-    Data(Buffer, usize),
-}
-
-enum Phase<S: Suite> {
-    /// The peer's key so far.
-    Handshake {
-        ours: Option<S::Handshake>,
-        theirs: [u8; KEY_LEN],
-        have: usize,
-    },
-    Open(Session<S::Sealer, S::Opener>),
-}
-
 /// A blob on its way in.
 struct Assembly {
     buffer: Buffer,
     filled: usize,
-    /// The byte in front of the blob's next part, which the next frame's type byte overwrites while it is opened.
+    /// The byte in front of the blob's next part, which the next message's type byte overwrites.
     before: u8,
 }
 
@@ -137,16 +118,20 @@ impl Assembly {
         Self { buffer, filled: 0, before: 0 }
     }
 
-    /// Where a frame with the next part lies, from its type byte on.
+    /// Where a message with the next part lies.
     fn region(&mut self) -> &mut [u8] {
-        &mut self.buffer.frame_mut()[HEADER_LEN + self.filled..]
+        self.buffer.message_from(self.filled)
     }
 
-    fn region_len(&self) -> usize {
-        self.buffer.frame().len() - HEADER_LEN - self.filled
+    /// The large region: it admits a whole blob only while one is outstanding.
+    fn region_for<'a>(assembly: &'a mut Option<Self>, outstanding: &VecDeque<(BlobId, u64)>) -> &'a mut [u8] {
+        match assembly {
+            Some(assembly) if !outstanding.is_empty() => assembly.region(),
+            _ => &mut [],
+        }
     }
 
-    /// A DATA frame was opened in [`Self::region`]; its payload is `len` bytes.
+    /// A DATA was opened in [`Self::region`]; its payload is `len` bytes.
     fn opened_in_place(&mut self, len: usize) {
         self.region()[0] = self.before;
         self.advance(len);
@@ -167,21 +152,19 @@ impl Assembly {
 
 /// A connection's state machine.
 pub(crate) struct Conn<S: Suite = RealSuite> {
-    phase: Phase<S>,
-    role: Role,
-    reader: FrameReader,
+    link: Link<S>,
     assembly: Option<Assembly>,
     /// Requests of ours by age: the blob, and its place among all we asked.
     outstanding: VecDeque<(BlobId, u64)>,
     /// Other questions of ours by age, with their places among all we asked.
     questions: VecDeque<(Question, u64)>,
     asked: u64,
+    /// Plaintexts, sealed once bytes are asked for.
     control: VecDeque<Vec<u8>>,
     answers: VecDeque<Answer>,
     /// Ranges of ours and of the peer's; both empty unless the peer speaks v6.
     asking: Asking,
     owed: Owed,
-    out: Out,
     /// Bytes of blobs that were sealed since somebody looked.
     pub(crate) blob_bytes_out: u64,
     /// What the peer may say unasked, in bytes, and what the last message took of it.
@@ -205,21 +188,16 @@ pub(crate) struct Conn<S: Suite = RealSuite> {
 
 impl<S: Suite> Conn<S> {
     pub(crate) fn new(role: Role, rng: &mut Rng, now: Instant) -> Self {
-        let ours = S::handshake(role, rng);
-        let own_key = S::public_key(&ours);
         Self {
-            phase: Phase::Handshake { ours: Some(ours), theirs: [0; KEY_LEN], have: 0 },
-            role,
-            reader: FrameReader::default(),
+            link: Link::v5(role, rng),
             assembly: None,
             outstanding: VecDeque::new(),
             questions: VecDeque::new(),
             asked: 0,
-            control: VecDeque::from([own_key.to_vec()]),
+            control: VecDeque::new(),
             answers: VecDeque::new(),
             asking: Asking::default(),
             owed: Owed::default(),
-            out: Out::Nothing,
             blob_bytes_out: 0,
             unasked: Bucket::new(UNASKED_BYTES_PER_MINUTE, UNASKED_BYTES_BURST, now),
             last_cost: 0,
@@ -235,29 +213,26 @@ impl<S: Suite> Conn<S> {
     }
 
     pub(crate) fn role(&self) -> Role {
-        self.role
+        self.link.role()
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open(_)) && !self.draining
+        self.link.is_open() && !self.draining
     }
 
     /// What both ends call the connection; `None` before the handshake is done.
     pub(crate) fn session_id(&self) -> Option<SessionId> {
-        match &self.phase {
-            Phase::Open(session) => Some(session.session_id),
-            Phase::Handshake { .. } => None,
-        }
+        self.link.session_id()
     }
 
     // --- bytes in -------------------------------------------------------------------------------------------
 
     /// Whether the peer's bytes have somewhere to go.
     fn may_read(&self) -> bool {
-        !self.draining
-            && self.control.len() < CONTROL_QUEUE_MAX
+        let has_room = self.control.len() < CONTROL_QUEUE_MAX
             && self.answers.len() < REQUESTS_QUEUED_MAX
-            && (self.assembly.is_some() || self.outstanding.is_empty() || self.reader.is_inside_frame())
+            && (self.assembly.is_some() || self.outstanding.is_empty() || self.link.is_inside_message());
+        !self.draining && (has_room || !self.link.is_open())
     }
 
     pub(crate) fn recv_space(&mut self) -> &mut [u8] {
@@ -265,58 +240,37 @@ impl<S: Suite> Conn<S> {
             self.read_paused = true;
             return &mut [];
         }
-        match &mut self.phase {
-            Phase::Handshake { theirs, have, .. } => &mut theirs[*have..],
-            Phase::Open(_) => self.reader.space(match &mut self.assembly {
-                Some(assembly) => assembly.region(),
-                None => &mut [],
-            }),
-        }
+        self.link.recv_space(Assembly::region_for(&mut self.assembly, &self.outstanding))
     }
 
+    /// `n` bytes were written to [`Self::recv_space`]; one thing that they amounted to. Whoever wants all asks again, with
+    /// 0 bytes, until there is nothing.
     pub(crate) fn received(&mut self, now: Instant, n: usize) -> Result<Incoming, Violation> {
-        (self.last_moved, self.last_received) = (now, now);
+        if n > 0 {
+            (self.last_moved, self.last_received) = (now, now);
+        }
         if !self.outstanding.is_empty() {
             self.progress_bytes += n as u64;
         }
-        match &mut self.phase {
-            Phase::Handshake { ours, theirs, have } => {
-                *have += n;
-                if *have < KEY_LEN {
-                    return Ok(Incoming::Nothing);
+        if self.draining {
+            return Ok(Incoming::Nothing);
+        }
+        match self.link.received(n, Assembly::region_for(&mut self.assembly, &self.outstanding))? {
+            Received::Nothing => Ok(Incoming::Nothing),
+            Received::Open => Ok(Incoming::Open),
+            Received::Message(plain) => self.on_message(plain),
+            Received::Large(len) => {
+                let assembly = self.assembly.as_mut().ok_or(Violation::UnaskedData)?;
+                if assembly.region()[0] != kind::DATA {
+                    return Err(Violation::FrameLong);
                 }
-                let theirs = *theirs;
-                let ours = ours.take().expect("present until the phase changes");
-                self.phase = Phase::Open(S::finish(ours, theirs)?);
-                Ok(Incoming::Open)
-            }
-            Phase::Open(Session { opener, .. }) => {
-                let large_len = match &self.assembly {
-                    Some(assembly) if !self.outstanding.is_empty() => assembly.region_len(),
-                    _ => 0,
-                };
-                match self.reader.filled(n, large_len)? {
-                    None => Ok(Incoming::Nothing),
-                    Some(Frame::Small(mut sealed)) => {
-                        let len = opener.open(&mut sealed)?.len();
-                        sealed.truncate(len);
-                        self.on_small(sealed)
-                    }
-                    Some(Frame::Large(len)) => {
-                        let assembly = self.assembly.as_mut().ok_or(Violation::UnaskedData)?;
-                        let plain = opener.open(&mut assembly.region()[..len])?;
-                        if plain[0] != kind::DATA {
-                            return Err(Violation::FrameLong);
-                        }
-                        assembly.opened_in_place(len - TAG_LEN - 1);
-                        Ok(self.take_blob())
-                    }
-                }
+                assembly.opened_in_place(len - 1);
+                Ok(self.take_blob())
             }
         }
     }
 
-    fn on_small(&mut self, plain: Vec<u8>) -> Result<Incoming, Violation> {
+    fn on_message(&mut self, plain: Vec<u8>) -> Result<Incoming, Violation> {
         match plain.split_first() {
             Some((&kind::DATA, part)) => return self.on_data(part),
             Some((&kind::PIECE, _)) => return self.on_piece(plain),
@@ -503,10 +457,7 @@ impl<S: Suite> Conn<S> {
 
     /// The connection's secret for naming channels; `None` before it is keyed.
     pub(crate) fn tag_key(&self) -> Option<&Secret> {
-        match &self.phase {
-            Phase::Open(session) => Some(&session.tag_key),
-            Phase::Handshake { .. } => None,
-        }
+        self.link.tag_key()
     }
 
     // --- messages and answers out ---------------------------------------------------------------------------
@@ -516,15 +467,12 @@ impl<S: Suite> Conn<S> {
         self.is_open() && self.control.len() < CONTROL_QUEUE_MAX
     }
 
-    /// Queues a control message. What peers can provoke is bounded by [`Self::may_read`], what we begin by
-    /// [`Self::has_control_room`] and the request window.
+    /// Queues a control message, which waits for the end of the handshake. What peers can provoke is bounded by
+    /// [`Self::may_read`], what we begin by [`Self::has_control_room`] and the request window.
     pub(crate) fn push(&mut self, message: &Message) {
-        let Phase::Open(Session { sealer, .. }) = &mut self.phase else { return };
         let plaintext = message.encode();
         assert!(plaintext.len() <= CONTROL_LEN_MAX, "our own messages are cut before");
-        let mut frame = Vec::new();
-        frame::seal(sealer, &[&plaintext], &mut frame);
-        self.control.push_back(frame);
+        self.control.push_back(plaintext);
     }
 
     pub(crate) fn push_keep_alive(&mut self) {
@@ -545,7 +493,7 @@ impl<S: Suite> Conn<S> {
     /// Blobs that are being read or sent for the peer, as answers to requests and for ranges.
     pub(crate) fn turns(&self) -> (usize, usize) {
         let in_turn = |a: &&Answer| matches!(a, Answer::Reading(_) | Answer::Ready(_));
-        let sending = usize::from(matches!(self.out, Out::Data(..)));
+        let sending = usize::from(self.link.is_sending_blob());
         (self.answers.iter().filter(in_turn).count() + sending, self.owed.turns())
     }
 
@@ -593,7 +541,7 @@ impl<S: Suite> Conn<S> {
 
     /// Whether a draining connection has sent all it had.
     pub(crate) fn is_drained(&self) -> bool {
-        self.draining && self.control.is_empty() && matches!(self.out, Out::Nothing)
+        self.draining && self.link.is_idle() && (self.control.is_empty() || self.link.is_dead())
     }
 
     /// Whether the peer waits for an answer of ours.
@@ -605,63 +553,51 @@ impl<S: Suite> Conn<S> {
 
     /// A frame waits of which the peer has taken nothing for so long: what follows would wait behind it.
     pub(crate) fn is_stuck(&self, now: Instant, time: Duration) -> bool {
-        !matches!(self.out, Out::Nothing) && now.since(self.last_taken) >= time
+        !self.link.is_idle() && now.since(self.last_taken) >= time
     }
 
     pub(crate) fn send_chunk(&mut self, now: Instant) -> &[u8] {
-        if matches!(self.out, Out::Nothing) {
-            self.begin_frame(now);
+        if self.link.is_idle() {
+            self.give_link(now);
         }
-        match &self.out {
-            Out::Nothing => {
-                self.write_idle = true;
-                &[]
-            }
-            Out::Frames(bytes, at) => &bytes[*at..],
-            Out::Data(buffer, at) => &buffer.frame()[*at..],
-        }
+        let chunk = self.link.send_chunk();
+        self.write_idle |= chunk.is_empty();
+        chunk
     }
 
-    fn begin_frame(&mut self, now: Instant) {
+    /// Nothing is on its way: the link gets all control messages that wait, or else an answer, or else a piece.
+    fn give_link(&mut self, now: Instant) {
         (self.last_sent_frame, self.last_taken) = (now, now);
-        // Frames are sealed when queued (control) or here (data), but a frame's nonce is its place on the wire: so
-        // an answer is begun only when no sealed control frame waits.
-        if let Some(mut bytes) = self.control.pop_front() {
-            for more in self.control.drain(..) {
-                bytes.extend(more);
+        if !self.link.is_open() {
+            return;
+        }
+        if !self.control.is_empty() {
+            for plaintext in self.control.drain(..) {
+                self.link.send(&[&plaintext]);
             }
-            self.out = Out::Frames(bytes, 0);
             return;
         }
         if self.draining {
             return;
         }
-        let Phase::Open(Session { sealer, .. }) = &mut self.phase else { return };
         match self.answers.front() {
             Some(Answer::Ready(_)) => {
-                if let Some(Answer::Ready(mut buffer)) = self.answers.pop_front() {
-                    frame::seal_data(sealer, kind::DATA, &mut buffer);
+                if let Some(Answer::Ready(buffer)) = self.answers.pop_front() {
                     self.blob_bytes_out += buffer.blob().len() as u64;
-                    self.out = Out::Data(buffer, 0);
+                    self.link.send_blob(kind::DATA, buffer).expect("the link is open and idle");
                 }
             }
             Some(Answer::Missing) => {
                 self.answers.pop_front();
-                let mut frame = Vec::new();
-                frame::seal(sealer, &[&Message::Error("Not Found".into()).encode()], &mut frame);
-                self.out = Out::Frames(frame, 0);
+                self.link.send(&[&Message::Error("Not Found".into()).encode()]);
             }
             Some(Answer::Queued(_) | Answer::Reading(_)) | None => {
-                let sealed = self.owed.send_piece(|piece| {
+                let sent = self.owed.send_piece(|piece| {
                     let header = codec::piece_header(piece.id, piece.offset);
-                    let mut frame = Vec::new();
-                    frame::seal(sealer, &[&[kind::PIECE], &header, piece.bytes], &mut frame);
-                    (frame, piece.bytes.len())
+                    self.link.send(&[&[kind::PIECE], &header, piece.bytes]);
+                    piece.bytes.len()
                 });
-                if let Some((frame, len)) = sealed {
-                    self.blob_bytes_out += len as u64;
-                    self.out = Out::Frames(frame, 0);
-                }
+                self.blob_bytes_out += sent.unwrap_or_default() as u64;
             }
         }
     }
@@ -669,26 +605,7 @@ impl<S: Suite> Conn<S> {
     /// `n` bytes of [`Self::send_chunk`] are on their way; the buffer of a blob that is through.
     pub(crate) fn sent(&mut self, now: Instant, n: usize) -> Option<Buffer> {
         (self.last_moved, self.last_taken) = (now, now);
-        match &mut self.out {
-            Out::Nothing => None,
-            Out::Frames(bytes, at) => {
-                *at = (*at + n).min(bytes.len());
-                if *at == bytes.len() {
-                    self.out = Out::Nothing;
-                }
-                None
-            }
-            Out::Data(buffer, at) => {
-                *at = (*at + n).min(buffer.frame().len());
-                if *at < buffer.frame().len() {
-                    return None;
-                }
-                match mem::replace(&mut self.out, Out::Nothing) {
-                    Out::Data(buffer, _) => Some(buffer),
-                    Out::Nothing | Out::Frames(..) => None,
-                }
-            }
-        }
+        self.link.sent(n)
     }
 
     // --- word to the driver ---------------------------------------------------------------------------------
@@ -704,7 +621,8 @@ impl<S: Suite> Conn<S> {
     pub(crate) fn take_writable(&mut self) -> bool {
         let answer = matches!(self.answers.front(), Some(Answer::Ready(_) | Answer::Missing));
         let answer = (answer || self.owed.has_piece()) && !self.draining;
-        let ready = self.write_idle && (!self.control.is_empty() || answer);
+        let waits = self.link.is_open() && (!self.control.is_empty() || answer);
+        let ready = self.write_idle && (waits || !self.link.is_idle());
         self.write_idle &= !ready;
         ready
     }
@@ -717,9 +635,7 @@ impl<S: Suite> Conn<S> {
                 sending.push(buffer);
             }
         }
-        if let Out::Data(buffer, _) = self.out {
-            sending.push(buffer);
-        }
+        sending.extend(self.link.into_buffer());
         sending.extend(self.owed.into_buffers());
         (self.assembly.map(|a| a.buffer), sending)
     }

@@ -399,14 +399,20 @@ impl<S: Suite> Node<S> {
         let room = entry.conn.recv_space().len();
         debug_assert!(n <= room, "more was received than there was space for");
         self.throttles.received(conn, n.min(room));
-        match entry.conn.received(now, n.min(room)) {
-            Ok(Incoming::Nothing) => return,
-            Ok(incoming) => self.on_incoming(conn, incoming),
-            Err(violation) => self.on_violation(conn, violation),
+        let (mut n, mut is_any) = (n.min(room), false);
+        while let Some(entry) = self.conns.get_mut(conn) {
+            match entry.conn.received(now, n) {
+                Ok(Incoming::Nothing) => break,
+                Ok(incoming) => self.on_incoming(conn, incoming),
+                Err(violation) => self.on_violation(conn, violation),
+            }
+            (n, is_any) = (0, true);
         }
-        self.note(conn);
-        self.wake_driver(conn);
-        self.settle();
+        if is_any {
+            self.note(conn);
+            self.wake_driver(conn);
+            self.settle();
+        }
     }
 
     /// Data out: the next bytes to write; empty: nothing until [`Action::Writable`].

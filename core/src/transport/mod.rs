@@ -5,8 +5,10 @@
 
 pub mod frame;
 mod handshake;
+mod link;
 
 pub use handshake::{Handshake, Opener, Sealer, Session};
+pub use link::{Link, Received};
 
 use crate::error::Violation;
 use crate::rng::Rng;
