@@ -2,7 +2,6 @@
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
-use core::mem;
 use core::net::SocketAddr;
 
 use super::exchange::Asking;
@@ -25,7 +24,7 @@ use crate::limits::{
 use crate::rng::Rng;
 use crate::suite::Suite;
 use crate::time::Instant;
-use crate::transport::Role;
+use crate::transport::{Link, Role};
 
 /// A connection and what the node knows of it.
 pub(super) struct Entry<S: Suite> {
@@ -167,7 +166,7 @@ impl<S: Suite> Conns<S> {
 
     fn insert(&mut self, role: Role, peer: PeerAddr, now: Instant) -> ConnId {
         let entry = Entry {
-            conn: Conn::new(role, &mut self.rng, now),
+            conn: Conn::new(Link::v5(role, &mut self.rng), now),
             peer,
             listens_at: None,
             opened: now,
@@ -435,7 +434,7 @@ impl<S: Suite> Node<S> {
         let Some(entry) = self.conns.get_mut(conn) else { return };
         let sent = entry.conn.sent(now, n);
         self.throttles.sent(conn, n);
-        self.bytes_sent += mem::take(&mut entry.conn.blob_bytes_out);
+        self.bytes_sent += entry.conn.take_blob_bytes_out();
         if entry.conn.is_drained() {
             let reason = entry.broke.map_or(CloseReason::Remote, CloseReason::Violation);
             return self.close(conn, reason);
@@ -620,25 +619,24 @@ impl<S: Suite> Node<S> {
         let is_v6 = entry.gossip.is_on();
         // Nor are our own keep-alives a sign of life, which a v5 peer that we dialled gets from us.
         let is_kept = is_v6 || (entry.is_outbound() && !entry.conn.owes_answers());
-        let last_life = if is_kept { entry.conn.last_received } else { entry.conn.last_moved };
+        let last_life = if is_kept { entry.conn.last_received() } else { entry.conn.last_moved() };
         let idle_end = last_life + IDLE_TIMEOUT;
         let mut next = idle_end;
         if entry.conn.outstanding() > 0 {
             let (bytes, at) = entry.checked;
             if now >= at + STALL_TIMEOUT {
-                if entry.conn.progress_bytes < bytes + STALL_BYTES_MIN {
+                if entry.conn.progress_bytes() < bytes + STALL_BYTES_MIN {
                     return self.close(id, CloseReason::Stalled);
                 }
-                entry.checked = (entry.conn.progress_bytes, now);
+                entry.checked = (entry.conn.progress_bytes(), now);
             }
             next = next.min(entry.checked.1 + STALL_TIMEOUT);
         }
         if entry.is_outbound() || is_v6 {
-            if now >= entry.conn.last_sent_frame + KEEP_ALIVE && entry.conn.has_control_room() {
-                entry.conn.push_keep_alive();
-                entry.conn.last_sent_frame = now;
+            if now >= entry.conn.last_sent_frame() + KEEP_ALIVE && entry.conn.has_control_room() {
+                entry.conn.push_keep_alive(now);
             }
-            next = next.min(entry.conn.last_sent_frame + KEEP_ALIVE);
+            next = next.min(entry.conn.last_sent_frame() + KEEP_ALIVE);
         }
         if now >= idle_end {
             return self.close(id, CloseReason::Idle);

@@ -293,7 +293,7 @@ impl<S: Suite> Node<S> {
         entry.conn.request(blob);
         self.scheduler.asked(blob, conn);
         if had == 0 {
-            entry.checked = (entry.conn.progress_bytes, now);
+            entry.checked = (entry.conn.progress_bytes(), now);
             self.timers.set_sooner(Timer::Conn(conn), now + STALL_TIMEOUT);
         }
         self.lend_recv_buffer(conn);

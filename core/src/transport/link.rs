@@ -382,10 +382,11 @@ mod tests {
         let flip = |wire: &mut [u8]| wire[5] ^= 1;
         let lengthen = |wire: &mut [u8]| wire[0] = 0xFF;
         let shorten = |wire: &mut [u8]| wire[..4].fill(0);
-        type Harm = fn(&mut [u8]);
-        let harms: [(Harm, Violation); 3] =
-            [(flip, Violation::Tag), (lengthen, Violation::FrameLong), (shorten, Violation::FrameShort)];
-        for (harm, violation) in harms {
+        for (harm, violation) in [
+            (flip as fn(&mut [u8]), Violation::Tag),
+            (lengthen, Violation::FrameLong),
+            (shorten, Violation::FrameShort),
+        ] {
             let (mut dialler, mut listener) = open(1);
             assert!(dialler.send(&[b"text"]) && listener.send(&[b"on its way"]));
             let mut wire = dialler.send_chunk().to_vec();
@@ -420,7 +421,7 @@ mod tests {
 
     #[test]
     fn a_large_message_is_admitted_only_where_there_is_room_for_it() {
-        let text = [7; CONTROL_LEN_MAX + 1];
+        let text = vec![7; CONTROL_LEN_MAX + 1];
         for (room, is_admitted) in
             [(0, false), (text.len() + TAG_LEN - 1, false), (text.len() + TAG_LEN, true)]
         {
