@@ -12,9 +12,11 @@
 //!
 //! # Layers
 //! ```text
-//! bytes → transport (X25519, then sealer and opener) → frame → codec (Message) → conn → node (all decisions)
+//! bytes → transport::Link (handshake, frames, ciphers) → codec (Message) → conn (one connection) → node (all decisions)
 //! beside them, pure: identity, uri, bep44, blob, tree, manifest
 //! ```
+//! Each layer is usable alone and knows nothing of those above it: [`client`] is a peer made of the first two, and
+//! [`conn`] shows a client made of the first three.
 //!
 //! # Driving a node
 //! [`node::Node`] lists its methods by class. A driver owns the sockets and does three things: it hands in what
@@ -95,6 +97,7 @@ pub mod bep44;
 pub mod blob;
 mod bucket;
 pub mod buffer;
+pub mod client;
 pub mod codec;
 pub mod conn;
 pub mod error;

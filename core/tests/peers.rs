@@ -483,7 +483,7 @@ fn of_two_connections_with_one_node_that_with_the_lower_session_id_stays() {
         let mut accepted = Peer::dial(&mut bench, SocketAddr::new(listens_at.ip(), 50_000).into());
         let (version, port) = (Some(6), Some(listens_at.port()));
         accepted.send(&mut bench, &Message::Hello { version, sequences: BTreeMap::new(), port });
-        let keeps_dialled = dialled.session_id < accepted.session_id;
+        let keeps_dialled = dialled.session_id() < accepted.session_id();
         let reasons = [&dialled, &accepted].map(|end| bench.closed_for(end.conn));
         let closed = Some(CloseReason::Duplicate);
         assert_eq!(reasons, if keeps_dialled { [None, closed] } else { [closed, None] });
@@ -501,7 +501,7 @@ fn who_was_reached_and_watches_a_channel_of_ours_is_known_after_a_restart() {
         bench.command(Command::AddPeer(far(n)));
         let mut peer = Peer::listen(&mut bench, &far(n));
         peer.say_hello(&mut bench, 6);
-        let tag = uri::tag(&peer.tag_key, &uri::topic(&topic, None));
+        let tag = peer.tag(&uri::topic(&topic, None));
         peer.send(&mut bench, &Message::Watch(vec![tag]));
     }
     let is_peer = |record: &&(RecordKey, _)| matches!(record.0, RecordKey::Peer(_));

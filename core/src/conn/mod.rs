@@ -15,6 +15,64 @@
 //!
 //! Each method leaves the connection as it was or reports a [`Violation`], after which nothing more is read; what waits,
 //! and the reason ([`Conn::drain`]), may still be sent unless the link is dead.
+//!
+//! # A client
+//! A node in memory serves a blob; this connection says HELLO, asks for it and gets it:
+//!
+//! ```
+//! use megatorrent_core::blob::{self, BLOB_LEN, PLAIN_LEN};
+//! use megatorrent_core::buffer::Buffer;
+//! use megatorrent_core::codec::{Message, VERSION};
+//! use megatorrent_core::conn::{Conn, Incoming};
+//! use megatorrent_core::ids::Secret;
+//! use megatorrent_core::node::{Action, Config, Input, Job, JobResult, Node};
+//! use megatorrent_core::rng::Rng;
+//! use megatorrent_core::time::{Instant, UnixTime};
+//! use megatorrent_core::transport::{Link, Role};
+//!
+//! let mut stored = vec![7; BLOB_LEN];
+//! let id = blob::seal(&Secret::new([3; 32]), &mut stored, PLAIN_LEN).id;
+//! let now = Instant(0);
+//! let mut node = Node::new(Config::default(), None, [1; 32], now, UnixTime(1_700_000_000_000));
+//! let end = node.accept(now, "192.0.2.2:50000".parse()?).expect("there is room");
+//!
+//! let mut conn: Conn = Conn::new(Link::v5(Role::Dialler, &mut Rng::new([2; 32])), now);
+//! conn.push(&Message::Hello { version: Some(VERSION), sequences: [].into(), port: None });
+//! conn.request(id);
+//! conn.give_buffer(Buffer::new());
+//! let fetched = 'fetched: loop {
+//!     // What the connection has to say goes to the node, whose driver answers from the store,
+//!     let chunk = conn.send_chunk(now);
+//!     let space = node.recv_space(end);
+//!     let n = chunk.len().min(space.len());
+//!     space[..n].copy_from_slice(&chunk[..n]);
+//!     node.received(now, end, n);
+//!     conn.sent(now, n);
+//!     while let Some(action) = node.poll() {
+//!         if let Action::Job(job, Job::ReadBlob(asked, mut buffer)) = action {
+//!             buffer.blob_mut().copy_from_slice(&stored);
+//!             node.handle(now, Input::Done(job, JobResult::BlobRead(buffer, asked == id)));
+//!         }
+//!     }
+//!     // and what the node has to say comes back.
+//!     let chunk = node.send_chunk(now, end);
+//!     let space = conn.recv_space();
+//!     let mut n = chunk.len().min(space.len());
+//!     space[..n].copy_from_slice(&chunk[..n]);
+//!     node.sent(now, end, n);
+//!     loop {
+//!         match conn.received(now, n).expect("a node keeps the rules") {
+//!             Incoming::Nothing => break,
+//!             Incoming::Blob(of, buffer) => break 'fetched (of, buffer),
+//!             Incoming::Message(message) => println!("the node says {message:?}"),
+//!             _ => {}
+//!         }
+//!         n = 0;
+//!     }
+//! };
+//! assert!(fetched.0 == id && blob::verify(&id, fetched.1.blob()));
+//! # Ok::<(), megatorrent_core::error::ParseError>(())
+//! ```
 
 mod answers;
 mod incoming;
