@@ -115,7 +115,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// One keyed connection, as both its ends call it (`docs/protocol.md` §8). No two connections have the same.
+/// Names a keyed connection (`docs/protocol.md` §8). Both of its ends derive the same id, and no other connection has it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub [u8; 32]);
 

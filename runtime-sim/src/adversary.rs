@@ -1,4 +1,4 @@
-//! Hosts that are not nodes: they speak the wire through core's transport, frames and messages, and lie.
+//! Hosts that are not nodes: they speak the wire through core's client, and lie.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -98,13 +98,13 @@ use crate::buffer::Buffer;
 use crate::codec::{self, Message, kind};
 use crate::error::Violation;
 use crate::ids::{BlobId, Secret, SessionId};
-use crate::suite::{RealSuite, Suite};
+use crate::suite::RealSuite;
 use crate::time::Instant;
-use crate::transport::{Link, Received, Role};
+use crate::transport::{Ciphers, Link, Received, Role};
 
 /// A connection's state machine.
-pub struct Conn<S: Suite = RealSuite> {
-    link: Link<S>,
+pub struct Conn<C: Ciphers = RealSuite> {
+    link: Link<C>,
     /// What we asked for by REQUEST, FIND_PEERS and PUBLISH, and by WANT.
     requests: Requests,
     wanted: Wanted,
@@ -125,9 +125,9 @@ pub struct Conn<S: Suite = RealSuite> {
     blob_bytes_out: u64,
 }
 
-impl<S: Suite> Conn<S> {
+impl<C: Ciphers> Conn<C> {
     /// A connection over a link on which nothing has moved yet.
-    pub fn new(link: Link<S>, now: Instant) -> Self {
+    pub fn new(link: Link<C>, now: Instant) -> Self {
         Self {
             link,
             requests: Requests::default(),
@@ -202,7 +202,7 @@ impl<S: Suite> Conn<S> {
         !self.is_over && (has_room || !self.link.is_open())
     }
 
-    /// Where the stream's next bytes go; empty: do not read it until [`Self::take_readable`] says so.
+    /// Returns where the stream's next bytes go; empty: do not read it until [`Self::take_readable`] says so.
     pub fn recv_space(&mut self) -> &mut [u8] {
         if !self.may_read() {
             self.waits_to_read = true;
@@ -211,8 +211,8 @@ impl<S: Suite> Conn<S> {
         self.link.recv_space(self.requests.region())
     }
 
-    /// `n` bytes were written to [`Self::recv_space`]. Returns one thing that they amounted to: whoever wants all asks again,
-    /// with 0 bytes, until there is nothing.
+    /// Takes `n` bytes that were written to [`Self::recv_space`], and returns one thing that they amounted to. There may be
+    /// more: call it again, with 0 bytes, until it returns [`Incoming::Nothing`].
     ///
     /// # Errors
     /// What the peer broke; the connection is over.
@@ -319,13 +319,13 @@ impl<S: Suite> Conn<S> {
         self.push(&Message::Request(id));
     }
 
-    /// Requests that are not answered.
+    /// Counts the requests that are not answered.
     pub fn outstanding(&self) -> usize {
         self.requests.outstanding()
     }
 
     /// Takes what was requested and did not come; the connection is over.
-    pub fn take_outstanding(&mut self) -> impl Iterator<Item = BlobId> + use<S> {
+    pub fn take_outstanding(&mut self) -> impl Iterator<Item = BlobId> + use<C> {
         self.requests.take_outstanding()
     }
 
@@ -355,19 +355,19 @@ impl<S: Suite> Conn<S> {
         id
     }
 
-    /// Of a range asked for, nothing from `from` on is wanted any more.
+    /// Gives up the part of a range from `from` on.
     pub fn cut(&mut self, id: u32, from: u32) {
         if let Some(message) = self.wanted.cut(id, from) {
             self.push(&message);
         }
     }
 
-    /// Ranges asked for that have not come whole.
+    /// Counts the ranges asked for that have not come whole.
     pub fn ranges(&self) -> usize {
         self.wanted.open()
     }
 
-    /// Bytes of ranges asked for that have not come.
+    /// Counts the bytes of ranges asked for that have not come.
     pub fn range_bytes(&self) -> u64 {
         self.wanted.open_bytes()
     }
@@ -377,8 +377,8 @@ impl<S: Suite> Conn<S> {
         self.ask(Question::Peers, &Message::FindPeers(id))
     }
 
-    /// Asks the peer to put an item on the DHT. `false`: it was not asked, since an earlier question of the kind is not
-    /// answered yet, or too much waits to be sent.
+    /// Asks the peer to put an item on the DHT. Returns `false` and asks nothing while an earlier question of the kind is
+    /// unanswered, or too much waits to be sent.
     pub fn ask_to_publish(&mut self, item: SignedItem) -> bool {
         self.ask(Question::Publish, &Message::Publish(item))
     }
@@ -432,7 +432,7 @@ impl<S: Suite> Conn<S> {
         self.lanes.waiting()
     }
 
-    /// How many blobs are being read or sent for the peer, as answers to requests and for ranges.
+    /// Counts the blobs that are being read or sent for the peer, as answers to requests and for ranges.
     pub fn turns(&self) -> (usize, usize) {
         (self.lanes.answers.turns() + usize::from(self.link.is_sending_blob()), self.lanes.owed.turns())
     }
@@ -442,7 +442,7 @@ impl<S: Suite> Conn<S> {
         self.lanes.reading(id);
     }
 
-    /// The store answered; `None` where it has no such blob. Gives the buffer back where nobody waits for it.
+    /// Takes the store's answer; `None` where it has no such blob. Gives the buffer back where nobody waits for it.
     pub fn read_done(&mut self, id: BlobId, blob: Option<Buffer>) -> Option<Buffer> {
         self.lanes.read_done(id, blob)
     }
@@ -464,7 +464,7 @@ impl<S: Suite> Conn<S> {
 
     // --- bytes out ------------------------------------------------------------------------------------------
 
-    /// The next bytes to write; empty: nothing until [`Self::take_writable`] says so.
+    /// Returns the next bytes to write; empty: nothing until [`Self::take_writable`] says so.
     pub fn send_chunk(&mut self, now: Instant) -> &[u8] {
         if self.link.is_idle() {
             (self.last_sent_frame, self.last_taken) = (now, now);
@@ -477,7 +477,7 @@ impl<S: Suite> Conn<S> {
         chunk
     }
 
-    /// `n` bytes of [`Self::send_chunk`] were written; the buffer of a blob that is through.
+    /// Takes note that `n` bytes of [`Self::send_chunk`] were written, and returns the buffer of a blob that is through.
     pub fn sent(&mut self, now: Instant, n: usize) -> Option<Buffer> {
         (self.last_moved, self.last_taken) = (now, now);
         self.link.sent(n)
@@ -490,14 +490,14 @@ impl<S: Suite> Conn<S> {
 
     // --- word to the driver ---------------------------------------------------------------------------------
 
-    /// Whether a driver that was given no space may read again. Says so once.
+    /// Whether a driver that was given no space may read again; says so once.
     pub fn take_readable(&mut self) -> bool {
         let ready = self.waits_to_read && self.may_read();
         self.waits_to_read &= !ready;
         ready
     }
 
-    /// Whether a driver that was given no chunk may write again. Says so once.
+    /// Whether a driver that was given no chunk may write again; says so once.
     pub fn take_writable(&mut self) -> bool {
         let waits = self.lanes.has_control() || (self.lanes.has_blob() && !self.is_over);
         let ready = self.waits_to_write && (!self.link.is_idle() || (waits && self.link.is_open()));
@@ -505,7 +505,7 @@ impl<S: Suite> Conn<S> {
         ready
     }
 
-    /// All buffers that it holds: the one for receiving, and those for sending. The connection is over.
+    /// Returns all buffers that it holds: the one for receiving, and those for sending. The connection is over.
     pub fn into_buffers(mut self) -> (Option<Buffer>, Vec<Buffer>) {
         let sending = self.link.into_buffer().into_iter().chain(self.lanes.into_buffers());
         (self.requests.take_buffer(), sending.collect())

@@ -248,7 +248,7 @@ impl<S: Suite> Conns<S> {
         useless.min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
     }
 
-    /// The connection of ours that is the other end of this one.
+    /// Finds the connection that is the other end of this one: the node is connected to itself.
     fn other_end(&self, id: ConnId) -> Option<ConnId> {
         let session = self.get(id)?.conn.session_id()?;
         self.entries()

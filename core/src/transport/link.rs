@@ -1,11 +1,11 @@
 //! One end of a stream: a handshake, then messages in both directions.
 //!
-//! A message is a type byte and a payload, or nothing at all. How it lies in the stream, who speaks first, and which
-//! keys seal it are the link's alone. It knows no message's meaning and no time.
+//! A message is a type byte and a payload, or nothing at all. How it lies in the stream, which end speaks first, and
+//! which keys seal it are the link's alone. It knows neither what a message means nor what time it is.
 //!
 //! - **In**: ask [`Link::recv_space`], read bytes there, and say so to [`Link::received`].
 //! - **Out**: give messages where [`Link::is_idle`], write what [`Link::send_chunk`] has, and say so to [`Link::sent`].
-//!   A message is sealed when it is given, so whoever gives it late, once bytes are asked for, can still change its mind.
+//!   A message is sealed when it is given, so a caller that gives it only once bytes are asked for can drop it until then.
 //!
 //! A violation leaves a dead link: it takes and gives nothing more.
 
@@ -105,7 +105,7 @@ impl<C: Ciphers> Link<C> {
 
     // --- bytes in -------------------------------------------------------------------------------------------
 
-    /// Where the stream's next bytes go; empty only where the link is dead.
+    /// Returns where the stream's next bytes go; empty only where the link is dead.
     ///
     /// `large` is the large region, in which a message longer than a control message is received and opened in place. It
     /// has room for the longest one that is admitted and [`frame::TAG_LEN`] bytes more; where it is empty, none is. From
@@ -118,8 +118,8 @@ impl<C: Ciphers> Link<C> {
         }
     }
 
-    /// `n` bytes were written to [`Self::recv_space`], of the same large region. What they amounted to is at most one
-    /// thing: whoever wants all asks again, with 0 bytes, until there is nothing.
+    /// Takes `n` bytes that were written to [`Self::recv_space`], of the same large region, and returns one thing that they
+    /// amounted to. There may be more: call it again, with 0 bytes, until it returns [`Received::Nothing`].
     ///
     /// # Errors
     /// What the peer broke; the link is dead.
@@ -178,7 +178,7 @@ impl<C: Ciphers> Link<C> {
 
     /// Seals a message behind those that are on their way; its plaintext is given in parts.
     ///
-    /// `false`: the link is not open, or a blob is on its way. Nothing is sealed then, and no nonce used.
+    /// Returns `false`, seals nothing and uses no nonce where the link is not open or a blob is on its way.
     pub fn send(&mut self, plaintext: &[&[u8]]) -> bool {
         let State::Open { session, .. } = &mut self.state else { return false };
         if matches!(self.out, Out::Nothing) {
@@ -204,7 +204,7 @@ impl<C: Ciphers> Link<C> {
         }
     }
 
-    /// The next bytes to write; empty where nothing is on its way.
+    /// Returns the next bytes to write; empty where nothing is on its way.
     pub fn send_chunk(&self) -> &[u8] {
         match &self.out {
             _ if self.is_dead() => &[],
@@ -214,7 +214,7 @@ impl<C: Ciphers> Link<C> {
         }
     }
 
-    /// `n` bytes of [`Self::send_chunk`] were written; the buffer of a blob that is through.
+    /// Takes note that `n` bytes of [`Self::send_chunk`] were written, and returns the buffer of a blob that is through.
     pub fn sent(&mut self, n: usize) -> Option<Buffer> {
         let (len, at) = match &mut self.out {
             Out::Nothing => return None,
@@ -236,7 +236,7 @@ impl<C: Ciphers> Link<C> {
         matches!(self.out, Out::Blob(..))
     }
 
-    /// The buffer of the blob that was on its way; the link is over.
+    /// Returns the buffer of the blob that was on its way; the link is over.
     pub fn into_buffer(self) -> Option<Buffer> {
         match self.out {
             Out::Blob(buffer, _) => Some(buffer),

@@ -1,7 +1,8 @@
 //! The v5 transport: an anonymous X25519 exchange, then frames sealed with ChaCha20-Poly1305 in both directions
 //! (`docs/protocol.md` §8–9).
 //!
-//! It keeps a stream's content from whoever reads along; it authenticates nobody.
+//! It keeps a stream's content from eavesdroppers and authenticates nobody. [`Link`] is one end of such a stream; the
+//! rest of this module is what it is made of.
 
 pub mod frame;
 mod handshake;
