@@ -324,6 +324,7 @@ def handshake_exchange(i):
     shared = v5.shared_secret(data(i["dialler_secret"]), public[1])
     return {
         "tag_key": v6.tag_key(shared).hex(),
+        "session_id": v6.session_id(shared).hex(),
         "dialler_public": public[0].hex(),
         "listener_public": public[1].hex(),
         "dialler_frame": v5.seal_frame(client, 0, b"").hex(),

@@ -168,6 +168,11 @@ def tag_key(shared):
     return hashlib.blake2b(shared + b"T", digest_size=32).digest()
 
 
+def session_id(shared):
+    """What both ends call a connection (§8)."""
+    return hashlib.blake2b(shared + b"I", digest_size=32).digest()
+
+
 def tag(key, channel_topic):
     """A channel's name on a connection."""
     return hashlib.blake2b(channel_topic, digest_size=TAG_LEN, key=key).digest()

@@ -12,7 +12,7 @@ use alloc::vec;
 use core::fmt;
 
 use crate::blob::BLOB_LEN;
-use crate::frame::{HEADER_LEN, TAG_LEN};
+use crate::wire::{HEADER_LEN, TAG_LEN};
 
 const BLOB_START: usize = HEADER_LEN + 1;
 
@@ -40,6 +40,11 @@ impl Buffer {
     pub fn blob_mut(&mut self) -> &mut [u8] {
         let end = self.0.len() - TAG_LEN;
         &mut self.0[BLOB_START..end]
+    }
+
+    /// Where a message lies whose payload is the blob's bytes from `at` on: its type byte, they, and room for its seal.
+    pub(crate) fn message_from(&mut self, at: usize) -> &mut [u8] {
+        &mut self.0[HEADER_LEN + at..]
     }
 
     /// The whole frame's bytes.

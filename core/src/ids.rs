@@ -115,6 +115,16 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Names a keyed connection (`docs/protocol.md` §8). Both of its ends derive the same id, and no other connection has it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub [u8; 32]);
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({}…)", hex::encode(&self.0[..4]))
+    }
+}
+
 /// A connection: a slot and the slot's generation, so that a late call on a closed connection changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {

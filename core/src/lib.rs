@@ -12,9 +12,11 @@
 //!
 //! # Layers
 //! ```text
-//! bytes → transport (X25519, then sealer and opener) → frame → codec (Message) → conn → node (all decisions)
+//! bytes → transport::Link (handshake, frames, ciphers) → codec (Message) → conn (one connection) → node (all decisions)
 //! beside them, pure: identity, uri, bep44, blob, tree, manifest
 //! ```
+//! Each layer is usable alone and knows nothing of those above it: [`client`] is a peer made of the first two, and
+//! [`conn`] shows a client made of the first three.
 //!
 //! # Driving a node
 //! [`node::Node`] lists its methods by class. A driver owns the sockets and does three things: it hands in what
@@ -95,20 +97,20 @@ pub mod bep44;
 pub mod blob;
 mod bucket;
 pub mod buffer;
+pub mod client;
 pub mod codec;
-mod conn;
+pub mod conn;
 pub mod error;
-pub mod frame;
 mod hex;
 pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod manifest;
 pub mod node;
-mod ranges;
 pub mod rng;
 pub mod suite;
 pub mod time;
 pub mod transport;
 pub mod tree;
 pub mod uri;
+mod wire;

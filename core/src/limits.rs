@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use crate::blob::BLOB_LEN;
-use crate::frame::{HEADER_LEN, TAG_LEN};
+use crate::wire::{HEADER_LEN, PIECE_HEADER_LEN, TAG_LEN};
 
 // --- wire ---------------------------------------------------------------------------------------------------
 
@@ -309,7 +309,7 @@ const _: () = {
     assert!(UPLOAD_TURNS <= SEND_BUFFERS_MAX && V5_TURNS_MAX < SEND_BUFFERS_MAX);
     assert!(TURN_TIME_MIN.as_millis() <= TURN_TIME_START.as_millis());
     assert!(TURN_TIME_START.as_millis() <= TURN_TIME_MAX.as_millis());
-    assert!(1 + 8 + PIECE_LEN_MAX <= CONTROL_LEN_MAX);
+    assert!(1 + PIECE_HEADER_LEN + PIECE_LEN_MAX <= CONTROL_LEN_MAX);
     assert!(HAVES_PER_MINUTE * 2 * UNASKED_MESSAGE_BYTES <= UNASKED_BYTES_PER_MINUTE / 2);
     assert!(HAVES_BURST * 2 * UNASKED_MESSAGE_BYTES <= UNASKED_BYTES_BURST / 2);
     assert!(CONTROL_LEN_MAX as u64 + UNASKED_MESSAGE_BYTES < UNASKED_BYTES_BURST);

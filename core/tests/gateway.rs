@@ -46,7 +46,7 @@ fn ask_to_put(bench: &mut Bench, peer: &mut Peer, n: u8, sequence: i64) -> Resul
 fn ask_to_look_up(bench: &mut Bench, peer: &mut Peer, n: u8) -> bool {
     let channel = author(n).public_key();
     bench.world.heads.insert(channel, (item(&author(n), 5, &HeadContent::Inline(vec![])), 1));
-    let tag = uri::tag(&peer.tag_key, &uri::topic(&channel, None));
+    let tag = peer.tag(&uri::topic(&channel, None));
     peer.send(bench, &Message::GetHead { tag, known: 0, look_up: Some(channel) });
     match peer.receive(bench).pop() {
         Some(Message::Head(_, item)) => item.is_some(),
@@ -110,7 +110,7 @@ fn of_a_channel_that_it_follows_a_gateway_gives_back_only_what_the_dht_has() {
     let channel = author(1).public_key();
     bench.command(Command::Follow { channel, read_key: None });
     let mut peer = Member::join(&mut bench, 1, &[channel]).peer;
-    let tag = uri::tag(&peer.tag_key, &uri::topic(&channel, None));
+    let tag = peer.tag(&uri::topic(&channel, None));
     let head = item(&author(1), 5, &HeadContent::Inline(vec![]));
     peer.send(&mut bench, &Message::Head(tag, Some(head.clone())));
     assert_eq!(bench.node.channel_status(&channel).map(|status| status.sequence), Some(5));

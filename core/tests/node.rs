@@ -157,7 +157,7 @@ fn a_peer_that_says_not_found_or_stalls_or_closes_is_replaced() {
     bench.node.disconnected(bench.now, second.conn);
     let mut third = next(&mut bench);
     // What it says beside is not what it was asked for.
-    third.send_frame(&mut bench, 0x99, &vec![0; usize::try_from(2 * STALL_BYTES_MIN).expect("small")]);
+    third.send_plaintext(&mut bench, &vec![0x99; usize::try_from(2 * STALL_BYTES_MIN).expect("small")]);
     bench.sleep(STALL_TIMEOUT);
     assert_eq!(bench.closed_for(third.conn), Some(CloseReason::Stalled));
     next(&mut bench).send_blob(&mut bench, &blob);
@@ -199,7 +199,7 @@ fn bad_messages_are_answered_once_and_end_the_connection() {
     for (kind, payload, why) in cases {
         let mut bench = unanswered(None);
         let mut peer = Peer::dial(&mut bench, addr(50_000));
-        peer.send_frame(&mut bench, kind, payload);
+        peer.send_plaintext(&mut bench, &[&[kind], payload].concat());
         assert_eq!(peer.receive(&mut bench)[0], Message::Error(why.into()));
         assert!(bench.closed_for(peer.conn).is_some());
         assert!(
@@ -413,7 +413,7 @@ fn apply(bench: &mut Bench, peers: &mut Vec<Peer>, op: Op) {
             with_peer(bench, peers, n, &|b, p| p.send(b, &Message::Request(BlobId([id; 32]))));
         }
         Op::Garbage(n, kind, payload) => with_peer(bench, peers, n, &|b, p| {
-            p.send_frame(b, kind, &payload);
+            p.send_plaintext(b, &[&[kind], &payload[..]].concat());
         }),
     }
 }

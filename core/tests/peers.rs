@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
@@ -16,12 +17,12 @@ use megatorrent_core::limits::{
     FIND_PEERS_PAUSE_DIALLING, KEEP_ALIVE, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_KNOWN_MAX,
     PEERS_PER_NETWORK_MAX, PEERS_PER_TELLER_MAX, ROTATION_INTERVAL, USELESS_AFTER,
 };
-use megatorrent_core::node::{Action, Command, RecordKey};
+use megatorrent_core::node::{Command, Event, RecordKey};
 use megatorrent_core::time::Instant;
 use megatorrent_core::transport::Role;
 use megatorrent_core::uri;
 use support::content::{Content, item_of, sealed};
-use support::peer::Peer;
+use support::peer::{Peer, deliver};
 use support::{Bench, CONFIG, UNIX, at, identity};
 
 /// An address in a network of its own.
@@ -434,7 +435,7 @@ fn a_host_that_lied_from_several_ports_is_turned_away_on_all_of_them() {
 }
 
 #[test]
-fn a_connection_with_ourselves_is_ended_before_it_is_news_whichever_end_hears_first() {
+fn a_connection_with_ourselves_is_ended_once_both_ends_are_keyed_whichever_is_first() {
     for dialler_first in [true, false] {
         let mut bench = lacking();
         let own = at("20.0.0.9:6881");
@@ -445,23 +446,50 @@ fn a_connection_with_ourselves_is_ended_before_it_is_news_whichever_end_hears_fi
         let accepted = bench.node.accept(bench.now, at("20.0.0.9:50000")).expect("there is room");
         let [from_dialled, from_accepted] =
             [dialled, accepted].map(|end| bench.node.send_chunk(bench.now, end).to_vec());
-        let (end, key) = if dialler_first { (dialled, from_accepted) } else { (accepted, from_dialled) };
-        let space = bench.node.recv_space(end);
-        space[..32].copy_from_slice(&key);
-        bench.node.received(bench.now, end, 32);
-        let mut closed = Vec::new();
-        while let Some(action) = bench.node.poll() {
-            match action {
-                Action::Close(conn, CloseReason::Evicted) => closed.push(conn),
-                Action::Event(event) => panic!("news of a connection that is none: {event:?}"),
-                _ => {}
-            }
+        let mut ends = [(dialled, from_accepted), (accepted, from_dialled)];
+        if !dialler_first {
+            ends.reverse();
         }
-        closed.sort_by_key(|conn| *conn != dialled);
-        assert_eq!(closed, [dialled, accepted]);
+        for (end, key) in &ends {
+            assert_eq!(bench.closed, [], "one end alone does not know");
+            deliver(&mut bench, *end, key);
+        }
+        let reason = CloseReason::Evicted;
+        bench.closed.sort_by_key(|(conn, _)| *conn != dialled);
+        assert_eq!(bench.closed, [(dialled, reason), (accepted, reason)]);
+        let first = ends[0].0;
+        let [connected, disconnected] = &bench.events[bench.events.len() - 2..] else { panic!("two events") };
+        assert!(matches!(connected, Event::Connected { conn, .. } if *conn == first));
+        assert!(matches!(disconnected, Event::Disconnected { conn, .. } if *conn == first));
+        assert!(
+            !bench
+                .events
+                .iter()
+                .any(|event| matches!(event, Event::Connected { conn, .. } if *conn == ends[1].0))
+        );
         bench.sleep_until(bench.now + Duration::from_mins(20));
         assert!(bench.dials.iter().all(|(_, addr)| *addr != own), "it is not dialled again");
     }
+}
+
+#[test]
+fn of_two_connections_with_one_node_that_with_the_lower_session_id_stays() {
+    let mut bench = lacking();
+    let mut outcomes = BTreeSet::new();
+    for n in 1..=8 {
+        bench.dht_finds([far(n)]);
+        let dialled = Peer::listen(&mut bench, &far(n));
+        let PeerAddr::Ip(listens_at) = far(n) else { panic!("an IP address") };
+        let mut accepted = Peer::dial(&mut bench, SocketAddr::new(listens_at.ip(), 50_000).into());
+        let (version, port) = (Some(6), Some(listens_at.port()));
+        accepted.send(&mut bench, &Message::Hello { version, sequences: BTreeMap::new(), port });
+        let keeps_dialled = dialled.session_id() < accepted.session_id();
+        let reasons = [&dialled, &accepted].map(|end| bench.closed_for(end.conn));
+        let closed = Some(CloseReason::Duplicate);
+        assert_eq!(reasons, if keeps_dialled { [None, closed] } else { [closed, None] });
+        outcomes.insert(keeps_dialled);
+    }
+    assert_eq!(outcomes.len(), 2, "either may be the lower");
 }
 
 #[test]
@@ -473,7 +501,7 @@ fn who_was_reached_and_watches_a_channel_of_ours_is_known_after_a_restart() {
         bench.command(Command::AddPeer(far(n)));
         let mut peer = Peer::listen(&mut bench, &far(n));
         peer.say_hello(&mut bench, 6);
-        let tag = uri::tag(&peer.tag_key, &uri::topic(&topic, None));
+        let tag = peer.tag(&uri::topic(&topic, None));
         peer.send(&mut bench, &Message::Watch(vec![tag]));
     }
     let is_peer = |record: &&(RecordKey, _)| matches!(record.0, RecordKey::Peer(_));

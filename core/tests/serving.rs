@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use megatorrent_core::codec::{Message, kind};
+use megatorrent_core::codec::Message;
 use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::ids::BlobId;
 use megatorrent_core::limits::{PIECE_LEN_MAX, SEND_BUFFERS_MAX, UPLOAD_TURNS, WANTS_MAX};
@@ -128,13 +128,13 @@ fn a_range_of_a_blob_that_is_not_there_is_refused_and_others_are_served() {
 #[test]
 fn an_absurd_range_is_malformed() {
     let (content, mut bench) = seeding(1);
-    let want = |range| Message::Want { id: 0, blob: content.id(0), range }.encode().1;
+    let want = |range| Message::Want { id: 0, blob: content.id(0), range }.encode();
     let mut wraps = want(u32::MAX - 1..u32::MAX);
     // The length, at its end, becomes 23: beyond the last offset there is.
     *wraps.last_mut().expect("a length") = 23;
-    for payload in [want(5..5), want(0..BLOB_END + 1), want(BLOB_END..BLOB_END + 1), wraps] {
+    for plaintext in [want(5..5), want(0..BLOB_END + 1), want(BLOB_END..BLOB_END + 1), wraps] {
         let mut peer = join(&mut bench, 1, &content);
-        peer.peer.send_frame(&mut bench, kind::WANT, &payload);
+        peer.peer.send_plaintext(&mut bench, &plaintext);
         peer.hear(&mut bench);
         assert_eq!(peer.errors, ["Malformed Message"]);
         assert_eq!(peer.closed_for(&bench), Some(CloseReason::Violation(Violation::Malformed)));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crowd::Crowd;
 use measure::{number, peak, processor_time, resident};
-use megatorrent_core::suite::{RealSuite, Suite};
+use megatorrent_core::suite::{BlobFormat, RealSuite, Suite};
 use megatorrent_sim::{HostConfig, NullSuite, World, WorldConfig};
 
 /// Nodes that follow a channel that nobody publishes.

@@ -1,4 +1,4 @@
-//! Hosts that are not nodes: they speak the wire through core's transport, frames and messages, and lie.
+//! Hosts that are not nodes: they speak the wire through core's client, and lie.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::bep44::SignedItem;
+use megatorrent_core::client::{Client, Heard};
 use megatorrent_core::codec::{Have, Message, Tag, VERSION};
-use megatorrent_core::frame::HEADER_LEN;
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::{BlobId, Secret, Topic};
 use megatorrent_core::limits::PEERS_MAX;
@@ -17,12 +17,12 @@ use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 use megatorrent_core::transport::Role;
+use megatorrent_core::transport::frame::HEADER_LEN;
 use megatorrent_core::uri;
 
 use crate::host::HostId;
 use crate::link::Side;
 use crate::stranger::{Socket, StrangerEvent};
-use crate::wire::{Incoming, Wire};
 use crate::world::{LISTEN_PORT, World};
 
 /// How an adversary does harm.
@@ -153,7 +153,7 @@ const FALSE_NAMES: [&str; 12] = [
 /// One connection of an adversary.
 struct Session<S: Suite> {
     role: Role,
-    wire: Wire<S>,
+    client: Client<S>,
     /// What a slow loris has still to send.
     drip: VecDeque<u8>,
     /// What the other end asked to be told of: a channel's version.
@@ -297,47 +297,48 @@ impl<S: Suite> Adversaries<S> {
 
     fn open(&mut self, world: &mut World<S>, socket: Socket, role: Role) {
         let Some(&index) = self.by_socket.get(&socket) else { return };
-        let (wire, key) = Wire::new(role, &mut self.rng);
-        world.socket_send(socket, &key);
-        let session = Session { role, wire, drip: VecDeque::new(), asked_have: None };
+        let mut client = Client::new(role, &mut self.rng);
+        world.socket_send(socket, &client.take_output());
+        let session = Session { role, client, drip: VecDeque::new(), asked_have: None };
         self.list[index].sessions.insert(socket, session);
     }
 
     fn read(&mut self, world: &mut World<S>, socket: Socket) {
         let bytes = world.socket_read(socket);
         let Some(&index) = self.by_socket.get(&socket) else { return };
-        let mut rest = &bytes[..];
+        if let Some(session) = self.list[index].sessions.get_mut(&socket) {
+            session.client.feed(&bytes);
+        }
         while let Some(session) = self.list[index].sessions.get_mut(&socket) {
-            match session.wire.read(&mut rest) {
-                Ok(Some(Incoming::Keyed)) => self.keyed(world, index, socket),
-                Ok(Some(Incoming::Plaintext(plaintext))) => {
-                    self.on_plaintext(world, index, socket, &plaintext);
-                }
+            match session.client.hear() {
+                Ok(Some(Heard::Open)) => self.keyed(world, index, socket),
+                Ok(Some(Heard::Message(message))) => self.on_message(world, index, socket, message),
                 // What it cannot read does not trouble it.
+                Ok(Some(Heard::Malformed(_))) => {}
                 Ok(None) => return,
                 Err(_) => return world.socket_close(socket),
             }
         }
     }
 
-    fn on_plaintext(&mut self, world: &mut World<S>, index: usize, socket: Socket, plaintext: &[u8]) {
+    fn on_message(&mut self, world: &mut World<S>, index: usize, socket: Socket, message: Message) {
         let attack = self.list[index].attack;
         let role = self.list[index].sessions.get(&socket).map(|session| session.role);
-        match Message::decode(plaintext) {
-            Ok(Message::Hello { .. }) if role == Some(Role::Listener) => self.say_hello(world, index, socket),
+        match message {
+            Message::Hello { .. } if role == Some(Role::Listener) => self.say_hello(world, index, socket),
             // It follows whatever the node follows, or says so.
-            Ok(Message::Watch(tags)) => self.send(world, index, socket, &Message::Watch(tags)),
-            Ok(Message::Request(id)) => self.on_request(world, index, socket, id),
-            Ok(Message::Want { id, blob, range }) => self.on_want(world, index, socket, id, blob, range),
-            Ok(Message::AskHave(tag, sequence)) => self.on_ask_have(world, index, socket, tag, sequence),
-            Ok(Message::FindPeers(_)) if attack != Attack::Silence => {
+            Message::Watch(tags) => self.send(world, index, socket, &Message::Watch(tags)),
+            Message::Request(id) => self.on_request(world, index, socket, id),
+            Message::Want { id, blob, range } => self.on_want(world, index, socket, id, blob, range),
+            Message::AskHave(tag, sequence) => self.on_ask_have(world, index, socket, tag, sequence),
+            Message::FindPeers(_) if attack != Attack::Silence => {
                 let peers = self.false_peers(index);
                 self.send(world, index, socket, &Message::Peers(peers));
             }
-            Ok(Message::Publish(_)) if attack == Attack::FalseGateway => {
+            Message::Publish(_) if attack == Attack::FalseGateway => {
                 self.send(world, index, socket, &Message::Ok("Stored at 8 nodes".into()));
             }
-            Ok(Message::GetHead { tag, known, .. }) => self.on_get_head(world, index, socket, tag, known),
+            Message::GetHead { tag, known, .. } => self.on_get_head(world, index, socket, tag, known),
             _ => {}
         }
     }
@@ -456,7 +457,7 @@ impl<S: Suite> Adversaries<S> {
     /// Pushes a head that nobody asked for.
     fn push_head(&mut self, world: &mut World<S>, index: usize, socket: Socket) {
         let adversary = &self.list[index];
-        let tag = adversary.sessions.get(&socket).and_then(|session| session.wire.tag(&self.topic));
+        let tag = adversary.sessions.get(&socket).and_then(|session| session.client.tag(&self.topic));
         if let (Some(tag), Some(head)) = (tag, adversary.head.clone()) {
             self.send(world, index, socket, &Message::Head(tag, Some(head)));
         }
@@ -546,8 +547,11 @@ impl<S: Suite> Adversaries<S> {
 
     /// A sealed frame; empty where the connection has no keys.
     fn frame(&mut self, index: usize, socket: Socket, message: &Message) -> Vec<u8> {
-        let session = self.list[index].sessions.get_mut(&socket);
-        session.map_or_else(Vec::new, |session| session.wire.seal(message))
+        let session = self.list[index].sessions.get_mut(&socket).filter(|session| session.client.is_open());
+        session.map_or_else(Vec::new, |session| {
+            session.client.send(message);
+            session.client.take_output()
+        })
     }
 }
 
@@ -594,7 +598,7 @@ mod tests {
         world: World,
         adversaries: Adversaries<RealSuite>,
         socket: Socket,
-        wire: Wire<RealSuite>,
+        client: Client,
         blob: Vec<u8>,
         /// What came, and whether a frame did not open.
         heard: Vec<Message>,
@@ -618,17 +622,17 @@ mod tests {
             let mut adversaries = Adversaries::new(rng.fork("adversaries"), author, identity(), None);
             let at = adversaries.add(&mut world, attack);
             let socket = world.machine_dial(machine, at);
-            let (wire, key) = Wire::new(Role::Dialler, &mut rng);
-            world.socket_send(socket, &key);
+            let mut client = Client::new(Role::Dialler, &mut rng);
+            world.socket_send(socket, &client.take_output());
             let (heard, is_broken) = (Vec::new(), false);
-            let mut asker = Self { world, adversaries, socket, wire, blob, heard, is_broken };
+            let mut asker = Self { world, adversaries, socket, client, blob, heard, is_broken };
             asker.run();
             let get_head = |known| Message::GetHead { tag: TAG, known, look_up: None };
             let want = Message::Want { id: 9, blob: id, range: 0..LEN };
             for message in [Message::AskHave(TAG, 1), want, get_head(3), get_head(4)] {
-                let frame = asker.wire.seal(&message);
-                asker.world.socket_send(socket, &frame);
+                asker.client.send(&message);
             }
+            asker.world.socket_send(socket, &asker.client.take_output());
             asker.run();
             asker
         }
@@ -656,13 +660,12 @@ mod tests {
 
         fn hear(&mut self) {
             let bytes = self.world.socket_read(self.socket);
-            let mut rest = &bytes[..];
+            self.client.feed(&bytes);
             while !self.is_broken {
-                match self.wire.read(&mut rest) {
-                    Ok(Some(Incoming::Plaintext(plaintext))) => {
-                        self.heard.push(Message::decode(&plaintext).expect("an adversary's messages parse"));
-                    }
-                    Ok(Some(Incoming::Keyed)) => {}
+                match self.client.hear() {
+                    Ok(Some(Heard::Message(message))) => self.heard.push(message),
+                    Ok(Some(Heard::Malformed(why))) => panic!("an adversary's messages parse: {why}"),
+                    Ok(Some(Heard::Open)) => {}
                     Ok(None) => return,
                     Err(_) => self.is_broken = true,
                 }

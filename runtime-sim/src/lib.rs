@@ -55,7 +55,6 @@ mod table;
 mod trace;
 mod traffic;
 mod v5;
-mod wire;
 mod world;
 
 pub use adversary::Attack;
@@ -70,5 +69,4 @@ pub use null::{NullDirection, NullHandshake, NullSuite};
 pub use store::Store;
 pub use stranger::StrangerEvent;
 pub use traffic::Traffic;
-pub use wire::{Incoming, Wire};
 pub use world::{LISTEN_PORT, World};

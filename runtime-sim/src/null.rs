@@ -2,10 +2,10 @@
 
 use megatorrent_core::blob::{Link, TAG_LEN};
 use megatorrent_core::error::Violation;
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::ids::{BlobId, Secret, SessionId};
 use megatorrent_core::rng::Rng;
-use megatorrent_core::suite::{Open, Seal, Suite};
-use megatorrent_core::transport::{KEY_LEN, Role, Session};
+use megatorrent_core::suite::BlobFormat;
+use megatorrent_core::transport::{Ciphers, KEY_LEN, Open, Role, Seal, Session};
 
 /// Nothing is kept secret and nobody is kept from forging, but every length and every byte on the wire stands where
 /// the real suite has it: a frame's tag, a blob's tag and a blob's id are checksums, so that a flipped bit, a frame out of
@@ -48,9 +48,7 @@ pub struct NullDirection {
     frames: u64,
 }
 
-impl<const PLAIN_LEN: usize> Suite for NullSuite<PLAIN_LEN> {
-    const PLAIN_LEN: usize = PLAIN_LEN;
-
+impl<const PLAIN_LEN: usize> Ciphers for NullSuite<PLAIN_LEN> {
     type Handshake = NullHandshake;
     type Sealer = NullDirection;
     type Opener = NullDirection;
@@ -81,8 +79,13 @@ impl<const PLAIN_LEN: usize> Suite for NullSuite<PLAIN_LEN> {
             sealer: NullDirection { start: sends, frames: 0 },
             opener: NullDirection { start: receives, frames: 0 },
             tag_key: Secret::new(to_bytes(checksum(shared, b"T"))),
+            session_id: SessionId(to_bytes(checksum(shared, b"I"))),
         })
     }
+}
+
+impl<const PLAIN_LEN: usize> BlobFormat for NullSuite<PLAIN_LEN> {
+    const PLAIN_LEN: usize = PLAIN_LEN;
 
     fn seal_blob(secret: &Secret, buf: &mut [u8], len: usize) -> Link {
         assert!(buf.len() == Self::BLOB_LEN, "a blob has one length");
@@ -213,7 +216,7 @@ mod tests {
         is_named_by_its_bytes_and_opens_under_its_key::<NullSuite<61_440>>();
     }
 
-    fn is_named_by_its_bytes_and_opens_under_its_key<S: Suite>() {
+    fn is_named_by_its_bytes_and_opens_under_its_key<S: BlobFormat>() {
         let seal = |content: &[u8]| {
             let mut blob = vec![0xaa; S::BLOB_LEN];
             blob[..content.len()].copy_from_slice(content);

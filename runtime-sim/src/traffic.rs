@@ -5,11 +5,11 @@ use std::any::TypeId;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use megatorrent_core::codec::kind;
-use megatorrent_core::frame::{HEADER_LEN, TAG_LEN};
+use megatorrent_core::codec::{PIECE_HEADER_LEN, kind};
 use megatorrent_core::limits::CONTROL_LEN_MAX;
 use megatorrent_core::suite::{RealSuite, Suite};
 use megatorrent_core::transport::KEY_LEN;
+use megatorrent_core::transport::frame::{HEADER_LEN, TAG_LEN};
 
 use crate::host::HostId;
 use crate::link::{Link, Side};
@@ -18,8 +18,6 @@ use crate::world::World;
 /// Encrypted frames from this length on are counted as content: no control message but a long list of peers comes
 /// near. So a blob's end in a short frame is counted as control.
 const DATA_FRAME_LEN_MIN: usize = 8 * 1024;
-/// What stands in front of a PIECE's content: an id and an offset.
-const PIECE_HEAD_LEN: usize = 4 + 4;
 
 /// Bytes that were put on links, by kind, and what else is counted with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -236,7 +234,7 @@ pub(crate) fn has_open_frames<S: Suite>() -> bool {
 fn head_len(kind: u8) -> Option<usize> {
     match kind {
         kind::DATA => Some(1),
-        kind::PIECE => Some(1 + PIECE_HEAD_LEN),
+        kind::PIECE => Some(1 + PIECE_HEADER_LEN),
         _ => None,
     }
 }

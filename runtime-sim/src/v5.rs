@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::bep44::SignedItem;
-use megatorrent_core::codec::{Message, kind};
+use megatorrent_core::client::{Client, Heard};
+use megatorrent_core::codec::Message;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::{BlobId, JobId};
 use megatorrent_core::manifest::{Collection, Head, HeadContent, Item, Reference};
@@ -24,7 +25,6 @@ use crate::config::HostConfig;
 use crate::host::HostId;
 use crate::link::Side;
 use crate::stranger::{Socket, StrangerEvent};
-use crate::wire::{Incoming, Wire};
 use crate::world::{LISTEN_PORT, World};
 
 /// The version that a plain peer's HELLO names.
@@ -63,7 +63,7 @@ struct Peer {
 struct Session<S: Suite> {
     host: HostId,
     role: Role,
-    wire: Wire<S>,
+    client: Client<S>,
     /// What the dialler asks for.
     blob: Option<BlobId>,
     /// Its one answer is given to the socket.
@@ -252,11 +252,10 @@ impl<S: Suite> Peers<S> {
         let Some(at) = peer.sources.get_mut(&blob).and_then(VecDeque::pop_front) else { return };
         peer.fetching.insert(blob);
         let socket = world.machine_dial(host, at);
-        let (mut wire, key) = Wire::new(Role::Dialler, &mut self.rng);
-        wire.take_blobs();
-        let session = Session { host, role: Role::Dialler, wire, blob: Some(blob), has_answered: false };
+        let mut client = Client::new(Role::Dialler, &mut self.rng);
+        world.socket_send(socket, &client.take_output());
+        let session = Session { host, role: Role::Dialler, client, blob: Some(blob), has_answered: false };
         self.sessions.insert(socket, (world.now(), session));
-        world.socket_send(socket, &key);
         self.agree(world.now() + CONNECTION_TIME_MAX, host, Todo::Check(socket));
     }
 
@@ -299,10 +298,10 @@ impl<S: Suite> Peers<S> {
         let socket = Socket { link: event.link(), side };
         if let StrangerEvent::Accepted(_, at) = event {
             let Some(&host) = self.by_address.get(&at) else { return false };
-            let (wire, key) = Wire::new(Role::Listener, &mut self.rng);
-            let session = Session { host, role: Role::Listener, wire, blob: None, has_answered: false };
+            let mut client = Client::new(Role::Listener, &mut self.rng);
+            world.socket_send(socket, &client.take_output());
+            let session = Session { host, role: Role::Listener, client, blob: None, has_answered: false };
             self.sessions.insert(socket, (world.now(), session));
-            world.socket_send(socket, &key);
             self.agree(world.now() + CONNECTION_TIME_MAX, host, Todo::Check(socket));
             return true;
         }
@@ -319,13 +318,15 @@ impl<S: Suite> Peers<S> {
 
     fn read(&mut self, world: &mut World<S>, socket: Socket) {
         let bytes = world.socket_read(socket);
-        let mut rest = &bytes[..];
+        if let Some((_, session)) = self.sessions.get_mut(&socket) {
+            session.client.feed(&bytes);
+        }
         while let Some((_, session)) = self.sessions.get_mut(&socket) {
-            match session.wire.read(&mut rest) {
-                Ok(Some(Incoming::Keyed)) => self.on_keyed(world, socket),
-                Ok(Some(Incoming::Plaintext(plaintext))) => self.on_plaintext(world, socket, &plaintext),
+            match session.client.hear() {
+                Ok(Some(Heard::Open)) => self.on_keyed(world, socket),
+                Ok(Some(Heard::Message(message))) => self.on_message(world, socket, message),
                 Ok(None) => return,
-                Err(_) => return self.end(world, socket),
+                Ok(Some(Heard::Malformed(_))) | Err(_) => return self.end(world, socket),
             }
         }
     }
@@ -341,27 +342,20 @@ impl<S: Suite> Peers<S> {
         self.send(world, socket, &Message::Request(blob));
     }
 
-    fn on_plaintext(&mut self, world: &mut World<S>, socket: Socket, plaintext: &[u8]) {
+    fn on_message(&mut self, world: &mut World<S>, socket: Socket, message: Message) {
         let Some((_, session)) = self.sessions.get(&socket) else { return };
-        match (session.role, plaintext.split_first()) {
-            (Role::Dialler, Some((&kind::DATA, blob))) => self.on_data(world, socket, blob),
-            (Role::Dialler, _) => {
-                if matches!(Message::decode(plaintext), Ok(Message::Error(_)) | Err(_)) {
-                    self.end(world, socket);
-                }
-            }
+        match (session.role, message) {
+            (Role::Dialler, Message::Data(blob)) => self.on_data(world, socket, &blob),
+            (Role::Dialler, Message::Error(_)) => self.end(world, socket),
             (Role::Listener, _) if session.has_answered => {}
-            (Role::Listener, _) => match Message::decode(plaintext) {
-                Ok(Message::Request(blob)) => self.serve(world, socket, blob),
-                Ok(Message::FindPeers(blob)) => {
-                    let sources = self.by_host.get(&session.host).and_then(|peer| peer.sources.get(&blob));
-                    let peers = sources.into_iter().flatten().map(|at| (*at).into()).collect();
-                    self.send(world, socket, &Message::Peers(peers));
-                    self.answered(world, socket);
-                }
-                Ok(_) => {}
-                Err(_) => self.end(world, socket),
-            },
+            (Role::Listener, Message::Request(blob)) => self.serve(world, socket, blob),
+            (Role::Listener, Message::FindPeers(blob)) => {
+                let sources = self.by_host.get(&session.host).and_then(|peer| peer.sources.get(&blob));
+                let peers = sources.into_iter().flatten().map(|at| (*at).into()).collect();
+                self.send(world, socket, &Message::Peers(peers));
+                self.answered(world, socket);
+            }
+            _ => {}
         }
     }
 
@@ -395,8 +389,8 @@ impl<S: Suite> Peers<S> {
 
     fn send(&mut self, world: &mut World<S>, socket: Socket, message: &Message) {
         let Some((_, session)) = self.sessions.get_mut(&socket) else { return };
-        let frame = session.wire.seal(message);
-        world.socket_send(socket, &frame);
+        session.client.send(message);
+        world.socket_send(socket, &session.client.take_output());
     }
 }
 

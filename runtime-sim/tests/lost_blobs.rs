@@ -8,7 +8,7 @@ use megatorrent_core::limits::{RECHECK_INTERVAL_MAX, RECHECK_INTERVAL_MIN};
 use megatorrent_core::manifest::FileEntry;
 use megatorrent_core::node::{Command, Event};
 use megatorrent_core::rng::Rng;
-use megatorrent_core::suite::Suite;
+use megatorrent_core::suite::BlobFormat;
 use megatorrent_sim::{HostConfig, HostId, NullSuite, World, WorldConfig};
 
 type Blobs = NullSuite<15_360>;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::client::{Client, Heard};
 use megatorrent_core::codec::Message;
 use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::{
@@ -12,10 +13,9 @@ use megatorrent_core::limits::{
 };
 use megatorrent_core::node::{Command, Event, PublishError, Takers};
 use megatorrent_core::rng::Rng;
-use megatorrent_core::suite::RealSuite;
 use megatorrent_core::transport::Role;
 use megatorrent_core::uri;
-use megatorrent_sim::{HostConfig, HostId, Incoming, LinkId, StrangerEvent, Wire, World, WorldConfig};
+use megatorrent_sim::{HostConfig, HostId, LinkId, StrangerEvent, World, WorldConfig};
 
 const SEED: u64 = 7;
 
@@ -330,7 +330,7 @@ fn followers_keep_a_head_on_the_dht_when_its_author_has_left() {
 struct Sybils {
     addresses: Vec<SocketAddr>,
     /// Their connections with nodes that dialled them.
-    open: BTreeMap<LinkId, Wire<RealSuite>>,
+    open: BTreeMap<LinkId, Client>,
     most_open: usize,
 }
 
@@ -364,17 +364,17 @@ impl Sybils {
         match event {
             StrangerEvent::Accepted(link, at) => {
                 assert!(self.addresses.contains(&at));
-                let (wire, key) = Wire::new(Role::Listener, &mut Rng::new([7; 32]));
-                world.raw_send(link, &key);
-                self.open.insert(link, wire);
+                let mut client = Client::new(Role::Listener, &mut Rng::new([7; 32]));
+                world.raw_send(link, &client.take_output());
+                self.open.insert(link, client);
                 self.most_open = self.most_open.max(self.open.len());
             }
             StrangerEvent::Readable(link) => {
                 let bytes = world.raw_read(link);
-                let Some(wire) = self.open.get_mut(&link) else { return };
-                for answer in answers(wire, &bytes) {
-                    world.raw_send(link, &answer);
-                }
+                let Some(client) = self.open.get_mut(&link) else { return };
+                client.feed(&bytes);
+                answer(client);
+                world.raw_send(link, &client.take_output());
             }
             StrangerEvent::Closed(link) => {
                 self.open.remove(&link);
@@ -386,19 +386,15 @@ impl Sybils {
 }
 
 /// Says "Not Found" to each request, and keeps the connection alive.
-fn answers(wire: &mut Wire<RealSuite>, mut bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut answers = Vec::new();
-    while let Some(incoming) = wire.read(&mut bytes).expect("a node's frames open") {
-        let Incoming::Plaintext(plain) = incoming else { continue };
-        let answer = match Message::decode(&plain) {
-            Ok(Message::Request(_)) => Message::Error("Not Found".into()),
-            Ok(Message::FindPeers(_)) => Message::Peers(Vec::new()),
-            Ok(Message::Empty) => Message::FindPeers(BlobId([0; 32])),
+fn answer(client: &mut Client) {
+    while let Some(heard) = client.hear().expect("a node's frames open") {
+        client.send(&match heard {
+            Heard::Message(Message::Request(_)) => Message::Error("Not Found".into()),
+            Heard::Message(Message::FindPeers(_)) => Message::Peers(Vec::new()),
+            Heard::Message(Message::Empty) => Message::FindPeers(BlobId([0; 32])),
             _ => continue,
-        };
-        answers.push(wire.seal(&answer));
+        });
     }
-    answers
 }
 
 /// An author whose content is on the DHT's word at its own address and at many Sybils', and a follower.

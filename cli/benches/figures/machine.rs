@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use megatorrent_core::blob::{self, BLOB_LEN, PLAIN_LEN};
 use megatorrent_core::ids::{BlobId, Secret};
-use megatorrent_core::transport::{Handshake, Opener, Role, Sealer, Session};
+use megatorrent_core::transport::{Handshake, Open, Opener, Role, Seal, Sealer, Session};
 use megatorrent_runtime_smol::store::Store;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use sha2::Digest;

@@ -1,5 +1,4 @@
-//! Somebody who is no node: a peer made of core's own layers below the node (transport, frames, messages), with which
-//! tests and benchmarks stand opposite a real one.
+//! Somebody who is no node: core's client over a real socket, with which tests and benchmarks stand opposite a real one.
 #![allow(dead_code, reason = "each of them uses its own part")]
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -9,13 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use megatorrent_core::client::{Client, Heard};
 use megatorrent_core::codec::{Have, Message, Tag, VERSION};
-use megatorrent_core::frame::{self, TAG_LEN};
-use megatorrent_core::ids::{Secret, Topic};
-use megatorrent_core::limits::{DATA_LEN_MAX, PIECE_LEN_MAX};
+use megatorrent_core::ids::Topic;
+use megatorrent_core::limits::PIECE_LEN_MAX;
 use megatorrent_core::rng::Rng;
-use megatorrent_core::transport::{Handshake, KEY_LEN, Opener, Role, Sealer, Session};
-use megatorrent_core::uri;
+use megatorrent_core::transport::Role;
 
 /// Handshakes so far: two ends in one process have keys of their own.
 static HANDSHAKES: AtomicUsize = AtomicUsize::new(0);
@@ -23,9 +21,7 @@ static HANDSHAKES: AtomicUsize = AtomicUsize::new(0);
 /// A keyed connection.
 pub(crate) struct Line {
     stream: TcpStream,
-    sealer: Sealer,
-    opener: Opener,
-    tag_key: Secret,
+    client: Client,
 }
 
 impl Line {
@@ -38,25 +34,30 @@ impl Line {
     }
 
     /// Makes a connection keyed.
-    fn shake(mut stream: TcpStream, role: Role) -> io::Result<Self> {
+    fn shake(stream: TcpStream, role: Role) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let label = format!("{} {}", std::process::id(), HANDSHAKES.fetch_add(1, Ordering::Relaxed));
-        let handshake = Handshake::new(role, &mut Rng::new([1; 32]).fork(&label));
-        stream.write_all(&handshake.public_key())?;
-        let mut theirs = [0; KEY_LEN];
-        stream.read_exact(&mut theirs)?;
-        let Session { sealer, opener, tag_key } = handshake.finish(theirs).map_err(|_| refused())?;
-        Ok(Self { stream, sealer, opener, tag_key })
+        let client = Client::new(role, &mut Rng::new([1; 32]).fork(&label));
+        let mut line = Self { stream, client };
+        line.flush()?;
+        match line.hear()? {
+            Heard::Open => Ok(line),
+            _ => Err(refused()),
+        }
     }
 
     /// What a channel is called on this connection.
     fn tag(&self, topic: &Topic) -> Tag {
-        uri::tag(&self.tag_key, topic)
+        self.client.tag(topic).expect("a line is open")
     }
 
     pub(crate) fn send(&mut self, message: &Message) -> io::Result<()> {
-        let (kind, payload) = message.encode();
-        self.stream.write_all(&frame::seal(&mut self.sealer, kind, &payload))
+        self.client.send(message);
+        self.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.client.take_output())
     }
 
     /// How long [`Self::receive`] waits at most; then it is an error.
@@ -95,20 +96,27 @@ impl Line {
     }
 
     pub(crate) fn keep_alive(&mut self) -> io::Result<()> {
-        self.stream.write_all(&frame::seal_empty(&mut self.sealer))
+        self.send(&Message::Empty)
     }
 
     pub(crate) fn receive(&mut self) -> io::Result<Message> {
-        let mut len = [0; 4];
-        self.stream.read_exact(&mut len)?;
-        let len = u32::from_be_bytes(len) as usize;
-        if len > DATA_LEN_MAX + TAG_LEN {
-            return Err(refused());
+        match self.hear()? {
+            Heard::Message(message) => Ok(message),
+            Heard::Open | Heard::Malformed(_) => Err(refused()),
         }
-        let mut frame = vec![0; len];
-        self.stream.read_exact(&mut frame)?;
-        let plain = self.opener.open(&mut frame).map_err(|_| refused())?;
-        Message::decode(plain).map_err(|_| refused())
+    }
+
+    fn hear(&mut self) -> io::Result<Heard> {
+        let mut piece = [0; 16 * 1024];
+        loop {
+            if let Some(heard) = self.client.hear().map_err(|_| refused())? {
+                return Ok(heard);
+            }
+            match self.stream.read(&mut piece)? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                n => self.client.feed(&piece[..n]),
+            }
+        }
     }
 }
 

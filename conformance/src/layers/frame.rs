@@ -1,8 +1,8 @@
 //! Frames: sealing, opening, and cutting a stream into them.
 
-use megatorrent_core::frame::{self, Frame, FrameReader, HEADER_LEN};
 use megatorrent_core::limits::{CONTROL_LEN_MAX, DATA_LEN_MAX};
-use megatorrent_core::transport::{Opener, Role, Sealer};
+use megatorrent_core::transport::frame::{self, Frame, FrameReader, HEADER_LEN};
+use megatorrent_core::transport::{Open, Opener, Role, Sealer};
 use serde_json::{Value, json};
 
 use super::handshake::{direction, secrets};
@@ -25,9 +25,11 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
     match op {
         "seal" => {
             let (mut sealer, _) = ends(input)?;
-            let plaintexts = input.list("plaintexts")?;
-            let frames = plaintexts.iter().map(|text| Ok(seal(&mut sealer, &text.as_bytes()?)));
-            Ok(digest(&frames.collect::<Result<Vec<_>, Fault>>()?.concat()))
+            let mut wire = Vec::new();
+            for text in input.list("plaintexts")? {
+                frame::seal(&mut sealer, &[&text.as_bytes()?], &mut wire);
+            }
+            Ok(digest(&wire))
         }
         "open" => {
             let (_, mut opener) = ends(input)?;
@@ -54,25 +56,11 @@ fn ends(input: Input<'_>) -> Result<(Sealer, Opener), Fault> {
     };
     let (mut sealer, mut opener) = direction(input, sender)?;
     for _ in 0..input.number("skip")? {
-        let mut empty = frame::seal_empty(&mut sealer);
+        let mut empty = Vec::new();
+        frame::seal(&mut sealer, &[], &mut empty);
         opener.open(&mut empty[HEADER_LEN..]).map_err(violation)?;
     }
     Ok((sealer, opener))
-}
-
-/// One frame. A blob's is sealed as core's own connection does it: in place, within its buffer.
-fn seal(sealer: &mut Sealer, plaintext: &[u8]) -> Vec<u8> {
-    match plaintext.split_first() {
-        None => frame::seal_empty(sealer),
-        Some((kind, payload)) if payload.len() < CONTROL_LEN_MAX => frame::seal(sealer, *kind, payload),
-        Some(_) => {
-            let length = u32::try_from(plaintext.len() + TAG_LEN).expect("vectors hold at most a blob");
-            let mut frame = [&length.to_be_bytes()[..], plaintext].concat();
-            let tag = sealer.seal(&mut frame[HEADER_LEN..]);
-            frame.extend(tag);
-            frame
-        }
-    }
 }
 
 /// The sealed frames in `wire`, read in small and large pieces.

@@ -1,6 +1,6 @@
 //! The key exchange, seen from both ends.
 
-use megatorrent_core::frame;
+use megatorrent_core::transport::frame;
 use megatorrent_core::transport::{Handshake, Opener, Role, Sealer, Session};
 use serde_json::{Value, json};
 
@@ -9,8 +9,8 @@ use crate::value::no_such_op;
 
 pub(super) const LAYER: Layer = Layer {
     name: "handshake",
-    about: "exchange: dialler_secret, listener_secret (X25519) -> both public keys as they go over the wire, and the frame \
-            of an empty plaintext that each end sends first. finish: secret, their_public -> refused for low-order keys.",
+    about: "exchange: dialler_secret, listener_secret (X25519) -> both public keys as they go over the wire, the frame \
+            of an empty plaintext that each end sends first, the key that names channels, and the connection's id. finish: secret, their_public -> refused for low-order keys.",
     cases,
     run,
 };
@@ -25,9 +25,10 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
             Ok(json!({
                 "dialler_public": hex(&dialler_public),
                 "listener_public": hex(&listener_public),
-                "dialler_frame": hex(&frame::seal_empty(&mut dialler.sealer)),
-                "listener_frame": hex(&frame::seal_empty(&mut listener.sealer)),
+                "dialler_frame": hex(&empty_frame(&mut dialler.sealer)),
+                "listener_frame": hex(&empty_frame(&mut listener.sealer)),
                 "tag_key": hex(listener.tag_key.expose()),
+                "session_id": hex(&listener.session_id.0),
             }))
         }
         "finish" => {
@@ -37,6 +38,12 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
         }
         _ => Err(no_such_op(op)),
     }
+}
+
+fn empty_frame(sealer: &mut Sealer) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame::seal(sealer, &[], &mut frame);
+    frame
 }
 
 fn half(input: Input<'_>, role: Role) -> Result<Handshake, Fault> {

@@ -23,14 +23,7 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
 pub(super) fn decode(input: Input<'_>) -> Result<Value, Fault> {
     let plaintext = input.bytes("plaintext")?;
     let message = Message::decode(&plaintext).map_err(violation)?;
-    let sent = match &message {
-        Message::Empty => Vec::new(),
-        message => {
-            let (kind, payload) = message.encode();
-            [&[kind], &payload[..]].concat()
-        }
-    };
-    Ok(json!({ "message": describe(&message), "sent": digest(&sent) }))
+    Ok(json!({ "message": describe(&message), "sent": digest(&message.encode()) }))
 }
 
 fn describe(message: &Message) -> Value {

@@ -144,8 +144,7 @@ fn raw(kind: u8, payload: &str) -> Value {
 
 /// A message as core writes it.
 fn written(message: &Message) -> Value {
-    let (kind, payload) = message.encode();
-    super::message::message(kind, payload)
+    json!({ "plaintext": hex(&message.encode()) })
 }
 
 fn cases(cases: &mut Cases) {

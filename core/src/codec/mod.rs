@@ -20,6 +20,7 @@ use crate::hex;
 use crate::identity::PublicKey;
 use crate::ids::BlobId;
 use crate::limits::{ANNOUNCE_HOPS_MAX, GOSSIP_CHANNELS_MAX, PEERS_MAX, PIECE_LEN_MAX, TEXT_LEN_MAX};
+pub use crate::wire::PIECE_HEADER_LEN;
 
 /// The lowest version that is served.
 pub const VERSION_MIN: u64 = 5;
@@ -126,7 +127,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// Parses a frame's plaintext.
+    /// Parses a message's plaintext: a type byte and a payload, or nothing at all.
     ///
     /// # Errors
     /// [`Violation::Malformed`], and [`Violation::Version`] for a HELLO below 5.
@@ -150,8 +151,17 @@ impl Message {
         }
     }
 
-    /// The type byte and the payload. A node's DATA and PIECE have a way of their own, with fewer copies.
-    pub fn encode(&self) -> (u8, Vec<u8>) {
+    /// The plaintext. A node's DATA and PIECE have a way of their own, with fewer copies.
+    pub fn encode(&self) -> Vec<u8> {
+        if matches!(self, Self::Empty) {
+            return Vec::new();
+        }
+        let (kind, mut plaintext) = self.kind_and_payload();
+        plaintext.insert(0, kind);
+        plaintext
+    }
+
+    fn kind_and_payload(&self) -> (u8, Vec<u8>) {
         match self {
             Self::Hello { version, sequences, port } => {
                 (kind::HELLO, encode_hello(*version, sequences, *port))
@@ -197,9 +207,6 @@ impl Message {
         }
     }
 }
-
-/// Bytes in front of a PIECE's content: number and offset, four bytes each.
-pub(crate) const PIECE_HEADER_LEN: usize = 8;
 
 pub(crate) fn piece_header(id: u32, offset: u32) -> [u8; PIECE_HEADER_LEN] {
     let mut header = [0; PIECE_HEADER_LEN];
@@ -350,12 +357,11 @@ mod tests {
             Message::Ok("ok".into()),
             Message::Error("Not Found".into()),
             Message::Unknown(0x42),
+            Message::Empty,
         ];
         for message in messages {
-            let (kind, payload) = message.encode();
-            assert_eq!(Message::decode(&frame(kind, &payload)).as_ref(), Ok(&message));
+            assert_eq!(Message::decode(&message.encode()).as_ref(), Ok(&message));
         }
-        assert_eq!(Message::decode(&[]), Ok(Message::Empty));
     }
 
     #[test]

@@ -1,5 +1,9 @@
 use super::*;
 use crate::blob::BLOB_LEN;
+use crate::limits::{
+    REQUESTS_QUEUED_MAX, UNASKED_BYTES_BURST, UNASKED_BYTES_PER_MINUTE, UNASKED_MESSAGE_BYTES,
+};
+use crate::rng::Rng;
 use alloc::vec;
 
 const NOW: Instant = Instant(0);
@@ -32,10 +36,10 @@ fn pump_at(from: &mut Conn, to: &mut Conn, piece: usize, now: Instant) -> Result
 
 fn keyed(piece: usize) -> (Conn, Conn) {
     let mut rng = Rng::new([5; 32]);
-    let mut dialler = Conn::new(Role::Dialler, &mut rng, NOW);
-    let mut listener = Conn::new(Role::Listener, &mut rng, NOW);
-    assert!(matches!(pump(&mut dialler, &mut listener, piece).as_deref(), Ok([Incoming::Keyed(_)])));
-    assert!(matches!(pump(&mut listener, &mut dialler, piece).as_deref(), Ok([Incoming::Keyed(_)])));
+    let mut dialler = Conn::new(Link::v5(Role::Dialler, &mut rng), NOW);
+    let mut listener = Conn::new(Link::v5(Role::Listener, &mut rng), NOW);
+    assert!(matches!(pump(&mut dialler, &mut listener, piece).as_deref(), Ok([Incoming::Open])));
+    assert!(matches!(pump(&mut listener, &mut dialler, piece).as_deref(), Ok([Incoming::Open])));
     (dialler, listener)
 }
 
@@ -47,7 +51,7 @@ fn blob(fill: u8) -> Buffer {
 }
 
 fn serve(conn: &mut Conn, fill: u8) {
-    let id = conn.next_to_read().expect("a request waits");
+    let id = conn.waiting().next().expect("a request waits");
     conn.reading(id);
     assert!(conn.read_done(id, Some(blob(fill))).is_none());
 }
@@ -78,13 +82,7 @@ fn data_split_over_frames_of_any_size_is_joined() {
     for len in [1, 500, 0, 65_000, 300_000, 65_535, 65_536, 400_000, usize::MAX] {
         let (part, after) = rest.split_at(len.min(rest.len()));
         rest = after;
-        let Phase::Open(Session { sealer, .. }) = &mut listener.phase else { panic!("open") };
-        let mut frame = u32::try_from(part.len() + 17).expect("small").to_be_bytes().to_vec();
-        frame.push(kind::DATA);
-        frame.extend(part);
-        let tag = sealer.seal(&mut frame[4..]);
-        frame.extend(tag);
-        listener.control.push_back(frame);
+        assert!(listener.link.send(&[&[kind::DATA], part]));
         got.extend(pump(&mut listener, &mut dialler, 10_000).expect("honest"));
     }
     assert!(matches!(&got[..], [Incoming::Blob(_, buffer)] if buffer.blob() == content));
@@ -98,10 +96,10 @@ fn answers_keep_the_order_of_the_requests() {
     }
     pump(&mut dialler, &mut listener, usize::MAX).expect("honest");
     for id in [1, 2].map(|i| BlobId([i; 32])) {
-        assert_eq!(listener.next_to_read(), Some(id));
+        assert_eq!(listener.waiting().next(), Some(id));
         listener.reading(id);
     }
-    assert_eq!(listener.next_to_read(), None, "two are loaded at most");
+    assert_eq!(listener.waiting().next(), None, "two are loaded at most");
     assert!(listener.read_done(BlobId([2; 32]), Some(blob(2))).is_none());
     assert!(listener.send_chunk(NOW).is_empty(), "the first answer is not there yet");
     assert!(listener.read_done(BlobId([1; 32]), None).is_none());
@@ -167,25 +165,83 @@ fn unasked_answers_end_the_connection() {
 }
 
 #[test]
-fn a_peer_says_unasked_so_much_and_then_so_much_a_minute() {
-    let (mut dialler, mut listener) = keyed(usize::MAX);
+fn a_peer_may_say_a_burst_unasked_and_then_a_rate() {
     for message in
         [Message::Unknown(0x99), Message::Error("a remark".into()), Message::FindPeers(BlobId([1; 32]))]
     {
-        let cost = UNASKED_MESSAGE_BYTES + 1 + message.encode().1.len() as u64;
-        let mut say = |now: Instant| {
-            listener.push(&message);
-            pump_at(&mut listener, &mut dialler, 64, now).map(|_| ())
-        };
-        let mut now = NOW;
-        for count in [UNASKED_BYTES_BURST / cost, UNASKED_BYTES_PER_MINUTE / cost] {
-            assert!((0..count).all(|_| say(now) == Ok(())));
-            // What was left over may be enough for one more.
-            assert_eq!(say(now).and_then(|()| say(now)), Err(Violation::Flood));
-            now = now + Duration::from_mins(1);
+        let cost = UNASKED_MESSAGE_BYTES + message.encode().len() as u64;
+        for minutes in 0..3 {
+            let (mut dialler, mut listener) = keyed(usize::MAX);
+            let mut say = |now: Instant| {
+                listener.push(&message);
+                pump_at(&mut listener, &mut dialler, 64, now).map(|_| ())
+            };
+            let mut now = NOW;
+            assert!((0..UNASKED_BYTES_BURST / cost).all(|_| say(now) == Ok(())));
+            for _ in 0..minutes {
+                now = now + Duration::from_mins(1);
+                assert!((0..UNASKED_BYTES_PER_MINUTE / cost).all(|_| say(now) == Ok(())));
+            }
+            // What was left over may be enough for some more.
+            let more = (0..=minutes + 1).find_map(|_| say(now).err());
+            assert_eq!(more, Some(Violation::Flood));
         }
-        (dialler, listener) = keyed(usize::MAX);
     }
+}
+
+#[test]
+fn after_a_violation_nothing_is_read_and_the_reason_is_still_sent() {
+    let (mut dialler, mut listener) = keyed(usize::MAX);
+    dialler.push(&Message::Ok("x".into()));
+    dialler.push(&Message::Request(BlobId([1; 32])));
+    assert_eq!(pump(&mut dialler, &mut listener, 64).map(|_| ()), Err(Violation::Unasked));
+    assert!(!listener.is_open() && listener.recv_space().is_empty() && !listener.owes_answers());
+    assert!(matches!(listener.received(NOW, 0), Ok(Incoming::Nothing)));
+    listener.drain("Malformed Message");
+    assert!(!listener.is_drained() && !listener.send_chunk(NOW).is_empty());
+    assert!(matches!(pump(&mut listener, &mut dialler, 64).as_deref(), Ok([])), "a remark");
+    assert!(listener.is_drained());
+    // Over a dead link not even that.
+    let (mut dialler, _) = keyed(usize::MAX);
+    dialler.recv_space().fill(0xFF);
+    assert_eq!(dialler.received(NOW, 4).map(|_| ()), Err(Violation::FrameLong));
+    dialler.drain("why");
+    assert!(dialler.is_drained() && dialler.send_chunk(NOW).is_empty());
+}
+
+#[test]
+fn what_is_queued_before_the_handshake_ends_comes_after_it_and_in_order() {
+    let mut rng = Rng::new([5; 32]);
+    let mut dialler = Conn::new(Link::v5(Role::Dialler, &mut rng), NOW);
+    let mut listener = Conn::new(Link::v5(Role::Listener, &mut rng), NOW);
+    dialler.request(BlobId([1; 32]));
+    for n in 2..40 {
+        dialler.push(&Message::FindPeers(BlobId([n; 32])));
+    }
+    assert!(!dialler.has_control_room() && !dialler.ask_for_peers(BlobId([9; 32])), "nothing more is begun");
+    pump(&mut dialler, &mut listener, 7).expect("its key");
+    assert!(!dialler.take_writable(), "nothing can be sealed");
+    assert!(matches!(pump(&mut listener, &mut dialler, 7).as_deref(), Ok([Incoming::Open])));
+    assert!(dialler.take_writable());
+    let got = pump(&mut dialler, &mut listener, 7).expect("honest");
+    let ids: Vec<u8> = got[1..]
+        .iter()
+        .map(|incoming| match incoming {
+            Incoming::Message(Message::FindPeers(id)) => id.0[0],
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(matches!(got[0], Incoming::Request) && ids == (2..40).collect::<Vec<u8>>());
+}
+
+#[test]
+fn control_messages_are_sealed_when_bytes_are_asked_for() {
+    let (mut dialler, mut listener) = keyed(usize::MAX);
+    listener.push(&Message::FindPeers(BlobId([1; 32])));
+    // The link's next nonce is still free, so the other end opens what it seals meanwhile.
+    assert!(listener.link.is_idle() && listener.link.send(&[&Message::Empty.encode()]));
+    let got = pump(&mut listener, &mut dialler, 64).expect("each nonce in its turn");
+    assert!(matches!(&got[..], [Incoming::Message(Message::FindPeers(_))]));
 }
 
 #[test]
@@ -220,4 +276,13 @@ fn a_want_with_an_open_number_ends_the_connection_and_one_with_a_free_number_doe
     }
     dialler.push(&want(8));
     assert_eq!(pump(&mut dialler, &mut listener, 64).map(|_| ()), Err(Violation::WantRepeated));
+}
+
+#[test]
+fn a_connection_may_move_between_threads_and_is_small_while_idle() {
+    fn assert_send<T: Send>() {}
+    assert_send::<Link<RealSuite>>();
+    assert_send::<Conn>();
+    let size = size_of::<Conn>();
+    assert!(size <= 640, "{size} bytes");
 }

@@ -21,7 +21,7 @@ use crate::limits::{DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT, 
 use crate::rng::Rng;
 use crate::suite::Suite;
 use crate::time::Instant;
-use crate::transport::Role;
+use crate::transport::{Link, Role};
 
 /// Which messages a peer speaks, as its first HELLO says; a dialled peer that sends none is taken for v5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +175,7 @@ impl<S: Suite> Conns<S> {
     pub(super) fn open(&mut self, cx: &mut Cx, role: Role, peer: PeerAddr) -> ConnId {
         let now = cx.now();
         let entry = Entry {
-            conn: Conn::new(role, &mut self.rng, now),
+            conn: Conn::new(Link::v5(role, &mut self.rng), now),
             peer,
             listens_at: None,
             opened: now,
@@ -270,9 +270,11 @@ impl<S: Suite> Conns<S> {
         })
     }
 
-    /// The connection on which we have sent this key.
-    fn is_own_key(&self, key: &[u8; 32]) -> Option<ConnId> {
-        self.entries().find(|(_, e)| e.conn.own_key() == key).map(|(id, _)| id)
+    /// The connection that is the other end of this one: the node is connected to itself.
+    fn other_end(&self, id: ConnId) -> Option<ConnId> {
+        let session = self.get(id)?.session_id()?;
+        let has_it = |(other, e): &(ConnId, &Entry<S>)| *other != id && e.conn.session_id() == Some(session);
+        self.entries().find(has_it).map(|(other, _)| other)
     }
 
     // --- greeting -------------------------------------------------------------------------------------------
@@ -311,15 +313,14 @@ impl<S: Suite> Conns<S> {
     // --- one connection for each peer -----------------------------------------------------------------------
 
     /// The handshake is complete: the connections that are one too many, and why.
-    pub(super) fn on_key(
+    pub(super) fn on_open(
         &mut self,
         cx: &mut Cx,
         peers: &mut Peers,
         id: ConnId,
-        key: &[u8; 32],
     ) -> Vec<(ConnId, CloseReason)> {
-        if let Some(own) = self.is_own_key(key) {
-            return self.on_self_connection(peers, [own, id]);
+        if let Some(other) = self.other_end(id) {
+            return self.on_self_connection(peers, [other, id]);
         }
         let Some(peer) = self.peer(id).cloned() else { return Vec::new() };
         let outbound = self.is_outbound(id);
@@ -335,7 +336,7 @@ impl<S: Suite> Conns<S> {
         Vec::new()
     }
 
-    /// Our own announce led back to us: these are both ends of one connection. Whichever hears first ends it.
+    /// Our own announce led back to us: these are both ends of one connection.
     fn on_self_connection(&self, peers: &mut Peers, ends: [ConnId; 2]) -> Vec<(ConnId, CloseReason)> {
         for end in ends.into_iter().filter(|end| self.is_outbound(*end)) {
             self.peer(end).into_iter().for_each(|addr| peers.ourselves(addr));
@@ -373,16 +374,16 @@ impl<S: Suite> Conns<S> {
         None
     }
 
-    /// Two nodes dialled each other. Both keep the connection whose dialler's key is the lower, and both see both keys.
+    /// Two nodes dialled each other. Both keep the connection with the lower session id, and both see both ids.
     fn on_second_connection(
         &mut self,
         peers: &mut Peers,
         accepted: ConnId,
         dialled: ConnId,
     ) -> Option<(ConnId, CloseReason)> {
-        let theirs = self.get(accepted)?.their_key()?;
+        let came = self.get(accepted)?.session_id()?;
         let entry = self.entry(dialled).filter(|e| e.is_outbound() && e.conn.is_open())?;
-        if *entry.conn.own_key() < theirs {
+        if entry.conn.session_id() < Some(came) {
             return Some((accepted, CloseReason::Duplicate));
         }
         let addr = entry.peer.clone();
@@ -446,15 +447,14 @@ impl<S: Suite> Conns<S> {
         let (is_v6, is_outbound) = (entry.version == Version::V6, entry.is_outbound());
         // Nor are our own keep-alives a sign of life, which a v5 peer that we dialled gets from us.
         let is_kept = is_v6 || (is_outbound && !entry.conn.owes_answers());
-        let last_life = if is_kept { entry.conn.last_received } else { entry.conn.last_moved };
+        let last_life = if is_kept { entry.conn.last_received() } else { entry.conn.last_moved() };
         let idle_end = last_life + IDLE_TIMEOUT;
         let mut next = check_at.map_or(idle_end, |at| at.min(idle_end));
         if is_outbound || is_v6 {
-            if now >= entry.conn.last_sent_frame + KEEP_ALIVE && entry.conn.has_control_room() {
-                entry.conn.push_keep_alive();
-                entry.conn.last_sent_frame = now;
+            if now >= entry.conn.last_sent_frame() + KEEP_ALIVE && entry.conn.has_control_room() {
+                entry.conn.push_keep_alive(now);
             }
-            next = next.min(entry.conn.last_sent_frame + KEEP_ALIVE);
+            next = next.min(entry.conn.last_sent_frame() + KEEP_ALIVE);
         }
         if now >= idle_end {
             return Some(CloseReason::Idle);

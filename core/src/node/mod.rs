@@ -254,13 +254,20 @@ impl<S: Suite> Node<S> {
         let room = line.recv_space().len();
         debug_assert!(n <= room, "more was received than there was space for");
         self.throttles.received(conn, n.min(room));
-        match line.received(self.cx.now(), n.min(room)) {
-            Ok(Incoming::Nothing) => return,
-            Ok(incoming) => self.on_incoming(conn, incoming),
-            Err(violation) => self.on_violation(conn, violation),
+        // What came may be several things; after the first, nothing more is handed in.
+        let (mut n, mut is_any) = (n.min(room), false);
+        while let Some(line) = self.conns.get_mut(conn) {
+            match line.received(self.cx.now(), n) {
+                Ok(Incoming::Nothing) => break,
+                Ok(incoming) => self.on_incoming(conn, incoming),
+                Err(violation) => self.on_violation(conn, violation),
+            }
+            (n, is_any) = (0, true);
         }
-        self.conns.wake_driver(&mut self.cx, conn);
-        self.settle();
+        if is_any {
+            self.conns.wake_driver(&mut self.cx, conn);
+            self.settle();
+        }
     }
 
     /// Data out: the next bytes to write; empty: nothing until [`Action::Writable`].
@@ -281,7 +288,7 @@ impl<S: Suite> Node<S> {
         let Some(line) = self.conns.get_mut(conn) else { return };
         let spent = line.sent(self.cx.now(), n);
         self.throttles.sent(conn, n);
-        self.bytes_sent += core::mem::take(&mut line.blob_bytes_out);
+        self.bytes_sent += line.take_blob_bytes_out();
         if let Some(reason) = self.conns.drained(conn) {
             return self.close(conn, reason);
         }
@@ -670,8 +677,8 @@ impl<S: Suite> Node<S> {
         let (cx, conns, swarms) = (&mut self.cx, &mut self.conns, self.channels.swarms());
         match incoming {
             Incoming::Nothing => {}
-            Incoming::Keyed(key) => {
-                for (conn, reason) in conns.on_key(cx, &mut self.peers, conn, &key) {
+            Incoming::Open => {
+                for (conn, reason) in conns.on_open(cx, &mut self.peers, conn) {
                     self.close(conn, reason);
                 }
                 if self.conns.is_askable(conn) {

@@ -25,7 +25,7 @@ pub const TREE_REF_LEN: usize = 8 + 1 + LINK_LEN;
 const _: () = assert!(FANOUT == 16_384);
 
 /// How much the blobs of a tree hold: [`Shape::REAL`], but for simulations with smaller blobs
-/// ([`crate::suite::Suite::PLAIN_LEN`]).
+/// ([`crate::suite::BlobFormat::PLAIN_LEN`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     plain_len: usize,

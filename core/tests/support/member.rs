@@ -61,7 +61,7 @@ impl Member {
     pub(crate) fn join(bench: &mut Bench, port: u16, channels: &[PublicKey]) -> Self {
         let mut peer = Peer::dial(bench, addr(port));
         peer.say_hello(bench, 6);
-        let tags: Vec<Tag> = channels.iter().map(|c| uri::tag(&peer.tag_key, &uri::topic(c, None))).collect();
+        let tags: Vec<Tag> = channels.iter().map(|c| peer.tag(&uri::topic(c, None))).collect();
         peer.send(bench, &Message::Watch(tags.clone()));
         let mut member = Self {
             peer,

@@ -1,22 +1,19 @@
-//! The other end of a connection, made of core's own layers below the node.
+//! The other end of a connection: core's own client.
 
 use std::collections::BTreeMap;
 
 use megatorrent_core::addr::PeerAddr;
-use megatorrent_core::codec::{Message, kind};
-use megatorrent_core::frame;
-use megatorrent_core::ids::{BlobId, ConnId, Secret};
-use megatorrent_core::transport::{Handshake, Opener, Role, Sealer, Session};
+use megatorrent_core::client::{Client, Heard};
+use megatorrent_core::codec::{Message, Tag};
+use megatorrent_core::ids::{BlobId, ConnId, SessionId, Topic};
+use megatorrent_core::rng::Rng;
+use megatorrent_core::transport::Role;
 
 use super::Bench;
 
 pub(crate) struct Peer {
     pub(crate) conn: ConnId,
-    /// For naming channels over this connection.
-    pub(crate) tag_key: Secret,
-    sealer: Sealer,
-    opener: Opener,
-    inbox: Vec<u8>,
+    client: Client,
 }
 
 impl Peer {
@@ -36,39 +33,44 @@ impl Peer {
         let mut seed = [7; 32];
         seed[..4].copy_from_slice(&conn.slot.to_le_bytes());
         seed[4..8].copy_from_slice(&conn.generation.to_le_bytes());
-        let handshake = Handshake::from_secret(role, seed);
-        let ours = handshake.public_key();
-        let theirs = bench.node.send_chunk(bench.now, conn).try_into().expect("its key comes first");
-        bench.node.sent(bench.now, conn, 32);
-        deliver(bench, conn, &ours);
-        let Session { sealer, opener, tag_key } = handshake.finish(theirs).expect("an honest key");
-        Self { conn, tag_key, sealer, opener, inbox: Vec::new() }
+        let mut peer = Self { conn, client: Client::new(role, &mut Rng::new(seed)) };
+        assert!(peer.take(bench, usize::MAX) > 0, "the node's key comes first");
+        peer.deliver_output(bench);
+        assert_eq!(peer.client.hear(), Ok(Some(Heard::Open)));
+        peer
+    }
+
+    /// What a channel is called over this connection.
+    pub(crate) fn tag(&self, topic: &Topic) -> Tag {
+        self.client.tag(topic).expect("it is open")
+    }
+
+    pub(crate) fn session_id(&self) -> SessionId {
+        self.client.session_id().expect("it is open")
     }
 
     // --- to the node ----------------------------------------------------------------------------------------
 
     pub(crate) fn send(&mut self, bench: &mut Bench, message: &Message) {
-        let (kind, payload) = message.encode();
-        self.send_frame(bench, kind, &payload);
+        self.client.send(message);
+        self.deliver_output(bench);
     }
 
-    pub(crate) fn send_frame(&mut self, bench: &mut Bench, kind: u8, payload: &[u8]) {
-        let frame = frame::seal(&mut self.sealer, kind, payload);
-        deliver(bench, self.conn, &frame);
+    pub(crate) fn send_plaintext(&mut self, bench: &mut Bench, plaintext: &[u8]) {
+        self.client.send_plaintext(plaintext);
+        self.deliver_output(bench);
     }
 
     pub(crate) fn send_keep_alive(&mut self, bench: &mut Bench) {
-        let frame = frame::seal_empty(&mut self.sealer);
-        deliver(bench, self.conn, &frame);
+        self.send(bench, &Message::Empty);
     }
 
     pub(crate) fn send_blob(&mut self, bench: &mut Bench, blob: &[u8]) {
-        let mut frame = u32::try_from(1 + blob.len() + frame::TAG_LEN).expect("small").to_be_bytes().to_vec();
-        frame.push(kind::DATA);
-        frame.extend(blob);
-        let tag = self.sealer.seal(&mut frame[frame::HEADER_LEN..]);
-        frame.extend(tag);
-        deliver(bench, self.conn, &frame);
+        self.send(bench, &Message::Data(blob.to_vec()));
+    }
+
+    fn deliver_output(&mut self, bench: &mut Bench) {
+        deliver(bench, self.conn, &self.client.take_output());
     }
 
     pub(crate) fn say_hello(&mut self, bench: &mut Bench, version: u64) {
@@ -88,7 +90,7 @@ impl Peer {
     pub(crate) fn take(&mut self, bench: &mut Bench, most: usize) -> usize {
         let chunk = bench.node.send_chunk(bench.now, self.conn);
         let n = chunk.len().min(most);
-        self.inbox.extend(&chunk[..n]);
+        self.client.feed(&chunk[..n]);
         if n > 0 {
             bench.node.sent(bench.now, self.conn, n);
         }
@@ -98,16 +100,12 @@ impl Peer {
 
     /// The messages that have come whole.
     pub(crate) fn messages(&mut self) -> Vec<Message> {
-        let (mut messages, mut read) = (Vec::new(), 0);
-        while let Some(header) = self.inbox[read..].first_chunk::<{ frame::HEADER_LEN }>() {
-            let (start, len) = (read + header.len(), u32::from_be_bytes(*header) as usize);
-            let Some(sealed) = self.inbox.get_mut(start..start + len) else { break };
-            read = start + len;
-            let plain = self.opener.open(sealed).expect("sealed for us");
-            messages.push(Message::decode(plain).expect("an honest message"));
-        }
-        self.inbox.drain(..read);
-        messages
+        let heard = std::iter::from_fn(|| self.client.hear().expect("sealed for us"));
+        let message = |heard| match heard {
+            Heard::Message(message) => message,
+            other => panic!("{other:?} from a node"),
+        };
+        heard.map(message).collect()
     }
 
     /// Whether the node asks for a blob as it asks v5 peers.

@@ -25,7 +25,7 @@ mod update;
 use std::time::Duration;
 
 use measure::{flag, number, processor_time};
-use megatorrent_core::suite::{RealSuite, Suite};
+use megatorrent_core::suite::{BlobFormat, RealSuite, Suite};
 use megatorrent_sim::NullSuite;
 use race::Race;
 use update::{REACHED_PERCENT, Update};

@@ -288,10 +288,10 @@ impl Downloads {
         }
         let (bytes, at) = line.checked;
         if now >= at + STALL_TIMEOUT {
-            if requests.progress_bytes < bytes + STALL_BYTES_MIN {
+            if requests.progress_bytes() < bytes + STALL_BYTES_MIN {
                 return Err(CloseReason::Stalled);
             }
-            line.checked = (requests.progress_bytes, now);
+            line.checked = (requests.progress_bytes(), now);
         }
         Ok(Some(line.checked.1 + STALL_TIMEOUT))
     }
@@ -553,7 +553,7 @@ impl Downloads {
         }
         requests.request(blob);
         if had == 0 {
-            line.checked = (requests.progress_bytes, now);
+            line.checked = (requests.progress_bytes(), now);
             cx.set_timer_sooner(Timer::Conn(conn), now + STALL_TIMEOUT);
         }
         self.wants.asked(blob, &place, conn);

@@ -4,44 +4,26 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use super::Seal;
 use crate::buffer::Buffer;
 use crate::error::Violation;
 use crate::limits::CONTROL_LEN_MAX;
-use crate::suite::Seal;
+pub use crate::wire::{HEADER_LEN, TAG_LEN};
 
-/// Bytes of the length field in front of each frame.
-pub const HEADER_LEN: usize = 4;
-/// Bytes of a frame's authentication tag.
-pub const TAG_LEN: usize = 16;
-
-/// A sealed frame of `kind` and `payload`, ready for the wire.
+/// Appends a sealed frame to `wire`; its plaintext is given in parts.
 ///
 /// # Panics
-/// Where the payload is longer than a control frame may carry: our own messages are cut before.
-pub fn seal(sealer: &mut impl Seal, kind: u8, payload: &[u8]) -> Vec<u8> {
-    seal_parts(sealer, kind, &[payload])
-}
-
-/// [`seal`], of a payload in parts.
-pub(crate) fn seal_parts(sealer: &mut impl Seal, kind: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let len: usize = parts.iter().map(|part| part.len()).sum();
-    assert!(len < CONTROL_LEN_MAX);
-    let mut frame = Vec::with_capacity(HEADER_LEN + 1 + len + TAG_LEN);
-    frame.extend(length_field(1 + len));
-    frame.push(kind);
-    for part in parts {
-        frame.extend_from_slice(part);
+/// Where the plaintext is longer than 4 GiB.
+pub fn seal(sealer: &mut impl Seal, plaintext: &[&[u8]], wire: &mut Vec<u8>) {
+    let len = plaintext.iter().map(|part| part.len()).sum();
+    wire.reserve(HEADER_LEN + len + TAG_LEN);
+    wire.extend(length_field(len));
+    let start = wire.len();
+    for part in plaintext {
+        wire.extend_from_slice(part);
     }
-    let tag = sealer.seal(&mut frame[HEADER_LEN..]);
-    frame.extend(tag);
-    frame
-}
-
-/// A frame with an empty plaintext, which means nothing: our keep-alive.
-pub fn seal_empty(sealer: &mut impl Seal) -> Vec<u8> {
-    let mut frame = length_field(0).to_vec();
-    frame.extend(sealer.seal(&mut []));
-    frame
+    let tag = sealer.seal(&mut wire[start..]);
+    wire.extend(tag);
 }
 
 /// Seals the blob in `buffer` as one DATA frame, in place.
@@ -55,8 +37,7 @@ pub(crate) fn seal_data(sealer: &mut impl Seal, kind: u8, buffer: &mut Buffer) {
 }
 
 fn length_field(plaintext_len: usize) -> [u8; HEADER_LEN] {
-    let len = u32::try_from(plaintext_len + TAG_LEN).expect("a frame is at most 1 048 609 bytes");
-    len.to_be_bytes()
+    u32::try_from(plaintext_len + TAG_LEN).expect("the longest message is a blob").to_be_bytes()
 }
 
 /// A whole frame, still sealed.
@@ -156,7 +137,7 @@ impl FrameReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::{Handshake, Role};
+    use crate::transport::{Handshake, Open as _, Role};
     use proptest::prelude::*;
 
     /// Reads `wire` in pieces of the given sizes (repeated); the frames, or the violation.
@@ -219,10 +200,12 @@ mod tests {
             let (a_public, b_public) = (a.public_key(), b.public_key());
             (a.finish(b_public).expect("honest").sealer, b.finish(a_public).expect("honest").opener)
         };
-        let mut frame = seal(&mut sealer, 2, b"id");
-        assert_eq!(frame[..4], [0, 0, 0, 19]);
-        assert_eq!(opener.open(&mut frame[4..]).as_deref(), Ok(&b"\x02id"[..]));
-        let mut empty = seal_empty(&mut sealer);
+        let mut wire = Vec::new();
+        seal(&mut sealer, &[&[2], b"id"], &mut wire);
+        seal(&mut sealer, &[], &mut wire);
+        let (first, empty) = wire.split_at_mut(HEADER_LEN + 3 + TAG_LEN);
+        assert_eq!((&first[..4], &empty[..4]), (&[0, 0, 0, 19][..], &[0, 0, 0, 16][..]));
+        assert_eq!(opener.open(&mut first[4..]).as_deref(), Ok(&b"\x02id"[..]));
         assert_eq!(opener.open(&mut empty[4..]).as_deref(), Ok(&b""[..]));
         let mut buffer = Buffer::new();
         buffer.blob_mut()[0] = 9;

@@ -13,7 +13,7 @@ use crate::ids::BlobId;
 use crate::limits::{PIECE_LEN_MAX, WANTS_MAX};
 
 /// Bytes of a blob in each of our PIECEs: as few pieces as possible, about equally long.
-pub(crate) const fn piece_len(blob_len: usize) -> usize {
+pub(super) const fn piece_len(blob_len: usize) -> usize {
     blob_len.div_ceil(blob_len.div_ceil(PIECE_LEN_MAX))
 }
 
@@ -29,7 +29,7 @@ struct Asked {
 
 /// What a PIECE brought.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Brought {
+pub(super) enum Brought {
     /// The first `len` bytes are the blob's at this offset; the rest is no longer wanted.
     Bytes { blob: BlobId, offset: u32, len: usize },
     /// The peer does not serve the range.
@@ -40,16 +40,16 @@ pub(crate) enum Brought {
 
 /// The ranges that we asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Asking {
+pub(super) struct Wanted {
     next_id: u32,
     open: BTreeMap<u32, Asked>,
     /// Bytes that were cancelled and may have been under way: so many may still come.
     late_allowed: u64,
 }
 
-impl Asking {
+impl Wanted {
     /// Asks for a range; its number, and the message that asks.
-    pub(crate) fn ask(&mut self, blob: BlobId, range: Range<u32>) -> (u32, Message) {
+    pub(super) fn ask(&mut self, blob: BlobId, range: Range<u32>) -> (u32, Message) {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         self.open.insert(id, Asked { blob, next: range.start, end: range.end });
@@ -57,7 +57,7 @@ impl Asking {
     }
 
     /// From `from` on, the range is no longer wanted; the message that says so, if it was.
-    pub(crate) fn cut(&mut self, id: u32, from: u32) -> Option<Message> {
+    pub(super) fn cut(&mut self, id: u32, from: u32) -> Option<Message> {
         let asked = self.open.get_mut(&id).filter(|asked| from < asked.end)?;
         let from = from.max(asked.next);
         self.late_allowed += u64::from(asked.end - from);
@@ -69,7 +69,7 @@ impl Asking {
     }
 
     /// Takes a PIECE of `len` bytes.
-    pub(crate) fn take(&mut self, id: u32, offset: u32, len: usize) -> Result<Brought, Violation> {
+    pub(super) fn take(&mut self, id: u32, offset: u32, len: usize) -> Result<Brought, Violation> {
         let piece_len = u32::try_from(len).map_err(|_| Violation::DataLong)?;
         let Some(asked) = self.open.get_mut(&id) else {
             // What was cancelled may have been on its way.
@@ -95,12 +95,12 @@ impl Asking {
     }
 
     /// Ranges that have not come whole.
-    pub(crate) fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         self.open.len()
     }
 
     /// Bytes that have not come.
-    pub(crate) fn open_bytes(&self) -> u64 {
+    pub(super) fn open_bytes(&self) -> u64 {
         self.open.values().map(|asked| u64::from(asked.end - asked.next)).sum()
     }
 }
@@ -134,23 +134,23 @@ impl Want {
 }
 
 /// The next PIECE to send.
-pub(crate) struct Piece<'a> {
-    pub(crate) id: u32,
-    pub(crate) offset: u32,
+pub(super) struct Piece<'a> {
+    pub(super) id: u32,
+    pub(super) offset: u32,
     /// None: the range is refused.
-    pub(crate) bytes: &'a [u8],
+    pub(super) bytes: &'a [u8],
 }
 
 /// The ranges that the peer asked for, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Owed {
+pub(super) struct Owed {
     wants: VecDeque<Want>,
     /// Buffers that are no longer needed.
-    pub(crate) spent: Vec<Buffer>,
+    spent: Vec<Buffer>,
 }
 
 impl Owed {
-    pub(crate) fn want(&mut self, id: u32, blob: BlobId, range: Range<u32>) -> Result<(), Violation> {
+    pub(super) fn want(&mut self, id: u32, blob: BlobId, range: Range<u32>) -> Result<(), Violation> {
         // Cancelled ones, of which the store's answer is awaited, do not count: they are two at most.
         let mut open = 0;
         for want in self.wants.iter().filter(|want| want.is_open()) {
@@ -166,7 +166,7 @@ impl Owed {
         Ok(())
     }
 
-    pub(crate) fn cancel(&mut self, id: u32, from: u32) {
+    pub(super) fn cancel(&mut self, id: u32, from: u32) {
         let Some(at) = self.wants.iter().position(|want| want.id == id && want.is_open()) else { return };
         let want = &mut self.wants[at];
         want.end = want.end.min(from);
@@ -183,18 +183,18 @@ impl Owed {
     }
 
     /// The blobs of the ranges that wait for a turn, oldest first.
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = BlobId> {
+    pub(super) fn waiting(&self) -> impl Iterator<Item = BlobId> {
         self.wants.iter().filter(|want| matches!(want.state, State::Waiting)).map(|want| want.blob)
     }
 
     /// Ranges that are being read or sent.
-    pub(crate) fn turns(&self) -> usize {
+    pub(super) fn turns(&self) -> usize {
         let in_turn = |want: &&Want| matches!(want.state, State::Loading | State::Loaded(_));
         self.wants.iter().filter(in_turn).count()
     }
 
     /// The store is asked for the blob of a range that [`Self::waiting`] named.
-    pub(crate) fn loading(&mut self, blob: &BlobId) {
+    pub(super) fn loading(&mut self, blob: &BlobId) {
         let waits = |want: &&mut Want| want.blob == *blob && matches!(want.state, State::Waiting);
         if let Some(want) = self.wants.iter_mut().find(waits) {
             want.state = State::Loading;
@@ -202,7 +202,7 @@ impl Owed {
     }
 
     /// The store answered. Gives the buffer back where nobody waits for it.
-    pub(crate) fn loaded(&mut self, blob: &BlobId, found: Option<Buffer>) -> Option<Buffer> {
+    pub(super) fn loaded(&mut self, blob: &BlobId, found: Option<Buffer>) -> Option<Buffer> {
         let at = self.wants.iter().position(|w| w.blob == *blob && matches!(w.state, State::Loading));
         let Some(at) = at else { return found };
         let want = &mut self.wants[at];
@@ -215,7 +215,7 @@ impl Owed {
     }
 
     /// Takes the buffer of a range that is being sent; the range waits for another turn.
-    pub(crate) fn unload(&mut self) -> Option<Buffer> {
+    pub(super) fn unload(&mut self) -> Option<Buffer> {
         let want = self.wants.iter_mut().find(|want| matches!(want.state, State::Loaded(_)))?;
         match core::mem::replace(&mut want.state, State::Waiting) {
             State::Loaded(buffer) => Some(buffer),
@@ -223,12 +223,12 @@ impl Owed {
         }
     }
 
-    pub(crate) fn has_piece(&self) -> bool {
+    pub(super) fn has_piece(&self) -> bool {
         self.wants.iter().any(|want| matches!(want.state, State::Loaded(_) | State::Missing))
     }
 
     /// Hands the next PIECE to `write`.
-    pub(crate) fn send_piece<T>(&mut self, write: impl FnOnce(&Piece<'_>) -> T) -> Option<T> {
+    pub(super) fn send_piece<T>(&mut self, write: impl FnOnce(&Piece<'_>) -> T) -> Option<T> {
         let ready = |want: &Want| matches!(want.state, State::Loaded(_) | State::Missing);
         let at = self.wants.iter().position(ready)?;
         let want = &mut self.wants[at];
@@ -251,12 +251,17 @@ impl Owed {
         Some(sent)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Takes a buffer that is no longer needed.
+    pub(super) fn take_spent(&mut self) -> Option<Buffer> {
+        self.spent.pop()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         self.wants.is_empty()
     }
 
     /// All buffers that it holds; the connection is over.
-    pub(crate) fn into_buffers(self) -> impl Iterator<Item = Buffer> {
+    pub(super) fn into_buffers(self) -> impl Iterator<Item = Buffer> {
         let loaded = self.wants.into_iter().filter_map(|want| match want.state {
             State::Loaded(buffer) => Some(buffer),
             _ => None,
@@ -274,36 +279,36 @@ mod tests {
 
     #[test]
     fn a_range_comes_in_order_and_no_further_than_asked() {
-        let mut asking = Asking::default();
-        let (id, _) = asking.ask(BLOB, 100..300);
-        assert_eq!(asking.take(id, 100, 150), Ok(Brought::Bytes { blob: BLOB, offset: 100, len: 150 }));
-        assert_eq!((asking.open(), asking.open_bytes()), (1, 50));
-        assert_eq!(asking.take(id, 260, 10), Err(Violation::UnaskedData));
-        assert_eq!(asking.take(id, 250, 51), Err(Violation::DataLong));
-        let (id, _) = asking.ask(BLOB, 0..10);
-        assert_eq!(asking.take(id, 0, 10), Ok(Brought::Bytes { blob: BLOB, offset: 0, len: 10 }));
-        assert_eq!(asking.take(id, 10, 1), Err(Violation::UnaskedData), "nothing was cancelled");
-        assert_eq!(asking.take(id + 1, 0, 1), Err(Violation::UnaskedData));
+        let mut wanted = Wanted::default();
+        let (id, _) = wanted.ask(BLOB, 100..300);
+        assert_eq!(wanted.take(id, 100, 150), Ok(Brought::Bytes { blob: BLOB, offset: 100, len: 150 }));
+        assert_eq!((wanted.open(), wanted.open_bytes()), (1, 50));
+        assert_eq!(wanted.take(id, 260, 10), Err(Violation::UnaskedData));
+        assert_eq!(wanted.take(id, 250, 51), Err(Violation::DataLong));
+        let (id, _) = wanted.ask(BLOB, 0..10);
+        assert_eq!(wanted.take(id, 0, 10), Ok(Brought::Bytes { blob: BLOB, offset: 0, len: 10 }));
+        assert_eq!(wanted.take(id, 10, 1), Err(Violation::UnaskedData), "nothing was cancelled");
+        assert_eq!(wanted.take(id + 1, 0, 1), Err(Violation::UnaskedData));
     }
 
     #[test]
     fn what_was_cancelled_may_still_come_but_once() {
-        let mut asking = Asking::default();
-        let (id, _) = asking.ask(BLOB, 0..100);
-        assert_eq!(asking.take(id, 0, 10), Ok(Brought::Bytes { blob: BLOB, offset: 0, len: 10 }));
-        assert_eq!(asking.cut(id, 50), Some(Message::Cancel { id, from: 50 }));
-        assert_eq!(asking.cut(id, 50), None);
-        assert_eq!(asking.take(id, 10, 60), Ok(Brought::Bytes { blob: BLOB, offset: 10, len: 40 }));
-        assert_eq!(asking.take(id, 70, 30), Ok(Brought::Late));
-        assert_eq!(asking.take(id, 100, 1), Err(Violation::UnaskedData));
+        let mut wanted = Wanted::default();
+        let (id, _) = wanted.ask(BLOB, 0..100);
+        assert_eq!(wanted.take(id, 0, 10), Ok(Brought::Bytes { blob: BLOB, offset: 0, len: 10 }));
+        assert_eq!(wanted.cut(id, 50), Some(Message::Cancel { id, from: 50 }));
+        assert_eq!(wanted.cut(id, 50), None);
+        assert_eq!(wanted.take(id, 10, 60), Ok(Brought::Bytes { blob: BLOB, offset: 10, len: 40 }));
+        assert_eq!(wanted.take(id, 70, 30), Ok(Brought::Late));
+        assert_eq!(wanted.take(id, 100, 1), Err(Violation::UnaskedData));
     }
 
     #[test]
     fn a_range_is_refused_by_an_empty_piece() {
-        let mut asking = Asking::default();
-        let (id, _) = asking.ask(BLOB, 0..100);
-        assert_eq!(asking.take(id, 0, 0), Ok(Brought::Refused(BLOB)));
-        assert_eq!(asking.open(), 0);
+        let mut wanted = Wanted::default();
+        let (id, _) = wanted.ask(BLOB, 0..100);
+        assert_eq!(wanted.take(id, 0, 0), Ok(Brought::Refused(BLOB)));
+        assert_eq!(wanted.open(), 0);
     }
 
     fn pieces(owed: &mut Owed) -> Vec<(u32, u32, usize)> {

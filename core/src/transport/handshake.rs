@@ -1,7 +1,4 @@
-//! The v5 transport: an anonymous X25519 exchange, then ChaCha20-Poly1305 in both directions
-//! (`docs/protocol.md` §8).
-//!
-//! It keeps a stream's content from whoever reads along; it authenticates nobody.
+//! The anonymous X25519 exchange, and the ChaCha20-Poly1305 of both directions that it keys (`docs/protocol.md` §8).
 
 use blake2::Blake2b;
 use blake2::digest::{Digest, consts::U32};
@@ -10,22 +7,11 @@ use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
+use super::{Open, Role, Seal};
 use crate::error::Violation;
-use crate::frame::TAG_LEN;
-use crate::ids::Secret;
+use crate::ids::{Secret, SessionId};
 use crate::rng::Rng;
-
-/// Bytes that each side sends before its first frame: its ephemeral public key.
-pub const KEY_LEN: usize = 32;
-
-/// Which end of the stream we are; the two directions have different keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// We opened the stream.
-    Dialler,
-    /// The peer opened the stream.
-    Listener,
-}
+use crate::wire::{KEY_LEN, TAG_LEN};
 
 /// Our half of the key exchange, before the peer's key is known.
 pub struct Handshake {
@@ -58,8 +44,8 @@ impl Handshake {
         if !shared.was_contributory() {
             return Err(Violation::LowOrderKey);
         }
-        let client = direction_key(shared.as_bytes(), b'C');
-        let server = direction_key(shared.as_bytes(), b'S');
+        let client = derive(shared.as_bytes(), b'C');
+        let server = derive(shared.as_bytes(), b'S');
         let (ours, theirs) = match self.role {
             Role::Dialler => (client, server),
             Role::Listener => (server, client),
@@ -67,12 +53,13 @@ impl Handshake {
         Ok(Session {
             sealer: Sealer(Direction::new(&ours)),
             opener: Opener(Direction::new(&theirs)),
-            tag_key: Secret::new(*direction_key(shared.as_bytes(), b'T')),
+            tag_key: Secret::new(*derive(shared.as_bytes(), b'T')),
+            session_id: SessionId(*derive(shared.as_bytes(), b'I')),
         })
     }
 }
 
-/// A keyed connection's secrets.
+/// What both ends of a keyed connection derive.
 pub struct Session<S = Sealer, O = Opener> {
     /// For what we send.
     pub sealer: S,
@@ -80,10 +67,12 @@ pub struct Session<S = Sealer, O = Opener> {
     pub opener: O,
     /// For naming channels to this peer ([`crate::uri::tag`]); both ends have the same.
     pub tag_key: Secret,
+    /// Names the connection; both ends have the same.
+    pub session_id: SessionId,
 }
 
 /// `BLAKE2b-256(shared ‖ label)`.
-fn direction_key(shared: &[u8; 32], label: u8) -> Zeroizing<[u8; 32]> {
+fn derive(shared: &[u8; 32], label: u8) -> Zeroizing<[u8; 32]> {
     let mut hash = Blake2b::<U32>::new();
     hash.update(shared);
     hash.update([label]);
@@ -113,9 +102,8 @@ impl Direction {
 /// Seals what we send, in order.
 pub struct Sealer(Direction);
 
-impl Sealer {
-    /// Seals `plaintext` in place and returns the tag that follows it.
-    pub fn seal(&mut self, plaintext: &mut [u8]) -> [u8; TAG_LEN] {
+impl Seal for Sealer {
+    fn seal(&mut self, plaintext: &mut [u8]) -> [u8; TAG_LEN] {
         let nonce = self.0.next_nonce();
         let tag = self.0.cipher.encrypt_inout_detached(&nonce, &[], plaintext.into());
         tag.expect("a frame is far below the cipher's 256 GiB").into()
@@ -125,12 +113,8 @@ impl Sealer {
 /// Opens what we receive, in order.
 pub struct Opener(Direction);
 
-impl Opener {
-    /// Opens `sealed` (ciphertext, then tag) in place; returns the plaintext, its front part.
-    ///
-    /// # Errors
-    /// [`Violation::Tag`]; the buffer's content is then undefined and the connection is over.
-    pub fn open<'a>(&mut self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], Violation> {
+impl Open for Opener {
+    fn open<'a>(&mut self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], Violation> {
         let text_len = sealed.len().checked_sub(TAG_LEN).ok_or(Violation::FrameShort)?;
         let (text, tag) = sealed.split_at_mut(text_len);
         let tag: [u8; TAG_LEN] = tag.try_into().map_err(|_| Violation::FrameShort)?;
@@ -150,7 +134,8 @@ mod tests {
         let (to_listener, to_dialler) = (dialler.public_key(), listener.public_key());
         let dialler = dialler.finish(to_dialler).expect("an honest key");
         let listener = listener.finish(to_listener).expect("an honest key");
-        assert!(dialler.tag_key == listener.tag_key);
+        assert!(dialler.tag_key == listener.tag_key && dialler.session_id == listener.session_id);
+        assert!(dialler.session_id.0 != *dialler.tag_key.expose(), "each has a label of its own");
         ((dialler.sealer, dialler.opener), (listener.sealer, listener.opener))
     }
 

@@ -1,0 +1,112 @@
+//! What goes out, in three lanes: control messages first, then the answers to the peer's requests, strictly in their
+//! order, then pieces of the ranges that the peer wants.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use super::answers::{Answers, Ready};
+use super::ranges::Owed;
+use crate::buffer::Buffer;
+use crate::codec::{self, Message, kind};
+use crate::ids::BlobId;
+use crate::limits::{CONTROL_LEN_MAX, CONTROL_QUEUE_MAX, REQUESTS_QUEUED_MAX};
+use crate::transport::{Ciphers, Link};
+
+/// All that waits to be sent; nothing of it is sealed.
+#[derive(Default)]
+pub(super) struct Lanes {
+    /// Plaintexts.
+    control: VecDeque<Vec<u8>>,
+    /// The peer's REQUESTs.
+    pub(super) answers: Answers,
+    /// The peer's WANTs.
+    pub(super) owed: Owed,
+}
+
+impl Lanes {
+    pub(super) fn push(&mut self, message: &Message) {
+        let plaintext = message.encode();
+        assert!(plaintext.len() <= CONTROL_LEN_MAX, "our own messages are cut before");
+        self.control.push_back(plaintext);
+    }
+
+    pub(super) fn has_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
+    pub(super) fn has_control_room(&self) -> bool {
+        self.control.len() < CONTROL_QUEUE_MAX
+    }
+
+    /// Whether the peer may ask for more.
+    pub(super) fn has_room(&self) -> bool {
+        self.has_control_room() && self.answers.len() < REQUESTS_QUEUED_MAX
+    }
+
+    /// Whether part of a blob, or its refusal, can be sent.
+    pub(super) fn has_blob(&self) -> bool {
+        self.answers.has_ready() || self.owed.has_piece()
+    }
+
+    /// Gives an idle link all control messages; returns whether there were any.
+    pub(super) fn give_control<C: Ciphers>(&mut self, link: &mut Link<C>) -> bool {
+        let is_any = self.has_control();
+        for plaintext in self.control.drain(..) {
+            link.send(&[&plaintext]);
+        }
+        is_any
+    }
+
+    /// Gives an idle link the next answer or else the next piece; returns how many bytes of a blob that was.
+    pub(super) fn give_blob<C: Ciphers>(&mut self, link: &mut Link<C>) -> usize {
+        match self.answers.take_ready() {
+            Some(Ready::Blob(buffer)) => {
+                let len = buffer.blob().len();
+                link.send_blob(kind::DATA, buffer).expect("the link is open and idle");
+                len
+            }
+            Some(Ready::Missing) => {
+                link.send(&[&Message::Error("Not Found".into()).encode()]);
+                0
+            }
+            None => {
+                let sent = self.owed.send_piece(|piece| {
+                    let header = codec::piece_header(piece.id, piece.offset);
+                    link.send(&[&[kind::PIECE], &header, piece.bytes]);
+                    piece.bytes.len()
+                });
+                sent.unwrap_or_default()
+            }
+        }
+    }
+
+    /// Blobs that wait to be read: that of the next request, and those of the ranges.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = BlobId> {
+        self.answers.next_to_read().into_iter().chain(self.owed.waiting())
+    }
+
+    /// The store is asked for a blob that [`Self::waiting`] named.
+    pub(super) fn reading(&mut self, id: BlobId) {
+        if !self.answers.reading(id) {
+            self.owed.loading(&id);
+        }
+    }
+
+    /// The store answered. Gives the buffer back where nobody waits for it.
+    pub(super) fn read_done(&mut self, id: BlobId, blob: Option<Buffer>) -> Option<Buffer> {
+        match self.answers.read_done(id, blob) {
+            Ok(()) => None,
+            Err(blob) => self.owed.loaded(&id, blob),
+        }
+    }
+
+    /// Whether the peer waits for a blob or a range.
+    pub(super) fn owes_answers(&self) -> bool {
+        !self.answers.is_empty() || !self.owed.is_empty()
+    }
+
+    /// All buffers that it holds; the connection is over.
+    pub(super) fn into_buffers(self) -> impl Iterator<Item = Buffer> {
+        self.answers.into_buffers().chain(self.owed.into_buffers())
+    }
+}

@@ -1,0 +1,520 @@
+//! One connection above its [`Link`]: which message answers which, and what goes out next (`docs/protocol.md` §10 and
+//! §12).
+//!
+//! It knows no other connection, no peer's reputation and no policy: the layer above tells it what to ask for, reads
+//! blobs for it, and judges what it reports. Three lanes go out: control messages first, then the answers to the
+//! peer's requests, strictly in their order, then pieces of the ranges that the peer wants.
+//!
+//! - **Bytes in**: [`Conn::recv_space`], then [`Conn::received`], which says what they amounted to. Space is empty while
+//!   too much waits for the peer or for us: back-pressure. [`Conn::take_readable`] tells when it no longer is.
+//! - **Bytes out**: [`Conn::send_chunk`], then [`Conn::sent`]. Nothing is sealed before bytes are asked for. After an empty
+//!   chunk, [`Conn::take_writable`] tells when there is another.
+//! - **Asking**: [`Conn::request`] (with a buffer, see [`Conn::needs_buffer`]), [`Conn::want`], [`Conn::ask_for_peers`],
+//!   [`Conn::ask_to_publish`].
+//! - **Answering**: [`Conn::waiting`] names blobs to read, [`Conn::reading`] and [`Conn::read_done`] take them.
+//!
+//! Each method leaves the connection as it was or reports a [`Violation`], after which nothing more is read; what waits,
+//! and the reason ([`Conn::drain`]), may still be sent unless the link is dead.
+//!
+//! # A client
+//! A node in memory serves a blob; this connection says HELLO, asks for it and gets it:
+//!
+//! ```
+//! use megatorrent_core::blob::{self, BLOB_LEN, PLAIN_LEN};
+//! use megatorrent_core::buffer::Buffer;
+//! use megatorrent_core::codec::{Message, VERSION};
+//! use megatorrent_core::conn::{Conn, Incoming};
+//! use megatorrent_core::ids::Secret;
+//! use megatorrent_core::node::{Action, Config, Input, Job, JobResult, Node};
+//! use megatorrent_core::rng::Rng;
+//! use megatorrent_core::time::{Instant, UnixTime};
+//! use megatorrent_core::transport::{Link, Role};
+//!
+//! let mut stored = vec![7; BLOB_LEN];
+//! let id = blob::seal(&Secret::new([3; 32]), &mut stored, PLAIN_LEN).id;
+//! let now = Instant(0);
+//! let mut node = Node::new(Config::default(), None, [1; 32], now, UnixTime(1_700_000_000_000));
+//! let end = node.accept(now, "192.0.2.2:50000".parse()?).expect("there is room");
+//!
+//! let mut conn: Conn = Conn::new(Link::v5(Role::Dialler, &mut Rng::new([2; 32])), now);
+//! conn.push(&Message::Hello { version: Some(VERSION), sequences: [].into(), port: None });
+//! conn.request(id);
+//! conn.give_buffer(Buffer::new());
+//! let fetched = 'fetched: loop {
+//!     // What the connection has to say goes to the node, whose driver answers from the store,
+//!     let chunk = conn.send_chunk(now);
+//!     let space = node.recv_space(end);
+//!     let n = chunk.len().min(space.len());
+//!     space[..n].copy_from_slice(&chunk[..n]);
+//!     node.received(now, end, n);
+//!     conn.sent(now, n);
+//!     while let Some(action) = node.poll() {
+//!         if let Action::Job(job, Job::ReadBlob(asked, mut buffer)) = action {
+//!             buffer.blob_mut().copy_from_slice(&stored);
+//!             node.handle(now, Input::Done(job, JobResult::BlobRead(buffer, asked == id)));
+//!         }
+//!     }
+//!     // and what the node has to say comes back.
+//!     let chunk = node.send_chunk(now, end);
+//!     let space = conn.recv_space();
+//!     let mut n = chunk.len().min(space.len());
+//!     space[..n].copy_from_slice(&chunk[..n]);
+//!     node.sent(now, end, n);
+//!     loop {
+//!         match conn.received(now, n).expect("a node keeps the rules") {
+//!             Incoming::Nothing => break,
+//!             Incoming::Blob(of, buffer) => break 'fetched (of, buffer),
+//!             Incoming::Message(message) => println!("the node says {message:?}"),
+//!             _ => {}
+//!         }
+//!         n = 0;
+//!     }
+//! };
+//! assert!(fetched.0 == id && blob::verify(&id, fetched.1.blob()));
+//! # Ok::<(), megatorrent_core::error::ParseError>(())
+//! ```
+
+mod answers;
+mod incoming;
+mod lanes;
+mod ranges;
+mod requests;
+mod unasked;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::mem;
+use core::ops::Range;
+use core::time::Duration;
+
+pub use incoming::{Incoming, Piece};
+use lanes::Lanes;
+use ranges::{Brought, Wanted};
+use requests::{Answered, Question, Requests};
+use unasked::Unasked;
+
+use crate::bep44::SignedItem;
+use crate::buffer::Buffer;
+use crate::codec::{self, Message, kind};
+use crate::error::Violation;
+use crate::ids::{BlobId, Secret, SessionId};
+use crate::suite::RealSuite;
+use crate::time::Instant;
+use crate::transport::{Ciphers, Link, Received, Role};
+
+/// A connection's state machine.
+pub struct Conn<C: Ciphers = RealSuite> {
+    link: Link<C>,
+    /// What we asked for by REQUEST, FIND_PEERS and PUBLISH, and by WANT.
+    requests: Requests,
+    wanted: Wanted,
+    /// What waits to be sent.
+    lanes: Lanes,
+    unasked: Unasked,
+    /// Nothing more is read, and no blob is sent.
+    is_over: bool,
+    /// The driver was given empty space, or nothing to send, and waits for word.
+    waits_to_read: bool,
+    waits_to_write: bool,
+    last_moved: Instant,
+    last_received: Instant,
+    last_sent_frame: Instant,
+    /// When the peer last took bytes, or had none to take.
+    last_taken: Instant,
+    progress_bytes: u64,
+    blob_bytes_out: u64,
+}
+
+impl<C: Ciphers> Conn<C> {
+    /// A connection over a link on which nothing has moved yet.
+    pub fn new(link: Link<C>, now: Instant) -> Self {
+        Self {
+            link,
+            requests: Requests::default(),
+            wanted: Wanted::default(),
+            lanes: Lanes::default(),
+            unasked: Unasked::new(now),
+            is_over: false,
+            waits_to_read: false,
+            waits_to_write: false,
+            last_moved: now,
+            last_received: now,
+            last_sent_frame: now,
+            last_taken: now,
+            progress_bytes: 0,
+            blob_bytes_out: 0,
+        }
+    }
+
+    // --- what it is -----------------------------------------------------------------------------------------
+
+    /// Which end of the stream this is.
+    pub fn role(&self) -> Role {
+        self.link.role()
+    }
+
+    /// Whether messages go in both directions: the handshake is done, and the connection is not over.
+    pub fn is_open(&self) -> bool {
+        self.link.is_open() && !self.is_over
+    }
+
+    /// What both ends call the connection; `None` before the handshake is done.
+    pub fn session_id(&self) -> Option<SessionId> {
+        self.link.session_id()
+    }
+
+    /// The connection's secret for naming channels ([`crate::uri::tag`]); `None` before the handshake is done.
+    pub fn tag_key(&self) -> Option<&Secret> {
+        self.link.tag_key()
+    }
+
+    /// When bytes last moved in either direction.
+    pub fn last_moved(&self) -> Instant {
+        self.last_moved
+    }
+
+    /// When bytes last came.
+    pub fn last_received(&self) -> Instant {
+        self.last_received
+    }
+
+    /// When we last sent a message, or had none to send.
+    pub fn last_sent_frame(&self) -> Instant {
+        self.last_sent_frame
+    }
+
+    /// Bytes received while requests were outstanding, without what was said unasked.
+    pub fn progress_bytes(&self) -> u64 {
+        self.progress_bytes
+    }
+
+    /// Takes the number of bytes of blobs that were sealed since the last call.
+    pub fn take_blob_bytes_out(&mut self) -> u64 {
+        mem::take(&mut self.blob_bytes_out)
+    }
+
+    // --- bytes in -------------------------------------------------------------------------------------------
+
+    /// Whether the peer's bytes have somewhere to go.
+    fn may_read(&self) -> bool {
+        let has_buffer = !self.requests.needs_buffer() || self.link.is_inside_message();
+        let has_room = self.lanes.has_room() && has_buffer;
+        !self.is_over && (has_room || !self.link.is_open())
+    }
+
+    /// Returns where the stream's next bytes go; empty: do not read it until [`Self::take_readable`] says so.
+    pub fn recv_space(&mut self) -> &mut [u8] {
+        if !self.may_read() {
+            self.waits_to_read = true;
+            return &mut [];
+        }
+        self.link.recv_space(self.requests.region())
+    }
+
+    /// Takes `n` bytes that were written to [`Self::recv_space`], and returns one thing that they amounted to. There may be
+    /// more: call it again, with 0 bytes, until it returns [`Incoming::Nothing`].
+    ///
+    /// # Errors
+    /// What the peer broke; the connection is over.
+    pub fn received(&mut self, now: Instant, n: usize) -> Result<Incoming, Violation> {
+        if n > 0 {
+            (self.last_moved, self.last_received) = (now, now);
+        }
+        if self.requests.outstanding() > 0 {
+            self.progress_bytes += n as u64;
+        }
+        if self.is_over {
+            return Ok(Incoming::Nothing);
+        }
+        let incoming = self.take(n);
+        self.is_over |= incoming.is_err();
+        incoming
+    }
+
+    fn take(&mut self, n: usize) -> Result<Incoming, Violation> {
+        match self.link.received(n, self.requests.region())? {
+            Received::Nothing => Ok(Incoming::Nothing),
+            Received::Open => Ok(Incoming::Open),
+            Received::Message(plaintext) => self.on_message(plaintext),
+            Received::Large(len) => {
+                if self.requests.region().first() != Some(&kind::DATA) {
+                    return Err(Violation::FrameLong);
+                }
+                self.requests.on_data_in_place(len - 1).map(blob_or_nothing)
+            }
+        }
+    }
+
+    fn on_message(&mut self, plaintext: Vec<u8>) -> Result<Incoming, Violation> {
+        match plaintext.split_first() {
+            Some((&kind::DATA, part)) => return self.requests.on_data(part).map(blob_or_nothing),
+            Some((&kind::PIECE, _)) => return self.on_piece(plaintext),
+            _ => {}
+        }
+        let len = plaintext.len();
+        match Message::decode(&plaintext)? {
+            Message::Want { id, blob, range } => {
+                self.lanes.owed.want(id, blob, range).map(|()| Incoming::Request)
+            }
+            Message::Cancel { id, from } => {
+                self.lanes.owed.cancel(id, from);
+                Ok(Incoming::Cancelled)
+            }
+            Message::Request(id) => {
+                self.lanes.answers.owe(id);
+                Ok(Incoming::Request)
+            }
+            Message::Error(text) => self.on_error(text, len),
+            Message::Peers(peers) => {
+                self.requests.on_answer(Question::Peers)?;
+                Ok(Incoming::Message(Message::Peers(peers)))
+            }
+            Message::Ok(_) => {
+                self.requests.on_answer(Question::Publish)?;
+                Ok(Incoming::PublishAnswered(Ok(())))
+            }
+            Message::Empty | Message::Unknown(_) => self.on_unasked(len).map(|()| Incoming::Nothing),
+            message => self.on_unasked(len).map(|()| Incoming::Message(message)),
+        }
+    }
+
+    fn on_piece(&mut self, plaintext: Vec<u8>) -> Result<Incoming, Violation> {
+        let (id, offset, bytes) = codec::split_piece(&plaintext[1..]).ok_or(Violation::Malformed)?;
+        let len = bytes.len();
+        Ok(match self.wanted.take(id, offset, len)? {
+            Brought::Bytes { blob, offset, len } => {
+                let start = 1 + codec::PIECE_HEADER_LEN;
+                Incoming::Piece(Piece::new(blob, offset, plaintext, start..start + len))
+            }
+            Brought::Refused(blob) => Incoming::Refused(blob),
+            Brought::Late => Incoming::Late(len),
+        })
+    }
+
+    fn on_error(&mut self, text: String, len: usize) -> Result<Incoming, Violation> {
+        match self.requests.on_error() {
+            Answered::Blob(id) => Ok(Incoming::NotFound(id)),
+            Answered::Question(Question::Peers) => Ok(Incoming::Nothing),
+            Answered::Question(Question::Publish) => Ok(Incoming::PublishAnswered(Err(text))),
+            Answered::Nothing => self.on_unasked(len).map(|()| Incoming::Nothing),
+        }
+    }
+
+    /// The peer said something that it was not asked for, of `len` bytes; nor does that bring what was asked for.
+    fn on_unasked(&mut self, len: usize) -> Result<(), Violation> {
+        self.progress_bytes = self.progress_bytes.saturating_sub(len as u64);
+        self.unasked.take(len, self.last_received)
+    }
+
+    /// `bytes` of the peer's last message were news, and do not count as said unasked.
+    pub fn was_news(&mut self, bytes: u64) {
+        self.unasked.give_back(bytes);
+    }
+
+    // --- what we ask for ------------------------------------------------------------------------------------
+
+    /// Asks for a blob.
+    pub fn request(&mut self, id: BlobId) {
+        self.requests.ask_for(id);
+        self.push(&Message::Request(id));
+    }
+
+    /// Counts the requests that are not answered.
+    pub fn outstanding(&self) -> usize {
+        self.requests.outstanding()
+    }
+
+    /// Takes what was requested and did not come; the connection is over.
+    pub fn take_outstanding(&mut self) -> impl Iterator<Item = BlobId> + use<C> {
+        self.requests.take_outstanding()
+    }
+
+    /// Whether a request is outstanding and the buffer for its blob is missing: nothing is read until
+    /// [`Self::give_buffer`].
+    pub fn needs_buffer(&self) -> bool {
+        self.requests.needs_buffer()
+    }
+
+    /// Gives the buffer for the next blob.
+    ///
+    /// # Panics
+    /// Where it has one.
+    pub fn give_buffer(&mut self, buffer: Buffer) {
+        self.requests.give_buffer(buffer);
+    }
+
+    /// Takes an unused buffer back once nothing is outstanding.
+    pub fn take_unused_buffer(&mut self) -> Option<Buffer> {
+        self.requests.take_unused_buffer()
+    }
+
+    /// Asks a v6 peer for a range of a blob; returns the range's number.
+    pub fn want(&mut self, blob: BlobId, range: Range<u32>) -> u32 {
+        let (id, message) = self.wanted.ask(blob, range);
+        self.push(&message);
+        id
+    }
+
+    /// Gives up the part of a range from `from` on.
+    pub fn cut(&mut self, id: u32, from: u32) {
+        if let Some(message) = self.wanted.cut(id, from) {
+            self.push(&message);
+        }
+    }
+
+    /// Counts the ranges asked for that have not come whole.
+    pub fn ranges(&self) -> usize {
+        self.wanted.open()
+    }
+
+    /// Counts the bytes of ranges asked for that have not come.
+    pub fn range_bytes(&self) -> u64 {
+        self.wanted.open_bytes()
+    }
+
+    /// Asks for peers, as [`Self::ask_to_publish`] asks.
+    pub fn ask_for_peers(&mut self, id: BlobId) -> bool {
+        self.ask(Question::Peers, &Message::FindPeers(id))
+    }
+
+    /// Asks the peer to put an item on the DHT. Returns `false` and asks nothing while an earlier question of the kind is
+    /// unanswered, or too much waits to be sent.
+    pub fn ask_to_publish(&mut self, item: SignedItem) -> bool {
+        self.ask(Question::Publish, &Message::Publish(item))
+    }
+
+    fn ask(&mut self, question: Question, message: &Message) -> bool {
+        let may = self.has_control_room() && !self.requests.is_asked(question);
+        if may {
+            self.requests.ask(question);
+            self.push(message);
+        }
+        may
+    }
+
+    // --- messages out ---------------------------------------------------------------------------------------
+
+    /// Whether a control message may be queued without an answer being owed.
+    pub fn has_control_room(&self) -> bool {
+        self.is_open() && self.lanes.has_control_room()
+    }
+
+    /// Queues a control message; one that comes before the end of the handshake waits for it. What peers can provoke is
+    /// bounded by [`Self::recv_space`], what we begin by [`Self::has_control_room`] and the number of our requests.
+    ///
+    /// # Panics
+    /// Where the message is longer than [`crate::limits::CONTROL_LEN_MAX`].
+    pub fn push(&mut self, message: &Message) {
+        self.lanes.push(message);
+    }
+
+    /// Queues an empty message, which shows that we are alive.
+    pub fn push_keep_alive(&mut self, now: Instant) {
+        self.push(&Message::Empty);
+        self.last_sent_frame = now;
+    }
+
+    /// Ends the connection after what is queued, and says why: no more is read, no blob is sent.
+    pub fn drain(&mut self, why: &'static str) {
+        self.push(&Message::Error(why.into()));
+        self.is_over = true;
+    }
+
+    /// Whether a connection that is over has sent all that it can.
+    pub fn is_drained(&self) -> bool {
+        self.is_over && self.link.is_idle() && (!self.lanes.has_control() || self.link.is_dead())
+    }
+
+    // --- what the peer asks for -----------------------------------------------------------------------------
+
+    /// Blobs that wait to be read: that of the next request, and those of the ranges.
+    pub fn waiting(&self) -> impl Iterator<Item = BlobId> {
+        self.lanes.waiting()
+    }
+
+    /// Counts the blobs that are being read or sent for the peer, as answers to requests and for ranges.
+    pub fn turns(&self) -> (usize, usize) {
+        (self.lanes.answers.turns() + usize::from(self.link.is_sending_blob()), self.lanes.owed.turns())
+    }
+
+    /// The store is asked for a blob that [`Self::waiting`] named.
+    pub fn reading(&mut self, id: BlobId) {
+        self.lanes.reading(id);
+    }
+
+    /// Takes the store's answer; `None` where it has no such blob. Gives the buffer back where nobody waits for it.
+    pub fn read_done(&mut self, id: BlobId, blob: Option<Buffer>) -> Option<Buffer> {
+        self.lanes.read_done(id, blob)
+    }
+
+    /// Takes the buffer of a range that is being sent; the range waits to be read again.
+    pub fn unload(&mut self) -> Option<Buffer> {
+        self.lanes.owed.unload()
+    }
+
+    /// Takes a buffer that is no longer needed.
+    pub fn take_spent(&mut self) -> Option<Buffer> {
+        self.lanes.owed.take_spent()
+    }
+
+    /// Whether the peer waits for an answer of ours.
+    pub fn owes_answers(&self) -> bool {
+        self.lanes.owes_answers()
+    }
+
+    // --- bytes out ------------------------------------------------------------------------------------------
+
+    /// Returns the next bytes to write; empty: nothing until [`Self::take_writable`] says so.
+    pub fn send_chunk(&mut self, now: Instant) -> &[u8] {
+        if self.link.is_idle() {
+            (self.last_sent_frame, self.last_taken) = (now, now);
+            if self.link.is_open() && !self.lanes.give_control(&mut self.link) && !self.is_over {
+                self.blob_bytes_out += self.lanes.give_blob(&mut self.link) as u64;
+            }
+        }
+        let chunk = self.link.send_chunk();
+        self.waits_to_write |= chunk.is_empty();
+        chunk
+    }
+
+    /// Takes note that `n` bytes of [`Self::send_chunk`] were written, and returns the buffer of a blob that is through.
+    pub fn sent(&mut self, now: Instant, n: usize) -> Option<Buffer> {
+        (self.last_moved, self.last_taken) = (now, now);
+        self.link.sent(n)
+    }
+
+    /// Whether something is on its way of which the peer has taken nothing for `time`: what follows would wait behind it.
+    pub fn is_stuck(&self, now: Instant, time: Duration) -> bool {
+        !self.link.is_idle() && now.since(self.last_taken) >= time
+    }
+
+    // --- word to the driver ---------------------------------------------------------------------------------
+
+    /// Whether a driver that was given no space may read again; says so once.
+    pub fn take_readable(&mut self) -> bool {
+        let ready = self.waits_to_read && self.may_read();
+        self.waits_to_read &= !ready;
+        ready
+    }
+
+    /// Whether a driver that was given no chunk may write again; says so once.
+    pub fn take_writable(&mut self) -> bool {
+        let waits = self.lanes.has_control() || (self.lanes.has_blob() && !self.is_over);
+        let ready = self.waits_to_write && (!self.link.is_idle() || (waits && self.link.is_open()));
+        self.waits_to_write &= !ready;
+        ready
+    }
+
+    /// Returns all buffers that it holds: the one for receiving, and those for sending. The connection is over.
+    pub fn into_buffers(mut self) -> (Option<Buffer>, Vec<Buffer>) {
+        let sending = self.link.into_buffer().into_iter().chain(self.lanes.into_buffers());
+        (self.requests.take_buffer(), sending.collect())
+    }
+}
+
+fn blob_or_nothing(whole: Option<(BlobId, Buffer)>) -> Incoming {
+    whole.map_or(Incoming::Nothing, |(id, buffer)| Incoming::Blob(id, buffer))
+}
+
+#[cfg(test)]
+mod tests;
