@@ -4,14 +4,14 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::uri::{self, ChannelUri};
 use serde_json::{Value, json};
 
-use super::{Cases, Fault, Input, Layer, channel, hex, parse_error, public_key, secret};
+use super::{Cases, Fault, Input, Layer, channel, hex, hosts, parse_error, public_key, secret};
 use crate::value::no_such_op;
 
 pub(super) const LAYER: Layer = Layer {
     name: "uri",
     about: "parse: text -> public key, read key, bootstrap peers, and the address as it is written. topic: public_key, \
             read_key (null: public) -> the channel's topic and the info-hash of its swarm. peer: text -> the one form in \
-            which a peer's address is written, and whether it is passed on to others.",
+            which a peer's address is written, its network, whether it is public, and whether it is exchanged.",
     cases,
     run,
 };
@@ -49,6 +49,11 @@ fn cases(cases: &mut Cases) {
     parse_cases(cases, key.as_str().expect("hex"), &read_key);
     cases.accept("topic of a public channel", "topic", json!({ "public_key": key, "read_key": null }));
     cases.accept("topic of a private channel", "topic", json!({ "public_key": key, "read_key": read_key }));
+    peer_cases(cases);
+    hidden_peer_cases(cases);
+}
+
+fn peer_cases(cases: &mut Cases) {
     for text in [
         "192.0.2.1:6881",
         "[::ffff:192.0.2.1]:80",
@@ -56,13 +61,80 @@ fn cases(cases: &mut Cases) {
         "LocalHost:9",
         "0.0.0.0:5",
         "192.0.2.1:0",
+        "224.0.0.1:80",
+        "[ff02::1]:80",
+        "255.255.255.255:80",
+        "[::]:80",
+        "[::1]:80",
+        "127.0.0.1:80",
+        "10.255.255.255:80",
+        "172.16.0.1:80",
+        "172.32.0.1:80",
+        "192.168.0.1:80",
+        "169.254.0.1:80",
+        "100.63.255.255:80",
+        "100.64.0.0:80",
+        "100.127.255.255:80",
+        "[::ffff:10.0.0.1]:80",
+        "[fdff::1]:80",
+        "[febf::1]:80",
+        "[fec0::1]:80",
+        "onion.example:80",
     ] {
         cases.accept(format!("peer {text}"), "peer", json!({ "text": text }));
     }
-    for text in
-        ["", ":1", "a", "a:", "a:70000", "192.0.2.999:1", "a b:1", "../x:1", "2001:db8::1", "user@host:1"]
-    {
+    for text in [
+        "",
+        ":1",
+        "a",
+        "a:",
+        "a:70000",
+        "a:+1",
+        "192.0.2.999:1",
+        "a b:1",
+        "../x:1",
+        "2001:db8::1",
+        "user@host:1",
+        "example.org.:1",
+    ] {
         cases.reject(format!("peer {text:?}"), "peer", json!({ "text": text }), "peer-addr");
+    }
+}
+
+/// Onion services and I2P destinations, and hosts that look like theirs and must never be looked up as DNS names.
+fn hidden_peer_cases(cases: &mut Cases) {
+    let onion = hosts::ONIONS[0];
+    for (name, host) in [
+        ("an onion service", onion.to_owned()),
+        ("another onion service", hosts::ONIONS[1].to_owned()),
+        ("an onion service in capitals", onion.to_uppercase()),
+        ("an I2P destination", hosts::I2P.to_owned()),
+        ("an I2P destination in capitals", hosts::I2P.to_uppercase()),
+    ] {
+        cases.accept(format!("peer: {name}"), "peer", json!({ "text": format!("{host}:80") }));
+    }
+    cases.accept("peer: an onion service on port 0", "peer", json!({ "text": format!("{onion}:0") }));
+    for (name, host, class) in [
+        ("an onion address with a wrong checksum", hosts::ONION_CHECKSUM.to_owned(), "onion-checksum"),
+        ("an onion address whose key is another", hosts::ONION_KEY.to_owned(), "onion-checksum"),
+        ("an onion address of version 2 in this form", hosts::ONION_VERSION.to_owned(), "onion-version"),
+        ("an onion address that is cut", onion[1..].to_owned(), "onion-name"),
+        ("an onion address that is too long", format!("a{onion}"), "onion-name"),
+        ("an onion address with a digit of no base 32", onion.replacen('p', "1", 1), "onion-name"),
+        ("an onion address of version 2", "expyuzz4wqqyqhjn.onion".to_owned(), "onion-name"),
+        ("a subdomain of an onion service", format!("www.{onion}"), "onion-name"),
+        ("any name under onion", "tracker.onion".to_owned(), "onion-name"),
+        ("onion alone", "onion".to_owned(), "onion-name"),
+        ("an onion address with a final dot", format!("{onion}."), "peer-addr"),
+        ("an I2P hash whose unused bits are not 0", hosts::I2P_TRAILING_BITS.to_owned(), "i2p-name"),
+        ("an I2P hash that is cut", hosts::I2P[1..].to_owned(), "i2p-name"),
+        ("an I2P hash that is too long", format!("a{}", hosts::I2P), "i2p-name"),
+        ("an I2P hash without b32", hosts::I2P.replacen(".b32", "", 1), "i2p-name"),
+        ("a subdomain of an I2P destination", format!("www.{}", hosts::I2P), "i2p-name"),
+        ("a name of an I2P address book", "tracker.i2p".to_owned(), "i2p-name"),
+        ("i2p alone", "I2P".to_owned(), "i2p-name"),
+    ] {
+        cases.reject(format!("peer: {name}"), "peer", json!({ "text": format!("{host}:80") }), class);
     }
 }
 
@@ -78,6 +150,7 @@ fn parse_cases(cases: &mut Cases, key: &str, read_key: &str) {
         ("a percent-encoded IPv6 peer", format!("megatorrent://{key}?bootstrap=%5B2001:db8::1%5D%3a6882")),
         ("a slash after the key", format!("megatorrent://{key}/?bootstrap=192.0.2.1:1")),
         ("a query member more", format!("megatorrent://{key}?name=x&bootstrap=192.0.2.1:1")),
+        ("an onion service to begin with", format!("megatorrent://{key}?bootstrap={}:80", hosts::ONIONS[0])),
     ] {
         cases.accept(name, "parse", json!({ "text": text }));
     }
@@ -94,4 +167,11 @@ fn parse_cases(cases: &mut Cases, key: &str, read_key: &str) {
     ] {
         cases.reject(name, "parse", json!({ "text": text }), "uri");
     }
+    let mistyped = format!("megatorrent://{key}?bootstrap={}:80", hosts::ONION_CHECKSUM);
+    cases.reject(
+        "a mistyped onion service to begin with",
+        "parse",
+        json!({ "text": mistyped }),
+        "onion-checksum",
+    );
 }
