@@ -28,7 +28,7 @@ use futures_lite::{FutureExt, StreamExt};
 use mainline::async_dht::AsyncDht;
 use mainline::errors::{ConcurrencyError, PutMutableError, PutQueryError};
 use mainline::{Id, MutableItem, RequestFilter, RequestSpecific, ServerSettings};
-use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::addr::{DnsName, PeerAddr};
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::{InfoHash, JobId};
@@ -561,7 +561,7 @@ struct Origin {
     /// Configured or well known, resolved so far.
     given: BTreeSet<SocketAddrV4>,
     /// Not yet resolved.
-    names: Vec<(String, u16)>,
+    names: Vec<(DnsName, u16)>,
     cached: Vec<SocketAddrV4>,
 }
 
@@ -575,8 +575,9 @@ impl Origin {
         for peer in peers {
             match peer {
                 PeerAddr::Ip(SocketAddr::V4(addr)) => drop(origin.given.insert(addr)),
-                PeerAddr::Ip(SocketAddr::V6(_)) => {}
-                PeerAddr::Name(host, port) => origin.names.push((host, port)),
+                PeerAddr::Dns(host, port) => origin.names.push((host, port)),
+                // The DHT is UDP over IPv4.
+                PeerAddr::Ip(SocketAddr::V6(_)) | PeerAddr::Onion(..) | PeerAddr::I2p(..) => {}
             }
         }
         origin
@@ -600,7 +601,7 @@ impl Origin {
                     SocketAddr::V6(_) => None,
                 })),
                 Err(error) => {
-                    tracing::debug!(host, %error, "a DHT node's name cannot be resolved");
+                    tracing::debug!(%host, %error, "a DHT node's name cannot be resolved");
                     self.names.push((host, port));
                 }
             }

@@ -216,7 +216,7 @@ impl Runtime {
         let state = Arc::new(state);
         let jobs = Jobs::start(&store, &state).map_err(|e| StartError::System("thread", e))?;
 
-        let named = bootstrap.iter().any(|peer| matches!(peer, PeerAddr::Name(..)));
+        let named = bootstrap.iter().any(|peer| matches!(peer, PeerAddr::Dns(..)));
         let wait = plan.is_some_and(|plan| !named && (plan.local || !bootstrap.is_empty()));
         let config = plan.map(|plan| dht_config(plan, bound.dht_port, bootstrap.clone(), &dir));
         let driver = Rc::new_cyclic(|driver: &std::rc::Weak<Driver>| {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_io::{Async, Timer};
 use futures_lite::FutureExt;
-use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::addr::{DnsName, PeerAddr};
 use smol::Task;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -129,7 +129,10 @@ pub(crate) async fn dial(peer: &PeerAddr) -> io::Result<Async<TcpStream>> {
 async fn dial_any(peer: &PeerAddr) -> io::Result<Async<TcpStream>> {
     let addrs = match peer {
         PeerAddr::Ip(addr) => vec![*addr],
-        PeerAddr::Name(host, port) => resolve(host, *port).await?,
+        PeerAddr::Dns(host, port) => resolve(host, *port).await?,
+        PeerAddr::Onion(..) | PeerAddr::I2p(..) => {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "reachable through a proxy only"));
+        }
     };
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for addr in addrs {
@@ -148,16 +151,10 @@ async fn dial_any(peer: &PeerAddr) -> io::Result<Async<TcpStream>> {
     Err(last)
 }
 
-/// Looks a DNS name up, on another thread, which begins at once. Onion and I2P names are not in the DNS and must not leak
-/// into it.
-pub(crate) fn resolve(host: &str, port: u16) -> Task<io::Result<Vec<SocketAddr>>> {
-    let host = host.to_owned();
-    smol::unblock(move || {
-        if [".onion", ".i2p"].iter().any(|suffix| host.ends_with(suffix)) {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "reachable through a proxy only"));
-        }
-        Ok((host.as_str(), port).to_socket_addrs()?.take(ADDRESSES_PER_NAME_MAX).collect())
-    })
+/// Looks a DNS name up, on another thread, which begins at once.
+pub(crate) fn resolve(host: &DnsName, port: u16) -> Task<io::Result<Vec<SocketAddr>>> {
+    let host = host.clone();
+    smol::unblock(move || Ok((host.as_str(), port).to_socket_addrs()?.take(ADDRESSES_PER_NAME_MAX).collect()))
 }
 
 /// Whether an address belongs to this machine or a private network, where the public DHT has no business.
@@ -171,6 +168,7 @@ pub(crate) fn is_local(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use megatorrent_core::addr::{I2pAddr, OnionAddr};
 
     const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
@@ -231,9 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_only_name_is_never_resolved() {
-        let name = format!("{}.onion:1", "a".repeat(56)).parse().expect("an onion address");
-        let error = smol::block_on(dial(&name)).expect_err("no proxy");
-        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    fn what_only_a_proxy_reaches_is_never_resolved() {
+        for peer in [
+            PeerAddr::Onion(OnionAddr::from_public_key([7; 32]), 1),
+            PeerAddr::I2p(I2pAddr::from_hash([7; 32]), 1),
+        ] {
+            let error = smol::block_on(dial(&peer)).expect_err("no proxy");
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        }
     }
 }

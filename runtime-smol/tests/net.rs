@@ -380,8 +380,8 @@ fn a_bootstrap_may_be_a_name() {
     run(async |executor| {
         let first = Peer::start(&executor, Some(LOOPBACK), &[]).await;
         let plan = Plan::new(DhtMode::Auto, Some(LOOPBACK), &[]);
-        let name = PeerAddr::Name("localhost".to_owned(), first.addr().port());
-        let nowhere = PeerAddr::Name("nowhere.invalid".to_owned(), 1);
+        let name = PeerAddr::Dns("localhost".parse().expect("a name"), first.addr().port());
+        let nowhere = PeerAddr::Dns("nowhere.invalid".parse().expect("a name"), 1);
         let second = Peer::with(&executor, plan, 0, vec![nowhere, name]).await;
         second.dht.joined().await;
         assert!(second.dht.nodes() >= 1);

@@ -36,7 +36,18 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
         }
         "peer" => {
             let peer: PeerAddr = input.text("text")?.parse().map_err(parse_error)?;
-            Ok(json!({ "written": peer.to_string(), "exchanged": peer.is_exchangeable() }))
+            let network = match peer {
+                PeerAddr::Ip(_) => "ip",
+                PeerAddr::Onion(..) => "onion",
+                PeerAddr::I2p(..) => "i2p",
+                PeerAddr::Dns(..) => "dns",
+            };
+            Ok(json!({
+                "written": peer.to_string(),
+                "network": network,
+                "public": peer.is_public(),
+                "exchanged": peer.is_exchangeable(),
+            }))
         }
         _ => Err(no_such_op(op)),
     }

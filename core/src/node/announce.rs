@@ -58,13 +58,18 @@ impl<S: Suite> Node<S> {
         if !addr.is_exchangeable() || !self.flood.taken.take(conn, &entry.peer, now) {
             return;
         }
-        if let PeerAddr::Ip(socket) = &addr {
-            // Believed only about the address that it comes from, so that nobody can send us to a third party.
-            if matches!(&entry.peer, PeerAddr::Ip(peer) if peer.ip() == socket.ip()) {
-                let teller = entry.peer.clone();
-                self.peers.told(addr, Source::Announced, &teller, now);
+        match &addr {
+            PeerAddr::Ip(socket) => {
+                // Believed only about the address that it comes from, so that nobody can send us to a third party.
+                if matches!(&entry.peer, PeerAddr::Ip(peer) if peer.ip() == socket.ip()) {
+                    let teller = entry.peer.clone();
+                    self.peers.told(addr, Source::Announced, &teller, now);
+                }
+                return;
             }
-            return;
+            PeerAddr::Onion(..) | PeerAddr::I2p(..) => {}
+            // None is exchangeable.
+            PeerAddr::Dns(..) => return,
         }
         let teller = entry.address().clone();
         if Some(&addr) == self.config.own_address.as_ref() || !self.flood.is_new(id, &addr, now) {
