@@ -17,7 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,8 +27,8 @@ use async_io::Timer;
 use futures_lite::{FutureExt, StreamExt};
 use mainline::async_dht::AsyncDht;
 use mainline::errors::{ConcurrencyError, PutMutableError, PutQueryError};
-use mainline::{Id, MutableItem, RequestFilter, RequestSpecific, ServerSettings};
-use megatorrent_core::addr::{DnsName, PeerAddr};
+use mainline::{DhtBuilder, Id, MutableItem, RequestFilter, RequestSpecific, ServerSettings};
+use megatorrent_core::addr::{DnsName, PeerAddr, is_public};
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::{InfoHash, JobId};
@@ -37,8 +37,9 @@ use megatorrent_core::node::{DhtError, DhtOp, Input, JobResult};
 use smol::lock::Semaphore;
 use smol::{LocalExecutor, Task};
 
+use crate::dht_own;
+use crate::egress::Egress;
 use crate::signal::Signal;
-use crate::{dht_own, net};
 
 /// Operations under way at once; later ones wait their turn.
 const OPS_MAX: usize = 8;
@@ -112,10 +113,12 @@ impl Plan {
     /// `None`: there is no DHT.
     pub fn new(mode: DhtMode, listen: Option<IpAddr>, bootstrap: &[PeerAddr]) -> Option<Self> {
         let listen = listen.map(|ip| ip.to_canonical());
-        let is_local = |peer: &PeerAddr| matches!(peer, PeerAddr::Ip(addr) if net::is_local(addr.ip()));
+        // An unspecified address is every address, public ones too.
+        let is_private = |ip: IpAddr| !ip.is_unspecified() && !is_public(ip);
+        let is_local = |peer: &PeerAddr| matches!(peer, PeerAddr::Ip(addr) if is_private(addr.ip()));
         let is_loopback = |peer: &PeerAddr| matches!(peer, PeerAddr::Ip(addr) if addr.ip().is_loopback());
         let all = |test: &dyn Fn(&PeerAddr) -> bool| !bootstrap.is_empty() && bootstrap.iter().all(test);
-        let bound_locally = listen.is_some_and(net::is_local);
+        let bound_locally = listen.is_some_and(is_private);
         let ip = match listen {
             Some(IpAddr::V4(ip)) => ip,
             Some(ip) if ip.is_loopback() => Ipv4Addr::LOCALHOST,
@@ -137,6 +140,8 @@ pub type Save = dyn Fn(&[SocketAddrV4]) + Send + Sync;
 
 /// What a [`Dht`] is told at its start.
 pub struct Config {
+    /// The way to the network.
+    pub egress: Egress,
     /// How to take part.
     pub plan: Plan,
     /// The UDP port; 0: any.
@@ -271,7 +276,7 @@ impl Dht {
         save(inner).await;
         let Some(addr) = inner.address.get() else { return };
         let deadline = Instant::now() + CLOSE_TIMEOUT;
-        while Instant::now() < deadline && UdpSocket::bind(addr).is_err() {
+        while Instant::now() < deadline && inner.config.egress.try_udp(addr).is_err() {
             Timer::after(CLOSE_INTERVAL).await;
         }
     }
@@ -347,7 +352,7 @@ async fn perform(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) -> Jo
             let mut found = get(client, key, &mut on_item).await;
             let own = inner.address.get().filter(|_| inner.config.plan.server);
             if let (Err(DhtError::NoNodes), Some(own)) = (found, own)
-                && let Some(item) = dht_own::get(own, key).await
+                && let Some(item) = dht_own::get(&inner.config.egress, own, key).await
             {
                 on_item(item);
                 found = Ok(());
@@ -584,12 +589,12 @@ impl Origin {
     }
 
     /// Resolves what is left; `true` where that brought an address.
-    async fn resolve(&mut self) -> bool {
+    async fn resolve(&mut self, egress: &Egress) -> bool {
         let before = self.given.len();
         let deadline = Instant::now() + RESOLVE_TIMEOUT;
         // Side by side, so that one name server that hangs does not hold up the other names.
         let names = std::mem::take(&mut self.names).into_iter();
-        let lookups: Vec<_> = names.map(|(host, port)| (net::resolve(&host, port), host, port)).collect();
+        let lookups: Vec<_> = names.map(|(host, port)| (egress.resolve(&host, port), host, port)).collect();
         for (lookup, host, port) in lookups {
             let late = async {
                 Timer::at(deadline).await;
@@ -625,7 +630,7 @@ async fn keep(inner: Rc<Inner>) {
     let mut origin = Origin::new(&inner.config);
     let mut retry = Backoff::new(RETRY_INTERVAL);
     if !origin.names.is_empty() {
-        origin.resolve().await;
+        origin.resolve(&inner.config.egress).await;
     }
     loop {
         match build(&inner, &origin).await {
@@ -652,25 +657,17 @@ async fn build(inner: &Rc<Inner>, origin: &Origin) -> io::Result<AsyncDht> {
     // Once a port was chosen it is kept: others know us by it.
     let port = inner.address.get().map_or(inner.config.port, |addr| addr.port());
     let list = origin.list(plan.local, &lock(&inner.own_puts.own));
-    let mut builder = mainline::Dht::builder();
+    let mut settings = DhtBuilder::default();
     let filter = Box::new(Filter(Arc::clone(&inner.own_puts)));
-    builder
-        .bind_address(plan.ip)
-        .port(port)
-        .server_settings(ServerSettings { filter, ..ServerSettings::default() });
+    settings.server_settings(ServerSettings { filter, ..ServerSettings::default() });
     if plan.local {
-        builder.request_timeout(LOCAL_REQUEST_TIMEOUT);
+        settings.request_timeout(LOCAL_REQUEST_TIMEOUT);
     }
     if plan.server {
-        builder.server_mode();
+        settings.server_mode();
     }
-    let hint = list.first().copied();
-    if list.is_empty() {
-        builder.no_bootstrap();
-    } else {
-        builder.bootstrap(&list);
-    }
-    let client = smol::unblock(move || builder.build()).await?.as_async();
+    let egress = &inner.config.egress;
+    let client = egress.open_dht(SocketAddrV4::new(plan.ip, port), &list, settings).await?.as_async();
     let port = if port == 0 {
         // An answer may take the client 50 ms, which a known port need not wait for.
         let info = AssertUnwindSafe(client.info()).catch_unwind().await;
@@ -678,28 +675,27 @@ async fn build(inner: &Rc<Inner>, origin: &Origin) -> io::Result<AsyncDht> {
     } else {
         port
     };
-    *lock(&inner.own_puts.own) = own_addrs(plan.ip, port, hint);
+    *lock(&inner.own_puts.own) = own_addrs(egress, SocketAddrV4::new(plan.ip, port), list.first());
     inner.address.set(Some(SocketAddrV4::new(plan.ip, port)));
     Ok(client)
 }
 
 /// Under which addresses our own socket may write to itself. Behind a router that sends our packets back to us there is
 /// one more that we cannot know; there, one replica too many is counted among the public network's twenty.
-fn own_addrs(ip: Ipv4Addr, port: u16, towards: Option<SocketAddrV4>) -> BTreeSet<SocketAddrV4> {
-    if !ip.is_unspecified() {
-        return BTreeSet::from([SocketAddrV4::new(ip, port)]);
+fn own_addrs(egress: &Egress, own: SocketAddrV4, towards: Option<&SocketAddrV4>) -> BTreeSet<SocketAddrV4> {
+    if !own.ip().is_unspecified() {
+        return BTreeSet::from([own]);
     }
     // Connecting a UDP socket sends nothing, but tells which interface faces that address.
     let facing = towards.and_then(|addr| {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        socket.connect(addr).ok()?;
-        socket.local_addr().ok()
+        let socket = egress.connect_udp(*own.ip(), *addr).ok()?;
+        socket.get_ref().local_addr().ok()
     });
     let facing = facing.and_then(|addr| match addr.ip() {
-        IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, port)),
+        IpAddr::V4(ip) => Some(ip),
         IpAddr::V6(_) => None,
     });
-    facing.into_iter().chain([SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)]).collect()
+    facing.into_iter().chain([Ipv4Addr::LOCALHOST]).map(|ip| SocketAddrV4::new(ip, own.port())).collect()
 }
 
 /// Looks at the routing table from time to time; returns when the client is to be replaced.
@@ -720,7 +716,7 @@ async fn watch_over(inner: &Rc<Inner>, client: &AsyncDht, origin: &mut Origin) {
             save_at = Instant::now() + SAVE_INTERVAL;
         }
         if alone && !origin.names.is_empty() && Instant::now() >= resolve_at {
-            if origin.resolve().await {
+            if origin.resolve(&inner.config.egress).await {
                 return;
             }
             resolve_at = Instant::now() + resolve_again.pause();

@@ -17,6 +17,7 @@ use megatorrent_core::ids::{InfoHash, JobId, Secret};
 use megatorrent_core::limits::ITEM_VALUE_LEN_MAX;
 use megatorrent_core::node::{DhtError, DhtOp, Input, JobResult};
 use megatorrent_runtime_smol::dht::{Config, Dht, DhtMode, Plan};
+use megatorrent_runtime_smol::egress::Egress;
 use smol::LocalExecutor;
 use smol::channel::{self, Receiver};
 
@@ -71,7 +72,14 @@ impl Peer {
             let saved = Arc::clone(&saved);
             Arc::new(move |nodes: &[SocketAddrV4]| *saved.lock().expect("nobody panicked") = nodes.to_vec())
         };
-        let config = plan.map(|plan| Config { plan, port, bootstrap, cached: Vec::new(), save });
+        let config = plan.map(|plan| Config {
+            egress: Egress::direct(None),
+            plan,
+            port,
+            bootstrap,
+            cached: Vec::new(),
+            save,
+        });
         let dht = Dht::start(executor, config, move |input| sink.try_send(input).expect("the test listens"));
         let dht = Rc::new(dht);
         dht.bound().await;
@@ -247,8 +255,7 @@ fn without_a_dht_every_operation_fails_at_once() {
 fn a_node_alone_says_so_and_recovers_when_its_bootstrap_comes_up() {
     run(async |executor| {
         // A port that was free a moment ago, where the bootstrap will come up later.
-        let port =
-            UdpSocket::bind((LOOPBACK, 0)).and_then(|socket| socket.local_addr()).expect("free").port();
+        let port = udp().local_addr().expect("bound").port();
         let later = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
         let early = Peer::start(&executor, Some(LOOPBACK), &[later]).await;
         let item = signed(3, 1, b"v");
@@ -304,11 +311,18 @@ fn the_only_server_of_a_network_finds_what_others_put_at_it() {
     });
 }
 
+/// A UDP socket that is no node's.
+#[expect(clippy::disallowed_methods, reason = "another program's socket")]
+fn udp() -> UdpSocket {
+    UdpSocket::bind((LOOPBACK, 0)).expect("a free port")
+}
+
 /// 300 nodes of one liar, all next to `target`: more than the client's put can take.
+#[expect(clippy::disallowed_methods, reason = "it answers whoever asks, by address")]
 fn crowd(target: [u8; 20], stop: &Arc<AtomicBool>) -> (SocketAddrV4, JoinHandle<()>) {
     let sockets: Vec<_> = (0..300)
         .map(|_| {
-            let socket = UdpSocket::bind((LOOPBACK, 0)).expect("a free port");
+            let socket = udp();
             socket.set_nonblocking(true).expect("an option of UDP");
             socket
         })
