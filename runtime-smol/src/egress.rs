@@ -22,6 +22,7 @@ use async_io::{Async, Timer};
 use futures_lite::FutureExt;
 use mainline::DhtBuilder;
 use megatorrent_core::addr::{DnsName, PeerAddr};
+use rustix::io::Errno;
 use smol::Task;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -60,7 +61,9 @@ pub struct Egress {
 
 #[expect(clippy::unused_self, reason = "the value is the permission to do it")]
 impl Egress {
-    /// The network as this machine has it, for a node that listens at `listen`.
+    /// The network as this machine has it, for a node that listens at `listen`. Where that is one address, and
+    /// not of loopback, dials go out from it, and reach only what can be reached from it: peers look for the node at the
+    /// address that they see, and the user who names one address may not want the others seen.
     pub fn direct(listen: Option<SocketAddr>) -> Self {
         Self { listen }
     }
@@ -134,9 +137,34 @@ impl Egress {
         Err(last)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one way to dial")]
     async fn connect(&self, addr: SocketAddr) -> io::Result<Async<TcpStream>> {
-        Async::<TcpStream>::connect(addr).await
+        let socket = tcp_socket(addr)?;
+        socket.set_nonblocking(true)?;
+        if let Some(source) = self.source(addr.ip()) {
+            if source.is_ipv4() != addr.is_ipv4() {
+                let why = "not reachable from the one address that the node has";
+                return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, why));
+            }
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        match socket.connect(&addr.into()) {
+            Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error),
+            _ => {}
+        }
+        let stream = Async::new_nonblocking(TcpStream::from(socket))?;
+        stream.writable().await?;
+        match stream.get_ref().take_error()? {
+            Some(error) => Err(error),
+            None => Ok(stream),
+        }
+    }
+
+    /// The address that dials to `ip` go out from; `None`: whichever the system chooses.
+    fn source(&self, ip: IpAddr) -> Option<IpAddr> {
+        let own = self.listen?.ip().to_canonical();
+        // No way leads out of the machine from its loopback: who listens there says who may come, and no more.
+        let leads_there = !own.is_loopback() || (ip.is_loopback() && own.is_ipv4() == ip.is_ipv4());
+        (!own.is_unspecified() && leads_there).then_some(own)
     }
 
     // --- names ----------------------------------------------------------------------------------------------
@@ -184,7 +212,7 @@ impl Egress {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the listener's socket")]
+#[expect(clippy::disallowed_methods, reason = "the socket of the listener and of each dial")]
 fn tcp_socket(addr: SocketAddr) -> io::Result<Socket> {
     Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
 }
@@ -284,6 +312,46 @@ mod tests {
         let peer = PeerAddr::from(SocketAddr::from((LOOPBACK, port)));
         let stream = smol::block_on(egress.dial(&peer)).expect("accepted");
         assert!(stream.get_ref().nodelay().expect("an option of TCP"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")] // Elsewhere the loopback interface has one IPv4 address.
+    fn a_dial_goes_out_from_the_one_address_that_the_node_has() {
+        let bound = at(0).bind(None, None).expect("a port is free");
+        let listener = Async::new(bound.listener.expect("listens")).expect("it is watched");
+        let addr = bound.local_addr.expect("listens");
+        let accepted = |listen: Option<&str>| {
+            let egress = Egress::direct(listen.map(|text| text.parse().expect("an address")));
+            let stream = smol::block_on(egress.dial(&addr.into())).expect("accepted");
+            let (_, peer) = smol::block_on(listener.accept()).expect("it is connected");
+            assert_eq!(Ok(peer), stream.get_ref().local_addr().map_err(drop));
+            peer.ip().to_string()
+        };
+        assert_eq!(accepted(Some("127.0.0.79:5")), "127.0.0.79");
+        assert_eq!(accepted(Some("[::ffff:127.0.0.79]:5")), "127.0.0.79");
+        assert_eq!(accepted(Some("0.0.0.0:0")), "127.0.0.1");
+        assert_eq!(accepted(Some("[::]:0")), "127.0.0.1");
+        assert_eq!(accepted(None), "127.0.0.1");
+
+        assert_eq!(accepted(Some("[::1]:0")), "127.0.0.1", "a loopback address keeps nobody in");
+
+        let other = Egress::direct(Some("[2001:db8::1]:0".parse().expect("an address")));
+        let error = smol::block_on(other.dial(&addr.into())).expect_err("of another family");
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+        for ip in ["9.9.9.9", "2001:db8::1", "::1"] {
+            assert_eq!(at(0).source(ip.parse().expect("an address")), None, "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_refused_dial_is_an_error() {
+        let bound = at(0).bind(None, None).expect("a port is free");
+        let addr = bound.local_addr.expect("listens");
+        drop(bound);
+        for egress in [Egress::direct(None), at(0)] {
+            let error = smol::block_on(egress.dial(&addr.into())).expect_err("nobody listens");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        }
     }
 
     #[test]

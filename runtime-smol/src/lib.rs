@@ -67,8 +67,9 @@ pub struct Options {
     pub home: Home,
     /// The author's keys, where it publishes.
     pub identity: Option<Identity>,
-    /// Where it listens; `None`: it only dials. Port 0: one is chosen, and with a DHT on the same port number, one that
-    /// is free for both. `[::]` is every address, of IPv4 too, and of IPv4 alone where the machine has no IPv6.
+    /// Where it listens; `None`: it only dials. Where that is one address, and not of loopback, dials go out from it and reach
+    /// only what can be reached from it. Port 0: one is chosen, and with a DHT on the same port number, one that is free for
+    /// both. `[::]` is every address, of IPv4 too, and of IPv4 alone where the machine has no IPv6.
     pub listen: Option<SocketAddr>,
     /// Whether and how it takes part in the DHT.
     pub dht: DhtMode,
