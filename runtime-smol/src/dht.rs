@@ -104,8 +104,9 @@ pub struct Plan {
     pub server: bool,
     /// Whether it stores for others at all.
     pub serves: bool,
-    /// Whether this is a network of its own, on this machine or a private network: short timeouts, and never the
-    /// public network's nodes.
+    /// Whether this is a network of its own, on this machine or a private network: short timeouts, never the public
+    /// network's nodes, and private addresses are those of peers. A node to begin with that is public, or has a name, may be of
+    /// the public network.
     pub local: bool,
 }
 
@@ -131,7 +132,10 @@ impl Plan {
             DhtMode::Server => true,
             DhtMode::Client => false,
         };
-        Some(Self { ip, server, serves: mode != DhtMode::Client, local: bound_locally || all(&is_local) })
+        // Who binds loopback reaches nothing else; else the nodes to begin with tell, where there are any.
+        let local = listen.is_some_and(|ip| ip.is_loopback())
+            || if bootstrap.is_empty() { bound_locally } else { all(&is_local) };
+        Some(Self { ip, server, serves: mode != DhtMode::Client, local })
     }
 }
 

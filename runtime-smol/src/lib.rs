@@ -204,6 +204,7 @@ impl Runtime {
         let config = Config {
             listen_port: bound.local_addr.map(|addr| addr.port()),
             own_address: None,
+            private_dht: plan.is_some_and(|plan| plan.local),
             gateway: gateway && plan.is_some(),
             upload_bytes_per_sec,
             download_bytes_per_sec,

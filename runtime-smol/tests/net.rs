@@ -412,10 +412,19 @@ fn the_plan_follows_the_addresses() {
     let expect = |ip: [u8; 4], server, local| Plan { ip: ip.into(), server, serves: true, local };
 
     assert_eq!(plan(DhtMode::Auto, Some("127.0.0.1"), &[]), expect([127, 0, 0, 1], true, true));
-    assert_eq!(
-        plan(DhtMode::Auto, Some("192.168.1.2"), &["9.9.9.9:1"]),
-        expect([192, 168, 1, 2], true, true)
-    );
+    assert_eq!(plan(DhtMode::Auto, Some("100.64.0.1"), &[]), expect([100, 64, 0, 1], true, true));
+    // Bound to a private network, a node may take part in that network's DHT or, through its router, in the public one.
+    for (bootstrap, local) in [
+        (&[][..], true),
+        (&["192.168.1.1:1", "10.0.0.1:1"], true),
+        (&["9.9.9.9:1"], false),
+        (&["192.168.1.1:1", "9.9.9.9:1"], false),
+        (&["router.example:1"], false),
+    ] {
+        let plan = plan(DhtMode::Auto, Some("192.168.1.2"), bootstrap);
+        assert_eq!(plan, expect([192, 168, 1, 2], true, local), "{bootstrap:?}");
+    }
+    assert_eq!(plan(DhtMode::Auto, Some("127.0.0.1"), &["9.9.9.9:1"]), expect([127, 0, 0, 1], true, true));
     assert_eq!(plan(DhtMode::Auto, Some("::1"), &[]), expect([127, 0, 0, 1], true, true));
     assert_eq!(plan(DhtMode::Auto, Some("0.0.0.0"), &[]), expect([0, 0, 0, 0], false, false));
     assert_eq!(plan(DhtMode::Auto, Some("::"), &["router.example:6881"]), expect([0, 0, 0, 0], false, false));

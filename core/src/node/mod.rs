@@ -85,6 +85,9 @@ pub struct Config {
     pub listen_port: Option<u16>,
     /// The onion or I2P name and port under which others reach us, if there is one: it is announced to peers.
     pub own_address: Option<PeerAddr>,
+    /// Whether the DHT is one of this machine or of a private network, not the public one: only there private addresses are
+    /// those of peers.
+    pub private_dht: bool,
     /// Whether we put and look up heads on the DHT for peers that have none.
     pub gateway: bool,
     /// Bytes sent each second, over all connections, at most; `None`: without a limit. Less than
@@ -426,7 +429,8 @@ impl<S: Suite> Node<S> {
 
     fn on_dht_peers(&mut self, job: JobId, peers: Vec<PeerAddr>) {
         if matches!(self.dht.purpose(job), Some(Purpose::Lookup(..))) {
-            for peer in peers.into_iter().filter(PeerAddr::is_exchangeable) {
+            let may_be = |peer: &PeerAddr| self.config.private_dht || peer.is_public();
+            for peer in peers.into_iter().filter(|peer| peer.is_exchangeable() && may_be(peer)) {
                 self.peers.add(peer, Source::Dht, self.now);
             }
         }
