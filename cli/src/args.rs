@@ -372,7 +372,7 @@ pub(crate) struct DataArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ListenArgs {
-    /// The address to listen on [default: all, IPv4 and IPv6]
+    /// The address to listen on and to dial from [default: all, IPv4 and IPv6]
     #[arg(short = 'H', long = "host", value_name = "ADDR", env = "MEGATORRENT_HOST")]
     pub(crate) host: Option<IpAddr>,
     /// The TCP port for peers; 0 is any free one [default: 6881 for serve, 0 for subscribe]

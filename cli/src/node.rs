@@ -1,12 +1,12 @@
 //! What the commands that run a node have in common.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::home::Home;
-use megatorrent_runtime_smol::{Handle, Options, Runtime, every_address};
+use megatorrent_runtime_smol::{Handle, Options, Runtime};
 use serde_json::{Value, json};
 use smol::LocalExecutor;
 
@@ -64,7 +64,7 @@ pub(crate) async fn start_listening(
     output: Output,
 ) -> Result<Handle, Failure> {
     raise_file_limit();
-    let ip = listen.host.unwrap_or_else(every_address);
+    let ip = listen.host.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
     options.listen = Some(SocketAddr::new(ip, listen.p2p_port.unwrap_or(default_port)));
     options.dht_port = listen.dht_port;
     let node = Runtime::start(executor, options).await?;

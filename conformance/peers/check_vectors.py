@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+import addr
 import bodies
 import cbor
 import messages
@@ -35,6 +36,7 @@ SEED = bytes(range(32))
 READ_KEY = b"\x7a" * 32
 SPELLED_OUT_MAX = 2048
 CONTROL_LEN_MAX = 64 * 1024
+PEERS_MAX = 64
 
 
 class Skip(Exception):
@@ -183,6 +185,8 @@ def refused(read, *arguments, reject="malformed"):
         return read(*arguments)
     except rules.Refused as error:
         raise Reject(reject) from error
+    except addr.Refused as error:
+        raise Reject(str(error)) from error
 
 
 def body_of(i):
@@ -306,8 +310,7 @@ def uri_parse(i):
 
 
 def uri_peer(i):
-    written, is_told = refused(rules.read_peer, i["text"], reject="peer-addr")
-    return {"written": written, "exchanged": is_told}
+    return refused(addr.read, i["text"])
 
 
 def keys_of(i):

@@ -6,6 +6,7 @@ Written from that document and from nothing else.
 import json
 import re
 
+import addr
 import rules
 import v5
 
@@ -64,11 +65,11 @@ def read_peers(raw):
     rules.need(isinstance(listed, list), "no array")
     for peer in listed[:PEERS_MAX]:
         try:
-            written, is_told = rules.read_peer(peer) if isinstance(peer, str) else (None, False)
-        except rules.Refused:
+            shown = addr.read(peer) if isinstance(peer, str) else None
+        except addr.Refused:
             continue
-        if is_told:
-            peers.append(written)
+        if shown and shown["exchanged"]:
+            peers.append(shown["written"])
     return {"peers": peers}
 
 
@@ -88,8 +89,12 @@ def read_publish(raw):
 def read_announce(raw):
     said = read_json(raw)
     rules.need(isinstance(said, dict) and isinstance(said.get("peerAddress"), str), "no address")
-    blob, (peer, _) = rules.read_hex(said.get("blobId"), 32), rules.read_peer(said["peerAddress"])
-    hops = said.get("hops")
+    blob, hops = rules.read_hex(said.get("blobId"), 32), said.get("hops")
+    try:
+        peer = addr.read(said["peerAddress"])["written"]
+    except addr.Refused as error:
+        rules.need(str(error) != "peer-addr", "no HOST:PORT")
+        raise
     return {"id": blob.hex(), "peer": peer, "hops": min(hops, HOPS_MAX) if is_natural(hops, 1 << 64) else 0}
 
 
@@ -130,5 +135,9 @@ def decode(plain):
         return {"type": "empty"}, b""
     if plain[0] not in NAMES:
         return {"type": "unknown", "byte": plain[0]}, plain[:1]
-    said = {"type": NAMES[plain[0]], **READERS[plain[0]](plain[1:])}
+    try:
+        said = {"type": NAMES[plain[0]], **READERS[plain[0]](plain[1:])}
+    except addr.Refused:
+        # An ANNOUNCE of a name that whoever passed it on need not have verified.
+        return {"type": "unknown", "byte": plain[0]}, plain[:1]
     return said, plain[:1] + payload(said)

@@ -3,10 +3,10 @@
 Written from that document and from nothing else. What breaks a rule raises `Refused`.
 """
 
-import ipaddress
 import json
 import re
 
+import addr
 import v5
 
 PATH_LEN_MAX, NAME_LEN_MAX, COMPONENTS_MAX = 1024, 255, 32
@@ -52,31 +52,7 @@ def check_path(path):
         need(name.split(".")[0].rstrip(" ").upper() not in DEVICES, "a device")
 
 
-# --- HOST:PORT, and channels' addresses (§7) --------------------------------------------------------------------------
-
-
-def read_peer(text):
-    """The one form in which an address is written, and whether it is told to others."""
-    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:]+):([0-9]+)", text)
-    need(found and int(found[2]) <= 65_535, "no HOST:PORT")
-    host, port = found[1], int(found[2])
-    try:
-        ip = ipaddress.IPv6Address(host[1:-1]) if host[0] == "[" else ipaddress.IPv4Address(host)
-    except ValueError:
-        return read_name(host, port)
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    is_told = port != 0 and not ip.is_unspecified and not ip.is_multicast and str(ip) != "255.255.255.255"
-    return (f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"), is_told
-
-
-def read_name(host, port):
-    """An address whose host is a name."""
-    labels = host.lower().split(".")
-    need(len(host) <= 253 and all(re.fullmatch(r"[0-9a-z_-]{1,63}", label) for label in labels), "no host")
-    need(not labels[-1].isdigit(), "a broken IPv4 address")
-    is_onion = len(labels) == 2 and labels[1] == "onion" and re.fullmatch("[a-z2-7]{56}", labels[0])
-    is_i2p = len(labels) == 3 and labels[1:] == ["b32", "i2p"] and re.fullmatch("[a-z2-7]{52}", labels[0])
-    return f"{'.'.join(labels)}:{port}", port != 0 and bool(is_onion or is_i2p)
+# --- channels' addresses (§7) -----------------------------------------------------------------------------------------
 
 
 def read_hex(text, length):
@@ -95,7 +71,7 @@ def read_uri(text):
     members = (found[3] or "").split("&")
     values = [member.removeprefix("bootstrap=") for member in members if member.startswith("bootstrap=")]
     need(len(values) <= BOOTSTRAP_MAX, "too many bootstrap peers")
-    bootstrap = [read_peer(plain_peer(value))[0] for value in values]
+    bootstrap = [read_bootstrap(value) for value in values]
     query = "&".join("bootstrap=" + peer for peer in bootstrap)
     query = query and "?" + query
     bare = f"megatorrent://{public.hex()}"
@@ -108,11 +84,15 @@ def read_uri(text):
     }
 
 
-def plain_peer(value):
-    """A bootstrap value without its percent-encoding."""
+def read_bootstrap(value):
+    """The one form of a bootstrap peer, whose address may be percent-encoded."""
     plain = re.sub("%5[bB]", "[", re.sub("%5[dD]", "]", re.sub("%3[aA]", ":", value)))
     need("%" not in plain, "a percent sign")
-    return plain
+    try:
+        return addr.read(plain)["written"]
+    except addr.Refused as error:
+        need(str(error) != "peer-addr", "no HOST:PORT")
+        raise
 
 
 # --- JSON as a signature sees it (§6) ---------------------------------------------------------------------------------

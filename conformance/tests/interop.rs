@@ -266,6 +266,7 @@ fn peers_that_stall_or_send_too_much_do_not_keep_us_from_the_others() {
 }
 
 /// A listener that is no peer: it says this to everyone and hangs up. It lives as long as the test.
+#[expect(clippy::disallowed_methods, reason = "a stranger's socket")]
 fn listener(says: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has room");
     let address = listener.local_addr().expect("bound").to_string();

@@ -14,9 +14,17 @@ pub enum ParseError {
     Secret,
     /// Not 64 hex digits, or not a usable Ed25519 point.
     PublicKey,
-    /// Not `host:port`, or a host that is neither an IP literal, a host name, a v3 onion nor a b32 I2P name.
+    /// Not `host:port`, or a host that is neither an IP literal, a host name, an onion service nor an I2P destination.
     PeerAddr,
-    /// Not `megatorrent://PUBLICKEY[:READKEY][?bootstrap=HOST:PORT&…]`.
+    /// A host under `.onion` whose label is not 56 characters of base 32, or that has more labels.
+    OnionName,
+    /// An onion address of another version than 3.
+    OnionVersion,
+    /// An onion address whose checksum is not its key's.
+    OnionChecksum,
+    /// A host under `.i2p` that is not a hash of 32 bytes in base 32, in its one form.
+    I2pName,
+    /// Not `megatorrent://PUBLICKEY[:READKEY][?bootstrap=HOST:PORT&…]`; a bootstrap peer may have its own error.
     Uri(&'static str),
     /// Not an identity file.
     Identity(&'static str),
@@ -32,6 +40,16 @@ impl fmt::Display for ParseError {
             Self::PublicKey => f.write_str("a public key is 64 hex digits that name an Ed25519 point"),
             Self::PeerAddr => f.write_str(
                 "a peer is HOST:PORT with an IP address, a host name, an onion v3 or a b32.i2p name",
+            ),
+            Self::OnionName => f.write_str(
+                "an onion address is 56 letters and digits from 2 to 7, then .onion: this one was cut, has a subdomain or \
+                 is of an old version",
+            ),
+            Self::OnionVersion => f.write_str("the onion address is of another version than 3: it was mistyped"),
+            Self::OnionChecksum => f.write_str("the onion address has a wrong checksum: it was mistyped"),
+            Self::I2pName => f.write_str(
+                "an I2P address is 52 letters and digits from 2 to 7, then .b32.i2p: this one was mistyped or cut, or is a \
+                 name from an address book",
             ),
             Self::Uri(why) => write!(
                 f,

@@ -93,6 +93,7 @@
 extern crate alloc;
 
 pub mod addr;
+mod base32;
 pub mod bep44;
 pub mod blob;
 mod bucket;

@@ -82,14 +82,20 @@ impl FromStr for ChannelUri {
             if bootstrap.len() == BOOTSTRAP_MAX {
                 return Err(ParseError::Uri("it names too many bootstrap peers"));
             }
-            bootstrap.push(parse_peer(value).ok_or(ParseError::Uri("a bootstrap peer is not HOST:PORT"))?);
+            bootstrap.push(parse_peer(value)?);
         }
         Ok(Self { public_key, read_key, bootstrap })
     }
 }
 
 /// A peer's address, in which `[`, `]` and `:` may be percent-encoded (RFC 3986 §2.1); nothing else needs to be.
-fn parse_peer(text: &str) -> Option<PeerAddr> {
+fn parse_peer(text: &str) -> Result<PeerAddr, ParseError> {
+    let not_a_peer = ParseError::Uri("a bootstrap peer is not HOST:PORT");
+    let plain = decode_percent(text).ok_or(not_a_peer)?;
+    plain.parse().map_err(|error| if error == ParseError::PeerAddr { not_a_peer } else { error })
+}
+
+fn decode_percent(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut plain = String::from(parts.next()?);
     for part in parts {
@@ -101,7 +107,7 @@ fn parse_peer(text: &str) -> Option<PeerAddr> {
         });
         plain.push_str(&part[2..]);
     }
-    plain.parse().ok()
+    Some(plain)
 }
 
 /// A channel's topic: BLAKE2b-256 of `"megatorrent topic" ‖ public key`, under the read key as BLAKE2's key

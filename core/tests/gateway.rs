@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::addr::{OnionAddr, PeerAddr};
 use megatorrent_core::codec::Message;
 use megatorrent_core::ids::BlobId;
 use megatorrent_core::limits::{
@@ -134,8 +134,9 @@ fn a_host_announces_no_more_names_by_opening_more_connections() {
     bench.command(Command::Follow { channel, read_key: None });
     let topic = BlobId(uri::topic(&channel, None).0);
     let name = |n: u64| {
-        let digits = format!("{n:03}").replace(['0', '1', '8', '9'], "a");
-        at(&format!("{digits:a<56}.onion:{}", 1000 + n))
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&n.to_be_bytes());
+        PeerAddr::Onion(OnionAddr::from_public_key(key), 6881)
     };
     let before = bench.status().peers_known;
     for port in 0..2 {

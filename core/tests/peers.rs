@@ -17,7 +17,7 @@ use megatorrent_core::limits::{
     FIND_PEERS_PAUSE_DIALLING, KEEP_ALIVE, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_KNOWN_MAX,
     PEERS_PER_NETWORK_MAX, PEERS_PER_TELLER_MAX, ROTATION_INTERVAL, USELESS_AFTER,
 };
-use megatorrent_core::node::{Command, Event, RecordKey};
+use megatorrent_core::node::{Command, Config, Event, RecordKey};
 use megatorrent_core::time::Instant;
 use megatorrent_core::transport::Role;
 use megatorrent_core::uri;
@@ -100,6 +100,18 @@ fn sybils_of_one_network_hold_few_connections_and_few_places_in_the_book() {
     bench.dht_finds((0..20).map(far));
     while connect_all(&mut bench, &mut open) {}
     assert_eq!((of_network(&open, "9.9."), of_network(&open, "20.")), (OUTBOUND_MAX / OUTBOUND_SHARE, 20));
+}
+
+#[test]
+fn the_public_dht_names_no_private_address_that_is_dialled() {
+    let private = ["127.0.0.1:80", "10.0.0.1:80", "100.64.0.1:80", "[fd00::1]:80", "[::ffff:192.168.0.1]:80"];
+    for (private_dht, known) in [(false, 1), (true, 1 + private.len())] {
+        let mut bench = Bench::answering(Config { private_dht, ..CONFIG }, None);
+        bench.command(Command::Follow { channel: identity().public_key(), read_key: None });
+        bench.sleep(Duration::from_secs(2));
+        bench.dht_finds(private.map(at).into_iter().chain([at("9.9.9.9:80")]));
+        assert_eq!((bench.status().peers_known, bench.dials.len()), (known, known));
+    }
 }
 
 #[test]

@@ -496,7 +496,7 @@ impl<S: Suite> Adversaries<S> {
             SocketAddr::new(adversary.addresses[0].ip(), port).into()
         } else {
             let name = FALSE_NAMES[pick(&mut self.rng, FALSE_NAMES.len())];
-            PeerAddr::Name(format!("{name}.onion"), port)
+            format!("{name}.onion:{port}").parse().expect("the names are verified")
         };
         let id = if self.rng.below(2) == 0 { self.topic.0 } else { self.rng.bytes_32() };
         let hops = u8::try_from(self.rng.below(256)).expect("below 256");
@@ -705,7 +705,7 @@ mod tests {
             let announce = |message: &Message| match message {
                 Message::Announce(id, addr, hops) => {
                     assert!(addr.is_exchangeable(), "{addr}");
-                    Some((id.0 == topic.0, matches!(addr, PeerAddr::Name(..)), *hops))
+                    Some((id.0 == topic.0, matches!(addr, PeerAddr::Onion(..)), *hops))
                 }
                 _ => None,
             };

@@ -89,7 +89,12 @@ impl<S: Suite> World<S> {
     fn check_announce(&mut self, host: HostId, from: (LinkId, Side), id: BlobId, addr: &PeerAddr, hops: u8) {
         let bug = self.planted();
         let is_own = self.name(host) == Some(addr);
-        check!(Announces, matches!(addr, PeerAddr::Name(..)), "host {} passes on {addr}", host.0);
+        check!(
+            Announces,
+            matches!(addr, PeerAddr::Onion(..) | PeerAddr::I2p(..)),
+            "host {} passes on {addr}",
+            host.0
+        );
         if !is_own {
             let heard = self.announces.heard.get(&(host, id, addr.clone()));
             let heard = heard.copied().unwrap_or(ANNOUNCE_HOPS_MAX);

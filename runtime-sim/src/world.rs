@@ -173,6 +173,7 @@ impl<S: Suite> World<S> {
         let config = Config {
             listen_port: (host.config.listens && host.config.name.is_none()).then_some(LISTEN_PORT),
             own_address: host.config.name.clone(),
+            private_dht: false,
             gateway: host.config.gateway,
             upload_bytes_per_sec: host.config.upload_limit_bytes_per_sec,
             download_bytes_per_sec: host.config.download_limit_bytes_per_sec,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::addr::{OnionAddr, PeerAddr};
 use megatorrent_core::client::{Client, Heard};
 use megatorrent_core::codec::Message;
 use megatorrent_core::ids::{BlobId, Secret};
@@ -27,8 +27,8 @@ fn plain() -> HostConfig {
     HostConfig::default()
 }
 
-fn onion(letter: char) -> PeerAddr {
-    format!("{}.onion:6881", String::from(letter).repeat(56)).parse().expect("a v3 name")
+fn onion(number: u8) -> PeerAddr {
+    PeerAddr::Onion(OnionAddr::from_public_key([number; 32]), 6881)
 }
 
 fn sequence(world: &World, host: HostId, of: HostId) -> u64 {
@@ -236,7 +236,7 @@ fn an_onion_only_node_publishes_is_found_and_seeds_without_a_dht_or_an_ip_addres
     let mut world = World::new(SEED, WorldConfig::default());
     let hub = world.add_host(HostConfig { gateway: true, ..plain() });
     let far = world.add_host(HostConfig { dht: false, ..plain() });
-    let name = onion('a');
+    let name = onion(1);
     let author = world.add_host(HostConfig { dht: false, name: Some(name.clone()), ..author() });
     let channel = world.channel(author).expect("it has one");
     let hub_addr = PeerAddr::from(world.address(hub));

@@ -17,7 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,8 +27,8 @@ use async_io::Timer;
 use futures_lite::{FutureExt, StreamExt};
 use mainline::async_dht::AsyncDht;
 use mainline::errors::{ConcurrencyError, PutMutableError, PutQueryError};
-use mainline::{Id, MutableItem, RequestFilter, RequestSpecific, ServerSettings};
-use megatorrent_core::addr::PeerAddr;
+use mainline::{DhtBuilder, Id, MutableItem, RequestFilter, RequestSpecific, ServerSettings};
+use megatorrent_core::addr::{DnsName, PeerAddr, is_public};
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::{InfoHash, JobId};
@@ -37,8 +37,9 @@ use megatorrent_core::node::{DhtError, DhtOp, Input, JobResult};
 use smol::lock::Semaphore;
 use smol::{LocalExecutor, Task};
 
+use crate::dht_own;
+use crate::egress::Egress;
 use crate::signal::Signal;
-use crate::{dht_own, net};
 
 /// Operations under way at once; later ones wait their turn.
 const OPS_MAX: usize = 8;
@@ -103,8 +104,9 @@ pub struct Plan {
     pub server: bool,
     /// Whether it stores for others at all.
     pub serves: bool,
-    /// Whether this is a network of its own, on this machine or a private network: short timeouts, and never the
-    /// public network's nodes.
+    /// Whether this is a network of its own, on this machine or a private network: short timeouts, never the public
+    /// network's nodes, and private addresses are those of peers. A node to begin with that is public, or has a name, may be of
+    /// the public network.
     pub local: bool,
 }
 
@@ -112,10 +114,12 @@ impl Plan {
     /// `None`: there is no DHT.
     pub fn new(mode: DhtMode, listen: Option<IpAddr>, bootstrap: &[PeerAddr]) -> Option<Self> {
         let listen = listen.map(|ip| ip.to_canonical());
-        let is_local = |peer: &PeerAddr| matches!(peer, PeerAddr::Ip(addr) if net::is_local(addr.ip()));
+        // An unspecified address is every address, public ones too.
+        let is_private = |ip: IpAddr| !ip.is_unspecified() && !is_public(ip);
+        let is_local = |peer: &PeerAddr| matches!(peer, PeerAddr::Ip(addr) if is_private(addr.ip()));
         let is_loopback = |peer: &PeerAddr| matches!(peer, PeerAddr::Ip(addr) if addr.ip().is_loopback());
         let all = |test: &dyn Fn(&PeerAddr) -> bool| !bootstrap.is_empty() && bootstrap.iter().all(test);
-        let bound_locally = listen.is_some_and(net::is_local);
+        let bound_locally = listen.is_some_and(is_private);
         let ip = match listen {
             Some(IpAddr::V4(ip)) => ip,
             Some(ip) if ip.is_loopback() => Ipv4Addr::LOCALHOST,
@@ -128,7 +132,10 @@ impl Plan {
             DhtMode::Server => true,
             DhtMode::Client => false,
         };
-        Some(Self { ip, server, serves: mode != DhtMode::Client, local: bound_locally || all(&is_local) })
+        // Who binds loopback reaches nothing else; else the nodes to begin with tell, where there are any.
+        let local = listen.is_some_and(|ip| ip.is_loopback())
+            || if bootstrap.is_empty() { bound_locally } else { all(&is_local) };
+        Some(Self { ip, server, serves: mode != DhtMode::Client, local })
     }
 }
 
@@ -137,6 +144,8 @@ pub type Save = dyn Fn(&[SocketAddrV4]) + Send + Sync;
 
 /// What a [`Dht`] is told at its start.
 pub struct Config {
+    /// The way to the network.
+    pub egress: Egress,
     /// How to take part.
     pub plan: Plan,
     /// The UDP port; 0: any.
@@ -271,7 +280,7 @@ impl Dht {
         save(inner).await;
         let Some(addr) = inner.address.get() else { return };
         let deadline = Instant::now() + CLOSE_TIMEOUT;
-        while Instant::now() < deadline && UdpSocket::bind(addr).is_err() {
+        while Instant::now() < deadline && inner.config.egress.try_udp(addr).is_err() {
             Timer::after(CLOSE_INTERVAL).await;
         }
     }
@@ -347,7 +356,7 @@ async fn perform(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) -> Jo
             let mut found = get(client, key, &mut on_item).await;
             let own = inner.address.get().filter(|_| inner.config.plan.server);
             if let (Err(DhtError::NoNodes), Some(own)) = (found, own)
-                && let Some(item) = dht_own::get(own, key).await
+                && let Some(item) = dht_own::get(&inner.config.egress, own, key).await
             {
                 on_item(item);
                 found = Ok(());
@@ -561,7 +570,7 @@ struct Origin {
     /// Configured or well known, resolved so far.
     given: BTreeSet<SocketAddrV4>,
     /// Not yet resolved.
-    names: Vec<(String, u16)>,
+    names: Vec<(DnsName, u16)>,
     cached: Vec<SocketAddrV4>,
 }
 
@@ -575,20 +584,21 @@ impl Origin {
         for peer in peers {
             match peer {
                 PeerAddr::Ip(SocketAddr::V4(addr)) => drop(origin.given.insert(addr)),
-                PeerAddr::Ip(SocketAddr::V6(_)) => {}
-                PeerAddr::Name(host, port) => origin.names.push((host, port)),
+                PeerAddr::Dns(host, port) => origin.names.push((host, port)),
+                // The DHT is UDP over IPv4.
+                PeerAddr::Ip(SocketAddr::V6(_)) | PeerAddr::Onion(..) | PeerAddr::I2p(..) => {}
             }
         }
         origin
     }
 
     /// Resolves what is left; `true` where that brought an address.
-    async fn resolve(&mut self) -> bool {
+    async fn resolve(&mut self, egress: &Egress) -> bool {
         let before = self.given.len();
         let deadline = Instant::now() + RESOLVE_TIMEOUT;
         // Side by side, so that one name server that hangs does not hold up the other names.
         let names = std::mem::take(&mut self.names).into_iter();
-        let lookups: Vec<_> = names.map(|(host, port)| (net::resolve(&host, port), host, port)).collect();
+        let lookups: Vec<_> = names.map(|(host, port)| (egress.resolve(&host, port), host, port)).collect();
         for (lookup, host, port) in lookups {
             let late = async {
                 Timer::at(deadline).await;
@@ -600,7 +610,7 @@ impl Origin {
                     SocketAddr::V6(_) => None,
                 })),
                 Err(error) => {
-                    tracing::debug!(host, %error, "a DHT node's name cannot be resolved");
+                    tracing::debug!(%host, %error, "a DHT node's name cannot be resolved");
                     self.names.push((host, port));
                 }
             }
@@ -624,7 +634,7 @@ async fn keep(inner: Rc<Inner>) {
     let mut origin = Origin::new(&inner.config);
     let mut retry = Backoff::new(RETRY_INTERVAL);
     if !origin.names.is_empty() {
-        origin.resolve().await;
+        origin.resolve(&inner.config.egress).await;
     }
     loop {
         match build(&inner, &origin).await {
@@ -651,25 +661,17 @@ async fn build(inner: &Rc<Inner>, origin: &Origin) -> io::Result<AsyncDht> {
     // Once a port was chosen it is kept: others know us by it.
     let port = inner.address.get().map_or(inner.config.port, |addr| addr.port());
     let list = origin.list(plan.local, &lock(&inner.own_puts.own));
-    let mut builder = mainline::Dht::builder();
+    let mut settings = DhtBuilder::default();
     let filter = Box::new(Filter(Arc::clone(&inner.own_puts)));
-    builder
-        .bind_address(plan.ip)
-        .port(port)
-        .server_settings(ServerSettings { filter, ..ServerSettings::default() });
+    settings.server_settings(ServerSettings { filter, ..ServerSettings::default() });
     if plan.local {
-        builder.request_timeout(LOCAL_REQUEST_TIMEOUT);
+        settings.request_timeout(LOCAL_REQUEST_TIMEOUT);
     }
     if plan.server {
-        builder.server_mode();
+        settings.server_mode();
     }
-    let hint = list.first().copied();
-    if list.is_empty() {
-        builder.no_bootstrap();
-    } else {
-        builder.bootstrap(&list);
-    }
-    let client = smol::unblock(move || builder.build()).await?.as_async();
+    let egress = &inner.config.egress;
+    let client = egress.open_dht(SocketAddrV4::new(plan.ip, port), &list, settings).await?.as_async();
     let port = if port == 0 {
         // An answer may take the client 50 ms, which a known port need not wait for.
         let info = AssertUnwindSafe(client.info()).catch_unwind().await;
@@ -677,28 +679,27 @@ async fn build(inner: &Rc<Inner>, origin: &Origin) -> io::Result<AsyncDht> {
     } else {
         port
     };
-    *lock(&inner.own_puts.own) = own_addrs(plan.ip, port, hint);
+    *lock(&inner.own_puts.own) = own_addrs(egress, SocketAddrV4::new(plan.ip, port), list.first());
     inner.address.set(Some(SocketAddrV4::new(plan.ip, port)));
     Ok(client)
 }
 
 /// Under which addresses our own socket may write to itself. Behind a router that sends our packets back to us there is
 /// one more that we cannot know; there, one replica too many is counted among the public network's twenty.
-fn own_addrs(ip: Ipv4Addr, port: u16, towards: Option<SocketAddrV4>) -> BTreeSet<SocketAddrV4> {
-    if !ip.is_unspecified() {
-        return BTreeSet::from([SocketAddrV4::new(ip, port)]);
+fn own_addrs(egress: &Egress, own: SocketAddrV4, towards: Option<&SocketAddrV4>) -> BTreeSet<SocketAddrV4> {
+    if !own.ip().is_unspecified() {
+        return BTreeSet::from([own]);
     }
     // Connecting a UDP socket sends nothing, but tells which interface faces that address.
     let facing = towards.and_then(|addr| {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-        socket.connect(addr).ok()?;
-        socket.local_addr().ok()
+        let socket = egress.connect_udp(*own.ip(), *addr).ok()?;
+        socket.get_ref().local_addr().ok()
     });
     let facing = facing.and_then(|addr| match addr.ip() {
-        IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, port)),
+        IpAddr::V4(ip) => Some(ip),
         IpAddr::V6(_) => None,
     });
-    facing.into_iter().chain([SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)]).collect()
+    facing.into_iter().chain([Ipv4Addr::LOCALHOST]).map(|ip| SocketAddrV4::new(ip, own.port())).collect()
 }
 
 /// Looks at the routing table from time to time; returns when the client is to be replaced.
@@ -719,7 +720,7 @@ async fn watch_over(inner: &Rc<Inner>, client: &AsyncDht, origin: &mut Origin) {
             save_at = Instant::now() + SAVE_INTERVAL;
         }
         if alone && !origin.names.is_empty() && Instant::now() >= resolve_at {
-            if origin.resolve().await {
+            if origin.resolve(&inner.config.egress).await {
                 return;
             }
             resolve_at = Instant::now() + resolve_again.pause();

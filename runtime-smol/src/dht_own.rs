@@ -13,7 +13,8 @@ use megatorrent_core::identity::PublicKey;
 use megatorrent_core::limits::ITEM_VALUE_LEN_MAX;
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
-use smol::net::UdpSocket;
+
+use crate::egress::Egress;
 
 /// Longest answer read: an item, eight nodes and what goes with them are shorter; what is longer does not parse.
 const ANSWER_LEN_MAX: usize = 4096;
@@ -23,18 +24,17 @@ const TRANSACTION: &[u8; 4] = b"ours";
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The item of this key, where the server at `own` has one.
-pub(crate) async fn get(own: SocketAddrV4, key: &PublicKey) -> Option<SignedItem> {
+pub(crate) async fn get(egress: &Egress, own: SocketAddrV4, key: &PublicKey) -> Option<SignedItem> {
     let late = async {
         Timer::after(TIMEOUT).await;
         Ok(None)
     };
-    ask(own, key).or(late).await.ok().flatten()
+    ask(egress, own, key).or(late).await.ok().flatten()
 }
 
-async fn ask(own: SocketAddrV4, key: &PublicKey) -> io::Result<Option<SignedItem>> {
+async fn ask(egress: &Egress, own: SocketAddrV4, key: &PublicKey) -> io::Result<Option<SignedItem>> {
     let ip = if own.ip().is_unspecified() { Ipv4Addr::LOCALHOST } else { *own.ip() };
-    let socket = UdpSocket::bind((ip, 0)).await?;
-    socket.connect((ip, own.port())).await?;
+    let socket = egress.connect_udp(ip, SocketAddrV4::new(ip, own.port()))?;
     socket.send(&query(&MutableItem::target_from_key(key.as_bytes(), None))).await?;
     let mut answer = [0; ANSWER_LEN_MAX];
     let n = socket.recv(&mut answer).await?;

@@ -23,8 +23,8 @@ use megatorrent_core::time::{Instant, UnixTime};
 use smol::{LocalExecutor, Task};
 
 use crate::dht::Dht;
+use crate::egress::{Egress, prepare};
 use crate::jobs::Jobs;
-use crate::net;
 use crate::signal::Signal;
 
 /// Bytes that one connection may move in one direction before the other tasks get their turn.
@@ -127,6 +127,7 @@ pub(crate) struct Driver {
     pub(crate) node: RefCell<Node>,
     pub(crate) clock: Clock,
     pub(crate) dht: Rc<Dht>,
+    egress: Egress,
     executor: Rc<LocalExecutor<'static>>,
     jobs: Jobs,
     conns: RefCell<BTreeMap<ConnId, Conn>>,
@@ -154,6 +155,7 @@ impl Driver {
         node: Node,
         clock: Clock,
         dht: Rc<Dht>,
+        egress: Egress,
         jobs: Jobs,
         executor: &Rc<LocalExecutor<'static>>,
     ) -> Self {
@@ -161,6 +163,7 @@ impl Driver {
             node: RefCell::new(node),
             clock,
             dht,
+            egress,
             executor: Rc::clone(executor),
             jobs,
             conns: RefCell::default(),
@@ -404,7 +407,7 @@ async fn accept(driver: Rc<Driver>, listener: Async<TcpListener>) {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 pause = ACCEPT_PAUSE.0;
-                net::prepare(stream.get_ref());
+                prepare(stream.get_ref());
                 let conn = driver.node.borrow_mut().accept(driver.clock.now(), PeerAddr::from(peer));
                 match conn {
                     Some(conn) => driver.add_conn(conn, stream),
@@ -429,7 +432,7 @@ async fn accept(driver: Rc<Driver>, listener: Async<TcpListener>) {
 }
 
 async fn dial(driver: Rc<Driver>, job: JobId, peer: PeerAddr) {
-    let stream = net::dial(&peer).await;
+    let stream = driver.egress.dial(&peer).await;
     if let Err(error) = &stream {
         tracing::debug!(?peer, %error, "cannot connect");
     }

@@ -38,21 +38,20 @@ use zeroize::Zeroizing;
 
 use crate::dht::{Dht, DhtMode, Plan};
 use crate::driver::{Clock, Driver};
+use crate::egress::Egress;
 use crate::home::Home;
 use crate::jobs::Jobs;
 use crate::state::{State, StateError};
 use crate::store::Store;
 
-pub use crate::net::every_address;
-
 pub mod dht;
 mod dht_own;
 mod driver;
+pub mod egress;
 pub mod export;
 pub mod home;
 pub mod ingest;
 mod jobs;
-mod net;
 mod signal;
 pub mod state;
 pub mod store;
@@ -68,8 +67,9 @@ pub struct Options {
     pub home: Home,
     /// The author's keys, where it publishes.
     pub identity: Option<Identity>,
-    /// Where it listens; `None`: it only dials. Port 0: one is chosen, and with a DHT on the same port number, one that
-    /// is free for both. `[::]` is IPv4 too.
+    /// Where it listens; `None`: it only dials. Where that is one address, and not of loopback, dials go out from it and reach
+    /// only what can be reached from it. Port 0: one is chosen, and with a DHT on the same port number, one that is free for
+    /// both. `[::]` is every address, of IPv4 too, and of IPv4 alone where the machine has no IPv6.
     pub listen: Option<SocketAddr>,
     /// Whether and how it takes part in the DHT.
     pub dht: DhtMode,
@@ -192,7 +192,8 @@ impl Runtime {
             ..
         } = options;
         let plan = Plan::new(dht, listen.map(|addr| addr.ip()), &bootstrap);
-        let bound = net::bind(listen, plan.map(|plan| plan.ip), dht_port)?;
+        let egress = Egress::direct(listen);
+        let bound = egress.bind(plan.map(|plan| plan.ip), dht_port)?;
         let listener =
             bound.listener.map(Async::new).transpose().map_err(|e| StartError::System("listener", e))?;
 
@@ -203,6 +204,7 @@ impl Runtime {
         let config = Config {
             listen_port: bound.local_addr.map(|addr| addr.port()),
             own_address: None,
+            private_dht: plan.is_some_and(|plan| plan.local),
             gateway: gateway && plan.is_some(),
             upload_bytes_per_sec,
             download_bytes_per_sec,
@@ -216,9 +218,9 @@ impl Runtime {
         let state = Arc::new(state);
         let jobs = Jobs::start(&store, &state).map_err(|e| StartError::System("thread", e))?;
 
-        let named = bootstrap.iter().any(|peer| matches!(peer, PeerAddr::Name(..)));
+        let named = bootstrap.iter().any(|peer| matches!(peer, PeerAddr::Dns(..)));
         let wait = plan.is_some_and(|plan| !named && (plan.local || !bootstrap.is_empty()));
-        let config = plan.map(|plan| dht_config(plan, bound.dht_port, bootstrap.clone(), &dir));
+        let config = plan.map(|plan| dht_config(egress, plan, bound.dht_port, bootstrap.clone(), &dir));
         let driver = Rc::new_cyclic(|driver: &std::rc::Weak<Driver>| {
             let driver = driver.clone();
             let sink = move |input| {
@@ -227,7 +229,7 @@ impl Runtime {
                 }
             };
             let dht = Rc::new(Dht::start(executor, config, sink));
-            Driver::new(node, clock, dht, jobs, executor)
+            Driver::new(node, clock, dht, egress, jobs, executor)
         });
         driver.run(listener);
         for peer in bootstrap {
@@ -242,7 +244,7 @@ impl Runtime {
     }
 }
 
-fn dht_config(plan: Plan, port: u16, bootstrap: Vec<PeerAddr>, dir: &Path) -> dht::Config {
+fn dht_config(egress: Egress, plan: Plan, port: u16, bootstrap: Vec<PeerAddr>, dir: &Path) -> dht::Config {
     let cached = home::load_dht_state(dir).iter().filter_map(|node| node.parse().ok()).collect();
     let dir = dir.to_owned();
     let save = Arc::new(move |nodes: &[SocketAddrV4]| {
@@ -251,7 +253,7 @@ fn dht_config(plan: Plan, port: u16, bootstrap: Vec<PeerAddr>, dir: &Path) -> dh
             tracing::warn!(%error, "the DHT's nodes cannot be saved; the next start begins from its bootstrap nodes");
         }
     });
-    dht::Config { plan, port, bootstrap, cached, save }
+    dht::Config { egress, plan, port, bootstrap, cached, save }
 }
 
 /// A running node. Clones are the same node; it stops with [`Self::shutdown`].

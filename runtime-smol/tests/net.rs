@@ -17,6 +17,7 @@ use megatorrent_core::ids::{InfoHash, JobId, Secret};
 use megatorrent_core::limits::ITEM_VALUE_LEN_MAX;
 use megatorrent_core::node::{DhtError, DhtOp, Input, JobResult};
 use megatorrent_runtime_smol::dht::{Config, Dht, DhtMode, Plan};
+use megatorrent_runtime_smol::egress::Egress;
 use smol::LocalExecutor;
 use smol::channel::{self, Receiver};
 
@@ -71,7 +72,14 @@ impl Peer {
             let saved = Arc::clone(&saved);
             Arc::new(move |nodes: &[SocketAddrV4]| *saved.lock().expect("nobody panicked") = nodes.to_vec())
         };
-        let config = plan.map(|plan| Config { plan, port, bootstrap, cached: Vec::new(), save });
+        let config = plan.map(|plan| Config {
+            egress: Egress::direct(None),
+            plan,
+            port,
+            bootstrap,
+            cached: Vec::new(),
+            save,
+        });
         let dht = Dht::start(executor, config, move |input| sink.try_send(input).expect("the test listens"));
         let dht = Rc::new(dht);
         dht.bound().await;
@@ -247,8 +255,7 @@ fn without_a_dht_every_operation_fails_at_once() {
 fn a_node_alone_says_so_and_recovers_when_its_bootstrap_comes_up() {
     run(async |executor| {
         // A port that was free a moment ago, where the bootstrap will come up later.
-        let port =
-            UdpSocket::bind((LOOPBACK, 0)).and_then(|socket| socket.local_addr()).expect("free").port();
+        let port = udp().local_addr().expect("bound").port();
         let later = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
         let early = Peer::start(&executor, Some(LOOPBACK), &[later]).await;
         let item = signed(3, 1, b"v");
@@ -304,11 +311,18 @@ fn the_only_server_of_a_network_finds_what_others_put_at_it() {
     });
 }
 
+/// A UDP socket that is no node's.
+#[expect(clippy::disallowed_methods, reason = "another program's socket")]
+fn udp() -> UdpSocket {
+    UdpSocket::bind((LOOPBACK, 0)).expect("a free port")
+}
+
 /// 300 nodes of one liar, all next to `target`: more than the client's put can take.
+#[expect(clippy::disallowed_methods, reason = "it answers whoever asks, by address")]
 fn crowd(target: [u8; 20], stop: &Arc<AtomicBool>) -> (SocketAddrV4, JoinHandle<()>) {
     let sockets: Vec<_> = (0..300)
         .map(|_| {
-            let socket = UdpSocket::bind((LOOPBACK, 0)).expect("a free port");
+            let socket = udp();
             socket.set_nonblocking(true).expect("an option of UDP");
             socket
         })
@@ -380,8 +394,8 @@ fn a_bootstrap_may_be_a_name() {
     run(async |executor| {
         let first = Peer::start(&executor, Some(LOOPBACK), &[]).await;
         let plan = Plan::new(DhtMode::Auto, Some(LOOPBACK), &[]);
-        let name = PeerAddr::Name("localhost".to_owned(), first.addr().port());
-        let nowhere = PeerAddr::Name("nowhere.invalid".to_owned(), 1);
+        let name = PeerAddr::Dns("localhost".parse().expect("a name"), first.addr().port());
+        let nowhere = PeerAddr::Dns("nowhere.invalid".parse().expect("a name"), 1);
         let second = Peer::with(&executor, plan, 0, vec![nowhere, name]).await;
         second.dht.joined().await;
         assert!(second.dht.nodes() >= 1);
@@ -398,10 +412,19 @@ fn the_plan_follows_the_addresses() {
     let expect = |ip: [u8; 4], server, local| Plan { ip: ip.into(), server, serves: true, local };
 
     assert_eq!(plan(DhtMode::Auto, Some("127.0.0.1"), &[]), expect([127, 0, 0, 1], true, true));
-    assert_eq!(
-        plan(DhtMode::Auto, Some("192.168.1.2"), &["9.9.9.9:1"]),
-        expect([192, 168, 1, 2], true, true)
-    );
+    assert_eq!(plan(DhtMode::Auto, Some("100.64.0.1"), &[]), expect([100, 64, 0, 1], true, true));
+    // Bound to a private network, a node may take part in that network's DHT or, through its router, in the public one.
+    for (bootstrap, local) in [
+        (&[][..], true),
+        (&["192.168.1.1:1", "10.0.0.1:1"], true),
+        (&["9.9.9.9:1"], false),
+        (&["192.168.1.1:1", "9.9.9.9:1"], false),
+        (&["router.example:1"], false),
+    ] {
+        let plan = plan(DhtMode::Auto, Some("192.168.1.2"), bootstrap);
+        assert_eq!(plan, expect([192, 168, 1, 2], true, local), "{bootstrap:?}");
+    }
+    assert_eq!(plan(DhtMode::Auto, Some("127.0.0.1"), &["9.9.9.9:1"]), expect([127, 0, 0, 1], true, true));
     assert_eq!(plan(DhtMode::Auto, Some("::1"), &[]), expect([127, 0, 0, 1], true, true));
     assert_eq!(plan(DhtMode::Auto, Some("0.0.0.0"), &[]), expect([0, 0, 0, 0], false, false));
     assert_eq!(plan(DhtMode::Auto, Some("::"), &["router.example:6881"]), expect([0, 0, 0, 0], false, false));

@@ -219,6 +219,12 @@ fn a_download_that_was_broken_off_goes_on_from_what_it_has() {
     });
 }
 
+/// A connection of somebody who says nothing.
+#[expect(clippy::disallowed_methods, reason = "another program's socket")]
+fn stranger(to: SocketAddr) -> TcpStream {
+    TcpStream::connect(to).expect("the listener takes it")
+}
+
 #[test]
 fn idle_strangers_neither_stop_the_node_nor_fill_it() {
     run(async |executor| {
@@ -228,9 +234,7 @@ fn idle_strangers_neither_stop_the_node_nor_fill_it() {
         let node = start(&executor, options).await;
         assert_eq!((node.dht_addr(), node.dht_nodes()), (None, 0));
         let to = addr(&node);
-        let strangers = smol::unblock(move || {
-            (0..200).map(|_| TcpStream::connect(to).expect("the listener takes it")).collect::<Vec<_>>()
-        });
+        let strangers = smol::unblock(move || (0..200).map(|_| stranger(to)).collect::<Vec<_>>());
         let strangers = strangers.await;
         while node.status().inbound == 0 {
             Timer::after(Duration::from_millis(5)).await;
@@ -255,7 +259,7 @@ fn a_node_that_was_shut_down_leaves_its_folder_and_its_ports_free() {
             options.listen = Some(listen.unwrap_or("127.0.0.78:0".parse().expect("an address")));
             let node = start(&executor, options).await;
             listen = node.local_addr();
-            let stranger = smol::net::TcpStream::connect(addr(&node)).await.expect("accepted");
+            let stranger = stranger(addr(&node));
             node.shutdown().await;
             drop(stranger);
         }

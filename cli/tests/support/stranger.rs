@@ -26,6 +26,7 @@ pub(crate) struct Line {
 
 impl Line {
     /// Connects to a node and introduces itself as a v6 peer that listens nowhere; the node has answered.
+    #[expect(clippy::disallowed_methods, reason = "the stranger's own socket")]
     pub(crate) fn dial(addr: SocketAddr) -> io::Result<Self> {
         let mut line = Self::shake(TcpStream::connect(addr)?, Role::Dialler)?;
         line.send(&hello())?;
@@ -145,6 +146,7 @@ pub(crate) struct Liar {
 
 impl Liar {
     /// Listens on loopback for as long as the process lives.
+    #[expect(clippy::disallowed_methods, reason = "the liar's own socket")]
     pub(crate) fn start(topic: Topic, lie: Lie) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let liar = Self { address: listener.local_addr()?, asked: Arc::default() };

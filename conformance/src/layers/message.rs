@@ -5,7 +5,7 @@ use megatorrent_core::codec::{Message, kind};
 use megatorrent_core::limits::{GOSSIP_CHANNELS_MAX, PEERS_MAX, TEXT_LEN_MAX};
 use serde_json::{Value, json};
 
-use super::{Cases, Fault, Input, Layer, author, hex, v6, violation};
+use super::{Cases, Fault, Input, Layer, author, hex, hosts, v6, violation};
 use crate::value::{digest, integer, no_such_op};
 
 pub(super) const LAYER: Layer = Layer {
@@ -177,8 +177,13 @@ fn peers_cases(cases: &mut Cases) {
     let peers = |text: &str| message(kind::PEERS, text);
     cases.accept("PEERS, none", "decode", peers("[]"));
     cases.accept("PEERS", "decode", peers(r#"["192.0.2.1:6881","[2001:db8::1]:6881"]"#));
-    let onion = format!(r#"["{}.onion:80"]"#, "a".repeat(56));
-    cases.accept("PEERS with an onion name", "decode", peers(&onion));
+    let (onion, i2p) = (hosts::ONIONS[0], hosts::I2P);
+    cases.accept("PEERS with an onion name", "decode", peers(&format!(r#"["{onion}:80"]"#)));
+    cases.accept("PEERS with an I2P name", "decode", peers(&format!(r#"["{i2p}:80"]"#)));
+    let names =
+        [hosts::ONION_CHECKSUM, hosts::ONION_VERSION, hosts::I2P_TRAILING_BITS, "a.onion", "a.i2p", onion];
+    let names = names.map(|host| format!(r#""{host}:80""#)).join(",");
+    cases.accept("PEERS with names that are none", "decode", peers(&format!("[{names}]")));
     let useless =
         r#"["0.0.0.0:1","224.0.0.1:1","192.0.2.1:0","192.0.2.1","example.org:1",7,null,"192.0.2.2:2"]"#;
     cases.accept("PEERS with addresses of no use", "decode", peers(useless));
@@ -230,13 +235,17 @@ fn announce_cases(cases: &mut Cases) {
     };
     let id = "ab".repeat(32);
     cases.accept("ANNOUNCE", "decode", announce(&id, "192.0.2.1:6881"));
-    cases.accept(
-        "ANNOUNCE of an onion name",
-        "decode",
-        announce(&id, &format!("{}.onion:80", "b".repeat(56))),
-    );
+    cases.accept("ANNOUNCE of an onion name", "decode", announce(&id, &format!("{}:80", hosts::ONIONS[1])));
+    for (name, host) in [
+        ("ANNOUNCE of an onion name with a wrong checksum", hosts::ONION_CHECKSUM),
+        ("ANNOUNCE of an onion name of another version", hosts::ONION_VERSION),
+        ("ANNOUNCE of an I2P name with unused bits that are not 0", hosts::I2P_TRAILING_BITS),
+        ("ANNOUNCE of a name of an I2P address book", "tracker.i2p"),
+    ] {
+        cases.accept(name, "decode", announce(&id, &format!("{host}:80")));
+    }
     let with_hops = |hops: &str| {
-        let peer = format!("{}.onion:80", "b".repeat(56));
+        let peer = format!("{}:80", hosts::ONIONS[1]);
         message(kind::ANNOUNCE, format!(r#"{{"blobId":"{id}","peerAddress":"{peer}","hops":{hops}}}"#))
     };
     for hops in ["0", "1", "6", "7", "300", "-1", "1.0", "null", r#""1""#] {

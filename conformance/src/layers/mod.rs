@@ -58,6 +58,10 @@ fn parse_error(error: ParseError) -> Fault {
         ParseError::Secret => "secret",
         ParseError::PublicKey => "public-key",
         ParseError::PeerAddr => "peer-addr",
+        ParseError::OnionName => "onion-name",
+        ParseError::OnionVersion => "onion-version",
+        ParseError::OnionChecksum => "onion-checksum",
+        ParseError::I2pName => "i2p-name",
         ParseError::Uri(_) => "uri",
         ParseError::Identity(_) => "identity",
         ParseError::Path(_) => "path",
@@ -93,6 +97,24 @@ fn author() -> Identity {
 /// Its public key.
 fn channel() -> Value {
     author().public_key().to_string().into()
+}
+
+/// Hosts of onion services and of an I2P destination, by what is wrong with them.
+mod hosts {
+    /// Examples of Tor's rend-spec-v3 §6.
+    pub(super) const ONIONS: [&str; 2] = [
+        "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion",
+        "sp3k262uwy4r2k3ycr5awluarykdpag6a7y33jxop4cs2lu5uz5sseqd.onion",
+    ];
+    /// One bit of the first one's checksum differs.
+    pub(super) const ONION_CHECKSUM: &str = "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4psaryd.onion";
+    /// One bit of the first one's key differs.
+    pub(super) const ONION_KEY: &str = "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4oscryd.onion";
+    /// The first one's key with version 2, and the checksum that this gives.
+    pub(super) const ONION_VERSION: &str = "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4p2jxyc.onion";
+    pub(super) const I2P: &str = "63f74lf67h3f4xxfurypz5xyes3in3ybpt5krrkojnak3ljbud3q.b32.i2p";
+    /// The same hash in another text: of the last character's four bits too many, one is set.
+    pub(super) const I2P_TRAILING_BITS: &str = "63f74lf67h3f4xxfurypz5xyes3in3ybpt5krrkojnak3ljbud3r.b32.i2p";
 }
 
 /// A long byte string that repeats `pattern` (hex).

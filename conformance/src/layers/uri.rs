@@ -5,14 +5,14 @@ use megatorrent_core::limits::BOOTSTRAP_MAX;
 use megatorrent_core::uri::{self, ChannelUri};
 use serde_json::{Value, json};
 
-use super::{Cases, Fault, Input, Layer, channel, hex, parse_error, public_key, secret};
+use super::{Cases, Fault, Input, Layer, channel, hex, hosts, parse_error, public_key, secret};
 use crate::value::no_such_op;
 
 pub(super) const LAYER: Layer = Layer {
     name: "uri",
     about: "parse: text -> public key, read key, bootstrap peers, and the address as it is written. topic: public_key, \
             read_key (null: public) -> the channel's topic and the info-hash of its swarm. peer: text -> the one form in \
-            which a peer's address is written, and whether it is passed on to others.",
+            which a peer's address is written, its network, whether it is public, and whether it is exchanged.",
     cases,
     run,
 };
@@ -37,7 +37,18 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
         }
         "peer" => {
             let peer: PeerAddr = input.text("text")?.parse().map_err(parse_error)?;
-            Ok(json!({ "written": peer.to_string(), "exchanged": peer.is_exchangeable() }))
+            let network = match peer {
+                PeerAddr::Ip(_) => "ip",
+                PeerAddr::Onion(..) => "onion",
+                PeerAddr::I2p(..) => "i2p",
+                PeerAddr::Dns(..) => "dns",
+            };
+            Ok(json!({
+                "written": peer.to_string(),
+                "network": network,
+                "public": peer.is_public(),
+                "exchanged": peer.is_exchangeable(),
+            }))
         }
         _ => Err(no_such_op(op)),
     }
@@ -50,6 +61,11 @@ fn cases(cases: &mut Cases) {
     parse_cases(cases, key.as_str().expect("hex"), &read_key);
     cases.accept("topic of a public channel", "topic", json!({ "public_key": key, "read_key": null }));
     cases.accept("topic of a private channel", "topic", json!({ "public_key": key, "read_key": read_key }));
+    peer_cases(cases);
+    hidden_peer_cases(cases);
+}
+
+fn peer_cases(cases: &mut Cases) {
     for text in [
         "192.0.2.1:6881",
         "[::ffff:192.0.2.1]:80",
@@ -66,7 +82,21 @@ fn cases(cases: &mut Cases) {
         "224.0.0.1:5",
         "0.0.0.0:5",
         "192.0.2.1:0",
-        "127.0.0.1:5",
+        "[::1]:80",
+        "127.0.0.1:80",
+        "10.255.255.255:80",
+        "172.16.0.1:80",
+        "172.32.0.1:80",
+        "192.168.0.1:80",
+        "169.254.0.1:80",
+        "100.63.255.255:80",
+        "100.64.0.0:80",
+        "100.127.255.255:80",
+        "[::ffff:10.0.0.1]:80",
+        "[fdff::1]:80",
+        "[febf::1]:80",
+        "[fec0::1]:80",
+        "onion.example:80",
     ] {
         cases.accept(format!("peer {text}"), "peer", json!({ "text": text }));
     }
@@ -76,6 +106,7 @@ fn cases(cases: &mut Cases) {
         "a",
         "a:",
         "a:70000",
+        "a:+1",
         "a:-1",
         "a:1x",
         "192.0.2.999:1",
@@ -107,18 +138,42 @@ fn name_cases(cases: &mut Cases) {
     let name = |last: usize| [vec!["a".repeat(63); 3], vec!["a".repeat(last)]].concat().join(".");
     cases.accept("a name of 253 letters", "peer", peer(&name(61)));
     cases.reject("a name of 254 letters", "peer", peer(&name(62)), "peer-addr");
-    let (onion, i2p) = ("a2".repeat(28), "z7".repeat(26));
-    cases.accept("an onion name", "peer", peer(&format!("{onion}.onion")));
-    cases.accept("an onion name in capitals", "peer", peer(&format!("{onion}.onion").to_uppercase()));
-    cases.accept("an I2P name", "peer", peer(&format!("{i2p}.b32.i2p")));
+}
+
+/// Onion services and I2P destinations, and hosts that look like theirs and must never be looked up as DNS names.
+fn hidden_peer_cases(cases: &mut Cases) {
+    let onion = hosts::ONIONS[0];
     for (name, host) in [
-        ("an onion name of 55 letters", format!("{}.onion", &onion[1..])),
-        ("an onion name with a digit that base32 lacks", format!("{}1.onion", &onion[1..])),
-        ("an onion name below another", format!("x.{onion}.onion")),
-        ("an I2P name of 51 letters", format!("{}.b32.i2p", &i2p[1..])),
-        ("an I2P name that is no hash", "example.i2p".into()),
+        ("an onion service", onion.to_owned()),
+        ("another onion service", hosts::ONIONS[1].to_owned()),
+        ("an onion service in capitals", onion.to_uppercase()),
+        ("an I2P destination", hosts::I2P.to_owned()),
+        ("an I2P destination in capitals", hosts::I2P.to_uppercase()),
     ] {
-        cases.accept(format!("a mere host name: {name}"), "peer", peer(&host));
+        cases.accept(format!("peer: {name}"), "peer", json!({ "text": format!("{host}:80") }));
+    }
+    cases.accept("peer: an onion service on port 0", "peer", json!({ "text": format!("{onion}:0") }));
+    for (name, host, class) in [
+        ("an onion address with a wrong checksum", hosts::ONION_CHECKSUM.to_owned(), "onion-checksum"),
+        ("an onion address whose key is another", hosts::ONION_KEY.to_owned(), "onion-checksum"),
+        ("an onion address of version 2 in this form", hosts::ONION_VERSION.to_owned(), "onion-version"),
+        ("an onion address that is cut", onion[1..].to_owned(), "onion-name"),
+        ("an onion address that is too long", format!("a{onion}"), "onion-name"),
+        ("an onion address with a digit of no base 32", onion.replacen('p', "1", 1), "onion-name"),
+        ("an onion address of version 2", "expyuzz4wqqyqhjn.onion".to_owned(), "onion-name"),
+        ("a subdomain of an onion service", format!("www.{onion}"), "onion-name"),
+        ("any name under onion", "tracker.onion".to_owned(), "onion-name"),
+        ("onion alone", "onion".to_owned(), "onion-name"),
+        ("an onion address with a final dot", format!("{onion}."), "peer-addr"),
+        ("an I2P hash whose unused bits are not 0", hosts::I2P_TRAILING_BITS.to_owned(), "i2p-name"),
+        ("an I2P hash that is cut", hosts::I2P[1..].to_owned(), "i2p-name"),
+        ("an I2P hash that is too long", format!("a{}", hosts::I2P), "i2p-name"),
+        ("an I2P hash without b32", hosts::I2P.replacen(".b32", "", 1), "i2p-name"),
+        ("a subdomain of an I2P destination", format!("www.{}", hosts::I2P), "i2p-name"),
+        ("a name of an I2P address book", "tracker.i2p".to_owned(), "i2p-name"),
+        ("i2p alone", "I2P".to_owned(), "i2p-name"),
+    ] {
+        cases.reject(format!("peer: {name}"), "peer", json!({ "text": format!("{host}:80") }), class);
     }
 }
 
@@ -144,6 +199,7 @@ fn parse_cases(cases: &mut Cases, key: &str, read_key: &str) {
             "a bootstrap peer twice",
             format!("megatorrent://{key}?bootstrap=a.example:1&bootstrap=a.example:1"),
         ),
+        ("an onion service to begin with", format!("megatorrent://{key}?bootstrap={}:80", hosts::ONIONS[0])),
     ] {
         cases.accept(name, "parse", json!({ "text": text }));
     }
@@ -177,4 +233,11 @@ fn parse_cases(cases: &mut Cases, key: &str, read_key: &str) {
     };
     cases.accept("32 bootstrap peers", "parse", many(BOOTSTRAP_MAX));
     cases.reject("33 bootstrap peers", "parse", many(BOOTSTRAP_MAX + 1), "uri");
+    let mistyped = format!("megatorrent://{key}?bootstrap={}:80", hosts::ONION_CHECKSUM);
+    cases.reject(
+        "a mistyped onion service to begin with",
+        "parse",
+        json!({ "text": mistyped }),
+        "onion-checksum",
+    );
 }

@@ -230,6 +230,7 @@ impl Swarm {
         swarm
     }
 
+    #[expect(clippy::disallowed_methods, reason = "other programs' DHT nodes, by the address of one")]
     fn node(bootstrap: Option<&String>) -> AsyncDht {
         let mut builder = Dht::builder();
         builder.server_mode().bind_address(Ipv4Addr::LOCALHOST).port(0).request_timeout(DHT_TIMEOUT);

@@ -15,7 +15,7 @@ pub use v6::{Have, Tag};
 
 use crate::addr::PeerAddr;
 use crate::bep44::SignedItem;
-use crate::error::Violation;
+use crate::error::{ParseError, Violation};
 use crate::hex;
 use crate::identity::PublicKey;
 use crate::ids::BlobId;
@@ -120,7 +120,7 @@ pub enum Message {
     AskHave(Tag, u64),
     /// Blobs of a channel's version that the sender has; what other messages said before stays true.
     Have(Tag, u64, Have),
-    /// A type that is not known.
+    /// A type that is not known, or an ANNOUNCE of a name that is no address.
     Unknown(u8),
     /// An empty frame.
     Empty,
@@ -304,12 +304,16 @@ fn decode_announce(payload: &[u8]) -> Result<Message, Violation> {
     let announce = parse(payload)?;
     let fields = || {
         let id = announce.get("blobId")?.as_str()?.parse().ok()?;
-        let peer: PeerAddr = announce.get("peerAddress")?.as_str()?.parse().ok()?;
+        let peer = announce.get("peerAddress")?.as_str()?.parse();
         let hops = announce.get("hops").and_then(Value::as_u64).unwrap_or(0);
         Some((id, peer, u8::try_from(hops).unwrap_or(u8::MAX).min(ANNOUNCE_HOPS_MAX)))
     };
-    let (id, peer, hops) = fields().ok_or(Violation::Malformed)?;
-    Ok(Message::Announce(id, peer, hops))
+    match fields().ok_or(Violation::Malformed)? {
+        (id, Ok(peer), hops) => Ok(Message::Announce(id, peer, hops)),
+        (_, Err(ParseError::PeerAddr), _) => Err(Violation::Malformed),
+        // It may be passed on by a peer that does not verify names.
+        (_, Err(_), _) => Ok(Message::Unknown(kind::ANNOUNCE)),
+    }
 }
 
 #[cfg(test)]

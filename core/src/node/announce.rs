@@ -92,11 +92,16 @@ impl Flood {
         if !addr.is_exchangeable() || !self.taken.take(conn, peer, now) {
             return None;
         }
-        if let PeerAddr::Ip(socket) = &addr {
-            // Believed only about the address that it comes from, so that nobody can send us to a third party.
-            let is_own = matches!(peer, PeerAddr::Ip(peer) if peer.ip() == socket.ip());
-            let teller = peer.clone();
-            return is_own.then_some((addr, Source::Announced, teller));
+        match &addr {
+            PeerAddr::Ip(socket) => {
+                // Believed only about the address that it comes from, so that nobody can send us to a third party.
+                let is_own = matches!(peer, PeerAddr::Ip(peer) if peer.ip() == socket.ip());
+                let teller = peer.clone();
+                return is_own.then_some((addr, Source::Announced, teller));
+            }
+            PeerAddr::Onion(..) | PeerAddr::I2p(..) => {}
+            // None is exchangeable.
+            PeerAddr::Dns(..) => return None,
         }
         let teller = conns.address(conn)?.clone();
         if Some(&addr) == self.own.as_ref() || !self.is_new(id, &addr, now) {

@@ -23,6 +23,9 @@ pub struct Config {
     pub listen_port: Option<u16>,
     /// The onion or I2P name and port under which others reach us, if there is one: it is announced to peers.
     pub own_address: Option<PeerAddr>,
+    /// Whether the DHT is one of this machine or of a private network, not the public one: only there private addresses are
+    /// those of peers.
+    pub private_dht: bool,
     /// Whether we put and look up heads on the DHT for peers that have none.
     pub gateway: bool,
     /// Bytes sent each second, over all connections, at most; `None`: without a limit. Less than

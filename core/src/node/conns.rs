@@ -355,7 +355,7 @@ impl<S: Suite> Conns<S> {
     ) -> Option<(ConnId, CloseReason)> {
         let socket = match self.peer(id).filter(|_| !self.is_outbound(id))? {
             PeerAddr::Ip(socket) => SocketAddr::new(socket.ip(), port),
-            PeerAddr::Name(..) => return None,
+            PeerAddr::Onion(..) | PeerAddr::I2p(..) | PeerAddr::Dns(..) => return None,
         };
         let addr = PeerAddr::Ip(socket);
         if !addr.is_exchangeable() {

@@ -109,7 +109,7 @@ impl<S: Suite> Node<S> {
         Self {
             conns: Conns::new(rng.fork("connections"), config.listen_port),
             cx: Cx::new(rng.fork("node"), now, unix),
-            peers: Peers::new(now),
+            peers: Peers::new(config.private_dht, now),
             channels: Channels::new(S::SHAPE, now),
             downloads: Downloads::new(S::BLOB_LEN),
             uploads: Uploads::new(S::BLOB_LEN),
@@ -147,9 +147,8 @@ impl<S: Suite> Node<S> {
             Input::Done(job, result) => self.on_done(job, result),
             Input::DhtItem(job, item) => self.on_dht_item(job, item),
             Input::DhtPeers(job, peers) => {
-                let is_lookup = matches!(self.dht.purpose(job), Some(Purpose::Lookup(..)));
-                for peer in peers.into_iter().filter(|peer| is_lookup && peer.is_exchangeable()) {
-                    self.peers.add(&self.cx, peer, Source::Dht);
+                if matches!(self.dht.purpose(job), Some(Purpose::Lookup(..))) {
+                    self.peers.on_dht_peers(&self.cx, peers);
                 }
             }
             Input::Head(channel, document) => {

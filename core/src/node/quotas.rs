@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
-use super::peers::{is_public, same_host};
+use super::peers::same_host;
 use crate::addr::PeerAddr;
 use crate::bucket::Bucket;
 use crate::ids::ConnId;
@@ -34,7 +34,7 @@ impl Quotas {
     /// Takes one for whoever is at the other end of a connection, if there is one left.
     pub(super) fn take(&mut self, conn: ConnId, peer: &PeerAddr, now: Instant) -> bool {
         let payer =
-            if is_public(peer) { Payer::Host(same_host(peer).start().clone()) } else { Payer::Conn(conn) };
+            if peer.is_public() { Payer::Host(same_host(peer).start().clone()) } else { Payer::Conn(conn) };
         if !self.used.contains_key(&payer) {
             self.make_room(now);
         }

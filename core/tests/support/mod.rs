@@ -24,6 +24,7 @@ pub(crate) const UNIX: UnixTime = UnixTime(1_700_000_000_000);
 pub(crate) const CONFIG: Config = Config {
     listen_port: Some(6881),
     own_address: None,
+    private_dht: true,
     gateway: false,
     upload_bytes_per_sec: None,
     download_bytes_per_sec: None,

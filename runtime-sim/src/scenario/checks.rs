@@ -83,7 +83,7 @@ impl<S: Suite> Stage<S> {
         match addr {
             PeerAddr::Ip(ip) if ip.ip().is_loopback() => name.is_some(),
             PeerAddr::Ip(ip) => name.is_none() && ip.ip() == self.world.address(host).ip(),
-            PeerAddr::Name(..) => name == Some(addr),
+            PeerAddr::Onion(..) | PeerAddr::I2p(..) | PeerAddr::Dns(..) => name == Some(addr),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::addr::{OnionAddr, PeerAddr};
 use megatorrent_core::ids::Secret;
 use megatorrent_core::rng::Rng;
 
@@ -463,8 +463,7 @@ impl Plan {
 
 /// An onion name, another for each number.
 pub(super) fn onion(number: usize) -> PeerAddr {
-    let letters: Vec<u8> =
-        (0..4).map(|place| b'a' + u8::try_from(number >> (4 * place) & 15).expect("of 16")).collect();
-    let letters = String::from_utf8(letters).expect("letters");
-    format!("{letters:a>56}.onion:{LISTEN_PORT}").parse().expect("56 letters of base 32")
+    let mut public_key = [0; 32];
+    public_key[..8].copy_from_slice(&(number as u64).to_be_bytes());
+    PeerAddr::Onion(OnionAddr::from_public_key(public_key), LISTEN_PORT)
 }

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::crowd::{Crowd, is_public};
+use super::crowd::Crowd;
 use crate::addr::PeerAddr;
 use crate::limits::{EXCHANGED_PER_NETWORK_MAX, PEERS_MAX};
 use crate::rng::Rng;
@@ -39,7 +39,7 @@ impl Alive {
         while !places.is_empty() && told.len() < PEERS_MAX {
             let at = usize::try_from(rng.below(places.len() as u64)).expect("below a length");
             let (addr, until) = &self.0[places.swap_remove(at)];
-            if *until <= now || addr == asker || (is_public(asker) && !is_public(addr)) {
+            if *until <= now || addr == asker || (asker.is_public() && !addr.is_public()) {
                 continue;
             }
             let network = Crowd::of(addr);

@@ -7,7 +7,7 @@ use core::time::Duration;
 use super::super::api::{Event, RecordKey};
 use super::super::cx::{Cx, Pending};
 use super::super::timers::Timer;
-use super::crowd::{is_public, same_host};
+use super::crowd::same_host;
 use crate::addr::PeerAddr;
 use crate::error::Violation;
 use crate::limits::{BAN_TIME, BANS_MAX, BANS_PER_HOST_MAX};
@@ -82,7 +82,7 @@ impl Bans {
             return false;
         }
         // Behind a private address there may be all of a laboratory, or of Tor.
-        let host = if is_public(addr) { same_host(addr) } else { addr.clone()..=addr.clone() };
+        let host = if addr.is_public() { same_host(addr) } else { addr.clone()..=addr.clone() };
         let mut in_force = self.until.range(host).filter(|(_, until)| unix < **until);
         self.until.get(addr).is_some_and(|until| unix < *until)
             || in_force.nth(BANS_PER_HOST_MAX - 1).is_some()

@@ -14,7 +14,7 @@ use core::time::Duration;
 
 use super::alive::Alive;
 use super::bans::Bans;
-use super::crowd::{Crowd, is_public};
+use super::crowd::Crowd;
 use super::shares::Shares;
 use super::shares::Source;
 use crate::addr::PeerAddr;
@@ -128,9 +128,9 @@ impl Peer {
 
     /// Whose share of our outbound connections it counts against; `None`: nobody's.
     fn dial_crowd(&self, addr: &PeerAddr) -> Option<Crowd> {
-        match (addr, &self.teller) {
-            (PeerAddr::Name(..), Some(teller)) => Some(teller.clone()),
-            _ => Some(Crowd::of(addr)).filter(|crowd| !crowd.is_local()),
+        match addr {
+            PeerAddr::Onion(..) | PeerAddr::I2p(..) | PeerAddr::Dns(..) => Some(self.book_crowd(addr)),
+            PeerAddr::Ip(_) => Some(Crowd::of(addr)).filter(|crowd| !crowd.is_local()),
         }
     }
 
@@ -222,7 +222,7 @@ impl Book {
     /// Notes what the peer at `teller` told, of itself or of others. `true`: it is new. A private address means
     /// nothing, or somebody else, where a public one told it.
     pub(super) fn told(&mut self, addr: PeerAddr, source: Source, teller: &PeerAddr, now: Instant) -> bool {
-        let fits = is_public(&addr) || !is_public(teller);
+        let fits = addr.is_public() || !teller.is_public();
         fits && self.note(addr, Peer::new(source, Some(Crowd::of(teller)), now))
     }
 

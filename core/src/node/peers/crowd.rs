@@ -1,7 +1,6 @@
 //! Whom addresses are taken to belong to, when room in the address book and connections are shared out: who has one
 //! address of a network can easily have many more of it.
 
-use alloc::string::String;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::RangeInclusive;
 
@@ -17,15 +16,15 @@ pub(super) enum Crowd {
     /// An address of this machine or of a private network. Swarms in a laboratory or a home live in one such network,
     /// and who can take addresses there is inside already, so it stands for itself only.
     Local(IpAddr),
-    /// An onion, I2P or host name. Names cost nothing, so they are counted by who told them.
-    Name(String),
+    /// An onion, I2P or host name, with port 0. Names cost nothing, so they are counted by who told them.
+    Name(PeerAddr),
 }
 
 impl Crowd {
     pub(super) fn of(addr: &PeerAddr) -> Self {
         match addr {
-            PeerAddr::Name(host, _) => Self::Name(host.clone()),
-            PeerAddr::Ip(socket) if !is_public(addr) => Self::Local(socket.ip()),
+            PeerAddr::Onion(..) | PeerAddr::I2p(..) | PeerAddr::Dns(..) => Self::Name(addr.with_port(0)),
+            PeerAddr::Ip(socket) if !addr.is_public() => Self::Local(socket.ip()),
             PeerAddr::Ip(socket) => match socket.ip() {
                 IpAddr::V4(ip) => {
                     let [a, b, ..] = ip.octets();
@@ -58,7 +57,7 @@ impl Crowd {
                 span(filled(0).into(), filled(255).into())
             }
             Self::Local(ip) => span(*ip, *ip),
-            Self::Name(host) => PeerAddr::Name(host.clone(), 0)..=PeerAddr::Name(host.clone(), u16::MAX),
+            Self::Name(name) => name.clone()..=name.with_port(u16::MAX),
         }
     }
 }
@@ -76,7 +75,7 @@ pub(crate) fn same_host(addr: &PeerAddr) -> RangeInclusive<PeerAddr> {
             span(filled(0).into(), filled(255).into())
         }
         PeerAddr::Ip(socket) => span(socket.ip(), socket.ip()),
-        PeerAddr::Name(..) => Crowd::of(addr).range(),
+        PeerAddr::Onion(..) | PeerAddr::I2p(..) | PeerAddr::Dns(..) => Crowd::of(addr).range(),
     }
 }
 
@@ -84,28 +83,23 @@ fn span(first: IpAddr, last: IpAddr) -> RangeInclusive<PeerAddr> {
     PeerAddr::Ip(SocketAddr::new(first, 0))..=PeerAddr::Ip(SocketAddr::new(last, u16::MAX))
 }
 
-/// Whether the address means the same everywhere; a name does.
-pub(crate) fn is_public(addr: &PeerAddr) -> bool {
-    match addr {
-        PeerAddr::Name(..) => true,
-        PeerAddr::Ip(socket) => match socket.ip() {
-            IpAddr::V4(ip) => {
-                // RFC 6598's shared address space lies behind carriers' NATs.
-                let [a, b, ..] = ip.octets();
-                let is_shared = a == 100 && b & 0xc0 == 64;
-                !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared)
-            }
-            IpAddr::V6(ip) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::{I2pAddr, OnionAddr};
+    use alloc::string::{String, ToString};
 
     fn addr(text: &str) -> PeerAddr {
         text.parse().expect("valid")
+    }
+
+    /// Two hosts of each network that has names.
+    fn names() -> [[String; 2]; 3] {
+        [
+            [1, 2].map(|n| OnionAddr::from_public_key([n; 32]).to_string()),
+            [1, 2].map(|n| I2pAddr::from_hash([n; 32]).to_string()),
+            ["a.example", "b.example"].map(String::from),
+        ]
     }
 
     fn same(a: &str, b: &str) -> bool {
@@ -126,8 +120,11 @@ mod tests {
             assert!(Crowd::of(&addr(&at(1, 1))).is_local());
         }
         assert!(Crowd::of(&addr("[fd00::1]:1")).is_local() && Crowd::of(&addr("[::1]:1")).is_local());
-        assert!(same("a.example:1", "a.example:2") && !same("a.example:1", "b.example:1"));
         assert!(!same("a.example:1", "9.9.9.9:1"));
+        for [one, other] in names() {
+            let at = |host: &str, port: u16| alloc::format!("{host}:{port}");
+            assert!(same(&at(&one, 1), &at(&one, 65535)) && !same(&at(&one, 1), &at(&other, 1)));
+        }
     }
 
     #[test]
@@ -135,6 +132,9 @@ mod tests {
         let same = |a: &str, b: &str| same_host(&addr(a)).contains(&addr(b));
         assert!(same("9.9.9.9:1", "9.9.9.9:65535") && !same("9.9.9.9:1", "9.9.9.10:1"));
         assert!(same("[2a00::1]:1", "[2a00::ffff:0:0:1]:2") && !same("[2a00::1]:1", "[2a00:0:0:1::1]:1"));
-        assert!(same("a.example:1", "a.example:2") && !same("a.example:1", "b.example:1"));
+        for [one, other] in names() {
+            let at = |host: &str, port: u16| alloc::format!("{host}:{port}");
+            assert!(same(&at(&one, 1), &at(&one, 65535)) && !same(&at(&one, 1), &at(&other, 1)));
+        }
     }
 }

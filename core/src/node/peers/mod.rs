@@ -19,7 +19,7 @@ use crate::ids::ConnId;
 use crate::time::Instant;
 use bans::Bans;
 use book::Book;
-pub(crate) use crowd::{is_public, same_host};
+pub(crate) use crowd::same_host;
 pub(crate) use dials::Need;
 use dials::Rotation;
 use seek::Seek;
@@ -29,6 +29,7 @@ pub(crate) use shares::Source;
 pub(super) struct Peers {
     book: Book,
     bans: Bans,
+    private_dht: bool,
     /// Dials under way.
     dials: usize,
     rotation: Rotation,
@@ -36,10 +37,11 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(private_dht: bool, now: Instant) -> Self {
         Self {
             book: Book::default(),
             bans: Bans::default(),
+            private_dht,
             dials: 0,
             rotation: Rotation::default(),
             seek: Seek::new(now),
@@ -131,6 +133,14 @@ impl Peers {
     /// Notes an address that no peer told of.
     pub(super) fn add(&mut self, cx: &Cx, addr: PeerAddr, source: Source) {
         self.book.add(addr, source, cx.now());
+    }
+
+    /// Notes what a look-up on the DHT found. A private address is a peer's only where the DHT is a private network's.
+    pub(super) fn on_dht_peers(&mut self, cx: &Cx, peers: Vec<PeerAddr>) {
+        let may_be = |peer: &PeerAddr| self.private_dht || peer.is_public();
+        for peer in peers.into_iter().filter(|peer| peer.is_exchangeable() && may_be(peer)) {
+            self.book.add(peer, Source::Dht, cx.now());
+        }
     }
 
     /// Notes an address that the peer at `teller` told.

@@ -1,6 +1,7 @@
 //! The address book under floods, lies and luck.
 
 use super::*;
+use crate::addr::OnionAddr;
 use crate::limits::{EXCHANGED_PER_NETWORK_MAX, PEERS_MAX};
 use alloc::format;
 use alloc::string::ToString;
@@ -29,9 +30,9 @@ fn near(n: usize) -> PeerAddr {
 }
 
 fn onion(n: usize) -> PeerAddr {
-    let label: alloc::string::String =
-        format!("{n:0>56}").chars().map(|c| char::from(b'a' + c as u8 - b'0')).collect();
-    at(&format!("{label}.onion:6881"))
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&(n as u64).to_be_bytes());
+    PeerAddr::Onion(OnionAddr::from_public_key(key), 6881)
 }
 
 fn count(peers: &Book, fits: impl Fn(&PeerAddr) -> bool) -> usize {
