@@ -137,7 +137,6 @@ impl Flood {
                 line.push(&Message::Announce(*id, addr.clone(), *hops));
             }
         }
-        conns.wake_driver(cx, conn);
     }
 
     fn own_announces(&self, topics: impl Iterator<Item = Topic>) -> Vec<Announce> {

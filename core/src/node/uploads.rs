@@ -8,6 +8,7 @@
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::mem;
 use core::time::Duration;
 
 use super::api::Job;
@@ -18,6 +19,7 @@ use super::pool::Pool;
 use super::table::ConnTable;
 use super::timers::Timer;
 use crate::buffer::Buffer;
+use crate::conn::Conn;
 use crate::ids::{BlobId, ConnId};
 use crate::limits::{
     ANSWERS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, TURN_TIME_MAX, TURN_TIME_MIN, TURN_TIME_START,
@@ -74,6 +76,9 @@ pub(super) struct Uploads {
     served: BTreeSet<BlobId>,
     /// Turns so far.
     count: u64,
+    /// Something has changed so that a turn may begin.
+    is_due: bool,
+    bytes_sent: u64,
 }
 
 impl Uploads {
@@ -87,6 +92,8 @@ impl Uploads {
             turn_time: TurnTime::default(),
             served: BTreeSet::new(),
             count: 0,
+            is_due: false,
+            bytes_sent: 0,
         }
     }
 
@@ -102,11 +109,17 @@ impl Uploads {
         self.conns.remove(conn);
         self.waiting.remove(&conn);
         self.running.retain(|(_, running)| *running != conn);
+        self.is_due = true;
     }
 
     /// Whether the peer ever asked for a blob.
     pub(super) fn was_asked_by(&self, conn: ConnId) -> bool {
         self.conns.get(conn).is_some_and(|served| served.turn > 0)
+    }
+
+    /// Blob bytes sent.
+    pub(super) fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
     }
 
     /// Frees the memory of buffers that nobody uses.
@@ -132,24 +145,26 @@ impl Uploads {
 
 impl Uploads {
     /// The peer asks for a blob or a range of one.
-    pub(super) fn on_wanted<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        swarms: &Swarms,
-        conn: ConnId,
-    ) {
+    pub(super) fn on_wanted(&mut self, conn: ConnId) {
         if self.waiting.insert(conn)
             && let Some(served) = self.conns.get_mut(conn)
         {
             served.turn = served.turn.max(self.count);
         }
-        self.begin_turns(cx, conns, swarms);
+        self.is_due = true;
+    }
+
+    /// A turn has taken several times as long as usual: others may get theirs.
+    pub(super) fn on_timer(&mut self) {
+        self.is_due = true;
     }
 
     /// Gives turns to those that wait, as long as there is room.
     pub(super) fn begin_turns<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) {
         let now = cx.now();
+        if !mem::take(&mut self.is_due) {
+            return;
+        }
         while !self.waiting.is_empty() {
             let (fresh, first_end) = self.fresh(now);
             if fresh >= UPLOAD_TURNS {
@@ -227,7 +242,7 @@ impl Uploads {
             .map(|(_, conn)| *conn)
             .collect();
         for conn in slow {
-            let buffer = conns.get_mut(conn).and_then(super::super::conn::Conn::unload);
+            let buffer = conns.get_mut(conn).and_then(Conn::unload);
             if let Some(buffer) = buffer {
                 self.pool.give_back(buffer);
                 self.waiting.insert(conn);
@@ -240,9 +255,8 @@ impl Uploads {
     /// The store answered: the buffer, and whether it holds the blob.
     pub(super) fn on_read<S: Suite>(
         &mut self,
-        cx: &mut Cx,
+        cx: &Cx,
         conns: &mut Conns<S>,
-        swarms: &Swarms,
         conn: ConnId,
         (id, buffer, found): (BlobId, Buffer, bool),
     ) {
@@ -252,31 +266,24 @@ impl Uploads {
             None => ready,
         };
         left.into_iter().chain(unused).for_each(|buffer| self.pool.give_back(buffer));
-        self.free_turns(cx, conns, swarms, conn, None);
-        conns.wake_driver(cx, conn);
+        self.free_turns(cx, conns, conn, None);
     }
 
     /// The peer no longer wants a range, or the rest of one.
-    pub(super) fn on_cancelled<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        swarms: &Swarms,
-        conn: ConnId,
-    ) {
-        self.free_turns(cx, conns, swarms, conn, None);
+    pub(super) fn on_cancelled<S: Suite>(&mut self, cx: &Cx, conns: &mut Conns<S>, conn: ConnId) {
+        self.free_turns(cx, conns, conn, None);
     }
 
     /// Bytes were sent, perhaps the last ones of a turn.
     pub(super) fn on_sent<S: Suite>(
         &mut self,
-        cx: &mut Cx,
+        cx: &Cx,
         conns: &mut Conns<S>,
-        swarms: &Swarms,
         conn: ConnId,
         spent: Option<Buffer>,
     ) {
-        for took in self.free_turns(cx, conns, swarms, conn, spent) {
+        self.bytes_sent += conns.get_mut(conn).map_or(0, Conn::take_blob_bytes_out);
+        for took in self.free_turns(cx, conns, conn, spent) {
             self.turn_time.learn(took);
         }
     }
@@ -284,9 +291,8 @@ impl Uploads {
     /// Buffers of a connection may be free: others get theirs. How long the turns took that have ended.
     fn free_turns<S: Suite>(
         &mut self,
-        cx: &mut Cx,
+        cx: &Cx,
         conns: &mut Conns<S>,
-        swarms: &Swarms,
         conn: ConnId,
         spent: Option<Buffer>,
     ) -> Vec<Duration> {
@@ -300,14 +306,13 @@ impl Uploads {
         for buffer in free {
             self.pool.give_back(buffer);
         }
-        let ended = self.count_turns(cx.now(), conns, conn);
-        self.begin_turns(cx, conns, swarms);
-        ended
+        self.is_due = true;
+        self.count_turns(cx.now(), conns, conn)
     }
 
     /// Forgets the turns of a connection that have ended, the oldest first; how long they took.
     fn count_turns<S: Suite>(&mut self, now: Instant, conns: &Conns<S>, conn: ConnId) -> Vec<Duration> {
-        let (answers, ranges) = conns.get(conn).map_or((0, 0), super::super::conn::Conn::turns);
+        let (answers, ranges) = conns.get(conn).map_or((0, 0), Conn::turns);
         let of_conn = self.running.iter().filter(|(_, running)| *running == conn).count();
         let mut ended = of_conn.saturating_sub(answers + ranges);
         let mut took = Vec::new();

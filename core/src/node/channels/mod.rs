@@ -248,7 +248,7 @@ impl Channels {
         let is_adopted = adopted.is_some();
         if let Some(adopted) = adopted {
             self.adopt(env, adopted);
-            self.heads.spread(env.cx, env.conns, &self.swarms, channel);
+            self.heads.spread(env.conns, &self.swarms, channel);
         }
         is_adopted
     }
@@ -331,7 +331,7 @@ impl Channels {
                         env.cx.set_timer_sooner(Timer::Swarm(topic), env.cx.now());
                     }
                     env.downloads.want(id, place);
-                    self.swarms.on_missing(env.cx, env.conns, topic);
+                    self.swarms.on_missing(env.conns, topic);
                 }
                 Effect::DropWants => env.downloads.drop_wants(&topic),
                 Effect::HasChunks(has_chunks) => self.swarms.set_has_chunks(&topic, has_chunks),

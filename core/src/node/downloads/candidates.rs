@@ -26,8 +26,11 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub(super) fn set_askable(&mut self, is_askable: bool, is_v5: bool) {
+    /// `true`: it may be asked from here on, or otherwise than before.
+    pub(super) fn set_askable(&mut self, is_askable: bool, is_v5: bool) -> bool {
+        let before = (self.is_askable, self.is_v5);
         (self.is_askable, self.is_v5) = (is_askable, is_v5);
+        is_askable && before != (is_askable, is_v5)
     }
 
     pub(super) fn set_load(&mut self, outstanding: usize, has_room: bool, bytes_per_sec: u64) {

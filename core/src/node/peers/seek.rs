@@ -152,7 +152,6 @@ impl Peers {
         if let Some(asking) = self.seek.asking.get_mut(conn) {
             asking.asked(cx.now());
         }
-        conns.wake_driver(cx, conn);
     }
 
     /// Dials a peer that came to us; the connection ends as soon as it has answered.
