@@ -8,7 +8,7 @@ use std::time::Duration;
 use megatorrent_core::codec::Message;
 use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::ids::BlobId;
-use megatorrent_core::limits::{PIECE_LEN_MAX, SEND_BUFFERS_MAX, UPLOAD_TURNS, WANTS_MAX};
+use megatorrent_core::limits::{PIECE_LEN_MAX, SEND_BUFFERS_MAX, UPLOAD_SLOTS, WANTS_MAX};
 use megatorrent_core::time::Instant;
 use support::content::{BLOB_END, Content};
 use support::member::{Member, drink};
@@ -65,7 +65,7 @@ fn a_range_comes_in_pieces_in_order_and_without_gaps() {
 #[test]
 fn leechers_get_about_the_same_and_a_newcomer_does_not_wait_for_them() {
     const LEECHERS: u16 = 12;
-    const { assert!(LEECHERS as usize > 2 * UPLOAD_TURNS) }
+    const { assert!(LEECHERS as usize > 2 * UPLOAD_SLOTS) }
     let (content, mut bench) = seeding(8);
     let mut leechers: Vec<Member> = (0..LEECHERS).map(|n| join(&mut bench, n, &content)).collect();
     for (n, leecher) in leechers.iter_mut().enumerate() {

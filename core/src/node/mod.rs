@@ -19,7 +19,6 @@
 //! (`dispatch.rs`) knows all leaves. [`Node`] is what a driver sees of it: whatever comes in, it moves the clock first, and
 //! afterwards begins what has become possible, so that no leaf has to see to that.
 
-mod announce;
 mod api;
 mod channels;
 mod conns;
@@ -28,6 +27,7 @@ mod dht;
 mod dispatch;
 mod downloads;
 mod gateway;
+mod gossip;
 mod peers;
 mod pool;
 mod publications;

@@ -1,10 +1,10 @@
-//! Serving: whose turn it is. A *turn* is one blob, or a range of it, read into a send buffer and sent to one peer.
+//! Serving: whose slot it is. A *slot* is one blob, or a range of it, read into a send buffer and sent to one peer.
 //!
-//! Few turns run at once ([`UPLOAD_TURNS`]), so that each blob is soon whole at somebody who serves it on. What was not
+//! Few slots run at once ([`UPLOAD_SLOTS`]), so that each blob is soon whole at somebody who serves it on. What was not
 //! served before comes first, so that blobs that only we have spread before others are repeated, then who has waited
-//! longest; but nobody waits for more than two rounds of all who wait. A turn that takes several times as long as turns
+//! longest; but nobody waits for more than two rounds of all who wait. A slot that takes several times as long as slots
 //! usually do no longer counts, so that slow readers do not keep quick ones from theirs, and its buffer goes to others
-//! where they wait for one. Who takes nothing at all gets no further turn until it does.
+//! where they wait for one. Who takes nothing at all gets no further slot until it does.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -22,61 +22,61 @@ use crate::buffer::Buffer;
 use crate::conn::Conn;
 use crate::ids::{BlobId, ConnId};
 use crate::limits::{
-    ANSWERS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, TURN_TIME_MAX, TURN_TIME_MIN, TURN_TIME_START,
-    UPLOAD_TURNS, V5_TURNS_MAX,
+    ANSWERS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, SLOT_TIME_MAX, SLOT_TIME_MIN, SLOT_TIME_START,
+    UPLOAD_SLOTS, V5_SLOTS_MAX,
 };
 use crate::suite::Suite;
 use crate::time::Instant;
 
 /// Turns that a peer gets before others while it has next to nothing, so that it soon has something to serve.
-const NEWCOMER_TURNS: u32 = 2;
-/// How long a turn counts, in times of what half of all turns take at most.
-const TURN_TIMES_USUAL: u32 = 4;
+const NEWCOMER_SLOTS: u32 = 2;
+/// How long a slot counts, in times of what half of all slots take at most.
+const SLOT_TIMES_USUAL: u32 = 4;
 
-/// Who comes before whom, the least first: who has fewest turns running, newcomers, who has waited too long, what was
+/// Who comes before whom, the least first: who has fewest slots running, newcomers, who has waited too long, what was
 /// not served before, who has waited longest.
 type Rank = (usize, bool, bool, bool, u64);
 
-/// How long a turn counts. It follows the median of the turns that were sent to their end, and not their mean, as a few very
+/// How long a slot counts. It follows the median of the slots that were sent to their end, and not their mean, as a few very
 /// slow readers are not to change it.
-struct TurnTime(Duration);
+struct SlotTime(Duration);
 
-impl TurnTime {
+impl SlotTime {
     fn learn(&mut self, took: Duration) {
-        let eighths = if took * TURN_TIMES_USUAL > self.0 { 9 } else { 7 };
-        self.0 = (self.0 * eighths / 8).clamp(TURN_TIME_MIN, TURN_TIME_MAX);
+        let eighths = if took * SLOT_TIMES_USUAL > self.0 { 9 } else { 7 };
+        self.0 = (self.0 * eighths / 8).clamp(SLOT_TIME_MIN, SLOT_TIME_MAX);
     }
 }
 
-impl Default for TurnTime {
+impl Default for SlotTime {
     fn default() -> Self {
-        Self(TURN_TIME_START)
+        Self(SLOT_TIME_START)
     }
 }
 
 /// What a connection was served.
 #[derive(Default)]
 struct Served {
-    /// The turn in which it was last served, or began to wait; 0: it never asked.
-    turn: u64,
+    /// The slot in which it was last served, or began to wait; 0: it never asked.
+    slot: u64,
     /// Turns that it got.
     count: u32,
 }
 
-/// The turns of all connections.
+/// The slots of all connections.
 pub(super) struct Uploads {
     pool: Pool,
     conns: ConnTable<Served>,
     /// Connections that may have something waiting.
     waiting: BTreeSet<ConnId>,
-    /// When each turn of a connection began, oldest first.
+    /// When each slot of a connection began, oldest first.
     running: Vec<(Instant, ConnId)>,
-    turn_time: TurnTime,
+    slot_time: SlotTime,
     /// The blobs served so far.
     served: BTreeSet<BlobId>,
     /// Turns so far.
     count: u64,
-    /// Something has changed so that a turn may begin.
+    /// Something has changed so that a slot may begin.
     is_due: bool,
     bytes_sent: u64,
 }
@@ -89,7 +89,7 @@ impl Uploads {
             conns: ConnTable::default(),
             waiting: BTreeSet::new(),
             running: Vec::new(),
-            turn_time: TurnTime::default(),
+            slot_time: SlotTime::default(),
             served: BTreeSet::new(),
             count: 0,
             is_due: false,
@@ -114,7 +114,7 @@ impl Uploads {
 
     /// Whether the peer ever asked for a blob.
     pub(super) fn was_asked_by(&self, conn: ConnId) -> bool {
-        self.conns.get(conn).is_some_and(|served| served.turn > 0)
+        self.conns.get(conn).is_some_and(|served| served.slot > 0)
     }
 
     /// Blob bytes sent.
@@ -136,7 +136,7 @@ impl Uploads {
 
     /// Turns that keep others from theirs, and when the first of them no longer does.
     fn fresh(&self, now: Instant) -> (usize, Option<Instant>) {
-        let ends = self.running.iter().map(|(began, _)| *began + self.turn_time.0);
+        let ends = self.running.iter().map(|(began, _)| *began + self.slot_time.0);
         let mut ends = ends.filter(|end| *end > now);
         let first = ends.next();
         (ends.count() + usize::from(first.is_some()), first)
@@ -149,31 +149,31 @@ impl Uploads {
         if self.waiting.insert(conn)
             && let Some(served) = self.conns.get_mut(conn)
         {
-            served.turn = served.turn.max(self.count);
+            served.slot = served.slot.max(self.count);
         }
         self.is_due = true;
     }
 
-    /// A turn has taken several times as long as usual: others may get theirs.
+    /// A slot has taken several times as long as usual: others may get theirs.
     pub(super) fn on_timer(&mut self) {
         self.is_due = true;
     }
 
-    /// Gives turns to those that wait, as long as there is room.
-    pub(super) fn begin_turns<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) {
+    /// Gives slots to those that wait, as long as there is room.
+    pub(super) fn fill_slots<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) {
         let now = cx.now();
         if !mem::take(&mut self.is_due) {
             return;
         }
         while !self.waiting.is_empty() {
             let (fresh, first_end) = self.fresh(now);
-            if fresh >= UPLOAD_TURNS {
+            if fresh >= UPLOAD_SLOTS {
                 if let Some(at) = first_end {
                     cx.set_timer_sooner(Timer::Uploads, at);
                 }
                 return;
             }
-            let Some((conn, blob)) = self.next_turn(now, conns, swarms) else { return };
+            let Some((conn, blob)) = self.next_slot(now, conns, swarms) else { return };
             if self.running.len() >= SEND_BUFFERS_MAX {
                 self.take_buffer_back(now, conns);
             }
@@ -184,7 +184,7 @@ impl Uploads {
             let (Some(line), Some(served)) = (conns.get_mut(conn), self.conns.get_mut(conn)) else { return };
             line.reading(blob);
             self.count += 1;
-            (served.turn, served.count) = (self.count, served.count + 1);
+            (served.slot, served.count) = (self.count, served.count + 1);
             self.note_served(blob);
             self.running.push((now, conn));
             cx.job(Pending::Read(conn, blob), Job::ReadBlob(blob, buffer));
@@ -192,7 +192,7 @@ impl Uploads {
     }
 
     /// Who is next, and with which blob.
-    fn next_turn<S: Suite>(
+    fn next_slot<S: Suite>(
         &mut self,
         now: Instant,
         conns: &Conns<S>,
@@ -200,16 +200,16 @@ impl Uploads {
     ) -> Option<(ConnId, BlobId)> {
         let uploads = &*self;
         let patience = 2 * uploads.waiting.len() as u64;
-        let v5_turns = uploads.running.iter().filter(|(_, conn)| !conns.speaks_v6(*conn)).count();
+        let v5_slots = uploads.running.iter().filter(|(_, conn)| !conns.speaks_v6(*conn)).count();
         let mut best: Option<(Rank, ConnId, BlobId)> = None;
         let mut idle = Vec::new();
         for conn in &uploads.waiting {
             let (Some(line), Some(served)) = (conns.get(*conn), uploads.conns.get(*conn)) else { continue };
-            let (answers, ranges) = line.turns();
-            let turns = answers + ranges;
-            let may = turns < ANSWERS_LOADED_MAX
-                && (conns.speaks_v6(*conn) || v5_turns < V5_TURNS_MAX)
-                && !line.is_stuck(now, uploads.turn_time.0);
+            let (answers, ranges) = line.slots();
+            let slots = answers + ranges;
+            let may = slots < ANSWERS_LOADED_MAX
+                && (conns.speaks_v6(*conn) || v5_slots < V5_SLOTS_MAX)
+                && !line.is_stuck(now, uploads.slot_time.0);
             let mut waiting = line.waiting().peekable();
             if waiting.peek().is_none() {
                 idle.push(*conn);
@@ -217,11 +217,11 @@ impl Uploads {
             if !may {
                 continue;
             }
-            let is_overdue = uploads.count - served.turn > patience;
-            let is_newcomer = served.count < NEWCOMER_TURNS && swarms.is_poor(*conn);
+            let is_overdue = uploads.count - served.slot > patience;
+            let is_newcomer = served.count < NEWCOMER_SLOTS && swarms.is_poor(*conn);
             for blob in waiting {
                 let is_repeat = !is_overdue && uploads.served.contains(&blob);
-                let rank = (turns, !is_newcomer, !is_overdue, is_repeat, served.turn);
+                let rank = (slots, !is_newcomer, !is_overdue, is_repeat, served.slot);
                 if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                     best = Some((rank, *conn, blob));
                 }
@@ -233,12 +233,12 @@ impl Uploads {
         best.map(|(_, conn, blob)| (conn, blob))
     }
 
-    /// All buffers are out and somebody waits: the longest turn of a v6 peer gives its own up, and waits for another.
+    /// All buffers are out and somebody waits: the longest slot of a v6 peer gives its own up, and waits for another.
     fn take_buffer_back<S: Suite>(&mut self, now: Instant, conns: &mut Conns<S>) {
         let slow: Vec<ConnId> = self
             .running
             .iter()
-            .filter(|(began, _)| now.since(*began) >= self.turn_time.0)
+            .filter(|(began, _)| now.since(*began) >= self.slot_time.0)
             .map(|(_, conn)| *conn)
             .collect();
         for conn in slow {
@@ -246,7 +246,7 @@ impl Uploads {
             if let Some(buffer) = buffer {
                 self.pool.give_back(buffer);
                 self.waiting.insert(conn);
-                self.count_turns(now, conns, conn);
+                self.count_slots(now, conns, conn);
                 return;
             }
         }
@@ -266,15 +266,15 @@ impl Uploads {
             None => ready,
         };
         left.into_iter().chain(unused).for_each(|buffer| self.pool.give_back(buffer));
-        self.free_turns(cx, conns, conn, None);
+        self.free_slots(cx, conns, conn, None);
     }
 
     /// The peer no longer wants a range, or the rest of one.
     pub(super) fn on_cancelled<S: Suite>(&mut self, cx: &Cx, conns: &mut Conns<S>, conn: ConnId) {
-        self.free_turns(cx, conns, conn, None);
+        self.free_slots(cx, conns, conn, None);
     }
 
-    /// Bytes were sent, perhaps the last ones of a turn.
+    /// Bytes were sent, perhaps the last ones of a slot.
     pub(super) fn on_sent<S: Suite>(
         &mut self,
         cx: &Cx,
@@ -283,13 +283,13 @@ impl Uploads {
         spent: Option<Buffer>,
     ) {
         self.bytes_sent += conns.get_mut(conn).map_or(0, Conn::take_blob_bytes_out);
-        for took in self.free_turns(cx, conns, conn, spent) {
-            self.turn_time.learn(took);
+        for took in self.free_slots(cx, conns, conn, spent) {
+            self.slot_time.learn(took);
         }
     }
 
-    /// Buffers of a connection may be free: others get theirs. How long the turns took that have ended.
-    fn free_turns<S: Suite>(
+    /// Buffers of a connection may be free: others get theirs. How long the slots took that have ended.
+    fn free_slots<S: Suite>(
         &mut self,
         cx: &Cx,
         conns: &mut Conns<S>,
@@ -307,12 +307,12 @@ impl Uploads {
             self.pool.give_back(buffer);
         }
         self.is_due = true;
-        self.count_turns(cx.now(), conns, conn)
+        self.count_slots(cx.now(), conns, conn)
     }
 
-    /// Forgets the turns of a connection that have ended, the oldest first; how long they took.
-    fn count_turns<S: Suite>(&mut self, now: Instant, conns: &Conns<S>, conn: ConnId) -> Vec<Duration> {
-        let (answers, ranges) = conns.get(conn).map_or((0, 0), Conn::turns);
+    /// Forgets the slots of a connection that have ended, the oldest first; how long they took.
+    fn count_slots<S: Suite>(&mut self, now: Instant, conns: &Conns<S>, conn: ConnId) -> Vec<Duration> {
+        let (answers, ranges) = conns.get(conn).map_or((0, 0), Conn::slots);
         let of_conn = self.running.iter().filter(|(_, running)| *running == conn).count();
         let mut ended = of_conn.saturating_sub(answers + ranges);
         let mut took = Vec::new();
@@ -332,9 +332,9 @@ impl Uploads {
 mod tests {
     use super::*;
 
-    fn after(turns: impl IntoIterator<Item = u64>) -> Duration {
-        let mut time = TurnTime::default();
-        for secs in turns {
+    fn after(slots: impl IntoIterator<Item = u64>) -> Duration {
+        let mut time = SlotTime::default();
+        for secs in slots {
             time.learn(Duration::from_secs(secs));
         }
         time.0
@@ -349,6 +349,6 @@ mod tests {
             with_slow_ones < Duration::from_secs(4),
             "{with_slow_ones:?}: few slow readers change little"
         );
-        assert_eq!((after([0; 99]), after([60; 99])), (TURN_TIME_MIN, TURN_TIME_MAX));
+        assert_eq!((after([0; 99]), after([60; 99])), (SLOT_TIME_MIN, SLOT_TIME_MAX));
     }
 }

@@ -26,7 +26,7 @@ impl<S: Suite> Dispatcher<S> {
         self.channels.opened(conn, now);
         self.downloads.opened(conn, salt, now);
         self.uploads.opened(conn);
-        self.flood.opened(conn, now);
+        self.gossip.opened(conn, now);
         conn
     }
 
@@ -45,7 +45,7 @@ impl<S: Suite> Dispatcher<S> {
         let (mut line, peer) = closed.into_parts();
         self.throttles.closed(id);
         self.peers.closed(id);
-        self.flood.closed(id);
+        self.gossip.closed(id);
         self.channels.closed(id);
         let requested = line.take_outstanding();
         let (receiving, sending) = line.into_buffers();
@@ -140,9 +140,9 @@ impl<S: Suite> Dispatcher<S> {
                 let swarms = self.channels.swarms();
                 let is_ours = |id: &BlobId| swarms.contains(&Topic(id.0));
                 let (cx, conns) = (&mut self.cx, &mut self.conns);
-                let found = self.flood.on_announce(cx, conns, conn, (id, addr, hops), is_ours);
-                if let Some((addr, source, teller)) = found {
-                    self.peers.told(&self.cx, addr, source, &teller);
+                let found = self.gossip.on_announce(cx, conns, conn, (id, addr, hops), is_ours);
+                if let Some((addr, source, referrer)) = found {
+                    self.peers.told(&self.cx, addr, source, &referrer);
                 }
             }
             Message::Publish(item) => {
@@ -198,7 +198,7 @@ impl<S: Suite> Dispatcher<S> {
         if is_first && is_v6 {
             self.with_channels(|channels, env| channels.watch(env, conn));
             let topics = self.channels.heads().topics();
-            self.flood.announce_to(&mut self.cx, &mut self.conns, conn, topics);
+            self.gossip.announce_to(&mut self.cx, &mut self.conns, conn, topics);
         }
         self.with_publications(|publications, env| publications.on_hello(env, conn));
         self.with_channels(|channels, env| channels.on_sequences(env, sequences));

@@ -5,7 +5,6 @@ mod connections;
 
 use alloc::vec::Vec;
 
-use super::announce::Flood;
 use super::api::{
     Action, ChannelStatus, Command, Config, Draft, Event, Input, Job, JobResult, NodeStatus, PublishError,
     RecordKey,
@@ -16,6 +15,7 @@ use super::cx::{Cx, Pending};
 use super::dht::{DhtQueue, Purpose};
 use super::downloads::Downloads;
 use super::gateway::Gateway;
+use super::gossip::Gossip;
 use super::peers::{Need, Peers, Source};
 use super::publications::{self, Next, Publications};
 use super::throttle::Throttles;
@@ -45,7 +45,7 @@ pub(super) struct Dispatcher<S: Suite> {
     dht: DhtQueue,
     publications: Publications,
     gateway: Gateway,
-    flood: Flood,
+    gossip: Gossip,
     is_shut_down: bool,
 }
 
@@ -69,7 +69,7 @@ impl<S: Suite> Dispatcher<S> {
             dht: DhtQueue::new(now, config.listen_port),
             publications: Publications::new(identity),
             gateway: Gateway::new(config.gateway, now),
-            flood: Flood::new(config.own_address),
+            gossip: Gossip::new(config.own_address),
             is_shut_down: false,
         }
     }
@@ -367,7 +367,7 @@ impl<S: Suite> Dispatcher<S> {
     /// Begins what has become possible, and tells the driver.
     pub(super) fn flush(&mut self) {
         if !self.is_shut_down {
-            self.uploads.begin_turns(&mut self.cx, &mut self.conns, self.channels.swarms());
+            self.uploads.fill_slots(&mut self.cx, &mut self.conns, self.channels.swarms());
             self.assign();
             self.connect();
             self.start_dht();
@@ -457,7 +457,7 @@ impl<S: Suite> Dispatcher<S> {
 
     /// Our own name, for everybody.
     fn announce_own(&mut self) {
-        self.flood.announce(&mut self.cx, &mut self.conns, self.channels.heads().topics());
+        self.gossip.announce(&mut self.cx, &mut self.conns, self.channels.heads().topics());
     }
 
     /// Excludes an address for a proven lie, and ends its connection.

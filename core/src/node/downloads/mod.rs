@@ -34,7 +34,7 @@ use crate::conn::Piece;
 use crate::error::CloseReason;
 use crate::ids::{BlobId, ConnId, Topic};
 use crate::limits::{
-    LACKS_MAX, RECV_BUFFERS_MAX, STALL_BYTES_MIN, STALL_TIMEOUT, USELESS_AFTER, USELESS_LOADING_AFTER,
+    RECV_BUFFERS_MAX, REFUSED_MAX, STALL_BYTES_MIN, STALL_TIMEOUT, USELESS_AFTER, USELESS_LOADING_AFTER,
     WINDOW_MAX, WINDOW_START,
 };
 use crate::suite::Suite;
@@ -184,7 +184,7 @@ impl Downloads {
         };
         let outstanding = outstanding(conns, conn);
         let window = if conns.speaks_v6(conn) { window(line, self.blob_len) } else { line.window };
-        let has_room = (outstanding == 0 || outstanding < window) && line.refused.len() < LACKS_MAX;
+        let has_room = (outstanding == 0 || outstanding < window) && line.refused.len() < REFUSED_MAX;
         candidate.set_load(outstanding, has_room, line.rate.bytes_per_sec());
     }
 
