@@ -1,10 +1,10 @@
-//! Serving: whose slot it is. A *slot* is one blob, or a range of it, read into a send buffer and sent to one peer.
+//! Serving. An *upload slot* is one blob, or a range of one, read into a send buffer and sent to one peer.
 //!
-//! Few slots run at once ([`UPLOAD_SLOTS`]), so that each blob is soon whole at somebody who serves it on. What was not
-//! served before comes first, so that blobs that only we have spread before others are repeated, then who has waited
-//! longest; but nobody waits for more than two rounds of all who wait. A slot that takes several times as long as slots
-//! usually do no longer counts, so that slow readers do not keep quick ones from theirs, and its buffer goes to others
-//! where they wait for one. Who takes nothing at all gets no further slot until it does.
+//! Few slots are in use at once ([`UPLOAD_SLOTS`]), so that each blob is soon whole at a peer that serves it on. Blobs not served
+//! before come first, so that blobs that only we have spread before others are repeated; then the peer that has waited
+//! longest. No peer waits for more than two rounds of all that wait. A slot that takes several times the median slot time
+//! no longer counts, so that slow readers do not keep quick ones waiting, and its buffer goes to others that wait for
+//! one. A peer that takes nothing at all gets no further slot until it does.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -12,7 +12,6 @@ use core::mem;
 use core::time::Duration;
 
 use super::api::Job;
-use super::channels::swarms::Swarms;
 use super::conns::Conns;
 use super::cx::{Cx, Pending};
 use super::pool::Pool;
@@ -28,17 +27,15 @@ use crate::limits::{
 use crate::suite::Suite;
 use crate::time::Instant;
 
-/// Turns that a peer gets before others while it has next to nothing, so that it soon has something to serve.
-const NEWCOMER_SLOTS: u32 = 2;
-/// How long a slot counts, in times of what half of all slots take at most.
+/// A slot counts for this many times the median slot time.
 const SLOT_TIMES_USUAL: u32 = 4;
 
-/// Who comes before whom, the least first: who has fewest slots running, newcomers, who has waited too long, what was
-/// not served before, who has waited longest.
-type Rank = (usize, bool, bool, bool, u64);
+/// In which order peers and blobs are served, the least first: by slots in use, not overdue, served before, and the slot in which
+/// the peer was served last.
+type Rank = (usize, bool, bool, u64);
 
-/// How long a slot counts. It follows the median of the slots that were sent to their end, and not their mean, as a few very
-/// slow readers are not to change it.
+/// For how long a slot counts. It follows the median of the slots that were sent to their end, and not their mean, so that a few
+/// very slow readers do not change it.
 struct SlotTime(Duration);
 
 impl SlotTime {
@@ -59,11 +56,9 @@ impl Default for SlotTime {
 struct Served {
     /// The slot in which it was last served, or began to wait; 0: it never asked.
     slot: u64,
-    /// Turns that it got.
-    count: u32,
 }
 
-/// The slots of all connections.
+/// The upload slots of all connections.
 pub(super) struct Uploads {
     pool: Pool,
     conns: ConnTable<Served>,
@@ -74,7 +69,7 @@ pub(super) struct Uploads {
     slot_time: SlotTime,
     /// The blobs served so far.
     served: BTreeSet<BlobId>,
-    /// Turns so far.
+    /// Slots given so far.
     count: u64,
     /// Something has changed so that a slot may begin.
     is_due: bool,
@@ -160,7 +155,7 @@ impl Uploads {
     }
 
     /// Gives slots to those that wait, as long as there is room.
-    pub(super) fn fill_slots<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) {
+    pub(super) fn fill_slots<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>) {
         let now = cx.now();
         if !mem::take(&mut self.is_due) {
             return;
@@ -173,7 +168,7 @@ impl Uploads {
                 }
                 return;
             }
-            let Some((conn, blob)) = self.next_slot(now, conns, swarms) else { return };
+            let Some((conn, blob)) = self.next_slot(now, conns) else { return };
             if self.running.len() >= SEND_BUFFERS_MAX {
                 self.take_buffer_back(now, conns);
             }
@@ -184,7 +179,7 @@ impl Uploads {
             let (Some(line), Some(served)) = (conns.get_mut(conn), self.conns.get_mut(conn)) else { return };
             line.reading(blob);
             self.count += 1;
-            (served.slot, served.count) = (self.count, served.count + 1);
+            served.slot = self.count;
             self.note_served(blob);
             self.running.push((now, conn));
             cx.job(Pending::Read(conn, blob), Job::ReadBlob(blob, buffer));
@@ -192,12 +187,7 @@ impl Uploads {
     }
 
     /// Who is next, and with which blob.
-    fn next_slot<S: Suite>(
-        &mut self,
-        now: Instant,
-        conns: &Conns<S>,
-        swarms: &Swarms,
-    ) -> Option<(ConnId, BlobId)> {
+    fn next_slot<S: Suite>(&mut self, now: Instant, conns: &Conns<S>) -> Option<(ConnId, BlobId)> {
         let uploads = &*self;
         let patience = 2 * uploads.waiting.len() as u64;
         let v5_slots = uploads.running.iter().filter(|(_, conn)| !conns.speaks_v6(*conn)).count();
@@ -218,10 +208,9 @@ impl Uploads {
                 continue;
             }
             let is_overdue = uploads.count - served.slot > patience;
-            let is_newcomer = served.count < NEWCOMER_SLOTS && swarms.is_poor(*conn);
             for blob in waiting {
                 let is_repeat = !is_overdue && uploads.served.contains(&blob);
-                let rank = (slots, !is_newcomer, !is_overdue, is_repeat, served.slot);
+                let rank = (slots, !is_overdue, is_repeat, served.slot);
                 if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                     best = Some((rank, *conn, blob));
                 }

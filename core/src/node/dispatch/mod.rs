@@ -367,7 +367,7 @@ impl<S: Suite> Dispatcher<S> {
     /// Begins what has become possible, and tells the driver.
     pub(super) fn flush(&mut self) {
         if !self.is_shut_down {
-            self.uploads.fill_slots(&mut self.cx, &mut self.conns, self.channels.swarms());
+            self.uploads.fill_slots(&mut self.cx, &mut self.conns);
             self.assign();
             self.connect();
             self.start_dht();

@@ -142,7 +142,7 @@ impl Downloads {
             AskOrder {
                 outstanding: candidate.outstanding(),
                 preference: self.preference(conns, swarms, conn, is_scarce_seed),
-                slowness: Reverse(candidate.speed(lot)),
+                slowness: Reverse(candidate.speed()),
                 lot,
                 conn,
             }

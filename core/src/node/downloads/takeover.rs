@@ -24,8 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const PATIENCE_AT_THE_END: Duration = Duration::from_secs(2);
 /// Each time that a blob's segment was taken over doubles the patience, up to this many times.
 const TAKEOVERS_COUNTED: u32 = 6;
-/// Of this many that wait for an index blob, one goes to a peer that has just got it.
-const INDEX_MOVED_ONE_IN: u64 = 6;
 /// A peer that has everything and lets us wait this long is asked for something else once another has the blob.
 const SEED_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -75,11 +73,8 @@ impl Downloads {
         let Some((blob, at, from)) = self.slowest_segment_for(cx.now(), conns, swarms, helper) else {
             return;
         };
-        let Some((request, is_begun, rest)) = self.wants.take_over(&blob, at, from) else { return };
+        let Some((request, rest)) = self.wants.take_over(&blob, at, from) else { return };
         if let Some(request) = request {
-            if let Some(candidate) = self.candidates.get_mut(request.conn()).filter(|_| !is_begun) {
-                candidate.note_in_vain();
-            }
             self.cut(conns, &request, from);
         }
         self.ask_for_segment(cx, conns, helper, &blob, rest);
@@ -171,10 +166,8 @@ impl Downloads {
             let is_ready =
                 |candidate: &super::Candidate| candidate.has_room() && !candidate.is_backed_off(now);
             let has_room = self.candidates.get(conn).is_some_and(is_ready);
-            // Everybody waits for the same index blobs, and hears at once who has got one: not all go there.
-            let goes_there = has_room && (!place.is_index() || cx.rng().below(INDEX_MOVED_ONE_IN) == 0);
             let is_at_seed = swarms.is_seed_of(request.conn(), &topic);
-            if goes_there && (is_at_seed || place.is_index()) {
+            if has_room && (is_at_seed || place.is_index()) {
                 self.cut(conns, &request, 0);
                 self.ask_for_segment(cx, conns, conn, &id, 0);
             } else if !has_room && is_at_seed && self.has_rarer(conns, swarms, request.conn(), &place) {

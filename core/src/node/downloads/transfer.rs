@@ -210,11 +210,11 @@ impl Transfer {
     }
 
     /// What is missing of a segment from `from` on goes to another peer, since this one is too slow: the request that is cut
-    /// there, whether something had come of it, and the segment to ask for.
-    pub(super) fn take_over(&mut self, at: usize, from: u32) -> (Option<Request>, bool, usize) {
-        let (request, is_begun) = (self.segments[at].request.clone(), self.segments[at].is_begun());
+    /// there, and the segment to ask for.
+    pub(super) fn take_over(&mut self, at: usize, from: u32) -> (Option<Request>, usize) {
+        let request = self.segments[at].request.clone();
         self.takeovers += 1;
-        (request, is_begun, self.orphan(at, from))
+        (request, self.orphan(at, from))
     }
 
     /// Nobody is asked any more for what is missing of a segment from `from` on; what came of it stays its peer's. The index
@@ -284,8 +284,8 @@ mod tests {
         let mut transfer = transfer();
         assert_eq!(transfer.feed(conn(1), 0, &vec![1; 600_000], NOW), Fed::First(Duration::ZERO));
         assert_eq!(transfer.feed(conn(1), 0, &[1; 10], NOW), Fed::Unwanted, "in order only");
-        let (cut, is_begun, rest) = transfer.take_over(0, 800_000);
-        assert_eq!((cut.map(|request| request.conn()), is_begun), (Some(conn(1)), true));
+        let (cut, rest) = transfer.take_over(0, 800_000);
+        assert_eq!(cut.map(|request| request.conn()), Some(conn(1)));
         transfer.ask(rest, request(2));
         assert_eq!(transfer.feed(conn(1), 800_000, &[1; 10], NOW), Fed::Unwanted, "it is another's");
         assert_eq!(transfer.feed(conn(2), 800_000, &vec![2; BLOB_LEN], NOW), Fed::First(Duration::ZERO));

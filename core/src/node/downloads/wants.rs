@@ -339,7 +339,7 @@ impl Wants {
         id: &BlobId,
         at: usize,
         from: u32,
-    ) -> Option<(Option<Request>, bool, usize)> {
+    ) -> Option<(Option<Request>, usize)> {
         self.may_have_orphans = true;
         self.transfers.get_mut(id).map(|transfer| transfer.take_over(at, from))
     }

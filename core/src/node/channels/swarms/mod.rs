@@ -228,11 +228,6 @@ impl Swarms {
         let share = self.members.get(conn).and_then(|member| member.shares.get(topic));
         share.and_then(Share::all_of).is_some_and(|of| of == self.version(topic))
     }
-
-    /// Whether a peer has said of next to no blob that it has it.
-    pub(crate) fn is_poor(&self, conn: ConnId) -> bool {
-        self.members.get(conn).is_none_or(|member| member.shares.values().all(Share::is_poor))
-    }
 }
 
 /// A swarm as seen over one connection.
