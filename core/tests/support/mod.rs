@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod content;
+pub(crate) mod folder;
 pub(crate) mod member;
 pub(crate) mod peer;
 pub(crate) mod world;
@@ -165,6 +166,11 @@ impl Bench {
     pub(crate) fn event(&mut self, fits: impl Fn(&Event) -> bool) -> Option<Event> {
         let at = self.events.iter().position(fits)?;
         Some(self.events.remove(at))
+    }
+
+    /// How many events fit.
+    pub(crate) fn count(&self, fits: impl Fn(&Event) -> bool) -> usize {
+        self.events.iter().filter(|event| fits(event)).count()
     }
 
     /// Why the node closed a connection; `None`: it did not.

@@ -1,0 +1,156 @@
+//! What is fetched of a channel where not all of it is selected, and what of it is told and served.
+
+mod support;
+
+use std::time::Duration;
+
+use megatorrent_core::codec::Have;
+use megatorrent_core::node::{Event, Job, Selection};
+use support::content::{BLOB_END, SEQUENCE};
+use support::folder::{Folder, Spec, only};
+use support::member::Member;
+use support::{Bench, CONFIG};
+
+/// The second blob of `b` and of `d` is one.
+const FIVE: [Spec<'_>; 5] = [("a", &[0, 1]), ("b", &[2, 3]), ("c", &[4]), ("d", &[5, 3]), ("e", &[6, 7])];
+
+/// A node that follows the channel with this selection, and a peer that has all of it.
+fn selecting(folder: &Folder, selection: Selection) -> (Bench, Member) {
+    let mut bench = Bench::answering(CONFIG, None);
+    folder.select(&mut bench, selection);
+    folder.follow(&mut bench);
+    let seed = seed(&mut bench, 1, folder);
+    (bench, seed)
+}
+
+fn seed(bench: &mut Bench, port: u16, folder: &Folder) -> Member {
+    let mut seed = Member::join(bench, port, &[folder.channel]);
+    seed.version = folder.sequence;
+    seed.say_have(bench, Have::All);
+    seed
+}
+
+fn sorted(mut names: Vec<&str>) -> Vec<&str> {
+    names.sort_unstable();
+    names
+}
+
+fn is_selected(event: &Event) -> bool {
+    matches!(event, Event::SelectionComplete { sequence: SEQUENCE, .. })
+}
+
+fn is_complete(event: &Event) -> bool {
+    matches!(event, Event::ChannelComplete { .. })
+}
+
+#[test]
+fn of_two_files_among_five_only_the_blobs_are_fetched_and_what_is_there_is_told_and_served() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let (mut bench, mut seed) = selecting(&folder, only(&["b", "d"]));
+    seed.bring_all(&mut bench, &folder);
+    let fetched = ["b*", "b0", "b1", "body", "d*", "d0"];
+    assert_eq!(sorted(folder.names(&seed.asked)), fetched);
+    assert_eq!(folder.extent(&bench), (true, false));
+    bench.sleep(Duration::from_mins(1));
+    seed.hear(&mut bench);
+    assert_eq!((seed.asked.len(), bench.count(is_selected), bench.count(is_complete)), (6, 1, 0));
+    let files: Vec<usize> = bench.events.iter().filter_map(file_complete).collect();
+    assert_eq!(sorted_numbers(files), [1, 3]);
+
+    let mut asker = Member::join(&mut bench, 2, &[folder.channel]);
+    asker.ask_have(&mut bench, SEQUENCE);
+    let here = ["body", "b*", "b0", "b1", "d*", "d0", "d1"];
+    assert_eq!(asker.told_positions(), Some(folder.positions(&here)), "also where a blob stands again");
+    for (name, len) in [("b1", BLOB_END as usize), ("a0", 0)] {
+        asker.pieces.clear();
+        asker.want(&mut bench, folder.id(name), 0..BLOB_END);
+        asker.hear(&mut bench);
+        assert_eq!(asker.pieces.iter().map(|(.., bytes)| bytes.len()).sum::<usize>(), len, "{name}");
+    }
+    assert_eq!(bench.closed, []);
+}
+
+fn file_complete(event: &Event) -> Option<usize> {
+    match event {
+        Event::FileComplete { file, .. } => Some(*file),
+        _ => None,
+    }
+}
+
+fn sorted_numbers(mut numbers: Vec<usize>) -> Vec<usize> {
+    numbers.sort_unstable();
+    numbers
+}
+
+#[test]
+fn more_that_is_selected_later_is_fetched_and_nothing_twice() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
+    seed.bring(&mut bench, &folder, 3 * u64::from(BLOB_END));
+    assert_eq!(folder.extent(&bench), (false, false));
+    // In the midst of it, and again when all that was selected is there.
+    folder.select(&mut bench, only(&["b", "d"]));
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((folder.extent(&bench), bench.count(is_selected)), ((true, false), 1));
+    folder.select(&mut bench, only(&["a", "b", "d"]));
+    assert_eq!(folder.extent(&bench), (false, false));
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((folder.extent(&bench), bench.count(is_selected)), ((true, false), 2));
+    folder.select(&mut bench, Selection::default());
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((folder.extent(&bench), bench.count(is_complete)), ((true, true), 1));
+    let asked = sorted(folder.names(&seed.asked));
+    assert!(asked.windows(2).all(|pair| pair[0] != pair[1]), "{asked:?}");
+    assert_eq!((asked.len(), bench.status().bytes_duplicate), (13, 0));
+}
+
+#[test]
+fn fewer_files_than_before_are_complete_at_once_where_they_are_there() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let (mut bench, mut seed) = selecting(&folder, only(&["c"]));
+    seed.bring_all(&mut bench, &folder);
+    folder.select(&mut bench, only(&["a", "c"]));
+    assert_eq!(folder.extent(&bench), (false, false));
+    folder.select(&mut bench, only(&["c"]));
+    assert_eq!((folder.extent(&bench), bench.count(is_selected)), ((true, false), 2));
+}
+
+#[test]
+fn what_is_in_flight_and_still_selected_goes_on() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let (mut bench, mut seed) = selecting(&folder, only(&["a"]));
+    seed.bring(&mut bench, &folder, 2 * u64::from(BLOB_END) + 100_000);
+    assert_eq!(seed.open.len(), 1);
+    folder.select(&mut bench, only(&["a", "e"]));
+    bench.sleep(Duration::from_secs(5));
+    seed.hear(&mut bench);
+    assert_eq!(seed.cancelled, []);
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((folder.extent(&bench), bench.status().bytes_duplicate), ((true, false), 0));
+}
+
+#[test]
+fn a_blob_that_is_being_written_when_the_selection_changes_is_not_fetched_again() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let mut bench = Bench::new(CONFIG, None);
+    folder.select(&mut bench, only(&["c"]));
+    folder.follow(&mut bench);
+    bench.answer_jobs();
+    let mut seed = seed(&mut bench, 1, &folder);
+    seed.bring_all(&mut bench, &folder);
+    bench.answer_jobs();
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(folder.names(&seed.asked), ["body", "c0"]);
+    let (id, write) = bench.job(|job| matches!(job, Job::WriteBlob(..))).expect("it is written");
+    folder.select(&mut bench, only(&["c", "a"]));
+    bench.answer_jobs();
+    for input in bench.world.answer(bench.now, id, write) {
+        bench.handle(input);
+    }
+    bench.answer_jobs();
+    while seed.bring(&mut bench, &folder, 10 * u64::from(BLOB_END)) > 0 {
+        bench.answer_jobs();
+    }
+    assert_eq!(sorted(folder.names(&seed.asked)), ["a*", "a0", "a1", "body", "c0"]);
+    assert_eq!(folder.extent(&bench), (true, false));
+}
