@@ -154,3 +154,22 @@ fn a_blob_that_is_being_written_when_the_selection_changes_is_not_fetched_again(
     assert_eq!(sorted(folder.names(&seed.asked)), ["a*", "a0", "a1", "body", "c0"]);
     assert_eq!(folder.extent(&bench), (true, false));
 }
+
+#[test]
+fn what_peers_got_while_nothing_was_missing_is_known_when_more_is_selected() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let mut bench = Bench::answering(CONFIG, None);
+    folder.select(&mut bench, only(&["c"]));
+    folder.follow(&mut bench);
+    let mut peer = Member::join(&mut bench, 1, &[folder.channel]);
+    peer.say_have(&mut bench, Have::Positions(folder.positions(&["body", "c0"])));
+    peer.bring_all(&mut bench, &folder);
+    assert_eq!(folder.extent(&bench), (true, false));
+    // It was asked once, and tells what it gets from then on.
+    assert_eq!(peer.asked_have.len(), 1);
+    peer.say_have(&mut bench, Have::Positions(folder.positions(&["e*", "e0", "e1"])));
+    folder.select(&mut bench, only(&["c", "e"]));
+    peer.bring_all(&mut bench, &folder);
+    assert_eq!(folder.names(&peer.asked)[2..], ["e*", "e0", "e1"]);
+    assert_eq!((folder.extent(&bench), peer.asked_have.len()), ((true, false), 1));
+}

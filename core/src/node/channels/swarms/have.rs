@@ -147,8 +147,8 @@ impl Swarms {
         let swarm = self.by_topic.get_mut(&topic)?;
         let room = room_for(member, &topic);
         let share = member.shares.get_mut(&topic)?;
-        // Of other versions than ours, and where nothing is missing, only what takes no room is kept.
-        let is_needed = swarm.missing() == Some(version);
+        // Of other versions than ours, and where nothing can be missing, only what takes no room is kept.
+        let is_needed = swarm.may_miss(version);
         if version < swarm.availability.version() || (!is_needed && have != Have::All) {
             return None;
         }
