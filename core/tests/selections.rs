@@ -5,6 +5,7 @@ mod support;
 use std::time::Duration;
 
 use megatorrent_core::codec::Have;
+use megatorrent_core::limits::ANNOUNCE_INTERVAL;
 use megatorrent_core::node::{Event, Job, Selection};
 use support::content::{BLOB_END, SEQUENCE};
 use support::folder::{Folder, Spec, only};
@@ -172,4 +173,27 @@ fn what_peers_got_while_nothing_was_missing_is_known_when_more_is_selected() {
     peer.bring_all(&mut bench, &folder);
     assert_eq!(folder.names(&peer.asked)[2..], ["e*", "e0", "e1"]);
     assert_eq!((folder.extent(&bench), peer.asked_have.len()), ((true, false), 1));
+}
+
+#[test]
+fn peers_are_looked_for_at_once_when_more_is_selected() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let mut bench = Bench::answering(CONFIG, None);
+    bench.world.ends_lookups = true;
+    folder.select(&mut bench, only(&["c"]));
+    folder.follow(&mut bench);
+    let mut seed = seed(&mut bench, 1, &folder);
+    seed.bring_all(&mut bench, &folder);
+    bench.node.disconnected(bench.now, seed.peer.conn);
+    bench.sleep(2 * ANNOUNCE_INTERVAL + Duration::from_mins(1));
+    let before = bench.world.lookups.len();
+    folder.select(&mut bench, Selection::default());
+    bench.sleep(Duration::from_secs(2));
+    assert!(bench.world.lookups.len() > before, "peers are looked up");
+    // A peer that had refused a blob is asked for it again.
+    let mut peer = self::seed(&mut bench, 2, &folder);
+    peer.refuse(&mut bench);
+    bench.sleep(Duration::from_secs(20));
+    peer.bring_all(&mut bench, &folder);
+    assert_eq!(folder.extent(&bench), (true, true));
 }

@@ -339,8 +339,8 @@ impl Channels {
                     self.swarms.begin_version(env.cx, env.conns, topic, version, progress);
                 }
                 Effect::Progress(progress) => has_more = self.swarms.on_progress(topic, progress),
-                Effect::TakeBack => {
-                    self.swarms.take_back_all(&topic);
+                Effect::TakeBack => self.swarms.take_back_all(&topic),
+                Effect::Seek => {
                     self.swarms.seek(env.cx, &topic);
                     env.cx.set_timer_sooner(Timer::Swarm(topic), env.cx.now());
                 }

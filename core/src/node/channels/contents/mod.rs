@@ -92,6 +92,8 @@ pub(crate) enum Effect {
     Progress(Progress),
     /// What peers were told that we have no longer counts.
     TakeBack,
+    /// Blobs are missing where none were: peers are looked for.
+    Seek,
 }
 
 /// How much of a version is here.
@@ -367,7 +369,7 @@ impl Contents {
         let own = self.by_topic.get(&topic).map_or(0, |content| content.fetch.in_hand());
         let in_hand_max = self.in_hand_max(own);
         let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
-        let mut asks = Vec::new();
+        let (mut asks, mut effects) = (Vec::new(), Vec::new());
         if content.fetch.has_all() {
             return Vec::new();
         }
@@ -376,11 +378,13 @@ impl Contents {
             content.fetch = Fetch::new(source, selection, in_hand_max, &mut asks);
             content.recheck.end();
             (content.is_refetch, content.is_reselected) = (true, true);
+            effects.push(Effect::Seek);
         }
         content.is_told = false;
         self.active.insert(topic);
         self.in_hand = self.in_hand - own + content.fetch.in_hand();
-        self.after(topic, asks)
+        effects.extend(self.after(topic, asks));
+        effects
     }
 
     /// A channel is not followed any more.

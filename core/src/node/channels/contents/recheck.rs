@@ -110,6 +110,6 @@ impl Contents {
         let (channel, sequence) = (content.channel, content.version);
         let lost = channel.map(|channel| Effect::Event(Event::BlobsLost { channel, sequence }));
         let asks = self.begun(topic, asks);
-        lost.into_iter().chain([Effect::TakeBack]).chain(asks).collect()
+        lost.into_iter().chain([Effect::TakeBack, Effect::Seek]).chain(asks).collect()
     }
 }
