@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use megatorrent_core::codec::Have;
 use megatorrent_core::limits::ANNOUNCE_INTERVAL;
-use megatorrent_core::node::{Event, Job, Selection};
+use megatorrent_core::node::{Event, Job, Priority, Selection};
 use support::content::{BLOB_END, SEQUENCE};
 use support::folder::{Folder, Spec, only};
 use support::member::Member;
@@ -14,6 +14,10 @@ use support::{Bench, CONFIG};
 
 /// The second blob of `b` and of `d` is one.
 const FIVE: [Spec<'_>; 5] = [("a", &[0, 1]), ("b", &[2, 3]), ("c", &[4]), ("d", &[5, 3]), ("e", &[6, 7])];
+
+fn nothing() -> Selection {
+    Selection { others: Priority::Skip, ..Selection::default() }
+}
 
 /// A node that follows the channel with this selection, and a peer that has all of it.
 fn selecting(folder: &Folder, selection: Selection) -> (Bench, Member) {
@@ -196,4 +200,24 @@ fn peers_are_looked_for_at_once_when_more_is_selected() {
     bench.sleep(Duration::from_secs(20));
     peer.bring_all(&mut bench, &folder);
     assert_eq!(folder.extent(&bench), (true, true));
+}
+
+#[test]
+fn while_nothing_is_selected_the_channel_pauses_and_what_is_in_flight_is_cancelled() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let (mut bench, mut seed) = selecting(&folder, Selection::default());
+    seed.bring(&mut bench, &folder, 3 * u64::from(BLOB_END));
+    assert!(!seed.open.is_empty());
+    folder.select(&mut bench, nothing());
+    let asked = seed.asked.len();
+    bench.sleep(Duration::from_secs(3));
+    seed.hear(&mut bench);
+    assert_eq!((seed.asked.len(), seed.open.len()), (asked, 0), "{:?}", seed.open);
+    assert_eq!((folder.extent(&bench), bench.count(is_selected)), ((true, false), 1));
+    let before = folder.stored(&bench).len();
+    folder.select(&mut bench, Selection::default());
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((folder.extent(&bench), folder.stored(&bench).len()), ((true, true), 14));
+    assert!((3..14).contains(&before));
+    assert_eq!(bench.status().bytes_duplicate, 0);
 }

@@ -205,6 +205,7 @@ impl Channels {
     /// A swarm is of no interest any more.
     fn drop_swarm<S: Suite>(&mut self, env: &mut Env<'_, S>, topic: &Topic) {
         self.drop_content(env, topic);
+        env.downloads.cancel_wants(env.cx, env.conns, topic);
         self.swarms.leave(topic);
         env.dht.stop_announcing(Purpose::Announce(topic.info_hash()));
         env.cx.cancel_timer(Timer::Swarm(*topic));
@@ -333,7 +334,7 @@ impl Channels {
                     env.downloads.want(id, place);
                     self.swarms.on_missing(env.cx, env.conns, topic);
                 }
-                Effect::DropWants => env.downloads.drop_wants(&topic),
+                Effect::DropWants => env.downloads.drop_wants_soon(env.cx.now(), &topic),
                 Effect::HasChunks(has_chunks) => self.swarms.set_has_chunks(&topic, has_chunks),
                 Effect::Version(version, progress) => {
                     self.swarms.begin_version(env.cx, env.conns, topic, version, progress);

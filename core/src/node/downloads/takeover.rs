@@ -56,6 +56,7 @@ impl Downloads {
     /// Lets idle peers take over what takes too long.
     pub(crate) fn review<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) {
         let now = cx.now();
+        self.cancel_due(cx, conns);
         for id in conns.ids() {
             self.note(conns, id);
         }
@@ -208,7 +209,7 @@ impl Downloads {
     }
 
     /// From `from` on, what was asked for is no longer wanted of a peer.
-    fn cut<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, request: &Request, from: u32) {
+    pub(super) fn cut<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, request: &Request, from: u32) {
         let conn = request.conn();
         let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else { return };
         requests.cut(request.range(), from);

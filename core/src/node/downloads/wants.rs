@@ -115,7 +115,8 @@ impl Wants {
         self.by_id.insert(id, Want { order, state, places, suspects: Vec::new(), takeovers: 0 });
     }
 
-    /// What only one swarm wanted and nobody was asked for is dropped. What is in flight arrives and is stored.
+    /// What only one swarm wanted and nobody was asked for is dropped. What is in flight arrives and is stored, unless it is given
+    /// up ([`Self::give_up_at`]).
     pub(super) fn drop_wants(&mut self, topic: &Topic) {
         let Self { by_id: wants, several, queues, queued, transfers, .. } = self;
         queues.forget(topic);
@@ -133,6 +134,29 @@ impl Wants {
             !is_gone
         });
         self.transfers_changed();
+    }
+
+    /// What is in flight for this swarm and that nobody wants any more is given up at `at`, unless somebody does by then.
+    pub(super) fn give_up_at(&mut self, topic: &Topic, at: Instant) {
+        for (id, transfer) in self.transfers.iter_mut().filter(|(_, it)| it.place().topic() == topic) {
+            if self.by_id.get(id).is_none_or(|want| want.places.is_empty()) {
+                transfer.give_up_at(Some(at));
+            }
+        }
+    }
+
+    /// Gives up what is due for it: what peers were asked for, and the buffers.
+    pub(super) fn give_up_due(&mut self, now: Instant) -> (Vec<Request>, Vec<Buffer>) {
+        let (mut requests, mut due) = (Vec::new(), Vec::new());
+        for (id, transfer) in &mut self.transfers {
+            if self.by_id.get(id).is_some_and(|want| !want.places.is_empty()) {
+                transfer.give_up_at(None);
+            } else if transfer.given_up_at().is_some_and(|at| at <= now) {
+                requests.extend(transfer.requests().cloned());
+                due.push(*id);
+            }
+        }
+        (requests, due.iter().filter_map(|id| self.give_up(id)).collect())
     }
 
     /// Asked whole of a v5 peer.
