@@ -5,10 +5,14 @@ mod support;
 use std::time::Duration;
 
 use megatorrent_core::codec::Have;
-use megatorrent_core::limits::ANNOUNCE_INTERVAL;
-use megatorrent_core::node::{Event, Job, Priority, Selection};
+use megatorrent_core::identity::Identity;
+use megatorrent_core::ids::Secret;
+use megatorrent_core::limits::{
+    ANNOUNCE_INTERVAL, CHANNELS_MAX, PATH_LEN_MAX, SELECTED_FILES_MAX, SELECTED_RANGES_MAX,
+};
+use megatorrent_core::node::{Command, Event, Job, Priority, Selection, SelectionError, SelectionTarget};
 use support::content::{BLOB_END, SEQUENCE};
-use support::folder::{Folder, Spec, only};
+use support::folder::{Folder, Spec, only, range};
 use support::member::Member;
 use support::{Bench, CONFIG};
 
@@ -220,4 +224,69 @@ fn while_nothing_is_selected_the_channel_pauses_and_what_is_in_flight_is_cancell
     assert_eq!((folder.extent(&bench), folder.stored(&bench).len()), ((true, true), 14));
     assert!((3..14).contains(&before));
     assert_eq!(bench.status().bytes_duplicate, 0);
+}
+
+// --- what cannot be selected --------------------------------------------------------------------------------------
+
+fn refusal(bench: &mut Bench) -> Option<(SelectionTarget, SelectionError)> {
+    match bench.event(|event| matches!(event, Event::SelectionRefused { .. }))? {
+        Event::SelectionRefused { target, error } => Some((target, error)),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_selection_beyond_its_limits_is_refused_and_the_older_one_stays() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let (mut bench, mut seed) = selecting(&folder, only(&["c"]));
+    let long = "x".repeat(PATH_LEN_MAX + 1);
+    let ranges = vec![range("a", 0..1); SELECTED_RANGES_MAX + 1];
+    for (selection, why) in [
+        (only(&["a", &long]), SelectionError::PathTooLong),
+        (Selection { ranges: vec![range(&long, 0..1)], ..Selection::default() }, SelectionError::PathTooLong),
+        (Selection { ranges, ..Selection::default() }, SelectionError::TooManyRanges),
+    ] {
+        folder.select(&mut bench, selection);
+        assert_eq!(refusal(&mut bench), Some((SelectionTarget::Channel(folder.channel), why)));
+    }
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(folder.names(&seed.asked), ["body", "c0"]);
+    assert_eq!(folder.extent(&bench), (true, false));
+}
+
+#[test]
+fn too_many_files_are_refused() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let mut bench = Bench::answering(CONFIG, None);
+    for (count, error) in
+        [(SELECTED_FILES_MAX, None), (SELECTED_FILES_MAX + 1, Some(SelectionError::TooManyFiles))]
+    {
+        let files = (0..count).map(|n| (n.to_string(), Priority::Low)).collect();
+        folder.select(&mut bench, Selection { files, ..Selection::default() });
+        assert_eq!(refusal(&mut bench).map(|(_, error)| error), error);
+    }
+}
+
+#[test]
+fn as_many_channels_have_a_selection_as_can_be_followed() {
+    let mut bench = Bench::answering(CONFIG, None);
+    let channel = |n: usize| {
+        let mut secret = [1; 32];
+        secret[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        Identity::new(&Secret::new(secret), None).public_key()
+    };
+    let select = |bench: &mut Bench, n: usize, selection: Selection| {
+        bench.command(Command::Select { channel: channel(n), selection });
+        refusal(bench)
+    };
+    for n in 0..CHANNELS_MAX {
+        assert_eq!(select(&mut bench, n, nothing()), None);
+    }
+    let refused = (SelectionTarget::Channel(channel(CHANNELS_MAX)), SelectionError::TooManySelections);
+    assert_eq!(select(&mut bench, CHANNELS_MAX, nothing()), Some(refused));
+    assert_eq!(select(&mut bench, CHANNELS_MAX, Selection::default()), None, "it is the one that all have");
+    assert_eq!(select(&mut bench, 0, only(&["a"])), None);
+    // One that is everything again makes room.
+    assert_eq!(select(&mut bench, 0, Selection::default()), None);
+    assert_eq!(select(&mut bench, CHANNELS_MAX, nothing()), None);
 }

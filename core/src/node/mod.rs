@@ -39,7 +39,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 pub use api::*;
-pub use channels::contents::{FileRange, Priority, Selection};
+pub use channels::contents::{FileRange, Priority, Selection, SelectionError, SelectionTarget};
 
 use crate::addr::PeerAddr;
 use crate::bep44::SignedItem;

@@ -25,7 +25,7 @@ use crate::limits::CHANNELS_MAX;
 use crate::suite::Suite;
 use crate::time::Instant;
 use crate::tree::{Shape, TreeRef};
-use contents::{Contents, Effect, Place, Selection};
+use contents::{Contents, Effect, Place, Selection, SelectionError, SelectionTarget};
 use heads::{Adopted, Followed, Heads};
 pub(super) use messages::GetHead;
 use swarms::{STANDALONE_VERSION, Swarms};
@@ -159,13 +159,13 @@ impl Channels {
     ) {
         let topic = self.heads.topic(&channel);
         let head = self.heads.read(&channel).map(|head| head.content);
-        match self.contents.select(channel, topic, selection, head) {
-            Some(effects) => {
-                if let Some(topic) = topic {
-                    self.on_content(env, topic, effects);
-                }
+        match (self.contents.select(channel, topic, selection, head), topic) {
+            (Ok(effects), Some(topic)) => self.on_content(env, topic, effects),
+            (Ok(_), None) => {}
+            (Err(error), _) => {
+                let target = SelectionTarget::Channel(channel);
+                env.cx.event(Event::SelectionRefused { target, error });
             }
-            None => env.cx.event(Event::SelectionRefused { topic }),
         }
     }
 
@@ -177,21 +177,30 @@ impl Channels {
         tree: TreeRef,
         selection: Selection,
     ) {
-        let is_channels = self.swarms.channel(&topic).is_some();
-        let is_new = !self.swarms.contains(&topic);
-        if is_channels || !selection.is_bounded() || (is_new && !self.has_room()) {
-            return env.cx.event(Event::SelectionRefused { topic: Some(topic) });
+        if let Err(error) = self.may_join(&topic, &tree, &selection) {
+            let target = SelectionTarget::Swarm(topic);
+            return env.cx.event(Event::SelectionRefused { target, error });
         }
         let now = env.cx.now();
         env.cx.set_timer_sooner(Timer::Swarm(topic), now);
         if !self.swarms.join(env.cx, env.conns, topic, None) {
-            let effects = self.contents.select_tree(topic, selection);
+            let effects = self.contents.select_tree(topic, tree, selection);
             return self.on_content(env, topic, effects);
         }
         env.dht.announce(Purpose::Announce(topic.info_hash()), now);
         self.swarms.seek(env.cx, &topic);
         let effects = self.contents.begin_tree(now, topic, STANDALONE_VERSION, tree, selection);
         self.on_content(env, topic, effects);
+    }
+
+    fn may_join(&self, topic: &Topic, tree: &TreeRef, selection: &Selection) -> Result<(), SelectionError> {
+        selection.check()?;
+        match self.swarms.contains(topic) {
+            true if self.swarms.channel(topic).is_some() => Err(SelectionError::IsChannel),
+            true if !self.contents.is_about(topic, tree) => Err(SelectionError::OtherTree),
+            false if !self.has_room() => Err(SelectionError::TooManySwarms),
+            _ => Ok(()),
+        }
     }
 
     /// Leaves a swarm without a head.

@@ -24,7 +24,7 @@ use crate::tree::TreeRef;
 use fetch::{Ask, Fetch, Source};
 use recheck::Recheck;
 pub(crate) use selection::Urgency;
-pub use selection::{FileRange, Priority, Selection};
+pub use selection::{FileRange, Priority, Selection, SelectionError, SelectionTarget};
 
 /// Where a blob stands in a swarm's newest version, and how urgently it is wanted there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,31 +338,34 @@ impl Contents {
 
     // --- choosing -------------------------------------------------------------------------------------------
 
-    /// What is fetched of a channel, from here on and in later versions. `None`: the selection is beyond its limits.
+    /// What is fetched of a channel, from here on and in later versions.
     pub(crate) fn select(
         &mut self,
         channel: PublicKey,
         topic: Option<Topic>,
         selection: Selection,
         head: Option<HeadContent>,
-    ) -> Option<Vec<Effect>> {
-        let is_known = self.selections.contains_key(&channel);
-        if !selection.is_bounded() || (self.selections.len() >= CHANNELS_MAX && !is_known) {
-            return None;
-        }
+    ) -> Result<Vec<Effect>, SelectionError> {
+        selection.check()?;
         if selection == Selection::default() {
             self.selections.remove(&channel);
+        } else if self.selections.len() >= CHANNELS_MAX && !self.selections.contains_key(&channel) {
+            return Err(SelectionError::TooManySelections);
         } else {
             self.selections.insert(channel, selection.clone());
         }
         let source = head.map(Source::Head);
-        Some(topic.map_or_else(Vec::new, |topic| self.select_of(topic, selection, source)))
+        Ok(topic.map_or_else(Vec::new, |topic| self.select_of(topic, selection, source)))
+    }
+
+    /// Whether a swarm without a head is about this tree.
+    pub(crate) fn is_about(&self, topic: &Topic, tree: &TreeRef) -> bool {
+        self.by_topic.get(topic).is_some_and(|content| content.tree.as_ref() == Some(tree))
     }
 
     /// What is fetched of a swarm without a head; the selection is within its limits.
-    pub(crate) fn select_tree(&mut self, topic: Topic, selection: Selection) -> Vec<Effect> {
-        let source = self.by_topic.get(&topic).and_then(|content| content.tree.clone()).map(Source::Tree);
-        self.select_of(topic, selection, source)
+    pub(crate) fn select_tree(&mut self, topic: Topic, tree: TreeRef, selection: Selection) -> Vec<Effect> {
+        self.select_of(topic, selection, Some(Source::Tree(tree)))
     }
 
     fn select_of(&mut self, topic: Topic, selection: Selection, source: Option<Source>) -> Vec<Effect> {
