@@ -286,7 +286,9 @@ fn as_many_channels_have_a_selection_as_can_be_followed() {
     assert_eq!(select(&mut bench, CHANNELS_MAX, nothing()), Some(refused));
     assert_eq!(select(&mut bench, CHANNELS_MAX, Selection::default()), None, "it is the one that all have");
     assert_eq!(select(&mut bench, 0, only(&["a"])), None);
-    // One that is everything again makes room.
+    // One that is everything again, or of a channel that is given up, makes room.
     assert_eq!(select(&mut bench, 0, Selection::default()), None);
     assert_eq!(select(&mut bench, CHANNELS_MAX, nothing()), None);
+    bench.command(Command::Unfollow(channel(1)));
+    assert_eq!(select(&mut bench, 0, nothing()), None);
 }

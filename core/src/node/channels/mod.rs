@@ -142,8 +142,8 @@ impl Channels {
     }
 
     pub(super) fn unfollow<S: Suite>(&mut self, env: &mut Env<'_, S>, channel: PublicKey) {
+        self.contents.forget_selection(&channel);
         if let Some(topic) = self.heads.unfollow(env.cx, &channel) {
-            self.contents.forget_selection(&channel);
             env.cx.cancel_timer(Timer::Channel(channel));
             self.drop_swarm(env, &topic);
             self.swarms.rewatch_all(env.cx, env.conns);
