@@ -5,19 +5,21 @@
 //! opened. What is stored counts at once, so a fetch that is begun again goes on where it was. Once all that is selected is
 //! stored, nothing of the content is held but some numbers.
 
+mod choice;
+
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 use core::mem;
 
-use super::selection::{Priority, Selection, Urgency};
+use super::files::{Files, blob_count};
+use super::selection::{Selection, Urgency};
 use super::walk::{Next, Walk};
 use super::{Extent, Progress};
 use crate::blob::Link;
 use crate::ids::{BlobId, InfoHash};
 use crate::limits::{BODY_LEN_MAX, FILES_AT_ONCE_MAX, WANTED_PER_FETCH_MAX};
-use crate::manifest::{BodyError, HeadContent, Item, Manifest, Reference};
+use crate::manifest::{BodyError, HeadContent, Manifest, Reference};
 use crate::tree::{Node, TreeRef};
 
 /// What a fetch asks for, and what it has found out.
@@ -48,68 +50,6 @@ pub(super) enum Source {
     Head(HeadContent),
     /// One tree.
     Tree(TreeRef),
-}
-
-/// What the content names.
-enum Files {
-    Unknown,
-    /// A manifest, and where in it the files stand: collection and item.
-    Manifest(Arc<Manifest>, Vec<(u32, u32)>),
-    Tree(Reference),
-}
-
-impl Files {
-    fn of_manifest(manifest: Arc<Manifest>) -> Self {
-        let mut places = Vec::new();
-        for (collection, at) in manifest.collections.iter().zip(0..) {
-            let items = collection.items.iter().zip(0..);
-            places
-                .extend(items.filter(|(item, _)| matches!(item, Item::File(_))).map(|(_, item)| (at, item)));
-        }
-        Self::Manifest(manifest, places)
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Unknown => 0,
-            Self::Manifest(_, places) => places.len(),
-            Self::Tree(_) => 1,
-        }
-    }
-
-    /// The path, size and reference of a file.
-    fn get(&self, file: usize) -> Option<(&str, u64, &Reference)> {
-        match self {
-            Self::Unknown => None,
-            Self::Tree(reference) => (file == 0).then(|| ("", size_of_reference(reference), reference)),
-            Self::Manifest(manifest, places) => {
-                let (collection, item) = *places.get(file)?;
-                match manifest.collections.get(collection as usize)?.items.get(item as usize)? {
-                    Item::File(file) => Some((file.path.as_str(), file.size, &file.reference)),
-                    Item::Magnet(_) => None,
-                }
-            }
-        }
-    }
-
-    /// All of them, in the manifest's order.
-    fn iter(&self) -> impl Iterator<Item = (&str, u64, &Reference)> {
-        (0..self.len()).filter_map(|file| self.get(file))
-    }
-}
-
-fn size_of_reference(reference: &Reference) -> u64 {
-    match reference {
-        Reference::Tree(tree) => tree.size,
-        Reference::Chunks(chunks) => chunks.iter().map(|chunk| u64::from(chunk.real_size)).sum(),
-    }
-}
-
-fn blob_count(reference: &Reference) -> u64 {
-    match reference {
-        Reference::Tree(tree) => tree.blob_count(),
-        Reference::Chunks(chunks) => chunks.len() as u64,
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -577,59 +517,5 @@ impl Fetch {
         self.stage = Stage::Files;
         self.line_up();
         self.advance(asks);
-    }
-
-    /// Puts what is selected and not here in the order in which it is fetched.
-    fn line_up(&mut self) {
-        let mut order = Vec::new();
-        for (file, (path, ..)) in self.files.iter().enumerate() {
-            let priority = self.selection.priority(path);
-            match self.states[file] {
-                FileState::Done | FileState::Refused => {}
-                _ if priority == Priority::Skip => self.states[file] = FileState::Skipped,
-                _ => {
-                    self.states[file] = FileState::Waiting;
-                    order.push((Reverse(priority), file));
-                }
-            }
-        }
-        order.sort_unstable();
-        self.waiting = order.into_iter().map(|(_, file)| file).collect();
-        for (n, range) in self.selection.ranges.iter().enumerate() {
-            let found = self.files.iter().zip(&self.starts).find(|((path, ..), _)| *path == range.path);
-            if let Some(((_, _, reference), start)) = found {
-                let urgency = Urgency::of_range(range.deadline);
-                let walk = Walk::range(reference, &range.bytes, *start, urgency);
-                self.walks.insert(WalkId::Range(n), walk);
-            }
-        }
-    }
-
-    /// Another selection holds from here on. `false`: the content must be fetched anew for it, as nothing of it is held.
-    pub(super) fn select(&mut self, selection: Selection, asks: &mut Vec<Ask>) -> bool {
-        self.selection = selection;
-        match self.stage {
-            Stage::Body(_) | Stage::Reading { .. } | Stage::Refused => true,
-            Stage::Satisfied { .. } => false,
-            Stage::Files => {
-                self.walks.clear();
-                self.in_hand.clear();
-                (self.in_hand_count, self.to_check) = (0, Vec::new());
-                asks.push(Ask::DropWants);
-                self.recount();
-                self.line_up();
-                self.advance(asks);
-                true
-            }
-        }
-    }
-
-    /// Files that are begun again count anew.
-    fn recount(&mut self) {
-        let body_blobs = self.starts.first().copied().unwrap_or(self.blobs_total);
-        let files = self.files.iter().zip(&self.states);
-        let done = files.filter(|(_, state)| **state == FileState::Done);
-        self.blobs_stored =
-            body_blobs + done.map(|((_, _, reference), _)| blob_count(reference)).sum::<u64>();
     }
 }

@@ -4,6 +4,7 @@
 //! little, however many there are.
 
 mod fetch;
+mod files;
 mod recheck;
 mod selection;
 mod walk;
