@@ -44,7 +44,7 @@ struct Want {
     /// Place in the queues, kept when the blob is queued again.
     order: u64,
     state: State,
-    /// Where it stands: in several swarms, or in one more than once.
+    /// Where it stands, the most urgent first: in several swarms, or in one more than once.
     places: Vec<Place>,
     /// Whose bytes made it wrong, unless they are cleared.
     suspects: Vec<Suspect>,
@@ -92,11 +92,15 @@ impl Wants {
 
     pub(super) fn want(&mut self, id: BlobId, place: Place) {
         if let Some(want) = self.by_id.get_mut(&id) {
-            match want.places.iter_mut().find(|known| known.is_same(&place)) {
-                Some(known) if known.is_as_urgent_as(&place) => return,
-                Some(known) => *known = place,
-                None => want.places.push(place),
+            if let Some(at) = want.places.iter().position(|known| known.is_same(&place)) {
+                // Of a range and the file around it, the more urgent counts.
+                if want.places[at].urgency() <= place.urgency() {
+                    return;
+                }
+                want.places.remove(at);
             }
+            let at = want.places.partition_point(|known| known.urgency() <= place.urgency());
+            want.places.insert(at, place);
             if want.places.len() > 1 {
                 self.several.insert(id);
             }
@@ -422,7 +426,7 @@ impl Wants {
 
 /// Puts a wanted blob into the queue of each swarm that wants it.
 fn enqueue(queues: &mut Queues, want: &Want, id: BlobId) {
-    // Of several places in one swarm the first is that of the queue.
+    // Of several places in one swarm the first, as the most urgent, is that of the queue.
     for place in want.places.iter().rev() {
         queues.insert(want.order, id, *place);
     }

@@ -1,0 +1,139 @@
+//! In which order what is selected is fetched: deadlines, ranges of files, priorities.
+
+mod support;
+
+use std::time::Duration;
+
+use megatorrent_core::codec::{Have, Message};
+use megatorrent_core::node::{FileRange, Priority, Selection};
+use megatorrent_core::time::Instant;
+use support::content::{BLOB_END, Content, SEQUENCE};
+use support::folder::{Folder, Spec, only, range};
+use support::member::Member;
+use support::{Bench, CONFIG, author};
+
+/// Files of one blob.
+const SINGLES: [Spec<'_>; 5] = [("a", &[0]), ("b", &[1]), ("c", &[2]), ("d", &[3]), ("e", &[4])];
+
+fn at(secs: u64) -> Option<Instant> {
+    Some(Instant(0) + Duration::from_secs(secs))
+}
+
+/// A node that follows the channel with this selection and knows its files, and a peer that has all of it.
+fn selecting(folder: &Folder, selection: Selection) -> (Bench, Member) {
+    let mut bench = Bench::answering(CONFIG, None);
+    folder.store_index(&mut bench);
+    folder.select(&mut bench, selection);
+    folder.follow(&mut bench);
+    let mut seed = Member::join(&mut bench, 1, &[folder.channel]);
+    seed.say_have(&mut bench, Have::All);
+    (bench, seed)
+}
+
+/// The order in which a peer that brings one blob after the other is asked.
+fn fetched<'a>(folder: &'a Folder, bench: &mut Bench, seed: &mut Member) -> Vec<&'a str> {
+    while seed.bring(bench, folder, u64::from(BLOB_END)) > 0 {}
+    folder.names(&seed.asked)
+}
+
+fn sorted(mut names: Vec<&str>) -> Vec<&str> {
+    names.sort_unstable();
+    names
+}
+
+fn normal_first(paths: &[&str]) -> Selection {
+    Selection { others: Priority::Low, ..only(paths) }
+}
+
+#[test]
+fn files_come_by_priority_and_equal_ones_in_the_manifests_order_where_order_counts() {
+    let folder = Folder::new(SEQUENCE, &SINGLES);
+    let mut selection = Selection { in_order: true, ..normal_first(&["b", "d"]) };
+    selection.files.insert("c".into(), Priority::High);
+    let (mut bench, mut seed) = selecting(&folder, selection.clone());
+    assert_eq!(fetched(&folder, &mut bench, &mut seed), ["c0", "b0", "d0", "a0", "e0"]);
+
+    selection.in_order = false;
+    let (mut bench, mut seed) = selecting(&folder, selection);
+    let order = fetched(&folder, &mut bench, &mut seed);
+    assert_eq!((order[0], sorted(order[1..3].to_vec())), ("c0", vec!["b0", "d0"]));
+}
+
+#[test]
+fn a_priority_that_changes_holds_for_what_is_not_fetched_yet() {
+    let folder = Folder::new(SEQUENCE, &SINGLES);
+    let (mut bench, mut seed) = selecting(&folder, Selection { in_order: true, ..normal_first(&["a", "b"]) });
+    seed.bring(&mut bench, &folder, u64::from(BLOB_END));
+    folder.select(&mut bench, Selection { in_order: true, ..normal_first(&["e"]) });
+    // What is in flight goes on.
+    assert_eq!(fetched(&folder, &mut bench, &mut seed), ["a0", "b0", "e0", "c0", "d0"]);
+    assert_eq!(bench.status().bytes_duplicate, 0);
+}
+
+#[test]
+fn what_is_due_first_comes_first_whatever_the_priority_of_its_file() {
+    let folder = Folder::new(SEQUENCE, &SINGLES);
+    let due = |path, secs| FileRange { deadline: at(secs), ..range(path, 0..1) };
+    let ranges = vec![due("a", 30), range("b", 0..1), due("c", 10), due("d", 20)];
+    for others in [Priority::Skip, Priority::Low, Priority::Normal, Priority::High] {
+        let selection = Selection { others, ranges: ranges.clone(), ..Selection::default() };
+        let (mut bench, mut seed) = selecting(&folder, selection);
+        let order = fetched(&folder, &mut bench, &mut seed);
+        assert_eq!(order[..4], ["c0", "d0", "a0", "b0"], "{others:?}");
+        assert_eq!(folder.extent(&bench), (true, others != Priority::Skip));
+    }
+}
+
+#[test]
+fn a_deadline_that_has_passed_or_is_taken_away_counts_as_what_it_is() {
+    let folder = Folder::new(SEQUENCE, &SINGLES);
+    let due = |path, secs| FileRange { deadline: at(secs), ..range(path, 0..1) };
+    let (mut bench, mut seed) = selecting(&folder, only(&[]));
+    bench.sleep(Duration::from_secs(60));
+    let in_order = Selection { in_order: true, ..Selection::default() };
+    folder.select(&mut bench, Selection { ranges: vec![due("e", 90), due("d", 30)], ..in_order.clone() });
+    seed.hear(&mut bench);
+    assert_eq!(folder.names(&seed.asked), ["d0"]);
+    folder.select(&mut bench, in_order);
+    assert_eq!(fetched(&folder, &mut bench, &mut seed), ["d0", "a0", "b0", "c0", "e0"]);
+}
+
+#[test]
+fn a_channel_with_deadlines_comes_before_those_without() {
+    let (content, folder) = (Content::new(&author(7), 4), Folder::new(SEQUENCE, &SINGLES));
+    let ranges = vec![FileRange { deadline: at(60), ..range("d", 0..1) }];
+    let mut bench = Bench::answering(CONFIG, None);
+    folder.store_index(&mut bench);
+    folder.select(&mut bench, Selection { ranges, ..Selection::default() });
+    content.follow(&mut bench);
+    folder.follow(&mut bench);
+    let mut seed = Member::join(&mut bench, 1, &[content.channel, folder.channel]);
+    // It is asked at once for what it has of the one that it speaks of first.
+    seed.say_have(&mut bench, Have::All);
+    seed.peer.send(&mut bench, &Message::Have(seed.tags[1], SEQUENCE, Have::All));
+    seed.bring(&mut bench, &content, u64::from(BLOB_END));
+    seed.hear(&mut bench);
+    assert_eq!(folder.names(&seed.asked)[1..], ["d0"]);
+    seed.bring(&mut bench, &folder, u64::from(BLOB_END));
+    seed.bring(&mut bench, &content, u64::from(BLOB_END));
+    seed.hear(&mut bench);
+    assert_eq!(folder.names(&seed.asked).len(), 4, "then both in turn");
+    assert_eq!(content.stored(&bench), 2);
+}
+
+#[test]
+fn a_blob_of_two_files_is_as_urgent_as_the_more_urgent_one() {
+    let folder = Folder::new(SEQUENCE, &[("b", &[4, 1, 5, 2, 6, 7]), ("d", &[2, 3])]);
+    let mut bench = Bench::answering(CONFIG, None);
+    folder.store(&mut bench, |name| ["body", "b*"].contains(&name));
+    folder.select(
+        &mut bench,
+        Selection { files: [("d".into(), Priority::High)].into(), ..Selection::default() },
+    );
+    folder.follow(&mut bench);
+    let mut seed = Member::join(&mut bench, 1, &[folder.channel]);
+    seed.say_have(&mut bench, Have::All);
+    let order = fetched(&folder, &mut bench, &mut seed);
+    // One more was asked for before the index was read.
+    assert_eq!((order[0], sorted(order[2..4].to_vec())), ("d*", vec!["b3", "d1"]), "{order:?}");
+}
