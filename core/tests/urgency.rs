@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use megatorrent_core::blob::PLAIN_LEN;
 use megatorrent_core::codec::{Have, Message};
 use megatorrent_core::node::{FileRange, Priority, Selection};
 use megatorrent_core::time::Instant;
@@ -14,6 +15,8 @@ use support::{Bench, CONFIG, author};
 
 /// Files of one blob.
 const SINGLES: [Spec<'_>; 5] = [("a", &[0]), ("b", &[1]), ("c", &[2]), ("d", &[3]), ("e", &[4])];
+/// Files of several.
+const LONG: [Spec<'_>; 2] = [("a", &[0, 1, 2]), ("b", &[3, 4, 5, 6, 7, 8])];
 
 fn at(secs: u64) -> Option<Instant> {
     Some(Instant(0) + Duration::from_secs(secs))
@@ -136,4 +139,46 @@ fn a_blob_of_two_files_is_as_urgent_as_the_more_urgent_one() {
     let order = fetched(&folder, &mut bench, &mut seed);
     // One more was asked for before the index was read.
     assert_eq!((order[0], sorted(order[2..4].to_vec())), ("d*", vec!["b3", "d1"]), "{order:?}");
+}
+
+#[test]
+fn a_range_is_the_blobs_that_cover_it_and_comes_before_all_else() {
+    for folder in [Folder::new(SEQUENCE, &LONG), Folder::of_chunks(SEQUENCE, &LONG)] {
+        let blob = PLAIN_LEN as u64;
+        let part = |bytes| FileRange { bytes, ..range("b", 0..0) };
+        for (bytes, covered) in [
+            (2 * blob..3 * blob, &["b2"][..]),
+            (2 * blob + 1..3 * blob + 1, &["b2", "b3"]),
+            (3 * blob - 1..3 * blob, &["b2"]),
+            (5 * blob..u64::MAX, &["b5"]),
+        ] {
+            let files =
+                Selection { others: Priority::High, ranges: vec![part(bytes)], ..Selection::default() };
+            let (mut bench, mut seed) = selecting(&folder, files);
+            let order = fetched(&folder, &mut bench, &mut seed);
+            assert_eq!((sorted(order[..covered.len()].to_vec()), order.len()), (covered.to_vec(), 9));
+        }
+    }
+}
+
+#[test]
+fn a_range_of_a_file_that_is_skipped_is_fetched_alone_and_an_empty_one_is_nothing() {
+    for folder in [Folder::new(SEQUENCE, &LONG), Folder::of_chunks(SEQUENCE, &LONG)] {
+        let ranges = vec![range("b", 4..6)];
+        let (mut bench, mut seed) = selecting(&folder, Selection { ranges, ..only(&[]) });
+        assert_eq!(sorted(fetched(&folder, &mut bench, &mut seed)), ["b4", "b5"]);
+        assert_eq!(folder.extent(&bench), (true, false));
+        let mut asker = Member::join(&mut bench, 2, &[folder.channel]);
+        asker.ask_have(&mut bench, SEQUENCE);
+        let told = asker.told_positions().expect("not all is there");
+        for (name, is_told) in [("body", true), ("b4", true), ("b5", true), ("b0", false), ("a0", false)] {
+            assert_eq!(told.contains(&folder.position(name)), is_told, "{name}");
+        }
+        let blob = PLAIN_LEN as u64;
+        for bytes in [0..0, 5..5, blob..blob, 2 * blob..blob, 6 * blob..7 * blob, u64::MAX - 1..u64::MAX] {
+            let ranges = vec![FileRange { bytes, ..range("b", 0..0) }];
+            let (_, seed) = selecting(&folder, Selection { ranges, ..only(&[]) });
+            assert_eq!(folder.names(&seed.asked), [""; 0]);
+        }
+    }
 }

@@ -68,7 +68,7 @@ impl Walk {
                     let end = start + u64::from(chunk.real_size);
                     if end <= bytes.start {
                         before += 1;
-                    } else if start < bytes.end {
+                    } else if start < bytes.end && !bytes.is_empty() {
                         ids.push(chunk.id);
                     }
                     start = end;
