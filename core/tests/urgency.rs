@@ -182,3 +182,14 @@ fn a_range_of_a_file_that_is_skipped_is_fetched_alone_and_an_empty_one_is_nothin
         }
     }
 }
+
+#[test]
+fn a_long_range_keeps_none_back_that_is_due_sooner() {
+    let folder = Folder::of_many(SEQUENCE, &[("a", 3000), ("b", 2), ("c", 2)]);
+    let due = |path, secs| FileRange { deadline: at(secs), ..range(path, 0..1) };
+    let ranges = vec![range("a", 0..3000), due("c", 20), due("b", 10)];
+    let (mut bench, mut seed) = selecting(&folder, Selection { ranges, ..Selection::default() });
+    seed.refuse(&mut bench);
+    seed.refuse(&mut bench);
+    assert_eq!(folder.names(&seed.asked)[..2], ["b0", "c0"]);
+}

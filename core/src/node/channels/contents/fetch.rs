@@ -10,10 +10,11 @@ mod choice;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use core::mem;
 
 use super::files::{Files, blob_count};
-use super::selection::{Selection, Urgency};
+use super::selection::{Priority, Selection, Urgency};
 use super::walk::{Next, Walk};
 use super::{Extent, Progress};
 use crate::blob::Link;
@@ -61,12 +62,13 @@ enum FileState {
     Refused,
 }
 
-/// Which walk: the body's, that of a range, or that of a file. The earlier take blobs in hand first.
+/// Which walk: the body's, that of a range, or that of a file. The earlier take blobs in hand first, so they are in the order of
+/// their urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum WalkId {
     Body,
     Range(usize),
-    File(usize),
+    File(Reverse<Priority>, usize),
 }
 
 /// A walk that waits for a blob.
@@ -331,7 +333,7 @@ impl Fetch {
                 .refuse_body(BodyError::Malformed("its blobs do not open under the keys given"), asks);
         }
         self.drop_walk(part.walk);
-        if let WalkId::File(file) = part.walk
+        if let WalkId::File(_, file) = part.walk
             && self.states[file] != FileState::Refused
         {
             self.states[file] = FileState::Refused;
@@ -376,7 +378,7 @@ impl Fetch {
                     asks.extend(leaves.first().map(|leaf| Ask::Open(leaf.clone())));
                     self.stage = Stage::Reading { body: body.clone(), leaves, bytes: Vec::new() };
                 }
-                (_, WalkId::File(file)) => {
+                (_, WalkId::File(_, file)) => {
                     self.states[file] = FileState::Done;
                     asks.push(Ask::FileComplete(file));
                 }
@@ -418,10 +420,10 @@ impl Fetch {
             }
             let Some(file) = self.waiting.pop_front() else { return };
             let Some((path, _, reference)) = self.files.get(file) else { return };
-            let urgency = Urgency::of_file(self.selection.priority(path));
-            let walk = Walk::whole(reference, self.starts[file], urgency);
+            let priority = self.selection.priority(path);
+            let walk = Walk::whole(reference, self.starts[file], Urgency::of_file(priority));
             self.states[file] = FileState::Walked;
-            self.walks.insert(WalkId::File(file), walk);
+            self.walks.insert(WalkId::File(Reverse(priority), file), walk);
         }
     }
 

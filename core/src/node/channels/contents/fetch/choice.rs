@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
-use super::super::selection::{Priority, Selection, Urgency};
+use super::super::selection::{FileRange, Priority, Selection, Urgency};
 use super::{Ask, Fetch, FileState, Stage, Walk, WalkId, blob_count};
 
 impl Fetch {
@@ -23,7 +23,9 @@ impl Fetch {
         }
         order.sort_unstable();
         self.waiting = order.into_iter().map(|(_, file)| file).collect();
-        for (n, range) in self.selection.ranges.iter().enumerate() {
+        let mut ranges: Vec<&FileRange> = self.selection.ranges.iter().collect();
+        ranges.sort_by_key(|range| Urgency::of_range(range.deadline));
+        for (n, range) in ranges.into_iter().enumerate() {
             let found = self.files.iter().zip(&self.starts).find(|((path, ..), _)| *path == range.path);
             if let Some(((_, _, reference), start)) = found {
                 let urgency = Urgency::of_range(range.deadline);
