@@ -193,3 +193,25 @@ fn a_long_range_keeps_none_back_that_is_due_sooner() {
     seed.refuse(&mut bench);
     assert_eq!(folder.names(&seed.asked)[..2], ["b0", "c0"]);
 }
+
+#[test]
+fn a_long_file_keeps_none_back_that_matters_more_and_whose_index_comes_late() {
+    let folder = Folder::of_many(SEQUENCE, &[("a", 3000), ("z", 40)]);
+    let high = Selection { files: [("z".into(), Priority::High)].into(), ..Selection::default() };
+    let ranges = vec![FileRange { deadline: at(5), ..range("z", 30..31) }];
+    for (selection, next) in [(high, None), (Selection { ranges, ..Selection::default() }, Some("z30"))] {
+        let mut bench = Bench::answering(CONFIG, None);
+        folder.store(&mut bench, |name| ["body", "a*"].contains(&name));
+        folder.select(&mut bench, selection);
+        folder.follow(&mut bench);
+        let mut seed = Member::join(&mut bench, 1, &[folder.channel]);
+        seed.say_have(&mut bench, Have::All);
+        seed.bring(&mut bench, &folder, u64::from(BLOB_END));
+        // One more was asked for before the index was read.
+        seed.refuse(&mut bench);
+        seed.hear(&mut bench);
+        let asked = folder.names(&seed.asked);
+        assert_eq!((asked[0], &asked[2][..1]), ("z*", "z"), "{asked:?}");
+        assert!(next.is_none_or(|next| asked[2] == next), "{asked:?}");
+    }
+}

@@ -356,7 +356,8 @@ impl Fetch {
     /// Goes on as far as what is stored allows.
     fn advance(&mut self, asks: &mut Vec<Ask>) {
         self.finish_walks(asks);
-        if self.in_hand_count <= self.in_hand_max / 2 && !matches!(self.stage, Stage::Reading { .. }) {
+        let is_due = self.in_hand_count <= self.in_hand_max / 2 || self.is_pressed();
+        if is_due && !matches!(self.stage, Stage::Reading { .. }) {
             self.refill(asks);
         }
         if !self.is_checking && !self.to_check.is_empty() {
@@ -407,12 +408,26 @@ impl Fetch {
         (self.states, self.starts, self.reopened) = (Vec::new(), Vec::new(), BTreeSet::new());
     }
 
-    /// Takes blobs in hand, up to the bounds: those of ranges first, then those of the files that come first.
+    /// Whether something more urgent than what is in hand could be taken, and there is room for a batch of it.
+    fn is_pressed(&self) -> bool {
+        let least = self.walks.values().map(Walk::urgency).max();
+        let is_next = |walk: &Walk| walk.can_go_on() && Some(walk.urgency()) < least;
+        self.in_hand_count <= self.in_hand_max / 4 * 3 && self.walks.values().any(is_next)
+    }
+
+    /// Takes blobs in hand, up to the bounds: those of ranges first, then those of the files that come first. Where a walk waits
+    /// for an index blob, less urgent ones leave room for what it names.
     fn refill(&mut self, asks: &mut Vec<Ask>) {
         loop {
             let mut walks = mem::take(&mut self.walks);
+            let mut waiting: Option<Urgency> = None;
             for (id, walk) in &mut walks {
-                self.take_in_hand(*id, walk, asks);
+                let is_behind = waiting.is_some_and(|urgency| urgency < walk.urgency());
+                let room = if is_behind { self.in_hand_max / 2 } else { self.in_hand_max };
+                self.take_in_hand(*id, walk, room, asks);
+                if waiting.is_none() && walk.is_waiting() {
+                    waiting = Some(walk.urgency());
+                }
             }
             self.walks = walks;
             if self.in_hand_count >= self.in_hand_max || self.walks.len() >= FILES_AT_ONCE_MAX {
@@ -427,8 +442,8 @@ impl Fetch {
         }
     }
 
-    fn take_in_hand(&mut self, id: WalkId, walk: &mut Walk, asks: &mut Vec<Ask>) {
-        while self.in_hand_count < self.in_hand_max {
+    fn take_in_hand(&mut self, id: WalkId, walk: &mut Walk, room: usize, asks: &mut Vec<Ask>) {
+        while self.in_hand_count < room {
             match walk.next() {
                 Next::Blob(blob, position, node) => {
                     self.in_hand_count += 1;
