@@ -2,11 +2,13 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use megatorrent_core::blob::PLAIN_LEN;
 use megatorrent_core::codec::{Have, Message};
-use megatorrent_core::node::{FileRange, Priority, Selection};
+use megatorrent_core::limits::WANTED_PER_FETCH_MAX;
+use megatorrent_core::node::{FileRange, Job, Priority, Selection};
 use megatorrent_core::time::Instant;
 use support::content::{BLOB_END, Content, SEQUENCE};
 use support::folder::{Folder, Spec, only, range};
@@ -213,5 +215,32 @@ fn a_long_file_keeps_none_back_that_matters_more_and_whose_index_comes_late() {
         let asked = folder.names(&seed.asked);
         assert_eq!((asked[0], &asked[2][..1]), ("z*", "z"), "{asked:?}");
         assert!(next.is_none_or(|next| asked[2] == next), "{asked:?}");
+    }
+}
+
+#[test]
+fn what_is_in_hand_is_bounded_however_much_is_missing() {
+    let folder = Folder::of_many(SEQUENCE, &[("a", 3000), ("b", 3000)]);
+    let everything = Selection::default();
+    let ranges = vec![range("a", 0..3000), range("b", 0..3000)];
+    for selection in [everything.clone(), Selection { ranges, ..everything }] {
+        let mut bench = Bench::new(CONFIG, None);
+        folder.store_index(&mut bench);
+        folder.select(&mut bench, selection);
+        folder.follow(&mut bench);
+        let mut missing = BTreeSet::new();
+        while let Some((id, job)) = bench.jobs.pop_front() {
+            if let Job::Have(ids) = &job {
+                missing.extend(ids.iter().filter(|id| !bench.world.blobs.contains_key(id)).copied());
+            }
+            for input in bench.world.answer(bench.now, id, job) {
+                bench.handle(input);
+            }
+        }
+        assert!(
+            (WANTED_PER_FETCH_MAX / 2..=WANTED_PER_FETCH_MAX).contains(&missing.len()),
+            "{}",
+            missing.len()
+        );
     }
 }
