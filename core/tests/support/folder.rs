@@ -60,6 +60,19 @@ impl Folder {
         builder.finish(sequence, items)
     }
 
+    /// Files that are trees; the index blob of one does not open under the key that the manifest has.
+    pub(crate) fn with_broken(sequence: u64, files: &[Spec<'_>], broken: &str) -> Self {
+        Self::build(sequence, files, |builder, path, ids| {
+            let mut item = builder.tree(path, ids);
+            if let Item::File(FileEntry { reference: Reference::Tree(tree), .. }) = &mut item
+                && path == broken
+            {
+                tree.link.key = Secret::new([0xBB; 32]);
+            }
+            item
+        })
+    }
+
     fn build(
         sequence: u64,
         files: &[Spec<'_>],
@@ -74,6 +87,12 @@ impl Folder {
             items.push(reference(&mut builder, path, &ids));
         }
         builder.finish(sequence, items)
+    }
+
+    /// Who has it has the blobs of an earlier version, too.
+    pub(crate) fn after(mut self, earlier: &Self) -> Self {
+        self.blobs.extend(earlier.blobs.clone());
+        self
     }
 
     pub(crate) fn head(&self) -> SignedItem {

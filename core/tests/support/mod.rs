@@ -87,6 +87,16 @@ impl Bench {
         Self { answers: true, ..Self::new(config, identity) }
     }
 
+    /// The same node after a restart: the store and the DHT are as they were, and the driver hands in the records that are left.
+    pub(crate) fn restarted(self) -> Self {
+        let mut bench = Self::answering(CONFIG, None);
+        bench.world = self.world;
+        for (key, value) in bench.world.kept_records() {
+            assert!(bench.node.restore(&key, &value), "{key:?}");
+        }
+        bench
+    }
+
     // --- in and out -----------------------------------------------------------------------------------------
 
     pub(crate) fn handle(&mut self, input: Input) {
