@@ -166,3 +166,15 @@ fn what_the_store_has_lost_of_a_selection_is_fetched_again_and_nothing_else() {
     assert_eq!(folder.names(&seed.asked[before..]), ["b1"]);
     assert_eq!((folder.extent(&bench), completed(&bench).len()), ((true, false), 2));
 }
+
+#[test]
+fn more_that_is_selected_while_lost_blobs_are_fetched_again_is_told_of() {
+    let folder = Folder::new(SEQUENCE, &FIRST);
+    let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
+    bench.world.blobs.remove(&folder.id("b1"));
+    ask_in_vain(&mut bench, &folder, "b1");
+    folder.select(&mut bench, only(&["b", "c"]));
+    seed.bring_all(&mut bench, &folder);
+    let is_told = |event: &Event| matches!(event, Event::FileComplete { file: 2, .. });
+    assert_eq!((folder.extent(&bench), bench.count(is_told)), ((true, false), 1));
+}

@@ -381,10 +381,10 @@ impl Contents {
             let Some(source) = source else { return Vec::new() };
             content.fetch = Fetch::new(source, selection, in_hand_max, &mut asks);
             content.recheck.end();
-            (content.is_refetch, content.is_reselected) = (true, true);
+            content.is_refetch = true;
             effects.push(Effect::Seek);
         }
-        content.is_told = false;
+        (content.is_reselected, content.is_told) = (true, false);
         self.active.insert(topic);
         self.in_hand = self.in_hand - own + content.fetch.in_hand();
         effects.extend(self.after(topic, asks));
