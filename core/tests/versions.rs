@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use megatorrent_core::codec::Have;
 use megatorrent_core::limits::HEAD_POLL_INTERVAL;
-use megatorrent_core::node::{Command, Event, Selection};
+use megatorrent_core::node::{Command, Event, Job, Selection};
 use support::content::{BLOB_END, SEQUENCE};
 use support::folder::{Folder, Spec, only};
 use support::member::Member;
@@ -177,4 +177,48 @@ fn more_that_is_selected_while_lost_blobs_are_fetched_again_is_told_of() {
     seed.bring_all(&mut bench, &folder);
     let is_told = |event: &Event| matches!(event, Event::FileComplete { file: 2, .. });
     assert_eq!((folder.extent(&bench), bench.count(is_told)), ((true, false), 1));
+}
+
+#[test]
+fn an_answer_to_an_earlier_look_at_the_store_is_none_to_a_later_one() {
+    let folder = Folder::new(SEQUENCE, &FIRST);
+    let mut bench = Bench::new(CONFIG, None);
+    folder.store(&mut bench, |name| name == "body" || name.starts_with('b'));
+    folder.select(&mut bench, only(&["b"]));
+    folder.follow(&mut bench);
+    bench.answer_jobs();
+    assert_eq!(completed(&bench), [SEQUENCE]);
+    let mut asker = Member::join(&mut bench, 1, &[folder.channel]);
+    asker.want(&mut bench, folder.id("a0"), 0..BLOB_END);
+    asker.hear(&mut bench);
+    bench.answer_jobs();
+    bench.sleep(Duration::from_secs(1));
+    // The store is looked through as far as the file's index blob.
+    let is_open = |name: &str, job: &Job| matches!(job, Job::OpenBlob(link) if link.id == folder.id(name));
+    let mut held = None;
+    while held.is_none() {
+        let (id, job) = bench.jobs.pop_front().expect("it is opened");
+        if is_open("b*", &job) {
+            held = Some((id, job));
+            continue;
+        }
+        for input in bench.world.answer(bench.now, id, job) {
+            bench.handle(input);
+        }
+    }
+    folder.select(&mut bench, only(&["b", "d"]));
+    let (id, have) = bench.job(|job| matches!(job, Job::Have(_))).expect("the body is looked up");
+    for input in bench.world.answer(bench.now, id, have) {
+        bench.handle(input);
+    }
+    assert!(bench.jobs.iter().any(|(_, job)| is_open("body", job)));
+    let (id, job) = held.expect("it was held");
+    for input in bench.world.answer(bench.now, id, job) {
+        bench.handle(input);
+    }
+    bench.answer_jobs();
+    assert_eq!(bench.count(|event| matches!(event, Event::BodyRefused { .. })), 0);
+    let mut seed = seed(&mut bench, 2, &folder);
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(folder.names(&seed.asked), ["d0"]);
 }

@@ -293,11 +293,11 @@ impl Channels {
     pub(super) fn on_have_job<S: Suite>(
         &mut self,
         env: &mut Env<'_, S>,
-        (topic, version): (Topic, u64),
+        (topic, fetch): (Topic, u64),
         ids: &[BlobId],
         have: &[bool],
     ) {
-        let effects = self.contents.on_have(topic, version, ids, have);
+        let effects = self.contents.on_have(topic, fetch, ids, have);
         self.on_content(env, topic, effects);
     }
 
@@ -305,11 +305,11 @@ impl Channels {
     pub(super) fn on_opened<S: Suite>(
         &mut self,
         env: &mut Env<'_, S>,
-        (topic, version): (Topic, u64),
+        (topic, fetch): (Topic, u64),
         id: BlobId,
         plain: Option<&[u8]>,
     ) {
-        let effects = self.contents.on_opened(topic, version, id, plain);
+        let effects = self.contents.on_opened(topic, fetch, id, plain);
         self.on_content(env, topic, effects);
     }
 

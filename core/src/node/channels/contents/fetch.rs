@@ -97,6 +97,8 @@ enum Stage {
 
 /// The fetch of one version's content.
 pub(super) struct Fetch {
+    /// No other fetch has it.
+    number: u64,
     stage: Stage,
     files: Files,
     selection: Selection,
@@ -125,8 +127,15 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    pub(super) fn new(source: Source, selection: Selection, in_hand_max: usize, asks: &mut Vec<Ask>) -> Self {
+    pub(super) fn new(
+        number: u64,
+        source: Source,
+        selection: Selection,
+        in_hand_max: usize,
+        asks: &mut Vec<Ask>,
+    ) -> Self {
         let mut fetch = Self {
+            number,
             stage: Stage::Files,
             files: Files::Unknown,
             selection,
@@ -168,6 +177,10 @@ impl Fetch {
     }
 
     // --- what it has come to --------------------------------------------------------------------------------
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
 
     /// Whether all that is selected is stored.
     pub(super) fn is_satisfied(&self) -> bool {

@@ -75,12 +75,14 @@ impl Contents {
 
     /// Begins the look-up that is due. `head` is what the channel's newest head names.
     pub(crate) fn recheck(&mut self, now: Instant, topic: Topic, head: Option<HeadContent>) -> Vec<Effect> {
+        let number = self.next_fetch();
         let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
         content.recheck.due = None;
         let source = head.map(Source::Head).or_else(|| content.tree.clone().map(Source::Tree));
         let Some(source) = source.filter(|_| content.fetch.is_satisfied()) else { return Vec::new() };
         let mut asks = Vec::new();
-        let fetch = Fetch::new(source, content.fetch.selection(), WANTED_PER_FETCH_MAX, &mut asks);
+        let selection = content.fetch.selection();
+        let fetch = Fetch::new(number, source, selection, WANTED_PER_FETCH_MAX, &mut asks);
         content.recheck.begin(now, fetch);
         self.after_recheck(topic, asks)
     }
@@ -91,12 +93,14 @@ impl Contents {
         if asks.iter().any(|ask| matches!(ask, Ask::Want { .. })) {
             return self.on_lost(topic, asks);
         }
-        if content.recheck.fetch.as_ref().is_some_and(|fetch| fetch.is_satisfied() || fetch.is_refused()) {
+        let Some(fetch) = content.recheck.fetch.as_ref() else { return Vec::new() };
+        let number = fetch.number();
+        if fetch.is_satisfied() || fetch.is_refused() {
             // All is here, or cannot be told from what is.
             content.recheck.fetch = None;
         }
         asks.retain(|ask| matches!(ask, Ask::Have(_) | Ask::Open(_)));
-        asks.into_iter().filter_map(|ask| content.effect(topic, ask)).collect()
+        asks.into_iter().filter_map(|ask| content.effect(topic, number, ask)).collect()
     }
 
     /// Blobs are missing: the look-up becomes the content's fetch, and peers no longer count on what they were told.
