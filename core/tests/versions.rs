@@ -222,3 +222,30 @@ fn an_answer_to_an_earlier_look_at_the_store_is_none_to_a_later_one() {
     seed.bring_all(&mut bench, &folder);
     assert_eq!(folder.names(&seed.asked), ["d0"]);
 }
+
+// --- what cannot be had -------------------------------------------------------------------------------------------
+
+#[test]
+fn a_file_that_cannot_be_had_keeps_no_other_back() {
+    let folder = Folder::with_broken(SEQUENCE, &FIRST, "a");
+    let (mut bench, mut seed) = selecting(&folder, only(&["a", "c"]));
+    let is_refused = |event: &Event| matches!(event, Event::FileRefused { file: 0, .. });
+    assert_eq!((bench.count(is_refused), folder.extent(&bench)), (1, (false, false)));
+    folder.select(&mut bench, only(&["a", "b", "c"]));
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((folder.extent(&bench), completed(&bench).len()), ((false, false), 0));
+    assert!(folder.stored(&bench).contains(&"b1"));
+    folder.select(&mut bench, only(&["b", "c"]));
+    assert_eq!((folder.extent(&bench), completed(&bench).len()), ((true, false), 1));
+    assert_eq!(bench.count(is_refused), 1, "told once");
+}
+
+#[test]
+fn a_range_that_cannot_be_had_is_not_taken_for_complete() {
+    let folder = Folder::with_broken(SEQUENCE, &FIRST, "a");
+    let ranges = vec![support::folder::range("a", 0..1)];
+    let (bench, _) = selecting(&folder, Selection { ranges, ..only(&["c"]) });
+    let is_refused = |event: &Event| matches!(event, Event::FileRefused { file: 0, .. });
+    assert_eq!((bench.count(is_refused), folder.extent(&bench)), (1, (false, false)));
+    assert!(folder.stored(&bench).contains(&"c0"));
+}

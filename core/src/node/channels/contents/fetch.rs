@@ -67,8 +67,18 @@ enum FileState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum WalkId {
     Body,
-    Range(usize),
+    /// Its place among the ranges, and its file.
+    Range(usize, usize),
     File(Reverse<Priority>, usize),
+}
+
+impl WalkId {
+    fn file(self) -> Option<usize> {
+        match self {
+            Self::Body => None,
+            Self::Range(_, file) | Self::File(_, file) => Some(file),
+        }
+    }
 }
 
 /// A walk that waits for a blob.
@@ -303,7 +313,7 @@ impl Fetch {
     /// A part is through. Ranges count nothing: their blobs come again with their files.
     fn count(&mut self, part: &Part) {
         self.in_hand_count -= 1;
-        if !part.is_again && !matches!(part.walk, WalkId::Range(_)) {
+        if !part.is_again && !matches!(part.walk, WalkId::Range(..)) {
             self.blobs_stored += 1;
         }
     }
@@ -345,23 +355,20 @@ impl Fetch {
             return self
                 .refuse_body(BodyError::Malformed("its blobs do not open under the keys given"), asks);
         }
-        self.drop_walk(part.walk);
-        if let WalkId::File(_, file) = part.walk
-            && self.states[file] != FileState::Refused
-        {
-            self.states[file] = FileState::Refused;
-            asks.push(Ask::FileRefused(file));
-        }
-    }
-
-    fn drop_walk(&mut self, id: WalkId) {
-        self.walks.remove(&id);
+        let Some(file) = part.walk.file() else { return };
+        let is_of_file = |id: &WalkId| id.file() == Some(file);
+        self.walks.retain(|id, _| !is_of_file(id));
         for parts in self.in_hand.values_mut() {
             let before = parts.len();
-            parts.retain(|part| part.walk != id);
+            parts.retain(|part| !is_of_file(&part.walk));
             self.in_hand_count -= before - parts.len();
         }
         self.in_hand.retain(|_, parts| !parts.is_empty());
+        self.waiting.retain(|waiting| *waiting != file);
+        if self.states[file] != FileState::Refused {
+            self.states[file] = FileState::Refused;
+            asks.push(Ask::FileRefused(file));
+        }
     }
 
     // --- going on -------------------------------------------------------------------------------------------
@@ -396,7 +403,7 @@ impl Fetch {
                     self.states[file] = FileState::Done;
                     asks.push(Ask::FileComplete(file));
                 }
-                (_, WalkId::Body | WalkId::Range(_)) => {}
+                (_, WalkId::Body | WalkId::Range(..)) => {}
             }
         }
         if matches!(self.stage, Stage::Files) && self.walks.is_empty() && self.waiting.is_empty() {
@@ -406,7 +413,7 @@ impl Fetch {
 
     /// All that is selected is stored, or cannot be had: what is not needed any more is given up.
     fn rest(&mut self) {
-        if self.states.contains(&FileState::Refused) {
+        if self.is_refused_selected() {
             self.stage = Stage::Refused;
             return;
         }

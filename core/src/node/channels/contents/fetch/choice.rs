@@ -26,22 +26,36 @@ impl Fetch {
         let mut ranges: Vec<&FileRange> = self.selection.ranges.iter().collect();
         ranges.sort_by_key(|range| Urgency::of_range(range.deadline));
         for (n, range) in ranges.into_iter().enumerate() {
-            let found = self.files.iter().zip(&self.starts).find(|((path, ..), _)| *path == range.path);
-            if let Some(((_, _, reference), start)) = found {
+            let Some(file) = self.files.iter().position(|(path, ..)| path == range.path) else { continue };
+            if let Some((_, _, reference)) = self.files.get(file)
+                && self.states[file] != FileState::Refused
+            {
                 let urgency = Urgency::of_range(range.deadline);
-                let walk = Walk::range(reference, &range.bytes, *start, urgency);
-                self.walks.insert(WalkId::Range(n), walk);
+                let walk = Walk::range(reference, &range.bytes, self.starts[file], urgency);
+                self.walks.insert(WalkId::Range(n, file), walk);
             }
         }
+    }
+
+    /// Whether something is selected of a file that cannot be had.
+    pub(super) fn is_refused_selected(&self) -> bool {
+        let states = self.files.iter().zip(&self.states);
+        let mut refused = states.filter(|(_, state)| **state == FileState::Refused);
+        refused.any(|((path, ..), _)| {
+            let has_range = self.selection.ranges.iter().any(|range| range.path == path);
+            has_range || self.selection.priority(path) != Priority::Skip
+        })
     }
 
     /// Another selection holds from here on. `false`: the content must be fetched anew for it, as nothing of it is held.
     pub(crate) fn select(&mut self, selection: Selection, asks: &mut Vec<Ask>) -> bool {
         self.selection = selection;
         match self.stage {
-            Stage::Body(_) | Stage::Reading { .. } | Stage::Refused => true,
+            Stage::Body(_) | Stage::Reading { .. } => true,
+            Stage::Refused if self.files.len() == 0 => true,
             Stage::Satisfied { .. } => false,
-            Stage::Files => {
+            Stage::Files | Stage::Refused => {
+                self.stage = Stage::Files;
                 self.walks.clear();
                 self.in_hand.clear();
                 (self.in_hand_count, self.to_check) = (0, Vec::new());
