@@ -223,6 +223,34 @@ fn an_answer_to_an_earlier_look_at_the_store_is_none_to_a_later_one() {
     assert_eq!(folder.names(&seed.asked), ["d0"]);
 }
 
+#[test]
+fn what_is_lost_of_files_that_are_not_selected_any_more_is_given_up_and_not_claimed() {
+    let folder = Folder::new(SEQUENCE, &FIRST);
+    let (mut bench, mut seed) = selecting(&folder, Selection::default());
+    assert_eq!(folder.extent(&bench), (true, true));
+    folder.select(&mut bench, only(&["b"]));
+    assert_eq!(folder.extent(&bench), (true, true), "all is there");
+    bench.world.blobs.remove(&folder.id("a1"));
+    let before = seed.asked.len();
+    let mut leecher = Member::join(&mut bench, 3, &[folder.channel]);
+    assert_eq!((leecher.told_positions(), leecher.asked_have.len()), (None, 0));
+    ask_in_vain(&mut bench, &folder, "a1");
+    leecher.hear(&mut bench);
+    assert_eq!(leecher.asked_have.len(), 1, "that takes it back");
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((seed.asked.len(), bench.count(is_lost)), (before, 0));
+    assert_eq!((folder.extent(&bench), completed(&bench)), ((true, false), vec![SEQUENCE]));
+    let mut asker = Member::join(&mut bench, 2, &[folder.channel]);
+    asker.ask_have(&mut bench, SEQUENCE);
+    assert_eq!(asker.told_positions(), Some(folder.positions(&["body", "b*", "b0", "b1"])));
+    // It is fetched again where it is selected again.
+    folder.select(&mut bench, Selection::default());
+    seed.say_have(&mut bench, Have::All);
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(folder.names(&seed.asked[before..]), ["a1"]);
+    assert_eq!(folder.extent(&bench), (true, true));
+}
+
 // --- what cannot be had -------------------------------------------------------------------------------------------
 
 #[test]

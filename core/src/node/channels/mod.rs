@@ -350,6 +350,7 @@ impl Channels {
                 }
                 Effect::Progress(progress) => has_more = self.swarms.on_progress(topic, progress),
                 Effect::TakeBack => self.swarms.take_back_all(&topic),
+                Effect::AskHave => self.swarms.ask_all(env.cx, env.conns, topic),
                 Effect::Seek => {
                     self.swarms.seek(env.cx, &topic);
                     env.cx.set_timer_sooner(Timer::Swarm(topic), env.cx.now());

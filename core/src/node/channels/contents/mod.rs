@@ -93,6 +93,8 @@ pub(crate) enum Effect {
     Progress(Progress),
     /// What peers were told that we have no longer counts.
     TakeBack,
+    /// Peers are asked what they have, though nothing is missing: that alone takes back that we have all.
+    AskHave,
     /// Blobs are missing where none were: peers are looked for.
     Seek,
 }
@@ -381,13 +383,11 @@ impl Contents {
         let (number, in_hand_max) = (self.next_fetch(), self.in_hand_max(own));
         let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
         let (mut asks, mut effects) = (Vec::new(), Vec::new());
-        if content.fetch.has_all() {
-            return Vec::new();
-        }
+        let has_all = content.fetch.has_all();
         if !content.fetch.select(selection.clone(), &mut asks) {
-            let Some(source) = source else { return Vec::new() };
-            content.fetch = Fetch::new(number, source, selection, in_hand_max, &mut asks);
             content.recheck.end();
+            let Some(source) = source.filter(|_| !has_all) else { return Vec::new() };
+            content.fetch = Fetch::new(number, source, selection, in_hand_max, &mut asks);
             content.is_refetch = true;
             effects.push(Effect::Seek);
         }

@@ -93,14 +93,25 @@ impl Contents {
         if asks.iter().any(|ask| matches!(ask, Ask::Want { .. })) {
             return self.on_lost(topic, asks);
         }
-        let Some(fetch) = content.recheck.fetch.as_ref() else { return Vec::new() };
+        let Some(fetch) = content.recheck.fetch.take() else { return Vec::new() };
         let number = fetch.number();
-        if fetch.is_satisfied() || fetch.is_refused() {
-            // All is here, or cannot be told from what is.
-            content.recheck.fetch = None;
+        if fetch.is_satisfied() && content.fetch.has_all() && !fetch.has_all() {
+            return self.on_less(topic, fetch);
+        }
+        // Otherwise all is here, or cannot be told from what is.
+        if !fetch.is_satisfied() && !fetch.is_refused() {
+            content.recheck.fetch = Some(fetch);
         }
         asks.retain(|ask| matches!(ask, Ask::Have(_) | Ask::Open(_)));
         asks.into_iter().filter_map(|ask| content.effect(topic, number, ask)).collect()
+    }
+
+    /// All that is selected is here, and what else was, nobody knows any more: peers are told of that alone.
+    fn on_less(&mut self, topic: Topic, fetch: Fetch) -> Vec<Effect> {
+        let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
+        (content.fetch, content.is_told) = (fetch, false);
+        let told = self.begun(topic, Vec::new());
+        [Effect::TakeBack].into_iter().chain(told).chain([Effect::AskHave]).collect()
     }
 
     /// Blobs are missing: the look-up becomes the content's fetch, and peers no longer count on what they were told.

@@ -107,7 +107,20 @@ impl Swarms {
         conn: ConnId,
         topic: Topic,
     ) {
-        let Some(version) = self.by_topic.get(&topic).and_then(|swarm| swarm.missing()) else { return };
+        if let Some(version) = self.by_topic.get(&topic).and_then(|swarm| swarm.missing()) {
+            self.ask(cx, conns, conn, topic, version);
+        }
+    }
+
+    /// Asks every peer what it has of a swarm's newest version.
+    pub(crate) fn ask_all<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, topic: Topic) {
+        let version = self.version(&topic);
+        for id in conns.ids() {
+            self.ask(cx, conns, id, topic, version);
+        }
+    }
+
+    fn ask<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId, topic: Topic, version: u64) {
         let (Some(member), Some(line)) = (self.members.get_mut(conn), conns.get_mut(conn)) else { return };
         let Some(share) = member.shares.get_mut(&topic).filter(|share| share.is_to_be_asked(version)) else {
             return;
