@@ -40,7 +40,7 @@ mod uploads;
 use alloc::vec::Vec;
 
 pub use api::*;
-pub use channels::contents::{FileRange, Priority, Selection};
+pub use channels::contents::{FileRange, Priority, Selection, SelectionError, SelectionTarget};
 
 use crate::addr::PeerAddr;
 use crate::identity::{Identity, PublicKey};

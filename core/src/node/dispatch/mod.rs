@@ -289,11 +289,11 @@ impl<S: Suite> Dispatcher<S> {
                 }
                 self.downloads.give_back(&mut self.conns, buffer);
             }
-            (Pending::Have(topic, version, ids), JobResult::Have(have)) => {
-                self.with_channels(|channels, env| channels.on_have_job(env, (topic, version), &ids, &have));
+            (Pending::Have(topic, fetch, ids), JobResult::Have(have)) => {
+                self.with_channels(|channels, env| channels.on_have_job(env, (topic, fetch), &ids, &have));
             }
-            (Pending::Open(topic, version, id), JobResult::Opened(plain)) => {
-                let (of, plain) = ((topic, version), plain.as_deref());
+            (Pending::Open(topic, fetch, id), JobResult::Opened(plain)) => {
+                let (of, plain) = ((topic, fetch), plain.as_deref());
                 self.with_channels(|channels, env| channels.on_opened(env, of, id, plain));
             }
             (Pending::Head(channel), JobResult::Persisted(durable)) => {

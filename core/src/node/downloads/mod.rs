@@ -7,6 +7,7 @@
 
 mod asking;
 mod candidates;
+mod dropped;
 mod queue;
 mod rate;
 mod takeover;
@@ -267,11 +268,6 @@ impl Downloads {
     pub(super) fn want(&mut self, id: BlobId, place: Place) {
         self.wants.want(id, place);
         self.is_due = true;
-    }
-
-    /// What only this swarm wanted is not wanted any more.
-    pub(super) fn drop_wants(&mut self, topic: &Topic) {
-        self.wants.drop_wants(topic);
     }
 
     /// Whether nothing is wanted.

@@ -54,6 +54,7 @@ impl Downloads {
     /// Lets idle peers take over what takes too long.
     pub(crate) fn review<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) {
         let now = cx.now();
+        self.cancel_due(cx, conns);
         let is_idle = |conn: ConnId| conns.get(conn).is_some_and(|requests| requests.ranges() == 0);
         let may_help = self.candidates.iter().filter(|(conn, candidate)| {
             !candidate.is_v5() && candidate.has_room() && !candidate.is_backed_off(now) && is_idle(*conn)
@@ -198,7 +199,7 @@ impl Downloads {
     }
 
     /// From `from` on, what was asked for is no longer wanted of a peer.
-    fn cut<S: Suite>(&mut self, conns: &mut Conns<S>, request: &Request, from: u32) {
+    pub(super) fn cut<S: Suite>(&mut self, conns: &mut Conns<S>, request: &Request, from: u32) {
         let conn = request.conn();
         let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else { return };
         requests.cut(request.range(), from);

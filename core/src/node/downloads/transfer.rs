@@ -139,6 +139,8 @@ pub(super) struct Transfer {
     is_alone: bool,
     /// How often a segment of it was taken from a peer for another.
     takeovers: u32,
+    /// When it is given up, as nobody wants the blob any more.
+    given_up_at: Option<Instant>,
 }
 
 impl Transfer {
@@ -146,7 +148,7 @@ impl Transfer {
     pub(super) fn new(place: Place, buffer: Buffer, is_alone: bool, takeovers: u32) -> Self {
         let end = u32::try_from(buffer.blob().len()).expect("a blob is 2^20 bytes or shorter");
         let segments = [Segment { request: None, start: 0, next: 0, end }].into();
-        Self { place, buffer, segments, is_alone, takeovers }
+        Self { place, buffer, segments, is_alone, takeovers, given_up_at: None }
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -161,8 +163,22 @@ impl Transfer {
         self.takeovers
     }
 
+    /// When it is given up, as nobody wants the blob any more.
+    pub(super) fn given_up_at(&self) -> Option<Instant> {
+        self.given_up_at
+    }
+
+    pub(super) fn give_up_at(&mut self, at: Option<Instant>) {
+        self.given_up_at = at;
+    }
+
     pub(super) fn segments(&self) -> &[Segment] {
         &self.segments
+    }
+
+    /// What peers are asked for.
+    pub(super) fn requests(&self) -> impl Iterator<Item = &Request> {
+        self.segments.iter().filter(|segment| !segment.is_whole()).filter_map(Segment::request)
     }
 
     /// The bytes of a segment.

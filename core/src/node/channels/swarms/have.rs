@@ -101,7 +101,20 @@ impl Swarms {
 
     /// Asks a peer what it has of a swarm of which blobs are missing, once for each version.
     pub(super) fn ask_have<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, topic: Topic) {
-        let Some(version) = self.by_topic.get(&topic).and_then(|swarm| swarm.missing()) else { return };
+        if let Some(version) = self.by_topic.get(&topic).and_then(|swarm| swarm.missing()) {
+            self.ask(conns, conn, topic, version);
+        }
+    }
+
+    /// Asks every peer what it has of a swarm's newest version.
+    pub(crate) fn ask_all<S: Suite>(&mut self, conns: &mut Conns<S>, topic: Topic) {
+        let version = self.version(&topic);
+        for id in conns.ids() {
+            self.ask(conns, id, topic, version);
+        }
+    }
+
+    fn ask<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, topic: Topic, version: u64) {
         let (Some(member), Some(line)) = (self.members.get_mut(conn), conns.get_mut(conn)) else { return };
         let Some(share) = member.shares.get_mut(&topic).filter(|share| share.is_to_be_asked(version)) else {
             return;
@@ -140,8 +153,8 @@ impl Swarms {
         let swarm = self.by_topic.get_mut(&topic)?;
         let room = room_for(member, &topic);
         let share = member.shares.get_mut(&topic)?;
-        // Of other versions than ours, and where nothing is missing, only what takes no room is kept.
-        let is_needed = swarm.missing() == Some(version);
+        // Of other versions than ours, and where nothing can be missing, only what takes no room is kept.
+        let is_needed = swarm.may_miss(version);
         if version < swarm.availability.version() || (!is_needed && have != Have::All) {
             return None;
         }

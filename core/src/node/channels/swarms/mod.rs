@@ -79,6 +79,13 @@ impl Swarm {
         let is_missing = self.state == State::Partial { is_missing: true };
         is_missing.then(|| self.availability.version())
     }
+
+    /// Whether it matters which blobs of a version peers have: blobs of it are missing, or would be if more were selected.
+    /// Peers are asked once for each version, and tell the rest as they get it.
+    fn may_miss(&self, version: u64) -> bool {
+        let may = matches!(self.state, State::Partial { is_missing: true } | State::Satisfied);
+        may && version == self.availability.version()
+    }
 }
 
 /// What a v6 peer and we told each other.
