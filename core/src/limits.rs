@@ -54,8 +54,6 @@ pub const TEXT_LEN_MAX: usize = 256;
 pub const JSON_DEPTH_MAX: usize = 32;
 /// Longest value of a BEP 44 item, without its bencoding; a longer one is neither sent nor accepted.
 pub const ITEM_VALUE_LEN_MAX: usize = 996;
-/// Longest salt of a BEP 44 item.
-pub const ITEM_SALT_LEN_MAX: usize = 64;
 
 // --- connections --------------------------------------------------------------------------------------------
 
@@ -184,7 +182,8 @@ pub const SEQUENCE_STEP_MAX: u64 = 1 << 53;
 pub const WANTED_PER_FETCH_MAX: usize = 1024;
 /// Queued blobs that are looked at for one request: of the swarms in turn, until one has a blob of use.
 pub const PICK_SCAN_MAX: usize = 4096;
-/// Blobs that all fetches together have in hand: each gets an equal share, but always [`WANTED_PER_FETCH_MIN`].
+/// Blobs that all fetches together have in hand: each gets an equal share, but always [`WANTED_PER_FETCH_MIN`], so where all
+/// [`CHANNELS_MAX`] miss some it is four times as many.
 pub const WANTED_MAX: usize = 16 * WANTED_PER_FETCH_MAX;
 /// Blobs that a fetch may have in hand, however many others there are.
 pub const WANTED_PER_FETCH_MIN: usize = 64;
@@ -296,8 +295,13 @@ pub const ASK_AGAIN_INTERVAL: Duration = Duration::from_secs(5);
 pub const RECHECK_INTERVAL_MIN: Duration = Duration::from_mins(1);
 /// The longest wait between two of them.
 pub const RECHECK_INTERVAL_MAX: Duration = Duration::from_hours(1);
+/// Contents whose blobs are looked up again at once; the others wait for [`RECHECK_TURN`] and try again.
+pub const RECHECKS_MAX: usize = 4;
+/// How long a content waits that has no place among [`RECHECKS_MAX`].
+pub const RECHECK_TURN: Duration = Duration::from_secs(1);
 
 const _: () = {
+    assert!(CHANNELS_MAX * WANTED_PER_FETCH_MIN <= 4 * WANTED_MAX);
     assert!(DATA_LEN_MAX > CONTROL_LEN_MAX);
     // A chunk's id and key alone are 128 hex digits.
     assert!(INLINE_CHUNKS_MAX * 128 > ITEM_VALUE_LEN_MAX);

@@ -38,17 +38,26 @@ fn broken(rule: impl Fn(&Path, &str) -> bool) -> Vec<String> {
     broken
 }
 
-/// What follows a visibility between private and public.
+/// What follows a visibility, at a line's start or later.
 fn opened(text: &str) -> Option<&str> {
+    if let Some(rest) = text.strip_prefix("pub ") {
+        return Some(rest);
+    }
     let (_, rest) = text.split_once("pub(")?;
     rest.split_once(") ").map(|(_, rest)| rest)
+}
+
+/// Whether a file holds the vocabulary that a node shares with its driver, which is data without rules.
+fn is_vocabulary(path: &Path) -> bool {
+    path.ends_with("node/api.rs") || path.ends_with("contents/selection.rs")
 }
 
 /// Whether a line declares a field that others than its own module can touch.
 fn opens_a_field(line: &str) -> bool {
     let Some(declared) = opened(line) else { return false };
     let word = declared.split([' ', ':', '(', '<']).next().unwrap_or_default();
-    let is_item = ["fn", "const", "struct", "enum", "type", "mod", "use", "trait", "static"].contains(&word);
+    let items = ["fn", "const", "struct", "enum", "type", "mod", "use", "trait", "static"];
+    let is_item = items.contains(&word);
     // A struct of one line, with its fields in parentheses.
     let is_open_tuple = word == "struct" && opened(declared).is_some();
     !is_item || is_open_tuple
@@ -56,15 +65,13 @@ fn opens_a_field(line: &str) -> bool {
 
 #[test]
 fn no_leaf_of_a_node_opens_a_field() {
-    for opened in
-        ["pub(super) table: Table,", "pub(in crate::node) at: u64,", "pub(super) struct At(pub(super) u64);"]
-    {
+    for opened in ["pub table: Table,", "pub(super) at: u64,", "pub(super) struct At(pub(super) u64);"] {
         assert!(opens_a_field(opened), "{opened}");
     }
     for closed in ["table: Table,", "pub(super) fn at(&self) -> u64 {", "pub(super) struct At(u64);"] {
         assert!(!opens_a_field(closed), "{closed}");
     }
-    assert_eq!(broken(|_, line| opens_a_field(line)), Vec::<String>::new());
+    assert_eq!(broken(|path, line| opens_a_field(line) && !is_vocabulary(path)), Vec::<String>::new());
 }
 
 /// Whether a line ends the head of a function that lends a table for others to change.

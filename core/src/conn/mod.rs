@@ -21,21 +21,17 @@
 //!
 //! ```
 //! use megatorrent_core::blob::{self, BLOB_LEN, PLAIN_LEN};
-//! use megatorrent_core::buffer::Buffer;
 //! use megatorrent_core::codec::{Message, VERSION};
 //! use megatorrent_core::conn::{Conn, Incoming};
-//! use megatorrent_core::ids::Secret;
 //! use megatorrent_core::node::{Action, Config, Input, Job, JobResult, Node};
-//! use megatorrent_core::rng::Rng;
-//! use megatorrent_core::time::{Instant, UnixTime};
 //! use megatorrent_core::transport::{Link, Role};
+//! use megatorrent_core::{buffer::Buffer, ids::Secret, rng::Rng, time::{Instant, UnixTime}};
 //!
 //! let mut stored = vec![7; BLOB_LEN];
 //! let id = blob::seal(&Secret::new([3; 32]), &mut stored, PLAIN_LEN).id;
 //! let now = Instant(0);
 //! let mut node = Node::new(Config::default(), None, [1; 32], now, UnixTime(1_700_000_000_000));
 //! let end = node.accept(now, "192.0.2.2:50000".parse()?).expect("there is room");
-//!
 //! let mut conn: Conn = Conn::new(Link::v5(Role::Dialler, &mut Rng::new([2; 32])), now);
 //! conn.push(&Message::Hello { version: Some(VERSION), sequences: [].into(), port: None });
 //! conn.request(id);
@@ -57,17 +53,15 @@
 //!     // and what the node has to say comes back.
 //!     let chunk = node.send_chunk(now, end);
 //!     let space = conn.recv_space();
-//!     let mut n = chunk.len().min(space.len());
+//!     let n = chunk.len().min(space.len());
 //!     space[..n].copy_from_slice(&chunk[..n]);
 //!     node.sent(now, end, n);
-//!     loop {
-//!         match conn.received(now, n).expect("a node keeps the rules") {
-//!             Incoming::Nothing => break,
-//!             Incoming::Blob(of, buffer) => break 'fetched (of, buffer),
-//!             Incoming::Message(message) => println!("the node says {message:?}"),
-//!             _ => {}
+//!     let mut said = conn.received(now, n).expect("a node keeps the rules");
+//!     while !matches!(said, Incoming::Nothing) {
+//!         if let Incoming::Blob(of, buffer) = said {
+//!             break 'fetched (of, buffer);
 //!         }
-//!         n = 0;
+//!         said = conn.received(now, 0).expect("a node keeps the rules");
 //!     }
 //! };
 //! assert!(fetched.0 == id && blob::verify(&id, fetched.1.blob()));

@@ -159,13 +159,15 @@ impl DhtQueue {
         self.push(now, purpose, DhtOp::Put(item, cas))
     }
 
-    /// Announces a topic or a blob now and each [`ANNOUNCE_INTERVAL`]. At [`ANNOUNCES_MAX`] of a class further ones are left
-    /// out.
-    pub(super) fn announce(&mut self, purpose: Purpose, now: Instant) {
+    /// Announces a topic or a blob now and each [`ANNOUNCE_INTERVAL`]. `false`: it is announced already, nobody can reach us, or there
+    /// are [`ANNOUNCES_MAX`] of its class.
+    pub(super) fn announce(&mut self, purpose: Purpose, now: Instant) -> bool {
         let has_room = self.line(purpose).announces.len() < ANNOUNCES_MAX;
-        if has_room && self.port.is_some() && !self.announces.contains_key(&purpose) {
+        let is_begun = has_room && self.port.is_some() && !self.announces.contains_key(&purpose);
+        if is_begun {
             self.announce_at(purpose, now);
         }
+        is_begun
     }
 
     fn announce_at(&mut self, purpose: Purpose, due: Instant) {
@@ -294,7 +296,7 @@ mod tests {
     fn the_budget_bounds_the_rate_and_the_lag_shows() {
         let start = Instant(5);
         let mut queue = DhtQueue::new(start, PORT);
-        (0..1000).for_each(|n| queue.announce(Purpose::Announce(hash(n)), start));
+        (0..1000).for_each(|n| assert!(queue.announce(Purpose::Announce(hash(n)), start)));
         let burst = start_all(&mut queue, start).len();
         assert_eq!(burst, usize::try_from(DHT_OPS_BURST).expect("small"));
         assert_eq!(start_all(&mut queue, start), []);
@@ -411,7 +413,7 @@ mod tests {
     #[test]
     fn no_more_than_eight_run_at_once() {
         let mut queue = DhtQueue::new(Instant(0), PORT);
-        (0..20).for_each(|n| queue.announce(Purpose::Announce(hash(n)), Instant(0)));
+        (0..20).for_each(|n| assert!(queue.announce(Purpose::Announce(hash(n)), Instant(0))));
         let now = Instant(5);
         for n in 0..DHT_JOBS_MAX as u64 {
             let (purpose, _) = queue.next(now).expect("within the bounds");

@@ -16,7 +16,7 @@
 //! # How it is made
 //! Each part (a *leaf*) owns its state, and its own table of what it knows of each connection. Its methods take the context of
 //! the call (`cx.rs`) and what they need of other leaves as arguments; what concerns others they return. Only the dispatcher
-//! (`dispatch.rs`) knows all leaves. [`Node`] is what a driver sees of it: whatever comes in, it moves the clock first, and
+//! (`dispatch/`) knows all leaves. [`Node`] is what a driver sees of it: whatever comes in, it moves the clock first, and
 //! afterwards begins what has become possible, so that no leaf has to see to that.
 
 mod api;

@@ -323,8 +323,8 @@ impl Channels {
     /// for.
     pub(super) fn on_asked_in_vain<S: Suite>(&mut self, env: &mut Env<'_, S>, conn: ConnId) {
         let (is_v6, swarms) = (env.conns.speaks_v6(conn), &self.swarms);
-        let may_mean = |topic: &Topic, is_announced: bool| {
-            if is_v6 { swarms.is_shared(conn, topic) } else { is_announced }
+        let may_mean = |topic: &Topic, has_chunks: bool| {
+            if is_v6 { swarms.is_shared(conn, topic) } else { has_chunks }
         };
         self.contents.on_asked_in_vain(env.cx, may_mean);
     }
@@ -370,9 +370,10 @@ impl Channels {
             return;
         }
         if let Some((event, chunks)) = self.contents.report_satisfied(topic) {
-            for hash in chunks {
-                env.dht.announce(Purpose::AnnounceBlob(hash), env.cx.now());
-            }
+            let now = env.cx.now();
+            let mut announced = chunks;
+            announced.retain(|hash| env.dht.announce(Purpose::AnnounceBlob(*hash), now));
+            self.contents.note_announced(&topic, announced);
             env.cx.event(event);
         }
     }

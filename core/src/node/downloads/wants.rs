@@ -107,6 +107,10 @@ impl Wants {
             if want.state == State::Queued {
                 enqueue(&mut self.queues, want, id);
             }
+            if let Some(transfer) = self.transfers.get_mut(&id) {
+                transfer.set_place(want.places[0]);
+                self.transfers_changed();
+            }
             self.epoch += 1;
             return;
         }
@@ -452,6 +456,18 @@ mod tests {
 
     fn first(wants: &Wants, missing: &[u8]) -> Option<BlobId> {
         wants.pick(|order, id, _| (!missing.contains(&id.0[0])).then_some(order)).map(|(id, _)| id)
+    }
+
+    #[test]
+    fn what_is_in_flight_has_its_place_in_the_newest_version() {
+        let mut wants = Wants::default();
+        let (old, new) = (at(1, 7), at(1, 3));
+        wants.want(id(1), old);
+        wants.begin(id(1), old, Buffer::new());
+        wants.drop_wants(old.topic());
+        wants.want(id(1), new);
+        let at = |position: u64| wants.transfers_at(*new.topic(), &[position]).count();
+        assert_eq!((at(7), at(3)), (0, 1));
     }
 
     #[test]

@@ -122,7 +122,9 @@ struct Content {
     recheck: Recheck,
     /// That all is here was told of.
     is_told: bool,
-    /// The blobs that are announced one by one.
+    /// It has chunk lists, whose blobs v5 peers look for one by one.
+    has_chunks: bool,
+    /// The blobs that are announced for them.
     announced: Vec<InfoHash>,
     /// What a swarm without a head is about.
     tree: Option<TreeRef>,
@@ -137,6 +139,8 @@ pub(crate) struct Contents {
     active: BTreeSet<Topic>,
     /// Blobs in hand of all contents.
     in_hand: usize,
+    /// Contents whose blobs are looked up again, and some that were.
+    rechecks: Vec<Topic>,
     /// Fetches so far.
     fetches: u64,
 }
@@ -144,7 +148,8 @@ pub(crate) struct Contents {
 impl Contents {
     pub(crate) fn new() -> Self {
         let (by_topic, selections) = (BTreeMap::new(), BTreeMap::new());
-        Self { by_topic, selections, active: BTreeSet::new(), in_hand: 0, fetches: 0 }
+        let (active, rechecks) = (BTreeSet::new(), Vec::new());
+        Self { by_topic, selections, active, in_hand: 0, rechecks, fetches: 0 }
     }
 
     // --- beginning and ending -------------------------------------------------------------------------------
@@ -189,10 +194,18 @@ impl Contents {
         let mut asks = Vec::new();
         let fetch = Fetch::new(self.next_fetch(), source, selection, self.in_hand_max(0), &mut asks);
         self.in_hand += fetch.in_hand();
-        let recheck = Recheck::new(now);
-        let (is_refetch, is_reselected, is_told, announced) = (false, false, false, Vec::new());
-        let content =
-            Content { channel, version, fetch, is_refetch, is_reselected, recheck, is_told, announced, tree };
+        let content = Content {
+            channel,
+            version,
+            fetch,
+            is_refetch: false,
+            is_reselected: false,
+            recheck: Recheck::new(now),
+            is_told: false,
+            has_chunks: false,
+            announced: Vec::new(),
+            tree,
+        };
         self.by_topic.insert(topic, Box::new(content));
         self.begun(topic, asks)
     }
@@ -329,21 +342,29 @@ impl Contents {
         Some((fetch.waiting(), !fetch.is_satisfied() && !fetch.is_refused()))
     }
 
-    /// That all that is selected is stored, where that was not told yet: the event, and the blobs to announce one by one. The
-    /// content must be known to be the newest.
+    /// That all that is selected is stored, where that was not told yet: the event, and the blobs of its chunk lists. The content
+    /// must be known to be the newest.
     pub(crate) fn report_satisfied(&mut self, topic: Topic) -> Option<(Event, Vec<InfoHash>)> {
         let content = self.by_topic.get_mut(&topic)?;
         if !content.fetch.is_satisfied() || mem::replace(&mut content.is_told, true) {
             return None;
         }
-        content.announced = content.fetch.take_chunks();
+        let chunks = content.fetch.take_chunks();
+        content.has_chunks = !chunks.is_empty();
         let (sequence, has_all) = (content.version, content.fetch.has_all());
         let event = match content.channel {
             Some(channel) if has_all => Event::ChannelComplete { channel, sequence },
             Some(channel) => Event::SelectionComplete { channel, sequence },
             None => Event::TreeComplete { topic, has_all },
         };
-        Some((event, content.announced.clone()))
+        Some((event, chunks))
+    }
+
+    /// These blobs are announced one by one, until the content is dropped.
+    pub(crate) fn note_announced(&mut self, topic: &Topic, blobs: Vec<InfoHash>) {
+        if let Some(content) = self.by_topic.get_mut(topic) {
+            content.announced.extend(blobs);
+        }
     }
 
     // --- choosing -------------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ use core::time::Duration;
 use super::fetch::{Ask, Fetch, Source};
 use super::{Contents, Effect};
 use crate::ids::Topic;
-use crate::limits::{RECHECK_INTERVAL_MAX, RECHECK_INTERVAL_MIN, WANTED_PER_FETCH_MAX};
+use crate::limits::{
+    RECHECK_INTERVAL_MAX, RECHECK_INTERVAL_MIN, RECHECK_TURN, RECHECKS_MAX, WANTED_PER_FETCH_MAX,
+};
 use crate::manifest::HeadContent;
 use crate::node::api::Event;
 use crate::node::cx::Cx;
@@ -53,14 +55,13 @@ impl Recheck {
 }
 
 impl Contents {
-    /// The store is without a blob that a peer asked for. `may_mean`: whether it can be one of a content, whose blobs are
-    /// announced one by one or not.
+    /// The store is without a blob that a peer asked for. `may_mean`: whether it can be one of a content, which has chunk
+    /// lists or none.
     pub(crate) fn on_asked_in_vain(&mut self, cx: &mut Cx, may_mean: impl Fn(&Topic, bool) -> bool) {
         for (topic, content) in &mut self.by_topic {
             let recheck = &mut content.recheck;
             let is_idle = recheck.due.is_none() && recheck.fetch.is_none();
-            let is_announced = !content.announced.is_empty();
-            if may_mean(topic, is_announced) && is_idle && content.fetch.is_satisfied() {
+            if may_mean(topic, content.has_chunks) && is_idle && content.fetch.is_satisfied() {
                 let due = cx.now().max(recheck.not_before);
                 recheck.due = Some(due);
                 cx.set_timer_sooner(Timer::Swarm(*topic), due);
@@ -75,16 +76,28 @@ impl Contents {
 
     /// Begins the look-up that is due. `head` is what the channel's newest head names.
     pub(crate) fn recheck(&mut self, now: Instant, topic: Topic, head: Option<HeadContent>) -> Vec<Effect> {
-        let number = self.next_fetch();
+        let (number, has_room) = (self.next_fetch(), self.has_room_for_recheck());
         let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
-        content.recheck.due = None;
+        content.recheck.due = (!has_room).then_some(now + RECHECK_TURN);
+        if !has_room {
+            return Vec::new();
+        }
         let source = head.map(Source::Head).or_else(|| content.tree.clone().map(Source::Tree));
         let Some(source) = source.filter(|_| content.fetch.is_satisfied()) else { return Vec::new() };
         let mut asks = Vec::new();
         let selection = content.fetch.selection();
         let fetch = Fetch::new(number, source, selection, WANTED_PER_FETCH_MAX, &mut asks);
         content.recheck.begin(now, fetch);
+        self.rechecks.push(topic);
         self.after_recheck(topic, asks)
+    }
+
+    /// Each look-up holds a manifest and has blobs in hand, so few are under way at once, whatever strangers ask for.
+    fn has_room_for_recheck(&mut self) -> bool {
+        let by_topic = &self.by_topic;
+        let is_under_way = |topic: &Topic| by_topic.get(topic).is_some_and(|it| it.recheck.fetch.is_some());
+        self.rechecks.retain(is_under_way);
+        self.rechecks.len() < RECHECKS_MAX
     }
 
     /// Takes note of what a look-up has come to.
@@ -126,5 +139,58 @@ impl Contents {
         let lost = channel.map(|channel| Effect::Event(Event::BlobsLost { channel, sequence }));
         let asks = self.begun(topic, asks);
         lost.into_iter().chain([Effect::TakeBack, Effect::Seek]).chain(asks).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::Link;
+    use crate::ids::{BlobId, Secret};
+    use crate::node::channels::contents::Selection;
+    use crate::node::cx::Pending;
+    use crate::rng::Rng;
+    use crate::time::UnixTime;
+    use crate::tree::TreeRef;
+
+    fn tree(n: u8) -> TreeRef {
+        TreeRef::new(1, 0, Link { id: BlobId([n; 32]), key: Secret::new([n; 32]) }).expect("one blob")
+    }
+
+    fn asked(effects: &[Effect]) -> Option<u64> {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Job(Pending::Have(_, number, _), _) => Some(*number),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn a_peer_that_asks_for_what_is_nowhere_makes_few_contents_be_looked_up_at_once() {
+        const CONTENTS: u8 = 20;
+        let (now, mut contents) = (Instant(0), Contents::new());
+        let mut cx = Cx::new(Rng::new([0; 32]), now, UnixTime(0));
+        let topics = (0..CONTENTS).map(|n| Topic([n; 32]));
+        for (topic, n) in topics.clone().zip(0..) {
+            let begun = contents.begin_tree(now, topic, 1, tree(n), Selection::default());
+            let number = asked(&begun).expect("the store is asked");
+            contents.on_have(topic, number, &[BlobId([n; 32])], &[true]);
+            assert!(contents.is_satisfied(&topic));
+        }
+        contents.on_asked_in_vain(&mut cx, |_, _| true);
+        let look_up_due = |contents: &mut Contents, now| -> Vec<(Topic, u64)> {
+            let due = topics.clone().filter(|topic| contents.due(topic).is_some_and(|due| due <= now));
+            let due: Vec<Topic> = due.collect();
+            due.into_iter().filter_map(|it| Some((it, asked(&contents.recheck(now, it, None))?))).collect()
+        };
+        let (mut now, mut all) = (now, 0);
+        while all < usize::from(CONTENTS) {
+            let begun = look_up_due(&mut contents, now);
+            assert!((1..=RECHECKS_MAX).contains(&begun.len()));
+            assert!(look_up_due(&mut contents, now).is_empty(), "the others wait");
+            for (topic, number) in &begun {
+                contents.on_have(*topic, *number, &[BlobId(topic.0)], &[true]);
+            }
+            (now, all) = (now + RECHECK_TURN, all + begun.len());
+        }
     }
 }

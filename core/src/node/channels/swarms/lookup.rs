@@ -84,7 +84,7 @@ impl Swarms {
         }
     }
 
-    /// A channel's peers are looked up again at once, as nothing is known yet.
+    /// When a swarm's peers are to be looked up or asked again.
     pub(crate) fn due(&self, topic: &Topic) -> Option<Instant> {
         let look_up = &self.by_topic.get(topic)?.look_up;
         [look_up.due, look_up.ask_due].into_iter().flatten().min()
