@@ -147,7 +147,11 @@ fn a_silent_peer_loses_the_whole_range() {
     pass(&mut bench, &content, Duration::from_secs(2), &mut [&mut silent, &mut idle]);
     assert_eq!((&silent.cancelled[..], &idle.asked[0].1), (&[(0, next)][..], &(next..BLOB_END)));
     idle.bring_all(&mut bench, &content);
-    assert_eq!((content.stored(&bench), bench.status().bytes_duplicate), (1, 0), "the bytes that it brought are kept");
+    assert_eq!(
+        (content.stored(&bench), bench.status().bytes_duplicate),
+        (1, 0),
+        "the bytes that it brought are kept"
+    );
 }
 
 #[test]
