@@ -1,4 +1,4 @@
-//! Conformance vectors: what an implementation of the protocol must give for which input, as JSON by layer.
+//! Conformance vectors: the output that an implementation of the protocol must give for each input, as JSON by layer.
 //!
 //! Goals: a vector is complete (no "our random numbers"), names the paragraph of `docs/protocol.md` it stands for, and
 //! is either an expected output or a class of refusal. Non-goals: rules. Every output here is computed by
@@ -29,7 +29,7 @@ pub struct VectorFile {
     pub schema: u32,
     /// The layer's name, which is also the file's.
     pub layer: String,
-    /// What the layer's operations take and give.
+    /// The inputs and outputs of the layer's operations.
     pub about: String,
     /// The cases.
     pub cases: Vec<Case>,
@@ -46,12 +46,12 @@ pub struct Case {
     pub op: String,
     /// The operation's arguments.
     pub input: Value,
-    /// What must come out.
+    /// The expected outcome.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-/// What must come out of a case.
+/// The expected outcome of a case.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -115,7 +115,7 @@ impl Layer {
     /// The layer's vectors.
     ///
     /// # Errors
-    /// Every case that core takes otherwise than the case's author expects, in words.
+    /// Every case in which core does not do what the case's author expects, in words.
     pub fn generate(&self) -> Result<VectorFile, Vec<String>> {
         let mut wanted = Cases { section: 0, list: Vec::new() };
         (self.cases)(&mut wanted);
@@ -149,7 +149,7 @@ impl Layer {
         if problems.is_empty() { Ok(file) } else { Err(problems) }
     }
 
-    /// Asks core for every outcome in `file`; what differs, in words.
+    /// Asks core for every outcome in `file`; returns the differences, in words.
     pub fn check(&self, file: &VectorFile) -> Vec<String> {
         if file.schema != SCHEMA || file.layer != self.name {
             return vec![format!(
@@ -186,7 +186,7 @@ pub fn to_text(file: &VectorFile) -> String {
 /// Reads the file of `layer` in `folder`.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidData`] for what is no vector file.
+/// [`io::ErrorKind::InvalidData`] where it is no vector file.
 pub fn load(folder: &Path, layer: &str) -> io::Result<VectorFile> {
     let text = fs::read_to_string(folder.join(layer).with_extension("json"))?;
     serde_json::from_str(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Writes every layer's file; what could not be done.
+/// Writes every layer's file; returns what failed.
 fn generate(folder: &Path) -> Vec<String> {
     let write = |layer: &megatorrent_conformance::Layer| match layer.generate() {
         Err(problems) => problems,
@@ -42,7 +42,7 @@ fn generate(folder: &Path) -> Vec<String> {
     LAYERS.iter().flat_map(write).collect()
 }
 
-/// Checks every layer's file against core; what differs.
+/// Checks every layer's file against core; returns the differences.
 fn check(folder: &Path) -> Vec<String> {
     let differences = |layer: &megatorrent_conformance::Layer| match load(folder, layer.name) {
         Err(error) => vec![format!("{}: {error}", folder.join(layer.name).display())],

@@ -10,9 +10,9 @@ use serde_json::Value;
 use support::{Running, megatorrent, ok, run, serve, split, v5_peer, write_file};
 use tempfile::TempDir;
 
-/// What a node may take at most (issue: `serve` below 64 MiB), whatever strangers send.
+/// The most memory that a node may take (issue: `serve` below 64 MiB), whatever strangers send.
 const MEMORY_MAX_KIB: u64 = 64 * 1024;
-/// Types of messages that carry what a stranger may not make us take: v5's, and those beyond it.
+/// Types of messages whose content a stranger must not make us take: v5's, and those beyond it.
 const CHECKED_TYPES: [u64; 15] = [1, 2, 3, 4, 5, 6, 7, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17];
 const DATA: u64 = 3;
 const PIECE: u64 = 0x14;
@@ -73,7 +73,7 @@ impl Target {
         reports
     }
 
-    /// Lives, serves, and took no more memory than it may.
+    /// Checks that the node lives, serves, and took no more memory than it may.
     fn stands(&mut self) {
         assert!(self.node.is_alive() && self.serves());
         let peak = self.node.memory_peak_kib();
@@ -110,7 +110,7 @@ fn what_is_no_v5_is_turned_away() {
 }
 
 #[test]
-fn messages_without_sense_end_the_connection_and_nothing_else() {
+fn senseless_messages_end_the_connection_and_nothing_else() {
     let mut target = Target::new();
     for report in target.suffer("deep-json", &[]) {
         assert!(is_closed(&report), "{report}");
@@ -121,7 +121,7 @@ fn messages_without_sense_end_the_connection_and_nothing_else() {
     }
     for report in target.suffer("garbage", &[]) {
         let is_known = report["type"].as_u64().is_some_and(|kind| CHECKED_TYPES.contains(&kind));
-        // `{}` is a legal HELLO. After what means nothing here, the connection still answers.
+        // `{}` is a legal HELLO. After messages without meaning, the connection still answers.
         let is_legal = report["type"] == 1 && report["length"] == 2;
         let still_answers = answers(&report).any(|answer| answer["type"] == ERROR);
         let expected =
@@ -163,7 +163,7 @@ fn floods_and_slow_senders_cost_bounded_memory() {
 }
 
 #[test]
-fn a_thousand_idle_connections_keep_nobody_out() {
+fn a_thousand_idle_connections_keep_no_peer_out() {
     let mut target = Target::new();
     for kind in ["idle", "idle-keyed"] {
         let mut attack = target.attack(kind, &["--connections", "1000"]);

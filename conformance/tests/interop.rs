@@ -51,7 +51,7 @@ fn a_v5_peer_fetches_from_us() {
 }
 
 #[test]
-fn a_v5_peer_is_told_what_we_do_not_have() {
+fn a_v5_peer_is_refused_a_missing_blob() {
     let folder = folder();
     let (_node, address) = serve(folder.path(), &["--dht", "off"]);
     let (host, port) = split(&address);
@@ -240,7 +240,7 @@ fn a_peer_with_a_wrong_blob_is_banned_also_after_a_restart() {
     assert_eq!(connections(&liar), 0, "the ban outlives the process");
 
     ok(channel.subscribe("another", &[&lies, &truth]));
-    assert!(connections(&liar) > 0, "who does not know of the lie asks");
+    assert!(connections(&liar) > 0, "a node without the ban asks the liar");
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn a_blob_that_one_peer_falsifies_comes_from_another() {
 }
 
 #[test]
-fn peers_that_stall_or_send_too_much_do_not_keep_us_from_the_others() {
+fn peers_that_stall_or_send_too_much_do_not_block_the_others() {
     let channel = V5Channel::new(2 * MIB, &[]);
     let (_mute, mute) = v5_serve(channel.path(), &["--stall"]);
     let (_loud, loud) = v5_serve(channel.path(), &["--long-data"]);
@@ -272,7 +272,7 @@ fn listener(says: &'static [u8]) -> String {
     let address = listener.local_addr().expect("bound").to_string();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            // Who has hung up already is none of its concern.
+            // A peer that has hung up already does not matter.
             let _ = stream.and_then(|mut stream| stream.write_all(says));
         }
     });

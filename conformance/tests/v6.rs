@@ -99,7 +99,7 @@ impl Channel {
     }
 }
 
-/// The ranges that a v6 peer was asked for until its visitor left. It was asked for nothing else, and only for what it has.
+/// The ranges that a v6 peer was asked for until its visitor left: nothing else, and only of blobs that it has.
 fn wants(peer: &Running) -> Vec<Value> {
     let lines = RefCell::new(Vec::new());
     peer.wait_for("end of the visit", |line| {
@@ -163,7 +163,7 @@ fn we_fetch_from_a_v6_peer() {
 }
 
 #[test]
-fn we_fetch_from_each_peer_what_it_says_that_it_has() {
+fn we_fetch_from_each_peer_the_blobs_that_it_claims() {
     let channel = Channel::fetched();
     let (even, first) = v6_serve(channel.path(), &["--have", "even"]);
     let (odd, second) = v6_serve(channel.path(), &["--have", "odd"]);
@@ -174,7 +174,7 @@ fn we_fetch_from_each_peer_what_it_says_that_it_has() {
     assert_eq!(distinct(&[even, odd].concat()), BLOBS);
 }
 
-/// Nobody has the index blob at position 1, so that what lies below it is not known; the blob at 2 is that at 5.
+/// No peer has the index blob at position 1, so the blobs below it are unknown; the blob at 2 is that at 5.
 #[test]
 fn we_tell_a_v6_peer_what_we_have_so_far() {
     let channel = Channel::fetched();

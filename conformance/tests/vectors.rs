@@ -1,4 +1,4 @@
-//! The committed vectors are what core says, and what a program that shares no code with core says.
+//! The committed vectors agree with core, and with a program that shares no code with core.
 
 mod support;
 

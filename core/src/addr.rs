@@ -48,7 +48,7 @@ impl PeerAddr {
         }
     }
 
-    /// Whether the address means the same everywhere: see [`is_public`]. A name does.
+    /// Whether the address means the same everywhere: a name does; see [`is_public`] for IP addresses.
     pub fn is_public(&self) -> bool {
         match self {
             Self::Ip(addr) => is_public(addr.ip()),
@@ -56,8 +56,8 @@ impl PeerAddr {
         }
     }
 
-    /// Whether peers may be told of this address or believed about it: an IP literal that is neither unspecified
-    /// nor multicast, an onion service or an I2P destination; never a DNS name, never port 0.
+    /// Whether peers may exchange this address: an IP literal that is neither unspecified, multicast nor broadcast, an
+    /// onion service or an I2P destination; never a DNS name, never port 0.
     pub fn is_exchangeable(&self) -> bool {
         self.port() != 0
             && match self {
@@ -73,8 +73,8 @@ impl PeerAddr {
     }
 }
 
-/// Whether an IP address means the same everywhere: it is not of this machine, a link, a private network or a carrier's
-/// shared address space (RFC 6598), and it is one address. IPv4 mapped into IPv6 counts as IPv4.
+/// Whether an IP address means the same everywhere: it is specified, and not of this machine, a link, a private network
+/// or a carrier's shared address space (RFC 6598). IPv4 mapped into IPv6 counts as IPv4.
 pub fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
@@ -130,7 +130,7 @@ impl fmt::Debug for PeerAddr {
     }
 }
 
-/// A lowercase host name that a resolver may be asked for: never one of Tor's or I2P's, valid or not.
+/// A lowercase host name that may go to a resolver: never one of Tor's or I2P's, valid or not.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DnsName(String);
 
@@ -172,7 +172,7 @@ impl fmt::Debug for DnsName {
     }
 }
 
-/// The last label of a host, which says whose it is.
+/// The last label of a host, which says which network it belongs to.
 fn top_label(host: &str) -> &str {
     host.rsplit('.').next().unwrap_or(host)
 }
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tor_or_i2p_might_be_asked_for_is_never_a_dns_name() {
+    fn a_name_of_tor_or_i2p_is_never_a_dns_name() {
         let onion = OnionAddr::from_public_key([7; 32]).to_string();
         for (host, error) in [
             ("onion", ParseError::OnionName),
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn public_is_what_means_the_same_everywhere() {
+    fn an_address_is_public_if_it_means_the_same_everywhere() {
         for private in [
             "0.0.0.0",
             "10.1.2.3",

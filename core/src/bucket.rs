@@ -1,14 +1,14 @@
-//! Token buckets: a rate on average, and a burst after a quiet time.
+//! Token buckets: an average rate, and a burst after a quiet time.
 
 use core::time::Duration;
 
 use crate::time::Instant;
 
-/// `per_minute` on average, up to `burst` at once.
+/// Yields `per_minute` tokens on average, up to `burst` at once.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     nanos_each: u64,
-    /// The most that is saved up, and what was saved at a point in time, in nanoseconds.
+    /// The most that is saved up, and the savings as of `at`, in nanoseconds.
     full: u64,
     saved: u64,
     at: Instant,
@@ -26,17 +26,17 @@ impl Bucket {
         self.saved.saturating_add(now.0.saturating_sub(self.at.0)).min(self.full)
     }
 
-    /// When one can be taken.
+    /// Returns when a token can be taken.
     pub(crate) fn next(&self, now: Instant) -> Instant {
         now + Duration::from_nanos(self.nanos_each.saturating_sub(self.saved_at(now)))
     }
 
-    /// Takes one, if there is one.
+    /// Takes a token, if there is one.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
         self.take_n(1, now)
     }
 
-    /// Takes so many, if there are so many.
+    /// Takes `n` tokens, all or none.
     pub(crate) fn take_n(&mut self, n: u64, now: Instant) -> bool {
         let (saved, price) = (self.saved_at(now), n.saturating_mul(self.nanos_each));
         let is_there = saved >= price;
@@ -46,12 +46,12 @@ impl Bucket {
         is_there
     }
 
-    /// What lacks until it is full, in nanoseconds.
+    /// Nanoseconds until the bucket is full.
     pub(crate) fn missing(&self, now: Instant) -> u64 {
         self.full - self.saved_at(now)
     }
 
-    /// Gives back so many of those taken.
+    /// Gives back `n` tokens.
     pub(crate) fn give_back(&mut self, n: u64) {
         self.saved = self.saved.saturating_add(n.saturating_mul(self.nanos_each)).min(self.full);
     }

@@ -16,8 +16,8 @@ use crate::wire::{HEADER_LEN, TAG_LEN};
 
 const BLOB_START: usize = HEADER_LEN + 1;
 
-/// Room for one blob within its frame. Its number is bounded by the node that hands it out, so a driver gives each
-/// buffer back with the answer to the job that carried it.
+/// Room for one blob within its frame. The node bounds the number of buffers that it hands out, so a driver gives each
+/// one back with the answer to the job that carried it.
 pub struct Buffer(Box<[u8]>);
 
 impl Buffer {
@@ -42,7 +42,8 @@ impl Buffer {
         &mut self.0[BLOB_START..end]
     }
 
-    /// Where a message lies whose payload is the blob's bytes from `at` on: its type byte, they, and room for its seal.
+    /// The place of a message whose payload is the blob's bytes from `at` on: its type byte, the payload, and room for the
+    /// tag.
     pub(crate) fn message_from(&mut self, at: usize) -> &mut [u8] {
         &mut self.0[HEADER_LEN + at..]
     }

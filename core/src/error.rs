@@ -1,11 +1,11 @@
-//! Error families: what a text was not ([`ParseError`]), what a peer did ([`Violation`]), why a connection ended
-//! ([`CloseReason`]).
+//! Error families: why a text does not parse ([`ParseError`]), which rule a peer broke ([`Violation`]), why a connection
+//! ended ([`CloseReason`]).
 //!
 //! A bug of our own is an `assert!`; peer bytes never reach one.
 
 use core::fmt;
 
-/// A text at the edge that is not what it should be. Never repeats a secret.
+/// Why a text from outside does not parse. Never repeats a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParseError {
     /// Not 64 hex digits.
@@ -63,7 +63,7 @@ impl fmt::Display for ParseError {
 
 impl core::error::Error for ParseError {}
 
-/// A rule of the wire that the peer broke: the connection ends, and nothing it sent after counts.
+/// A rule of the protocol that the peer broke: the connection ends, and nothing that it sent afterwards counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Violation {
@@ -73,32 +73,32 @@ pub enum Violation {
     FrameShort,
     /// The length field is above what the connection's state admits.
     FrameLong,
-    /// A frame's tag did not open.
+    /// A frame's tag does not match.
     Tag,
     /// A HELLO, PEERS, PUBLISH or ANNOUNCE that does not parse, or an id that is not 64 hex digits.
     Malformed,
     /// HELLO with a version below 5.
     Version,
-    /// DATA or a PIECE that was not asked for.
+    /// DATA or a PIECE that we did not ask for.
     UnaskedData,
     /// More DATA than a blob holds.
     DataLong,
-    /// An answer that nothing asked for (PEERS, OK).
+    /// An answer (PEERS, OK) to no question of ours.
     Unasked,
-    /// More than [`crate::limits::UNASKED_BYTES_PER_MINUTE`] of what nobody asked for, and no news.
+    /// More than [`crate::limits::UNASKED_BYTES_PER_MINUTE`] of unsolicited messages that say nothing unseen.
     Flood,
-    /// More than [`crate::limits::WANTS_MAX`] ranges asked for at once.
+    /// More than [`crate::limits::WANTS_MAX`] WANTs open at once.
     TooManyWants,
-    /// A range asked for under the number of another that is open (`docs/protocol.md` §12).
+    /// A WANT under the number of another open one (`docs/protocol.md` §12).
     WantRepeated,
-    /// A blob, or a range of one, that makes its SHA-256 differ from the id asked for.
+    /// A blob, or a range of one, whose SHA-256 is not the id asked for.
     WrongBlob,
     /// A head of another channel, or one whose signature does not verify.
     ForgedHead,
 }
 
 impl Violation {
-    /// The text of the ERROR that tells the peer, before the connection ends; `None`: it ends at once.
+    /// Returns the text of the ERROR that tells the peer before the connection ends; `None`: it ends at once.
     pub fn wire_text(self) -> Option<&'static str> {
         match self {
             Self::Version => Some("Protocol Version Mismatch"),
@@ -117,10 +117,10 @@ impl fmt::Display for Violation {
             Self::Tag => "sent a frame that does not open",
             Self::Malformed => "sent a message that does not parse",
             Self::Version => "speaks a version below 5",
-            Self::UnaskedData => "sent a blob nobody asked for",
+            Self::UnaskedData => "sent a blob that was not asked for",
             Self::DataLong => "sent more than a blob",
-            Self::Unasked => "answered what nobody asked",
-            Self::Flood => "sent far more than anybody asked for",
+            Self::Unasked => "answered a question that was not asked",
+            Self::Flood => "sent too many unsolicited messages",
             Self::TooManyWants => "asked for too many ranges at once",
             Self::WantRepeated => "asked for two ranges under one number",
             Self::WrongBlob => "served a wrong blob",
@@ -141,11 +141,11 @@ pub enum CloseReason {
     HandshakeTimeout,
     /// Nothing moved for [`crate::limits::IDLE_TIMEOUT`].
     Idle,
-    /// What was asked for did not come in time.
+    /// The peer did not deliver in time.
     Stalled,
     /// It made room for a newer connection.
     Evicted,
-    /// Another connection with the same peer serves.
+    /// Another connection with the same peer is kept.
     Duplicate,
     /// The peer is banned.
     Banned,

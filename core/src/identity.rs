@@ -1,4 +1,4 @@
-//! Who owns a channel: Ed25519 keys, strictly verified, and the identity file of v5 (`docs/protocol.md` §1).
+//! Ownership of channels: Ed25519 keys, strictly verified, and v5's identity file (`docs/protocol.md` §1).
 
 use alloc::format;
 use alloc::string::String;
@@ -21,10 +21,10 @@ const CONTENT_SECRET_CONTEXT: &str = "megatorrent 2026-11 channel content secret
 pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
-    /// Checks the point. A point has one accepted encoding, so that a channel has one name.
+    /// Checks the point. Each point has one accepted encoding, so that a channel has one name.
     ///
     /// # Errors
-    /// [`ParseError::PublicKey`] for what is no point, a point of small order or a non-canonical encoding.
+    /// [`ParseError::PublicKey`] where the bytes are no point, a point of small order or a non-canonical encoding.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, ParseError> {
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| ParseError::PublicKey)?;
         let canonical = key.to_edwards().compress().to_bytes() == bytes;
@@ -99,7 +99,7 @@ impl Identity {
         self.read_key.as_ref()
     }
 
-    /// The secret under which this channel's blobs get their keys (`docs/protocol.md` §1): BLAKE3's `derive_key`
+    /// The secret from which this channel's blobs get their keys (`docs/protocol.md` §1): BLAKE3's `derive_key`
     /// of the seed. Only the author has it; readers get the keys themselves.
     pub fn content_secret(&self) -> Secret {
         Secret::new(blake3::derive_key(CONTENT_SECRET_CONTEXT, self.signing.as_bytes()))

@@ -115,7 +115,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Names a keyed connection (`docs/protocol.md` §8). Both of its ends derive the same id, and no other connection has it.
+/// Names a keyed connection (`docs/protocol.md` §8). Both of its ends derive the same id, which no other connection has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub [u8; 32]);
 
@@ -130,7 +130,7 @@ impl fmt::Debug for SessionId {
 pub struct ConnId {
     /// Index in the node's connection table.
     pub slot: u32,
-    /// How many connections had the slot before.
+    /// How many connections held the slot before.
     pub generation: u32,
 }
 

@@ -41,7 +41,7 @@ impl Rng {
     pub fn fill(&mut self, out: &mut [u8]) {
         out.fill(0);
         if self.stream.try_apply_keystream(out).is_err() {
-            // 256 GiB were drawn: go on from a fresh seed, as the keystream may not be reused.
+            // The keystream ends after 256 GiB and must not be reused: go on from a fresh seed.
             *self = self.fork("next");
             out.fill(0);
             self.stream.apply_keystream(out);

@@ -1,9 +1,9 @@
-//! The suite: how long a blob is and how bytes are sealed, as a type parameter of a node. It is two things that know
-//! nothing of each other: the [`BlobFormat`] and the [`Ciphers`] of connections.
+//! The suite: the length of blobs and the way bytes are sealed, as a type parameter of a node. It has two independent
+//! parts: the [`BlobFormat`] and the [`Ciphers`] of connections.
 //!
-//! [`RealSuite`] is the protocol's own and the default everywhere, so a driver of real sockets names none: what it
-//! takes is a [`crate::node::Node`] over the real suite, and no value or flag turns it into another one. A simulator
-//! brings a suite of small blobs and cheap checksums for thousands of nodes; its nodes are of another type.
+//! [`RealSuite`] is the protocol's and the default everywhere, so a driver of real sockets names none: it takes a
+//! [`crate::node::Node`] over the real suite, and no value or flag turns that into another one. A simulator brings a suite
+//! of small blobs and cheap checksums for thousands of nodes; its nodes are of another type.
 
 use crate::blob::{self, Link, TAG_LEN};
 use crate::error::Violation;
@@ -17,10 +17,9 @@ pub trait Suite: BlobFormat + Ciphers {}
 
 impl<S: BlobFormat + Ciphers> Suite for S {}
 
-/// How long a blob is, how it is sealed and how it is named. Lengths of keys, ids and tags are the protocol's in every
-/// format.
+/// The length, sealing and naming of blobs. Keys, ids and tags have the protocol's lengths in every format.
 pub trait BlobFormat: 'static {
-    /// Bytes of plaintext in a blob; see [`Shape::new`] for what is possible.
+    /// Bytes of plaintext in a blob; [`Shape::new`] says which lengths are possible.
     const PLAIN_LEN: usize;
     /// Bytes of a blob.
     const BLOB_LEN: usize = Self::PLAIN_LEN + TAG_LEN;

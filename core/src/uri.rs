@@ -33,7 +33,7 @@ pub struct ChannelUri {
 }
 
 impl ChannelUri {
-    /// The text, with the read key if there is one: not for logs.
+    /// Returns the text with the read key, if there is one: not for logs.
     pub fn to_secret_string(&self) -> Zeroizing<String> {
         let read_key = self.read_key.as_ref().map(|key| Zeroizing::new(hex::encode(key.expose())));
         // Nothing grows after the key is in, so no copy of it is left behind.
@@ -44,7 +44,7 @@ impl ChannelUri {
         })
     }
 
-    /// The text without the read key.
+    /// Returns the text without the read key.
     pub fn to_public_string(&self) -> String {
         format!("{SCHEME}{}{}", self.public_key, self.query())
     }
@@ -63,7 +63,7 @@ impl ChannelUri {
 impl FromStr for ChannelUri {
     type Err = ParseError;
 
-    /// A bare public key is accepted too. Query members other than `bootstrap` are ignored.
+    /// Accepts a bare public key too. Ignores query members other than `bootstrap`.
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let rest = match text.get(..SCHEME.len()) {
             Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME) => &text[SCHEME.len()..],
@@ -88,7 +88,7 @@ impl FromStr for ChannelUri {
     }
 }
 
-/// A peer's address, in which `[`, `]` and `:` may be percent-encoded (RFC 3986 §2.1); nothing else needs to be.
+/// Parses a peer's address, in which `[`, `]` and `:` may be percent-encoded (RFC 3986 §2.1); nothing else needs to be.
 fn parse_peer(text: &str) -> Result<PeerAddr, ParseError> {
     let not_a_peer = ParseError::Uri("a bootstrap peer is not HOST:PORT");
     let plain = decode_percent(text).ok_or(not_a_peer)?;
@@ -111,7 +111,7 @@ fn decode_percent(text: &str) -> Option<String> {
 }
 
 /// A channel's topic: BLAKE2b-256 of `"megatorrent topic" ‖ public key`, under the read key as BLAKE2's key
-/// (RFC 7693 §2.5) where the channel is private, so that who lacks the key cannot find the swarm.
+/// (RFC 7693 §2.5) where the channel is private, so that nobody without the key can find the swarm.
 pub fn topic(channel: &PublicKey, read_key: Option<&Secret>) -> Topic {
     Topic(match read_key {
         None => {

@@ -1,5 +1,5 @@
-//! What the DHT budget promises a node that follows many channels: each is announced and looked up in its turn, whatever
-//! the others want.
+//! The DHT budget of a node that follows many channels: each channel is announced and looked up in turn, whatever the
+//! others need.
 
 mod support;
 
@@ -19,8 +19,8 @@ use megatorrent_core::uri;
 use support::content::{Content, item};
 use support::{Bench, CONFIG, identity};
 
-/// How much later than it is due an operation may start where all that is due fits the budget: others that are due at
-/// the same time may come first.
+/// Longest delay of an operation where everything due fits the budget: others that are due at the same time may come
+/// first.
 const SLACK: Duration = Duration::from_secs(10);
 
 /// The same where hundreds of channels are followed, and two waves of operations meet.
@@ -43,7 +43,7 @@ fn follow(bench: &mut Bench, channel: PublicKey) {
     bench.command(Command::Follow { channel, read_key: None });
 }
 
-/// Follows so many channels that are complete, as they list nothing.
+/// Follows `count` channels that are complete, as they list nothing.
 fn follow_complete(bench: &mut Bench, channels: u16) -> Vec<PublicKey> {
     let follow_one = |n| {
         let author = author(n);
@@ -59,8 +59,7 @@ fn topics(channels: &[PublicKey]) -> Vec<InfoHash> {
     channels.iter().map(|channel| uri::topic(channel, None).info_hash()).collect()
 }
 
-/// The longest time from `since` until now in which something did not happen, for the one of `all` to which it happened
-/// least often.
+/// Returns the longest time from `since` on in which an event did not happen to one of `all`.
 fn longest_gap<K: Ord + Copy>(log: &[(Instant, K)], all: &[K], since: Instant, now: Instant) -> Duration {
     let mut last: BTreeMap<K, Instant> = all.iter().map(|key| (*key, since)).collect();
     let mut longest = Duration::ZERO;
@@ -72,7 +71,7 @@ fn longest_gap<K: Ord + Copy>(log: &[(Instant, K)], all: &[K], since: Instant, n
     last.values().map(|last| now.since(*last)).fold(longest, Duration::max)
 }
 
-/// The most by which an operation was late, looked at each minute.
+/// Returns the longest delay of an operation, sampled each minute.
 fn longest_lag(bench: &mut Bench, time: Duration) -> Duration {
     let until = bench.now + time;
     let mut longest = 0;
@@ -84,7 +83,7 @@ fn longest_lag(bench: &mut Bench, time: Duration) -> Duration {
 }
 
 #[test]
-fn channels_that_nobody_has_published_do_not_keep_the_others_from_being_announced() {
+fn unpublished_channels_do_not_keep_the_others_from_being_announced() {
     let mut bench = Bench::answering(CONFIG, None);
     let complete = follow_complete(&mut bench, 2);
     (100..130).for_each(|n| follow(&mut bench, author(n).public_key()));
@@ -100,7 +99,7 @@ fn hundreds_of_channels_are_announced_in_time_and_looked_up_in_turn() {
         let mut bench = Bench::answering(CONFIG, None);
         let channels = follow_complete(&mut bench, u16::try_from(count).expect("few"));
         let poll_interval = HEAD_POLL_INTERVAL.max(Duration::from_mins(count as u64) / POLLS_PER_MINUTE);
-        // At first all are due at once, and come in waves; where two waves meet they spread.
+        // At first all are due at once and come in waves; where two waves meet they spread.
         let lag = longest_lag(&mut bench, DAY);
         assert!(lag <= poll_interval, "{count}: {lag:?} late");
         let since = bench.now;
@@ -110,14 +109,14 @@ fn hundreds_of_channels_are_announced_in_time_and_looked_up_in_turn() {
         assert!(gap <= ANNOUNCE_INTERVAL + SLACK, "{count}: not announced for {gap:?}");
         let gap = longest_gap(&bench.world.gets, &channels, since, bench.now);
         assert!(gap <= poll_interval + WAVE, "{count}: not looked up for {gap:?}");
-        // The other way round: what fits the budget is not left undone.
+        // Conversely, no operation that fits the budget is left out.
         let polls = bench.world.gets.iter().filter(|(at, _)| *at >= since).count();
         assert!(polls >= 3 * count, "{count}: {polls} look-ups");
     }
 }
 
 #[test]
-fn whoever_finds_nobody_looks_ever_more_rarely_until_something_changes() {
+fn a_node_that_finds_no_peer_looks_ever_more_rarely_until_something_changes() {
     let mut bench = Bench::answering(CONFIG, None);
     bench.world.ends_lookups = true;
     let content = Content::new(&identity(), 1);

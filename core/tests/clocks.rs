@@ -1,4 +1,4 @@
-//! Clocks that are wrong, the author's or a reader's: none of them locks a channel (`docs/protocol.md` §6 and §11).
+//! Wrong clocks, of the author or of a reader, do not lock a channel (`docs/protocol.md` §6 and §11).
 
 mod support;
 
@@ -17,7 +17,7 @@ const YEAR: Duration = Duration::from_hours(365 * 24);
 /// 2020-07-01.
 const LONG_AGO: UnixTime = UnixTime(1_593_561_600_000);
 
-/// An author whose channel the DHT knows with this sequence, and what the node told of its next publication.
+/// An author whose channel has this sequence on the DHT, and the events of its next publication.
 fn publish_after(known: u64, unix: UnixTime) -> Bench {
     let mut bench = Bench::answering(Config::default(), Some(identity()));
     bench.node.set_clock(bench.now, unix);
@@ -77,7 +77,7 @@ fn a_draft_that_is_signed_again_warns_once() {
         while let Some((id, _)) = bench.job(|job| matches!(job, Job::Persist(..))) {
             bench.handle(Input::Done(id, JobResult::Persisted(true)));
         }
-        // Our own channel is followed, so its head is looked up for that, too.
+        // The node follows its own channel, so it looks up the head for that too.
         while let Some(get) = bench.dht_job(|op| matches!(op, DhtOp::Get(_))) {
             let newer = item(&identity(), ahead + 10 * tries, &HeadContent::Inline(vec![]));
             bench.handle(Input::DhtItem(get, newer));
@@ -93,7 +93,7 @@ fn a_draft_that_is_signed_again_warns_once() {
 }
 
 #[test]
-fn a_clock_that_is_right_is_not_spoken_of() {
+fn a_right_clock_causes_no_warning() {
     for known in [1, UNIX.0 - 1, UNIX.0] {
         let bench = publish_after(known, UNIX);
         assert_eq!((published(&bench), warned(&bench)), (vec![UNIX.0.max(known + 1)], vec![]));

@@ -20,7 +20,7 @@ fn buffer(content: &[u8]) -> Box<[u8; BLOB_LEN]> {
 }
 
 #[test]
-fn sealing_is_what_the_protocol_says_to_the_byte() {
+fn sealing_follows_the_protocol_to_the_byte() {
     let content = b"a short file";
     let mut buf = buffer(content);
     let link = blob::seal(&SECRET, &mut buf[..], content.len());
@@ -98,14 +98,14 @@ fn v5_sealing_pads_at_random_and_opens_under_its_nonce() {
     assert_eq!((&plain[..3], plain.len()), (&b"abc"[..], PLAIN_LEN));
 }
 
-/// A data blob's link that tells which leaf it is, so that no data needs sealing.
+/// A link that names its leaf, so that no data needs sealing.
 fn leaf_link(index: u64) -> Link {
     let mut id = [0xda; 32];
     id[..8].copy_from_slice(&index.to_be_bytes());
     Link { id: BlobId(id), key: Secret::new(*blake3::hash(&id).as_bytes()) }
 }
 
-/// Index blobs by id: what a store would hold.
+/// A store: index blobs by id.
 type Store = BTreeMap<BlobId, Box<[u8; BLOB_LEN]>>;
 
 fn write(size: u64) -> (TreeRef, Store) {

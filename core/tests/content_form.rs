@@ -1,4 +1,4 @@
-//! The form of a head's content: inline where the whole fits a DHT item, a body otherwise (`docs/protocol.md` §6).
+//! The form of a head's content: inline where all of it fits a DHT item, a body otherwise (`docs/protocol.md` §6).
 
 use std::collections::BTreeMap;
 
@@ -70,14 +70,14 @@ fn manifest(title: &str, items: Vec<Item>) -> Manifest {
     Manifest { collections, ..Manifest::default() }
 }
 
-/// The longest that the head of `content` can be: JavaScript reads no larger numbers.
+/// Returns the greatest length of a head of `content`: JavaScript reads no larger numbers.
 fn head_len(content: &HeadContent, private: bool) -> usize {
     let author = Identity::new(&Secret::new([1; 32]), None);
     let seal = private.then_some((&READ_KEY, [4; 12]));
     Head::to_json(&author, 1 << 53, 1 << 53, content, seal).len()
 }
 
-/// The manifest is inline up to some length of its title, and has a body from the next byte on.
+/// Checks that the manifest is inline up to some length of its title, and has a body from the next byte on.
 fn is_inline_to_the_byte(private: bool, items: &[Item], blobs: &mut Blobs) {
     let titled = |len: usize| manifest(&"t".repeat(len), items.to_vec());
     let inline = |len| match blobs.form(&titled(len), private).expect("it has a form") {
@@ -133,7 +133,7 @@ fn a_file_goes_inline_as_v5_lists_it() {
 }
 
 #[test]
-fn no_index_is_read_of_what_cannot_fit() {
+fn no_index_is_read_of_a_tree_that_cannot_fit() {
     let mut blobs = Blobs::default();
     let long = blobs.file(INLINE_CHUNKS_MAX * PLAIN_LEN + 1);
     assert!(matches!(blobs.form(&manifest("", vec![Item::File(long)]), false), Ok(HeadContent::Root(_))));
@@ -141,7 +141,7 @@ fn no_index_is_read_of_what_cannot_fit() {
 }
 
 #[test]
-fn nothing_that_a_manifest_says_is_left_out() {
+fn no_part_of_a_manifest_is_left_out() {
     let items = vec![Item::Magnet("magnet:?xt=urn:btih:00".into())];
     let with = |title: &str, description: &str| Manifest {
         title: title.into(),
@@ -186,7 +186,7 @@ fn blobs_of_another_length_are_no_chunks() {
 }
 
 #[test]
-fn what_fails_is_told() {
+fn failures_are_reported() {
     let mut blobs = Blobs { is_full: true, ..Blobs::default() };
     let twice = vec![Item::Magnet("http://x".into())];
     let error = blobs.form(&manifest("", twice), false);

@@ -147,7 +147,7 @@ fn items_keep_their_limits() {
     assert!(item.verify());
     assert_eq!(sign(0, ITEM_VALUE_LEN_MAX + 1), None);
     assert_eq!(sign(-1, 1), None);
-    // Signed well, and refused all the same.
+    // The signature is good, and the item is refused all the same.
     for (seq, value) in [(-1, vec![]), (1, vec![0; ITEM_VALUE_LEN_MAX + 1])] {
         let signature = identity(None).sign(&signable(seq, &value));
         assert!(!SignedItem { key: identity(None).public_key(), seq, value, signature }.verify());

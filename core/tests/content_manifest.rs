@@ -114,7 +114,7 @@ fn fitting_is_exact_and_does_not_depend_on_the_numbers() {
     }
 }
 
-/// A v5 document as another program may write it: its own order of members, its own order under the signature.
+/// A v5 document as another program may write it, with any order of members and any order under the signature.
 fn v5_document(members: &[(&str, &str)], sign_sorted: bool) -> String {
     let join = |members: &[(&str, &str)]| {
         let parts: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
@@ -149,7 +149,7 @@ fn an_empty_v5_channel_and_a_later_members_are_read() {
 }
 
 #[test]
-fn what_is_no_head_is_refused() {
+fn documents_that_are_no_heads_are_refused() {
     let key = format!("\"{}\"", author().public_key());
     let other = format!("\"{}\"", Identity::new(&Secret::new([2; 32]), None).public_key());
     let good = [("collections", "[]"), ("publicKey", &*key), ("sequence", "1"), ("timestamp", "2")];
@@ -238,7 +238,7 @@ proptest! {
         let mut bytes = good.clone().into_bytes();
         let at = at % bytes.len();
         bytes[at] ^= 1_u8 << bit;
-        // A hex digit may change its case; the meaning is then signed all the same only where it is not a text's.
+        // A hex digit outside of a text may change its case, which does not change the signed meaning.
         if let Ok(head) = Head::from_json(&author().public_key(), Some(&READ_KEY), &bytes) {
             prop_assert_eq!(Ok(head), read(&good));
         }

@@ -1,4 +1,4 @@
-//! What a gateway does for others, and how much of it, over a DHT that answers as a test says.
+//! A gateway's favours and their quotas, over a DHT that answers as a test says.
 
 mod support;
 
@@ -23,7 +23,7 @@ fn gateway() -> Bench {
     Bench::answering(Config { gateway: true, ..CONFIG }, None)
 }
 
-/// A v6 peer that connects from there.
+/// A v6 peer that connects from an address.
 fn dial(bench: &mut Bench, from: PeerAddr) -> Peer {
     let mut peer = Peer::dial(bench, from);
     peer.say_hello(bench, 6);
@@ -31,7 +31,7 @@ fn dial(bench: &mut Bench, from: PeerAddr) -> Peer {
     peer
 }
 
-/// Asks for a put of a head of the `n`th author; whether it was done, and otherwise why not.
+/// Asks for a put of a head of the `n`th author; returns why it was refused, if it was.
 fn ask_to_put(bench: &mut Bench, peer: &mut Peer, n: u8, sequence: i64) -> Result<(), String> {
     let item = item(&author(n), sequence, &HeadContent::Inline(vec![]));
     peer.send(bench, &Message::Publish(item));
@@ -42,7 +42,7 @@ fn ask_to_put(bench: &mut Bench, peer: &mut Peer, n: u8, sequence: i64) -> Resul
     }
 }
 
-/// Asks for the head of the `n`th author, which the DHT has; whether it was looked up.
+/// Asks for the head of the `n`th author, which the DHT has; returns whether it was looked up.
 fn ask_to_look_up(bench: &mut Bench, peer: &mut Peer, n: u8) -> bool {
     let channel = author(n).public_key();
     bench.world.heads.insert(channel, (item(&author(n), 5, &HeadContent::Inline(vec![])), 1));
@@ -73,11 +73,11 @@ fn a_host_gets_no_more_favours_by_opening_more_connections() {
 }
 
 #[test]
-fn strangers_together_get_half_of_what_the_dht_may_take() {
+fn strangers_together_get_half_of_the_dht_budget() {
     let mut bench = gateway();
     let (mut begun, minutes) = (0, 10_u32);
     for second in 0..minutes * 60 {
-        // Each second another host, which asks for two things.
+        // Each second another host asks for two things.
         let mut peer = dial(&mut bench, at(&format!("9.9.{}.{}:1", second / 200, second % 200)));
         let put = ask_to_put(&mut bench, &mut peer, 1, i64::from(second) + 1);
         assert!(matches!(put.as_ref().map_err(String::as_str), Ok(()) | Err("Busy")), "{put:?}");
@@ -91,7 +91,7 @@ fn strangers_together_get_half_of_what_the_dht_may_take() {
 }
 
 #[test]
-fn what_is_forged_takes_nothing_from_others() {
+fn a_forged_item_takes_nothing_from_others() {
     let mut bench = gateway();
     for n in 0..100 {
         let mut peer = dial(&mut bench, at(&format!("9.9.9.{n}:1")));
@@ -105,7 +105,7 @@ fn what_is_forged_takes_nothing_from_others() {
 }
 
 #[test]
-fn of_a_channel_that_it_follows_a_gateway_gives_back_only_what_the_dht_has() {
+fn a_gateway_that_follows_the_channel_gives_only_a_head_that_the_dht_has() {
     let mut bench = gateway();
     let channel = author(1).public_key();
     bench.command(Command::Follow { channel, read_key: None });
@@ -119,7 +119,7 @@ fn of_a_channel_that_it_follows_a_gateway_gives_back_only_what_the_dht_has() {
         peer.send(bench, &Message::GetHead { tag, known: 4, look_up: Some(channel) });
         peer.receive(bench).pop()
     };
-    assert_eq!(ask(&mut bench), Some(Message::Head(tag, None)), "the peer alone told of it");
+    assert_eq!(ask(&mut bench), Some(Message::Head(tag, None)), "only the peer had it");
     bench.world.heads.insert(channel, (head.clone(), 1));
     assert_eq!(ask(&mut bench), Some(Message::Head(tag, Some(head.clone()))));
     bench.sleep(HEAD_POLL_INTERVAL);

@@ -1,4 +1,4 @@
-//! Who has what (`docs/protocol.md` §12): what a node takes from its peers' HAVEs, and what it tells them itself.
+//! Availability (`docs/protocol.md` §12): the HAVEs that a node takes from its peers, and those that it sends.
 
 mod support;
 
@@ -23,7 +23,7 @@ fn following(contents: &[Content]) -> Bench {
 }
 
 #[test]
-fn what_a_peer_claims_takes_bounded_memory_and_what_does_not_fit_is_not_asked_for() {
+fn a_peers_claims_take_bounded_memory_and_claims_that_do_not_fit_are_ignored() {
     let contents = [3, 4, 5].map(|n| Content::new(&author(n), 1));
     let channels = [0, 1, 2].map(|n| contents[n].channel);
     let claim = |bench: &mut Bench, member: &mut Member, channel: usize, have: Have| {
@@ -44,7 +44,7 @@ fn what_a_peer_claims_takes_bounded_memory_and_what_does_not_fit_is_not_asked_fo
         claim(&mut bench, &mut peer, 2, only.clone());
         assert_eq!(!peer.asked.is_empty(), is_asked, "after {claims} claims");
         assert_eq!(bench.closed, []);
-        // One word for everything takes no room.
+        // A claim of everything takes no memory.
         claim(&mut bench, &mut peer, 2, Have::All);
         assert_eq!(peer.asked, [(contents[2].id(0), 0..BLOB_END)]);
     }
@@ -69,7 +69,7 @@ fn a_have_counts_only_for_a_channel_that_both_watch() {
 }
 
 #[test]
-fn a_have_adds_to_what_was_said_and_one_of_an_older_version_changes_nothing() {
+fn a_have_adds_to_earlier_ones_and_one_of_an_older_version_changes_nothing() {
     let content = Content::new(&identity(), 3);
     let mut bench = following(std::slice::from_ref(&content));
     let holder = Member::with(&mut bench, 1, &content, &[0]);
@@ -86,12 +86,12 @@ fn a_have_adds_to_what_was_said_and_one_of_an_older_version_changes_nothing() {
 }
 
 #[test]
-fn who_asked_is_told_at_once_and_then_twice_a_second_and_everybody_when_all_is_there() {
+fn an_asker_is_told_at_once_and_then_twice_a_second_and_all_peers_at_the_end() {
     let content = Content::new(&identity(), 12);
     let mut bench = following(std::slice::from_ref(&content));
     let mut source = Member::with(&mut bench, 1, &content, &(0..12).collect::<Vec<_>>());
     let mut asker = Member::join(&mut bench, 2, &[content.channel]);
-    assert!(asker.told.is_empty(), "not unasked");
+    assert!(asker.told.is_empty(), "it has not asked");
     asker.ask_have(&mut bench, SEQUENCE);
     asker.ask_have(&mut bench, SEQUENCE);
     asker.ask_have(&mut bench, SEQUENCE - 1);
@@ -123,11 +123,11 @@ fn who_asked_is_told_at_once_and_then_twice_a_second_and_everybody_when_all_is_t
     source.bring(&mut bench, &content, u64::from(BLOB_END));
     asker.hear(&mut bench);
     assert_eq!(asker.told[hears..], [(bench.now, Have::All)]);
-    assert_eq!(source.told, [(bench.now, Have::All)], "also who did not ask");
+    assert_eq!(source.told, [(bench.now, Have::All)], "even a peer that did not ask");
 }
 
 #[test]
-fn what_is_asked_of_a_version_that_is_not_known_is_answered_once_it_is() {
+fn a_question_about_an_unknown_version_is_answered_once_it_is_known() {
     let content = Content::new(&identity(), 1);
     let mut bench = following(&[]);
     bench.command(Command::Follow { channel: content.channel, read_key: None });
@@ -143,7 +143,7 @@ fn what_is_asked_of_a_version_that_is_not_known_is_answered_once_it_is() {
 }
 
 #[test]
-fn who_watches_a_channel_before_the_node_follows_it_counts_as_one_that_does() {
+fn a_peer_that_watches_a_channel_before_the_node_follows_it_counts() {
     let [first, later] = [3, 4].map(|n| Content::new(&author(n), 1));
     let mut bench = following(std::slice::from_ref(&first));
     let mut peer = Member::join(&mut bench, 1, &[first.channel, later.channel]);
@@ -159,22 +159,22 @@ fn who_watches_a_channel_before_the_node_follows_it_counts_as_one_that_does() {
 }
 
 #[test]
-fn what_is_news_is_free_and_who_repeats_it_is_banned() {
+fn unseen_positions_are_free_and_a_peer_that_repeats_them_is_banned() {
     let content = Content::new(&identity(), 1);
     let mut bench = following(std::slice::from_ref(&content));
     let mut peer = Member::join(&mut bench, 1, &[content.channel]);
     let each = |positions: std::ops::Range<u32>| Have::Positions(positions.collect());
     let len = u32::try_from(HAVE_POSITIONS_MAX).expect("small");
-    // More than may be said unasked.
-    let news = u32::try_from(HAVE_BLOBS_MAX).expect("small") / len;
-    assert!(u64::from(news * len) * 4 >= UNASKED_BYTES_BURST);
-    for n in 0..news {
+    // More than the allowance for unsolicited messages.
+    let unseen = u32::try_from(HAVE_BLOBS_MAX).expect("small") / len;
+    assert!(u64::from(unseen * len) * 4 >= UNASKED_BYTES_BURST);
+    for n in 0..unseen {
         peer.say_have(&mut bench, each(n * len..(n + 1) * len));
     }
     let again = UNASKED_BYTES_BURST / u64::from(len * 5 + 200) + 1;
     for _ in 0..again {
         assert_eq!(peer.closed_for(&bench), None);
-        peer.say_have(&mut bench, each((news - 1) * len..news * len));
+        peer.say_have(&mut bench, each((unseen - 1) * len..unseen * len));
     }
     assert_eq!(peer.closed_for(&bench), Some(CloseReason::Violation(Violation::Flood)));
     bench.sleep(Duration::from_secs(1));

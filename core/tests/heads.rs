@@ -1,4 +1,4 @@
-//! How heads are kept alive on the DHT, published and read back, over a DHT that answers as a test says.
+//! Keeping heads alive on the DHT, publishing them and reading them back, over a DHT that answers as a test says.
 
 mod support;
 
@@ -28,7 +28,7 @@ fn publisher() -> Bench {
     Bench::answering(Config::default(), Some(identity()))
 }
 
-/// A node that follows a channel whose head so many DHT nodes have.
+/// A node that follows a channel whose head this many DHT nodes have.
 fn follower(copies: usize) -> Bench {
     let mut bench = Bench::answering(Config::default(), None);
     find(&mut bench, 5, copies);
@@ -36,7 +36,7 @@ fn follower(copies: usize) -> Bench {
     bench
 }
 
-/// Look-ups find this head from here on.
+/// Lets look-ups find this head from here on.
 fn find(bench: &mut Bench, sequence: i64, copies: usize) {
     bench.world.heads.insert(identity().public_key(), (head(sequence), copies));
 }
@@ -73,11 +73,11 @@ fn copies_of_an_older_head_do_not_count() {
 }
 
 #[test]
-fn who_has_put_a_head_keeps_it_alive_as_its_copies_may_be_no_others() {
+fn a_node_that_has_put_a_head_keeps_it_alive_as_it_may_be_the_only_one() {
     let mut bench = follower(20);
     bench.sleep(Duration::from_mins(90));
     assert_eq!(bench.world.puts, []);
-    // It is gone, as its author is; whoever notices puts it, within a minute, and goes on.
+    // The head is gone, as its author is; the follower notices, puts it within a minute, and goes on.
     bench.world.heads.clear();
     bench.world.is_kept = true;
     bench.sleep(Duration::from_mins(2));
@@ -108,7 +108,7 @@ fn a_published_head_is_looked_for_several_times_before_it_counts_as_lost() {
     bench.world.is_kept = true;
     bench.world.misses = READ_BACKS_MAX - 1;
     publish(&mut bench);
-    // Its own upkeep looks too.
+    // The upkeep of its own channel looks it up too.
     bench.sleep(READ_BACK_PAUSE * READ_BACKS_MAX);
     assert!(bench.events.iter().any(|e| matches!(e, Event::Published { .. })), "{:?}", bench.events);
 
@@ -122,7 +122,7 @@ fn a_published_head_is_looked_for_several_times_before_it_counts_as_lost() {
 }
 
 #[test]
-fn two_heads_of_one_sequence_are_told_of_once_whoever_shows_the_second() {
+fn two_heads_of_one_sequence_are_reported_once_whoever_shows_the_second() {
     let mut bench = follower(20);
     bench.sleep(Duration::from_secs(1));
     let channel = identity().public_key();
@@ -143,7 +143,7 @@ fn two_heads_of_one_sequence_are_told_of_once_whoever_shows_the_second() {
 }
 
 #[test]
-fn a_head_that_the_disk_did_not_take_is_tried_again_though_nobody_offers_it_again() {
+fn a_head_that_the_disk_did_not_take_is_retried_without_another_offer() {
     let mut bench = Bench::answering(Config::default(), None);
     let channel = identity().public_key();
     bench.command(Command::Follow { channel, read_key: None });
@@ -152,7 +152,7 @@ fn a_head_that_the_disk_did_not_take_is_tried_again_though_nobody_offers_it_agai
     member.peer.send(&mut bench, &Message::Head(member.tags[0], Some(head(5))));
     bench.sleep(Duration::from_mins(1));
     let is_head = |event: &Event| matches!(event, Event::Head { sequence: 5, .. });
-    assert!(bench.event(is_head).is_none(), "what is not durable is not used");
+    assert!(bench.event(is_head).is_none(), "a head that is not durable is not used");
     bench.world.refuses_records = false;
     bench.sleep(Duration::from_secs(10));
     assert!(bench.event(is_head).is_some());

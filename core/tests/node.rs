@@ -63,7 +63,7 @@ fn a_blob_is_fetched_checked_and_stored_and_the_channel_is_complete() {
     let channel = follow(&mut bench, &link, &[1]);
     let mut peer = Peer::listen(&mut bench, &addr(1));
     let frames = peer.receive(&mut bench);
-    // Nothing is asked before it is known what the peer speaks.
+    // Nothing is requested before the peer's version is known.
     assert!(matches!(
         &frames[..],
         [Message::Hello { version: Some(6), sequences, port: Some(6881) }] if sequences.is_empty()
@@ -100,7 +100,7 @@ fn a_dialled_peer_that_says_nothing_is_taken_for_v5() {
 }
 
 #[test]
-fn a_wrong_blob_bans_its_peer_for_an_hour_also_after_a_restart_and_comes_from_another() {
+fn a_wrong_blob_bans_its_peer_for_an_hour_even_after_a_restart_and_comes_from_another() {
     let (link, blob) = sealed(1);
     let mut bench = unanswered(None);
     follow(&mut bench, &link, &[1, 2]);
@@ -147,7 +147,7 @@ fn a_peer_that_says_not_found_or_stalls_or_closes_is_replaced() {
     let mut peers: Vec<Peer> = (1..=4).map(|port| connect(&mut bench, port)).collect();
     let mut next = |bench: &mut Bench| {
         let at =
-            peers.iter_mut().position(|peer| peer.is_asked_for(bench, &link.id)).expect("someone is asked");
+            peers.iter_mut().position(|peer| peer.is_asked_for(bench, &link.id)).expect("a peer is asked");
         peers.remove(at)
     };
     let mut first = next(&mut bench);
@@ -156,7 +156,7 @@ fn a_peer_that_says_not_found_or_stalls_or_closes_is_replaced() {
     bench.node.disconnected(bench.now, first.conn);
     bench.node.disconnected(bench.now, second.conn);
     let mut third = next(&mut bench);
-    // What it says beside is not what it was asked for.
+    // Unsolicited messages are no progress.
     third.send_plaintext(&mut bench, &vec![0x99; usize::try_from(2 * STALL_BYTES_MIN).expect("small")]);
     bench.sleep(STALL_TIMEOUT);
     assert_eq!(bench.closed_for(third.conn), Some(CloseReason::Stalled));
@@ -273,12 +273,12 @@ fn sequences_never_go_back_and_forks_are_reported() {
 }
 
 #[test]
-fn publishing_signs_above_what_is_known_stores_first_and_reads_back() {
+fn publishing_signs_above_the_known_sequence_stores_first_and_reads_back() {
     let mut bench = unanswered(Some(identity()));
     let draft = Draft { content: HeadContent::Inline(Vec::new()), read_key: None, gateways: Vec::new() };
     let newer = i64::try_from(UNIX.0).expect("small") + 1000;
     bench.command(Command::Publish(draft));
-    // The subscription to our own channel is remembered at once.
+    // The node stores the subscription to its own channel at once.
     let is_channel = |key: &RecordKey| matches!(key, RecordKey::Channel(_));
     let (followed, ..) = bench.record(is_channel).expect("it is made durable");
     bench.handle(Input::Done(followed, JobResult::Persisted(true)));
@@ -315,7 +315,7 @@ fn without_a_dht_publishing_fails_with_the_reason() {
 
 // --- arbitrary inputs ---------------------------------------------------------------------------------------------
 
-/// Something that a driver, peers and the DHT might do, in any order.
+/// A step that a driver, a peer or the DHT might take, in any order.
 #[derive(Arbitrary, Debug)]
 enum Op {
     Accept(u8),
@@ -419,7 +419,7 @@ fn apply(bench: &mut Bench, peers: &mut Vec<Peer>, op: Op) {
     }
 }
 
-/// Runs the operations that `bytes` spell; what the node did, in words.
+/// Runs the operations that `bytes` spell; returns the node's actions as text.
 fn run(bytes: &[u8]) -> Vec<String> {
     let mut bench = unanswered(Some(identity()));
     let mut peers = Vec::new();
@@ -473,7 +473,7 @@ fn a_subscription_is_remembered_before_its_first_head() {
 }
 
 #[test]
-fn a_peer_that_lacked_a_blob_is_asked_again_later() {
+fn a_peer_that_had_not_a_blob_is_asked_again_later() {
     let (link, blob) = sealed(1);
     let mut bench = unanswered(None);
     follow(&mut bench, &link, &[1]);
@@ -489,7 +489,7 @@ fn a_peer_that_lacked_a_blob_is_asked_again_later() {
 }
 
 #[test]
-fn a_banned_peer_that_comes_by_itself_is_turned_away() {
+fn a_banned_peer_that_dials_us_is_refused() {
     let mut bench = unanswered(None);
     let until = (UNIX.0 + 1000).to_be_bytes();
     assert!(bench.node.restore(&RecordKey::Ban(addr(7000)), &until));

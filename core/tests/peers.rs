@@ -1,5 +1,5 @@
-//! Who a node dials, keeps and shuts out, without a network: a node that wants a channel nobody has, among peers that
-//! take connections and serve nothing.
+//! The peers that a node dials, keeps and bans, without a network: a node that wants a channel no peer has, among peers
+//! that take connections and serve nothing.
 
 mod support;
 
@@ -25,7 +25,7 @@ use support::content::{Content, item_of, sealed};
 use support::peer::{Peer, deliver};
 use support::{Bench, CONFIG, UNIX, at, identity};
 
-/// An address in a network of its own.
+/// An address in its own network.
 fn far(n: usize) -> PeerAddr {
     at(&format!("{}.{}.7.7:1", 20 + n / 256, n % 256))
 }
@@ -34,8 +34,8 @@ fn idle() -> Bench {
     Bench::answering(CONFIG, None)
 }
 
-/// A node that lacks a blob.
-fn lacking() -> Bench {
+/// A node with a missing blob.
+fn missing_a_blob() -> Bench {
     let mut bench = idle();
     let channel = identity().public_key();
     bench.world.heads.insert(channel, (item_of(&sealed(1).0, 5), 1));
@@ -44,10 +44,10 @@ fn lacking() -> Bench {
     bench
 }
 
-/// Peers to which the node is connected, by address.
+/// The peers that the node is connected to, by address.
 type Open = BTreeMap<PeerAddr, Peer>;
 
-/// Answers the dials: all take the connection. `false`: there was none.
+/// Answers the dials, all of which succeed. `false`: there was none.
 fn connect_all(bench: &mut Bench, open: &mut Open) -> bool {
     let mut is_any = false;
     while let Some((job, addr)) = bench.dials.pop() {
@@ -62,7 +62,7 @@ fn connect_all(bench: &mut Bench, open: &mut Open) -> bool {
     is_any
 }
 
-/// Answers the dials: nobody is there.
+/// Answers the dials, all of which fail.
 fn refuse_all(bench: &mut Bench) {
     while let Some((job, _)) = bench.dials.pop() {
         assert!(bench.node.dialed(bench.now, job, false).is_none());
@@ -70,7 +70,7 @@ fn refuse_all(bench: &mut Bench) {
     }
 }
 
-/// The peers say "Not Found" to each request, and keep their connections alive.
+/// Lets the peers answer each request with "Not Found", and keep their connections alive.
 fn hold_all(bench: &mut Bench, open: &mut Open) {
     for peer in open.values_mut() {
         for message in peer.receive(bench) {
@@ -90,8 +90,8 @@ fn of_network(open: &Open, prefix: &str) -> usize {
 }
 
 #[test]
-fn sybils_of_one_network_hold_few_connections_and_few_places_in_the_book() {
-    let mut bench = lacking();
+fn sybils_of_one_netgroup_hold_few_connections_and_few_places_in_the_book() {
+    let mut bench = missing_a_blob();
     bench.dht_finds((0..5000_u16).map(|n| at(&format!("9.9.{}.{}:1", n / 250, n % 250 + 1))));
     assert_eq!(bench.status().peers_known, PEERS_PER_NETWORK_MAX);
     let mut open = Open::new();
@@ -103,7 +103,7 @@ fn sybils_of_one_network_hold_few_connections_and_few_places_in_the_book() {
 }
 
 #[test]
-fn the_public_dht_names_no_private_address_that_is_dialled() {
+fn no_private_address_from_the_public_dht_is_dialled() {
     let private = ["127.0.0.1:80", "10.0.0.1:80", "100.64.0.1:80", "[fd00::1]:80", "[::ffff:192.168.0.1]:80"];
     for (private_dht, known) in [(false, 1), (true, 1 + private.len())] {
         let mut bench = Bench::answering(Config { private_dht, ..CONFIG }, None);
@@ -115,8 +115,8 @@ fn the_public_dht_names_no_private_address_that_is_dialled() {
 }
 
 #[test]
-fn fakes_that_hold_all_connections_and_serve_nothing_give_way_to_addresses_not_tried() {
-    let mut bench = lacking();
+fn useless_peers_that_hold_all_connections_give_way_to_untried_addresses() {
+    let mut bench = missing_a_blob();
     // Thousands of Sybils, in as many networks; then the one honest peer is found.
     bench.dht_finds((0..900).map(far));
     let mut open = Open::new();
@@ -138,8 +138,8 @@ fn fakes_that_hold_all_connections_and_serve_nothing_give_way_to_addresses_not_t
 }
 
 #[test]
-fn a_networks_share_is_not_held_for_ever_by_those_of_it_that_serve_nothing() {
-    let mut bench = lacking();
+fn useless_peers_do_not_hold_their_netgroups_share_for_ever() {
+    let mut bench = missing_a_blob();
     let honest = at("9.9.250.1:1");
     let sybils = (1..=50).map(|n| at(&format!("9.9.1.{n}:1")));
     bench.dht_finds(sybils.chain([honest.clone()]));
@@ -156,10 +156,10 @@ fn a_networks_share_is_not_held_for_ever_by_those_of_it_that_serve_nothing() {
 }
 
 #[test]
-fn what_one_peer_tells_fills_its_share_of_the_book_and_no_private_address_is_believed_of_it() {
-    let mut bench = lacking();
+fn one_referrer_fills_only_its_share_of_the_book_and_with_no_private_address() {
+    let mut bench = missing_a_blob();
     let mut tell = |told: &dyn Fn(u8, u8) -> PeerAddr, from: usize| {
-        // It connects again and again, as one answer is due for one question.
+        // It connects again and again, as each question allows one answer.
         for round in 0..40 {
             bench.command(Command::AddPeer(far(from)));
             let conn = loop {
@@ -195,10 +195,10 @@ fn what_one_peer_tells_fills_its_share_of_the_book_and_no_private_address_is_bel
 }
 
 #[test]
-fn a_flood_of_announces_fills_its_tellers_share_only() {
-    let mut bench = lacking();
+fn a_flood_of_announces_fills_only_its_referrers_share() {
+    let mut bench = missing_a_blob();
     let mut peer = Peer::dial(&mut bench, at("9.9.9.9:50000"));
-    // A v5 peer that came to us is asked for nothing.
+    // An inbound v5 peer is asked for nothing.
     peer.say_hello(&mut bench, 5);
     for minute in 0..20_u16 {
         for n in 0..200 {
@@ -210,7 +210,7 @@ fn a_flood_of_announces_fills_its_tellers_share_only() {
         assert_eq!(bench.closed, []);
         bench.sleep(Duration::from_mins(1));
     }
-    assert_eq!(bench.status().peers_known, PEERS_PER_NETWORK_MAX, "and of itself only");
+    assert_eq!(bench.status().peers_known, PEERS_PER_NETWORK_MAX, "and only about itself");
     bench.dht_finds((0..900).map(far));
     assert_eq!(bench.status().peers_known, PEERS_PER_NETWORK_MAX + 900);
     const { assert!(PEERS_PER_NETWORK_MAX + 900 < PEERS_KNOWN_MAX) }
@@ -218,7 +218,7 @@ fn a_flood_of_announces_fills_its_tellers_share_only() {
 
 // --- peers of peers -----------------------------------------------------------------------------------------
 
-/// Connections that a node opens which lacks nothing.
+/// Connections that a node without missing blobs opens.
 const KEPT: usize = 8;
 
 /// A node that has all of a channel.
@@ -229,13 +229,13 @@ fn complete() -> (Bench, Content) {
     (bench, content)
 }
 
-/// What the node asks, without the answers that make a connection's beginning.
+/// Returns the node's questions, without the messages that begin a connection.
 fn questions(messages: Vec<Message>) -> Vec<BlobId> {
     let question = |message| if let Message::FindPeers(id) = message { Some(id) } else { None };
     messages.into_iter().filter_map(question).collect()
 }
 
-/// Lets time pass, in which the peers keep their connections alive and know nobody: when each was asked for others.
+/// Lets time pass, in which the peers keep their connections alive and know no other; returns when each was asked.
 fn asked(bench: &mut Bench, open: &mut Open, time: Duration) -> Vec<(Instant, PeerAddr)> {
     let (step, end) = (Duration::from_millis(250), bench.now + time);
     let (mut asked, mut alive_at) = (Vec::new(), bench.now);
@@ -267,7 +267,7 @@ fn an_author_that_knows_one_peer_asks_it_for_others_and_dials_them() {
         peer.say_hello(&mut bench, version);
         let asked = questions(peer.receive(&mut bench));
         assert_eq!(asked.len(), 1);
-        assert!(content.data.iter().all(|(id, _)| *id != asked[0]), "it does not tell what the node has");
+        assert!(content.data.iter().all(|(id, _)| *id != asked[0]), "it does not reveal the node's blobs");
         assert!(bench.dials.is_empty());
         peer.send(&mut bench, &Message::Peers(vec![far(2), far(3)]));
         assert_eq!(bench.dials.len(), 2);
@@ -291,8 +291,8 @@ fn a_peer_is_asked_for_others_ever_more_rarely() {
 }
 
 #[test]
-fn a_node_that_lacks_a_blob_which_nobody_brings_goes_on_asking() {
-    let mut bench = lacking();
+fn a_node_whose_missing_blob_no_peer_has_goes_on_asking() {
+    let mut bench = missing_a_blob();
     bench.command(Command::AddPeer(far(1)));
     let mut peer = Peer::listen(&mut bench, &far(1));
     peer.say_hello(&mut bench, 6);
@@ -308,7 +308,7 @@ fn a_node_that_lacks_a_blob_which_nobody_brings_goes_on_asking() {
 fn a_v5_peer_is_asked_for_others_once_it_does_not_have_the_blob_and_only_such_a_peer_learns_which_that_is() {
     let blob = sealed(1).0.id;
     let asked = |version| {
-        let mut bench = lacking();
+        let mut bench = missing_a_blob();
         bench.command(Command::AddPeer(far(1)));
         let mut peer = Peer::listen(&mut bench, &far(1));
         peer.say_hello(&mut bench, version);
@@ -326,7 +326,7 @@ fn a_v5_peer_is_asked_for_others_once_it_does_not_have_the_blob_and_only_such_a_
 }
 
 #[test]
-fn who_has_connections_enough_asks_nobody_and_with_too_few_one_peer_after_the_other() {
+fn a_node_with_enough_connections_asks_no_peer_and_with_too_few_one_after_the_other() {
     let (mut bench, _) = complete();
     let mut open = Open::new();
     for n in 0..KEPT {
@@ -345,7 +345,7 @@ fn who_has_connections_enough_asks_nobody_and_with_too_few_one_peer_after_the_ot
     let gone = open.remove(&far(0)).expect("it is there");
     bench.node.disconnected(bench.now, gone.conn);
     bench.drain();
-    // It dials the one that it has lost, and between its dials it has nobody to dial.
+    // It dials the peer that it has lost, and has no other address to dial in between.
     let time = Duration::from_mins(1);
     let asked = asked(&mut bench, &mut open, time);
     let count = |pause: Duration| usize::try_from(time.as_millis() / pause.as_millis()).expect("small");
@@ -355,7 +355,7 @@ fn who_has_connections_enough_asks_nobody_and_with_too_few_one_peer_after_the_ot
     assert_eq!(whom.len(), asked.len(), "each once");
 }
 
-/// A peer that came to the node and says that it listens on port 1.
+/// An inbound peer that says that it listens on port 1.
 fn come(bench: &mut Bench, n: usize) -> Peer {
     let PeerAddr::Ip(listens) = far(n) else { unreachable!("an IP address") };
     let mut peer = Peer::dial(bench, at(&format!("{}:50000", listens.ip())));
@@ -363,7 +363,7 @@ fn come(bench: &mut Bench, n: usize) -> Peer {
     peer
 }
 
-/// Whom the node tells a peer of.
+/// Returns the addresses that the node gives out to a peer.
 fn told(bench: &mut Bench, peer: &mut Peer) -> Vec<PeerAddr> {
     peer.send(bench, &Message::FindPeers(BlobId([7; 32])));
     let answers = peer.receive(bench);
@@ -373,7 +373,7 @@ fn told(bench: &mut Bench, peer: &mut Peer) -> Vec<PeerAddr> {
 }
 
 #[test]
-fn who_came_to_the_node_is_told_of_once_it_answered_where_it_listens_and_keeps_its_connection() {
+fn an_inbound_peer_is_given_out_once_it_answered_a_feeler_and_keeps_its_connection() {
     let (mut bench, _) = complete();
     let [mut open, closed, mut asker] = [1, 2, 3].map(|n| come(&mut bench, n));
     assert_eq!(told(&mut bench, &mut asker), []);
@@ -389,9 +389,9 @@ fn who_came_to_the_node_is_told_of_once_it_answered_where_it_listens_and_keeps_i
     refuse_all(&mut bench);
     assert_eq!(told(&mut bench, &mut asker), [far(1)]);
     assert_eq!((bench.closed_for(open.conn), bench.closed_for(closed.conn)), (None, None));
-    assert_eq!(told(&mut bench, &mut open), [], "it knows itself");
+    assert_eq!(told(&mut bench, &mut open), [], "a peer is not told of itself");
     bench.sleep(Duration::from_mins(1));
-    assert_eq!(bench.dials, [], "nor is who did not answer dialled again while it is connected");
+    assert_eq!(bench.dials, [], "a connected peer that did not answer is not dialled again");
 }
 
 // --- bans ---------------------------------------------------------------------------------------------------
@@ -405,7 +405,7 @@ fn the_record_of_a_ban_is_deleted_when_it_ends_or_at_the_next_start() {
     let mut bench = idle();
     let (over, lasting) = (RecordKey::Ban(far(1)), RecordKey::Ban(far(2)));
     assert!(bench.node.restore(&over, &until(0)) && bench.node.restore(&lasting, &until(5000)));
-    assert!(!bench.node.restore(&lasting, b"?"), "what does not parse is left alone");
+    assert!(!bench.node.restore(&lasting, b"?"), "a record that does not parse is left alone");
     bench.drain();
     assert_eq!(bench.world.deleted(), [over]);
     assert_eq!(bench.status().bans, 1);
@@ -416,7 +416,7 @@ fn the_record_of_a_ban_is_deleted_when_it_ends_or_at_the_next_start() {
 }
 
 #[test]
-fn a_clock_that_was_wrong_bans_nobody_for_longer_than_a_new_ban() {
+fn a_wrong_clock_makes_no_ban_longer_than_a_new_one() {
     let mut bench = idle();
     let ban = RecordKey::Ban(far(1));
     assert!(bench.node.restore(&ban, &u64::MAX.to_be_bytes()));
@@ -430,7 +430,7 @@ fn a_clock_that_was_wrong_bans_nobody_for_longer_than_a_new_ban() {
 }
 
 #[test]
-fn a_host_that_lied_from_several_ports_is_turned_away_on_all_of_them() {
+fn a_host_that_lied_from_several_ports_is_refused_on_all_ports() {
     let mut bench = idle();
     let accepts = |bench: &mut Bench, from: &str| {
         let conn = bench.node.accept(bench.now, at(from));
@@ -447,9 +447,9 @@ fn a_host_that_lied_from_several_ports_is_turned_away_on_all_of_them() {
 }
 
 #[test]
-fn a_connection_with_ourselves_is_ended_once_both_ends_are_keyed_whichever_is_first() {
+fn a_connection_to_ourselves_ends_once_both_ends_are_keyed_in_either_order() {
     for dialler_first in [true, false] {
-        let mut bench = lacking();
+        let mut bench = missing_a_blob();
         let own = at("20.0.0.9:6881");
         bench.dht_finds([own.clone()]);
         let (job, addr) = bench.dials.pop().expect("its own announce led back to it");
@@ -485,8 +485,8 @@ fn a_connection_with_ourselves_is_ended_once_both_ends_are_keyed_whichever_is_fi
 }
 
 #[test]
-fn of_two_connections_with_one_node_that_with_the_lower_session_id_stays() {
-    let mut bench = lacking();
+fn two_nodes_that_dialled_each_other_keep_the_lower_session_id() {
+    let mut bench = missing_a_blob();
     let mut outcomes = BTreeSet::new();
     for n in 1..=8 {
         bench.dht_finds([far(n)]);
@@ -505,7 +505,7 @@ fn of_two_connections_with_one_node_that_with_the_lower_session_id_stays() {
 }
 
 #[test]
-fn who_was_reached_and_watches_a_channel_of_ours_is_known_after_a_restart() {
+fn a_peer_that_was_reached_and_watches_our_channel_is_known_after_a_restart() {
     let mut bench = Bench::answering(CONFIG, None);
     let channel = identity().public_key();
     bench.command(Command::Follow { channel, read_key: None });

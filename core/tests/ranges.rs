@@ -1,5 +1,5 @@
-//! How a node fetches from v6 peers (`docs/protocol.md` §12): what it asks of whom, who takes over from whom, and who
-//! is shut out for wrong bytes. One node among scripted peers, in virtual time.
+//! Fetching from v6 peers (`docs/protocol.md` §12): which ranges a node asks of which peers, which peer takes over from
+//! which, and which are banned for wrong bytes. One node among scripted peers, in virtual time.
 
 mod support;
 
@@ -15,10 +15,10 @@ use support::member::{Member, pass};
 use support::{Bench, CONFIG, UNIX, identity};
 
 const MIB: u64 = 1 << 20;
-/// What Tor carries, roughly.
+/// The bandwidth of Tor, roughly.
 const TOR: u64 = 20_000;
 
-/// A channel of so many blobs, and a node that follows it and has none of them.
+/// A channel of this many blobs, and a node that follows it and has none of them.
 fn fetching(blobs: u8) -> (Content, Bench) {
     let content = Content::new(&identity(), blobs);
     let mut bench = Bench::answering(CONFIG, None);
@@ -37,7 +37,7 @@ fn sorted(mut numbers: Vec<usize>) -> Vec<usize> {
 }
 
 #[test]
-fn a_channel_comes_from_those_who_say_that_they_have_it_and_who_asked_is_told() {
+fn a_channel_comes_from_peers_that_claim_to_have_it_and_askers_are_told() {
     let (content, mut bench) = fetching(3);
     let [mut one, mut other, mut leecher] =
         [1, 2, 3].map(|port| Member::join(&mut bench, port, &[content.channel]));
@@ -56,15 +56,15 @@ fn a_channel_comes_from_those_who_say_that_they_have_it_and_who_asked_is_told() 
         member.hear(&mut bench);
         assert_eq!(member.told.last().map(|(_, have)| have), Some(&Have::All));
     }
-    // What is stored already, it tells at once.
+    // The node tells at once which blobs it has stored already.
     assert_eq!(leecher.told[0].1, Have::Bitmap(vec![0b1100_0000]));
-    assert!(leecher.asked.is_empty(), "it said of nothing that it has it");
+    assert!(leecher.asked.is_empty(), "it claimed nothing");
     let status = bench.status();
     assert_eq!((status.bytes_received, status.bytes_duplicate), (3 * u64::from(BLOB_END), 0));
 }
 
 #[test]
-fn what_few_have_is_asked_for_first() {
+fn the_rarest_blobs_are_asked_for_first() {
     let (content, mut bench) = fetching(12);
     let common: Vec<usize> = (0..9).collect();
     let _others = [1, 2].map(|port| Member::with(&mut bench, port, &content, &common));
@@ -74,7 +74,7 @@ fn what_few_have_is_asked_for_first() {
 }
 
 #[test]
-fn what_is_played_comes_in_order_also_where_other_blobs_are_rarer() {
+fn blobs_of_a_played_file_come_in_order_even_where_others_are_rarer() {
     let (content, mut bench) = fetching(8);
     let play = |in_order| Command::Select {
         channel: content.channel,
@@ -92,7 +92,7 @@ fn what_is_played_comes_in_order_also_where_other_blobs_are_rarer() {
 }
 
 #[test]
-fn a_peer_is_asked_at_once_for_one_blob_and_what_it_brings_in_a_second() {
+fn a_peers_window_is_one_blob_and_the_bytes_of_a_second() {
     let (content, mut bench) = fetching(24);
     let mut fast = Member::seed(&mut bench, 1, &content).at(7 * MIB / 2);
     let mut slow = Member::seed(&mut bench, 2, &content).at(MIB / 4);
@@ -101,7 +101,7 @@ fn a_peer_is_asked_at_once_for_one_blob_and_what_it_brings_in_a_second() {
         assert!(fast.open.len() <= 4 && slow.open.len() <= 1);
     }
     assert_eq!(fast.open.len(), 4);
-    // It becomes slow, too: nothing more is asked of it, though blobs are left.
+    // It becomes slow too: the node asks it for nothing more, though blobs are left.
     fast.bytes_per_sec = MIB / 10;
     pass(&mut bench, &content, Duration::from_secs(4), &mut [&mut fast, &mut slow]);
     let asked = fast.asked.len();
@@ -113,12 +113,12 @@ fn a_peer_is_asked_at_once_for_one_blob_and_what_it_brings_in_a_second() {
 // --- taking over --------------------------------------------------------------------------------------------------
 
 #[test]
-fn an_idle_peer_takes_over_half_of_what_a_slow_one_has_left_and_no_byte_comes_twice() {
+fn an_idle_peer_takes_over_half_of_a_slow_ones_rest_and_no_byte_comes_twice() {
     let (content, mut bench) = fetching(1);
     let mut slow = Member::with(&mut bench, 1, &content, &[0]).at(TOR);
     let mut fast = Member::with(&mut bench, 2, &content, &[0]).at(2 * MIB);
     while fast.asked.is_empty() {
-        assert!(bench.now < Instant(0) + Duration::from_secs(6), "nobody takes over");
+        assert!(bench.now < Instant(0) + Duration::from_secs(6), "no peer takes over");
         pass(&mut bench, &content, Duration::from_millis(100), &mut [&mut slow]);
         fast.hear(&mut bench);
     }
@@ -130,14 +130,14 @@ fn an_idle_peer_takes_over_half_of_what_a_slow_one_has_left_and_no_byte_comes_tw
     assert_eq!(content.stored(&bench), 1, "alone, the slow one would take a minute");
     let blob = u64::from(BLOB_END);
     assert_eq!((bench.status().bytes_received, bench.status().bytes_duplicate), (blob, 0));
-    // What was under way may still come, and counts for nothing.
+    // Bytes in flight may still come, and are ignored.
     slow.send_piece(&mut bench, 0, half, &[1; 1000]);
     assert_eq!((bench.status().bytes_received, bench.status().bytes_duplicate), (blob, 1000));
     assert_eq!((bench.closed.len(), content.stored(&bench)), (0, 1));
 }
 
 #[test]
-fn who_brought_nothing_for_long_loses_the_whole_range() {
+fn a_silent_peer_loses_the_whole_range() {
     let (content, mut bench) = fetching(1);
     let mut silent = Member::with(&mut bench, 1, &content, &[0]);
     silent.bring(&mut bench, &content, 100_000);
@@ -147,11 +147,15 @@ fn who_brought_nothing_for_long_loses_the_whole_range() {
     pass(&mut bench, &content, Duration::from_secs(2), &mut [&mut silent, &mut idle]);
     assert_eq!((&silent.cancelled[..], &idle.asked[0].1), (&[(0, next)][..], &(next..BLOB_END)));
     idle.bring_all(&mut bench, &content);
-    assert_eq!((content.stored(&bench), bench.status().bytes_duplicate), (1, 0), "what it brought is kept");
+    assert_eq!(
+        (content.stored(&bench), bench.status().bytes_duplicate),
+        (1, 0),
+        "the bytes that it brought are kept"
+    );
 }
 
 #[test]
-fn who_brought_nothing_for_long_is_asked_for_no_more_until_it_goes_on() {
+fn a_silent_peer_is_asked_for_no_more_until_it_goes_on() {
     for goes_on in [false, true] {
         let (content, mut bench) = fetching(3);
         let mut peer = Member::with(&mut bench, 1, &content, &[0, 1, 2]);
@@ -163,7 +167,7 @@ fn who_brought_nothing_for_long_is_asked_for_no_more_until_it_goes_on() {
         } else {
             peer.refuse(&mut bench);
             pass(&mut bench, &content, STALL_TIMEOUT / 2, &mut [&mut peer]);
-            assert_eq!(peer.asked.len(), 1, "it rests");
+            assert_eq!(peer.asked.len(), 1, "it is backed off");
             pass(&mut bench, &content, STALL_TIMEOUT, &mut [&mut peer]);
             assert_eq!(peer.asked.len(), 2, "it gets another chance");
         }
@@ -172,7 +176,7 @@ fn who_brought_nothing_for_long_is_asked_for_no_more_until_it_goes_on() {
 }
 
 #[test]
-fn who_brings_nothing_for_two_minutes_is_given_up() {
+fn a_peer_silent_for_two_minutes_is_given_up() {
     let (content, mut bench) = fetching(1);
     let mut silent = Member::with(&mut bench, 1, &content, &[0]);
     let slack = Duration::from_secs(3);
@@ -199,8 +203,8 @@ fn a_peer_behind_tor_is_used_and_never_given_up() {
 // --- few seeds ----------------------------------------------------------------------------------------------------
 
 #[test]
-fn where_seeds_are_few_others_are_asked_for_what_they_have_too() {
-    // Without a preference each of them would be as likely.
+fn where_seeds_are_few_other_peers_are_preferred() {
+    // Without a preference, each peer would be equally likely.
     for seed in 0..8 {
         let content = Content::new(&identity(), 1);
         let mut bench = Bench::answering(CONFIG, None);
@@ -217,7 +221,7 @@ fn where_seeds_are_few_others_are_asked_for_what_they_have_too() {
 }
 
 #[test]
-fn a_seed_that_has_not_come_to_a_blob_leaves_it_to_another_who_has_got_it() {
+fn a_seed_leaves_a_blob_that_it_has_not_begun_to_another_peer_that_has_it() {
     for (waited, is_left) in [(Duration::from_millis(100), false), (Duration::from_millis(600), true)] {
         let (content, mut bench) = fetching(2);
         let mut seed = Member::seed(&mut bench, 1, &content);
@@ -235,7 +239,7 @@ fn a_seed_that_has_not_come_to_a_blob_leaves_it_to_another_who_has_got_it() {
 }
 
 #[test]
-fn a_seed_leaves_a_blob_to_a_busy_peer_too_for_one_that_nobody_else_has() {
+fn a_seed_leaves_a_blob_even_to_a_busy_peer_for_one_that_only_the_seed_has() {
     let (content, mut bench) = fetching(3);
     let mut leecher = Member::with(&mut bench, 1, &content, &[2]);
     let mut seed = Member::seed(&mut bench, 2, &content);
@@ -244,7 +248,7 @@ fn a_seed_leaves_a_blob_to_a_busy_peer_too_for_one_that_nobody_else_has() {
     leecher.has(&mut bench, &content, &[first]);
     seed.hear(&mut bench);
     assert_eq!((&seed.cancelled[..], seed.asked_for(&content)), (&[(0, 0)][..], vec![first, 1 - first]));
-    assert_eq!(leecher.asked_for(&content), [2], "it has its hands full");
+    assert_eq!(leecher.asked_for(&content), [2], "it is busy");
     leecher.bring_all(&mut bench, &content);
     assert_eq!(leecher.asked_for(&content), [2, first]);
 }
@@ -254,7 +258,7 @@ fn a_seed_leaves_a_blob_to_a_busy_peer_too_for_one_that_nobody_else_has() {
 const LIED: CloseReason = CloseReason::Violation(Violation::WrongBlob);
 
 #[test]
-fn who_alone_brought_a_wrong_blob_is_banned() {
+fn a_peer_that_alone_brought_a_wrong_blob_is_banned() {
     let (content, mut bench) = fetching(1);
     let mut liar = Member::with(&mut bench, 1, &content, &[0]);
     let mut honest = Member::with(&mut bench, 2, &content, &[0]);
@@ -268,7 +272,7 @@ fn who_alone_brought_a_wrong_blob_is_banned() {
 }
 
 #[test]
-fn of_several_who_made_a_blob_wrong_the_right_one_tells_who_lied() {
+fn the_right_blob_shows_which_of_several_peers_lied() {
     for liar in [0, 1] {
         let (content, mut bench) = fetching(1);
         let mut both = [1, 2].map(|port| Member::with(&mut bench, port, &content, &[0]));
@@ -281,7 +285,7 @@ fn of_several_who_made_a_blob_wrong_the_right_one_tells_who_lied() {
         assert_eq!((&bench.closed[..], bench.status().bans), (&[][..], 0), "either may have lied");
         second.refuse(&mut bench);
 
-        // It comes from one alone, and nobody helps.
+        // It comes from one peer alone, and no other helps.
         let mut third = Member::with(&mut bench, 3, &content, &[0]);
         third.bring(&mut bench, &content, u64::from(BLOB_END) / 2);
         let mut fourth = Member::with(&mut bench, 4, &content, &[0]);
@@ -289,12 +293,12 @@ fn of_several_who_made_a_blob_wrong_the_right_one_tells_who_lied() {
         fourth.hear(&mut bench);
         assert_eq!((third.asked[0].1.clone(), fourth.asked.len()), (0..BLOB_END, 0));
         leave(&mut bench, &third);
-        // Those who refused it are asked again after a while.
+        // Peers that refused it are asked again after a while.
         for n in [0, 1, 0, 1] {
             both[n].refuse(&mut bench);
         }
         fourth.hear(&mut bench);
-        assert_eq!(fourth.asked[0].1, 0..BLOB_END, "what the other brought is not mixed with it");
+        assert_eq!(fourth.asked[0].1, 0..BLOB_END, "the other peer's bytes are not mixed in");
         fourth.bring_all(&mut bench, &content);
 
         assert_eq!(content.stored(&bench), 1);
@@ -306,7 +310,7 @@ fn of_several_who_made_a_blob_wrong_the_right_one_tells_who_lied() {
 // --- pieces that are not as they should be ------------------------------------------------------------------------
 
 #[test]
-fn a_piece_that_nobody_asked_for_or_that_does_not_go_on_ends_the_connection() {
+fn a_piece_that_is_unsolicited_or_out_of_order_ends_the_connection() {
     let end = BLOB_END - 100;
     for (id, offset, len, violation) in [
         (1, 0, 1, Violation::UnaskedData),
@@ -342,13 +346,13 @@ fn more_bytes_than_were_asked_for_and_not_cancelled_end_the_connection() {
     for n in 0..pieces {
         seed.send_piece(&mut bench, 0, n * PIECE_MAX, &piece);
     }
-    assert_eq!(seed.closed_for(&bench), None, "all of it may have been under way");
+    assert_eq!(seed.closed_for(&bench), None, "all of it may have been in flight");
     seed.send_piece(&mut bench, 0, pieces * PIECE_MAX, &piece);
     assert_eq!(seed.closed_for(&bench), Some(CloseReason::Violation(Violation::UnaskedData)));
 }
 
 #[test]
-fn a_piece_has_at_most_as_many_bytes_as_the_protocol_says() {
+fn a_piece_is_no_longer_than_the_protocol_allows() {
     let (content, mut bench) = fetching(1);
     let mut peer = Member::with(&mut bench, 1, &content, &[0]);
     peer.send_piece(&mut bench, 0, 0, &content.data[0].1[..PIECE_LEN_MAX]);
@@ -358,7 +362,7 @@ fn a_piece_has_at_most_as_many_bytes_as_the_protocol_says() {
 }
 
 #[test]
-fn what_lies_beyond_a_cut_in_a_piece_counts_as_twice_received() {
+fn a_pieces_bytes_beyond_a_cut_count_as_duplicate() {
     let (content, mut bench) = fetching(1);
     let mut slow = Member::with(&mut bench, 1, &content, &[0]).at(TOR);
     let mut fast = Member::with(&mut bench, 2, &content, &[0]);

@@ -1,4 +1,4 @@
-//! What is fetched of a channel where not all of it is selected, and what of it is told and served.
+//! Partial selections: which blobs of a channel are fetched, claimed and served.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::folder::{Folder, Spec, only, range};
 use support::member::Member;
 use support::{Bench, CONFIG};
 
-/// The second blob of `b` and of `d` is one.
+/// `b` and `d` have their second blob in common.
 const FIVE: [Spec<'_>; 5] = [("a", &[0, 1]), ("b", &[2, 3]), ("c", &[4]), ("d", &[5, 3]), ("e", &[6, 7])];
 
 fn nothing() -> Selection {
@@ -53,7 +53,7 @@ fn is_complete(event: &Event) -> bool {
 }
 
 #[test]
-fn of_two_files_among_five_only_the_blobs_are_fetched_and_what_is_there_is_told_and_served() {
+fn only_the_blobs_of_two_selected_files_of_five_are_fetched_claimed_and_served() {
     let folder = Folder::new(SEQUENCE, &FIVE);
     let (mut bench, mut seed) = selecting(&folder, only(&["b", "d"]));
     seed.bring_all(&mut bench, &folder);
@@ -69,7 +69,7 @@ fn of_two_files_among_five_only_the_blobs_are_fetched_and_what_is_there_is_told_
     let mut asker = Member::join(&mut bench, 2, &[folder.channel]);
     asker.ask_have(&mut bench, SEQUENCE);
     let here = ["body", "b*", "b0", "b1", "d*", "d0", "d1"];
-    assert_eq!(asker.told_positions(), Some(folder.positions(&here)), "also where a blob stands again");
+    assert_eq!(asker.told_positions(), Some(folder.positions(&here)), "at every position of a repeated blob");
     for (name, len) in [("b1", BLOB_END as usize), ("a0", 0)] {
         asker.pieces.clear();
         asker.want(&mut bench, folder.id(name), 0..BLOB_END);
@@ -92,12 +92,12 @@ fn sorted_numbers(mut numbers: Vec<usize>) -> Vec<usize> {
 }
 
 #[test]
-fn more_that_is_selected_later_is_fetched_and_nothing_twice() {
+fn files_selected_later_are_fetched_and_no_blob_twice() {
     let folder = Folder::new(SEQUENCE, &FIVE);
     let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
     seed.bring(&mut bench, &folder, 3 * u64::from(BLOB_END));
     assert_eq!(folder.extent(&bench), (false, false));
-    // In the midst of it, and again when all that was selected is there.
+    // While the first is being fetched, and again when all selected files are complete.
     folder.select(&mut bench, only(&["b", "d"]));
     seed.bring_all(&mut bench, &folder);
     assert_eq!((folder.extent(&bench), bench.count(is_selected)), ((true, false), 1));
@@ -114,7 +114,7 @@ fn more_that_is_selected_later_is_fetched_and_nothing_twice() {
 }
 
 #[test]
-fn fewer_files_than_before_are_complete_at_once_where_they_are_there() {
+fn a_smaller_selection_is_complete_at_once_where_its_files_are_stored() {
     let folder = Folder::new(SEQUENCE, &FIVE);
     let (mut bench, mut seed) = selecting(&folder, only(&["c"]));
     seed.bring_all(&mut bench, &folder);
@@ -125,7 +125,7 @@ fn fewer_files_than_before_are_complete_at_once_where_they_are_there() {
 }
 
 #[test]
-fn what_is_in_flight_and_still_selected_goes_on() {
+fn ranges_in_flight_that_are_still_selected_go_on() {
     let folder = Folder::new(SEQUENCE, &FIVE);
     let (mut bench, mut seed) = selecting(&folder, only(&["a"]));
     seed.bring(&mut bench, &folder, 2 * u64::from(BLOB_END) + 100_000);
@@ -165,7 +165,7 @@ fn a_blob_that_is_being_written_when_the_selection_changes_is_not_fetched_again(
 }
 
 #[test]
-fn what_peers_got_while_nothing_was_missing_is_known_when_more_is_selected() {
+fn availability_learned_while_nothing_was_missing_counts_when_more_is_selected() {
     let folder = Folder::new(SEQUENCE, &FIVE);
     let mut bench = Bench::answering(CONFIG, None);
     folder.select(&mut bench, only(&["c"]));
@@ -174,7 +174,7 @@ fn what_peers_got_while_nothing_was_missing_is_known_when_more_is_selected() {
     peer.say_have(&mut bench, Have::Positions(folder.positions(&["body", "c0"])));
     peer.bring_all(&mut bench, &folder);
     assert_eq!(folder.extent(&bench), (true, false));
-    // It was asked once, and tells what it gets from then on.
+    // It was asked once, and announces each blob from then on.
     assert_eq!(peer.asked_have.len(), 1);
     peer.say_have(&mut bench, Have::Positions(folder.positions(&["e*", "e0", "e1"])));
     folder.select(&mut bench, only(&["c", "e"]));
@@ -198,7 +198,7 @@ fn peers_are_looked_for_at_once_when_more_is_selected() {
     folder.select(&mut bench, Selection::default());
     bench.sleep(Duration::from_secs(2));
     assert!(bench.world.lookups.len() > before, "peers are looked up");
-    // A peer that had refused a blob is asked for it again.
+    // A peer that refused a blob is asked for it again.
     let mut peer = self::seed(&mut bench, 2, &folder);
     peer.refuse(&mut bench);
     bench.sleep(Duration::from_secs(20));
@@ -207,7 +207,7 @@ fn peers_are_looked_for_at_once_when_more_is_selected() {
 }
 
 #[test]
-fn while_nothing_is_selected_the_channel_pauses_and_what_is_in_flight_is_cancelled() {
+fn while_nothing_is_selected_the_channel_pauses_and_ranges_in_flight_are_cancelled() {
     let folder = Folder::new(SEQUENCE, &FIVE);
     let (mut bench, mut seed) = selecting(&folder, Selection::default());
     seed.bring(&mut bench, &folder, 3 * u64::from(BLOB_END));
@@ -284,9 +284,9 @@ fn as_many_channels_have_a_selection_as_can_be_followed() {
     }
     let refused = (SelectionTarget::Channel(channel(CHANNELS_MAX)), SelectionError::TooManySelections);
     assert_eq!(select(&mut bench, CHANNELS_MAX, nothing()), Some(refused));
-    assert_eq!(select(&mut bench, CHANNELS_MAX, Selection::default()), None, "it is the one that all have");
+    assert_eq!(select(&mut bench, CHANNELS_MAX, Selection::default()), None, "it is the default");
     assert_eq!(select(&mut bench, 0, only(&["a"])), None);
-    // One that is everything again, or of a channel that is given up, makes room.
+    // A selection of everything again, or of an unfollowed channel, makes room.
     assert_eq!(select(&mut bench, 0, Selection::default()), None);
     assert_eq!(select(&mut bench, CHANNELS_MAX, nothing()), None);
     bench.command(Command::Unfollow(channel(1)));

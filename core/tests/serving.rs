@@ -1,5 +1,5 @@
-//! How a node serves ranges (`docs/protocol.md` §12): whose turn it is, and what becomes of requests that are not as they
-//! should be. One node among scripted peers, in virtual time.
+//! Serving ranges (`docs/protocol.md` §12): upload slots, and the handling of bad requests. One node among scripted peers,
+//! in virtual time.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::{Bench, CONFIG, identity};
 
 const MIB: usize = 1 << 20;
 
-/// A channel of so many blobs, and a node that has all of it.
+/// A channel of this many blobs, and a node that has all of it.
 fn seeding(blobs: u8) -> (Content, Bench) {
     let content = Content::new(&identity(), blobs);
     let mut bench = Bench::answering(CONFIG, None);
@@ -28,7 +28,7 @@ fn join(bench: &mut Bench, port: u16, content: &Content) -> Member {
     Member::join(bench, port, &[content.channel])
 }
 
-/// Asks for so many whole blobs, those from `first` on, and again from the channel's first on.
+/// Asks for whole blobs from `first` on, and again from the channel's first on after its last.
 fn want_all(bench: &mut Bench, content: &Content, member: &mut Member, wants: usize, first: usize) {
     for n in 0..wants {
         member.want(bench, content.id((first + n) % content.data.len()), 0..BLOB_END);
@@ -60,7 +60,7 @@ fn a_range_comes_in_pieces_in_order_and_without_gaps() {
     assert_eq!(bench.status().bytes_sent, 2 * u64::from(BLOB_END) - 1001);
 }
 
-// --- turns --------------------------------------------------------------------------------------------------------
+// --- upload slots -------------------------------------------------------------------------------------------------
 
 #[test]
 fn leechers_get_about_the_same_and_a_newcomer_waits_for_two_of_each_at_most() {
@@ -73,7 +73,7 @@ fn leechers_get_about_the_same_and_a_newcomer_waits_for_two_of_each_at_most() {
     }
     // Five blobs for each.
     while leechers.iter().map(got).sum::<usize>() < 60 * MIB {
-        assert!(bench.now < Instant(0) + Duration::from_secs(20), "the line is not used");
+        assert!(bench.now < Instant(0) + Duration::from_secs(20), "the uplink is not used");
         drink(&mut bench, 4 * MIB, &mut leechers.iter_mut().collect::<Vec<_>>());
     }
     let each: Vec<usize> = leechers.iter().map(got).collect();
@@ -90,7 +90,7 @@ fn leechers_get_about_the_same_and_a_newcomer_waits_for_two_of_each_at_most() {
 }
 
 #[test]
-fn who_does_not_read_stops_nobody() {
+fn a_peer_that_does_not_read_delays_no_other() {
     let (content, mut bench) = seeding(8);
     // Each holds a buffer, and two are left.
     let mut mute: Vec<Member> =
@@ -113,7 +113,7 @@ fn who_does_not_read_stops_nobody() {
 // --- requests that are not as they should be ----------------------------------------------------------------------
 
 #[test]
-fn a_range_of_a_blob_that_is_not_there_is_refused_and_others_are_served() {
+fn a_range_of_a_missing_blob_is_refused_and_others_are_served() {
     let (content, mut bench) = seeding(1);
     let mut peer = join(&mut bench, 1, &content);
     let unknown = peer.want(&mut bench, BlobId([7; 32]), 100..200);
@@ -130,7 +130,7 @@ fn an_absurd_range_is_malformed() {
     let (content, mut bench) = seeding(1);
     let want = |range| Message::Want { id: 0, blob: content.id(0), range }.encode();
     let mut wraps = want(u32::MAX - 1..u32::MAX);
-    // The length, at its end, becomes 23: beyond the last offset there is.
+    // The length, at its end, becomes 23: beyond the greatest offset.
     *wraps.last_mut().expect("a length") = 23;
     for plaintext in [want(5..5), want(0..BLOB_END + 1), want(BLOB_END..BLOB_END + 1), wraps] {
         let mut peer = join(&mut bench, 1, &content);
@@ -161,7 +161,7 @@ fn more_open_ranges_than_the_protocol_allows_end_the_connection_and_so_does_a_nu
 }
 
 #[test]
-fn a_cancel_ends_its_range_where_it_says_and_one_of_no_open_range_does_nothing() {
+fn a_cancel_cuts_its_range_and_one_of_no_open_range_does_nothing() {
     let (content, mut bench) = seeding(3);
     let mut peer = join(&mut bench, 1, &content);
     let ids = [0, 1, 2].map(|n| peer.want(&mut bench, content.id(n), 0..BLOB_END));
@@ -174,7 +174,7 @@ fn a_cancel_ends_its_range_where_it_says_and_one_of_no_open_range_does_nothing()
         pieces.map(|(_, offset, bytes)| *offset as usize + bytes.len()).max()
     };
     assert_eq!(ids.map(end), [Some(BLOB_END as usize), Some(300_000), None]);
-    // One that is through is none any more.
+    // A completed range is not open.
     peer.peer.send(&mut bench, &Message::Cancel { id: ids[0], from: 0 });
     assert_eq!(bench.closed, []);
     for _ in 0..WANTS_MAX {
@@ -184,7 +184,7 @@ fn a_cancel_ends_its_range_where_it_says_and_one_of_no_open_range_does_nothing()
 }
 
 #[test]
-fn any_number_of_peers_that_do_not_read_stop_nobody() {
+fn any_number_of_peers_that_do_not_read_delay_no_other() {
     let (content, mut bench) = seeding(8);
     let mut mute: Vec<Member> = (2..22).map(|port| join(&mut bench, port, &content)).collect();
     for (n, member) in mute.iter_mut().enumerate() {

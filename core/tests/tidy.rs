@@ -1,4 +1,4 @@
-//! What no compiler checks of core's own text: the walls of a node's leaves, and the size of files.
+//! Rules of core's source that no compiler checks: the walls between a node's leaves, and the size of files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn broken(rule: impl Fn(&Path, &str) -> bool) -> Vec<String> {
     broken
 }
 
-/// What follows a visibility, at a line's start or later.
+/// Returns the text after a visibility, at a line's start or later.
 fn opened(text: &str) -> Option<&str> {
     if let Some(rest) = text.strip_prefix("pub ") {
         return Some(rest);
@@ -52,7 +52,7 @@ fn is_vocabulary(path: &Path) -> bool {
     path.ends_with("node/api.rs") || path.ends_with("contents/selection.rs")
 }
 
-/// Whether a line declares a field that others than its own module can touch.
+/// Whether a line declares a field that other modules can touch.
 fn opens_a_field(line: &str) -> bool {
     let Some(declared) = opened(line) else { return false };
     let word = declared.split([' ', ':', '(', '<']).next().unwrap_or_default();
@@ -101,7 +101,7 @@ fn a_node_is_written_in_one_file_and_its_dispatcher_in_one_folder() {
 }
 
 #[test]
-fn no_file_is_too_long_to_take_in() {
+fn no_file_is_too_long_to_read() {
     let long: Vec<String> = [files("src"), files("tests")]
         .concat()
         .iter()

@@ -1,4 +1,4 @@
-//! In which order what is selected is fetched: deadlines, ranges of files, priorities.
+//! The order in which a selection is fetched: deadlines, ranges of files, priorities.
 
 mod support;
 
@@ -35,7 +35,7 @@ fn selecting(folder: &Folder, selection: Selection) -> (Bench, Member) {
     (bench, seed)
 }
 
-/// The order in which a peer that brings one blob after the other is asked.
+/// Returns the order in which a peer that brings one blob after the other is asked.
 fn fetched<'a>(folder: &'a Folder, bench: &mut Bench, seed: &mut Member) -> Vec<&'a str> {
     while seed.bring(bench, folder, u64::from(BLOB_END)) > 0 {}
     folder.names(&seed.asked)
@@ -65,18 +65,18 @@ fn files_come_by_priority_and_equal_ones_in_the_manifests_order_where_order_coun
 }
 
 #[test]
-fn a_priority_that_changes_holds_for_what_is_not_fetched_yet() {
+fn a_changed_priority_applies_to_blobs_that_are_not_fetched_yet() {
     let folder = Folder::new(SEQUENCE, &SINGLES);
     let (mut bench, mut seed) = selecting(&folder, Selection { in_order: true, ..normal_first(&["a", "b"]) });
     seed.bring(&mut bench, &folder, u64::from(BLOB_END));
     folder.select(&mut bench, Selection { in_order: true, ..normal_first(&["e"]) });
-    // What is in flight goes on.
+    // The range in flight goes on.
     assert_eq!(fetched(&folder, &mut bench, &mut seed), ["a0", "b0", "e0", "c0", "d0"]);
     assert_eq!(bench.status().bytes_duplicate, 0);
 }
 
 #[test]
-fn what_is_due_first_comes_first_whatever_the_priority_of_its_file() {
+fn the_earliest_deadline_comes_first_whatever_its_files_priority() {
     let folder = Folder::new(SEQUENCE, &SINGLES);
     let due = |path, secs| FileRange { deadline: Some(at(secs)), ..range(path, 0..1) };
     let ranges = vec![due("a", 30), range("b", 0..1), due("c", 10), due("d", 20)];
@@ -90,7 +90,7 @@ fn what_is_due_first_comes_first_whatever_the_priority_of_its_file() {
 }
 
 #[test]
-fn a_deadline_that_has_passed_or_is_taken_away_counts_as_what_it_is() {
+fn a_passed_deadline_is_urgent_and_a_removed_one_is_not() {
     let folder = Folder::new(SEQUENCE, &SINGLES);
     let due = |path, secs| FileRange { deadline: Some(at(secs)), ..range(path, 0..1) };
     let (mut bench, mut seed) = selecting(&folder, only(&[]));
@@ -113,7 +113,7 @@ fn a_channel_with_deadlines_comes_before_those_without() {
     content.follow(&mut bench);
     folder.follow(&mut bench);
     let mut seed = Member::join(&mut bench, 1, &[content.channel, folder.channel]);
-    // It is asked at once for what it has of the one that it speaks of first.
+    // The peer is asked at once for blobs of the channel that it claims first.
     seed.say_have(&mut bench, Have::All);
     seed.peer.send(&mut bench, &Message::Have(seed.tags[1], SEQUENCE, Have::All));
     seed.bring(&mut bench, &content, u64::from(BLOB_END));
@@ -164,7 +164,7 @@ fn a_range_is_the_blobs_that_cover_it_and_comes_before_all_else() {
 }
 
 #[test]
-fn a_range_of_a_file_that_is_skipped_is_fetched_alone_and_an_empty_one_is_nothing() {
+fn a_range_of_a_skipped_file_is_fetched_alone_and_an_empty_range_is_nothing() {
     for folder in [Folder::new(SEQUENCE, &LONG), Folder::of_chunks(SEQUENCE, &LONG)] {
         let ranges = vec![range("b", 4..6)];
         let (mut bench, mut seed) = selecting(&folder, Selection { ranges, ..only(&[]) });
@@ -186,7 +186,7 @@ fn a_range_of_a_file_that_is_skipped_is_fetched_alone_and_an_empty_one_is_nothin
 }
 
 #[test]
-fn a_long_range_keeps_none_back_that_is_due_sooner() {
+fn a_long_range_does_not_delay_an_earlier_deadline() {
     let folder = Folder::of_many(SEQUENCE, &[("a", 3000), ("b", 2), ("c", 2)]);
     let due = |path, secs| FileRange { deadline: Some(at(secs)), ..range(path, 0..1) };
     let ranges = vec![range("a", 0..3000), due("c", 20), due("b", 10)];
@@ -197,7 +197,7 @@ fn a_long_range_keeps_none_back_that_is_due_sooner() {
 }
 
 #[test]
-fn a_long_file_keeps_none_back_that_matters_more_and_whose_index_comes_late() {
+fn a_long_file_does_not_delay_a_more_urgent_one_whose_index_comes_late() {
     let folder = Folder::of_many(SEQUENCE, &[("a", 3000), ("z", 40)]);
     let high = Selection { files: [("z".into(), Priority::High)].into(), ..Selection::default() };
     let ranges = vec![FileRange { deadline: Some(at(5)), ..range("z", 30..31) }];
@@ -219,7 +219,7 @@ fn a_long_file_keeps_none_back_that_matters_more_and_whose_index_comes_late() {
 }
 
 #[test]
-fn what_is_in_hand_is_bounded_however_much_is_missing() {
+fn the_wanted_blobs_are_bounded_however_many_are_missing() {
     let folder = Folder::of_many(SEQUENCE, &[("a", 3000), ("b", 3000)]);
     let everything = Selection::default();
     let ranges = vec![range("a", 0..3000), range("b", 0..3000)];

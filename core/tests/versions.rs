@@ -1,4 +1,4 @@
-//! A selection over time: newer versions, restarts, blobs that the store has lost, files that cannot be had.
+//! A selection over time: newer versions, restarts, lost blobs, and unobtainable files.
 
 mod support;
 
@@ -30,7 +30,7 @@ fn seed(bench: &mut Bench, port: u16, folder: &Folder) -> Member {
     seed
 }
 
-/// The DHT has a newer version, and so has the peer; what it was asked for of it.
+/// Gives the DHT and the peer a newer version; returns the blobs that the peer was asked for.
 fn update<'a>(bench: &mut Bench, seed: &mut Member, folder: &'a Folder) -> Vec<&'a str> {
     folder.publish(bench);
     bench.sleep(HEAD_POLL_INTERVAL + Duration::from_secs(10));
@@ -46,7 +46,7 @@ fn sorted(mut names: Vec<&str>) -> Vec<&str> {
     names
 }
 
-/// The sequences of which all that is selected was complete.
+/// Returns the sequences whose selection became complete.
 fn completed(bench: &Bench) -> Vec<u64> {
     let sequence = |event: &Event| match event {
         Event::SelectionComplete { sequence, .. } => Some(*sequence),
@@ -61,14 +61,14 @@ fn completed(bench: &Bench) -> Vec<u64> {
 fn files_stay_selected_by_their_paths_in_newer_versions() {
     let [one, two, three, four] = [SEQUENCE, SEQUENCE + 1, SEQUENCE + 2, SEQUENCE + 3];
     let (mut bench, mut seed) = selecting(&Folder::new(one, &FIRST), only(&["b"]));
-    // It has changed, and another one is new.
+    // One selected file has changed, and another file is new.
     let second = Folder::new(two, &[("a", &[0, 1]), ("b", &[2, 9]), ("e", &[8])]);
     assert_eq!(update(&mut bench, &mut seed, &second), ["b*", "b1", "body"]);
-    // It has another name.
+    // The selected file has another name.
     let third = Folder::new(three, &[("a", &[0, 1]), ("e", &[8]), ("f", &[2, 9, 7])]);
     assert_eq!(update(&mut bench, &mut seed, &third), ["body"]);
     assert_eq!(third.extent(&bench), (true, false));
-    // It is back, and has more in it.
+    // The file is back, and has more in it.
     let fourth = Folder::new(four, &[("b", &[2, 9, 7])]);
     assert_eq!(update(&mut bench, &mut seed, &fourth), ["b*", "b2", "body"]);
     assert_eq!((fourth.extent(&bench), completed(&bench)), ((true, true), vec![one, two, three]));
@@ -78,7 +78,7 @@ fn files_stay_selected_by_their_paths_in_newer_versions() {
 }
 
 #[test]
-fn a_newer_version_that_comes_in_the_midst_of_one_takes_over() {
+fn a_newer_version_takes_over_in_the_middle_of_a_fetch() {
     let first = Folder::new(SEQUENCE, &FIRST);
     let mut bench = Bench::answering(CONFIG, None);
     first.select(&mut bench, only(&["b", "c"]));
@@ -131,17 +131,17 @@ fn after_a_restart_the_selection_holds_once_the_driver_has_set_it_again() {
     folder.select(&mut bench, only(&["b", "c"]));
     seed.bring_all(&mut bench, &folder);
     assert_eq!(folder.names(&seed.asked), ["c0"]);
-    // One that is not set again is everything.
+    // Without it, everything is selected.
     let mut bench = bench.restarted();
     let mut seed = self::seed(&mut bench, 1, &folder);
     seed.bring_all(&mut bench, &folder);
     assert_eq!(sorted(folder.names(&seed.asked)), ["a*", "a0", "a1", "d0"]);
 }
 
-// --- what the store has lost --------------------------------------------------------------------------------------
+// --- lost blobs ---------------------------------------------------------------------------------------------------
 
-/// A peer asks for a blob that the store is without, and the store is looked through.
-fn ask_in_vain(bench: &mut Bench, folder: &Folder, name: &str) {
+/// Lets a peer ask for a blob that the store has lost, after which the node rechecks the store.
+fn ask_for_lost(bench: &mut Bench, folder: &Folder, name: &str) {
     let mut asker = Member::join(bench, 9, &[folder.channel]);
     asker.want(bench, folder.id(name), 0..BLOB_END);
     asker.hear(bench);
@@ -155,12 +155,12 @@ fn is_lost(event: &Event) -> bool {
 }
 
 #[test]
-fn what_the_store_has_lost_of_a_selection_is_fetched_again_and_nothing_else() {
+fn only_the_lost_blobs_of_a_selection_are_fetched_again() {
     let folder = Folder::new(SEQUENCE, &FIRST);
     let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
     bench.world.blobs.remove(&folder.id("b1"));
     let before = seed.asked.len();
-    ask_in_vain(&mut bench, &folder, "b1");
+    ask_for_lost(&mut bench, &folder, "b1");
     assert_eq!((bench.count(is_lost), folder.extent(&bench)), (1, (false, false)));
     seed.bring_all(&mut bench, &folder);
     assert_eq!(folder.names(&seed.asked[before..]), ["b1"]);
@@ -168,11 +168,11 @@ fn what_the_store_has_lost_of_a_selection_is_fetched_again_and_nothing_else() {
 }
 
 #[test]
-fn more_that_is_selected_while_lost_blobs_are_fetched_again_is_told_of() {
+fn files_selected_while_lost_blobs_are_fetched_again_are_reported() {
     let folder = Folder::new(SEQUENCE, &FIRST);
     let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
     bench.world.blobs.remove(&folder.id("b1"));
-    ask_in_vain(&mut bench, &folder, "b1");
+    ask_for_lost(&mut bench, &folder, "b1");
     folder.select(&mut bench, only(&["b", "c"]));
     seed.bring_all(&mut bench, &folder);
     let is_told = |event: &Event| matches!(event, Event::FileComplete { file: 2, .. });
@@ -180,7 +180,7 @@ fn more_that_is_selected_while_lost_blobs_are_fetched_again_is_told_of() {
 }
 
 #[test]
-fn an_answer_to_an_earlier_look_at_the_store_is_none_to_a_later_one() {
+fn an_answer_to_an_earlier_recheck_does_not_count_for_a_later_one() {
     let folder = Folder::new(SEQUENCE, &FIRST);
     let mut bench = Bench::new(CONFIG, None);
     folder.store(&mut bench, |name| name == "body" || name.starts_with('b'));
@@ -193,7 +193,7 @@ fn an_answer_to_an_earlier_look_at_the_store_is_none_to_a_later_one() {
     asker.hear(&mut bench);
     bench.answer_jobs();
     bench.sleep(Duration::from_secs(1));
-    // The store is looked through as far as the file's index blob.
+    // The recheck comes as far as the file's index blob.
     let is_open = |name: &str, job: &Job| matches!(job, Job::OpenBlob(link) if link.id == folder.id(name));
     let mut held = None;
     while held.is_none() {
@@ -224,7 +224,7 @@ fn an_answer_to_an_earlier_look_at_the_store_is_none_to_a_later_one() {
 }
 
 #[test]
-fn what_is_lost_of_files_that_are_not_selected_any_more_is_given_up_and_not_claimed() {
+fn lost_blobs_of_deselected_files_are_given_up_and_not_claimed() {
     let folder = Folder::new(SEQUENCE, &FIRST);
     let (mut bench, mut seed) = selecting(&folder, Selection::default());
     assert_eq!(folder.extent(&bench), (true, true));
@@ -234,7 +234,7 @@ fn what_is_lost_of_files_that_are_not_selected_any_more_is_given_up_and_not_clai
     let before = seed.asked.len();
     let mut leecher = Member::join(&mut bench, 3, &[folder.channel]);
     assert_eq!((leecher.told_positions(), leecher.asked_have.len()), (None, 0));
-    ask_in_vain(&mut bench, &folder, "a1");
+    ask_for_lost(&mut bench, &folder, "a1");
     leecher.hear(&mut bench);
     assert_eq!(leecher.asked_have.len(), 1, "that takes it back");
     seed.bring_all(&mut bench, &folder);
@@ -251,10 +251,10 @@ fn what_is_lost_of_files_that_are_not_selected_any_more_is_given_up_and_not_clai
     assert_eq!(folder.extent(&bench), (true, true));
 }
 
-// --- what cannot be had -------------------------------------------------------------------------------------------
+// --- unobtainable files -------------------------------------------------------------------------------------------
 
 #[test]
-fn a_file_that_cannot_be_had_keeps_no_other_back() {
+fn an_unobtainable_file_does_not_delay_others() {
     let folder = Folder::with_broken(SEQUENCE, &FIRST, "a");
     let (mut bench, mut seed) = selecting(&folder, only(&["a", "c"]));
     let is_refused = |event: &Event| matches!(event, Event::FileRefused { file: 0, .. });
@@ -269,7 +269,7 @@ fn a_file_that_cannot_be_had_keeps_no_other_back() {
 }
 
 #[test]
-fn a_range_that_cannot_be_had_is_not_taken_for_complete() {
+fn an_unobtainable_range_is_not_taken_for_complete() {
     let folder = Folder::with_broken(SEQUENCE, &FIRST, "a");
     let ranges = vec![support::folder::range("a", 0..1)];
     let (bench, _) = selecting(&folder, Selection { ranges, ..only(&["c"]) });

@@ -1,4 +1,4 @@
-//! Hosts that are not nodes: they speak the wire through core's client, and lie.
+//! Hosts that are not nodes: they speak the protocol through core's client, and lie.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -38,28 +38,28 @@ pub enum Attack {
     SlowLoris,
     /// Sends noise as soon as the handshake is done.
     Garbage,
-    /// Tells of peers that do not exist, without end.
+    /// Sends PEERS that do not exist, without end.
     PexFlood,
-    /// Announces the channel and what is not, under more and more ports of its own address and of onion names, to be
-    /// passed on for as many hops as can be said.
+    /// Announces the channel and unknown topics, under more and more ports of its own address and of onion names, with the
+    /// most hops.
     AnnounceFlood,
     /// Is many, and has nothing.
     Sybils,
-    /// Pushes the first head that it met, over and over, and whoever knows the newest gets another head of the same
+    /// Pushes the first head that it met, over and over, and gives a peer that knows the newest head another one of the same
     /// sequence, properly signed.
     StaleHead,
-    /// Says that it has everything, and refuses whatever is asked.
+    /// Says that it has everything, and refuses every request.
     FalseHave,
-    /// Tells over and over what it has, of channels asked for and of others.
+    /// Sends HAVEs over and over, about channels asked for and others.
     HaveFlood,
-    /// Says that it has everything, takes what is asked, and never answers.
+    /// Says that it has everything, takes every request, and never answers.
     Silence,
     /// Says that it put a head on the DHT, and does not; knows no head.
     FalseGateway,
 }
 
 impl Attack {
-    /// All that any swarm meets; a false gateway harms only who chooses it.
+    /// The attacks that any swarm meets; a false gateway harms only a node that chooses it.
     pub const ALL: [Self; 12] = [
         Self::WrongBlob,
         Self::BitFlip,
@@ -75,7 +75,7 @@ impl Attack {
         Self::Silence,
     ];
 
-    /// What it is called in a timeline.
+    /// Its name in a timeline.
     pub fn name(self) -> &'static str {
         match self {
             Self::WrongBlob => "wrong blobs",
@@ -126,15 +126,15 @@ const INJECT_INTERVAL: Duration = Duration::from_mins(10);
 const FLOOD_MESSAGES: usize = 40;
 /// Bytes of a blob in one PIECE.
 const PIECE_LEN: usize = 60 * 1024;
-/// Bytes of a bitmap that tells lies: as many as a frame holds, about.
+/// Bytes of a false bitmap: about as many as a frame holds.
 const BITMAP_LEN: usize = 32 * 1024;
-/// Positions in a HAVE that tells lies.
+/// Positions in a false HAVE.
 const POSITIONS: usize = 256;
-/// Bytes that wait to be sent, beyond which a flood pauses: the world's memory is not what is under attack.
+/// Unsent bytes beyond which a flood pauses: the world's memory is not under attack.
 const UNSENT_MAX: usize = 4 << 20;
 
-/// Onion names that a flood tells of: of the Ed25519 keys with seeds of 32 equal bytes, 1 to 12, with the checksum and the
-/// version that Tor's rend-spec-v3 §6 asks for. Each port makes another address of one.
+/// Onion names for a flood, of the Ed25519 keys with seeds of 32 equal bytes, 1 to 12, with the checksum and the version
+/// that Tor's rend-spec-v3 §6 asks for. Each port makes another address of one.
 const FALSE_NAMES: [&str; 12] = [
     "rkeohxlubhyzl7ks3mwtzos5olfgocn7dwkbeg7toseadnapn5optfad",
     "qe4xodvipulv6vvdkrtmgtd6ztfy3curwtxdpis56yhvxd6jwokbr4qd",
@@ -154,13 +154,13 @@ const FALSE_NAMES: [&str; 12] = [
 struct Session<S: Suite> {
     role: Role,
     client: Client<S>,
-    /// What a slow loris has still to send.
+    /// The bytes that a slow loris still has to send.
     drip: VecDeque<u8>,
-    /// What the other end asked to be told of: a channel's version.
+    /// The channel's version of the other end's ASK_HAVE.
     asked_have: Option<(Tag, u64)>,
 }
 
-/// What an adversary has to say where it is asked for a part of a blob.
+/// An adversary's answer to a request for a part of a blob.
 enum Answer {
     Silence,
     Refusal,
@@ -185,28 +185,28 @@ pub(crate) struct Adversaries<S: Suite> {
     by_socket: BTreeMap<Socket, usize>,
     rng: Rng,
     topic: Topic,
-    /// Has every blob, for those who need a right one.
+    /// The author's host, which has every blob, for attacks that need a right one.
     author: HostId,
-    /// The author's, which has fallen into the hands of those who fork heads.
+    /// The author's identity, which the adversaries have got to fork heads.
     identity: Identity,
-    /// The channel's, where it is private.
+    /// The channel's read key, if it is private.
     read_key: Option<Secret>,
 }
 
 impl<S: Suite> Adversaries<S> {
-    /// Those who attack the channel that `author` publishes as `identity`.
+    /// Makes the adversaries of the channel that `author` publishes as `identity`.
     pub(crate) fn new(rng: Rng, author: HostId, identity: Identity, read_key: Option<Secret>) -> Self {
         let (by_address, by_socket) = (BTreeMap::new(), BTreeMap::new());
         let topic = uri::topic(&identity.public_key(), read_key.as_ref());
         Self { list: Vec::new(), by_address, by_socket, rng, topic, author, identity, read_key }
     }
 
-    /// Lets one come; where it listens, in the first place.
+    /// Adds an adversary; returns the first address on which it listens.
     pub(crate) fn add(&mut self, world: &mut World<S>, attack: Attack) -> SocketAddr {
         let index = self.list.len();
         let [high, low] = u16::try_from(index).expect("adversaries are few").to_be_bytes();
         let count = if attack == Attack::Sybils { SYBILS } else { 1 };
-        // Public addresses, each adversary's in networks of its own; Sybils have rented three.
+        // Public addresses, each adversary's in its own networks; Sybils have rented three.
         let address = |n| {
             let network = 100 + 3 * (high & 7) + n % 3;
             SocketAddr::new(IpAddr::V4(Ipv4Addr::new(network, low, 0, 1 + n)), LISTEN_PORT)
@@ -229,12 +229,12 @@ impl<S: Suite> Adversaries<S> {
         first
     }
 
-    /// When one of them acts next.
+    /// Returns when one of them acts next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.list.iter().map(|adversary| adversary.next_turn).min()
     }
 
-    /// Lets those act whose time has come; they dial any of `victims`.
+    /// Lets the adversaries act whose time has come; they dial any of `victims`.
     pub(crate) fn wake(&mut self, world: &mut World<S>, victims: &[HostId]) {
         let now = world.now();
         for index in 0..self.list.len() {
@@ -313,7 +313,7 @@ impl<S: Suite> Adversaries<S> {
             match session.client.hear() {
                 Ok(Some(Heard::Open)) => self.keyed(world, index, socket),
                 Ok(Some(Heard::Message(message))) => self.on_message(world, index, socket, message),
-                // What it cannot read does not trouble it.
+                // It ignores messages that it cannot read.
                 Ok(Some(Heard::Malformed(_))) => {}
                 Ok(None) => return,
                 Err(_) => return world.socket_close(socket),
@@ -326,7 +326,7 @@ impl<S: Suite> Adversaries<S> {
         let role = self.list[index].sessions.get(&socket).map(|session| session.role);
         match message {
             Message::Hello { .. } if role == Some(Role::Listener) => self.say_hello(world, index, socket),
-            // It follows whatever the node follows, or says so.
+            // It claims to follow all channels that the node follows.
             Message::Watch(tags) => self.send(world, index, socket, &Message::Watch(tags)),
             Message::Request(id) => self.on_request(world, index, socket, id),
             Message::Want { id, blob, range } => self.on_want(world, index, socket, id, blob, range),
@@ -347,7 +347,7 @@ impl<S: Suite> Adversaries<S> {
         if self.list[index].attack == Attack::Garbage {
             let mut noise = vec![0; 4096];
             self.rng.fill(&mut noise);
-            // A length that passes, so that the noise is read as a frame.
+            // A legal length, so that the noise is read as a frame.
             noise[..4].copy_from_slice(&2048_u32.to_be_bytes());
             world.socket_send(socket, &noise);
         } else if self.list[index].sessions.get(&socket).is_some_and(|session| session.role == Role::Dialler)
@@ -397,7 +397,7 @@ impl<S: Suite> Adversaries<S> {
         }
     }
 
-    /// What it has to say where it is asked for a part of a blob.
+    /// Returns its answer to a request for a part of a blob.
     fn answer(&mut self, world: &World<S>, index: usize, blob: &BlobId, range: Range<usize>) -> Answer {
         match self.list[index].attack {
             Attack::WrongBlob | Attack::SlowLoris => Answer::Bytes(self.noise(range.len())),
@@ -422,7 +422,7 @@ impl<S: Suite> Adversaries<S> {
             Attack::StaleHead => {
                 let newest = world.dht().newest(world.now(), &self.identity.public_key());
                 let newest = newest.map(|item| item.seq).filter(|seq| seq.unsigned_abs() == known);
-                // Whoever knows less might take it for the right one.
+                // A peer that knows less might take it for the right one.
                 let forked = newest.and_then(|seq| self.fork(seq));
                 forked.or_else(|| self.list[index].head.clone())
             }
@@ -431,7 +431,7 @@ impl<S: Suite> Adversaries<S> {
         self.send(world, index, socket, &Message::Head(tag, head));
     }
 
-    /// Another head of a sequence, with nothing in it.
+    /// Signs another head of a sequence, with nothing in it.
     pub(crate) fn fork(&self, seq: i64) -> Option<SignedItem> {
         let (sequence, nothing) = (seq.unsigned_abs(), HeadContent::Inline(Vec::new()));
         let seal = self.read_key.as_ref().map(|key| (key, [1; 12]));
@@ -454,7 +454,7 @@ impl<S: Suite> Adversaries<S> {
         noise
     }
 
-    /// Pushes a head that nobody asked for.
+    /// Pushes an unsolicited head.
     fn push_head(&mut self, world: &mut World<S>, index: usize, socket: Socket) {
         let adversary = &self.list[index];
         let tag = adversary.sessions.get(&socket).and_then(|session| session.client.tag(&self.topic));
@@ -463,7 +463,7 @@ impl<S: Suite> Adversaries<S> {
         }
     }
 
-    /// What a flood sends in its turn.
+    /// Sends a turn's messages of a flood.
     fn flood(&mut self, world: &mut World<S>, index: usize, socket: Socket) {
         for _ in 0..FLOOD_MESSAGES {
             match self.list[index].attack {
@@ -487,7 +487,7 @@ impl<S: Suite> Adversaries<S> {
         }
     }
 
-    /// Mostly a name, as these are passed on, and of the channel or of something that nobody knows.
+    /// Makes an announce, mostly of a name, as names are passed on, and of the channel or an unknown topic.
     fn false_announce(&mut self, index: usize) -> Message {
         let adversary = &mut self.list[index];
         adversary.ports_told = adversary.ports_told.wrapping_add(1).max(1);
@@ -503,7 +503,7 @@ impl<S: Suite> Adversaries<S> {
         Message::Announce(BlobId(id), address, hops)
     }
 
-    /// Sybils name each other; others name addresses where nothing is.
+    /// Sybils name each other; others name dead addresses.
     fn false_peers(&mut self, index: usize) -> Vec<PeerAddr> {
         let adversary = &self.list[index];
         if adversary.attack == Attack::Sybils {
@@ -524,7 +524,7 @@ impl<S: Suite> Adversaries<S> {
         }
     }
 
-    /// As [`Self::send`], of a message with content, which some send in a way of their own.
+    /// Like [`Self::send`], for a message with content, which some attacks send differently.
     fn send_content(&mut self, world: &mut World<S>, index: usize, socket: Socket, message: &Message) {
         match self.list[index].attack {
             Attack::SlowLoris => {
@@ -555,11 +555,11 @@ impl<S: Suite> Adversaries<S> {
     }
 }
 
-/// A HAVE that is not owed and says nothing true: of the channel's version that was asked about, or of none.
+/// Makes an unsolicited false HAVE, of the channel's version that was asked about or of an unknown one.
 fn have_noise(asked: Option<(Tag, u64)>, rng: &mut Rng) -> Message {
-    let nobody = rng.bytes_32();
-    let nobody = Tag(*nobody.first_chunk().expect("32 bytes are more than 16"));
-    let (tag, sequence) = asked.filter(|_| rng.below(4) > 0).unwrap_or((nobody, 1));
+    let unknown = rng.bytes_32();
+    let unknown = Tag(*unknown.first_chunk().expect("32 bytes are more than 16"));
+    let (tag, sequence) = asked.filter(|_| rng.below(4) > 0).unwrap_or((unknown, 1));
     let have = match rng.below(3) {
         0 => {
             let mut bitmap = vec![0; BITMAP_LEN];
@@ -590,17 +590,17 @@ mod tests {
     use megatorrent_core::suite::RealSuite;
 
     const TAG: Tag = Tag([7; 16]);
-    /// Of the blob, this much is asked for.
+    /// Bytes of the blob that are asked for.
     const LEN: u32 = 123_456;
 
-    /// A peer that asks one adversary for what a blob's range is, and hears it out.
+    /// A peer that asks one adversary for a blob's range, and hears it out.
     struct Asker {
         world: World,
         adversaries: Adversaries<RealSuite>,
         socket: Socket,
         client: Client,
         blob: Vec<u8>,
-        /// What came, and whether a frame did not open.
+        /// The messages that came, and whether a frame did not open.
         heard: Vec<Message>,
         is_broken: bool,
     }
@@ -672,7 +672,7 @@ mod tests {
             }
         }
 
-        /// The bytes of all PIECEs that opened, in order; `None`: none came.
+        /// Returns the bytes of all PIECEs that opened, in order; `None`: none came.
         fn pieces(&self) -> Option<Vec<u8>> {
             let piece = |message: &Message| match message {
                 Message::Piece { id: 9, offset, bytes } => Some((*offset, bytes.clone())),
@@ -687,7 +687,7 @@ mod tests {
             (!parts.is_empty()).then(|| parts.concat())
         }
 
-        /// The heads that came and were not refused, each by its sequence and whether it is the right one.
+        /// Returns the heads that came and were not refused: the sequence of each, and whether it is the right one.
         fn heads(&self) -> Vec<(i64, bool)> {
             let head = |message: &Message| match message {
                 Message::Head(_, Some(item)) => {
@@ -699,7 +699,7 @@ mod tests {
             self.heard.iter().filter_map(head).collect()
         }
 
-        /// Announces of the channel and of other things, of names and of its own address, all of which may be told.
+        /// Checks that it announced the channel and other topics, by names and its own address, all exchangeable.
         fn assert_floods(&self) {
             let topic = uri::topic(&Identity::new(&Secret::new([7; 32]), None).public_key(), None);
             let announce = |message: &Message| match message {
@@ -744,7 +744,7 @@ mod tests {
             if attack == Attack::StaleHead {
                 let heads = asker.heads();
                 let forks = heads.iter().filter(|head| **head == (4, false)).count();
-                assert!(forks == 1 && heads.len() > 2, "one for whoever knows it: {heads:?}");
+                assert!(forks == 1 && heads.len() > 2, "one for the peer that knows it: {heads:?}");
             }
             assert!(asker.claims_all() || !attack.claims_all() || is_broken, "{attack:?}");
         }

@@ -1,7 +1,6 @@
-//! The checker of announce flooding (`docs/protocol.md` §12): it reads along where frames can be read, which is in worlds
-//! whose suite does not encrypt.
+//! The checker of ANNOUNCE gossip (`docs/protocol.md` §12): it reads frames in worlds whose suite does not encrypt.
 //!
-//! A node passes a name on with fewer hops than it heard it with, so by induction no name goes further than its first
+//! A node passes a name on with fewer hops than the name came with, so by induction no name goes further than its first
 //! hops allow; it passes no IP address on; and over one connection it sends no more than the quota.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,19 +18,19 @@ use crate::host::HostId;
 use crate::link::{LinkId, Side};
 use crate::world::World;
 
-/// What nodes heard that is remembered, over all of them; the oldest makes room. What is forgotten counts as heard with
-/// the most hops.
+/// Announces that are remembered, over all nodes; the oldest makes room. A forgotten one counts as heard with the most
+/// hops.
 const HEARD_MAX: usize = 1 << 18;
 
 type Heard = (HostId, BlobId, PeerAddr);
 
-/// What was announced over links.
+/// The announces over links.
 #[derive(Default)]
 pub(crate) struct Announces {
     /// The most hops with which each name was sent to each node.
     heard: BTreeMap<Heard, u8>,
     by_age: VecDeque<Heard>,
-    /// How many a node has sent over a link, and when the first.
+    /// How many announces a node has sent over a link, and when it sent the first.
     sent: BTreeMap<(LinkId, Side), (u64, Instant)>,
 }
 
@@ -50,7 +49,7 @@ impl Announces {
         }
     }
 
-    /// A node sends the `n`th announce and later ones over one link: how many more than the quota allows.
+    /// Counts announces that a node sends over one link; returns by how many they exceed the quota.
     fn count(&mut self, from: (LinkId, Side), n: u64, now: Instant) -> u64 {
         let (count, since) = self.sent.entry(from).or_insert((0, now));
         *count += n;
@@ -62,7 +61,7 @@ impl Announces {
         count.saturating_sub(most)
     }
 
-    /// A link is gone.
+    /// Forgets a link that is gone.
     pub(crate) fn forget(&mut self, link: LinkId) {
         for side in [Side::Dialer, Side::Listener] {
             self.sent.remove(&(link, side));
@@ -71,7 +70,7 @@ impl Announces {
 }
 
 impl<S: Suite> World<S> {
-    /// Frames with an announce were sent from an end of a link, each given by its plaintext.
+    /// Checks the announces that were sent from an end of a link, given by their plaintexts.
     pub(crate) fn announced(&mut self, link: LinkId, side: Side, frames: Vec<Vec<u8>>) {
         let Some(hosts) = self.links.get(link).map(|link| link.hosts) else { return };
         let sender = self.links.get(link).and_then(|link| link.node_at(side)).map(|(host, _)| host);
@@ -92,7 +91,7 @@ impl<S: Suite> World<S> {
         check!(
             Announces,
             matches!(addr, PeerAddr::Onion(..) | PeerAddr::I2p(..)),
-            "host {} passes on {addr}",
+            "host {} passes the IP address {addr} on",
             host.0
         );
         if !is_own {
@@ -108,6 +107,6 @@ impl<S: Suite> World<S> {
         }
         let n = if bug == Some(Bug::QuotaPassed) { 10 } else { 1 };
         let over = self.announces.count(from, n, self.now());
-        check!(Announces, over == 0, "host {} sends {over} announces too many over one connection", host.0);
+        check!(Announces, over == 0, "host {} exceeds a connection's quota by {over} announces", host.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Publishing and reading within the world: what a command-line program does with files, done with bytes.
+//! Publishing and reading within the world, as a command-line program does with files, but with bytes.
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
@@ -18,7 +18,7 @@ use crate::host::HostId;
 use crate::store::{Pool, Store};
 use crate::world::World;
 
-/// Whose content it is, and where its blobs go.
+/// An author, and the store for its blobs.
 struct Press<'a, S> {
     secret: Secret,
     store: &'a mut Store,
@@ -43,7 +43,7 @@ impl<S: Suite> Press<'_, S> {
 impl<S: Suite> AuthorStore for Press<'_, S> {
     type Error = Infallible;
 
-    /// Nothing: a file of several blobs is listed as a tree, by which [`World::read_file`] reads every host's copy.
+    /// Returns nothing: a file of several blobs is listed as a tree, by which [`World::read_file`] reads every host's copy.
     fn open(&mut self, _: &Link) -> Result<Option<Vec<u8>>, Infallible> {
         Ok(None)
     }
@@ -85,7 +85,7 @@ impl<S: Suite> World<S> {
         self.publish_via(id, title, files, private, Vec::new());
     }
 
-    /// Publishes as [`Self::publish`] does, through gateways.
+    /// Like [`Self::publish`], through gateways.
     ///
     /// # Panics
     /// As [`Self::publish`] does.
@@ -111,7 +111,7 @@ impl<S: Suite> World<S> {
         self.command(id, Command::Publish(Draft { content, read_key, gateways }));
     }
 
-    /// A file's bytes from a host's store; `None` while a blob is missing or does not open.
+    /// Reads a file from a host's store; `None` while a blob is missing or does not open.
     pub fn read_file(&self, id: HostId, file: &FileEntry) -> Option<Vec<u8>> {
         match &file.reference {
             Reference::Tree(tree) => self.read_tree(id, tree),

@@ -1,4 +1,4 @@
-//! Checkers: who can object to a run, and how an objection made deep in the world reaches whoever plays it.
+//! Checkers: which ones can object to a run, and how an objection from deep in the world reaches the caller.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -6,12 +6,12 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
-/// Who objects to a run.
+/// A checker of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checker {
-    /// What stores hold.
+    /// The content of stores.
     Stores,
-    /// What is delivered as files.
+    /// The delivered files.
     Files,
     /// Jobs are answered, each once.
     Jobs,
@@ -23,22 +23,22 @@ pub enum Checker {
     Blobs,
     /// A node's deadlines.
     Wakes,
-    /// The flooding of names.
+    /// The gossip of names.
     Announces,
     /// A channel's sequences.
     Sequences,
-    /// Who is banned for what.
+    /// Bans and their reasons.
     Bans,
     /// The first version gets onto the DHT.
     Publication,
-    /// Everybody completes.
+    /// Every honest peer completes.
     Liveness,
     /// An assertion, of core or of the simulator: its file and line.
     Panic(String),
 }
 
 impl Checker {
-    /// Those that object by a panic within the world, with their name in front.
+    /// The checkers that object by a panic within the world, with their name in front.
     const OF_WORLD: [Self; 7] = [
         Self::Jobs,
         Self::Caps,
@@ -83,8 +83,8 @@ thread_local! {
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Does something; where it panics, says who objects and to what. The panic itself is not printed. So that it is known
-/// where it was, the process gets a panic hook, which passes on what is not caught here.
+/// Calls a function; where it panics, returns the checker that objects, and the objection. The panic itself is not printed.
+/// To learn where it happened, the process gets a panic hook, which passes other panics on.
 pub(crate) fn caught(doing: impl FnOnce()) -> Result<(), (Checker, String)> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -102,7 +102,7 @@ pub(crate) fn caught(doing: impl FnOnce()) -> Result<(), (Checker, String)> {
         }));
     });
     PLACE.set(Some(String::new()));
-    // Nobody looks at what was left in the middle but to tell of it.
+    // The half-changed state is only read for a report.
     let done = catch_unwind(AssertUnwindSafe(doing));
     let place = PLACE.take().unwrap_or_default();
     done.map_err(|payload| objection(payload.as_ref(), place))

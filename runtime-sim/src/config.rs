@@ -1,4 +1,4 @@
-//! What a world and a host are made of.
+//! The settings of worlds and hosts.
 
 use core::ops::RangeInclusive;
 use core::time::Duration;
@@ -11,16 +11,15 @@ use megatorrent_core::ids::Secret;
 pub struct WorldConfig {
     /// One-way latency of a link, in milliseconds; drawn once for each link, so that its bytes stay in order.
     pub latency_ms: RangeInclusive<u64>,
-    /// Bytes that one direction of a link holds: in flight, or arrived and not read. A full pipe takes no more.
+    /// Bytes that one direction of a link holds, in flight or arrived and not read. A full pipe takes no more.
     pub window_bytes: usize,
     /// Longest piece in which bytes cross a link; each piece's length is drawn between 1 and this.
     pub cut_bytes_max: usize,
-    /// A piece is cut no shorter than this, so that fewer happenings move the same bytes.
+    /// Shortest piece, so that fewer events move the same bytes.
     pub cut_bytes_min: usize,
-    /// How long a host's uplink takes for what it was given and has not sent: further bytes wait in their sockets, each
-    /// link's in turn.
+    /// The backlog of a host's uplink, as the time to send it: further bytes wait in their sockets, the links' in turn.
     pub uplink_queue: Duration,
-    /// How long a store's job takes, in microseconds.
+    /// The duration of a store's job, in microseconds.
     pub disk_us: RangeInclusive<u64>,
     /// The DHT.
     pub dht: DhtConfig,
@@ -43,9 +42,9 @@ impl Default for WorldConfig {
 /// How the DHT behaves.
 #[derive(Clone, Debug)]
 pub struct DhtConfig {
-    /// How long an operation takes, in milliseconds.
+    /// The duration of an operation, in milliseconds.
     pub latency_ms: RangeInclusive<u64>,
-    /// Of a hundred replicas, how many an operation does not reach; one that misses a put keeps its older copy.
+    /// How many of a hundred replicas an operation does not reach; one that a put does not reach keeps its older copy.
     pub loss_percent: u64,
 }
 
@@ -55,7 +54,7 @@ impl Default for DhtConfig {
     }
 }
 
-/// A host: what its node is told, and what surrounds it.
+/// A host: its node's settings and surroundings.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
     /// Seed of the identity that it publishes under.
@@ -64,21 +63,21 @@ pub struct HostConfig {
     pub read_key: Option<Secret>,
     /// Whether others can connect to it.
     pub listens: bool,
-    /// Its onion or I2P name: with one, nobody sees its IP address.
+    /// Its onion or I2P name, which hides its IP address.
     pub name: Option<PeerAddr>,
     /// Whether it has a DHT.
     pub dht: bool,
-    /// Whether it is a gateway to the DHT for others.
+    /// Whether it is a gateway.
     pub gateway: bool,
     /// Bytes that it can send each second, over all its links; 0 counts as 1.
     pub upload_bytes_per_sec: u64,
-    /// Bytes that it can receive each second, over all its links; `None`: as many as are sent to it.
+    /// Bytes that it can receive each second, over all its links; `None`: no limit.
     pub download_bytes_per_sec: Option<u64>,
-    /// Bytes that its node lets itself send each second; `None`: without a limit.
+    /// Its node's limit on bytes sent each second; `None`: no limit.
     pub upload_limit_bytes_per_sec: Option<u64>,
-    /// Bytes that its node lets itself receive each second.
+    /// Its node's limit on bytes received each second.
     pub download_limit_bytes_per_sec: Option<u64>,
-    /// Behind a NAT that it does not know of: it dials, and whoever dials it waits in vain.
+    /// Whether it is behind a NAT unawares: it dials, and dials to it time out.
     pub nat: bool,
     /// How far its wall clock is ahead of the world's, in milliseconds.
     pub clock_ahead_ms: i64,

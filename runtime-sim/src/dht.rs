@@ -1,6 +1,6 @@
-//! The DHT as its clients meet it: an ideal key-value store with replicas, loss, latency, staleness and expiry,
-//! which applies the rules that real nodes apply (BEP 44, BEP 5). How a real DHT routes is below the protocol under
-//! test and is not modelled.
+//! The DHT as its clients see it: an ideal key-value store with replicas, loss, latency, staleness and expiry, which
+//! applies the rules of real nodes (BEP 44, BEP 5). A real DHT's routing is below the protocol under test and is not
+//! modelled.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -24,10 +24,10 @@ pub const REPLICAS: usize = 8;
 pub const ITEM_LIFETIME: Duration = Duration::from_hours(2);
 /// How long an announced peer is kept.
 pub const PEER_LIFETIME: Duration = Duration::from_mins(45);
-/// Entries under one info-hash; the oldest makes room. Each announce adds one, as at nodes that tell announcers apart
+/// Entries under one info-hash; the oldest makes room. Each announce adds one, as at nodes that distinguish announcers
 /// by the random id of their query.
 const PEERS_PER_HASH_MAX: usize = 500;
-/// Keys and info-hashes stored; those past their time make room, then the first.
+/// Keys and info-hashes stored; expired ones make room, then the first.
 const TARGETS_MAX: usize = 100_000;
 /// Peers in one node's answer to a look-up.
 const PEERS_PER_ANSWER_MAX: u64 = 10;
@@ -39,7 +39,7 @@ pub struct Dht {
     config: DhtConfig,
     dice: Dice,
     up: bool,
-    /// A planted bug: what is put is not kept.
+    /// A planted bug: puts are not kept.
     loses_puts: bool,
     items: BTreeMap<PublicKey, [Option<Held<SignedItem>>; REPLICAS]>,
     peers: BTreeMap<InfoHash, VecDeque<Held<SocketAddr>>>,
@@ -63,12 +63,12 @@ impl Dht {
         Self { config, dice: Dice::new(rng), up: true, loses_puts: false, items, peers }
     }
 
-    /// Takes the whole DHT away ([`DhtError::NoNodes`]), or brings it back with all it holds.
+    /// Takes the whole DHT away ([`DhtError::NoNodes`]), or brings it back with everything that it holds.
     pub fn set_up(&mut self, up: bool) {
         self.up = up;
     }
 
-    /// Plants a bug: what is put is not kept, and said to be.
+    /// Plants a bug: puts are not kept, but reported as kept.
     pub(crate) fn lose_puts(&mut self) {
         self.loses_puts = true;
     }
@@ -83,7 +83,7 @@ impl Dht {
         held.push_back(Held { value: peer, since: now });
     }
 
-    /// Puts an item in the place of all copies of its channel, against all rules: what an attacker near the key can do.
+    /// Replaces all copies of an item's channel, against all rules, as an attacker near the key can.
     pub fn replace(&mut self, now: Instant, item: &SignedItem) {
         let copies = std::array::from_fn(|_| Some(Held { value: item.clone(), since: now }));
         self.items.insert(item.key, copies);
@@ -96,13 +96,13 @@ impl Dht {
         fresh.map(|held| &held.value).max_by_key(|item| item.seq)
     }
 
-    /// How long until the operation's packets have reached the DHT's nodes; the answers take about as long again.
+    /// Draws the time until an operation's packets reach the DHT's nodes; the answers take about as long again.
     pub(crate) fn reach(&mut self) -> Duration {
         Duration::from_millis(self.dice.draw(&self.config.latency_ms).div_ceil(2))
     }
 
-    /// Does an operation of the host with the address `from`: what it is told, and how long after `now`. The answer to
-    /// the job comes last.
+    /// Does an operation of the host with the address `from`; returns its inputs, each with the delay after `now`. The answer
+    /// to the job comes last.
     pub(crate) fn perform(
         &mut self,
         now: Instant,
@@ -138,14 +138,14 @@ impl Dht {
         self.dice.below(100) < self.config.loss_percent
     }
 
-    /// BEP 44: a bad signature or a long value is refused; so is a sequence below the stored one (302), and any but the
-    /// expected one (301). An equal sequence is accepted.
+    /// Puts an item by BEP 44's rules: refuses a bad signature, a long value, a sequence below the stored one (302), and any
+    /// but the expected one (301). An equal sequence is accepted.
     fn put(&mut self, now: Instant, item: &SignedItem, cas: Option<i64>) -> Result<u32, DhtError> {
         if item.value.len() > ITEM_VALUE_LEN_MAX {
             return Err(DhtError::TooLarge);
         }
         if !item.verify() {
-            return Err(DhtError::Failed); // a real client hears nothing it can name
+            return Err(DhtError::Failed); // a real client learns no reason
         }
         make_room(&mut self.items, &item.key, |copies| {
             copies.iter().flatten().any(|held| held.is_fresh(now, ITEM_LIFETIME))
@@ -177,7 +177,7 @@ impl Dht {
         }
     }
 
-    /// What the replicas answer, in any order; one that missed a put answers with its older copy.
+    /// Returns the replicas' answers in any order; one that missed a put answers with its older copy.
     fn get(&mut self, now: Instant, key: &PublicKey) -> Vec<SignedItem> {
         let copies = self.items.get(key).cloned().unwrap_or_default();
         let fresh = copies.into_iter().flatten().filter(|held| held.is_fresh(now, ITEM_LIFETIME));
@@ -185,7 +185,7 @@ impl Dht {
         items.into_iter().filter(|_| !self.is_lost()).collect()
     }
 
-    /// Some nodes' answers, each a random part of what is known; one peer may be in all of them, and twice in one.
+    /// Returns some nodes' answers, each a random part of the known peers; a peer may be in all of them, and twice in one.
     fn lookup(&mut self, now: Instant, info_hash: &InfoHash) -> Vec<Vec<PeerAddr>> {
         let Some(known) = self.peers.get_mut(info_hash) else { return Vec::new() };
         // The oldest come first.
@@ -208,7 +208,7 @@ impl Dht {
     }
 }
 
-/// Makes room for `key` in a full table: entries past their time go first, then the first one.
+/// Makes room for `key` in a full table: expired entries go first, then the first one.
 fn make_room<K: Ord + Copy, V>(table: &mut BTreeMap<K, V>, key: &K, mut is_fresh: impl FnMut(&V) -> bool) {
     if table.len() < TARGETS_MAX || table.contains_key(key) {
         return;
@@ -279,7 +279,7 @@ mod tests {
         assert_eq!(put(&mut dht, at(0), item(5), None), Ok(8));
         assert_eq!(sequences(&mut dht, at(7199)).len(), REPLICAS);
         assert!(sequences(&mut dht, at(7200)).is_empty());
-        assert_eq!(put(&mut dht, at(7200), item(4), None), Ok(8), "what has expired is no obstacle");
+        assert_eq!(put(&mut dht, at(7200), item(4), None), Ok(8), "an expired item is no obstacle");
     }
 
     #[test]

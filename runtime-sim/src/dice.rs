@@ -1,10 +1,10 @@
-//! The world's dice: a generator whose draws are made in stock, since most are of a few bytes.
+//! The world's dice: a generator that draws numbers in batches, since most draws are of a few bytes.
 
 use core::ops::RangeInclusive;
 
 use megatorrent_core::rng::Rng;
 
-/// Numbers in stock.
+/// Numbers in a batch.
 const STOCK: usize = 64;
 
 /// Draws numbers from a generator. The same generator gives the same numbers.
@@ -32,13 +32,13 @@ impl Dice {
         self.stock[self.used - 1]
     }
 
-    /// A number below `bound`; 0 where `bound` is 0. It is uneven by `bound` in 2^64, which no run could show.
+    /// Draws a number below `bound`; 0 where `bound` is 0. It is biased by `bound` in 2^64, which no run could show.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         let wide = u128::from(self.u64()) * u128::from(bound);
         (wide >> 64) as u64
     }
 
-    /// A number of `range`.
+    /// Draws a number of `range`.
     pub(crate) fn draw(&mut self, range: &RangeInclusive<u64>) -> u64 {
         let span = range.end().saturating_sub(*range.start());
         range.start() + self.below(span.saturating_add(1))

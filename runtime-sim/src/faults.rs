@@ -1,4 +1,4 @@
-//! What goes wrong between hosts, and the bugs that are planted to prove that the checkers see.
+//! Faults between hosts, and planted bugs that prove that the checkers work.
 
 use megatorrent_core::suite::Suite;
 use std::collections::BTreeSet;
@@ -16,10 +16,11 @@ use crate::world::{Happening, World};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PartitionId(u64);
 
-/// A fault planted in the world, never in core: each breaks what one checker looks at, so that a run with it must fail.
+/// A fault planted in the world, never in core: each breaks a rule that one checker checks, so that a run with it must
+/// fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bug {
-    /// Stores keep blobs without looking at their hash.
+    /// Stores keep blobs without checking their hash.
     StoreUnchecked,
     /// A file is delivered with another byte in it.
     DeliverWrong,
@@ -27,7 +28,7 @@ pub enum Bug {
     JobTwice,
     /// A disk never answers some jobs.
     JobLost,
-    /// What a cap bounds counts ten-thousandfold, as if a node had so much.
+    /// The use of a cap counts ten-thousandfold.
     CapPassed(Cap),
     /// A node is not told that its connections ended.
     EndUnheard,
@@ -35,24 +36,24 @@ pub enum Bug {
     WakeLost,
     /// A disk says that it failed to write a blob that it wrote.
     StoredUnsaid,
-    /// The DHT says that it stored an item, and has not.
+    /// The DHT says that it stored an item that it did not store.
     PutLost,
     /// A node reports an older sequence after a newer one.
     SequenceBack,
-    /// A name that a node passes on is seen with the hops with which it came.
+    /// A name that a node passes on seems to have the hops with which it came.
     HopsKept,
     /// Announces that nodes send count tenfold.
     QuotaPassed,
-    /// A disk reads a blob with another byte, so that whoever serves it is banned.
+    /// A disk reads a blob with another byte, so that the host that serves it is banned.
     ReadWrong,
     /// A partition does not heal, though the world says so.
     NeverHeals,
-    /// The world depends on something beside its seed.
+    /// The world depends on something besides its seed.
     SeedIgnored,
 }
 
 impl Bug {
-    /// All of them.
+    /// All bugs.
     pub const ALL: [Self; 19] = [
         Self::StoreUnchecked,
         Self::DeliverWrong,
@@ -76,7 +77,7 @@ impl Bug {
     ];
 }
 
-/// What a node's limits bound.
+/// A cap of a node's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cap {
     /// Jobs of one kind that wait for their answer.
@@ -91,7 +92,7 @@ pub enum Cap {
     DhtOperations,
 }
 
-/// Two sets of hosts between which nothing passes, or nothing one way.
+/// Two sets of hosts between which nothing passes, in one or both directions.
 struct Partition {
     id: PartitionId,
     from: BTreeSet<HostId>,
@@ -106,15 +107,14 @@ impl Partition {
     }
 }
 
-/// The partitions in force, and what they hold back.
+/// The partitions in force, and the events that they hold back.
 #[derive(Default)]
 pub(crate) struct Faults {
     partitions: Vec<Partition>,
     partitions_made: u64,
     /// Hosts whose proxy is dead.
     cut_off: BTreeSet<HostId>,
-    /// What was to arrive across a partition, in order: TCP sends it again until it arrives. Bounded by the links'
-    /// windows.
+    /// The events across a partition, in order: TCP sends bytes again until they arrive. Bounded by the links' windows.
     held: Vec<Happening>,
     pub(crate) bug: Option<Bug>,
 }
@@ -126,8 +126,8 @@ impl Faults {
 }
 
 impl<S: Suite> World<S> {
-    /// Lets nothing pass from `from` to `to`, nor back unless `one_way`. What is sent meanwhile arrives after
-    /// [`Self::heal`], as TCP would have it; dials time out.
+    /// Lets nothing pass from `from` to `to`, nor back unless `one_way`. Bytes sent meanwhile arrive after [`Self::heal`], as
+    /// with TCP; dials time out.
     pub fn partition(&mut self, from: &[HostId], to: &[HostId], one_way: bool) -> PartitionId {
         let id = PartitionId(self.faults.partitions_made);
         self.faults.partitions_made += 1;
@@ -142,20 +142,21 @@ impl<S: Suite> World<S> {
             return;
         }
         self.faults.partitions.retain(|partition| partition.id != id);
-        // What another partition still blocks is held again.
+        // Another partition may hold the events back again.
         for happening in std::mem::take(&mut self.faults.held) {
             self.queue.push(self.now, happening);
         }
     }
 
-    /// Gives all links of a host another one-way latency. What is under way keeps its order.
+    /// Gives all links of a host another one-way latency. Bytes in flight keep their order.
     pub fn set_latency(&mut self, host: HostId, latency: Duration) {
         for link in self.links.iter_mut().filter(|link| link.hosts.contains(&Some(host))) {
             link.latency = latency;
         }
     }
 
-    /// A host's proxy dies: its connections are reset, its dials fail at once, and nobody reaches it; or a new proxy runs.
+    /// Kills a host's proxy, so that its connections are reset, its dials fail at once, and no host reaches it; or starts a
+    /// new proxy.
     pub fn set_proxy_dead(&mut self, host: HostId, is_dead: bool) {
         if !is_dead {
             self.faults.cut_off.remove(&host);
@@ -164,7 +165,7 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// Takes everything from a host's disk, as a new one would.
+    /// Empties a host's disk, as if it were replaced.
     pub fn wipe(&mut self, host: HostId) {
         self.hosts[host.index()].wipe();
     }
@@ -180,12 +181,12 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// The bug that is planted.
+    /// Returns the planted bug.
     pub fn planted(&self) -> Option<Bug> {
         self.faults.bug
     }
 
-    /// What happens in spite of the partitions; `None`: it is held back, or has become something else.
+    /// Returns an event that the partitions let pass; `None`: it is held back, or has become another one.
     pub(crate) fn pass(&mut self, happening: Happening) -> Option<Happening> {
         if let Happening::DialArrives { link, to } = &happening
             && self.is_cut_off(*link, *to)
@@ -201,7 +202,7 @@ impl<S: Suite> World<S> {
             return Some(happening);
         }
         match happening {
-            // Its packets are lost, and whoever dialled gives up in the end.
+            // Its packets are lost, and the dialler gives up in the end.
             Happening::DialArrives { .. } | Happening::DialEnds { .. } => {
                 let failed = Happening::DialEnds { link, connected: false };
                 self.queue.push(self.now + DIAL_TIMEOUT, failed);
@@ -218,7 +219,7 @@ impl<S: Suite> World<S> {
         !cut_off.is_empty() && [from(), to].into_iter().flatten().any(|host| cut_off.contains(&host))
     }
 
-    /// Which way something crosses which link; `None`: it crosses none, or ends at no host.
+    /// Returns the link that an event crosses, and its direction; `None`: it crosses none, or ends at no host.
     fn way(&self, happening: &Happening) -> Option<(LinkId, HostId, HostId)> {
         let (link, to) = match happening {
             Happening::DialArrives { link, to } => {
@@ -237,7 +238,7 @@ impl<S: Suite> World<S> {
         Some((link, hosts[to.other() as usize]?, hosts[to as usize]?))
     }
 
-    /// Bytes reach the slow line of the host at `to`: they are through it after all that came before.
+    /// Passes bytes through the slow line of the host at `to`, behind all earlier ones.
     pub(crate) fn edge_reached(&mut self, id: LinkId, to: Side, n: usize) {
         let Some(link) = self.links.get_mut(id) else { return };
         let Some(host) = link.hosts[to as usize] else { return };

@@ -1,4 +1,4 @@
-//! A host: one node with its disk, its sockets and what the world knows of them.
+//! A host: one node with its disk, its sockets and the world's records of them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -42,15 +42,15 @@ const JOB_TIME_MAX: Duration = Duration::from_mins(1);
 /// A host's line to the others.
 #[derive(Default)]
 pub(crate) struct Uplink {
-    /// Bytes given to it so far.
+    /// Bytes that it was given so far.
     pub(crate) bytes: u64,
-    /// When it has sent all that was given to it.
+    /// When it has sent all bytes that it was given.
     pub(crate) free_at: Instant,
     /// Links that wait for their turn.
     pub(crate) waiting: VecDeque<(LinkId, Side)>,
-    /// The turn that is on is that of a link that waited.
+    /// The link that is writing is one that waited.
     pub(crate) is_called: bool,
-    /// An event is queued that goes on with those that wait.
+    /// An event is queued that goes on with the links that wait.
     pub(crate) is_due: bool,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Host<S: Suite> {
     pub(crate) address: SocketAddr,
     /// `None` while the host is down.
     pub(crate) node: Option<Node<S>>,
-    /// How often the node was started; what was under way for an earlier one does not reach a later one.
+    /// How often the node was started; events for an earlier run do not reach a later one.
     pub(crate) epoch: u32,
     pub(crate) conns: Sockets,
     pub(crate) jobs: Jobs,
@@ -67,12 +67,12 @@ pub(crate) struct Host<S: Suite> {
     pub(crate) events: VecDeque<(Instant, Event)>,
     /// When the node wants to be woken.
     pub(crate) wake_at: Option<Instant>,
-    /// The first wake that is queued for it, which may be earlier: a deadline that moves on costs no new one.
+    /// The first wake that is queued for it, which may be earlier: a later deadline costs no new wake.
     pub(crate) wake_queued: Option<Instant>,
     pub(crate) uplink: Uplink,
-    /// When its line has brought all that reached it.
+    /// When its line has delivered all bytes that reached it.
     pub(crate) downlink_free_at: Instant,
-    /// When its disk has written all records given to it: they are written in order.
+    /// When its disk has written all records that it was given: they are written in order.
     pub(crate) records_free_at: Instant,
     last_wake: (Instant, u32),
     /// Blobs that its disk is writing.
@@ -129,7 +129,7 @@ impl<S: Suite> Host<S> {
         self.events.push_back((now, event));
     }
 
-    /// The disk is replaced by an empty one; whoever knows nothing may begin with any sequence.
+    /// Replaces the disk by an empty one, after which the node may begin with any sequence.
     pub(crate) fn wipe(&mut self) {
         self.store.wipe();
         self.sequences.clear();
@@ -143,14 +143,14 @@ impl<S: Suite> Host<S> {
         self.last_wake = (now, count);
     }
 
-    /// A blob is about to be written: one that is wanted, which is neither being written nor stored.
+    /// Checks a blob that is about to be written: it must be neither being written nor stored.
     pub(crate) fn begin_write(&mut self, id: &BlobId) {
         check!(Blobs, self.writing.insert(*id), "blob {id:?} is written twice at once");
         let is_stored = self.store.blob(id).is_some_and(|blob| S::verify_blob(id, blob));
         check!(Blobs, !is_stored, "blob {id:?} was fetched again, though it is stored");
     }
 
-    /// What must hold whenever the node has nothing to say. `bug`: what is planted.
+    /// Checks what must hold whenever the node has no action left. `bug`: the planted one.
     pub(crate) fn check(&self, now: Instant, bug: Option<Bug>) {
         let seen = |cap: Cap, count: usize| count * inflation(bug, cap);
         let sockets = seen(Cap::Connections, self.conns.len());
@@ -177,7 +177,7 @@ impl<S: Suite> Host<S> {
     }
 }
 
-/// How many times a cap's count is what is seen of it: more than once where a bug is planted.
+/// The factor by which a cap's use counts: more than one where a bug is planted.
 fn inflation(bug: Option<Bug>, cap: Cap) -> usize {
     if bug == Some(Bug::CapPassed(cap)) { 10_000 } else { 1 }
 }
@@ -186,7 +186,7 @@ fn inflation(bug: Option<Bug>, cap: Cap) -> usize {
 #[derive(Default)]
 pub(crate) struct Sockets {
     places: Vec<Option<Socket>>,
-    /// Those whose slot a newer one has: the node gave them up and its driver is about to hear of it.
+    /// Sockets whose slot a newer one has: the node gave them up, and the driver is about to be told.
     given_up: Vec<Socket>,
     count: usize,
 }
@@ -224,17 +224,17 @@ impl Sockets {
         Some(found)
     }
 
-    /// All of them.
+    /// All open sockets.
     pub(crate) fn into_ends(self) -> impl Iterator<Item = (LinkId, Side)> {
         let all = self.places.into_iter().flatten().chain(self.given_up);
         all.map(|(_, link, side)| (link, side))
     }
 }
 
-/// The jobs that a node waits for. Checks that ids are not used twice and that no cap is passed.
+/// The jobs that a node waits for. Checks that no id is used twice and no cap is exceeded.
 #[derive(Default)]
 pub(crate) struct Jobs {
-    /// Not many: most kinds are capped, and ids ascend, so that looking from the end finds one soon.
+    /// Few jobs, as most kinds are capped. Ids ascend, so a search from the end is short.
     open: Vec<(JobId, JobKind, Instant)>,
     counts: [usize; 7],
     answered: u64,
@@ -271,16 +271,16 @@ impl JobKind {
             Self::Read => SEND_BUFFERS_MAX,
             Self::Write => RECV_BUFFERS_MAX,
             Self::Dht => DHT_JOBS_MAX,
-            // Of blobs in hand; the worlds' nodes follow few channels.
+            // The blobs in hand; the worlds' nodes follow few channels.
             Self::Look | Self::Open => WANTED_PER_FETCH_MAX,
-            // Each record that a node can have, once.
+            // At most one for each record that a node can have.
             Self::Record => CHANNELS_MAX + BANS_MAX + PEERS_KNOWN_MAX,
         }
     }
 }
 
 impl Jobs {
-    /// A job begins. `bug`: what is planted.
+    /// Notes that a job begins. `bug`: the planted one.
     pub(crate) fn begin(&mut self, id: JobId, kind: JobKind, now: Instant, bug: Option<Bug>) {
         check!(Jobs, self.find(id).is_none(), "the node used job id {id:?} while it is open");
         self.open.push((id, kind, now));
@@ -296,17 +296,17 @@ impl Jobs {
         }
     }
 
-    /// A job gets its answer.
+    /// Notes that a job gets its answer.
     pub(crate) fn end(&mut self, id: JobId) {
         let found = self.find(id);
-        check!(Jobs, found.is_some(), "job {id:?} is answered, which is not open");
+        check!(Jobs, found.is_some(), "job {id:?} is answered but not open");
         let Some(at) = found else { return };
         let (_, kind, _) = self.open.swap_remove(at);
         self.counts[kind as usize] -= 1;
         self.answered += 1;
     }
 
-    /// When the job that is open longest began.
+    /// Returns when the oldest open job began.
     pub(crate) fn oldest(&self) -> Option<Instant> {
         self.open.iter().map(|(.., begun)| *begun).min()
     }

@@ -1,17 +1,17 @@
 //! The simulator: many nodes of `megatorrent-core` in one thread and in virtual time, reproducible from one number.
 //!
 //! # Goals
-//! - The nodes are the real ones: every byte is sealed, framed and opened by core, and cut at arbitrary places on its
-//!   way. Core is driven as a real driver drives it, by its public methods alone. For thousands of nodes, a world over
+//! - The nodes are the real ones: core seals, frames and opens every byte, and the links cut the stream at arbitrary
+//!   places. Core is driven like a real driver does, by its public methods alone. For thousands of nodes, a world over
 //!   [`NullSuite`] has small blobs and checksums in place of ciphers; nothing else differs.
 //! - One `u64` draws everything. Two runs of one seed have the same [`World::trace_hash`], on any machine.
-//! - No tick: the clock jumps from event to event, and a node is woken exactly at its own deadline. A deadline that is
-//!   forgotten is never made up for by chance. Nothing looks at all nodes at each step.
-//! - Checkers run all the way: whoever breaks a cap, reuses a job, spins, or lets a sequence go back ends the run.
+//! - No tick: the clock jumps from event to event, and a node is woken exactly at its own deadline, so that chance never
+//!   makes up for a forgotten one. No step visits all nodes.
+//! - Checkers run all the way: a node that exceeds a cap, reuses a job, spins, or lets a sequence go back ends the run.
 //!
 //! # Non-goals
-//! - No rule of the protocol is here. The DHT is an ideal key-value store with a real one's faults and rules; TCP is a
-//!   pair of byte pipes with latency, a bounded window, resets and half-open links.
+//! - The simulator implements no rule of the protocol. The DHT is an ideal key-value store with a real one's faults and
+//!   rules; TCP is a pair of byte pipes with latency, a bounded window, resets and half-open links.
 //!
 //! # Example
 //! ```

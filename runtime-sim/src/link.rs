@@ -30,7 +30,7 @@ impl Side {
     }
 }
 
-/// What is at an end of a link.
+/// An end of a link.
 pub(crate) enum End {
     /// The listener's end before the dial has reached it.
     Unreached,
@@ -38,25 +38,25 @@ pub(crate) enum End {
     Dialing { host: HostId, epoch: u32, job: JobId },
     /// A node's socket.
     Node { host: HostId, conn: ConnId },
-    /// A socket in the hands of whoever runs the world, with its address and what is left to send.
+    /// A socket that the world's caller holds, with its address and the bytes left to send.
     Raw { from: SocketAddr, unsent: VecDeque<u8> },
     /// The socket is closed.
     Closed,
 }
 
-/// A TCP connection, as far as its users can tell.
+/// A TCP connection, as its users see it.
 pub(crate) struct Link {
-    /// The host at each end, by [`Side`], also after its socket has closed; `None`: a stranger, or not yet reached.
+    /// The host at each end, by [`Side`], even after its socket has closed; `None`: a stranger, or not yet reached.
     pub(crate) hosts: [Option<HostId>; 2],
-    /// What is at each end, by [`Side`].
+    /// The ends, by [`Side`].
     pub(crate) ends: [End; 2],
-    /// The bytes on their way to each end, by [`Side`].
+    /// The bytes in flight to each end, by [`Side`].
     pub(crate) pipes: [Pipe; 2],
     /// The IP address that a node dialled; `None`: a name, or the dialler is a stranger.
     pub(crate) dialled: Option<SocketAddr>,
-    /// One way.
+    /// One-way latency.
     pub(crate) latency: Duration,
-    /// Nothing crosses the link any more, and neither end is told.
+    /// Nothing crosses the link, and neither end is told.
     pub(crate) is_half_open: bool,
     /// Whether the end, by [`Side`], waits for its host's uplink.
     pub(crate) waits_for_uplink: [bool; 2],
@@ -84,7 +84,7 @@ impl Link {
         }
     }
 
-    /// The host at `side`, also while it dials.
+    /// The host at `side`, even while it dials.
     pub(crate) fn host_at(&self, side: Side) -> Option<HostId> {
         match self.ends[side as usize] {
             End::Node { host, .. } | End::Dialing { host, .. } => Some(host),
@@ -100,34 +100,34 @@ impl Link {
 /// One direction of a link.
 #[derive(Default)]
 pub(crate) struct Pipe {
-    /// The pieces sent and not yet read; the first [`Self::arrived`] bytes of them can be read. So a pipe takes the
-    /// memory of what is in it.
+    /// The pieces sent and not yet read; their first [`Self::arrived`] bytes can be read. So a pipe takes no more memory
+    /// than its content.
     pieces: VecDeque<Box<[u8]>>,
-    /// Bytes of the first piece that were read.
+    /// Bytes read of the first piece.
     begun: usize,
-    /// Counts what is sent.
+    /// The counter of sent bytes.
     pub(crate) meter: Meter,
     /// Bytes of content among what a node sent.
     pub(crate) content: u64,
-    /// How many can be read.
+    /// Bytes that can be read.
     pub(crate) arrived: usize,
-    /// Bytes for which the sender has not heard that they were read.
+    /// Bytes of which the sender does not know yet that they were read.
     pub(crate) in_use: usize,
-    /// Bytes that were read, which the sender is not yet told.
+    /// Bytes that were read, of which the sender is not told yet.
     pub(crate) untold: usize,
-    /// When the last byte sent arrives; what is sent later arrives no sooner.
+    /// When the last byte sent arrives; later bytes arrive no sooner.
     pub(crate) last_arrival: Instant,
     /// The sender has closed, and all its bytes have arrived.
     pub(crate) is_ended: bool,
 }
 
 impl Pipe {
-    /// Adds a piece that is sent.
+    /// Adds a sent piece.
     pub(crate) fn put(&mut self, piece: Box<[u8]>) {
         self.pieces.push_back(piece);
     }
 
-    /// Moves up to `space.len()` of the arrived bytes into `space`: how many.
+    /// Moves up to `space.len()` of the arrived bytes into `space`; returns how many.
     pub(crate) fn read(&mut self, space: &mut [u8]) -> usize {
         let (wanted, mut done) = (space.len().min(self.arrived), 0);
         while let Some(piece) = self.pieces.front().filter(|_| done < wanted) {
@@ -144,14 +144,14 @@ impl Pipe {
         done
     }
 
-    /// Loses all that is in it.
+    /// Loses all its bytes.
     pub(crate) fn lose(&mut self) {
         self.arrived = 0;
         self.begun = 0;
         self.pieces.clear();
     }
 
-    /// Nothing will come out of it any more.
+    /// Whether no more bytes will come out of it.
     pub(crate) fn is_finished(&self) -> bool {
         self.is_ended && self.arrived == 0
     }

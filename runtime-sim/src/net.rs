@@ -1,6 +1,6 @@
 //! Sockets and links: everything by which bytes pass between nodes.
 //!
-//! Whatever one host does reaches another as an event, never within the same call.
+//! A host's action reaches another host as an event, never within the same call.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -20,13 +20,13 @@ use crate::trace::Kind;
 use crate::traffic::has_open_frames;
 use crate::world::{Happening, World};
 
-/// How long a dial to an address where nothing is takes to fail.
+/// How long a dial to a dead address takes to fail.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// First of the ports from which hosts dial.
 const EPHEMERAL_PORT_MIN: u16 = 49_152;
 
 impl<S: Suite> World<S> {
-    // --- for whoever runs the world ---------------------------------------------------------------------------
+    // --- for the world's caller -------------------------------------------------------------------------------
 
     /// The links of a host, in the order in which they were made.
     pub fn links_of(&self, id: HostId) -> Vec<LinkId> {
@@ -35,7 +35,7 @@ impl<S: Suite> World<S> {
         self.links.iter().filter(|(_, link)| is_of(link)).map(|(link, _)| link).collect()
     }
 
-    /// The open connections between nodes: who dialled, who was dialled, and the one-way latency.
+    /// The open connections between nodes: the dialler, the dialled host, and the one-way latency.
     pub fn connections(&self) -> impl Iterator<Item = (HostId, HostId, Duration)> {
         self.links.iter().filter_map(|(_, link)| {
             let host = |side| link.node_at(side).map(|(host, _)| host);
@@ -43,14 +43,14 @@ impl<S: Suite> World<S> {
         })
     }
 
-    /// Breaks a link: both ends learn it at once, and what was on its way is lost.
+    /// Breaks a link: both ends learn it at once, and the bytes in flight are lost.
     pub fn reset(&mut self, id: LinkId) {
         for to in [Side::Dialer, Side::Listener] {
             self.queue.push(self.now, Happening::Reset { link: id, to });
         }
     }
 
-    /// Lets nothing cross a link any more, and tells neither end.
+    /// Lets nothing cross a link from here on, and tells neither end.
     pub fn half_open(&mut self, id: LinkId) {
         if let Some(link) = self.links.get_mut(id) {
             link.is_half_open = true;
@@ -99,7 +99,7 @@ impl<S: Suite> World<S> {
             self.queue.push(back, Happening::DialEnds { link: id, connected: false });
             return;
         };
-        // The kernel answers for the node: the dialler is connected even where the node then drops the socket.
+        // The kernel answers for the node: the dialler is connected even if the node then drops the socket.
         self.queue.push(back, Happening::DialEnds { link: id, connected: true });
         let accepted = node.accept(self.now, from.into());
         self.trace.record(self.now, target, Kind::Accepted, u64::from(accepted.is_some()));
@@ -127,7 +127,7 @@ impl<S: Suite> World<S> {
     pub(crate) fn dial_ends(&mut self, id: LinkId, connected: bool) {
         let Some(link) = self.links.get(id) else { return };
         let End::Dialing { host, epoch, job } = link.ends[Side::Dialer as usize] else {
-            // A raw socket: it sends what was given to it early.
+            // A raw socket sends the bytes that it was given early.
             if connected {
                 self.stranger_hears(id, Side::Dialer, StrangerEvent::Opened(id));
                 self.write_socket(id, Side::Dialer);
@@ -154,7 +154,7 @@ impl<S: Suite> World<S> {
         self.settle(host);
     }
 
-    /// A node takes over an end of a link. The caller settles the host.
+    /// Gives an end of a link to a node. The caller settles the host.
     fn open_end(&mut self, id: LinkId, side: Side, host: HostId, conn: ConnId) {
         let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Node { host, conn };
@@ -168,7 +168,7 @@ impl<S: Suite> World<S> {
     pub(crate) fn bytes_arrive(&mut self, id: LinkId, to: Side, n: usize) {
         let Some(link) = self.links.get_mut(id) else { return };
         let pipe = &mut link.pipes[to as usize];
-        // What was on its way when the link was reset is lost.
+        // Bytes in flight when the link was reset are lost.
         if link.is_half_open || pipe.is_ended {
             return;
         }
@@ -200,7 +200,7 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// Reads what has arrived for as long as the node takes it. The caller settles the host.
+    /// Reads the arrived bytes while the node takes them. The caller settles the host.
     pub(crate) fn read_socket(&mut self, id: LinkId, side: Side) {
         let Some(link) = self.links.get_mut(id) else { return };
         let Some((host, conn)) = link.node_at(side) else { return };
@@ -227,7 +227,7 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// `n` bytes were read at `side`: the sender hears of it once they are enough to be worth it.
+    /// Notes that `n` bytes were read at `side`: the sender is told once they are enough.
     pub(crate) fn tell_of_room(&mut self, id: LinkId, side: Side, n: usize) {
         let Some(link) = self.links.get_mut(id) else { return };
         let pipe = &mut link.pipes[side as usize];
@@ -238,10 +238,10 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// Writes what there is to send for as long as the pipe has room. The caller settles the host.
+    /// Writes a node's bytes while the pipe has room. The caller settles the host.
     ///
     /// A pipe that is nearly full counts as full, as with real sockets (RFC 1122 §4.2.3.4): otherwise each piece would
-    /// wait for the room of one before it, and pieces could only become smaller.
+    /// wait for the room of an earlier one, and pieces could only become smaller.
     pub(crate) fn write_socket(&mut self, id: LinkId, side: Side) {
         let pipe = |link: &Link| link.pipes[side.other() as usize].in_use;
         if self.links.get(id).is_none_or(|link| pipe(link) > self.config.window_bytes / 4 * 3) {
@@ -279,8 +279,8 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// Whether a host's uplink takes another piece from a link: what it was given and has not sent is bounded, as the
-    /// queues of a line and of its sockets are. Where it takes none, the link waits for its turn.
+    /// Whether a host's uplink takes another piece from a link: its backlog is bounded, like the queues of a line and of its
+    /// sockets. Where it takes none, the link waits for its turn.
     fn uplink_takes(&mut self, id: LinkId, side: Side) -> bool {
         let Some(link) = self.links.get_mut(id) else { return false };
         let Some(host) = link.hosts[side as usize] else { return true };
@@ -296,7 +296,7 @@ impl<S: Suite> World<S> {
         false
     }
 
-    /// Sees to it that the links that wait for a host's uplink are called once half of its queue has gone.
+    /// Schedules the links that wait for a host's uplink for when half of its queue has gone.
     fn call_waiting(&mut self, host: HostId) {
         let uplink = &mut self.hosts[host.index()].uplink;
         if !uplink.waiting.is_empty() && !std::mem::replace(&mut uplink.is_due, true) {
@@ -305,7 +305,7 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// A host's uplink has room: the links that wait write a piece each in turn.
+    /// Lets the waiting links write a piece each in turn, as the host's uplink has room.
     pub(crate) fn uplink_has_room(&mut self, host: HostId) {
         self.hosts[host.index()].uplink.is_due = false;
         loop {
@@ -324,8 +324,8 @@ impl<S: Suite> World<S> {
         self.settle(host);
     }
 
-    /// Moves one piece of a length drawn by the world from the socket into the pipe: its length. `None`: there is no
-    /// room, or nothing to send.
+    /// Moves one piece, of a length that the world draws, from the socket into the pipe; returns its length. `None`: there
+    /// is no room, or nothing to send.
     fn write_piece(&mut self, id: LinkId, side: Side) -> Option<usize> {
         let link = self.links.get_mut(id)?;
         let pipe = &mut link.pipes[side.other() as usize];
@@ -350,7 +350,7 @@ impl<S: Suite> World<S> {
             End::Raw { unsent, .. } if !unsent.is_empty() => {
                 let n = cut(&mut self.dice_links, &self.config).min(room).min(unsent.len());
                 let piece: Box<[u8]> = unsent.drain(..n).collect();
-                // A machine's bytes count as a node's do, but not those of other strangers.
+                // A machine's bytes count like a node's, those of other strangers do not.
                 let is_counted = link.hosts[side as usize].is_some();
                 let counts = if is_counted { &mut self.counts } else { &mut self.uncounted };
                 let content = pipe.meter.count(&piece, has_open_frames::<S>(), counts);
@@ -363,7 +363,7 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// What was announced by the bytes that an end of a link has just sent is looked at.
+    /// Checks the announces among the bytes that an end of a link has just sent.
     fn look_at_announces(&mut self, id: LinkId, side: Side) {
         let mut frames = std::mem::take(&mut self.counts.announces);
         frames.append(&mut self.uncounted.announces);
@@ -374,7 +374,7 @@ impl<S: Suite> World<S> {
 
     // --- endings --------------------------------------------------------------------------------------------
 
-    /// The node asks for the socket to be dropped.
+    /// Drops a socket for its node.
     pub(crate) fn close(&mut self, host: HostId, conn: ConnId) {
         // The link may have ended on its own before the node was polled.
         if let Some((id, side)) = self.hosts[host.index()].conns.remove(conn) {
@@ -382,7 +382,7 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// An end closes: the other one learns it after all bytes that were sent.
+    /// Closes an end: the other one learns it after all bytes that were sent.
     pub(crate) fn close_end(&mut self, id: LinkId, side: Side) {
         let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Closed;
@@ -394,7 +394,7 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// An end is gone: the other one learns it, and what was on its way is lost.
+    /// Resets an end: the other one learns it, and the bytes in flight are lost.
     pub(crate) fn abort_end(&mut self, id: LinkId, side: Side) {
         let Some(link) = self.links.get_mut(id) else { return };
         link.ends[side as usize] = End::Closed;
@@ -412,7 +412,7 @@ impl<S: Suite> World<S> {
         }
         let pipe = &mut link.pipes[to as usize];
         if pipe.last_arrival > self.now {
-            // Bytes before it are still in a slow line.
+            // Earlier bytes are still in a slow line.
             self.queue.push(pipe.last_arrival, Happening::Fin { link: id, to });
             return;
         }
@@ -447,7 +447,7 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// A node's socket has ended. The caller settles the host.
+    /// Ends a node's socket. The caller settles the host.
     fn lose_end(&mut self, id: LinkId, side: Side) {
         let Some((host, conn)) = self.links.get(id).and_then(|link| link.node_at(side)) else { return };
         self.hosts[host.index()].conns.remove(conn);
@@ -471,7 +471,7 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The length of a piece: short and long ones are about as frequent, so that every boundary is met.
+/// Draws the length of a piece: short and long ones are about equally frequent, so that every boundary comes up.
 fn cut(dice: &mut Dice, config: &WorldConfig) -> usize {
     let (min, max) = (config.cut_bytes_min, config.cut_bytes_max);
     if min >= max {

@@ -7,11 +7,10 @@ use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::BlobFormat;
 use megatorrent_core::transport::{Ciphers, KEY_LEN, Open, Role, Seal, Session};
 
-/// Nothing is kept secret and nobody is kept from forging, but every length and every byte on the wire stands where
-/// the real suite has it: a frame's tag, a blob's tag and a blob's id are checksums, so that a flipped bit, a frame out of
-/// turn or a wrong blob is noticed.
+/// It keeps nothing secret and prevents no forgery, but every byte on the wire is at the real suite's place: a frame's tag,
+/// a blob's tag and a blob's id are checksums, so that a flipped bit, a frame out of order or a wrong blob is noticed.
 ///
-/// No driver of real sockets can take a node over it, since those name the real node's type:
+/// No driver of real sockets can take a node over it, since they name the real node's type:
 ///
 /// ```compile_fail,E0308
 /// use megatorrent_core::node::{Config, Node};
@@ -21,7 +20,7 @@ use megatorrent_core::transport::{Ciphers, KEY_LEN, Open, Role, Seal, Session};
 /// drive(Node::<megatorrent_sim::NullSuite>::with_suite(Config::default(), None, [1; 32], Instant(0), UnixTime(0)));
 /// ```
 ///
-/// The real suite's node, made in the same way, is taken:
+/// They take the real suite's node, made in the same way:
 ///
 /// ```
 /// use megatorrent_core::node::{Config, Node};
@@ -42,7 +41,7 @@ pub struct NullHandshake {
     role: Role,
 }
 
-/// One direction of a connection: what its frames' checksums begin with, and how many there were.
+/// One direction of a connection: the start of its frames' checksums, and the number of frames.
 pub struct NullDirection {
     start: u64,
     frames: u64,
@@ -155,7 +154,7 @@ fn checksum(start: u64, bytes: &[u8]) -> [u64; 4] {
     let mut last = [0; 32];
     last[..rest.len()].copy_from_slice(rest);
     mix(&last);
-    // The length tells a short end from one with zeros; the lanes are spread over each other.
+    // The length distinguishes a short end from one with zeros; then each lane affects the others.
     lanes[0] ^= bytes.len() as u64;
     for i in 0..8 {
         let from = lanes[i % 4];
@@ -207,7 +206,7 @@ mod tests {
         }
         assert_eq!(dialler.opener.open(&mut frame.clone()), Err(Violation::Tag), "directions differ");
         assert!(listener.opener.open(&mut frame).is_ok());
-        assert_eq!(listener.opener.open(&mut frame), Err(Violation::Tag), "its turn has passed");
+        assert_eq!(listener.opener.open(&mut frame), Err(Violation::Tag), "its nonce has passed");
     }
 
     #[test]

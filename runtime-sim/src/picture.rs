@@ -11,7 +11,7 @@ use crate::scenario::{Kind, Report, Sample};
 /// Size of the whole, in pixels.
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 1010.0;
-/// What each row of numbers beyond those that fit adds to the height.
+/// The height of each row of numbers beyond those that fit.
 const ROW_HEIGHT: f64 = 19.0;
 /// Rows of numbers that fit.
 const ROWS_FIT: usize = 13;
@@ -29,7 +29,7 @@ const GRAPH_RADIUS: f64 = 165.0;
 const FLOWS_DRAWN_MAX: usize = 400;
 /// Marks of acts on the time axis.
 const MARKS_MAX: usize = 60;
-/// Points of a line: more than a pixel each would not be seen.
+/// Points of a line: more than one for each pixel would not be seen.
 const POINTS_MAX: usize = 400;
 /// Points of a line that shows a rate, each a mean over the time since the one before.
 const RATES_MAX: usize = 90;
@@ -41,7 +41,7 @@ const GREEN: &str = "#009e73";
 const PURPLE: &str = "#cc79a7";
 const GREY: &str = "#666";
 
-/// What the traffic chart's series are: name, colour, dashes, what of a sample.
+/// The traffic chart's series: name, colour, dashes, and value of a sample.
 type Series = (&'static str, &'static str, &'static str, fn(&Sample) -> u64);
 
 const TRAFFIC: [Series; 3] = [
@@ -206,7 +206,7 @@ impl Chart {
         self.top + CHART_HEIGHT * (1.0 - value / self.most)
     }
 
-    /// Heading, grid, numbers on the axes, and what they count.
+    /// Draws the heading, the grid, and the axes with their numbers and units.
     fn axes(&self, out: &mut String, heading: &str, unit: &str) {
         text(out, 20.0, self.top - 14.0, "start", "font-size=\"15\" font-weight=\"bold\"", heading);
         let step = round_step(self.most / 4.0);
@@ -310,7 +310,7 @@ fn traffic(out: &mut String, report: &Report, end: f64) {
     let series: Vec<_> =
         TRAFFIC.iter().map(|(_, colour, dashes, value)| (colour, dashes, rate(*value))).collect();
     let most = series.iter().flat_map(|(_, _, points)| points).map(|(_, rate)| *rate).fold(10.0, f64::max);
-    // From a byte to the most, by powers of ten: content is thousands of times the rest.
+    // By powers of ten, from a byte to the maximum: content is thousands of times the rest.
     let top = most.log10().ceil().max(1.0);
     let chart = Chart { top: TRAFFIC_TOP, seconds: end, most: top };
     chart_with_powers(out, &chart, top);
@@ -324,7 +324,7 @@ fn traffic(out: &mut String, report: &Report, end: f64) {
 
 /// The axes of a chart whose values are powers of ten.
 fn chart_with_powers(out: &mut String, chart: &Chart, top: f64) {
-    // Without lines of its own: those of the powers follow.
+    // Without grid lines: those of the powers follow.
     let bare = Chart { top: chart.top, seconds: chart.seconds, most: f64::INFINITY };
     bare.axes(out, "Traffic by kind (logarithmic)", "all links [bytes/s]");
     let mut power = 0.0;

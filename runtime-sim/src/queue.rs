@@ -1,23 +1,23 @@
-//! The event queue: what happens next, in the order of (time, sequence).
+//! The event queue, in the order of (time, sequence).
 
 use std::collections::VecDeque;
 
 use megatorrent_core::time::Instant;
 
-/// Buckets: one for each length of what can differ between two times, 0 to 64 bits.
+/// Buckets: one for each number of low bits in which two times can differ, 0 to 64.
 const BUCKETS: usize = u64::BITS as usize + 1;
 
-/// Events whose memory an empty bucket keeps; that of more is given back, which is then seldom.
+/// Events for which an empty bucket keeps memory; it seldom gives more back.
 const KEPT_MAX: usize = 4096;
 
-/// A radix heap: since time never goes back, events are kept sorted only as finely as the next one needs. Those of
-/// one instant come out in the order in which they went in.
+/// A radix heap: since time never goes back, events are sorted only as finely as the next one needs. Events of one instant
+/// come out in the order in which they went in.
 ///
-/// An event's bucket is the number of low bits in which its time differs from that of the last one taken out. All
-/// events of a bucket come after those of lower ones. Where the lowest one that has any is not bucket 0, its first time
-/// becomes the last one taken out, and its events go on to lower buckets, in their order; equal times stay together.
+/// An event's bucket is the number of low bits in which its time differs from that of the last event taken out. All events
+/// of a bucket come after those of lower ones. Where bucket 0 is empty, the first time of the lowest bucket with events
+/// becomes the last one, and its events move to lower buckets, in their order; equal times stay together.
 pub(crate) struct Queue<E> {
-    /// The time of the last event that was taken out, or of one that is next.
+    /// The time of the last event taken out, or of the next one.
     last: u64,
     /// Events at `last`.
     due: VecDeque<E>,
@@ -29,7 +29,7 @@ pub(crate) struct Queue<E> {
 
 struct Bucket<E> {
     events: Vec<(u64, E)>,
-    /// The first of their times.
+    /// The first time of the events.
     min: u64,
 }
 
@@ -52,7 +52,7 @@ impl<E> Queue<E> {
         self.filled |= 1 << (bits - 1);
     }
 
-    /// When the next event happens.
+    /// Returns when the next event happens.
     pub(crate) fn next_at(&self) -> Option<Instant> {
         if self.due.is_empty() {
             self.lowest().map(|lowest| Instant(self.buckets[lowest].min))

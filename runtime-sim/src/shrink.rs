@@ -2,12 +2,12 @@
 
 use crate::scenario::{Crypto, Params, Plan, Report, Scenario, run};
 
-/// Runs that a shrink takes at most; what it has reached by then is its answer.
+/// Most runs of a shrink; the shortest scenario by then is its answer.
 pub const RUNS_MAX: usize = 200;
 
-/// Finds the shortest scenario that fails as `failed` does, to the same checker or at the same line: with fewer acts, then fewer peers, then fewer blobs, over
-/// and over until none can go. `told` hears of each shorter one. Returns the report of the shortest, which is `failed`
-/// itself where nothing can be left out.
+/// Finds the shortest scenario that fails like `failed`, by the same checker or at the same line: with fewer acts, then fewer
+/// peers, then fewer blobs, over and over until none can go. Calls `told` with each shorter one. Returns the report of the
+/// shortest, which is `failed` itself where nothing can be left out.
 pub fn shrink(failed: &Report, mut told: impl FnMut(&Report)) -> Report {
     let mut search = Search { best: failed.clone(), runs: 0, told: &mut told };
     while search.drop_acts() | search.lower(PEERS) | search.lower(BLOBS) {}
@@ -27,7 +27,7 @@ const PEERS: Size = (|report| report.peers, |params, peers| params.peers = Some(
 const BLOBS: Size = (|report| report.blobs, |params, blobs| params.blobs = Some(blobs));
 
 impl Search<'_> {
-    /// Runs with other parameters; keeps them where the same checker objects. Whether it does.
+    /// Runs with other parameters; keeps them, and returns `true`, where the same checker objects.
     fn try_with(&mut self, params: &Params) -> bool {
         if self.runs == RUNS_MAX {
             return false;
@@ -43,15 +43,15 @@ impl Search<'_> {
         is_same
     }
 
-    /// Fewer peers can mean fewer acts: the same without those that are not there.
+    /// Returns the parameters without the acts that the plan has not: fewer peers can mean fewer acts.
     fn existing(&self, params: &Params) -> Params {
         let acts = Plan::draw(self.best.scenario, params).acts.len();
         let only = params.only.as_ref().map(|only| only.iter().copied().filter(|act| *act < acts).collect());
         Params { only, ..params.clone() }
     }
 
-    /// Sizes are fixed in the command that repeats the run, whatever the seed would draw; so is what nodes are made of,
-    /// which would depend on their number.
+    /// Fixes the sizes for the command that repeats the run, whatever the seed would draw; and the suite, which would depend
+    /// on the number of nodes.
     fn params(&self) -> Params {
         let (peers, blobs) = (Some(self.best.peers), Some(self.best.blobs));
         Params { peers, blobs, null: self.best.crypto == Crypto::Null, ..self.best.params.clone() }

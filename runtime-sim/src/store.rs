@@ -11,10 +11,10 @@ use megatorrent_core::suite::Suite;
 use crate::dice::Dice;
 use crate::faults::Bug;
 
-/// One in so many reads is hashed, as in the real store, which finds out what its disk has spoilt.
+/// One in this many reads is hashed, as in the real store, which so finds blobs that its disk has damaged.
 const READS_PER_CHECK: u64 = 16;
 
-/// Verified blobs of all stores: equal blobs of many hosts take memory once.
+/// The verified blobs of all stores: equal blobs of many hosts take memory once.
 #[derive(Default)]
 pub(crate) struct Pool(BTreeMap<BlobId, Weak<[u8]>>);
 
@@ -36,7 +36,7 @@ pub struct Store {
     blobs_max: usize,
     failing: bool,
     bug: Option<Bug>,
-    /// Blobs that it took although their bytes are wrong, also those that a reader has since thrown out.
+    /// Blobs that it took although their bytes are wrong, even if a read has removed them since.
     wrong: Vec<BlobId>,
     /// Blobs that a fault has damaged and that were not written anew. A read may have found one out, and lost it.
     rotten: BTreeSet<BlobId>,
@@ -95,8 +95,8 @@ impl Store {
         self.failing = failing;
     }
 
-    /// Flips a bit of a stored blob: whoever asks this host for it gets a wrong one, until a read finds it out and the blob
-    /// is lost. Whether the blob is stored.
+    /// Flips a bit of a stored blob: peers get a wrong blob from this host until a read finds the damage and loses the blob.
+    /// Returns whether the blob is stored.
     pub fn corrupt(&mut self, id: &BlobId) -> bool {
         let Some(stored) = self.blobs.get_mut(id) else { return false };
         if self.rotten.insert(*id) {
@@ -108,7 +108,7 @@ impl Store {
         true
     }
 
-    /// Loses everything, as a new disk does.
+    /// Loses everything, as if the disk were replaced.
     pub(crate) fn wipe(&mut self) {
         self.blobs.clear();
         self.rotten.clear();
@@ -120,13 +120,13 @@ impl Store {
         self.bug = bug;
     }
 
-    /// Loses a blob. Whether it was stored.
+    /// Loses a blob; returns whether it was stored.
     pub fn remove(&mut self, id: &BlobId) -> bool {
         self.rotten.remove(id);
         self.blobs.remove(id).is_some()
     }
 
-    /// Opens a stored blob: its plaintext.
+    /// Opens a stored blob; returns its plaintext.
     pub(crate) fn open<S: Suite>(&self, link: &Link) -> Option<Vec<u8>> {
         let mut bytes = self.blob(&link.id)?.to_vec();
         if !S::open_blob(link, &mut bytes) {
@@ -156,7 +156,7 @@ impl Store {
         Written::Stored
     }
 
-    /// A read may find out that the blob is damaged, which then is lost.
+    /// Reads a blob, which may find the blob damaged and lose it.
     fn check_read(&mut self, id: &BlobId, dice: &mut Dice) {
         if self.rotten.contains(id) && dice.below(READS_PER_CHECK) == 0 {
             self.blobs.remove(id);
@@ -166,7 +166,7 @@ impl Store {
     /// Does a job of the disk. The dice say which reads are hashed.
     ///
     /// # Panics
-    /// On a DHT job, which is no work for a disk.
+    /// On a DHT job, which no disk does.
     pub(crate) fn perform<S: Suite>(&mut self, pool: &mut Pool, dice: &mut Dice, job: Job) -> JobResult {
         match job {
             Job::ReadBlob(id, mut buffer) => {

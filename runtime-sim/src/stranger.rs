@@ -1,4 +1,4 @@
-//! Sockets that no node holds: what an attacker, or a test, does with a network of its own.
+//! Sockets that no node holds: an attacker's or a test's.
 
 use megatorrent_core::suite::Suite;
 use std::collections::{BTreeSet, VecDeque};
@@ -9,12 +9,12 @@ use crate::link::{End, LinkId, Side};
 use crate::net::ephemeral_port;
 use crate::world::World;
 
-/// What a stranger's socket has to tell.
+/// An event of a stranger's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StrangerEvent {
-    /// Its dial was taken.
+    /// Its dial succeeded.
     Opened(LinkId),
-    /// Somebody dialled the address on which it listens.
+    /// A host or stranger dialled the address on which it listens.
     Accepted(LinkId, SocketAddr),
     /// Bytes can be read.
     Readable(LinkId),
@@ -30,18 +30,18 @@ impl StrangerEvent {
     }
 }
 
-/// One end of a link, which no node holds. Where strangers connect to each other, both ends are such.
+/// One end of a link, which no node holds. Where strangers connect to each other, both ends are sockets of this kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Socket {
     pub(crate) link: LinkId,
     pub(crate) side: Side,
 }
 
-/// The addresses on which strangers listen, and what their sockets have to tell.
+/// The addresses on which strangers listen, and their sockets' events.
 #[derive(Default)]
 pub(crate) struct Strangers {
     listeners: BTreeSet<SocketAddr>,
-    /// `None` until somebody asks: sockets that nobody attends to make no notes.
+    /// `None` until the first [`World::take_socket_events`]: before it, no events are kept.
     events: Option<Vec<(Side, StrangerEvent)>>,
 }
 
@@ -51,18 +51,18 @@ impl<S: Suite> World<S> {
         self.strangers.listeners.insert(at);
     }
 
-    /// What the strangers' sockets have to tell since the last call; the first call begins the notes.
+    /// Takes the events of the strangers' sockets since the last call; the first call begins to keep them.
     pub fn take_stranger_events(&mut self) -> Vec<StrangerEvent> {
         self.take_socket_events().into_iter().map(|(_, event)| event).collect()
     }
 
-    /// As [`Self::take_stranger_events`], with the end of the link to which it happened.
+    /// Like [`Self::take_stranger_events`], with the end of the link that each is about.
     pub(crate) fn take_socket_events(&mut self) -> Vec<(Side, StrangerEvent)> {
         self.strangers.events.replace(Vec::new()).unwrap_or_default()
     }
 
-    /// Connects to a host from a socket that no node holds: what is sent on it is up to the caller, and it reads
-    /// nothing unless told to ([`Self::raw_read`]).
+    /// Connects to a host from a socket that no node holds: the caller chooses the bytes to send, and nothing is read
+    /// without [`Self::raw_read`].
     pub fn raw_dial(&mut self, from: SocketAddr, to: HostId) -> LinkId {
         self.make_link(End::Raw { from, unsent: VecDeque::new() }, Some(to))
     }
@@ -110,7 +110,7 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// Takes what has arrived on a raw socket.
+    /// Takes the bytes that have arrived on a raw socket.
     pub fn raw_read(&mut self, id: LinkId) -> Vec<u8> {
         self.raw_socket(id).map_or_else(Vec::new, |socket| self.socket_read(socket))
     }
@@ -143,7 +143,7 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// The end of a link that no node holds; the dialler's where both are such.
+    /// Returns the end of a link that no node holds; the dialler's where that is both.
     fn raw_socket(&self, id: LinkId) -> Option<Socket> {
         let link = self.links.get(id)?;
         let sides = [Side::Dialer, Side::Listener].into_iter();
@@ -151,7 +151,7 @@ impl<S: Suite> World<S> {
         raw.next().map(|side| Socket { link: id, side })
     }
 
-    /// A dial reaches an address on which a stranger listens, perhaps on a machine. `false`: none does.
+    /// Accepts a dial to an address on which a stranger listens, perhaps on a machine. `false`: none does.
     pub(crate) fn stranger_accepts(&mut self, id: LinkId, machine: Option<HostId>) -> bool {
         let at = self.links.get(id).and_then(|link| link.dialled);
         let Some(at) = at.filter(|at| self.strangers.listeners.contains(at)) else { return false };

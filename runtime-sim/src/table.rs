@@ -1,11 +1,11 @@
-//! The table of links, made for being looked into several times at each event.
+//! The table of links, made for several look-ups at each event.
 
 use std::collections::VecDeque;
 
 use crate::link::{Link, LinkId};
 
-/// Links by id. Ids ascend, so a link's place follows from its id; the places of the oldest links are dropped once
-/// those are gone.
+/// Links by id. Ids ascend, so a link's place follows from its id; the oldest places are dropped once their links are
+/// gone.
 #[derive(Default)]
 pub(crate) struct Links {
     /// The id of the first place.

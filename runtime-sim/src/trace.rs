@@ -1,4 +1,4 @@
-//! The trace: a hash over all that happens, by which two runs are compared.
+//! The trace: a hash over all events, to compare two runs.
 
 use blake2::Blake2b;
 use blake2::digest::{Digest, consts::U32};
@@ -9,11 +9,11 @@ use crate::host::HostId;
 
 /// A hash over (time, host, kind, count) of everything that passed between the nodes and their world.
 ///
-/// Two runs of one seed have the same trace, on any machine; the numbers of the kinds are therefore part of what
-/// stays the same between commits that are compared.
+/// Two runs of one seed have the same trace, on any machine. So the numbers of the kinds must stay the same between commits
+/// that are compared.
 pub(crate) struct Trace {
     hash: Blake2b<U32>,
-    /// Entries that are not yet hashed, so that the hash is fed whole blocks.
+    /// Entries that are not hashed yet, so that the hash gets whole blocks.
     waiting: Vec<u8>,
     entries: u64,
 }
@@ -23,7 +23,7 @@ const ENTRY_LEN: usize = 8 + 4 + 1 + 8;
 /// Bytes that are hashed at once.
 const WAITING_MAX: usize = 128 * ENTRY_LEN;
 
-/// What happened.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub(crate) enum Kind {

@@ -1,5 +1,5 @@
-//! What crosses the links, counted by kind from the outside: frames carry their length in the open, and where nothing is
-//! encrypted (any suite but the real one) also their kind.
+//! The traffic over links, counted by kind from outside: frames show their length, and their kind too where nothing is
+//! encrypted (any suite but the real one).
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -15,11 +15,11 @@ use crate::host::HostId;
 use crate::link::{Link, Side};
 use crate::world::World;
 
-/// Encrypted frames from this length on are counted as content: no control message but a long list of peers comes
-/// near. So a blob's end in a short frame is counted as control.
+/// Encrypted frames from this length on are counted as content: no control message but a long list of peers is as long.
+/// So a blob's end in a short frame is counted as control.
 const DATA_FRAME_LEN_MIN: usize = 8 * 1024;
 
-/// Bytes that were put on links, by kind, and what else is counted with them.
+/// Bytes that were put on links, by kind, and other counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Public keys of handshakes.
@@ -41,20 +41,20 @@ impl Traffic {
     }
 }
 
-/// All that has crossed the world's links.
+/// Everything that has crossed the world's links.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) total: Traffic,
-    /// Frames and their bytes by kind, where that can be read.
+    /// Frames and their bytes by kind, where the kind can be read.
     kinds: BTreeMap<u8, (u64, u64)>,
-    /// Plaintexts of ANNOUNCE frames that were sent whole since the last look, where they can be read.
+    /// Plaintexts of ANNOUNCE frames that were sent whole since the last check, where they can be read.
     pub(crate) announces: Vec<Vec<u8>>,
-    /// Bytes of content by who sent it to whom, over links that are gone; the others count their own.
+    /// Bytes of content by sender and receiver, over links that are gone; the others count their own.
     gone: BTreeMap<(HostId, HostId), u64>,
 }
 
 impl Counts {
-    /// A link ends: its counts are kept.
+    /// Keeps the counts of a link that ends.
     pub(crate) fn keep(&mut self, link: &Link) {
         for (from, to, bytes) in flows_of(link) {
             *self.gone.entry((from, to)).or_default() += bytes;
@@ -72,19 +72,18 @@ fn flows_of(link: &Link) -> impl Iterator<Item = (HostId, HostId, u64)> {
 }
 
 impl<S: Suite> World<S> {
-    /// All that was put on links so far.
+    /// Everything that was put on links so far.
     pub fn traffic(&self) -> Traffic {
         self.counts.total
     }
 
-    /// Messages that were begun, by their type byte: how many, and the bytes of their frames. Nothing where the suite
-    /// encrypts.
+    /// Messages that were begun, by type byte: how many, and the bytes of their frames. Empty where the suite encrypts.
     pub fn messages(&self) -> impl Iterator<Item = (u8, u64, u64)> {
         self.counts.kinds.iter().map(|(kind, (count, bytes))| (*kind, *count, *bytes))
     }
 
-    /// Bytes of content (parts of blobs, without the frames around them) that were put on links, by who sent them to
-    /// whom, in order.
+    /// Bytes of content (parts of blobs, without the frames around them) that were put on links, by sender and receiver, in
+    /// order.
     pub fn flows(&self) -> impl Iterator<Item = (HostId, HostId, u64)> {
         let mut flows = self.counts.gone.clone();
         for (from, to, bytes) in self.links.iter().flat_map(|(_, link)| flows_of(link)) {
@@ -101,13 +100,13 @@ impl<S: Suite> World<S> {
         host.uplink.bytes.saturating_sub(u64::try_from(waiting).unwrap_or(u64::MAX))
     }
 
-    /// How long a host's uplink takes for what was given to it and has not left.
+    /// How long a host's uplink takes to send its backlog.
     pub fn upload_wait(&self, id: HostId) -> Duration {
         self.hosts[id.index()].uplink.free_at.since(self.now)
     }
 }
 
-/// Reads along one direction of a link, as far as it can be read.
+/// A reader of one direction of a link, as far as it can be read.
 #[derive(Debug)]
 pub(crate) enum Meter {
     Handshake {
@@ -117,18 +116,18 @@ pub(crate) enum Meter {
         bytes: [u8; HEADER_LEN],
         have: usize,
     },
-    /// A frame's length is known, its kind comes next.
+    /// A frame's length is known, and its kind comes next.
     Kind {
         len: usize,
     },
-    /// An ANNOUNCE, as far as it was sent.
+    /// The part of an ANNOUNCE that was sent.
     Announce {
         frame: Vec<u8>,
         len: usize,
     },
     Frame {
         is_data: bool,
-        /// Bytes in front of the content.
+        /// Bytes before the content.
         head: usize,
         content: usize,
         /// Bytes after it.
@@ -145,7 +144,7 @@ impl Default for Meter {
 const HEADER: Meter = Meter::Header { bytes: [0; HEADER_LEN], have: 0 };
 
 impl Meter {
-    /// Counts bytes that are sent; how many of them are content. `is_open`: a frame's first byte is its kind.
+    /// Counts sent bytes; returns how many of them are content. `is_open`: a frame's first byte is its kind.
     pub(crate) fn count(&mut self, mut sent: &[u8], is_open: bool, counts: &mut Counts) -> u64 {
         let mut content_sent = 0;
         let pass = |left: &mut usize, sent: &mut &[u8]| {
@@ -227,12 +226,12 @@ impl Meter {
     }
 }
 
-/// Whether a frame's kind can be read from outside: only the real suite encrypts.
+/// Whether a frame's kind is readable from outside: only the real suite encrypts.
 pub(crate) fn has_open_frames<S: Suite>() -> bool {
     TypeId::of::<S>() != TypeId::of::<RealSuite>()
 }
 
-/// How many bytes stand in front of a frame's content, by its kind; `None`: it has none.
+/// Returns how many bytes come before a frame's content, by its kind; `None`: it has none.
 fn head_len(kind: u8) -> Option<usize> {
     match kind {
         kind::DATA => Some(1),

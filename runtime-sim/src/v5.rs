@@ -1,8 +1,8 @@
 //! Plain v5 peers: they speak v5's messages over core's handshake, frames and codec, and share nothing else with a node.
 //!
 //! Such a peer reads the channel's head from the DHT, looks each of its blobs up by the blob's info-hash, fetches one
-//! blob over each connection, checks its hash, announces what it has, and serves on: one answer over each connection,
-//! then it closes. A head's values fit a DHT item, so there a v5 head lists few blobs.
+//! blob over each connection, checks its hash, announces its blobs, and serves them: it gives one answer over each
+//! connection, then closes. A head must fit a DHT item, so a v5 head lists few blobs.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -33,15 +33,15 @@ const VERSION: u64 = 5;
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// How soon it is looked up again while none is known, and a blob's peers while none brought it.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
-/// How often each blob that is stored is announced.
+/// How often each stored blob is announced.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_mins(15);
 /// A connection that takes longer is given up.
 const CONNECTION_TIME_MAX: Duration = Duration::from_mins(2);
-/// How often a server looks whether its answer is sent.
+/// How often a server checks whether its answer is sent.
 const LINGER: Duration = Duration::from_millis(100);
 /// Addresses remembered for one blob; further ones are ignored.
 const SOURCES_MAX: usize = 64;
-/// The job of every DHT operation: what an answer belongs to is kept with it.
+/// The job of every DHT operation: each answer is kept with its operation.
 const JOB: JobId = JobId(0);
 
 /// A peer's state.
@@ -53,7 +53,7 @@ struct Peer {
     wanted: BTreeSet<BlobId>,
     /// Where each blob may be, best first.
     sources: BTreeMap<BlobId, VecDeque<SocketAddr>>,
-    /// Blobs asked of somebody.
+    /// Blobs that a peer is being asked for.
     fetching: BTreeSet<BlobId>,
     stored: BTreeSet<BlobId>,
     is_complete: bool,
@@ -64,13 +64,13 @@ struct Session<S: Suite> {
     host: HostId,
     role: Role,
     client: Client<S>,
-    /// What the dialler asks for.
+    /// The blob that the dialler asks for.
     blob: Option<BlobId>,
-    /// Its one answer is given to the socket.
+    /// Its only answer is given to the socket.
     has_answered: bool,
 }
 
-/// What is to be done at a time.
+/// An entry of the agenda.
 enum Todo {
     Poll,
     Look(BlobId),
@@ -107,7 +107,7 @@ impl<S: Suite> Peers<S> {
         }
     }
 
-    /// Lets one come, which wants a channel.
+    /// Adds a peer that wants a channel.
     pub(crate) fn add(&mut self, world: &mut World<S>, config: HostConfig, channel: PublicKey) -> HostId {
         let host = world.add_machine(config);
         let address = world.address(host);
@@ -128,12 +128,12 @@ impl<S: Suite> Peers<S> {
         host
     }
 
-    /// When one of them acts next.
+    /// Returns when one of them acts next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.agenda.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Those that have become complete since the last call, each with the sequence.
+    /// Takes the peers that have become complete since the last call, each with the sequence.
     pub(crate) fn take_completed(&mut self) -> Vec<(HostId, u64)> {
         std::mem::take(&mut self.completed)
     }
@@ -143,7 +143,7 @@ impl<S: Suite> Peers<S> {
         self.agenda.insert((at, self.todos), (host, todo));
     }
 
-    /// Does all that is due.
+    /// Does everything that is due.
     pub(crate) fn wake(&mut self, world: &mut World<S>) {
         while self.deadline().is_some_and(|at| at <= world.now()) {
             let Some((_, (host, todo))) = self.agenda.pop_first() else { return };
@@ -209,7 +209,7 @@ impl<S: Suite> Peers<S> {
         }
     }
 
-    /// A newer head whose signature holds: its blobs are wanted. One that lists no chunks is none to a v5 peer.
+    /// Takes a newer head with a good signature: its blobs are wanted. A v5 peer cannot use one that lists no chunks.
     fn on_head(&mut self, world: &mut World<S>, host: HostId, item: &SignedItem) {
         let Some(peer) = self.by_host.get_mut(&host) else { return };
         if item.key != peer.channel || item.seq.unsigned_abs() <= peer.sequence || !item.verify() {
@@ -232,7 +232,7 @@ impl<S: Suite> Peers<S> {
         let Some(peer) = self.by_host.get_mut(&host) else { return };
         let sources = peer.sources.entry(blob).or_default();
         for addr in found {
-            // It has no proxy, so names lead it nowhere.
+            // It has no proxy, so it cannot dial names.
             let PeerAddr::Ip(at) = addr else { continue };
             if *at != peer.address && !sources.contains(at) && sources.len() < SOURCES_MAX {
                 let place = self.rng.below(sources.len() as u64 + 1);
@@ -243,7 +243,7 @@ impl<S: Suite> Peers<S> {
 
     // --- fetching ---------------------------------------------------------------------------------------------
 
-    /// Asks the next source for a blob, unless somebody is asked.
+    /// Asks the next source for a blob, unless one is being asked.
     fn fetch(&mut self, world: &mut World<S>, host: HostId, blob: BlobId) {
         let Some(peer) = self.by_host.get_mut(&host) else { return };
         if peer.stored.contains(&blob) || peer.fetching.contains(&blob) {
@@ -259,7 +259,7 @@ impl<S: Suite> Peers<S> {
         self.agree(world.now() + CONNECTION_TIME_MAX, host, Todo::Check(socket));
     }
 
-    /// A connection to fetch over has ended: the blob is stored, or the next source is asked.
+    /// Ends a connection; where it was for a missing blob, asks the next source.
     fn end(&mut self, world: &mut World<S>, socket: Socket) {
         world.socket_close(socket);
         let Some((_, Session { host, blob: Some(blob), .. })) = self.sessions.remove(&socket) else { return };
@@ -293,7 +293,7 @@ impl<S: Suite> Peers<S> {
 
     // --- sockets ----------------------------------------------------------------------------------------------
 
-    /// Takes what a socket has to tell. `false`: it is none of theirs.
+    /// Takes a socket's event. `false`: the socket is none of theirs.
     pub(crate) fn handle(&mut self, world: &mut World<S>, side: Side, event: StrangerEvent) -> bool {
         let socket = Socket { link: event.link(), side };
         if let StrangerEvent::Accepted(_, at) = event {
@@ -307,7 +307,7 @@ impl<S: Suite> Peers<S> {
         }
         let is_ours = self.sessions.contains_key(&socket);
         if is_ours && !matches!(event, StrangerEvent::Opened(_)) {
-            // What came before an end counts.
+            // Bytes that came before the end count.
             self.read(world, socket);
             if matches!(event, StrangerEvent::Closed(_)) {
                 self.end(world, socket);
@@ -331,7 +331,7 @@ impl<S: Suite> Peers<S> {
         }
     }
 
-    /// A dialler says HELLO and asks at once; a listener says nothing unasked.
+    /// A dialler sends HELLO and its request at once; a listener sends nothing unsolicited.
     fn on_keyed(&mut self, world: &mut World<S>, socket: Socket) {
         let Some((_, session)) = self.sessions.get(&socket) else { return };
         let Some(blob) = session.blob else { return };
@@ -359,7 +359,7 @@ impl<S: Suite> Peers<S> {
         }
     }
 
-    /// The one answer of a connection.
+    /// Sends a connection's only answer.
     fn serve(&mut self, world: &mut World<S>, socket: Socket, blob: BlobId) {
         let Some((_, session)) = self.sessions.get(&socket) else { return };
         let found = world.store(session.host).blob(&blob);
@@ -394,7 +394,7 @@ impl<S: Suite> Peers<S> {
     }
 }
 
-/// The blobs of a v5 head; `None`: it names something else, which v5 does not know.
+/// Returns the blobs of a v5 head; `None`: it holds a tree, which v5 does not know.
 fn chunks(collections: &[Collection]) -> Option<BTreeSet<BlobId>> {
     let mut blobs = BTreeSet::new();
     for item in collections.iter().flat_map(|collection| &collection.items) {

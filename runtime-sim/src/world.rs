@@ -1,4 +1,4 @@
-//! The world: its clock, its hosts, and what happens next.
+//! The world: its clock, its hosts, and its events.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -30,14 +30,13 @@ use crate::traffic::Counts;
 
 /// The port on which a listening host is reached.
 pub const LISTEN_PORT: u16 = 6881;
-/// Actions that a node may ask for in one go: its caps on connections and jobs allow far fewer.
+/// Actions that a node may ask for without a pause: its caps on connections and jobs allow far fewer.
 const ACTIONS_PER_TURN_MAX: usize = 64 * (INBOUND_MAX + OUTBOUND_MAX);
 
 /// Hosts, links, stores and a DHT in virtual time, all drawn from one seed.
 ///
-/// Nothing happens between two events: the world's clock jumps from one to the next, and a node is woken exactly at
-/// its own deadline. Whatever a checker finds wrong ends the run with a panic, after which the seed and the time are
-/// printed.
+/// Nothing happens between two events: the world's clock jumps from one to the next, and a node is woken exactly at its
+/// own deadline. A checker that objects ends the run with a panic, after which the seed and the time are printed.
 pub struct World<S: Suite = RealSuite> {
     pub(crate) config: WorldConfig,
     pub(crate) now: Instant,
@@ -50,32 +49,32 @@ pub struct World<S: Suite = RealSuite> {
     pub(crate) dice_links: Dice,
     pub(crate) faults: Faults,
     pub(crate) counts: Counts,
-    /// What strangers sent.
+    /// The bytes that strangers sent.
     pub(crate) uncounted: Counts,
     pub(crate) announces: Announces,
     pub(crate) strangers: Strangers,
-    /// What nodes reported, for whoever runs the world event by event; `None`: nobody asks.
+    /// The nodes' events, for a caller that runs the world event by event; `None`: not kept.
     news: Option<Vec<(HostId, Event)>>,
     dht: Dht,
     seed: u64,
     rng_nodes: Rng,
     dice_disks: Dice,
     dice_reads: Dice,
-    /// Events that nodes have reported.
+    /// The number of events that nodes have reported.
     reported: u64,
     steps: u64,
 }
 
 const _: () = assert!(size_of::<Happening>() <= 40);
 
-/// A public address for the `n`th host, in a network (/16) of its own while there are some: the peers of a public swarm
-/// are strangers to each other, and nodes share out connections by network.
+/// Returns a public address for the `n`th host, in its own netgroup (/16) while there are some: the peers of a public swarm
+/// are strangers to each other, and nodes share out connections by netgroup.
 fn public_ip(n: u32) -> Ipv4Addr {
     const NETWORKS: u32 = 60 << 8; // 20.0.0.0/16 to 79.255.0.0/16
     Ipv4Addr::from((((20 << 8) + n % NETWORKS) << 16) | (n / NETWORKS + 1))
 }
 
-/// What can happen. Small, as the heap moves it about; so what is large is boxed.
+/// An event of the world. Large data is boxed, as the heap moves events about.
 pub(crate) enum Happening {
     /// A node's deadline, unless it has moved.
     Wake { host: HostId },
@@ -85,7 +84,7 @@ pub(crate) enum Happening {
     DhtReached { host: HostId, epoch: u32, id: JobId, op: Box<DhtOp> },
     /// The DHT's answer, or part of it, reaches the host.
     DhtAnswer { host: HostId, epoch: u32, input: Box<Input> },
-    /// The DHT's word that an operation has ended reaches the host.
+    /// The end of a DHT operation reaches the host.
     DhtEnds { host: HostId, epoch: u32, id: JobId, result: Result<(), DhtError> },
     /// A dial reaches the address dialled.
     DialArrives { link: LinkId, to: Option<HostId> },
@@ -97,11 +96,11 @@ pub(crate) enum Happening {
     Edge { link: LinkId, to: Side, n: usize },
     /// Bytes reach an end of a link.
     Bytes { link: LinkId, to: Side, n: usize },
-    /// The sender hears that bytes were read.
+    /// The sender learns that bytes were read.
     Room { link: LinkId, to: Side, n: usize },
     /// The other end has closed, after all its bytes.
     Fin { link: LinkId, to: Side },
-    /// The other end is gone, and what was under way with it.
+    /// The other end is gone, with the bytes in flight.
     Reset { link: LinkId, to: Side },
 }
 
@@ -146,14 +145,14 @@ impl<S: Suite> World<S> {
 
     // --- hosts ----------------------------------------------------------------------------------------------
 
-    /// Adds a host with an address of its own and starts its node.
+    /// Adds a host with its own address, and starts its node.
     pub fn add_host(&mut self, config: HostConfig) -> HostId {
         let id = self.add_machine(config);
         self.start(id);
         id
     }
 
-    /// Adds a host with an address of its own, a line and a store, on which no node runs.
+    /// Adds a host with its own address, a line and a store, but without a node.
     pub(crate) fn add_machine(&mut self, config: HostConfig) -> HostId {
         let id =
             HostId(u32::try_from(self.hosts.len()).expect("hosts fit memory, so their number fits 32 bits"));
@@ -163,7 +162,7 @@ impl<S: Suite> World<S> {
         id
     }
 
-    /// Starts a host's node on what its store has kept. Does nothing where it runs.
+    /// Starts a host's node with the content of its store. Does nothing while it runs.
     pub fn start(&mut self, id: HostId) {
         let host = &mut self.hosts[id.index()];
         if host.node.is_some() {
@@ -187,8 +186,8 @@ impl<S: Suite> World<S> {
         self.settle(id);
     }
 
-    /// Ends a host's node as SIGKILL does: its sockets are reset, and jobs that it was not told the end of never
-    /// happened. The store keeps what it holds.
+    /// Ends a host's node as SIGKILL does: its sockets are reset, and its unanswered jobs never happened. The store keeps
+    /// its content.
     pub fn crash(&mut self, id: HostId) {
         let host = &mut self.hosts[id.index()];
         if host.node.take().is_none() {
@@ -205,7 +204,7 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// Sets a host's wall clock to be ahead of the world's, or behind where `ms` is negative.
+    /// Sets a host's wall clock ahead of the world's, or behind it where `ms` is negative.
     pub fn set_clock_ahead(&mut self, id: HostId, ms: i64) {
         let host = &mut self.hosts[id.index()];
         host.config.clock_ahead_ms = ms;
@@ -241,7 +240,7 @@ impl<S: Suite> World<S> {
         self.hosts[id.index()].identity()
     }
 
-    /// Whether a host has all that the newest head it knows of a channel names.
+    /// Whether a host has every blob that its newest head of a channel names.
     pub fn is_complete(&self, id: HostId, channel: &PublicKey) -> bool {
         let status = self.node(id).and_then(|node| node.channel_status(channel));
         status.is_some_and(|status| status.complete)
@@ -252,12 +251,12 @@ impl<S: Suite> World<S> {
         &self.hosts[id.index()].store
     }
 
-    /// A host's store, to fill it up or to damage it.
+    /// A host's store, to fill or damage it.
     pub fn store_mut(&mut self, id: HostId) -> &mut Store {
         &mut self.hosts[id.index()].store
     }
 
-    /// What a host's node has reported, over all its runs, with when.
+    /// The events of a host's node, over all its runs, with their times.
     pub fn events(&self, id: HostId) -> impl DoubleEndedIterator<Item = &(Instant, Event)> {
         self.hosts[id.index()].events.iter()
     }
@@ -287,12 +286,12 @@ impl<S: Suite> World<S> {
         &self.dht
     }
 
-    /// The DHT, to take it away or to put things into it.
+    /// The DHT, to take it away or to fill it.
     pub fn dht_mut(&mut self) -> &mut Dht {
         &mut self.dht
     }
 
-    /// A planted bug: the disks draw from something beside the seed.
+    /// Plants a bug: the disks draw from something besides the seed.
     pub(crate) fn reseed_disks(&mut self, n: u64) {
         self.dice_disks = Dice::new(Rng::new([0; 32]).fork(&format!("disks {n}")));
     }
@@ -309,17 +308,17 @@ impl<S: Suite> World<S> {
         self.seed
     }
 
-    /// The hash over all that has happened so far: equal for two runs of one seed.
+    /// The hash over all events so far: equal for two runs of one seed.
     pub fn trace_hash(&self) -> [u8; 32] {
         self.trace.digest()
     }
 
-    /// How many things have happened: a message's piece that arrived, a wake, a job that ended.
+    /// Counts the events so far, such as an arrived piece, a wake or an ended job.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// How many things the trace covers.
+    /// Counts the entries that the trace covers.
     pub fn trace_len(&self) -> u64 {
         self.trace.entries()
     }
@@ -333,8 +332,8 @@ impl<S: Suite> World<S> {
         self.now = end;
     }
 
-    /// Runs until `is_reached`, for at most `limit`: whether it was reached. Asked at the start and after each thing
-    /// that happens in which a node reports an event.
+    /// Runs until `is_reached`, for at most `limit`; returns whether it was reached. Asks at the start and after each
+    /// report of a node.
     pub fn run_until(&mut self, limit: Duration, mut is_reached: impl FnMut(&Self) -> bool) -> bool {
         let end = self.now + limit;
         let mut seen = None;
@@ -353,26 +352,26 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// When the next thing happens; `None`: nothing will.
+    /// Returns when the next event happens; `None`: there is none.
     pub fn next_at(&self) -> Option<Instant> {
         self.queue.next_at()
     }
 
-    /// Lets the time until `at` pass, in which nothing happens.
+    /// Lets the time until `at` pass without an event.
     ///
     /// # Panics
-    /// Where something happens before.
+    /// Where an event happens before.
     pub fn skip_to(&mut self, at: Instant) {
-        assert!(self.next_at().is_none_or(|next| next >= at), "time does not pass over what happens");
+        assert!(self.next_at().is_none_or(|next| next >= at), "time does not pass over an event");
         self.now = self.now.max(at);
     }
 
-    /// What nodes have reported since the last call, with who; the first call begins the notes.
+    /// Takes the nodes' events since the last call, with their hosts; the first call begins to keep them.
     pub fn take_news(&mut self) -> Vec<(HostId, Event)> {
         self.news.replace(Vec::new()).unwrap_or_default()
     }
 
-    /// Lets the next thing happen. `false`: there is none.
+    /// Lets the next event happen. `false`: there is none.
     pub fn step(&mut self) -> bool {
         let Some((at, happening)) = self.queue.pop() else { return false };
         debug_assert!(at >= self.now);
@@ -399,10 +398,10 @@ impl<S: Suite> World<S> {
         true
     }
 
-    /// Checks each host against what must hold at any time.
+    /// Checks each host against the rules that hold at any time.
     ///
     /// # Panics
-    /// Where it does not hold.
+    /// Where one does not hold.
     pub fn check(&self) {
         for host in &self.hosts {
             host.check(self.now, self.faults.bug);
@@ -445,7 +444,7 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// Does what the node asks until it asks nothing, then sleeps to its deadline. Follows whatever touches a node.
+    /// Does the node's actions until there are none, then sleeps to its deadline. Called after each change of a node.
     pub(crate) fn settle(&mut self, id: HostId) {
         for turn in 0.. {
             check!(Wakes, turn < ACTIONS_PER_TURN_MAX, "the node does not come to rest");
@@ -556,7 +555,7 @@ impl<S: Suite> World<S> {
     }
 
     fn dht_reached(&mut self, host: HostId, epoch: u32, job_id: JobId, op: DhtOp) {
-        // What was sent arrives, whatever became of the sender.
+        // Sent packets arrive, whatever became of the sender.
         let from = self.hosts[host.index()].address.ip();
         for (after, input) in self.dht.perform(self.now, from, job_id, op) {
             let happening = match input {
@@ -577,7 +576,7 @@ impl<S: Suite> World<S> {
         }
     }
 
-    /// What a planted bug makes of an event.
+    /// Changes an event as a planted bug says.
     fn tampered(&self, id: HostId, event: Event) -> Event {
         let is_head = |(_, event): &(Instant, Event)| matches!(event, Event::Head { .. });
         match event {

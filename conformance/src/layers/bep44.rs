@@ -1,4 +1,4 @@
-//! BEP 44 mutable items: what is signed, and which are taken.
+//! BEP 44 mutable items: the signed bytes, and which items are accepted.
 
 use megatorrent_core::bep44::{SignedItem, signable};
 use megatorrent_core::limits::ITEM_VALUE_LEN_MAX;

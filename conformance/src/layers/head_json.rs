@@ -1,4 +1,4 @@
-//! Heads whose reading hangs on the fine points of JSON: which order, which numbers, which members count.
+//! Heads whose reading depends on the fine points of JSON: order, numbers, and which members count.
 
 use chacha20poly1305::aead::{Aead, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
@@ -19,7 +19,7 @@ pub(super) fn cases(cases: &mut Cases) {
     sealed_cases(cases);
 }
 
-/// What a head needs beside `publicKey`.
+/// The members that a head needs besides `publicKey`.
 const REST: &str = r#""sequence":7,"collections":[],"timestamp":8"#;
 
 /// A document of ours as it was sent, signed over a text that may be another. Both have no signature.
@@ -229,7 +229,7 @@ fn member_cases(cases: &mut Cases) {
     }
 }
 
-/// Heads whose sealed part is not what it should be, and one that seals a root.
+/// Heads with a bad sealed part, and one that seals a root.
 fn sealed_cases(cases: &mut Cases) {
     let nonce = [7; 12];
     let sealed = |plain: &str| {

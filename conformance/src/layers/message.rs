@@ -1,4 +1,4 @@
-//! v5's messages: what a plaintext says, and how it is written again.
+//! v5's messages: reading a plaintext, and writing it again.
 
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::codec::{Message, kind};
@@ -19,7 +19,7 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
     if op == "decode" { decode(input) } else { Err(no_such_op(op)) }
 }
 
-/// What a plaintext says, and how it is written again.
+/// Reads a plaintext, and writes it again.
 pub(super) fn decode(input: Input<'_>) -> Result<Value, Fault> {
     let plaintext = input.bytes("plaintext")?;
     let message = Message::decode(&plaintext).map_err(violation)?;

@@ -1,4 +1,4 @@
-//! The layers, each in a file of its own: its cases, and its operations on core.
+//! The layers, each in its own file: its cases, and its operations on core.
 
 mod bep44;
 mod blob;
@@ -51,7 +51,7 @@ fn violation(violation: Violation) -> Fault {
     })
 }
 
-/// The class of a text that is not what it should be.
+/// The class of a text that does not parse.
 fn parse_error(error: ParseError) -> Fault {
     Fault::Reject(match error {
         ParseError::BlobId => "blob-id",

@@ -1,4 +1,4 @@
-//! What goes beyond v5: the messages in CBOR, channels' tags, and the numbering of a channel's blobs.
+//! The protocol beyond v5: the messages in CBOR, channels' tags, and the numbering of a channel's blobs.
 
 use std::collections::BTreeMap;
 
@@ -93,7 +93,7 @@ fn joined<T, const N: usize>(list: &[T], bytes: impl Fn(&T) -> [u8; N]) -> Vec<u
 
 // --- messages -----------------------------------------------------------------------------------------------
 
-/// What a message beyond v5 says; `None`: it is one of v5's.
+/// Reads a message beyond v5; `None`: it is one of v5's.
 pub(super) fn describe(message: &Message) -> Option<Value> {
     Some(match message {
         Message::GetHead { tag, known, look_up } => {

@@ -90,7 +90,7 @@ pub(crate) fn run(mut command: Command) -> Output {
     command.stdin(Stdio::null()).output().expect("the program starts")
 }
 
-/// Runs a program to its end, which must be a good one; its output.
+/// Runs a program to its end, which must succeed; returns its output.
 pub(crate) fn ok(command: Command) -> String {
     let said = format!("{command:?}");
     let output = run(command);
@@ -146,7 +146,7 @@ impl Running {
         self.child.try_wait().expect("it is our child").is_none()
     }
 
-    /// Ends the program's standard input, on which some wait.
+    /// Ends the program's standard input, for which some programs wait.
     pub(crate) fn end_input(&mut self) {
         self.stdin = None;
     }
@@ -157,7 +157,7 @@ impl Running {
         stdin.write_all(text.as_bytes()).expect("the program reads");
     }
 
-    /// Waits for the program's end; the lines that were not waited for.
+    /// Waits for the program's end; returns the lines that were not waited for.
     pub(crate) fn finish(&mut self) -> (ExitStatus, Vec<Value>) {
         let deadline = Instant::now() + PATIENCE;
         let mut lines = Vec::new();

@@ -6,7 +6,7 @@ use core::str::FromStr;
 use crate::base32;
 use crate::error::ParseError;
 
-/// An I2P destination, by its SHA-256. A name from an address book means something else on each machine and is no address.
+/// An I2P destination, by its SHA-256. An address book's names mean something else on each machine and are no addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct I2pAddr([u8; 32]);
 
@@ -54,7 +54,7 @@ mod tests {
         let name = addr.to_string();
         assert_eq!((name.len(), name.parse()), (60, Ok(addr)));
         let label = name.strip_suffix(".b32.i2p").expect("it has it");
-        // Of 260 bits, the last four are zero: another last character is another text of the same hash.
+        // The last four of the 260 bits are zero: another last character would be another name of the same hash.
         for bad in [
             "i2p",
             "b32.i2p",

@@ -8,11 +8,11 @@ use sha3::{Digest, Sha3_256};
 use crate::base32;
 use crate::error::ParseError;
 
-/// The one version there is.
+/// The only version in use.
 const VERSION: u8 = 3;
 
-/// An onion service's address: its public key, which the name spells out with a checksum. That the key is a point of the
-/// curve, Tor checks when it connects.
+/// An onion service's address: its public key, which the name spells out with a checksum. Tor checks that the key is a
+/// point of the curve when it connects.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OnionAddr([u8; 32]);
 
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use alloc::string::ToString;
 
-    /// Of rend-spec-v3 §6's examples.
+    /// Examples of rend-spec-v3 §6.
     const NAMES: [&str; 3] = [
         "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion",
         "sp3k262uwy4r2k3ycr5awluarykdpag6a7y33jxop4cs2lu5uz5sseqd.onion",
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_told_from_the_others() {
+    fn each_fault_has_its_own_error() {
         let spelled = |key: [u8; 32], checksum: [u8; 2], version| {
             let bytes = [&key[..], &checksum, &[version]].concat();
             alloc::format!("{}.onion", base32::encode(&bytes)).parse::<OnionAddr>()

@@ -1,5 +1,5 @@
-//! The messages: one type byte and a payload within each frame; v5's (`docs/protocol.md` §10) here, those beyond it
-//! (§12) in their own file.
+//! The messages: a type byte and a payload in each frame. v5's (`docs/protocol.md` §10) are here, those beyond it (§12)
+//! in their own file.
 
 mod v6;
 
@@ -22,9 +22,9 @@ use crate::ids::BlobId;
 use crate::limits::{ANNOUNCE_HOPS_MAX, GOSSIP_CHANNELS_MAX, PEERS_MAX, PIECE_LEN_MAX, TEXT_LEN_MAX};
 pub use crate::wire::PIECE_HEADER_LEN;
 
-/// The lowest version that is served.
+/// The lowest version that a node serves.
 pub const VERSION_MIN: u64 = 5;
-/// The version that our HELLO names; what it offers is used where the peer's names it too.
+/// The version that our HELLO names; its messages are used where the peer's HELLO names it too.
 pub const VERSION: u64 = 6;
 
 /// Type bytes.
@@ -71,12 +71,12 @@ pub enum Message {
     Peers(Vec<PeerAddr>),
     /// Ask to put an item on the DHT; its signature is not yet checked.
     Publish(SignedItem),
-    /// An address serves a blob, or a channel's topic in place of its id; so many more hops may carry it on (absent in
-    /// v5: none).
+    /// An address serves a blob (or a channel, whose topic is in place of the id), and the hops that are left (absent in v5:
+    /// none).
     Announce(BlobId, PeerAddr, u8),
     /// Done.
     Ok(String),
-    /// Refused; v5's texts are for people, but `Not Found` answers a REQUEST.
+    /// Refused; v5's texts are for people, except that `Not Found` answers a REQUEST.
     Error(String),
     /// Ask for a channel's head if it is above the known sequence.
     GetHead {
@@ -84,32 +84,32 @@ pub enum Message {
         tag: Tag,
         /// The highest sequence known; 0 for none.
         known: u64,
-        /// Whom to look up on the DHT, where the peer does not know the channel.
+        /// The key to look up on the DHT where the peer does not know the channel.
         look_up: Option<PublicKey>,
     },
     /// A channel's head, not yet verified; `None`: none newer.
     Head(Tag, Option<SignedItem>),
-    /// Push the heads of these channels from here on; in place of any earlier list.
+    /// Push the heads of these channels from here on; replaces any earlier list.
     Watch(Vec<Tag>),
     /// Ask for a range of a blob, answered by PIECEs in order.
     Want {
-        /// The asker's number for it, which no other range of the connection has.
+        /// The asker's number for it; no other open range of the connection has it.
         id: u32,
         /// The blob.
         blob: BlobId,
         /// Bytes of the blob; never empty, within the blob of any suite.
         range: Range<u32>,
     },
-    /// The next bytes of a range; none: it is refused.
+    /// The next bytes of a range; none: the range is refused.
     Piece {
         /// The asker's number.
         id: u32,
-        /// Where in the blob they begin.
+        /// Where in the blob the bytes begin.
         offset: u32,
         /// At most [`crate::limits::PIECE_LEN_MAX`].
         bytes: Vec<u8>,
     },
-    /// Of a range asked for, nothing from `from` on is wanted any more.
+    /// Give up the part of a range from `from` on.
     Cancel {
         /// The asker's number.
         id: u32,
@@ -118,9 +118,9 @@ pub enum Message {
     },
     /// Ask which blobs of a channel's version the peer has, now and from here on.
     AskHave(Tag, u64),
-    /// Blobs of a channel's version that the sender has; what other messages said before stays true.
+    /// Blobs of a channel's version that the sender has; adds to earlier messages.
     Have(Tag, u64, Have),
-    /// A type that is not known, or an ANNOUNCE of a name that is no address.
+    /// A message of unknown type, or an ANNOUNCE of a name that is no address.
     Unknown(u8),
     /// An empty frame.
     Empty,
@@ -151,7 +151,7 @@ impl Message {
         }
     }
 
-    /// The plaintext. A node's DATA and PIECE have a way of their own, with fewer copies.
+    /// Returns the plaintext. A node writes DATA and PIECE in another way, with fewer copies.
     pub fn encode(&self) -> Vec<u8> {
         if matches!(self, Self::Empty) {
             return Vec::new();
@@ -215,7 +215,7 @@ pub(crate) fn piece_header(id: u32, offset: u32) -> [u8; PIECE_HEADER_LEN] {
     header
 }
 
-/// Number, offset and content of a PIECE's payload; `None`: it is shorter than its header or longer than it may be.
+/// Splits a PIECE's payload into number, offset and content; `None` where it is shorter than its header or too long.
 pub(crate) fn split_piece(payload: &[u8]) -> Option<(u32, u32, &[u8])> {
     let (id, rest) = payload.split_first_chunk()?;
     let (offset, bytes) = rest.split_first_chunk()?;
@@ -270,7 +270,7 @@ fn decode_hello(payload: &[u8]) -> Result<Message, Violation> {
         let bare = gossip.as_object().ok_or(Violation::Malformed)?;
         let map = bare.get("sequences").and_then(Value::as_object).unwrap_or(bare);
         for (key, seq) in map.iter().take(GOSSIP_CHANNELS_MAX) {
-            // Keys and numbers that mean nothing to us are another peer's business.
+            // A later version may use other keys and numbers.
             if let (Ok(key), Some(seq)) = (key.parse(), seq.as_u64()) {
                 sequences.insert(key, seq);
             }
@@ -311,7 +311,7 @@ fn decode_announce(payload: &[u8]) -> Result<Message, Violation> {
     match fields().ok_or(Violation::Malformed)? {
         (id, Ok(peer), hops) => Ok(Message::Announce(id, peer, hops)),
         (_, Err(ParseError::PeerAddr), _) => Err(Violation::Malformed),
-        // It may be passed on by a peer that does not verify names.
+        // The sender may have passed it on without verifying names.
         (_, Err(_), _) => Ok(Message::Unknown(kind::ANNOUNCE)),
     }
 }
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_parse_is_malformed() {
+    fn payloads_that_do_not_parse_are_malformed() {
         for (kind, payload) in [
             (kind::REQUEST, &b"../../identity.json"[..]),
             (kind::REQUEST, &[b'a'; 63]),

@@ -1,5 +1,5 @@
-//! The messages beyond v5 but PIECE: CBOR maps with small integer keys (`docs/protocol.md` §12). Unknown keys are
-//! ignored, of an array and a text at most what a frame holds.
+//! The messages beyond v5, except PIECE: CBOR maps with small integer keys (`docs/protocol.md` §12). Unknown keys are
+//! ignored; the frame bounds arrays and texts.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -15,18 +15,18 @@ use crate::ids::BlobId;
 use crate::limits::{CBOR_DEPTH_MAX, HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX, WATCH_TAGS_MAX};
 
 /// A channel's name between two peers: BLAKE2b-128 of its topic, keyed with a secret of their connection, so that
-/// only who knows the topic recognises it.
+/// only a peer that knows the topic recognises it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(pub [u8; 16]);
 
-/// Which blobs of a channel's version somebody has, by their positions (`docs/protocol.md` §12).
+/// Which blobs of a channel's version a peer has, by their positions (`docs/protocol.md` §12).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Have {
     /// Every one.
     All,
-    /// The bit for position 0 is the first byte's highest; what lies beyond the end is not had.
+    /// A bit for each position, the first byte's highest bit for position 0; positions beyond the end are missing.
     Bitmap(Vec<u8>),
-    /// These.
+    /// The blobs at these positions.
     Positions(Vec<u32>),
 }
 

@@ -8,11 +8,11 @@ use crate::limits::ANSWERS_LOADED_MAX;
 
 /// An answer that the peer waits for.
 enum Answer {
-    /// The store was not asked yet.
+    /// The store has not been asked yet.
     Queued(BlobId),
-    /// The store reads it.
+    /// The store is reading it.
     Reading(BlobId),
-    /// To send.
+    /// It can be sent.
     Ready(Buffer),
     /// The store does not have it.
     Missing,
@@ -49,20 +49,20 @@ impl Answers {
         loaded.find_map(|answer| if let Answer::Queued(id) = answer { Some(*id) } else { None })
     }
 
-    /// Answers that are being read or wait to be sent.
+    /// Counts the answers that are being read or wait to be sent.
     pub(super) fn slots(&self) -> usize {
-        let in_turn = |answer: &&Answer| matches!(answer, Answer::Reading(_) | Answer::Ready(_));
-        self.0.iter().filter(in_turn).count()
+        let is_in_slot = |answer: &&Answer| matches!(answer, Answer::Reading(_) | Answer::Ready(_));
+        self.0.iter().filter(is_in_slot).count()
     }
 
-    /// The store is asked for a blob. `false`: none that is next.
+    /// Marks a blob as being read. `false`: no request that is next asks for it.
     pub(super) fn reading(&mut self, id: BlobId) -> bool {
         let mut next = self.0.iter_mut().take(ANSWERS_LOADED_MAX);
         let answer = next.find(|answer| matches!(answer, Answer::Queued(queued) if *queued == id));
         answer.map(|answer| *answer = Answer::Reading(id)).is_some()
     }
 
-    /// The store answered.
+    /// Takes the store's answer.
     ///
     /// # Errors
     /// The answer, where no request waits for it.
@@ -73,12 +73,12 @@ impl Answers {
         Ok(())
     }
 
-    /// Whether the oldest can be sent.
+    /// Whether the oldest answer can be sent.
     pub(super) fn has_ready(&self) -> bool {
         matches!(self.0.front(), Some(Answer::Ready(_) | Answer::Missing))
     }
 
-    /// Takes the oldest where it can be sent.
+    /// Takes the oldest answer if it can be sent.
     pub(super) fn take_ready(&mut self) -> Option<Ready> {
         match self.0.pop_front()? {
             Answer::Ready(buffer) => Some(Ready::Blob(buffer)),
@@ -90,7 +90,7 @@ impl Answers {
         }
     }
 
-    /// All buffers that wait to be sent; the connection is over.
+    /// Returns all buffers that wait to be sent; the connection is over.
     pub(super) fn into_buffers(self) -> impl Iterator<Item = Buffer> {
         let ready = |answer| if let Answer::Ready(buffer) = answer { Some(buffer) } else { None };
         self.0.into_iter().filter_map(ready)

@@ -1,4 +1,4 @@
-//! What bytes from the peer amount to, for the layer above.
+//! What a connection reports to the layer above.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,7 +9,7 @@ use crate::buffer::Buffer;
 use crate::codec::Message;
 use crate::ids::BlobId;
 
-/// What bytes from the peer amounted to.
+/// One thing that the peer's bytes amounted to.
 #[derive(Debug)]
 pub enum Incoming {
     /// Nothing to act on.
@@ -18,7 +18,7 @@ pub enum Incoming {
     Open,
     /// A message for the layer above. Never REQUEST, DATA, OK, ERROR, WANT, PIECE or CANCEL.
     Message(Message),
-    /// The peer has put the item on the DHT that we asked it to put, or says why not.
+    /// The peer's answer to our PUBLISH: it has put the item on the DHT, or says why not.
     PublishAnswered(Result<(), String>),
     /// The peer asked for a blob or a range of one; it waits in its lane.
     Request,
@@ -26,7 +26,7 @@ pub enum Incoming {
     Cancelled,
     /// Bytes of a range that was asked for.
     Piece(Piece),
-    /// Bytes of a range that was cancelled meanwhile.
+    /// This many bytes of a range that was cancelled in the meantime.
     Late(usize),
     /// The peer does not serve a range of this blob.
     Refused(BlobId),
@@ -42,7 +42,7 @@ pub struct Piece {
     pub blob: BlobId,
     /// Where in the blob the bytes lie.
     pub offset: u32,
-    /// The message's plaintext, and where in it the bytes are.
+    /// The message's plaintext, and the place of the bytes in it.
     plaintext: Vec<u8>,
     part: Range<usize>,
 }
@@ -57,7 +57,7 @@ impl Piece {
         &self.plaintext[self.part.clone()]
     }
 
-    /// How many bytes came that lie beyond where the range was cut.
+    /// Counts the bytes beyond the place where the range was cut.
     pub fn surplus(&self) -> usize {
         self.plaintext.len() - self.part.end
     }

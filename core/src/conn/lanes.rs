@@ -1,5 +1,5 @@
-//! What goes out, in three lanes: control messages first, then the answers to the peer's requests, strictly in their
-//! order, then pieces of the ranges that the peer wants.
+//! The three outgoing lanes: control messages first, then the answers to the peer's requests, strictly in their order,
+//! then pieces of the ranges that the peer wants.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use crate::ids::BlobId;
 use crate::limits::{CONTROL_LEN_MAX, CONTROL_QUEUE_MAX, REQUESTS_QUEUED_MAX};
 use crate::transport::{Ciphers, Link};
 
-/// All that waits to be sent; nothing of it is sealed.
+/// Everything that waits to be sent, not yet sealed.
 #[derive(Default)]
 pub(super) struct Lanes {
     /// Plaintexts.
@@ -26,7 +26,7 @@ pub(super) struct Lanes {
 impl Lanes {
     pub(super) fn push(&mut self, message: &Message) {
         let plaintext = message.encode();
-        assert!(plaintext.len() <= CONTROL_LEN_MAX, "our own messages are cut before");
+        assert!(plaintext.len() <= CONTROL_LEN_MAX, "our own messages are cut to fit");
         self.control.push_back(plaintext);
     }
 
@@ -57,7 +57,7 @@ impl Lanes {
         is_any
     }
 
-    /// Gives an idle link the next answer or else the next piece; returns how many bytes of a blob that was.
+    /// Gives an idle link the next answer or else the next piece; returns how many bytes of a blob it holds.
     pub(super) fn give_blob<C: Ciphers>(&mut self, link: &mut Link<C>) -> usize {
         match self.answers.take_ready() {
             Some(Ready::Blob(buffer)) => {
@@ -80,19 +80,19 @@ impl Lanes {
         }
     }
 
-    /// Blobs that wait to be read: that of the next request, and those of the ranges.
+    /// Returns the blobs to read: that of the next request, and those of the ranges.
     pub(super) fn waiting(&self) -> impl Iterator<Item = BlobId> {
         self.answers.next_to_read().into_iter().chain(self.owed.waiting())
     }
 
-    /// The store is asked for a blob that [`Self::waiting`] named.
+    /// Marks a blob that [`Self::waiting`] named as being read.
     pub(super) fn reading(&mut self, id: BlobId) {
         if !self.answers.reading(id) {
             self.owed.loading(&id);
         }
     }
 
-    /// The store answered. Gives the buffer back where nobody waits for it.
+    /// Takes the store's answer. Gives the buffer back where no request or range waits for it.
     pub(super) fn read_done(&mut self, id: BlobId, blob: Option<Buffer>) -> Option<Buffer> {
         match self.answers.read_done(id, blob) {
             Ok(()) => None,
@@ -105,7 +105,7 @@ impl Lanes {
         !self.answers.is_empty() || !self.owed.is_empty()
     }
 
-    /// All buffers that it holds; the connection is over.
+    /// Returns all buffers that it holds; the connection is over.
     pub(super) fn into_buffers(self) -> impl Iterator<Item = Buffer> {
         self.answers.into_buffers().chain(self.owed.into_buffers())
     }

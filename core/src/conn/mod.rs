@@ -1,20 +1,20 @@
-//! One connection above its [`Link`]: which message answers which, and what goes out next (`docs/protocol.md` §10 and
-//! §12).
+//! One connection above its [`Link`]: it matches answers with questions and chooses what goes out next
+//! (`docs/protocol.md` §10 and §12).
 //!
 //! It knows no other connection, no peer's reputation and no policy: the layer above tells it what to ask for, reads
-//! blobs for it, and judges what it reports. Three lanes go out: control messages first, then the answers to the
+//! blobs for it, and judges what it reports. It sends in three lanes: control messages first, then the answers to the
 //! peer's requests, strictly in their order, then pieces of the ranges that the peer wants.
 //!
 //! - **Bytes in**: [`Conn::recv_space`], then [`Conn::received`], which says what they amounted to. Space is empty while
-//!   too much waits for the peer or for us: back-pressure. [`Conn::take_readable`] tells when it no longer is.
+//!   too much waits for the peer or for us: back-pressure. [`Conn::take_readable`] tells when there is space again.
 //! - **Bytes out**: [`Conn::send_chunk`], then [`Conn::sent`]. Nothing is sealed before bytes are asked for. After an empty
-//!   chunk, [`Conn::take_writable`] tells when there is another.
+//!   chunk, [`Conn::take_writable`] tells when there are more.
 //! - **Asking**: [`Conn::request`] (with a buffer, see [`Conn::needs_buffer`]), [`Conn::want`], [`Conn::ask_for_peers`],
 //!   [`Conn::ask_to_publish`].
 //! - **Answering**: [`Conn::waiting`] names blobs to read, [`Conn::reading`] and [`Conn::read_done`] take them.
 //!
-//! Each method leaves the connection as it was or reports a [`Violation`], after which nothing more is read; what waits,
-//! and the reason ([`Conn::drain`]), may still be sent unless the link is dead.
+//! After a [`Violation`] nothing more is read; queued messages, and the reason ([`Conn::drain`]), may still be sent unless
+//! the link is dead.
 //!
 //! # A client
 //! A node in memory serves a blob; this connection says HELLO, asks for it and gets it:
@@ -99,21 +99,22 @@ use crate::transport::{Ciphers, Link, Received, Role};
 /// A connection's state machine.
 pub struct Conn<C: Ciphers = RealSuite> {
     link: Link<C>,
-    /// What we asked for by REQUEST, FIND_PEERS and PUBLISH, and by WANT.
+    /// Our REQUESTs, FIND_PEERS and PUBLISH.
     requests: Requests,
+    /// Our WANTs.
     wanted: Wanted,
     /// What waits to be sent.
     lanes: Lanes,
     unasked: Unasked,
     /// Nothing more is read, and no blob is sent.
     is_over: bool,
-    /// The driver was given empty space, or nothing to send, and waits for word.
+    /// The driver got empty space, or nothing to send, and waits to be told.
     waits_to_read: bool,
     waits_to_write: bool,
     last_moved: Instant,
     last_received: Instant,
     last_sent_frame: Instant,
-    /// When the peer last took bytes, or had none to take.
+    /// When the peer last took bytes, or we had none for it.
     last_taken: Instant,
     progress_bytes: u64,
     blob_bytes_out: u64,
@@ -152,7 +153,7 @@ impl<C: Ciphers> Conn<C> {
         self.link.is_open() && !self.is_over
     }
 
-    /// What both ends call the connection; `None` before the handshake is done.
+    /// The connection's id, the same at both ends; `None` before the handshake is done.
     pub fn session_id(&self) -> Option<SessionId> {
         self.link.session_id()
     }
@@ -177,7 +178,7 @@ impl<C: Ciphers> Conn<C> {
         self.last_sent_frame
     }
 
-    /// Bytes received while requests were outstanding, without what was said unasked.
+    /// Bytes received while requests were outstanding, without unsolicited messages.
     pub fn progress_bytes(&self) -> u64 {
         self.progress_bytes
     }
@@ -189,14 +190,14 @@ impl<C: Ciphers> Conn<C> {
 
     // --- bytes in -------------------------------------------------------------------------------------------
 
-    /// Whether the peer's bytes have somewhere to go.
+    /// Whether there is room for the peer's bytes.
     fn may_read(&self) -> bool {
         let has_buffer = !self.requests.needs_buffer() || self.link.is_inside_message();
         let has_room = self.lanes.has_room() && has_buffer;
         !self.is_over && (has_room || !self.link.is_open())
     }
 
-    /// Returns where the stream's next bytes go; empty: do not read it until [`Self::take_readable`] says so.
+    /// Returns where the stream's next bytes go; empty: do not read until [`Self::take_readable`] says so.
     pub fn recv_space(&mut self) -> &mut [u8] {
         if !self.may_read() {
             self.waits_to_read = true;
@@ -209,7 +210,7 @@ impl<C: Ciphers> Conn<C> {
     /// more: call it again, with 0 bytes, until it returns [`Incoming::Nothing`].
     ///
     /// # Errors
-    /// What the peer broke; the connection is over.
+    /// The rule that the peer broke; the connection is over.
     pub fn received(&mut self, now: Instant, n: usize) -> Result<Incoming, Violation> {
         if n > 0 {
             (self.last_moved, self.last_received) = (now, now);
@@ -294,13 +295,13 @@ impl<C: Ciphers> Conn<C> {
         }
     }
 
-    /// The peer said something that it was not asked for, of `len` bytes; nor does that bring what was asked for.
+    /// Counts an unsolicited message of `len` bytes, which is no progress either.
     fn on_unasked(&mut self, len: usize) -> Result<(), Violation> {
         self.progress_bytes = self.progress_bytes.saturating_sub(len as u64);
         self.unasked.take(len, self.last_received)
     }
 
-    /// `bytes` of the peer's last message were news, and do not count as said unasked.
+    /// Notes that `bytes` of the peer's last message were unseen, so they do not count as unsolicited.
     pub fn was_news(&mut self, bytes: u64) {
         self.unasked.give_back(bytes);
     }
@@ -313,18 +314,17 @@ impl<C: Ciphers> Conn<C> {
         self.push(&Message::Request(id));
     }
 
-    /// Counts the requests that are not answered.
+    /// Counts the unanswered REQUESTs.
     pub fn outstanding(&self) -> usize {
         self.requests.outstanding()
     }
 
-    /// Takes what was requested and did not come; the connection is over.
+    /// Takes the blobs of the unanswered REQUESTs; the connection is over.
     pub fn take_outstanding(&mut self) -> impl Iterator<Item = BlobId> + use<C> {
         self.requests.take_outstanding()
     }
 
-    /// Whether a request is outstanding and the buffer for its blob is missing: nothing is read until
-    /// [`Self::give_buffer`].
+    /// Whether a request is outstanding without a buffer for its blob: nothing is read until [`Self::give_buffer`].
     pub fn needs_buffer(&self) -> bool {
         self.requests.needs_buffer()
     }
@@ -332,7 +332,7 @@ impl<C: Ciphers> Conn<C> {
     /// Gives the buffer for the next blob.
     ///
     /// # Panics
-    /// Where it has one.
+    /// Where it has one already.
     pub fn give_buffer(&mut self, buffer: Buffer) {
         self.requests.give_buffer(buffer);
     }
@@ -366,12 +366,12 @@ impl<C: Ciphers> Conn<C> {
         self.wanted.open_bytes()
     }
 
-    /// Asks for peers, as [`Self::ask_to_publish`] asks.
+    /// Asks for peers; the return value is as in [`Self::ask_to_publish`].
     pub fn ask_for_peers(&mut self, id: BlobId) -> bool {
         self.ask(Question::Peers, &Message::FindPeers(id))
     }
 
-    /// Asks the peer to put an item on the DHT. Returns `false` and asks nothing while an earlier question of the kind is
+    /// Asks the peer to put an item on the DHT. Asks nothing and returns `false` while an earlier question of this kind is
     /// unanswered, or too much waits to be sent.
     pub fn ask_to_publish(&mut self, item: SignedItem) -> bool {
         self.ask(Question::Publish, &Message::Publish(item))
@@ -388,13 +388,13 @@ impl<C: Ciphers> Conn<C> {
 
     // --- messages out ---------------------------------------------------------------------------------------
 
-    /// Whether a control message may be queued without an answer being owed.
+    /// Whether we may queue a control message that answers nothing.
     pub fn has_control_room(&self) -> bool {
         self.is_open() && self.lanes.has_control_room()
     }
 
-    /// Queues a control message; one that comes before the end of the handshake waits for it. What peers can provoke is
-    /// bounded by [`Self::recv_space`], what we begin by [`Self::has_control_room`] and the number of our requests.
+    /// Queues a control message; before the end of the handshake it waits. [`Self::recv_space`] bounds the messages that the
+    /// peer can provoke, [`Self::has_control_room`] and the number of our requests bound our own.
     ///
     /// # Panics
     /// Where the message is longer than [`crate::limits::CONTROL_LEN_MAX`].
@@ -408,20 +408,20 @@ impl<C: Ciphers> Conn<C> {
         self.last_sent_frame = now;
     }
 
-    /// Ends the connection after what is queued, and says why: no more is read, no blob is sent.
+    /// Queues the reason and ends the connection after it: nothing more is read, no blob is sent.
     pub fn drain(&mut self, why: &'static str) {
         self.push(&Message::Error(why.into()));
         self.is_over = true;
     }
 
-    /// Whether a connection that is over has sent all that it can.
+    /// Whether the connection is over and has sent all that it can.
     pub fn is_drained(&self) -> bool {
         self.is_over && self.link.is_idle() && (!self.lanes.has_control() || self.link.is_dead())
     }
 
     // --- what the peer asks for -----------------------------------------------------------------------------
 
-    /// Blobs that wait to be read: that of the next request, and those of the ranges.
+    /// Returns the blobs to read: that of the next request, and those of the ranges.
     pub fn waiting(&self) -> impl Iterator<Item = BlobId> {
         self.lanes.waiting()
     }
@@ -431,22 +431,22 @@ impl<C: Ciphers> Conn<C> {
         (self.lanes.answers.slots() + usize::from(self.link.is_sending_blob()), self.lanes.owed.slots())
     }
 
-    /// The store is asked for a blob that [`Self::waiting`] named.
+    /// Marks a blob that [`Self::waiting`] named as being read.
     pub fn reading(&mut self, id: BlobId) {
         self.lanes.reading(id);
     }
 
-    /// Takes the store's answer; `None` where it has no such blob. Gives the buffer back where nobody waits for it.
+    /// Takes the store's answer; `None`: it has no such blob. Gives the buffer back where the peer does not wait for it.
     pub fn read_done(&mut self, id: BlobId, blob: Option<Buffer>) -> Option<Buffer> {
         self.lanes.read_done(id, blob)
     }
 
-    /// Takes the buffer of a range that is being sent; the range waits to be read again.
+    /// Takes the buffer of a range that is being sent; the range waits for another slot.
     pub fn unload(&mut self) -> Option<Buffer> {
         self.lanes.owed.unload()
     }
 
-    /// Takes a buffer that is no longer needed.
+    /// Takes a buffer that the connection is done with.
     pub fn take_spent(&mut self) -> Option<Buffer> {
         self.lanes.owed.take_spent()
     }
@@ -471,27 +471,27 @@ impl<C: Ciphers> Conn<C> {
         chunk
     }
 
-    /// Takes note that `n` bytes of [`Self::send_chunk`] were written, and returns the buffer of a blob that is through.
+    /// Notes that `n` bytes of [`Self::send_chunk`] were written; returns the buffer of a blob that is sent.
     pub fn sent(&mut self, now: Instant, n: usize) -> Option<Buffer> {
         (self.last_moved, self.last_taken) = (now, now);
         self.link.sent(n)
     }
 
-    /// Whether something is on its way of which the peer has taken nothing for `time`: what follows would wait behind it.
+    /// Whether the peer has taken nothing of the bytes in flight for `time`: more would only wait behind them.
     pub fn is_stuck(&self, now: Instant, time: Duration) -> bool {
         !self.link.is_idle() && now.since(self.last_taken) >= time
     }
 
-    // --- word to the driver ---------------------------------------------------------------------------------
+    // --- wake-ups of the driver -----------------------------------------------------------------------------
 
-    /// Whether a driver that was given no space may read again; says so once.
+    /// Whether a driver that got no space may read again; says so once.
     pub fn take_readable(&mut self) -> bool {
         let ready = self.waits_to_read && self.may_read();
         self.waits_to_read &= !ready;
         ready
     }
 
-    /// Whether a driver that was given no chunk may write again; says so once.
+    /// Whether a driver that got no chunk may write again; says so once.
     pub fn take_writable(&mut self) -> bool {
         let waits = self.lanes.has_control() || (self.lanes.has_blob() && !self.is_over);
         let ready = self.waits_to_write && (!self.link.is_idle() || (waits && self.link.is_open()));

@@ -1,6 +1,6 @@
 //! Ranges of blobs between two v6 peers (`docs/protocol.md` §12): those we asked for and those we owe.
 //!
-//! Both sides are bounded: what we ask for by the node's windows, what the peer asks for by [`WANTS_MAX`].
+//! Both are bounded: our ranges by the node's windows, the peer's by [`WANTS_MAX`].
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use crate::error::Violation;
 use crate::ids::BlobId;
 use crate::limits::{PIECE_LEN_MAX, WANTS_MAX};
 
-/// Bytes of a blob in each of our PIECEs: as few pieces as possible, about equally long.
+/// Bytes of a blob in each of our PIECEs: as few pieces as possible, all about equally long.
 pub(super) const fn piece_len(blob_len: usize) -> usize {
     blob_len.div_ceil(blob_len.div_ceil(PIECE_LEN_MAX))
 }
@@ -23,7 +23,7 @@ struct Asked {
     blob: BlobId,
     /// Where the peer's next PIECE begins.
     next: u32,
-    /// Where the range ends, cut ones at the cut.
+    /// Where the range ends, or was cut.
     end: u32,
 }
 
@@ -34,7 +34,7 @@ pub(super) enum Brought {
     Bytes { blob: BlobId, offset: u32, len: usize },
     /// The peer does not serve the range.
     Refused(BlobId),
-    /// Nothing that is still wanted.
+    /// Only bytes of a cancelled range.
     Late,
 }
 
@@ -43,12 +43,12 @@ pub(super) enum Brought {
 pub(super) struct Wanted {
     next_id: u32,
     open: BTreeMap<u32, Asked>,
-    /// Bytes that were cancelled and may have been under way: so many may still come.
+    /// How many cancelled bytes may still come, because they may have been in flight.
     late_allowed: u64,
 }
 
 impl Wanted {
-    /// Asks for a range; its number, and the message that asks.
+    /// Asks for a range; returns its number, and the message that asks.
     pub(super) fn ask(&mut self, blob: BlobId, range: Range<u32>) -> (u32, Message) {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
@@ -56,7 +56,7 @@ impl Wanted {
         (id, Message::Want { id, blob, range })
     }
 
-    /// From `from` on, the range is no longer wanted; the message that says so, if it was.
+    /// Gives up the part of a range from `from` on; returns the message that says so, unless there is no such part.
     pub(super) fn cut(&mut self, id: u32, from: u32) -> Option<Message> {
         let asked = self.open.get_mut(&id).filter(|asked| from < asked.end)?;
         let from = from.max(asked.next);
@@ -72,7 +72,7 @@ impl Wanted {
     pub(super) fn take(&mut self, id: u32, offset: u32, len: usize) -> Result<Brought, Violation> {
         let piece_len = u32::try_from(len).map_err(|_| Violation::DataLong)?;
         let Some(asked) = self.open.get_mut(&id) else {
-            // What was cancelled may have been on its way.
+            // It may have been in flight when its range was cancelled.
             self.late_allowed = self.late_allowed.checked_sub(len as u64).ok_or(Violation::UnaskedData)?;
             return if id < self.next_id { Ok(Brought::Late) } else { Err(Violation::UnaskedData) };
         };
@@ -94,12 +94,12 @@ impl Wanted {
         Ok(Brought::Bytes { blob, offset, len: useful as usize })
     }
 
-    /// Ranges that have not come whole.
+    /// Counts the ranges that have not come whole.
     pub(super) fn open(&self) -> usize {
         self.open.len()
     }
 
-    /// Bytes that have not come.
+    /// Counts the bytes that have not come.
     pub(super) fn open_bytes(&self) -> u64 {
         self.open.values().map(|asked| u64::from(asked.end - asked.next)).sum()
     }
@@ -107,9 +107,9 @@ impl Wanted {
 
 #[derive(Debug)]
 enum State {
-    /// It waits for a turn.
+    /// It waits for an upload slot.
     Waiting,
-    /// The store reads its blob.
+    /// The store is reading its blob.
     Loading,
     Loaded(Buffer),
     /// The store does not have its blob.
@@ -127,7 +127,7 @@ struct Want {
 }
 
 impl Want {
-    /// Its last byte, its refusal or a CANCEL of all that is left is still to come (`docs/protocol.md` §12).
+    /// Whether its last byte, its refusal or a CANCEL of the rest is still to come (`docs/protocol.md` §12).
     fn is_open(&self) -> bool {
         self.next < self.end
     }
@@ -137,7 +137,7 @@ impl Want {
 pub(super) struct Piece<'a> {
     pub(super) id: u32,
     pub(super) offset: u32,
-    /// None: the range is refused.
+    /// Empty: the range is refused.
     pub(super) bytes: &'a [u8],
 }
 
@@ -151,7 +151,7 @@ pub(super) struct Owed {
 
 impl Owed {
     pub(super) fn want(&mut self, id: u32, blob: BlobId, range: Range<u32>) -> Result<(), Violation> {
-        // Cancelled ones, of which the store's answer is awaited, do not count: they are two at most.
+        // Cancelled ranges that wait for the store's answer do not count: there are at most two.
         let mut open = 0;
         for want in self.wants.iter().filter(|want| want.is_open()) {
             if want.id == id {
@@ -170,7 +170,7 @@ impl Owed {
         let Some(at) = self.wants.iter().position(|want| want.id == id && want.is_open()) else { return };
         let want = &mut self.wants[at];
         want.end = want.end.min(from);
-        // What the store reads is waited for, so that its answer finds its place.
+        // A range that the store is reading stays, so that the answer finds it.
         if !want.is_open() && !matches!(want.state, State::Loading) {
             self.remove(at);
         }
@@ -182,18 +182,18 @@ impl Owed {
         }
     }
 
-    /// The blobs of the ranges that wait for a turn, oldest first.
+    /// Returns the blobs of the ranges that wait for a slot, oldest first.
     pub(super) fn waiting(&self) -> impl Iterator<Item = BlobId> {
         self.wants.iter().filter(|want| matches!(want.state, State::Waiting)).map(|want| want.blob)
     }
 
-    /// Ranges that are being read or sent.
+    /// Counts the ranges that are being read or sent.
     pub(super) fn slots(&self) -> usize {
-        let in_turn = |want: &&Want| matches!(want.state, State::Loading | State::Loaded(_));
-        self.wants.iter().filter(in_turn).count()
+        let is_in_slot = |want: &&Want| matches!(want.state, State::Loading | State::Loaded(_));
+        self.wants.iter().filter(is_in_slot).count()
     }
 
-    /// The store is asked for the blob of a range that [`Self::waiting`] named.
+    /// Marks the blob of a range that [`Self::waiting`] named as being read.
     pub(super) fn loading(&mut self, blob: &BlobId) {
         let waits = |want: &&mut Want| want.blob == *blob && matches!(want.state, State::Waiting);
         if let Some(want) = self.wants.iter_mut().find(waits) {
@@ -201,7 +201,7 @@ impl Owed {
         }
     }
 
-    /// The store answered. Gives the buffer back where nobody waits for it.
+    /// Takes the store's answer. Gives the buffer back where no range waits for it.
     pub(super) fn loaded(&mut self, blob: &BlobId, found: Option<Buffer>) -> Option<Buffer> {
         let at = self.wants.iter().position(|w| w.blob == *blob && matches!(w.state, State::Loading));
         let Some(at) = at else { return found };
@@ -214,7 +214,7 @@ impl Owed {
         None
     }
 
-    /// Takes the buffer of a range that is being sent; the range waits for another turn.
+    /// Takes the buffer of a range that is being sent; the range waits for another slot.
     pub(super) fn unload(&mut self) -> Option<Buffer> {
         let want = self.wants.iter_mut().find(|want| matches!(want.state, State::Loaded(_)))?;
         match core::mem::replace(&mut want.state, State::Waiting) {
@@ -240,7 +240,7 @@ impl Owed {
         };
         let blob = buffer.blob();
         let start = want.next as usize;
-        // A range may lie beyond the blob of a suite with shorter ones: it is refused by an empty piece.
+        // In a suite with shorter blobs a range may lie beyond the blob: an empty piece refuses it.
         let end = (want.end as usize).min(start + piece_len(blob.len())).min(blob.len());
         let bytes = blob.get(start..end).unwrap_or_default();
         let sent = write(&Piece { id: want.id, offset: want.next, bytes });
@@ -260,7 +260,7 @@ impl Owed {
         self.wants.is_empty()
     }
 
-    /// All buffers that it holds; the connection is over.
+    /// Returns all buffers that it holds; the connection is over.
     pub(super) fn into_buffers(self) -> impl Iterator<Item = Buffer> {
         let loaded = self.wants.into_iter().filter_map(|want| match want.state {
             State::Loaded(buffer) => Some(buffer),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cancelled_may_still_come_but_once() {
+    fn cancelled_bytes_may_still_come_but_only_once() {
         let mut wanted = Wanted::default();
         let (id, _) = wanted.ask(BLOB, 0..100);
         assert_eq!(wanted.take(id, 0, 10), Ok(Brought::Bytes { blob: BLOB, offset: 0, len: 10 }));
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_range_ends_where_it_is_cut_also_while_it_is_read() {
+    fn a_cancelled_range_ends_at_the_cut_even_while_it_is_read() {
         let mut owed = Owed::default();
         owed.want(1, BLOB, 0..100).expect("few");
         owed.want(2, BLOB, 0..100).expect("few");
@@ -344,7 +344,7 @@ mod tests {
         owed.want(3, BLOB, 0..100).expect("few");
         owed.loading(&BLOB);
         owed.cancel(3, 0);
-        assert!(owed.loaded(&BLOB, Some(Buffer::new())).is_some(), "nobody waits for it any more");
+        assert!(owed.loaded(&BLOB, Some(Buffer::new())).is_some(), "no range waits for it");
         assert!(owed.is_empty());
     }
 
@@ -361,10 +361,7 @@ mod tests {
         owed.want(1, BLOB, 100..200).expect("cancelled, though the store reads it");
         owed.cancel(1, 150);
         owed.loading(&BLOB);
-        assert!(
-            owed.loaded(&BLOB, Some(Buffer::new())).is_some(),
-            "the first one's, which is not wanted any more"
-        );
+        assert!(owed.loaded(&BLOB, Some(Buffer::new())).is_some(), "the first one's, which was cancelled");
         assert!(owed.loaded(&BLOB, Some(Buffer::new())).is_none());
         assert_eq!(pieces(&mut owed), [(1, 100, 50)], "the CANCEL was of the second one");
         owed.want(1, BLOB, 0..100).expect("its last byte was sent");
@@ -376,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_can_be_taken_back_and_goes_on_where_it_was() {
+    fn a_slot_can_be_taken_back_and_the_range_goes_on_where_it_was() {
         let mut owed = Owed::default();
         owed.want(1, BLOB, 0..200_000).expect("few");
         owed.loading(&BLOB);
@@ -390,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_store_lacks_is_refused_and_too_many_are_a_violation() {
+    fn a_range_of_a_missing_blob_is_refused_and_too_many_ranges_are_a_violation() {
         let mut owed = Owed::default();
         for id in 0..WANTS_MAX {
             owed.want(u32::try_from(id).expect("few"), BLOB, 0..100).expect("within the bound");

@@ -1,4 +1,4 @@
-//! What we asked for by REQUEST, FIND_PEERS and PUBLISH, and which answer belongs to which (`docs/protocol.md` §10).
+//! Our REQUESTs, FIND_PEERS and PUBLISH, matched with their answers (`docs/protocol.md` §10).
 
 use alloc::collections::VecDeque;
 use core::mem;
@@ -7,7 +7,7 @@ use crate::buffer::Buffer;
 use crate::error::Violation;
 use crate::ids::BlobId;
 
-/// What is asked beside blobs: at most one of each kind at a time.
+/// A question for something else than a blob: at most one of each kind at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Question {
     Peers,
@@ -19,7 +19,7 @@ pub(super) enum Question {
 pub(super) enum Answered {
     Blob(BlobId),
     Question(Question),
-    /// It is a remark.
+    /// Nothing: it is a remark.
     Nothing,
 }
 
@@ -27,7 +27,7 @@ pub(super) enum Answered {
 struct Assembly {
     buffer: Buffer,
     filled: usize,
-    /// The byte in front of the blob's next part, which the next message's type byte overwrites.
+    /// The byte before the blob's next part, which the next message's type byte overwrites.
     before: u8,
 }
 
@@ -36,7 +36,7 @@ impl Assembly {
         Self { buffer, filled: 0, before: 0 }
     }
 
-    /// Where a message with the next part lies.
+    /// The place of a message with the next part.
     fn region(&mut self) -> &mut [u8] {
         self.buffer.message_from(self.filled)
     }
@@ -63,7 +63,7 @@ impl Assembly {
     }
 }
 
-/// What we asked for and was not answered, oldest first, each with its place among all that was ever asked.
+/// Our unanswered requests and questions, oldest first, each with its number among all that this connection has asked.
 #[derive(Default)]
 pub(super) struct Requests {
     blobs: VecDeque<(BlobId, u64)>,
@@ -74,13 +74,13 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// A blob is asked for.
+    /// Notes a REQUEST.
     pub(super) fn ask_for(&mut self, id: BlobId) {
         self.blobs.push_back((id, self.asked));
         self.asked += 1;
     }
 
-    /// Something else is asked.
+    /// Notes a question.
     pub(super) fn ask(&mut self, question: Question) {
         self.questions.push_back((question, self.asked));
         self.asked += 1;
@@ -90,12 +90,12 @@ impl Requests {
         self.questions.iter().any(|(asked, _)| *asked == question)
     }
 
-    /// Blobs that were asked for.
+    /// Counts the unanswered REQUESTs.
     pub(super) fn outstanding(&self) -> usize {
         self.blobs.len()
     }
 
-    /// Takes the blobs that were asked for and did not come.
+    /// Takes the blobs of the unanswered REQUESTs.
     pub(super) fn take_outstanding(&mut self) -> impl Iterator<Item = BlobId> + use<> {
         mem::take(&mut self.blobs).into_iter().map(|(id, _)| id)
     }
@@ -119,7 +119,7 @@ impl Requests {
         self.assembly.take().map(|assembly| assembly.buffer)
     }
 
-    /// The large region: there is one only while a blob is asked for.
+    /// The large region; empty unless a REQUEST is unanswered and has its buffer.
     pub(super) fn region(&mut self) -> &mut [u8] {
         match &mut self.assembly {
             Some(assembly) if !self.blobs.is_empty() => assembly.region(),
@@ -129,13 +129,13 @@ impl Requests {
 
     // --- answers --------------------------------------------------------------------------------------------
 
-    /// A DATA with a part of the oldest blob; the blob, if that makes it whole.
+    /// Takes a DATA with a part of the oldest blob; returns the blob once it is whole.
     pub(super) fn on_data(&mut self, part: &[u8]) -> Result<Option<(BlobId, Buffer)>, Violation> {
         self.arriving()?.append(part)?;
         Ok(self.take_whole())
     }
 
-    /// As [`Self::on_data`], of a part of `len` bytes whose message lies in [`Self::region`].
+    /// Like [`Self::on_data`], for a part of `len` bytes whose message lies in [`Self::region`].
     pub(super) fn on_data_in_place(&mut self, len: usize) -> Result<Option<(BlobId, Buffer)>, Violation> {
         self.arriving()?.opened_in_place(len);
         Ok(self.take_whole())
@@ -151,7 +151,7 @@ impl Requests {
         Some((id, self.take_buffer()?))
     }
 
-    /// An ERROR answers what was asked first, unless that is a blob that has begun to arrive.
+    /// Takes an ERROR: it answers the oldest request or question, unless that is a blob that has begun to arrive.
     pub(super) fn on_error(&mut self) -> Answered {
         let blob = self.blobs.front().map(|(id, place)| (*id, *place));
         let has_begun = self.assembly.as_ref().is_some_and(|assembly| assembly.filled > 0);
@@ -168,10 +168,10 @@ impl Requests {
         }
     }
 
-    /// The answer to a question came.
+    /// Takes the answer to a question.
     ///
     /// # Errors
-    /// [`Violation::Unasked`] where nobody asked it.
+    /// [`Violation::Unasked`] where we did not ask it.
     pub(super) fn on_answer(&mut self, question: Question) -> Result<(), Violation> {
         let at = self.questions.iter().position(|(asked, _)| *asked == question);
         at.and_then(|at| self.questions.remove(at)).map(|_| ()).ok_or(Violation::Unasked)

@@ -8,7 +8,7 @@ use alloc::vec;
 
 const NOW: Instant = Instant(0);
 
-/// Moves all bytes that `from` has to `to`, at most `piece` at a time; what they amounted to.
+/// Moves all bytes that `from` has to `to`, at most `piece` at a time; returns what they amounted to.
 fn pump(from: &mut Conn, to: &mut Conn, piece: usize) -> Result<Vec<Incoming>, Violation> {
     pump_at(from, to, piece, NOW)
 }
@@ -127,13 +127,13 @@ fn reading_pauses_at_each_bound_and_resumes() {
     listener.send_chunk(NOW);
     assert!(listener.take_readable() && !listener.recv_space().is_empty());
 
-    assert!(dialler.recv_space().is_empty(), "no buffer for what is outstanding");
+    assert!(dialler.recv_space().is_empty(), "no buffer for the outstanding request");
     dialler.give_buffer(Buffer::new());
     assert!(dialler.take_readable() && !dialler.recv_space().is_empty());
 }
 
 #[test]
-fn blobs_that_nobody_asked_for_are_refused_before_memory_is_taken() {
+fn unsolicited_blobs_are_refused_before_memory_is_taken() {
     let (mut dialler, mut listener) = keyed(usize::MAX);
     listener.push(&Message::Data(b"x".to_vec()));
     assert_eq!(pump(&mut listener, &mut dialler, 64).map(|_| ()), Err(Violation::UnaskedData));
@@ -165,7 +165,7 @@ fn unasked_answers_end_the_connection() {
 }
 
 #[test]
-fn a_peer_may_say_a_burst_unasked_and_then_a_rate() {
+fn unsolicited_messages_have_a_burst_and_then_a_rate() {
     for message in
         [Message::Unknown(0x99), Message::Error("a remark".into()), Message::FindPeers(BlobId([1; 32]))]
     {
@@ -182,7 +182,7 @@ fn a_peer_may_say_a_burst_unasked_and_then_a_rate() {
                 now = now + Duration::from_mins(1);
                 assert!((0..UNASKED_BYTES_PER_MINUTE / cost).all(|_| say(now) == Ok(())));
             }
-            // What was left over may be enough for some more.
+            // The rest of each minute's allowance may be enough for a few more.
             let more = (0..=minutes + 1).find_map(|_| say(now).err());
             assert_eq!(more, Some(Violation::Flood));
         }
@@ -201,7 +201,7 @@ fn after_a_violation_nothing_is_read_and_the_reason_is_still_sent() {
     assert!(!listener.is_drained() && !listener.send_chunk(NOW).is_empty());
     assert!(matches!(pump(&mut listener, &mut dialler, 64).as_deref(), Ok([])), "a remark");
     assert!(listener.is_drained());
-    // Over a dead link not even that.
+    // A dead link does not even send the reason.
     let (mut dialler, _) = keyed(usize::MAX);
     dialler.recv_space().fill(0xFF);
     assert_eq!(dialler.received(NOW, 4).map(|_| ()), Err(Violation::FrameLong));
@@ -210,7 +210,7 @@ fn after_a_violation_nothing_is_read_and_the_reason_is_still_sent() {
 }
 
 #[test]
-fn what_is_queued_before_the_handshake_ends_comes_after_it_and_in_order() {
+fn messages_queued_before_the_handshake_ends_come_after_it_and_in_order() {
     let mut rng = Rng::new([5; 32]);
     let mut dialler = Conn::new(Link::v5(Role::Dialler, &mut rng), NOW);
     let mut listener = Conn::new(Link::v5(Role::Listener, &mut rng), NOW);
@@ -240,12 +240,12 @@ fn control_messages_are_sealed_when_bytes_are_asked_for() {
     listener.push(&Message::FindPeers(BlobId([1; 32])));
     // The link's next nonce is still free, so the other end opens what it seals meanwhile.
     assert!(listener.link.is_idle() && listener.link.send(&[&Message::Empty.encode()]));
-    let got = pump(&mut listener, &mut dialler, 64).expect("each nonce in its turn");
+    let got = pump(&mut listener, &mut dialler, 64).expect("the nonces are in order");
     assert!(matches!(&got[..], [Incoming::Message(Message::FindPeers(_))]));
 }
 
 #[test]
-fn an_error_answers_what_was_asked_first() {
+fn an_error_answers_the_oldest_question() {
     let (mut dialler, mut listener) = keyed(usize::MAX);
     dialler.ask_for_peers(BlobId([9; 32]));
     dialler.request(BlobId([1; 32]));

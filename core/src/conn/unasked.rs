@@ -1,4 +1,4 @@
-//! How much the peer may say without having been asked (`docs/protocol.md` §10).
+//! The bound on a peer's unsolicited messages (`docs/protocol.md` §10).
 
 use core::mem;
 
@@ -7,7 +7,7 @@ use crate::error::Violation;
 use crate::limits::{UNASKED_BYTES_BURST, UNASKED_BYTES_PER_MINUTE, UNASKED_MESSAGE_BYTES};
 use crate::time::Instant;
 
-/// What is left of the peer's allowance, in bytes, and what its last message took.
+/// The peer's allowance in bytes, and the cost of its last message.
 pub(super) struct Unasked {
     allowance: Bucket,
     last_cost: u64,
@@ -18,16 +18,16 @@ impl Unasked {
         Self { allowance: Bucket::new(UNASKED_BYTES_PER_MINUTE, UNASKED_BYTES_BURST, now), last_cost: 0 }
     }
 
-    /// The peer said `len` bytes that it was not asked for.
+    /// Charges the peer for an unsolicited message of `len` bytes.
     ///
     /// # Errors
-    /// [`Violation::Flood`] where that is more than it may.
+    /// [`Violation::Flood`] where that exceeds the allowance.
     pub(super) fn take(&mut self, len: usize, now: Instant) -> Result<(), Violation> {
         self.last_cost = len as u64 + UNASKED_MESSAGE_BYTES;
         if self.allowance.take_n(self.last_cost, now) { Ok(()) } else { Err(Violation::Flood) }
     }
 
-    /// `bytes` of its last message do not count.
+    /// Gives back the cost of `bytes` of the last message.
     pub(super) fn give_back(&mut self, bytes: u64) {
         self.allowance.give_back(bytes.min(mem::take(&mut self.last_cost)));
     }

@@ -1,8 +1,8 @@
 //! The body: deterministic CBOR (RFC 8949 §4.2.1), read and written item by item (`docs/protocol.md` §5).
 //!
 //! It is read straight into the manifest's types, without a tree of generic values between: a hostile body of 8 MiB
-//! would need some 250 MiB as such a tree. That each head of an item is the one the encoder would write, and that
-//! keys ascend, is checked on the way, so there is one encoding for each content.
+//! would need some 250 MiB as such a tree. Reading checks that each item's head is the one the encoder would write, and
+//! that keys ascend, so each content has one encoding.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -16,7 +16,7 @@ use crate::ids::{BlobId, Secret};
 use crate::limits::{BODY_LEN_MAX, CBOR_DEPTH_MAX, CHUNKS_MAX, COLLECTIONS_MAX, ITEMS_MAX};
 use crate::tree::{Shape, TreeRef};
 
-/// Value of key 0: the body's format. Another one is refused.
+/// Value of key 0: the body's format. Any other is refused.
 const FORMAT: u64 = 1;
 /// Fields of a chunk.
 const CHUNK_FIELDS: usize = 6;
@@ -39,8 +39,8 @@ impl Manifest {
         w.0
     }
 
-    /// Strict: anything but what [`Self::to_cbor`] would write is refused, except that unknown integer keys of maps,
-    /// themselves deterministic, are skipped.
+    /// Refuses anything but what [`Self::to_cbor`] would write, except that it skips unknown integer keys of maps, which must
+    /// be deterministic too.
     pub fn from_cbor(bytes: &[u8]) -> core::result::Result<Self, BodyError> {
         Self::from_cbor_in(Shape::REAL, bytes)
     }
@@ -129,7 +129,7 @@ impl Writer {
                 self.bytes(&*tree.to_bytes());
             }
             Reference::Chunks(chunks) => {
-                // An empty file may have no chunk, yet its reference is there.
+                // An empty file may have no chunk, but still has a reference.
                 self.uint(6);
                 self.header(Header::Array(Some(chunks.len())));
                 for chunk in chunks {
@@ -150,7 +150,7 @@ impl Writer {
     }
 }
 
-/// The one deterministic encoding of an item's head: the shortest.
+/// Writes the only deterministic encoding of an item's head: the shortest.
 fn encode(header: Header, buf: &mut [u8; HEADER_LEN_MAX]) -> &[u8] {
     let mut space = &mut buf[..];
     Encoder::from(&mut space).push(header).expect("a head is at most 9 bytes");
@@ -213,8 +213,7 @@ impl<'a> Reader<'a> {
                 4 => executable = r.truth()?,
                 5 => {
                     let tree = TreeRef::from_bytes_in(r.shape, &r.bytes_array()?);
-                    reference =
-                        Some(Reference::Tree(tree.ok_or("a tree has another depth than its size needs")?));
+                    reference = Some(Reference::Tree(tree.ok_or("a tree's depth does not fit its size")?));
                 }
                 6 if reference.is_some() => return Err("a file has two references"),
                 6 => reference = Some(Reference::Chunks(r.array(CHUNKS_MAX, Self::chunk)?)),
@@ -245,7 +244,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The next item's head; refused where it is not the shortest.
+    /// Takes the next item's head; refuses one that is not the shortest.
     fn header(&mut self) -> Result<Header> {
         let mut decoder = Decoder::from(self.rest);
         let header = decoder.pull().map_err(|_| "it ends too early or is not CBOR")?;
@@ -297,7 +296,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text that would have been left out were it empty.
+    /// Takes a text, which may not be empty: the member would be left out.
     fn filled_text(&mut self) -> Result<String> {
         Some(self.text()?)
             .filter(|text| !text.is_empty())
@@ -313,14 +312,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An array that would have been left out were it empty.
+    /// Takes an array, which may not be empty: the member would be left out.
     fn filled_array<T>(&mut self, len_max: usize, read: fn(&mut Self) -> Result<T>) -> Result<Vec<T>> {
         Some(self.array(len_max, read)?)
             .filter(|items| !items.is_empty())
             .ok_or("an empty array is not left out")
     }
 
-    /// A map with ascending integer keys; `read` takes each value. Negative keys, which all are unknown, are skipped.
+    /// Takes a map with ascending integer keys; `read` takes each value. Skips negative keys, which are all unknown.
     fn map(&mut self, mut read: impl FnMut(&mut Self, u64) -> Result<()>) -> Result<()> {
         let Header::Map(Some(len)) = self.header()? else { return Err("a field is not a map") };
         let mut previous: &[u8] = &[];
@@ -337,8 +336,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The key that begins at `at` and was just read comes after the map's `previous` one: bytewise order of the
-    /// encoded keys (RFC 8949 §4.2.1).
+    /// Checks that the key that begins at `at` and was just read comes after the map's `previous` one: bytewise order of
+    /// the encoded keys (RFC 8949 §4.2.1).
     fn check_ascent(&self, at: &'a [u8], previous: &mut &'a [u8]) -> Result<()> {
         let key = &at[..at.len() - self.rest.len()];
         if key <= *previous {

@@ -57,7 +57,7 @@ pub struct Chunk {
 const BLOB_LEN_U32: u32 = BLOB_LEN as u32;
 
 impl FileEntry {
-    /// The same file as v5 lists it, from its tree's data nodes in stream order. A chunk list stays as it is.
+    /// Returns the file as v5 lists it, from its tree's data nodes in stream order. A chunk list stays as it is.
     pub fn to_v5(&self, leaves: &[Node]) -> Self {
         let mut entry = self.clone();
         if matches!(self.reference, Reference::Tree(_)) {
@@ -70,7 +70,7 @@ impl FileEntry {
         entry
     }
 
-    /// Whether the reference can hold the file; the text says what is wrong.
+    /// Checks that the reference can hold the file; the text says what is wrong.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         match &self.reference {
             Reference::Tree(tree) if tree.size != self.size => Err("a file's size is not its tree's"),
@@ -95,8 +95,8 @@ impl Chunk {
         Self { id, offset: 0, length: BLOB_LEN_U32, key, nonce: NATIVE_NONCE, real_size }
     }
 
-    /// Opens the piece out of the whole blob, in place: the range of `blob` that then holds the content. `None` (the
-    /// blob is as it was) where the tag does not match or the chunk does not lie within the blob.
+    /// Opens the piece in place in the whole blob; returns the range of `blob` that then holds the content. Changes nothing
+    /// and returns `None` where the tag does not match or the chunk does not lie within the blob.
     pub fn open(&self, blob: &mut [u8]) -> Option<Range<usize>> {
         let range = self.range()?;
         let piece = blob.get_mut(range.clone()).filter(|_| self.is_consistent())?;
@@ -123,7 +123,7 @@ impl Chunk {
     }
 }
 
-/// Writes an entry: the `ENTRY.json` of `ingest`, compact, its members sorted by name. It holds the file's keys.
+/// Writes an entry (`ENTRY.json` of `ingest`): compact, its members sorted by name. It holds the file's keys.
 pub fn to_json(entry: &FileEntry) -> String {
     to_value(entry).to_text()
 }
@@ -201,7 +201,7 @@ pub(super) fn tree_from_value(shape: Shape, value: &Json) -> Result<TreeRef, &'s
         let depth = u8::try_from(value.get("depth")?.as_u64()?).ok()?;
         TreeRef::new_in(shape, value.get("size")?.as_u64()?, depth, Link { id, key })
     };
-    read().ok_or("a root has no depth, id, key or size, or another depth than its size needs")
+    read().ok_or("a root has no depth, id, key or size, or its depth does not fit its size")
 }
 
 /// v5 readers and writers may leave out an `offset` of 0 and the `length` of a whole blob.

@@ -1,5 +1,5 @@
-//! How a channel's content goes into its head (`docs/protocol.md` §6): in v5's form where the whole fits a DHT item, so
-//! that any v5 reader can use it, and as a body otherwise.
+//! The form of a channel's content in its head (`docs/protocol.md` §6): v5's form where all of it fits a DHT item, so that
+//! any v5 reader can use it, and a body otherwise.
 
 use alloc::vec::Vec;
 
@@ -15,10 +15,10 @@ pub trait AuthorStore {
     /// Why a blob could not be read or stored.
     type Error;
 
-    /// The plaintext of a stored index blob; `None` where it is not stored.
+    /// Returns the plaintext of a stored index blob; `None` where it is not stored.
     fn open(&mut self, link: &Link) -> Result<Option<Vec<u8>>, Self::Error>;
 
-    /// Seals the blob whose content is the first `len` bytes of `buf`, under the channel's content secret, and stores it.
+    /// Seals, under the channel's content secret, the blob whose content is the first `len` bytes of `buf`, and stores it.
     fn store(&mut self, buf: &mut [u8], len: usize) -> Result<Link, Self::Error>;
 }
 
@@ -27,7 +27,7 @@ pub trait AuthorStore {
 pub enum FormError<E> {
     /// No reader would take it.
     Manifest(BodyError),
-    /// The author's blobs could not be read, or the body not be stored.
+    /// The author's blobs could not be read, or the body could not be stored.
     Store(E),
 }
 
@@ -38,11 +38,11 @@ impl<E> From<BodyError> for FormError<E> {
 }
 
 impl HeadContent {
-    /// The content of a head for `manifest`, whose trees are of `shape`, sealed with a read key where it is `private`.
-    /// Whatever the sequence, the head fits a BEP 44 value.
+    /// Returns the content of a head for `manifest`, whose trees are of `shape`; a `private` head is sealed with a read
+    /// key. The head fits a BEP 44 value, whatever its sequence.
     ///
-    /// The manifest goes inline where its files then have v5's form and nothing that it says is left out. Otherwise the
-    /// body is stored.
+    /// The manifest goes inline where its files can have v5's form and nothing that it says is left out. Otherwise the body
+    /// is stored.
     ///
     /// # Errors
     /// [`FormError::Manifest`] where no reader would take the manifest, before anything is stored.
@@ -71,16 +71,16 @@ impl HeadContent {
 }
 
 impl Manifest {
-    /// Whether a reader that gets the collections alone misses nothing: where a channel has no title, its first collection's
-    /// is shown.
+    /// Whether the collections alone say everything: a reader shows the first collection's title for a channel without
+    /// one.
     fn is_told_by_collections(&self) -> bool {
         let shown = self.collections.first().map_or("", |collection| &collection.title);
         self.description.is_empty() && (self.title.is_empty() || self.title == shown)
     }
 }
 
-/// The collections with chunk lists for trees. `None` where these are too long for a head, an index blob is not stored, or
-/// blobs are not of v5's length.
+/// Returns the collections with chunk lists in place of trees. `None` where the lists are too long for a head, an index
+/// blob is not stored, or blobs do not have v5's length.
 fn as_v5<B: AuthorStore>(
     manifest: &Manifest,
     shape: Shape,
@@ -107,7 +107,7 @@ fn as_v5<B: AuthorStore>(
     Ok(Some(collections))
 }
 
-/// The data nodes of a tree; `None` where an index blob is not stored.
+/// Returns the data nodes of a tree; `None` where an index blob is not stored.
 fn data_blobs<B: AuthorStore>(tree: &TreeRef, blobs: &mut B) -> Result<Option<Vec<Node>>, B::Error> {
     let (mut cursor, mut leaves) = (Cursor::whole(tree), Vec::new());
     loop {

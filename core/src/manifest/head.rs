@@ -1,4 +1,4 @@
-//! The head: v5's signed JSON manifest, with `root` where the content does not fit (`docs/protocol.md` §6).
+//! The head: v5's signed JSON manifest, with `root` where the content does not fit in it (`docs/protocol.md` §6).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -28,7 +28,7 @@ const SECRETBOX_NONCE_LEN: usize = 24;
 /// What a head carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeadContent {
-    /// The content itself, in v5's form. (A title or description of the channel has no place there.)
+    /// The content itself, in v5's form, which has no place for the channel's title or description.
     Inline(Vec<Collection>),
     /// A pointer to the body.
     Root(TreeRef),
@@ -37,7 +37,7 @@ pub enum HeadContent {
 impl HeadContent {
     /// Whether a head with this content fits a BEP 44 value, whatever its sequence and timestamp.
     pub fn fits(&self, private: bool) -> bool {
-        // The lengths depend on nobody's key, so any will do.
+        // No length depends on a key, so any will do.
         let key = Secret::new([0; 32]);
         let anyone = Identity::new(&key, None);
         let seal = private.then_some((&key, [0; NONCE_LEN]));
@@ -54,7 +54,7 @@ impl HeadContent {
         }
     }
 
-    /// From the object that has `collections` and perhaps `root`, which goes before.
+    /// Reads the object with `collections` and perhaps `root`, which takes precedence.
     fn from_value(shape: Shape, value: &Json) -> Result<Self, &'static str> {
         if let Some(root) = value.get("root") {
             return entry::tree_from_value(shape, root).map(Self::Root);
@@ -83,7 +83,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The signed JSON text, members sorted by name (canonical), sealed where a read key and a nonce are given. The
+    /// Returns the signed JSON text, members sorted by name (canonical), sealed where a read key and a nonce are given. The
     /// nonce must never have been used with that key. JavaScript reads no number above [`SEQUENCE_SIGNED_MAX`] exactly.
     pub fn to_json(
         identity: &Identity,
@@ -133,8 +133,8 @@ impl Head {
         document.to_text()
     }
 
-    /// Verifies and reads a head of `channel`. Both member orders and both nonce lengths are read (spec v5). The
-    /// caller bounds the text's length.
+    /// Verifies and reads a head of `channel`, in both member orders and with both nonce lengths (spec v5). The caller bounds
+    /// the text's length.
     pub fn from_json(channel: &PublicKey, read_key: Option<&Secret>, text: &[u8]) -> Result<Self, HeadError> {
         Self::from_json_in(Shape::REAL, channel, read_key, text)
     }
@@ -163,8 +163,8 @@ impl Head {
         Ok(Self { public_key: *channel, sequence, timestamp_ms, private, content })
     }
 
-    /// Verifies and reads the head in a DHT item, whose own signature and sequence must agree, and whose sequence must not
-    /// lie more than [`SEQUENCE_STEP_MAX`] above `known`, the highest known of the channel: 0 before the first.
+    /// Verifies and reads the head in a DHT item. The item's own signature must verify too, and its sequence must be the
+    /// head's: at most [`SEQUENCE_STEP_MAX`] above `known`, the channel's highest known sequence (0 before the first).
     pub fn from_item(item: &SignedItem, read_key: Option<&Secret>, known: u64) -> Result<Self, HeadError> {
         Self::from_item_in(Shape::REAL, item, read_key, known)
     }
@@ -190,7 +190,7 @@ impl Head {
     }
 }
 
-/// Checks and takes out `signature`: over the rest in its own order, or sorted by name.
+/// Takes out `signature` and checks it over the rest, in the document's order or sorted by name.
 fn verify(channel: &PublicKey, document: &mut Json) -> Result<(), HeadError> {
     let signature = document.get("signature").and_then(Json::as_bytes);
     let signature = signature.ok_or(HeadError::Malformed("it has no signature of 128 hex digits"))?;
@@ -207,7 +207,7 @@ fn verify(channel: &PublicKey, document: &mut Json) -> Result<(), HeadError> {
     good.then_some(()).ok_or(HeadError::Signature)
 }
 
-/// The JSON inside a sealed head.
+/// Opens the JSON inside a sealed head.
 fn open(document: &Json, read_key: Option<&Secret>) -> Result<Json, HeadError> {
     let member = |name| document.get(name).and_then(Json::as_text).and_then(hex::decode);
     let nonce = member("nonce").ok_or(HeadError::Malformed("its nonce is not hex"))?;
@@ -224,7 +224,7 @@ fn open(document: &Json, read_key: Option<&Secret>) -> Result<Json, HeadError> {
         ChaCha20Poly1305::new(key.expose().into()).decrypt(&nonce, &*sealed).ok()
     };
     let plain = Zeroizing::new(plain.ok_or(HeadError::ReadKeyWrong)?);
-    Json::parse(&plain).ok_or(HeadError::Malformed("what it seals is not JSON"))
+    Json::parse(&plain).ok_or(HeadError::Malformed("its sealed content is not JSON"))
 }
 
 /// NaCl's `crypto_secretbox_open`: XSalsa20 whose first 32 bytes are the Poly1305 key, the tag in front.
@@ -271,7 +271,7 @@ fn collection_from_value(shape: Shape, value: &Json) -> Result<Collection, &'sta
 pub enum HeadError {
     /// Not the JSON of a head; the text says which part.
     Malformed(&'static str),
-    /// It is another channel's.
+    /// It belongs to another channel.
     OtherChannel,
     /// The signature does not verify in either order of members.
     Signature,
@@ -297,12 +297,12 @@ impl fmt::Display for HeadError {
                 "the channel is private: use its address with the read key (megatorrent://PUBLICKEY:READKEY)"
             }
             Self::ReadKeyWrong => {
-                "the read key does not open the channel: ask its author for the present one"
+                "the read key does not open the channel: ask its author for the current one"
             }
             Self::SequenceMismatch => "the manifest's sequence is not that of the DHT item around it",
             Self::SequenceAhead => {
                 "the manifest's sequence is more than 2^53 above the newest one known: the channel's author used another program, \
-                 or the key is in other hands"
+                 or somebody else has the key"
             }
         })
     }
@@ -319,7 +319,7 @@ mod tests {
 
     const READ_KEY: Secret = Secret::new([9; 32]);
 
-    /// NaCl's `crypto_secretbox`, to make what other v5 programs send.
+    /// NaCl's `crypto_secretbox`, which other v5 programs use.
     fn secretbox(key: &Secret, nonce: &[u8; SECRETBOX_NONCE_LEN], message: &[u8]) -> Vec<u8> {
         let mut cipher = XSalsa20::new(key.expose().into(), &(*nonce).into());
         let mut mac_key = [0; 32];

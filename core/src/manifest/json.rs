@@ -1,5 +1,5 @@
-//! JSON as a signature sees it: members in the document's order, numbers and texts written as JavaScript's
-//! `JSON.stringify` writes them, since that is what v5 signs (`docs/protocol.md` §6).
+//! JSON as a signature covers it: members in the document's order, numbers and texts as JavaScript's `JSON.stringify`
+//! writes them, because v5 signs that (`docs/protocol.md` §6).
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -28,25 +28,25 @@ pub(super) enum Json {
 impl Json {
     /// Parses a whole text; `None` where it is not JSON, repeats a member or nests deeper than [`JSON_DEPTH_MAX`].
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
-        // Serde's reader has a depth limit of its own (128), so hostile nesting cannot exhaust the stack.
+        // Serde's reader has its own depth limit (128), so hostile nesting cannot exhaust the stack.
         let mut reader = serde_json::Deserializer::from_slice(text);
         let value = Seed { depth_left: JSON_DEPTH_MAX }.deserialize(&mut reader).ok()?;
         reader.end().ok()?;
         Some(value)
     }
 
-    /// An object of the members that are there.
+    /// Makes an object of the members that are present.
     pub(super) fn object<const N: usize>(members: [(&str, Option<Self>); N]) -> Self {
         let present = members.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
         Self::Object(present.collect())
     }
 
-    /// Lowercase hex.
+    /// Makes a text of lowercase hex.
     pub(super) fn hex(bytes: &[u8]) -> Self {
         Self::Text(hex::encode(bytes))
     }
 
-    /// An object's member.
+    /// Returns an object's member.
     pub(super) fn get(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Object(members) => members.iter().find(|(n, _)| n == name).map(|(_, value)| value),
@@ -75,7 +75,7 @@ impl Json {
         }
     }
 
-    /// Exactly `N` bytes in hex.
+    /// Returns exactly `N` bytes from hex.
     pub(super) fn as_bytes<const N: usize>(&self) -> Option<[u8; N]> {
         hex::decode_array(self.as_text()?)
     }
@@ -156,14 +156,14 @@ fn write_text(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// ECMA-262, Number::toString in base 10: the shortest digits that give the number back, with an exponent only from
+/// ECMA-262, Number::toString in base 10: the shortest digits that parse to the same number, with an exponent only from
 /// 10^21 on and below 10^−6.
 fn float_text(number: f64) -> String {
     if number == 0.0 {
         return "0".to_string(); // also −0
     }
-    // Serde's writer finds the same digits (of two equally near it too takes the even one, unlike `{:e}`), but lays
-    // them out in another way: [-]whole[.part][e[-]exponent].
+    // Serde's writer finds the same digits (of two equally near it takes the even one, unlike `{:e}`), but lays them out
+    // differently: [-]whole[.part][e[-]exponent].
     let shortest = serde_json::to_string(&number.abs()).unwrap_or_default();
     let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
     let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -190,7 +190,7 @@ fn float_text(number: f64) -> String {
     }
 }
 
-/// Deserializes one value with so many levels left below it.
+/// Deserializes one value with at most `depth_left` levels below it.
 #[derive(Clone, Copy)]
 struct Seed {
     depth_left: usize,
@@ -314,7 +314,7 @@ mod tests {
         let read = r#""\u0000\b\t\n\u000b\f\r\u001f\"\\\/\u007f\u2028é\ud83d\ude00""#;
         let written = "\"\\u0000\\b\\t\\n\\u000b\\f\\r\\u001f\\\"\\\\/\u{7f}\u{2028}é😀\"";
         assert_eq!(text(read).as_deref(), Some(written));
-        assert_eq!(text(r#""\ud83d""#), None, "half a surrogate pair is no text");
+        assert_eq!(text(r#""\ud83d""#), None, "half a surrogate pair is not a text");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a channel says: the signed head (v5 JSON, [`Head`]) and the body it may point to (CBOR, [`Manifest`]).
+//! A channel's content: the signed head (v5 JSON, [`Head`]) and the body that it may point to (CBOR, [`Manifest`]).
 
 mod body;
 pub mod entry;
@@ -56,8 +56,8 @@ impl Manifest {
         files(&self.collections)
     }
 
-    /// Whether a reader would take it: within the limits, each path once, no file where another needs a folder,
-    /// every reference consistent. An author checks before writing; reading checks by itself.
+    /// Checks that a reader would take it: within the limits, each path once, no file where another needs a folder,
+    /// every reference consistent. An author checks before writing; reading checks anyway.
     pub fn check(&self) -> Result<(), BodyError> {
         if self.title.len() > TITLE_LEN_MAX || self.description.len() > DESCRIPTION_LEN_MAX {
             return Err(BodyError::Malformed("the channel's title or description is too long"));
@@ -114,13 +114,13 @@ fn is_magnet(uri: &str) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// Not the deterministic CBOR of a body, or a content beyond the rules; the text says which part.
+    /// Not the deterministic CBOR of a body, or content that breaks the rules; the text says which part.
     Malformed(&'static str),
     /// Longer than [`crate::limits::BODY_LEN_MAX`].
     TooLarge,
 }
 
-// The error names this figure.
+// The error's text names this figure.
 const _: () = assert!(BODY_LEN_MAX == 8 << 20);
 
 impl fmt::Display for BodyError {

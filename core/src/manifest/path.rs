@@ -1,4 +1,4 @@
-//! The names that a manifest may give to files.
+//! The paths that a manifest may give to files.
 
 use alloc::string::{String, ToString};
 use core::fmt;
@@ -6,7 +6,7 @@ use core::fmt;
 use crate::error::ParseError;
 use crate::limits::{NAME_LEN_MAX, PATH_COMPONENTS_MAX, PATH_LEN_MAX};
 
-// The errors name these figures.
+// The errors' texts name these figures.
 const _: () = assert!(PATH_LEN_MAX == 1024 && PATH_COMPONENTS_MAX == 32 && NAME_LEN_MAX == 255);
 
 /// A relative path that cannot leave the folder it is joined to, on any common file system: components with `/`
@@ -15,7 +15,7 @@ const _: () = assert!(PATH_LEN_MAX == 1024 && PATH_COMPONENTS_MAX == 32 && NAME_
 pub struct EntryPath(String);
 
 impl EntryPath {
-    /// Checks.
+    /// Checks a path.
     ///
     /// # Errors
     /// [`ParseError::Path`] says what is wrong.
@@ -24,7 +24,7 @@ impl EntryPath {
         Ok(Self(text.to_string()))
     }
 
-    /// The path, with `/`.
+    /// Returns the path, with `/` between components.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -59,7 +59,7 @@ fn check_name(name: &str) -> Result<(), &'static str> {
         "" => Err("is relative and has no empty component"),
         "." | ".." => Err("has no component . or .."),
         _ if name.len() > NAME_LEN_MAX => Err("has components of at most 255 bytes"),
-        // Windows drops them, so that two names would be one file.
+        // Windows drops a trailing dot or space, so two names would be one file.
         _ if name.ends_with(['.', ' ']) => Err("has no component that ends in a dot or a space"),
         _ if is_device(name) => {
             Err("has no component that Windows takes for a device, such as CON or NUL.txt")
@@ -74,7 +74,7 @@ fn reorders(c: char) -> bool {
     matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether Windows opens a device by this name, with whatever extension.
+/// Whether Windows opens a device by this name, whatever the extension.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().trim_end_matches(' ').to_uppercase();
     let port = |rest: &str| {
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ordinary_names_stand() {
+    fn ordinary_names_are_accepted() {
         for good in [
             "a",
             "a/b/c.txt",

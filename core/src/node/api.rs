@@ -1,4 +1,4 @@
-//! What goes into a node and what comes out: the control plane's vocabulary.
+//! A node's inputs and outputs: the control plane's vocabulary.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -16,74 +16,73 @@ use crate::manifest::{HeadError, Manifest};
 use crate::time::UnixTime;
 use crate::tree::TreeRef;
 
-/// What a node is told at its start.
+/// A node's settings.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// The port on which others reach us; `None`: nobody can, and nothing is announced.
+    /// The port on which peers reach the node; `None`: no peer can, and nothing is announced.
     pub listen_port: Option<u16>,
-    /// The onion or I2P name and port under which others reach us, if there is one: it is announced to peers.
+    /// The onion or I2P name and port under which peers reach the node, if it has one: it is announced to peers.
     pub own_address: Option<PeerAddr>,
-    /// Whether the DHT is one of this machine or of a private network, not the public one: only there private addresses are
-    /// those of peers.
+    /// Whether the DHT is that of this machine or of a private network, not the public one: only there may private addresses
+    /// be peers.
     pub private_dht: bool,
-    /// Whether we put and look up heads on the DHT for peers that have none.
+    /// Whether the node puts and looks up heads on the DHT for peers that have no DHT.
     pub gateway: bool,
-    /// Bytes sent each second, over all connections, at most; `None`: without a limit. Less than
+    /// Most bytes sent each second, over all connections; `None`: no limit. Less than
     /// [`crate::limits::RATE_LIMIT_MIN`] counts as that.
     pub upload_bytes_per_sec: Option<u64>,
-    /// Bytes received each second, likewise: more than that is not read from the sockets.
+    /// Most bytes received each second, likewise: the sockets are not read faster.
     pub download_bytes_per_sec: Option<u64>,
 }
 
-/// What the driver tells the node. Inputs may come in any order and number before the actions are drained.
+/// An input from the driver. Any number of inputs may come in any order before the actions are drained.
 #[derive(Debug)]
 pub enum Input {
-    /// A user's wish.
+    /// A user's command.
     Command(Command),
-    /// The one answer to a job.
+    /// The only answer to a job.
     Done(JobId, JobResult),
     /// An item that a [`DhtOp::Get`] found, once for each DHT node that gave it; any number of them before the job's
-    /// answer, in any order, also stale or forged ones.
+    /// answer, in any order, including stale or forged ones.
     DhtItem(JobId, SignedItem),
-    /// Peers that a [`DhtOp::Lookup`] found; any number of times before the job's answer, also repeated.
+    /// Peers that a [`DhtOp::Lookup`] found; any number of times before the job's answer, with repetitions.
     DhtPeers(JobId, Vec<PeerAddr>),
-    /// A channel's signed document from elsewhere than the DHT and peers, such as a tracker; it may be longer than a BEP 44
-    /// value. It is verified as any other, and of no effect where the channel is not followed.
+    /// A channel's signed document from another source than the DHT and peers, such as a tracker; it may be longer than a
+    /// BEP 44 value. It is verified like any other, and has no effect where the channel is not followed.
     Head(PublicKey, Vec<u8>),
     /// [`super::Node::deadline`] has passed.
     Wake,
 }
 
-/// A user's wish.
+/// A user's command.
 #[derive(Debug)]
 pub enum Command {
-    /// Follow a channel: look its head up, fetch all it names, seed it, and stay up to date. Asked again with a
-    /// read key that the first time lacked, it takes the key.
+    /// Follow a channel: look its head up, fetch everything that it names, seed it, and stay up to date. A later command may
+    /// add a read key that the first had not.
     Follow {
         /// The channel.
         channel: PublicKey,
         /// The read key of a private channel.
         read_key: Option<Secret>,
     },
-    /// Follow a channel no longer: its record is deleted, its wants are dropped, and it is served no longer. What is stored
-    /// stays stored.
+    /// Stop following a channel: delete its record, drop its wants, and stop serving it. Stored blobs stay.
     Unfollow(PublicKey),
     /// Fetch these parts of a channel, in this order, in its newest version and later ones; may come before
-    /// [`Command::Follow`]. A selection that is refused changes nothing, and [`Event::SelectionRefused`] says why.
+    /// [`Command::Follow`]. A refused selection changes nothing, and [`Event::SelectionRefused`] says why.
     Select {
         /// The channel.
         channel: PublicKey,
-        /// What is fetched.
+        /// The parts to fetch.
         selection: Selection,
     },
-    /// Be part of a swarm without a head, which is about one tree: fetch it, and serve it. Asked again, it changes the
-    /// selection. It is refused as a selection is.
+    /// Join a swarm without a head, which is about one tree: fetch the tree, and serve it. A later command changes the
+    /// selection. A selection may be refused as in [`Command::Select`].
     Join {
-        /// Where its peers meet.
+        /// The topic under which its peers meet.
         topic: Topic,
-        /// What it is about.
+        /// The tree that it shares.
         tree: TreeRef,
-        /// What is fetched; the tree's path is empty.
+        /// The parts to fetch; the tree's path is empty.
         selection: Selection,
     },
     /// Leave a swarm without a head.
@@ -95,21 +94,21 @@ pub enum Command {
     AddPeer(PeerAddr),
 }
 
-/// What a new head shall say; its blobs are stored already.
+/// The content of a new head; its blobs are stored already.
 #[derive(Clone, Debug)]
 pub struct Draft {
     /// The content.
     pub content: crate::manifest::HeadContent,
     /// Seal it under this key (a private channel).
     pub read_key: Option<Secret>,
-    /// Nodes that put it on the DHT for us, at most [`crate::limits::GATEWAYS_MAX`]; empty: we put it ourselves.
+    /// Nodes that put it on the DHT for this one, at most [`crate::limits::GATEWAYS_MAX`]; empty: the node puts it itself.
     pub gateways: Vec<PeerAddr>,
 }
 
-/// What the node asks of its driver.
+/// A request of the node to its driver.
 #[derive(Debug)]
 pub enum Action {
-    /// Connect to `PeerAddr`; answer by [`super::Node::dialed`].
+    /// Connect to `PeerAddr`; answer with [`super::Node::dialed`].
     Dial(JobId, PeerAddr),
     /// Drop the connection's socket now. The id is dead already.
     Close(ConnId, CloseReason),
@@ -119,11 +118,11 @@ pub enum Action {
     Writable(ConnId),
     /// Do work and answer with [`Input::Done`].
     Job(JobId, Job),
-    /// News for whoever runs the node.
+    /// Report an event to the user.
     Event(Event),
 }
 
-/// Work that needs a disk, a network or another core.
+/// Work that needs a disk, a network or another processor.
 #[derive(Debug)]
 pub enum Job {
     /// Read a blob into [`Buffer::blob_mut`]; answered by [`JobResult::BlobRead`].
@@ -131,7 +130,7 @@ pub enum Job {
     /// Check [`Buffer::blob`] with [`crate::blob::verify`] and store it if it matches; answered by
     /// [`JobResult::BlobWritten`].
     WriteBlob(BlobId, Buffer),
-    /// Which of these are stored; answered by [`JobResult::Have`].
+    /// Say which of these blobs are stored; answered by [`JobResult::Have`].
     Have(Vec<BlobId>),
     /// Read a blob from the store and open it with [`crate::blob::open`]; answered by [`JobResult::Opened`].
     OpenBlob(Link),
@@ -142,7 +141,7 @@ pub enum Job {
     Dht(DhtOp),
 }
 
-/// An operation on the Mainline DHT. At most [`crate::limits::DHT_JOBS_MAX`] are under way.
+/// An operation on the Mainline DHT. At most [`crate::limits::DHT_JOBS_MAX`] are in flight.
 #[derive(Debug, Clone)]
 pub enum DhtOp {
     /// BEP 44 get of a mutable item, without salt: [`Input::DhtItem`]s, then [`JobResult::DhtDone`].
@@ -151,25 +150,25 @@ pub enum DhtOp {
     Put(SignedItem, Option<i64>),
     /// BEP 5 `get_peers`: [`Input::DhtPeers`], then [`JobResult::DhtDone`].
     Lookup(InfoHash),
-    /// BEP 5 `announce_peer` with our listening port: [`JobResult::DhtDone`].
+    /// BEP 5 `announce_peer` with the node's listening port: [`JobResult::DhtDone`].
     Announce(InfoHash, u16),
 }
 
 /// The answer to a [`Job`].
 #[derive(Debug)]
 pub enum JobResult {
-    /// The buffer, filled or (not stored, unreadable) not.
+    /// The buffer, and whether it holds the blob; if not, the blob is not stored or unreadable.
     BlobRead(Buffer, bool),
     /// The buffer, and what became of its blob.
     BlobWritten(Buffer, Written),
-    /// For each id asked, in order.
+    /// Whether each blob is stored, in the job's order.
     Have(Vec<bool>),
-    /// The blob's plaintext, without its tag; `None` where it is not stored or does not open (the
-    /// store has then removed it).
+    /// The blob's plaintext, without its tag; `None` where it is not stored or does not open (the store has then removed
+    /// it).
     Opened(Option<Vec<u8>>),
     /// Whether the record is durable.
     Persisted(bool),
-    /// How many remote nodes hold the item (our own does not count).
+    /// How many remote nodes hold the item (our own DHT node does not count).
     DhtPut(Result<u32, DhtError>),
     /// The operation has ended.
     DhtDone(Result<(), DhtError>),
@@ -218,7 +217,7 @@ impl core::fmt::Display for DhtError {
     }
 }
 
-/// The name of a durable record. Values are the node's own business; the driver keeps them and hands them to
+/// The name of a durable record. Only the node reads the values; the driver keeps them and hands them to
 /// [`super::Node::restore`] at the next start.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RecordKey {
@@ -230,7 +229,7 @@ pub enum RecordKey {
     Peer(PeerAddr),
 }
 
-/// News for whoever runs the node.
+/// An event for the node's user.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -248,7 +247,7 @@ pub enum Event {
         /// Why.
         error: HeadError,
     },
-    /// Two different heads with one sequence, both properly signed: the author's key is used twice, or lies.
+    /// Two different heads have one sequence and good signatures: two programs use the author's key, or the author lies.
     Fork {
         /// The channel.
         channel: PublicKey,
@@ -259,7 +258,7 @@ pub enum Event {
     HeadNotFound {
         /// The channel.
         channel: PublicKey,
-        /// What kept the DHT from answering; `None`: it answered and has no head.
+        /// Why the DHT did not answer; `None`: it answered and has no head.
         error: Option<DhtError>,
     },
     /// The channel's content is known.
@@ -280,7 +279,7 @@ pub enum Event {
         /// Why.
         error: crate::manifest::BodyError,
     },
-    /// All blobs of one file are stored. Told again of a file that is complete when more of the channel is selected later.
+    /// All blobs of one file are stored. Repeated for complete files when more of the channel is selected later.
     FileComplete {
         /// The channel.
         channel: PublicKey,
@@ -289,7 +288,7 @@ pub enum Event {
         /// Index of the file among the manifest's files, in order ([`Manifest::files`]).
         file: usize,
     },
-    /// A file's index blob does not hold what its reference promises.
+    /// A file's index blob does not match its reference.
     FileRefused {
         /// The channel.
         channel: PublicKey,
@@ -305,7 +304,7 @@ pub enum Event {
         /// The head's sequence.
         sequence: u64,
     },
-    /// All blobs that are selected of the newest version are stored, but not all that it names.
+    /// All selected blobs of the newest version are stored, but not all that it names.
     SelectionComplete {
         /// The channel.
         channel: PublicKey,
@@ -314,20 +313,20 @@ pub enum Event {
     },
     /// A selection is refused, and changes nothing.
     SelectionRefused {
-        /// What it was of.
+        /// The channel or tree that it was for.
         target: SelectionTarget,
         /// Why.
         error: SelectionError,
     },
-    /// All that is selected of a swarm without a head is stored.
+    /// Everything selected of a swarm without a head is stored.
     TreeComplete {
         /// The swarm.
         topic: Topic,
-        /// Whether every blob of the tree is.
+        /// Whether every blob of the tree is stored.
         has_all: bool,
     },
-    /// The store has lost blobs of a complete channel, which are fetched again; [`Event::ChannelComplete`] follows. What was
-    /// told of the manifest and its files is not told again.
+    /// The store has lost blobs of a complete channel, which are fetched again; [`Event::ChannelComplete`] follows. Events
+    /// about the manifest and its files are not repeated.
     BlobsLost {
         /// The channel.
         channel: PublicKey,
@@ -335,13 +334,13 @@ pub enum Event {
         sequence: u64,
     },
     /// The draft takes the sequence after the newest one, which lies ahead of our clock: our clock is behind, or the author's
-    /// was ahead. Told once for a draft.
+    /// was ahead. Emitted once for a draft.
     ClockBehind {
         /// The channel.
         channel: PublicKey,
-        /// The sequence that it takes: as milliseconds since 1970, the time that the channel has reached.
+        /// The draft's sequence: read as milliseconds since 1970, the time that the channel has reached.
         sequence: u64,
-        /// The time by our clock.
+        /// The time on our clock.
         unix: UnixTime,
     },
     /// The draft is signed, durable and on the DHT, and was read back.
@@ -350,7 +349,7 @@ pub enum Event {
         channel: PublicKey,
         /// The new head's sequence.
         sequence: u64,
-        /// Who took it.
+        /// The DHT nodes or gateways that took it.
         takers: Takers,
         /// Whether it is inline (a v5 reader can use it) rather than a pointer to a body.
         inline: bool,
@@ -366,7 +365,7 @@ pub enum Event {
     Connected {
         /// The connection.
         conn: ConnId,
-        /// Who: the address dialled, or that of the socket.
+        /// The peer: the address dialled, or that of the socket.
         peer: PeerAddr,
         /// Whether we dialled.
         outbound: bool,
@@ -375,43 +374,43 @@ pub enum Event {
     Disconnected {
         /// The connection.
         conn: ConnId,
-        /// Who.
+        /// The peer.
         peer: PeerAddr,
         /// Why.
         reason: CloseReason,
     },
     /// A dial failed.
     DialFailed {
-        /// Who.
+        /// The peer.
         peer: PeerAddr,
     },
-    /// A peer is banned, for a lie that is proven; the ban outlives the process.
+    /// A peer is banned for a proven lie or a flood; the ban outlives the process.
     Banned {
-        /// Who.
+        /// The peer.
         peer: PeerAddr,
-        /// What it did.
+        /// The rule that it broke.
         violation: Violation,
-        /// Until when.
+        /// When the ban ends.
         until: UnixTime,
     },
     /// The store has no room or fails; fetching pauses until it takes a blob again.
     StoreFull {
-        /// Whether space or quota is what lacks; otherwise the disk failed.
+        /// Whether space or quota ran out; otherwise the disk failed.
         no_space: bool,
     },
 }
 
-/// Who took a head that is published.
+/// The nodes that took a published head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takers {
-    /// So many remote DHT nodes hold it.
+    /// This many remote DHT nodes hold it.
     DhtNodes(u32),
     /// Gateways, each of which says that other DHT nodes hold it.
     Gateways {
-        /// How many.
+        /// The number of gateways.
         count: u32,
-        /// Whether another gateway than the first that took it has found it on the DHT. Otherwise only the word of
-        /// that one tells that it is there.
+        /// Whether a gateway other than the first that took it has found it on the DHT. Otherwise only the first one
+        /// says that it is there.
         read_back_by_another: bool,
     },
 }
@@ -421,9 +420,9 @@ pub enum Takers {
 pub enum PublishError {
     /// The node has no identity.
     NoIdentity,
-    /// Another publication is under way.
+    /// Another publication is in progress.
     Busy,
-    /// As many channels are followed as can be, and the node's own is none of them.
+    /// The node follows as many channels as it can, without its own.
     TooManyChannels,
     /// The head does not fit a BEP 44 value.
     TooLarge,
@@ -433,11 +432,11 @@ pub enum PublishError {
     NotDurable,
     /// The DHT did not take it.
     Dht(DhtError),
-    /// Fewer than one remote node holds it.
+    /// No remote node holds it.
     NoReplica,
-    /// It was put, but reading it back found nothing or something older.
+    /// It was put, but reading it back found nothing or an older head.
     NotReadBack,
-    /// No gateway put it; what the last one that answered said.
+    /// No gateway put it; the text is the last answer.
     Gateways(Option<String>),
 }
 
@@ -445,9 +444,9 @@ impl core::fmt::Display for PublishError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::NoIdentity => f.write_str("there is no identity to sign with"),
-            Self::Busy => f.write_str("another publication is under way"),
+            Self::Busy => f.write_str("another publication is in progress"),
             Self::TooManyChannels => {
-                f.write_str("too many channels are followed for the node's own to be one of them")
+                f.write_str("the node follows too many channels to follow its own as well")
             }
             Self::TooLarge => f.write_str("the head does not fit the 996 bytes of a DHT item"),
             Self::SequenceTooHigh => f.write_str(
@@ -463,7 +462,7 @@ impl core::fmt::Display for PublishError {
     }
 }
 
-/// A channel's state, for a user's eyes.
+/// A channel's state, to show to a user.
 #[derive(Clone, Debug)]
 pub struct ChannelStatus {
     /// The channel.
@@ -478,9 +477,9 @@ pub struct ChannelStatus {
     pub blobs_total: u64,
     /// Bytes of content that the newest manifest names; 0 before it is known.
     pub content_bytes: u64,
-    /// Whether all of them are stored, and the head is known to be the newest.
+    /// Whether all its blobs are stored, and the head is known to be the newest.
     pub complete: bool,
-    /// Whether all that is selected is stored.
+    /// Whether everything selected is stored.
     pub satisfied: bool,
     /// What it waits for, in words; `None` when complete.
     pub waiting: Option<String>,
@@ -488,12 +487,12 @@ pub struct ChannelStatus {
     pub root: Option<TreeRef>,
 }
 
-/// A node's counters, for a user's eyes.
+/// A node's counters, to show to a user.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NodeStatus {
-    /// Connections that others opened.
+    /// Connections that peers opened.
     pub inbound: usize,
-    /// Connections that we opened.
+    /// Connections that the node opened.
     pub outbound: usize,
     /// Addresses known.
     pub peers_known: usize,
@@ -503,10 +502,10 @@ pub struct NodeStatus {
     pub bytes_received: u64,
     /// Blob bytes sent.
     pub bytes_sent: u64,
-    /// Blob bytes received that were no longer wanted.
+    /// Blob bytes received that were not wanted any more.
     pub bytes_duplicate: u64,
-    /// DHT operations that are due and have not started: the budget is used up, or as many run as may.
+    /// DHT operations that are due and have not started, because the budget is used up or the most are in flight.
     pub dht_late: usize,
-    /// By how many seconds the latest of them is late; 0 where none is.
+    /// By how many seconds the most overdue of them is late; 0 where none is.
     pub dht_lag_secs: u64,
 }

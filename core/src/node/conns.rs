@@ -1,5 +1,5 @@
-//! The connection table: what of a connection concerns every part of the node. Each part keeps what it alone needs of a
-//! connection in a table of its own.
+//! The connection table: the state of connections that concerns every part of the node. Each part keeps its own table for
+//! the rest.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -23,7 +23,7 @@ use crate::suite::Suite;
 use crate::time::Instant;
 use crate::transport::{Link, Role};
 
-/// Which messages a peer speaks, as its first HELLO says; a dialled peer that sends none is taken for v5.
+/// The messages that a peer speaks, according to its first HELLO; a dialled peer that sends none is taken for v5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     Unknown,
@@ -34,14 +34,14 @@ enum Version {
 struct Entry<S: Suite> {
     conn: Conn<S>,
     peer: PeerAddr,
-    /// Where an inbound peer says that it listens, at the IP address that it connects from.
+    /// The address at which an inbound peer says that it listens, with the IP address that it connects from.
     listens_at: Option<PeerAddr>,
     opened: Instant,
     is_keyed: bool,
     /// The peer has sent a HELLO, so it reads ours.
     has_said_hello: bool,
     version: Version,
-    /// Why it drains.
+    /// The rule that the peer broke, while the connection drains.
     broke: Option<Violation>,
     is_touched: bool,
 }
@@ -69,7 +69,7 @@ impl<S: Suite> Closed<S> {
         (self.0.conn, self.0.peer)
     }
 
-    /// The address under which the peer is known; `None`: it came by itself and did not say where it listens.
+    /// Returns the address under which the peer is known; `None`: it dialled us and did not say where it listens.
     pub(super) fn known_as(&self) -> Option<&PeerAddr> {
         self.0.listens_at.as_ref().or_else(|| self.0.is_outbound().then_some(&self.0.peer))
     }
@@ -78,12 +78,12 @@ impl<S: Suite> Closed<S> {
         self.0.is_keyed
     }
 
-    /// Our dial was taken, but the peer did not complete the handshake.
+    /// Whether the peer took our dial, but did not complete the handshake.
     pub(super) fn went_unanswered(&self) -> bool {
         self.0.is_outbound() && !self.0.is_keyed
     }
 
-    /// Why it ended: what the peer broke, where it was being told so.
+    /// Returns why it ended: the rule that the peer broke, if it was being told, else `reason`.
     pub(super) fn reason(&self, reason: CloseReason) -> CloseReason {
         self.0.broke.map_or(reason, CloseReason::Violation)
     }
@@ -110,7 +110,7 @@ impl<S: Suite> Conns<S> {
 
     // --- the table ------------------------------------------------------------------------------------------
 
-    /// Inbound and outbound connections.
+    /// Counts the inbound and the outbound connections.
     pub(super) fn count(&self) -> (usize, usize) {
         (self.inbound, self.outbound.len())
     }
@@ -144,7 +144,7 @@ impl<S: Suite> Conns<S> {
         &self.touched
     }
 
-    /// Tells a driver that waits on a connection that it may go on, where what was touched makes that so.
+    /// Wakes the driver for touched connections that it can read or write again.
     pub(super) fn flush(&mut self, cx: &mut Cx) {
         let mut touched = mem::take(&mut self.touched);
         for id in touched.drain(..) {
@@ -158,11 +158,11 @@ impl<S: Suite> Conns<S> {
                 cx.act(Action::Writable(id));
             }
         }
-        // Its memory serves the next call.
+        // Keeps the memory for the next call.
         self.touched = touched;
     }
 
-    /// A random number for what another part keeps of a connection.
+    /// Draws a random number for another part's table.
     pub(super) fn salt(&mut self) -> u64 {
         self.rng.u64()
     }
@@ -223,13 +223,13 @@ impl<S: Suite> Conns<S> {
         Some(Closed(entry))
     }
 
-    /// The inbound connection that has been open longest, of those that nobody uses.
+    /// Returns the inbound connection that has been open longest, of those that are not used.
     pub(super) fn oldest_inbound(&self, is_used: impl Fn(ConnId, &Conn<S>) -> bool) -> Option<ConnId> {
         let unused = self.entries().filter(|(id, e)| !e.is_outbound() && !is_used(*id, &e.conn));
         unused.min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
     }
 
-    /// The outbound connection that has been open longest, of those that fit.
+    /// Returns the outbound connection that has been open longest, of those that fit.
     pub(super) fn oldest_outbound(
         &self,
         fits: impl Fn(ConnId, &PeerAddr, Instant) -> bool,
@@ -238,19 +238,19 @@ impl<S: Suite> Conns<S> {
         fitting.min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
     }
 
-    // --- who is at the other end ----------------------------------------------------------------------------
+    // --- the peer -------------------------------------------------------------------------------------------
 
     /// The address dialled, or that of the socket.
     pub(super) fn peer(&self, id: ConnId) -> Option<&PeerAddr> {
         self.entry(id).map(|entry| &entry.peer)
     }
 
-    /// The address under which the peer is known: the one dialled, or where it says that it listens.
+    /// The address under which the peer is known: the one dialled, or the one at which it says that it listens.
     pub(super) fn address(&self, id: ConnId) -> Option<&PeerAddr> {
         self.entry(id).map(Entry::address)
     }
 
-    /// The address that we dialled; `None`: the peer came to us.
+    /// The address that we dialled; `None`: the peer dialled us.
     pub(super) fn dialled(&self, id: ConnId) -> Option<&PeerAddr> {
         self.peer(id).filter(|_| self.is_outbound(id))
     }
@@ -268,8 +268,8 @@ impl<S: Suite> Conns<S> {
         self.entry(id).is_some_and(|entry| entry.has_said_hello)
     }
 
-    /// Whether blobs may be asked of the peer: it speaks v6, so that it expects requests on either kind of connection, or
-    /// it was dialled and is taken for a v5 peer.
+    /// Whether we may ask the peer for blobs: it speaks v6, and so expects requests whoever dialled, or we dialled it and
+    /// take it for a v5 peer.
     pub(super) fn is_askable(&self, id: ConnId) -> bool {
         self.entry(id).is_some_and(|entry| {
             let answers = match entry.version {
@@ -281,7 +281,7 @@ impl<S: Suite> Conns<S> {
         })
     }
 
-    /// The connection that is the other end of this one: the node is connected to itself.
+    /// Returns the connection that is the other end of this one, if the node is connected to itself.
     fn other_end(&self, id: ConnId) -> Option<ConnId> {
         let session = self.get(id)?.session_id()?;
         let has_it = |(other, e): &(ConnId, &Entry<S>)| *other != id && e.conn.session_id() == Some(session);
@@ -290,7 +290,7 @@ impl<S: Suite> Conns<S> {
 
     // --- greeting -------------------------------------------------------------------------------------------
 
-    /// The handshake is complete. `is_v5`: a peer that we dialled is taken for v5 at once.
+    /// Greets a peer after the handshake. `is_v5`: take a dialled peer for v5 at once.
     fn on_keyed(&mut self, cx: &mut Cx, id: ConnId, is_v5: bool) {
         let hello = self.hello(BTreeMap::new());
         let Some(entry) = self.entry_mut(id) else { return };
@@ -305,12 +305,12 @@ impl<S: Suite> Conns<S> {
         cx.set_timer_in(Timer::Conn(id), if is_outbound { HELLO_WAIT } else { KEEP_ALIVE });
     }
 
-    /// Our HELLO. To a peer of a version that is not known, or v6, it names no channel.
+    /// Makes our HELLO. It names no channel to a v6 peer, or one of unknown version.
     pub(super) fn hello(&self, sequences: BTreeMap<PublicKey, u64>) -> Message {
         Message::Hello { version: Some(VERSION), sequences, port: self.listen_port }
     }
 
-    /// A HELLO came. `true`: it is the first, which says what the peer speaks.
+    /// Notes a HELLO. `true`: it is the first, which says what the peer speaks.
     pub(super) fn on_hello(&mut self, cx: &mut Cx, id: ConnId, is_v6: bool) -> bool {
         let Some(entry) = self.entry_mut(id).filter(|entry| !entry.has_said_hello) else { return false };
         entry.has_said_hello = true;
@@ -323,7 +323,7 @@ impl<S: Suite> Conns<S> {
 
     // --- one connection for each peer -----------------------------------------------------------------------
 
-    /// The handshake is complete: the connections that are one too many, and why.
+    /// Completes the handshake; returns the connections to close, and why.
     pub(super) fn on_open(
         &mut self,
         cx: &mut Cx,
@@ -338,7 +338,7 @@ impl<S: Suite> Conns<S> {
         if outbound {
             peers.keyed(&peer);
             if peers.connection(&peer).is_some_and(|other| other != id) {
-                // It came to us, and answers where it says that it listens. One connection is enough.
+                // The peer dialled us as well, and answers where it says that it listens. One connection is enough.
                 return [(id, CloseReason::Duplicate)].into();
             }
         }
@@ -347,7 +347,7 @@ impl<S: Suite> Conns<S> {
         Vec::new()
     }
 
-    /// Our own announce led back to us: these are both ends of one connection.
+    /// Our own announce led back to us: closes both ends of the connection.
     fn on_self_connection(&self, peers: &mut Peers, ends: [ConnId; 2]) -> Vec<(ConnId, CloseReason)> {
         for end in ends.into_iter().filter(|end| self.is_outbound(*end)) {
             self.peer(end).into_iter().for_each(|addr| peers.ourselves(addr));
@@ -355,8 +355,8 @@ impl<S: Suite> Conns<S> {
         ends.map(|end| (end, CloseReason::Evicted)).into()
     }
 
-    /// A peer that came to us says where it listens: believed of the address that it connects from. The connection that is
-    /// one too many, and why.
+    /// Notes the port on which an inbound peer says that it listens: it is believed about the address that it connects from.
+    /// Returns the connection to close, if any, and why.
     pub(super) fn on_listen_port(
         &mut self,
         cx: &Cx,
@@ -385,7 +385,7 @@ impl<S: Suite> Conns<S> {
         None
     }
 
-    /// Two nodes dialled each other. Both keep the connection with the lower session id, and both see both ids.
+    /// Closes one connection of two nodes that dialled each other. Both see both session ids and keep the lower one.
     fn on_second_connection(
         &mut self,
         peers: &mut Peers,
@@ -407,7 +407,7 @@ impl<S: Suite> Conns<S> {
 
     // --- time -----------------------------------------------------------------------------------------------
 
-    /// The peer broke a rule and is told so: the connection ends once it has taken that, or after [`DRAIN_TIMEOUT`].
+    /// Tells the peer which rule it broke: the connection ends once it has taken that, or after [`DRAIN_TIMEOUT`].
     pub(super) fn drain(&mut self, cx: &mut Cx, id: ConnId, violation: Violation, why: &'static str) {
         let Some(entry) = self.entry_mut(id) else { return };
         entry.conn.drain(why);
@@ -415,14 +415,14 @@ impl<S: Suite> Conns<S> {
         cx.set_timer_in(Timer::Conn(id), DRAIN_TIMEOUT);
     }
 
-    /// Why a draining connection that has sent all it had ends.
+    /// Returns why a connection ends that has drained.
     pub(super) fn drained(&self, id: ConnId) -> Option<CloseReason> {
         let entry = self.entry(id).filter(|entry| entry.conn.is_drained())?;
         Some(entry.broke.map_or(CloseReason::Remote, CloseReason::Violation))
     }
 
-    /// A connection's deadline: why it ends, or the next one is set. `check`: when its requests are looked at next, or that they
-    /// bring too little.
+    /// Acts on a connection's deadline: returns why it ends, or sets the next deadline. `check`: when its requests are checked
+    /// next, or why they end it.
     pub(super) fn on_timer(
         &mut self,
         cx: &mut Cx,
@@ -445,9 +445,9 @@ impl<S: Suite> Conns<S> {
             Ok(at) => at,
             Err(reason) => return Some(reason),
         };
-        // Both ends of a v6 connection keep it alive, so silence means that the other one is gone, whatever we send.
+        // Both ends of a v6 connection keep it alive, so silence means that the peer is gone, whatever we send. Our own
+        // keep-alives, which we send to a v5 peer that we dialled, are no sign of life either.
         let (is_v6, is_outbound) = (entry.version == Version::V6, entry.is_outbound());
-        // Nor are our own keep-alives a sign of life, which a v5 peer that we dialled gets from us.
         let is_kept = is_v6 || (is_outbound && !entry.conn.owes_answers());
         let last_life = if is_kept { entry.conn.last_received() } else { entry.conn.last_moved() };
         let idle_end = last_life + IDLE_TIMEOUT;
@@ -461,7 +461,7 @@ impl<S: Suite> Conns<S> {
         if now >= idle_end {
             return Some(CloseReason::Idle);
         }
-        // Never in the past: a keep-alive without room waits for its next turn.
+        // Never in the past: a keep-alive that finds no room waits for the next deadline.
         cx.set_timer(Timer::Conn(id), next.max(now + Duration::from_secs(1)));
         None
     }

@@ -1,4 +1,4 @@
-//! What every part of a node works with: the time, randomness, and the list of what is to be done.
+//! The context that every part of a node works with: time, randomness, timers, and the actions to do.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -13,28 +13,28 @@ use crate::ids::{BlobId, ConnId, JobId, Topic};
 use crate::rng::Rng;
 use crate::time::{Instant, UnixTime};
 
-/// What a job's answer means to us.
+/// The meaning of a job's answer.
 #[derive(Debug)]
 pub(super) enum Pending {
     Dial(PeerAddr),
     /// A blob for a peer.
     Read(ConnId, BlobId),
-    /// A blob, and whose bytes it is made of.
+    /// A received blob, and the peers that its bytes came from.
     Write(BlobId, Vec<Contribution>),
-    /// Which blobs are stored, for the fetch of a swarm's content that has this number.
+    /// Which blobs are stored, for the fetch with this number of a swarm's content.
     Have(Topic, u64, Vec<BlobId>),
     /// An opened blob, likewise.
     Open(Topic, u64, BlobId),
-    /// A channel's newest head is made durable.
+    /// A channel's newest head being made durable.
     Head(PublicKey),
     /// A ban being made durable; its event is emitted afterwards.
     Ban(Event),
-    /// A record whose fate changes nothing.
+    /// A record whose outcome changes nothing.
     Record,
     Dht,
 }
 
-/// The context of a call: handed to whatever part of the node decides.
+/// The context of a call, passed to the part of the node that decides.
 pub(super) struct Cx {
     now: Instant,
     /// The wall time at an instant.
@@ -59,7 +59,7 @@ impl Cx {
         }
     }
 
-    // --- time and chance ------------------------------------------------------------------------------------
+    // --- time and randomness --------------------------------------------------------------------------------
 
     pub(super) fn now(&self) -> Instant {
         self.now
@@ -83,7 +83,7 @@ impl Cx {
         &mut self.rng
     }
 
-    // --- what is to be done ---------------------------------------------------------------------------------
+    // --- actions --------------------------------------------------------------------------------------------
 
     pub(super) fn act(&mut self, action: Action) {
         self.actions.push_back(action);
@@ -93,7 +93,7 @@ impl Cx {
         self.act(Action::Event(event));
     }
 
-    /// An id for a job whose answer means `pending`.
+    /// Makes an id for a job whose answer means `pending`.
     pub(super) fn job_id(&mut self, pending: Pending) -> JobId {
         let id = JobId(self.next_job);
         self.next_job += 1;
@@ -110,12 +110,12 @@ impl Cx {
         self.job(pending, Job::Persist(key, value));
     }
 
-    /// Takes what a job's answer means. `None`: it is no job of ours, or was answered before.
+    /// Takes the meaning of a job's answer. `None`: it is no job of ours, or was answered before.
     pub(super) fn answered(&mut self, job: JobId) -> Option<Pending> {
         self.jobs.remove(&job)
     }
 
-    /// The next action for the driver.
+    /// Takes the next action for the driver.
     pub(super) fn poll(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
@@ -140,7 +140,7 @@ impl Cx {
         self.timers.cancel(timer);
     }
 
-    /// Sets a timer, or cancels it where there is nothing to wait for.
+    /// Sets a timer, or cancels it where `at` is `None`.
     pub(super) fn set_or_cancel_timer(&mut self, timer: Timer, at: Option<Instant>) {
         match at {
             Some(at) => self.timers.set(timer, at),
@@ -153,7 +153,7 @@ impl Cx {
         self.timers.pop_due(self.now)
     }
 
-    /// The next deadline and its reason; now, while an action waits.
+    /// Returns the next deadline and its reason; the deadline is now while an action waits.
     pub(super) fn deadline(&self) -> Option<(Instant, &'static str)> {
         if self.actions.is_empty() { self.timers.next() } else { Some((self.now, "actions wait")) }
     }

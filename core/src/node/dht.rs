@@ -1,8 +1,8 @@
-//! The DHT budget: what waits, what is due, and how much may start.
+//! The DHT budget: the operations that wait or are due, and how many may start.
 //!
-//! What is done on the DHT falls into classes, each with a share of the budget that it gets whatever the others want.
-//! A share that is not used is the others', in proportion to theirs (start-time fair queueing). Within a class, what
-//! is due longest comes first, and nothing waits twice: so everything has its turn. What is late shows in the status.
+//! DHT operations fall into classes, each with a guaranteed share of the budget. The other classes get an unused share, in
+//! proportion to theirs (start-time fair queueing). Within a class, the operation that has been due longest comes first, and
+//! none waits twice, so that each one comes in the end. The status shows how many are late.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
@@ -19,22 +19,22 @@ use crate::limits::{
 };
 use crate::time::Instant;
 
-/// Why an operation runs: who gets its answer.
+/// The purpose of an operation, which says which part gets its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Purpose {
-    /// The newest head of a channel.
+    /// Look up the newest head of a channel.
     Poll(PublicKey),
     /// Keep a head alive.
     Reput(PublicKey),
     /// Any step of a publication.
     Publish,
-    /// Another node's item, which it asked us to put.
+    /// Put an item for another node.
     Relay(PublicKey),
-    /// An item that we put for another node, once more.
+    /// Put an item for another node again.
     Keep(PublicKey),
-    /// The head of a channel that another node asked us to look up.
+    /// Look up the head of a channel for another node.
     LookUpHead(PublicKey),
-    /// Peers of a swarm, or of one of its blobs.
+    /// Look up peers of a swarm, or of one of its blobs.
     Lookup(Topic, InfoHash),
     /// Announce a channel's topic.
     Announce(InfoHash),
@@ -80,7 +80,7 @@ impl Class {
         }
     }
 
-    /// How long so many operations take within the share: what is to be done so often fits it, if not done more often.
+    /// Returns how long the share takes for `operations`: that many fit in each such period.
     pub(super) fn time_for(self, operations: usize) -> Duration {
         Duration::from_millis(60_000 * operations as u64 / self.per_minute())
     }
@@ -89,22 +89,22 @@ impl Class {
 /// The operations of one class.
 #[derive(Default)]
 struct Line {
-    /// What is to be done once, by when it was asked for.
+    /// Single operations, by when they were asked for.
     waiting: VecDeque<(Instant, Purpose, DhtOp)>,
-    /// What is to be announced again and again, by when it is due.
+    /// Repeated announces, by when they are due.
     announces: BTreeSet<(Instant, Purpose)>,
-    /// When it is its turn, in the time that [`DhtQueue::turn`] is in.
-    turn: Duration,
+    /// The start tag of its next operation, in the virtual time of [`DhtQueue::virtual_time`].
+    start_tag: Duration,
 }
 
 impl Line {
-    /// When the next operation is due.
+    /// Returns when the next operation is due.
     fn due(&self) -> Option<Instant> {
         let asked = self.waiting.front().map(|(asked, ..)| *asked);
         asked.into_iter().chain(self.announces.first().map(|(due, _)| *due)).min()
     }
 
-    /// What is due and has not started, by how much it is late.
+    /// Returns by how much each operation that is due and has not started is late.
     fn late(&self, now: Instant) -> impl Iterator<Item = Duration> {
         let asked = self.waiting.iter().map(|(asked, ..)| *asked).take_while(move |due| *due < now);
         let announces = self.announces.iter().map(|(due, _)| *due).take_while(move |due| *due < now);
@@ -114,16 +114,16 @@ impl Line {
 
 /// Operations by class, within the budget.
 pub(super) struct DhtQueue {
-    /// The port to announce; `None`: nobody can reach us, so nothing is announced.
+    /// The port to announce; `None`: no peer can reach us, so nothing is announced.
     port: Option<u16>,
     lines: [Line; Class::ALL.len()],
-    /// The turn of the last operation that started, in a time that goes by as fast as the classes use up their shares. The
-    /// class whose turn is first goes next, and then its next turn is [`Class::time_for`] one operation later. What has
-    /// waited for nothing saves up no turns.
-    turn: Duration,
+    /// The start tag of the last operation that started, in a time that passes as fast as the classes use up their shares.
+    /// The class with the least start tag goes next, and its next tag is [`Class::time_for`] one operation later. An idle
+    /// class saves up nothing.
+    virtual_time: Duration,
     in_flight: BTreeMap<JobId, Purpose>,
     budget: Bucket,
-    /// When each info-hash is announced next.
+    /// When each announce is due next.
     announces: BTreeMap<Purpose, Instant>,
 }
 
@@ -132,7 +132,7 @@ impl DhtQueue {
         Self {
             port,
             lines: Default::default(),
-            turn: Duration::ZERO,
+            virtual_time: Duration::ZERO,
             in_flight: BTreeMap::new(),
             budget: Bucket::new(DHT_OPS_PER_MINUTE, DHT_OPS_BURST, now),
             announces: BTreeMap::new(),
@@ -143,7 +143,7 @@ impl DhtQueue {
         &mut self.lines[purpose.class() as usize]
     }
 
-    /// Queues an operation. `false`: it waits or runs already and is not queued again, which bounds the queue by the number
+    /// Queues an operation. `false`: one with its purpose waits or is in flight already, which bounds the queue by the number
     /// of channels.
     pub(super) fn push(&mut self, now: Instant, purpose: Purpose, op: DhtOp) -> bool {
         let runs = self.in_flight.values().any(|p| *p == purpose);
@@ -159,8 +159,8 @@ impl DhtQueue {
         self.push(now, purpose, DhtOp::Put(item, cas))
     }
 
-    /// Announces a topic or a blob now and each [`ANNOUNCE_INTERVAL`]. `false`: it is announced already, nobody can reach us, or there
-    /// are [`ANNOUNCES_MAX`] of its class.
+    /// Announces a topic or a blob at once and each [`ANNOUNCE_INTERVAL`]. Returns `false` where it is announced already, no peer can
+    /// reach us, or [`ANNOUNCES_MAX`] of its class are.
     pub(super) fn announce(&mut self, purpose: Purpose, now: Instant) -> bool {
         let has_room = self.line(purpose).announces.len() < ANNOUNCES_MAX;
         let is_begun = has_room && self.port.is_some() && !self.announces.contains_key(&purpose);
@@ -176,28 +176,28 @@ impl DhtQueue {
         self.line(purpose).announces.insert((due, purpose));
     }
 
-    /// `true`: it was announced until then.
+    /// Stops announcing; returns whether it was being announced.
     pub(super) fn stop_announcing(&mut self, purpose: Purpose) -> bool {
         let due = self.announces.remove(&purpose);
         due.is_some_and(|due| self.line(purpose).announces.remove(&(due, purpose)))
     }
 
-    /// The next operation that may start, counted against the budget.
+    /// Takes the next operation that may start, and counts it against the budget.
     pub(super) fn next(&mut self, now: Instant) -> Option<(Purpose, DhtOp)> {
         if self.in_flight.len() >= DHT_JOBS_MAX || self.budget.next(now) > now {
             return None;
         }
         let is_due = |class: &Class| self.lines[*class as usize].due().is_some_and(|due| due <= now);
-        let turns = Class::ALL.into_iter().filter(is_due);
-        let (turn, class) =
-            turns.map(|class| (self.turn.max(self.lines[class as usize].turn), class)).min()?;
-        self.turn = turn;
-        self.lines[class as usize].turn = turn + class.time_for(1);
+        let due = Class::ALL.into_iter().filter(is_due);
+        let (start_tag, class) =
+            due.map(|class| (self.virtual_time.max(self.lines[class as usize].start_tag), class)).min()?;
+        self.virtual_time = start_tag;
+        self.lines[class as usize].start_tag = start_tag + class.time_for(1);
         self.budget.take(now);
         self.take_first(class, now)
     }
 
-    /// What is due longest.
+    /// Takes the operation of a class that has been due longest.
     fn take_first(&mut self, class: Class, now: Instant) -> Option<(Purpose, DhtOp)> {
         let line = &mut self.lines[class as usize];
         let due = line.due();
@@ -210,7 +210,7 @@ impl DhtQueue {
         Some((purpose, DhtOp::Announce(hash, self.port?)))
     }
 
-    /// An announce has ended: one that failed is tried again sooner than the next one is due, unless it was stopped meanwhile,
+    /// Takes an announce's result: retries one that failed before the next one is due, unless it was stopped in the meantime
     /// or there is no DHT.
     pub(super) fn on_announced(&mut self, now: Instant, purpose: Purpose, result: &JobResult) {
         let failed = matches!(result, JobResult::DhtDone(Err(error)) if *error != DhtError::Disabled);
@@ -231,7 +231,7 @@ impl DhtQueue {
         self.in_flight.remove(&job);
     }
 
-    /// When [`Self::next`] may have something, if not after an operation that is under way.
+    /// Returns when [`Self::next`] may have an operation; `None`: not before one in flight ends.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         if self.in_flight.len() >= DHT_JOBS_MAX {
             return None;
@@ -240,7 +240,7 @@ impl DhtQueue {
         Some(due.max(self.budget.next(now)))
     }
 
-    /// How many operations are due and have not started, and by how much the latest of them is late.
+    /// Counts the operations that are due and have not started, and returns by how much the most overdue one is late.
     pub(super) fn late(&self, now: Instant) -> (usize, Duration) {
         let late = self.lines.iter().flat_map(|line| line.late(now));
         late.fold((0, Duration::ZERO), |(count, most), late| (count + 1, most.max(late)))
@@ -258,7 +258,7 @@ mod tests {
     const PORT: Option<u16> = Some(1);
     const TOPIC: Topic = Topic([7; 32]);
 
-    /// Starts all that may, and ends it at once.
+    /// Starts all operations that may start, and ends each at once.
     fn start_all(queue: &mut DhtQueue, now: Instant) -> Vec<Purpose> {
         let mut started = Vec::new();
         while let Some((purpose, _)) = queue.next(now) {
@@ -269,7 +269,7 @@ mod tests {
         started
     }
 
-    /// What starts in each second of so many.
+    /// Returns what starts within `secs` seconds, one second at a time.
     fn run(queue: &mut DhtQueue, from: Instant, secs: u64) -> Vec<Purpose> {
         (1..=secs).flat_map(|s| start_all(queue, from + Duration::from_secs(s))).collect()
     }
@@ -308,11 +308,11 @@ mod tests {
     }
 
     #[test]
-    fn each_class_gets_its_share_whatever_the_others_want_and_what_others_leave() {
+    fn each_class_gets_its_share_whatever_the_others_want_and_unused_shares() {
         let start = Instant(5);
         let mut queue = DhtQueue::new(start, PORT);
         for n in 0..1000 {
-            // In each class more than fits, and favours long before all else.
+            // Each class has more than fits, and favours wait longest.
             queue.push(start, Purpose::Lookup(TOPIC, hash(n)), DhtOp::Lookup(hash(n)));
             queue.announce(Purpose::AnnounceBlob(hash(n)), start);
             queue.announce(Purpose::Announce(hash(n)), start);
@@ -342,14 +342,14 @@ mod tests {
             upkeep.abs_diff(chunks) <= Class::Blobs.time_for(1),
             "{topics} of topics and {blobs} of blobs"
         );
-        // A class that was idle has saved up nothing.
+        // An idle class has saved up nothing.
         queue.push(start, Purpose::Publish, DhtOp::Get(channel()));
         let next = run(&mut queue, start + Duration::from_mins(2), 5);
         assert_eq!(of(&next, Class::Publish), 1, "{next:?}");
     }
 
     #[test]
-    fn what_is_due_longest_comes_first_and_once() {
+    fn the_operation_due_longest_comes_first_and_once() {
         let mut queue = DhtQueue::new(Instant(0), PORT);
         let item = SignedItem::sign(&Identity::new(&Secret::new([3; 32]), None), 7, b"value".to_vec());
         let reput = (Purpose::Reput(channel()), DhtOp::Put(item.expect("it fits"), None));
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(start_all(&mut queue, now), [topic(1), reput.0, topic(2)]);
         assert_eq!(queue.deadline(now), Some(now + ANNOUNCE_INTERVAL));
         queue.started(JobId(1), reput.0);
-        assert!(!push(&mut queue, now, reput.clone()), "it is under way");
+        assert!(!push(&mut queue, now, reput.clone()), "it is in flight");
         queue.finished(JobId(1));
         assert!(push(&mut queue, now, reput.clone()));
         assert_eq!(start_all(&mut queue, now), [reput.0]);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_announced_where_nobody_can_reach_us() {
+    fn nothing_is_announced_without_a_listening_port() {
         let mut queue = DhtQueue::new(Instant(0), None);
         queue.announce(Purpose::Announce(hash(1)), Instant(0));
         assert_eq!((queue.deadline(Instant(5)), queue.late(Instant(5)).0), (None, 0));
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_late_from_when_it_was_asked_for() {
+    fn an_operation_is_late_from_when_it_was_asked_for() {
         let mut queue = DhtQueue::new(Instant(0), PORT);
         let at = |secs| Instant(0) + Duration::from_secs(secs);
         for n in 0..9 {

@@ -1,4 +1,4 @@
-//! The gateway: for nodes without a DHT, others put their heads there and look heads up (`docs/protocol.md` §12).
+//! The gateway: puts and looks up heads on the DHT for nodes that have no DHT (`docs/protocol.md` §12).
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -24,29 +24,29 @@ use crate::limits::{
 use crate::suite::Suite;
 use crate::time::Instant;
 
-/// What a gateway does for others.
+/// DHT operations on behalf of other nodes.
 pub(super) struct Gateway {
-    /// Whether we do anything for others at all.
+    /// Whether the node is a gateway at all.
     is_on: bool,
-    /// What each host may ask for.
+    /// How much each host may ask for.
     asked: Quotas,
-    /// DHT operations that may begin for others, so that enough is left for what the node does of its own accord.
+    /// DHT operations that may begin for others, so that enough are left for the node itself.
     favours: Bucket,
-    /// Items being put, and who asked.
+    /// Items being put, and the connections that asked.
     puts: BTreeMap<PublicKey, (ConnId, SignedItem)>,
     /// Heads being looked up.
     look_ups: BTreeMap<PublicKey, LookUp>,
-    /// The newest items that were put, so that a replayed older one is refused without a DHT operation.
+    /// The newest sequences put, so that a replayed older item is refused without a DHT operation.
     relayed: BTreeMap<PublicKey, i64>,
     /// Items that are kept alive.
     kept: BTreeMap<PublicKey, Kept>,
 }
 
-/// An item of another node's that is put again each hour. It is not looked up before, as a follower's head is: a gateway
-/// does not poll, so it would not notice in time when nobody else keeps it any more.
+/// Another node's item, which is put again each hour. Unlike a follower's head it is not looked up first: a gateway does
+/// not poll, so it would notice too late that no other node keeps the item alive.
 struct Kept {
     item: SignedItem,
-    /// Of the last PUBLISH.
+    /// When the last PUBLISH came.
     asked: Instant,
     due: Instant,
 }
@@ -64,8 +64,7 @@ impl Gateway {
         }
     }
 
-    /// Keeps an item alive for [`RELAYED_KEPT`] from now; at [`RELAYED_KEPT_MAX`] instead of the one asked for longest
-    /// ago.
+    /// Keeps an item alive for [`RELAYED_KEPT`]. At [`RELAYED_KEPT_MAX`] it replaces the one whose PUBLISH is oldest.
     fn keep(&mut self, item: SignedItem, now: Instant) {
         if self.kept.len() >= RELAYED_KEPT_MAX && !self.kept.contains_key(&item.key) {
             let oldest = self.kept.iter().min_by_key(|(_, kept)| kept.asked).map(|(key, _)| *key);
@@ -74,7 +73,7 @@ impl Gateway {
         self.kept.insert(item.key, Kept { item, asked: now, due: now + REPUT_INTERVAL });
     }
 
-    /// A put of a kept item has ended: it is kept no longer where somebody has put a newer one.
+    /// Takes the result of putting a kept item again: drops it where the DHT holds a newer one.
     pub(super) fn on_kept(&mut self, key: &PublicKey, result: &JobResult) {
         if matches!(result, JobResult::DhtPut(Err(DhtError::Stale))) {
             self.kept.remove(key);
@@ -87,7 +86,7 @@ impl Gateway {
 
     // --- putting --------------------------------------------------------------------------------------------
 
-    /// A peer asks to put an item. `newest` is the highest sequence known of its channel.
+    /// Takes a peer's PUBLISH. `newest` is the highest known sequence of the item's channel.
     pub(super) fn on_publish<S: Suite>(
         &mut self,
         cx: &mut Cx,
@@ -134,12 +133,12 @@ impl Gateway {
         Ok(())
     }
 
-    /// Puts and look-ups under way.
+    /// Counts the puts and look-ups in flight.
     fn pending(&self) -> usize {
         self.puts.len() + self.look_ups.len()
     }
 
-    /// The DHT has answered a put for a peer; the item, if it is there.
+    /// Takes the DHT's answer to a put for a peer, and answers the peer; returns the item if the DHT took it.
     pub(super) fn on_relayed<S: Suite>(
         &mut self,
         cx: &mut Cx,
@@ -170,7 +169,7 @@ impl Gateway {
 
     // --- keeping alive --------------------------------------------------------------------------------------
 
-    /// Puts the relayed items again that are due. A channel that is followed is kept up as such.
+    /// Puts the due relayed items again. A followed channel has its own upkeep.
     pub(super) fn keep_relayed(
         &mut self,
         cx: &mut Cx,
@@ -192,7 +191,7 @@ impl Gateway {
 
     // --- looking up -----------------------------------------------------------------------------------------
 
-    /// A peer asks for the head of a channel that we do not follow.
+    /// Looks up the head of a channel for a peer, where we do not follow the channel.
     pub(super) fn look_up<S: Suite>(
         &mut self,
         cx: &mut Cx,
@@ -217,7 +216,7 @@ impl Gateway {
         dht.push(cx.now(), Purpose::LookUpHead(channel), DhtOp::Get(channel));
     }
 
-    /// The DHT has given an item, properly signed, for a look-up.
+    /// Takes a properly signed item that the DHT gave for a look-up.
     pub(super) fn on_item(&mut self, channel: PublicKey, item: &SignedItem) {
         if let Some(look_up) = self.look_ups.get_mut(&channel)
             && look_up.best.as_ref().is_none_or(|best| best.seq < item.seq)
@@ -226,7 +225,7 @@ impl Gateway {
         }
     }
 
-    /// A look-up has ended: those that asked get its head.
+    /// Ends a look-up: the peers that asked get its head.
     pub(super) fn on_looked_up<S: Suite>(&mut self, conns: &mut Conns<S>, channel: PublicKey) {
         let Some(LookUp { best, waiting }) = self.look_ups.remove(&channel) else { return };
         for (conn, tag, known) in waiting {
@@ -248,8 +247,8 @@ fn answer<S: Suite>(conns: &mut Conns<S>, conn: ConnId, answer: Result<String, S
 
 #[derive(Default)]
 struct LookUp {
-    /// The newest so far.
+    /// The newest item so far.
     best: Option<SignedItem>,
-    /// Who asked, with what tag and known sequence.
+    /// The connections that asked, with their tag and known sequence.
     waiting: Vec<(ConnId, Tag, u64)>,
 }

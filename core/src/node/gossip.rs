@@ -1,7 +1,7 @@
-//! ANNOUNCE flooding: how a node that only has an onion or I2P name is found without a DHT (`docs/protocol.md` §12).
+//! ANNOUNCE gossip: peers find a node that only has an onion or I2P name without a DHT (`docs/protocol.md` §12).
 //!
-//! Names are carried on, so many hops and each once; IP addresses never are: a flood that names a third party's IP
-//! address would make many nodes connect to it. An IP address is believed of the connection it comes over.
+//! A name is passed on once, for a limited number of hops. IP addresses are never passed on: gossip about a third party's
+//! IP address would make many nodes connect to it. A peer is believed about an IP address only if it connects from it.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -20,22 +20,23 @@ use crate::limits::{ANNOUNCE_HOPS_MAX, ANNOUNCE_INTERVAL, ANNOUNCES_PER_MINUTE, 
 use crate::suite::Suite;
 use crate::time::Instant;
 
-/// An announce: what is found at an address, and how many more hops may carry it on.
+/// An announce: a blob or topic, an address that serves it, and the hops that are left.
 type Announce = (BlobId, PeerAddr, u8);
 
-/// What the address book should know: an address, where it comes from, and the peer that told it.
+/// An address for the address book, its source, and its referrer.
 type Found = (PeerAddr, Source, PeerAddr);
 
-/// The flooding of announces.
+/// The gossip of announces.
 pub(super) struct Gossip {
-    /// The name under which others reach us, if there is one.
+    /// The name under which peers reach us, if there is one.
     own: Option<PeerAddr>,
-    /// How many each host may send.
+    /// How many announces each host may send.
     taken: Quotas,
-    /// How many each connection is sent.
+    /// How many announces each connection may be sent.
     sent: ConnTable<Bucket>,
+    /// When each announce was last taken.
     seen: BTreeMap<(BlobId, PeerAddr), Instant>,
-    /// The same by age.
+    /// The same announces by age.
     by_age: BTreeSet<(Instant, BlobId, PeerAddr)>,
 }
 
@@ -58,8 +59,9 @@ impl Gossip {
         self.sent.remove(conn);
     }
 
-    /// `true`: it was not seen for half an [`ANNOUNCE_INTERVAL`]. At [`ANNOUNCES_SEEN_MAX`] the oldest is forgotten.
-    fn is_new(&mut self, id: BlobId, addr: &PeerAddr, now: Instant) -> bool {
+    /// Whether an announce is unseen for half an [`ANNOUNCE_INTERVAL`]; notes it then. At [`ANNOUNCES_SEEN_MAX`] the oldest
+    /// is forgotten.
+    fn is_unseen(&mut self, id: BlobId, addr: &PeerAddr, now: Instant) -> bool {
         let key = (id, addr.clone());
         if let Some(at) = self.seen.get(&key) {
             if now.since(*at) < ANNOUNCE_INTERVAL / 2 {
@@ -77,8 +79,8 @@ impl Gossip {
         true
     }
 
-    /// A peer announces an address. `is_followed`: whether an id is the topic of a channel that we follow. What the address
-    /// book should know.
+    /// Takes a peer's announce, and returns the address for the address book. `is_followed`: whether an id is the topic of a
+    /// channel that we follow.
     pub(super) fn on_announce<S: Suite>(
         &mut self,
         cx: &mut Cx,
@@ -94,17 +96,17 @@ impl Gossip {
         }
         match &addr {
             PeerAddr::Ip(socket) => {
-                // Believed only about the address that it comes from, so that nobody can send us to a third party.
+                // Believed only about the address that it comes from, so that no peer can send us to a third party.
                 let is_own = matches!(peer, PeerAddr::Ip(peer) if peer.ip() == socket.ip());
                 let referrer = peer.clone();
                 return is_own.then_some((addr, Source::Announced, referrer));
             }
             PeerAddr::Onion(..) | PeerAddr::I2p(..) => {}
-            // None is exchangeable.
+            // No DNS name is exchangeable.
             PeerAddr::Dns(..) => return None,
         }
         let referrer = conns.address(conn)?.clone();
-        if Some(&addr) == self.own.as_ref() || !self.is_new(id, &addr, now) {
+        if Some(&addr) == self.own.as_ref() || !self.is_unseen(id, &addr, now) {
             return None;
         }
         if let Some(hops) = hops.checked_sub(1) {
@@ -113,7 +115,7 @@ impl Gossip {
         is_followed(&id).then_some((addr, Source::Exchanged, referrer))
     }
 
-    /// Sends announces to every v6 peer that has room, but the one they came from.
+    /// Sends announces to every v6 peer that has room, except the one that they came from.
     fn flood<S: Suite>(
         &mut self,
         cx: &mut Cx,
@@ -144,7 +146,7 @@ impl Gossip {
         topics.zip(own).map(|(topic, own)| (BlobId(topic.0), own, ANNOUNCE_HOPS_MAX)).collect()
     }
 
-    /// Tells a peer that has just come our own name, as one of the swarms of these topics.
+    /// Announces our own name to a peer that has just connected, for the swarms of these topics.
     pub(super) fn announce_to<S: Suite>(
         &mut self,
         cx: &mut Cx,
@@ -156,7 +158,7 @@ impl Gossip {
         self.send(cx, conns, conn, &own);
     }
 
-    /// Tells everybody our own name, and again after each [`ANNOUNCE_INTERVAL`].
+    /// Announces our own name to all peers, and again after each [`ANNOUNCE_INTERVAL`].
     pub(super) fn announce<S: Suite>(
         &mut self,
         cx: &mut Cx,

@@ -1,10 +1,10 @@
-//! Blob buffers, counted: what bounds the memory that blobs take.
+//! A bounded pool of blob buffers, which bounds the memory that blobs take.
 
 use alloc::vec::Vec;
 
 use crate::buffer::Buffer;
 
-/// At most `max` buffers exist at once, in the pool or lent; they are made when first needed.
+/// A pool in which at most `max` buffers exist at once, free or lent; they are made when first needed.
 pub(super) struct Pool {
     free: Vec<Buffer>,
     lent: usize,
@@ -17,7 +17,7 @@ impl Pool {
         Self { free: Vec::new(), lent: 0, max, blob_len }
     }
 
-    /// A buffer; `None` when all are lent: whoever needs one waits.
+    /// Lends a buffer; `None` while all are lent: the caller waits.
     pub(super) fn take(&mut self) -> Option<Buffer> {
         if self.lent == self.max {
             return None;
@@ -36,7 +36,7 @@ impl Pool {
         self.free.push(buffer);
     }
 
-    /// Frees the memory of buffers that nobody uses.
+    /// Frees the memory of the free buffers.
     pub(super) fn trim(&mut self) {
         self.free = Vec::new();
     }

@@ -1,4 +1,4 @@
-//! What strangers may ask of us, counted for each host: who opens more connections, or comes again, has no more of it.
+//! Per-host quotas on work done for strangers. More connections or reconnecting do not raise them.
 
 use alloc::collections::BTreeMap;
 
@@ -9,29 +9,29 @@ use crate::ids::ConnId;
 use crate::limits::QUOTA_HOSTS_MAX;
 use crate::time::Instant;
 
-/// For whom something is counted.
+/// The party that a quota is counted against.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Payer {
-    /// The first address of a public host: of an IPv4 address, an IPv6 /64 or a name.
+    /// The first address of a public host: an IPv4 address, an IPv6 /64 or a name.
     Host(PeerAddr),
-    /// A connection with a private address, behind which there may be all of a laboratory, or of Tor.
+    /// A connection with a private address, which all of a laboratory, or of Tor, may share.
     Conn(ConnId),
 }
 
-/// A quota that each host has.
+/// A quota for each host.
 pub(super) struct Quotas {
     per_minute: u64,
-    /// Of those who asked for something lately; whoever is not in it has all of its quota.
+    /// The quotas used lately; a host that is absent has all of its quota.
     used: BTreeMap<Payer, Bucket>,
 }
 
 impl Quotas {
-    /// So many a minute on average, and as many at once after a quiet time.
+    /// Allows `per_minute` requests on average, and as many at once after a quiet time.
     pub(super) fn new(per_minute: u64) -> Self {
         Self { per_minute, used: BTreeMap::new() }
     }
 
-    /// Takes one for whoever is at the other end of a connection, if there is one left.
+    /// Takes a request from the quota of a connection's peer, if one is left.
     pub(super) fn take(&mut self, conn: ConnId, peer: &PeerAddr, now: Instant) -> bool {
         let payer =
             if peer.is_public() { Payer::Host(same_host(peer).start().clone()) } else { Payer::Conn(conn) };
@@ -42,8 +42,8 @@ impl Quotas {
         self.used.entry(payer).or_insert_with(new).take(now)
     }
 
-    /// At [`QUOTA_HOSTS_MAX`] those are forgotten who have all of their quota again; where there are none, who has most
-    /// left, as it gains least by it.
+    /// At [`QUOTA_HOSTS_MAX`], forgets the hosts that have all of their quota again; where there are none, the host with
+    /// most of it left, which gains least by that.
     fn make_room(&mut self, now: Instant) {
         if self.used.len() < QUOTA_HOSTS_MAX {
             return;
@@ -90,11 +90,11 @@ mod tests {
             assert_eq!(taken(&at(host, 1), &at(other, 1)), [3, 3], "{host} and {other}");
         }
         assert_eq!(taken("[2a00::1]:1", "[2a00::2]:1"), [3, 0], "one /64");
-        assert_eq!(taken("127.0.0.1:1", "127.0.0.1:2"), [3, 3], "of a private address, a connection has one");
+        assert_eq!(taken("127.0.0.1:1", "127.0.0.1:2"), [3, 3], "each connection of a private address");
     }
 
     #[test]
-    fn the_table_is_bounded_and_forgets_first_who_used_least() {
+    fn the_table_is_bounded_and_forgets_the_host_that_used_least_first() {
         let mut quotas = Quotas::new(PER_MINUTE);
         let host = |n: usize| addr(&format!("9.{}.{}.{}:1", n >> 16, (n >> 8) & 255, n & 255));
         let mut take = |n: usize, secs: u64| {
@@ -104,10 +104,10 @@ mod tests {
         };
         (0..QUOTA_HOSTS_MAX).for_each(|n| assert!(take(n, 0) && (n == 7 || take(n, 0))));
         assert!(take(QUOTA_HOSTS_MAX, 0), "a newcomer has its quota");
-        assert!((0..3).all(|_| take(7, 0)) && !take(7, 0), "in the place of who used least");
+        assert!((0..3).all(|_| take(7, 0)) && !take(7, 0), "in the place of the host that used least");
         assert!(take(8, 0) && !take(8, 0), "others are still known");
         let later = 120;
         assert!(take(QUOTA_HOSTS_MAX + 1, later));
-        assert_eq!(quotas.used.len(), 1, "who has all again need not be known");
+        assert_eq!(quotas.used.len(), 1, "hosts with a full quota need not be known");
     }
 }

@@ -1,9 +1,9 @@
-//! Limits on what a node sends and receives, over all its connections.
+//! Rate limits on a node's sending and receiving, over all its connections.
 //!
-//! Bytes that may move are saved up at the limit's rate, for at most [`BURST`]. While enough are there and nobody waits,
-//! a connection moves what it has. Otherwise it waits, and at the next round those that wait share what was saved in
-//! the meantime, in the order in which they came; what a connection does not use of its share goes to the next round.
-//! So each of many busy connections gets as much as the others, and one that is slow holds nobody up.
+//! Bytes that may move are saved up at the limit's rate, for at most [`BURST`]. While enough are saved and no connection
+//! waits, a connection moves what it has. Otherwise it waits, and at the next round the waiting connections share the
+//! bytes saved in the meantime, in the order in which they came; the unused part of a share goes to the next round. So
+//! busy connections get equal shares, and a slow one holds none of them up.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -18,11 +18,11 @@ use crate::time::Instant;
 
 /// Shortest time between two rounds.
 const ROUND: Duration = Duration::from_millis(20);
-/// Time of which unused bytes are kept. A driver that is late by less loses nothing.
+/// The time for which unused bytes are saved up. A driver that is late by less loses nothing.
 const BURST: Duration = Duration::from_millis(250);
-/// Smallest share of a round; where less is there for each, some wait for the next one.
+/// Smallest share of a round; where there is less for each connection, some wait for the next round.
 const SHARE_MIN: i64 = 256;
-/// What is saved is counted in nanoseconds' worth of bytes, so that nothing is lost by rounding.
+/// Saved bytes are counted in billionths, so that rounding loses none.
 const NANOS: i128 = 1_000_000_000;
 
 /// The limit on one direction.
@@ -31,9 +31,9 @@ pub(super) struct Throttle {
     /// Bytes that may move beside the shares, times [`NANOS`], as of `at`; negative where more moved.
     saved: i128,
     at: Instant,
-    /// What connections may still move of their shares of this round; 0: they wait for the next.
+    /// The bytes that connections may still move of their shares of this round; 0: they wait for the next.
     shares: BTreeMap<ConnId, i64>,
-    /// Those that wait, the longest first.
+    /// The connections that wait, the longest first.
     waiting: VecDeque<ConnId>,
     next_round: Instant,
 }
@@ -52,7 +52,7 @@ impl Throttle {
         throttle
     }
 
-    /// The bytes that may move in a time, times [`NANOS`].
+    /// Returns the bytes that may move in a time, times [`NANOS`].
     fn bytes_in(&self, time: Duration) -> i128 {
         i128::from(self.bytes_per_sec) * i128::try_from(time.as_nanos()).expect("2^94 at most")
     }
@@ -67,7 +67,7 @@ impl Throttle {
         i64::try_from(self.saved.div_euclid(NANOS)).unwrap_or(i64::MAX)
     }
 
-    /// Bytes that a connection may move now; 0: it waits for a round.
+    /// Returns how many bytes a connection may move at once; 0: it waits for a round.
     fn allow(&mut self, conn: ConnId, now: Instant) -> usize {
         if let Some(share) = self.shares.get(&conn) {
             return usize::try_from(*share).unwrap_or(0);
@@ -82,7 +82,7 @@ impl Throttle {
         0
     }
 
-    /// What is saved up in one round.
+    /// Returns the bytes that one round saves up, at least [`SHARE_MIN`].
     fn part(&self) -> i64 {
         i64::try_from(self.bytes_in(ROUND) / NANOS).unwrap_or(i64::MAX).max(SHARE_MIN)
     }
@@ -108,19 +108,19 @@ impl Throttle {
         self.saved += i128::from(share) * NANOS;
     }
 
-    /// When those that wait get their shares; `None`: nobody waits.
+    /// Returns when the waiting connections get their shares; `None`: none waits.
     fn deadline(&self) -> Option<Instant> {
         if self.waiting.is_empty() {
             return None;
         }
         let held: i64 = self.shares.values().sum();
-        let lacks = i128::from(SHARE_MIN.saturating_sub(held)) * NANOS - self.saved;
-        let nanos = lacks.max(0).div_euclid(i128::from(self.bytes_per_sec)) + 1;
+        let missing = i128::from(SHARE_MIN.saturating_sub(held)) * NANOS - self.saved;
+        let nanos = missing.max(0).div_euclid(i128::from(self.bytes_per_sec)) + 1;
         let enough = self.at + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         Some(enough.max(self.next_round))
     }
 
-    /// Shares out what is saved; who may go on.
+    /// Shares out the saved bytes; returns the connections that may go on.
     fn round(&mut self, now: Instant) -> Vec<ConnId> {
         if self.deadline().is_none_or(|at| at > now) {
             return Vec::new();
@@ -143,7 +143,7 @@ impl Throttle {
     }
 }
 
-/// Both directions; `None`: without a limit.
+/// The limits on both directions; `None`: no limit.
 pub(super) struct Throttles {
     upload: Option<Throttle>,
     download: Option<Throttle>,
@@ -155,12 +155,12 @@ impl Throttles {
         Self { upload: new(upload), download: new(download) }
     }
 
-    /// Bytes that a connection may send now; 0: it waits for [`Action::Writable`].
+    /// Returns how many bytes a connection may send at once; 0: it waits for [`Action::Writable`].
     pub(super) fn may_send(&mut self, cx: &mut Cx, conn: ConnId) -> usize {
         allow(&mut self.upload, cx, conn)
     }
 
-    /// Bytes that a connection may receive now; 0: it waits for [`Action::Readable`].
+    /// Returns how many bytes a connection may receive at once; 0: it waits for [`Action::Readable`].
     pub(super) fn may_receive(&mut self, cx: &mut Cx, conn: ConnId) -> usize {
         allow(&mut self.download, cx, conn)
     }
@@ -177,7 +177,7 @@ impl Throttles {
         }
     }
 
-    /// A round: drivers that wait go on.
+    /// Begins a round: wakes the driver for the connections that may go on.
     pub(super) fn on_timer(&mut self, cx: &mut Cx) {
         let now = cx.now();
         for conn in self.upload.iter_mut().flat_map(|throttle| throttle.round(now)) {
@@ -192,7 +192,7 @@ impl Throttles {
         }
     }
 
-    /// The connection is gone.
+    /// Forgets a connection that is gone.
     pub(super) fn closed(&mut self, conn: ConnId) {
         for throttle in [&mut self.upload, &mut self.download].into_iter().flatten() {
             throttle.forget(conn);
@@ -223,7 +223,8 @@ mod tests {
         ConnId { slot, generation: 0 }
     }
 
-    /// Connections of which each moves at once what it may, up to `most` bytes a round: (bytes of each, rounds) in `time`.
+    /// Runs connections that each move what they may at once, up to `most` bytes a round; returns the bytes of each, and the
+    /// rounds, in `time`.
     fn run(throttle: &mut Throttle, most: &[usize], time: Duration) -> (Vec<usize>, usize) {
         let (mut now, mut moved, mut rounds) = (Instant(0), vec![0; most.len()], 0);
         let mut ready: Vec<ConnId> = (0..).map(conn).take(most.len()).collect();
@@ -240,7 +241,7 @@ mod tests {
                     (moved[at], left) = (moved[at] + n, left - n);
                 }
             }
-            // Who did not use its share comes again when its socket takes more: here, at the next round.
+            // A connection with an unused share comes again when its socket takes more: here, at the next round.
             let unused: Vec<ConnId> =
                 throttle.shares.iter().filter(|(_, share)| **share > 0).map(|(conn, _)| *conn).collect();
             now = throttle.deadline().unwrap_or(now + ROUND);
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_slow_leave_goes_to_the_others() {
+    fn the_unused_shares_of_slow_connections_go_to_the_others() {
         let mut throttle = Throttle::new(1_000_000, Instant(0));
         let (moved, _) = run(&mut throttle, &[usize::MAX, 100, usize::MAX], 60 * SECOND);
         let sum: usize = moved.iter().sum();
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_leaves_its_share_and_its_place() {
+    fn a_closed_connection_leaves_its_share_and_its_place() {
         let mut throttle = Throttle::new(1_000_000, Instant(0));
         throttle.moved(conn(9), 1_000_000);
         assert_eq!((throttle.allow(conn(0), Instant(0)), throttle.allow(conn(1), Instant(0))), (0, 0));

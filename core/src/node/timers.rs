@@ -1,4 +1,4 @@
-//! One table of deadlines, so that the next one is at hand without asking every connection.
+//! One table of deadlines, so that finding the next one does not visit every connection.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -11,37 +11,37 @@ use crate::time::Instant;
 pub(super) enum Timer {
     /// A connection's handshake, stall, idle time or keep-alive.
     Conn(ConnId),
-    /// A channel's head is to be looked up or put.
+    /// A channel's head is due to be looked up or put.
     Channel(PublicKey),
-    /// A swarm's peers are to be looked up or asked again, or its content looked at.
+    /// A swarm's peers are due to be looked up or asked again, or its content to be checked.
     Swarm(Topic),
     /// The DHT budget has room again, or an announce is due.
     Dht,
     /// A peer's back-off ends.
     Dial,
-    /// Somebody may be asked for peers again.
+    /// A peer may be asked for peers again.
     Seek,
     /// A useless connection may be given up for another.
     Rotation,
     /// A ban ends.
     Bans,
-    /// The store failed; try it again.
+    /// The back-off after a failure of the store ends.
     Store,
-    /// Our own name is to be announced again.
+    /// Our own name is due to be announced again.
     Announce,
-    /// An item that we put for another node is to be put again.
+    /// An item that we put for another node is due to be put again.
     Keep,
     /// A step of a publication through gateways takes too long, or its pause is over.
     Publish,
-    /// Transfers are looked at for peers that take too long.
+    /// Transfers are checked for slow peers.
     Review,
-    /// An upload turn lasts so long that another may begin.
+    /// An upload slot has been held for so long that it does not count any more.
     Uploads,
-    /// Peers may be told what was stored since they were told last.
+    /// The next HAVEs may go out.
     Have,
-    /// Peers may be told which channels we follow now.
+    /// The next WATCHes may go out.
     Watch,
-    /// Connections that wait for a limit on bytes get their shares.
+    /// Connections that wait for a rate limit get their shares.
     Throttle,
 }
 
@@ -61,15 +61,15 @@ impl Timer {
             Self::Keep => "upkeep of relayed items",
             Self::Publish => "publication",
             Self::Review => "transfer review",
-            Self::Uploads => "upload turn",
-            Self::Have => "news of blobs",
-            Self::Watch => "news of channels",
-            Self::Throttle => "limit on bytes",
+            Self::Uploads => "upload slot",
+            Self::Have => "HAVE",
+            Self::Watch => "WATCH",
+            Self::Throttle => "rate limit",
         }
     }
 }
 
-/// Deadlines by key; setting one again moves it.
+/// Deadlines by timer; setting one again moves it.
 #[derive(Default)]
 pub(super) struct Timers {
     due: BTreeSet<(Instant, Timer)>,
@@ -99,7 +99,7 @@ impl Timers {
         }
     }
 
-    /// The next deadline that has passed, taken out.
+    /// Takes the next deadline that has passed.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<Timer> {
         let (at, timer) = *self.due.first()?;
         (at <= now).then(|| {

@@ -1,10 +1,10 @@
 //! Serving. An *upload slot* is one blob, or a range of one, read into a send buffer and sent to one peer.
 //!
-//! Few slots are in use at once ([`UPLOAD_SLOTS`]), so that each blob is soon whole at a peer that serves it on. Blobs not served
-//! before come first, so that blobs that only we have spread before others are repeated; then the peer that has waited
-//! longest. No peer waits for more than two rounds of all that wait. A slot that takes several times the median slot time
-//! no longer counts, so that slow readers do not keep quick ones waiting, and its buffer goes to others that wait for
-//! one. A peer that takes nothing at all gets no further slot until it does.
+//! Few slots are in use at once ([`UPLOAD_SLOTS`]), so that each blob is soon whole at a peer that serves it on. Blobs not
+//! served before come first, so that blobs that only we have spread before others are repeated; then the peer that has
+//! waited longest. No peer waits for more than two rounds of all waiting peers. A slot that takes several times the median
+//! slot time stops counting, so that slow readers do not keep quick ones waiting, and its buffer goes to another peer that
+//! waits for one. A peer that takes nothing at all gets no further slot until it does.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -27,15 +27,15 @@ use crate::limits::{
 use crate::suite::Suite;
 use crate::time::Instant;
 
-/// A slot counts for this many times the median slot time.
+/// A slot counts for at most this many times the median slot time.
 const SLOT_TIMES_USUAL: u32 = 4;
 
-/// In which order peers and blobs are served, the least first: by slots in use, not overdue, served before, and the slot in which
-/// the peer was served last.
+/// The order in which peers and blobs are served, the least first: by slots in use, not overdue, served before, and the
+/// number of the peer's last slot.
 type Rank = (usize, bool, bool, u64);
 
-/// For how long a slot counts. It follows the median of the slots that were sent to their end, and not their mean, so that a few
-/// very slow readers do not change it.
+/// How long a slot counts. It follows the median time of completed slots, not the mean, so that a few very slow readers do
+/// not change it.
 struct SlotTime(Duration);
 
 impl SlotTime {
@@ -51,10 +51,10 @@ impl Default for SlotTime {
     }
 }
 
-/// What a connection was served.
+/// The slots that a connection got.
 #[derive(Default)]
 struct Served {
-    /// The slot in which it was last served, or began to wait; 0: it never asked.
+    /// The number of the slot in which it was last served, or began to wait; 0: it never asked.
     slot: u64,
 }
 
@@ -62,7 +62,7 @@ struct Served {
 pub(super) struct Uploads {
     pool: Pool,
     conns: ConnTable<Served>,
-    /// Connections that may have something waiting.
+    /// Connections that may have a request waiting.
     waiting: BTreeSet<ConnId>,
     /// When each slot of a connection began, oldest first.
     running: Vec<(Instant, ConnId)>,
@@ -71,7 +71,7 @@ pub(super) struct Uploads {
     served: BTreeSet<BlobId>,
     /// Slots given so far.
     count: u64,
-    /// Something has changed so that a slot may begin.
+    /// A slot may begin since the last look.
     is_due: bool,
     bytes_sent: u64,
 }
@@ -96,7 +96,7 @@ impl Uploads {
         self.conns.insert(conn, Served::default());
     }
 
-    /// The connection is gone; `buffers` are those that it held.
+    /// Forgets a connection that is gone; `buffers` are those that it held.
     pub(super) fn closed(&mut self, conn: ConnId, buffers: Vec<Buffer>) {
         for buffer in buffers {
             self.pool.give_back(buffer);
@@ -107,17 +107,17 @@ impl Uploads {
         self.is_due = true;
     }
 
-    /// Whether the peer ever asked for a blob.
+    /// Whether the peer has ever asked for a blob.
     pub(super) fn was_asked_by(&self, conn: ConnId) -> bool {
         self.conns.get(conn).is_some_and(|served| served.slot > 0)
     }
 
-    /// Blob bytes sent.
+    /// Counts the blob bytes sent.
     pub(super) fn bytes_sent(&self) -> u64 {
         self.bytes_sent
     }
 
-    /// Frees the memory of buffers that nobody uses.
+    /// Frees the memory of the free buffers.
     pub(super) fn trim(&mut self) {
         self.pool.trim();
     }
@@ -129,7 +129,7 @@ impl Uploads {
         self.served.insert(blob);
     }
 
-    /// Turns that keep others from theirs, and when the first of them no longer does.
+    /// Counts the slots that count against [`UPLOAD_SLOTS`], and returns when the first of them stops doing so.
     fn fresh(&self, now: Instant) -> (usize, Option<Instant>) {
         let ends = self.running.iter().map(|(began, _)| *began + self.slot_time.0);
         let mut ends = ends.filter(|end| *end > now);
@@ -139,7 +139,7 @@ impl Uploads {
 }
 
 impl Uploads {
-    /// The peer asks for a blob or a range of one.
+    /// Notes that the peer asks for a blob or a range of one.
     pub(super) fn on_wanted(&mut self, conn: ConnId) {
         if self.waiting.insert(conn)
             && let Some(served) = self.conns.get_mut(conn)
@@ -149,12 +149,12 @@ impl Uploads {
         self.is_due = true;
     }
 
-    /// A slot has taken several times as long as usual: others may get theirs.
+    /// Lets others have a slot, as one has taken several times as long as usual.
     pub(super) fn on_timer(&mut self) {
         self.is_due = true;
     }
 
-    /// Gives slots to those that wait, as long as there is room.
+    /// Gives slots to waiting peers while there is room.
     pub(super) fn fill_slots<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>) {
         let now = cx.now();
         if !mem::take(&mut self.is_due) {
@@ -173,7 +173,7 @@ impl Uploads {
                 self.take_buffer_back(now, conns);
             }
             let Some(buffer) = self.pool.take() else {
-                // Every buffer is at a v5 peer or with the store: whoever gives one back comes here.
+                // Every buffer is at a v5 peer or with the store: giving one back leads here again.
                 return;
             };
             let (Some(line), Some(served)) = (conns.get_mut(conn), self.conns.get_mut(conn)) else { return };
@@ -186,7 +186,7 @@ impl Uploads {
         }
     }
 
-    /// Who is next, and with which blob.
+    /// Chooses the next peer to serve, and the blob.
     fn next_slot<S: Suite>(&mut self, now: Instant, conns: &Conns<S>) -> Option<(ConnId, BlobId)> {
         let uploads = &*self;
         let patience = 2 * uploads.waiting.len() as u64;
@@ -222,7 +222,7 @@ impl Uploads {
         best.map(|(_, conn, blob)| (conn, blob))
     }
 
-    /// All buffers are out and somebody waits: the longest slot of a v6 peer gives its own up, and waits for another.
+    /// Takes the buffer of the longest overdue slot of a v6 peer, which waits for another, as all buffers are lent.
     fn take_buffer_back<S: Suite>(&mut self, now: Instant, conns: &mut Conns<S>) {
         let slow: Vec<ConnId> = self
             .running
@@ -241,7 +241,7 @@ impl Uploads {
         }
     }
 
-    /// The store answered: the buffer, and whether it holds the blob.
+    /// Takes the store's answer: the buffer, and whether it holds the blob.
     pub(super) fn on_read<S: Suite>(
         &mut self,
         cx: &Cx,
@@ -258,12 +258,12 @@ impl Uploads {
         self.free_slots(cx, conns, conn, None);
     }
 
-    /// The peer no longer wants a range, or the rest of one.
+    /// Notes that the peer cancelled a range, or the rest of one.
     pub(super) fn on_cancelled<S: Suite>(&mut self, cx: &Cx, conns: &mut Conns<S>, conn: ConnId) {
         self.free_slots(cx, conns, conn, None);
     }
 
-    /// Bytes were sent, perhaps the last ones of a slot.
+    /// Notes that bytes were sent, perhaps the last ones of a slot.
     pub(super) fn on_sent<S: Suite>(
         &mut self,
         cx: &Cx,
@@ -277,7 +277,7 @@ impl Uploads {
         }
     }
 
-    /// Buffers of a connection may be free: others get theirs. How long the slots took that have ended.
+    /// Takes the free buffers of a connection, for others to use; returns how long its ended slots took.
     fn free_slots<S: Suite>(
         &mut self,
         cx: &Cx,
@@ -299,7 +299,7 @@ impl Uploads {
         self.count_slots(cx.now(), conns, conn)
     }
 
-    /// Forgets the slots of a connection that have ended, the oldest first; how long they took.
+    /// Forgets the ended slots of a connection, the oldest first; returns how long they took.
     fn count_slots<S: Suite>(&mut self, now: Instant, conns: &Conns<S>, conn: ConnId) -> Vec<Duration> {
         let (answers, ranges) = conns.get(conn).map_or((0, 0), Conn::slots);
         let of_conn = self.running.iter().filter(|(_, running)| *running == conn).count();
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_counts_some_times_as_long_as_usual_within_bounds() {
+    fn a_slot_counts_for_a_multiple_of_the_median_within_bounds() {
         let usual = after([1; 50]);
         assert!((Duration::from_millis(3_400)..Duration::from_millis(4_700)).contains(&usual), "{usual:?}");
         let with_slow_ones = after((0..200).map(|n| if n % 4 == 0 { 600 } else { 1 }));

@@ -10,7 +10,7 @@ use crate::error::Violation;
 use crate::limits::CONTROL_LEN_MAX;
 pub use crate::wire::{HEADER_LEN, TAG_LEN};
 
-/// Appends a sealed frame to `wire`; its plaintext is given in parts.
+/// Appends a sealed frame to `wire`; the plaintext comes in parts.
 ///
 /// # Panics
 /// Where the plaintext is longer than 4 GiB.
@@ -43,14 +43,14 @@ fn length_field(plaintext_len: usize) -> [u8; HEADER_LEN] {
 /// A whole frame, still sealed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// Ciphertext and tag of a frame that a control message could have sent.
+    /// Ciphertext and tag of a frame no longer than a control message's.
     Small(Vec<u8>),
-    /// A longer one: this many bytes at the front of the large region hold ciphertext and tag.
+    /// A longer frame: this many bytes at the front of the large region hold ciphertext and tag.
     Large(usize),
 }
 
-/// Cuts a byte stream into frames. Its own memory is at most one control frame; longer frames go where the caller
-/// says (the *large region*), so that a blob's bytes are read straight into the blob's buffer.
+/// Cuts a byte stream into frames. It holds at most one control frame itself; longer frames go into the caller's memory
+/// (the *large region*), so that a blob's bytes are read straight into the blob's buffer.
 #[derive(Debug)]
 pub struct FrameReader(State);
 
@@ -70,8 +70,8 @@ impl Default for FrameReader {
 }
 
 impl FrameReader {
-    /// Where the stream's next bytes go; never empty. `large` is the large region; it must be the same from a large
-    /// frame's first byte to its last.
+    /// Returns where the stream's next bytes go; never empty. `large` is the large region, which must be the same from a
+    /// large frame's first byte to its last.
     pub fn space<'a>(&'a mut self, large: &'a mut [u8]) -> &'a mut [u8] {
         match &mut self.0 {
             State::Header { bytes, have } => &mut bytes[*have..],
@@ -80,10 +80,10 @@ impl FrameReader {
         }
     }
 
-    /// `n` bytes were written to [`Self::space`]; the frame they complete, if they do.
+    /// Takes `n` bytes that were written to [`Self::space`]; returns the frame that they complete, if any.
     ///
     /// # Errors
-    /// [`Violation::FrameShort`] and [`Violation::FrameLong`] (above a control frame, and above the large region's
+    /// [`Violation::FrameShort`] and [`Violation::FrameLong`] (longer than a control frame and than the large region's
     /// `large_len`), as soon as the length field is there and before memory is taken.
     pub fn filled(&mut self, n: usize, large_len: usize) -> Result<Option<Frame>, Violation> {
         match &mut self.0 {
@@ -140,7 +140,7 @@ mod tests {
     use crate::transport::{Handshake, Open as _, Role};
     use proptest::prelude::*;
 
-    /// Reads `wire` in pieces of the given sizes (repeated); the frames, or the violation.
+    /// Reads `wire` in pieces of the given sizes (repeated); returns the frames, or the violation.
     fn read(wire: &[u8], pieces: &[usize], large: &mut [u8]) -> Result<Vec<Frame>, Violation> {
         let (mut reader, mut frames, mut at) = (FrameReader::default(), Vec::new(), 0);
         let large_len = large.len();

@@ -1,4 +1,4 @@
-//! The anonymous X25519 exchange, and the ChaCha20-Poly1305 of both directions that it keys (`docs/protocol.md` §8).
+//! The anonymous X25519 exchange, which keys ChaCha20-Poly1305 in both directions (`docs/protocol.md` §8).
 
 use blake2::Blake2b;
 use blake2::digest::{Digest, consts::U32};
@@ -20,12 +20,12 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// A fresh ephemeral key.
+    /// Makes a fresh ephemeral key.
     pub fn new(role: Role, rng: &mut Rng) -> Self {
         Self::from_secret(role, rng.bytes_32())
     }
 
-    /// A given ephemeral key, for test vectors.
+    /// Takes a given ephemeral key, for test vectors.
     pub fn from_secret(role: Role, secret: [u8; 32]) -> Self {
         Self { secret: StaticSecret::from(secret), role }
     }
@@ -135,7 +135,7 @@ mod tests {
         let dialler = dialler.finish(to_dialler).expect("an honest key");
         let listener = listener.finish(to_listener).expect("an honest key");
         assert!(dialler.tag_key == listener.tag_key && dialler.session_id == listener.session_id);
-        assert!(dialler.session_id.0 != *dialler.tag_key.expose(), "each has a label of its own");
+        assert!(dialler.session_id.0 != *dialler.tag_key.expose(), "each has its own label");
         ((dialler.sealer, dialler.opener), (listener.sealer, listener.opener))
     }
 

@@ -1,13 +1,13 @@
 //! One end of a stream: a handshake, then messages in both directions.
 //!
-//! A message is a type byte and a payload, or nothing at all. How it lies in the stream, which end speaks first, and
-//! which keys seal it are the link's alone. It knows neither what a message means nor what time it is.
+//! A message is a type byte and a payload, or nothing at all. Only the link knows how it lies in the stream, which end
+//! speaks first, and which keys seal it. The link knows neither what a message means nor what time it is.
 //!
-//! - **In**: ask [`Link::recv_space`], read bytes there, and say so to [`Link::received`].
-//! - **Out**: give messages where [`Link::is_idle`], write what [`Link::send_chunk`] has, and say so to [`Link::sent`].
-//!   A message is sealed when it is given, so a caller that gives it only once bytes are asked for can drop it until then.
+//! - **In**: read bytes into [`Link::recv_space`], then call [`Link::received`].
+//! - **Out**: give messages while [`Link::is_idle`], write [`Link::send_chunk`], then call [`Link::sent`]. A message is
+//!   sealed when it is given, so a caller that waits until bytes are asked for can drop it until then.
 //!
-//! A violation leaves a dead link: it takes and gives nothing more.
+//! A violation leaves a dead link, which takes and gives nothing more.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -20,17 +20,16 @@ use crate::ids::{Secret, SessionId};
 use crate::rng::Rng;
 use crate::wire::KEY_LEN;
 
-/// What bytes from the peer amounted to.
+/// One thing that the peer's bytes amounted to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received {
-    /// Nothing that is complete.
+    /// Nothing complete.
     Nothing,
     /// The handshake is done: messages go in both directions.
     Open,
     /// A message's plaintext.
     Message(Vec<u8>),
-    /// A message that is longer than a control message: its plaintext is the first bytes of the large region, as many as
-    /// this.
+    /// A message longer than a control message: this many bytes at the front of the large region are its plaintext.
     Large(usize),
 }
 
@@ -42,7 +41,7 @@ pub struct Link<C: Ciphers> {
 }
 
 enum State<C: Ciphers> {
-    /// Of the peer's key, `have` bytes are there.
+    /// The first `have` bytes of the peer's key are there.
     Handshake {
         ours: C::Handshake,
         theirs: [u8; KEY_LEN],
@@ -56,7 +55,7 @@ enum State<C: Ciphers> {
     Dead,
 }
 
-/// What is on its way out, and how much of it is sent.
+/// The bytes in flight, and how many of them are sent.
 enum Out {
     Nothing,
     Bytes(Vec<u8>, usize),
@@ -91,7 +90,7 @@ impl<C: Ciphers> Link<C> {
         self.session().map(|session| &session.tag_key)
     }
 
-    /// What both ends call the link; `None` unless it is open.
+    /// The link's id, the same at both ends; `None` unless it is open.
     pub fn session_id(&self) -> Option<SessionId> {
         self.session().map(|session| session.session_id)
     }
@@ -107,9 +106,9 @@ impl<C: Ciphers> Link<C> {
 
     /// Returns where the stream's next bytes go; empty only where the link is dead.
     ///
-    /// `large` is the large region, in which a message longer than a control message is received and opened in place. It
-    /// has room for the longest one that is admitted and [`frame::TAG_LEN`] bytes more; where it is empty, none is. From
-    /// such a message's first byte to its last ([`Self::is_inside_message`]) it must be the same.
+    /// `large` is the large region, in which a message longer than a control message is received and opened in place. Its
+    /// length is that of the longest admitted message and [`frame::TAG_LEN`] bytes more; where it is empty, none is
+    /// admitted. It must be the same from such a message's first byte to its last ([`Self::is_inside_message`]).
     pub fn recv_space<'a>(&'a mut self, large: &'a mut [u8]) -> &'a mut [u8] {
         match &mut self.state {
             State::Handshake { theirs, have, .. } => &mut theirs[*have..],
@@ -118,11 +117,11 @@ impl<C: Ciphers> Link<C> {
         }
     }
 
-    /// Takes `n` bytes that were written to [`Self::recv_space`], of the same large region, and returns one thing that they
+    /// Takes `n` bytes that were written to [`Self::recv_space`], with the same large region, and returns one thing that they
     /// amounted to. There may be more: call it again, with 0 bytes, until it returns [`Received::Nothing`].
     ///
     /// # Errors
-    /// What the peer broke; the link is dead.
+    /// The rule that the peer broke; the link is dead.
     ///
     /// # Panics
     /// Where `n` is more than there was space for.
@@ -154,7 +153,7 @@ impl<C: Ciphers> Link<C> {
         }
     }
 
-    /// The peer's key is whole.
+    /// Derives the keys, as the peer's key is whole.
     fn finish_handshake(&mut self) -> Result<Received, Violation> {
         let State::Handshake { ours, theirs, .. } = mem::replace(&mut self.state, State::Dead) else {
             return Ok(Received::Nothing);
@@ -171,14 +170,14 @@ impl<C: Ciphers> Link<C> {
 
     // --- bytes out ------------------------------------------------------------------------------------------
 
-    /// Whether nothing is on its way out. Messages given then, one after the other, travel together.
+    /// Whether nothing is in flight. Messages given then, one after the other, travel together.
     pub fn is_idle(&self) -> bool {
         matches!(self.out, Out::Nothing) || self.is_dead()
     }
 
-    /// Seals a message behind those that are on their way; its plaintext is given in parts.
+    /// Seals a message behind those in flight; its plaintext comes in parts.
     ///
-    /// Returns `false`, seals nothing and uses no nonce where the link is not open or a blob is on its way.
+    /// Seals nothing, uses no nonce and returns `false` where the link is not open or a blob is in flight.
     pub fn send(&mut self, plaintext: &[&[u8]]) -> bool {
         let State::Open { session, .. } = &mut self.state else { return false };
         if matches!(self.out, Out::Nothing) {
@@ -204,7 +203,7 @@ impl<C: Ciphers> Link<C> {
         }
     }
 
-    /// Returns the next bytes to write; empty where nothing is on its way.
+    /// Returns the next bytes to write; empty where nothing is in flight.
     pub fn send_chunk(&self) -> &[u8] {
         match &self.out {
             _ if self.is_dead() => &[],
@@ -214,7 +213,7 @@ impl<C: Ciphers> Link<C> {
         }
     }
 
-    /// Takes note that `n` bytes of [`Self::send_chunk`] were written, and returns the buffer of a blob that is through.
+    /// Notes that `n` bytes of [`Self::send_chunk`] were written; returns the buffer of a blob that is sent.
     pub fn sent(&mut self, n: usize) -> Option<Buffer> {
         let (len, at) = match &mut self.out {
             Out::Nothing => return None,
@@ -231,12 +230,12 @@ impl<C: Ciphers> Link<C> {
         }
     }
 
-    /// Whether a blob is on its way.
+    /// Whether a blob is in flight.
     pub fn is_sending_blob(&self) -> bool {
         matches!(self.out, Out::Blob(..))
     }
 
-    /// Returns the buffer of the blob that was on its way; the link is over.
+    /// Returns the buffer of the blob in flight; the link is over.
     pub fn into_buffer(self) -> Option<Buffer> {
         match self.out {
             Out::Blob(buffer, _) => Some(buffer),
@@ -258,7 +257,8 @@ mod tests {
 
     type Real = Link<RealSuite>;
 
-    /// Moves what `from` has to `to`, in pieces of the given sizes (repeated); what came, a large message as a small one.
+    /// Moves what `from` has to `to`, in pieces of the given sizes (repeated); returns what came, large messages as small
+    /// ones.
     fn pump(
         from: &mut Real,
         to: &mut Real,
@@ -325,14 +325,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_before_the_link_is_open_uses_no_nonce() {
+    fn a_message_refused_before_the_link_is_open_uses_no_nonce() {
         let (mut dialler, mut listener) = shaking(1);
         for _ in 0..3 {
             assert!(!dialler.send(&[b"too soon"]));
             assert!(dialler.send_blob(3, Buffer::new()).is_err(), "the buffer comes back");
         }
         assert_eq!(pump(&mut dialler, &mut listener, &[32], &mut []), Ok(vec![Received::Open]));
-        assert!(!dialler.send(&[b"still"]), "it has sent its key, and not got the other");
+        assert!(!dialler.send(&[b"still"]), "it has sent its key, but not got the peer's");
         assert_eq!(pump(&mut listener, &mut dialler, &[32], &mut []), Ok(vec![Received::Open]));
         assert!(dialler.send(&[b"now"]));
         assert_eq!(pump(&mut dialler, &mut listener, &[9], &mut []), Ok(vec![message(b"now")]));

@@ -1,8 +1,8 @@
 //! The v5 transport: an anonymous X25519 exchange, then frames sealed with ChaCha20-Poly1305 in both directions
 //! (`docs/protocol.md` §8–9).
 //!
-//! It keeps a stream's content from eavesdroppers and authenticates nobody. [`Link`] is one end of such a stream; the
-//! rest of this module is what it is made of.
+//! It keeps a stream's content from eavesdroppers and authenticates nobody. [`Link`] is one end of such a stream, made of
+//! the rest of this module.
 
 pub mod frame;
 mod handshake;
@@ -25,7 +25,7 @@ pub enum Role {
     Listener,
 }
 
-/// How a connection's bytes are sealed. Lengths of keys and tags are the protocol's, whatever the ciphers.
+/// How a connection's bytes are sealed. Keys and tags have the protocol's lengths, whatever the ciphers.
 pub trait Ciphers: Sized + 'static {
     /// Our half of a connection's key exchange.
     type Handshake;
@@ -34,9 +34,9 @@ pub trait Ciphers: Sized + 'static {
     /// Opens a connection's frames.
     type Opener: Open;
 
-    /// A fresh half of a key exchange.
+    /// Makes a fresh half of a key exchange.
     fn handshake(role: Role, rng: &mut Rng) -> Self::Handshake;
-    /// The bytes to send at once.
+    /// Returns the bytes to send at once.
     fn public_key(handshake: &Self::Handshake) -> [u8; KEY_LEN];
     /// Derives both directions' keys from the peer's bytes.
     ///

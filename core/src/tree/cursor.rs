@@ -9,30 +9,30 @@ use super::{Node, TreeRef};
 use crate::blob::LINK_LEN;
 use crate::ids::BlobId;
 
-/// What comes next on the way through a tree.
+/// The next step of a walk through a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The next blob, index or data.
     Blob(Node),
-    /// There is no next blob before [`Cursor::open`] has taken this index blob's plaintext.
+    /// [`Cursor::open`] must take this index blob's plaintext first.
     NeedsIndex(Node),
     /// The range is over.
     End,
 }
 
 /// A walk through the blobs of a tree, each before those that it links to, and the data blobs in stream order. The
-/// cursor does no I/O: it says which index blob it needs, and its driver reads and opens it.
+/// cursor does no I/O: it says which index blob it needs, and the driver reads and opens it.
 ///
-/// Opened links stay in memory as they are in their blob, of one index blob for each height at most. Without them
-/// ([`Self::release`]) a cursor is some 100 bytes, and knows its place all the same.
+/// It keeps the links of at most one opened index blob for each height in memory. Without them ([`Self::release`]) a
+/// cursor takes some 100 bytes, and still knows its place.
 pub struct Cursor {
     tree: TreeRef,
-    /// The next blob is the node of `height` that leads to this data blob, or is it.
+    /// The next blob is the node of `height` that leads to this data blob, or is this data blob.
     data_blob: u64,
     height: u8,
     /// Where the range ends, in data blobs.
     end: u64,
-    /// The opened index blobs on the way to the next blob, from the root down without a gap, all of them above `height`.
+    /// The opened index blobs on the way to the next blob, from the root down without a gap, all above `height`.
     opened: Vec<Opened>,
 }
 
@@ -43,7 +43,7 @@ struct Opened {
 }
 
 impl Cursor {
-    /// A walk through the blobs of a range of the stream, cut to the stream's end, and the index blobs above them. An
+    /// Walks through the blobs of a range of the stream, cut at the stream's end, and the index blobs above them. An
     /// empty range has none.
     pub fn new(tree: &TreeRef, bytes: Range<u64>) -> Self {
         let plain_len = tree.shape.plain_len() as u64;
@@ -52,18 +52,18 @@ impl Cursor {
         Self::over(tree, bytes.start / plain_len..end)
     }
 
-    /// A walk through every blob of the tree, also of an empty stream's, which has one.
+    /// Walks through every blob of the tree; even that of an empty stream has one.
     pub fn whole(tree: &TreeRef) -> Self {
         Self::over(tree, 0..tree.data_blob_count())
     }
 
-    /// A walk through some of the tree's data blobs, counted from 0, and the index blobs above them.
+    /// Walks through some of the tree's data blobs, counted from 0, and the index blobs above them.
     pub fn over(tree: &TreeRef, data_blobs: Range<u64>) -> Self {
         let end = data_blobs.end.min(tree.data_blob_count());
         Self { tree: tree.clone(), data_blob: data_blobs.start, height: tree.depth, end, opened: Vec::new() }
     }
 
-    /// Goes one blob on, unless an index blob must be opened before.
+    /// Goes one blob on, unless an index blob must be opened first.
     pub fn step(&mut self) -> Step {
         let Some(node) = self.lowest_known() else { return Step::End };
         if node.height > self.height {
@@ -81,8 +81,8 @@ impl Cursor {
         self.data_blob >= self.end
     }
 
-    /// Takes the plaintext of the index blob that the cursor needs. `false`, and nothing changes, where it needs none or
-    /// another one, or where `plain` ends before its links.
+    /// Takes the plaintext of the index blob that the cursor needs. Changes nothing and returns `false` where it needs none
+    /// or another one, or where `plain` ends before its links.
     pub fn open(&mut self, id: &BlobId, plain: &[u8]) -> bool {
         let needed = self.lowest_known().filter(|node| node.height > self.height && node.link.id == *id);
         let Some(node) = needed else { return false };
@@ -91,23 +91,23 @@ impl Cursor {
         true
     }
 
-    /// Wipes all opened links. What follows stays the same, after the index blobs on the way to it were opened again.
+    /// Wipes all opened links. The walk goes on at the same place once the index blobs on the way to it are opened again.
     pub fn release(&mut self) {
         self.opened = Vec::new();
     }
 
-    /// Goes on with the data blob that holds the byte at `offset` of the stream; from the range's end on there is none.
-    /// Index blobs that the walk is below and stays below do not come again. So forward nothing comes twice; backward
-    /// comes again what lies between.
+    /// Goes on with the data blob that holds the byte at `offset` of the stream; the walk ends from the range's end on.
+    /// Index blobs above both the old and the new place do not come again: a seek forward repeats nothing, one backward
+    /// repeats what lies between.
     pub fn seek(&mut self, offset: u64) {
         self.go_to(offset / self.tree.shape.plain_len() as u64);
     }
 
-    /// The way to another data blob parts from the present one below the nodes that lead to both.
+    /// Goes on with another data blob. The way to it parts from the current one below the nodes that lead to both.
     fn go_to(&mut self, data_blob: u64) {
         let leaves = |height| self.tree.shape.leaves(height);
         let is_above_both = |height: &u8| self.data_blob / leaves(*height) == data_blob / leaves(*height);
-        // The root is above all.
+        // The root is above all data blobs.
         let parted = (0..self.tree.depth).rev().find(|height| !is_above_both(height));
         self.height = self.height.max(parted.unwrap_or(0));
         self.data_blob = data_blob;
@@ -117,8 +117,8 @@ impl Cursor {
         }
     }
 
-    /// The lowest node on the way to the next blob whose link is known: that blob itself, or the index blob that is to be
-    /// opened first. `None` at the end.
+    /// Returns the lowest node with a known link on the way to the next blob: that blob itself, or the index blob to open
+    /// first. `None` at the end.
     fn lowest_known(&self) -> Option<Node> {
         if self.is_at_end() {
             return None;

@@ -1,8 +1,8 @@
 //! Trees: a stream of any length as one 73-byte reference (`docs/protocol.md` §3).
 //!
-//! A tree's shape follows from the stream's size alone: data blobs hold [`PLAIN_LEN`] bytes each, only the last may
-//! hold less; index blobs hold [`FANOUT`] links each, only the last of a level may hold less; the depth is the least
-//! that holds the size. So nobody can send a tree of surprising shape.
+//! A tree's shape follows from the stream's size alone. Each data blob holds [`PLAIN_LEN`] bytes, and only the last may
+//! hold less. Each index blob holds [`FANOUT`] links, and only the last of a level may hold less. The depth is the least
+//! that holds the size. So no peer can send a tree of surprising shape.
 
 mod cursor;
 mod writer;
@@ -24,7 +24,7 @@ pub const TREE_REF_LEN: usize = 8 + 1 + LINK_LEN;
 
 const _: () = assert!(FANOUT == 16_384);
 
-/// How much the blobs of a tree hold: [`Shape::REAL`], but for simulations with smaller blobs
+/// The capacity of a tree's blobs: [`Shape::REAL`], except in simulations with smaller blobs
 /// ([`crate::suite::BlobFormat::PLAIN_LEN`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -32,13 +32,13 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The protocol's: [`PLAIN_LEN`] and [`FANOUT`].
+    /// The protocol's shape: [`PLAIN_LEN`] and [`FANOUT`].
     pub const REAL: Self = Self::new(PLAIN_LEN);
 
     /// Trees of blobs with `plain_len` bytes of plaintext.
     ///
     /// # Panics
-    /// Where that is not a whole number of links, two at least and [`FANOUT`] at most.
+    /// Where that is not a whole number of links, from two to [`FANOUT`].
     pub const fn new(plain_len: usize) -> Self {
         assert!(plain_len.is_multiple_of(LINK_LEN) && plain_len >= 2 * LINK_LEN && plain_len <= PLAIN_LEN);
         Self { plain_len }
@@ -54,9 +54,9 @@ impl Shape {
         self.plain_len / LINK_LEN
     }
 
-    /// Data blobs below a full node of `height`; itself, where it is one.
+    /// Data blobs below a full node of `height`; a data blob counts itself.
     fn leaves(self, height: u8) -> u64 {
-        // Beyond the greatest depth a span would not fit 64 bits; no canonical tree has such a node.
+        // Beyond the greatest depth a span would not fit in 64 bits; no canonical tree has such a node.
         (self.fanout() as u64).pow(u32::from(height.min(TREE_DEPTH_MAX)))
     }
 
@@ -65,17 +65,17 @@ impl Shape {
         self.plain_len as u64 * self.leaves(height)
     }
 
-    /// Blobs of a full node of `height`: itself and all below it.
+    /// Blobs of a full node of `height`: its own and all below it.
     fn blobs(self, height: u8) -> u64 {
         (0..=height.min(TREE_DEPTH_MAX)).map(|height| self.leaves(height)).sum()
     }
 
-    /// The least depth that holds `size` bytes; `None` above what [`TREE_DEPTH_MAX`] holds.
+    /// Returns the least depth that holds `size` bytes; `None` where even [`TREE_DEPTH_MAX`] does not.
     fn depth_for(self, size: u64) -> Option<u8> {
         (0..=TREE_DEPTH_MAX).find(|&depth| size <= self.span(depth))
     }
 
-    /// Data blobs of a stream: an empty stream has one too.
+    /// Counts the data blobs of a stream: an empty stream has one too.
     fn leaf_count(self, size: u64) -> u64 {
         size.div_ceil(self.plain_len as u64).max(1)
     }
@@ -86,16 +86,16 @@ impl Shape {
 pub struct TreeRef {
     /// Bytes of the stream.
     pub size: u64,
-    /// 0: `link` is the data blob; n: an index blob over trees of depth n − 1. Always the least that holds `size`.
+    /// 0: `link` is the data blob; n: it is an index blob over trees of depth n − 1. Always the least that holds `size`.
     pub depth: u8,
     /// The top blob.
     pub link: Link,
-    /// How much its blobs hold; no part of what is written.
+    /// The capacity of its blobs; not written.
     pub shape: Shape,
 }
 
 impl TreeRef {
-    /// A reference whose depth is the canonical one for its size; `None` otherwise.
+    /// Makes a reference; `None` where the depth is not the canonical one for the size.
     pub fn new(size: u64, depth: u8, link: Link) -> Option<Self> {
         Self::new_in(Shape::REAL, size, depth, link)
     }
@@ -113,23 +113,23 @@ impl TreeRef {
         Site { position: 0, height: self.depth, offset: 0, len: self.size }
     }
 
-    /// Number of data blobs: an empty stream has one too.
+    /// Counts the data blobs: an empty stream has one too.
     pub fn data_blob_count(&self) -> u64 {
         self.shape.leaf_count(self.size)
     }
 
-    /// Number of blobs, index blobs included.
+    /// Counts the blobs, index blobs included.
     pub fn blob_count(&self) -> u64 {
-        // The last data blob is the last of all.
+        // The last data blob is the last blob of all.
         self.position_below(self.data_blob_count() - 1) + 1
     }
 
-    /// The position of a data blob; `None` beyond the last.
+    /// Returns the position of a data blob; `None` beyond the last.
     pub fn position_of(&self, data_blob: u64) -> Option<u64> {
         (data_blob < self.data_blob_count()).then(|| self.position_below(data_blob))
     }
 
-    /// The blob at a position; `None` beyond the last.
+    /// Returns the blob at a position; `None` beyond the last.
     pub fn blob_at(&self, position: u64) -> Option<Site> {
         let mut site = self.root_site();
         while site.position < position {
@@ -140,8 +140,8 @@ impl TreeRef {
         Some(site)
     }
 
-    /// Each node on the way down to a data blob comes after its parent, and after the earlier children of its parent, which
-    /// are all full.
+    /// Returns the position of a data blob. Each node on the way down to it comes after its parent and the parent's earlier
+    /// children, which are all full.
     fn position_below(&self, data_blob: u64) -> u64 {
         let (mut position, mut left) = (0, data_blob);
         for height in (0..self.depth).rev() {
@@ -151,7 +151,7 @@ impl TreeRef {
         position
     }
 
-    /// Size (big-endian), depth, link. The result holds a key: wipe it after use.
+    /// Writes size (big-endian), depth and link. The result holds a key: wipe it after use.
     pub fn to_bytes(&self) -> Zeroizing<[u8; TREE_REF_LEN]> {
         let mut out = Zeroizing::new([0; TREE_REF_LEN]);
         out[..8].copy_from_slice(&self.size.to_be_bytes());
@@ -160,7 +160,7 @@ impl TreeRef {
         out
     }
 
-    /// From [`Self::to_bytes`]' form; `None` where the depth is not the size's.
+    /// Reads the form of [`Self::to_bytes`]; `None` where the depth does not fit the size.
     pub fn from_bytes(bytes: &[u8; TREE_REF_LEN]) -> Option<Self> {
         Self::from_bytes_in(Shape::REAL, bytes)
     }
@@ -172,7 +172,7 @@ impl TreeRef {
     }
 }
 
-/// Where a blob stands in its tree, which follows from the tree's size.
+/// A blob's place in its tree, which follows from the tree's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
     /// Its position (`docs/protocol.md` §12) in the tree.
@@ -186,7 +186,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// How many children it has: none where it is data, at most a blob's links otherwise.
+    /// Counts the children: none where it is data, at most a blob's links otherwise.
     fn child_count(&self, shape: Shape) -> usize {
         let Some(below) = self.height.checked_sub(1) else { return 0 };
         let count = self.len.div_ceil(shape.span(below)).clamp(1, shape.fanout() as u64);
@@ -208,7 +208,7 @@ impl Site {
     }
 }
 
-/// A node of a tree: what its blob must hold follows from the tree's size.
+/// A node of a tree. The tree's size determines what its blob must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its blob.
@@ -221,7 +221,7 @@ pub struct Node {
     pub offset: u64,
     /// How many bytes of the stream it covers.
     pub len: u64,
-    /// How much the tree's blobs hold.
+    /// The capacity of the tree's blobs.
     pub shape: Shape,
 }
 
@@ -231,29 +231,29 @@ impl Node {
         Self { link, position, height, offset, len, shape }
     }
 
-    /// Where it stands.
+    /// Returns its place.
     pub fn site(&self) -> Site {
         Site { position: self.position, height: self.height, offset: self.offset, len: self.len }
     }
 
-    /// How many children it has: none for a data node, at most [`FANOUT`] otherwise.
+    /// Counts the children: none for a data node, at most [`FANOUT`] otherwise.
     pub fn child_count(&self) -> usize {
         self.site().child_count(self.shape)
     }
 
-    /// The child at `index`, from the opened blob's plaintext; `None` where there is none, or `plain` ends before it.
+    /// Reads the child at `index` from the opened blob's plaintext; `None` where there is none, or `plain` ends before it.
     pub fn child(&self, plain: &[u8], index: usize) -> Option<Self> {
         let site = self.site().child(self.shape, index)?;
         let link = Link::from_bytes(plain.get(index * LINK_LEN..)?.first_chunk()?);
         Some(Self::new(self.shape, link, site))
     }
 
-    /// The children of an index node, from its opened blob's plaintext, in order. Empty for a data node.
+    /// Reads the children of an index node, in order, from its opened blob's plaintext. A data node has none.
     pub fn children(&self, plain: &[u8]) -> Vec<Self> {
         (0..self.child_count()).map_while(|index| self.child(plain, index)).collect()
     }
 
-    /// Where the bytes of a range of the stream lie in a data node's content: empty where none do.
+    /// Returns the part of a data node's content that lies in a range of the stream, perhaps empty.
     pub fn part(&self, bytes: &Range<u64>) -> Range<usize> {
         let place = |offset: u64| {
             let within = offset.clamp(self.offset, self.offset + self.len) - self.offset;

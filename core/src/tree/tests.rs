@@ -44,20 +44,20 @@ fn list(store: &Store, node: &Node, out: &mut Vec<Node>) {
     }
 }
 
-/// A cursor, and what it should do.
+/// A cursor, and a model of what it should do.
 struct Model {
     cursor: Cursor,
     store: Store,
     nodes: Vec<Node>,
     /// The range's end, in data blobs.
     end: u64,
-    /// What is still to come.
+    /// The blobs that are still to come.
     ahead: VecDeque<Node>,
-    /// The data blob that it goes on with.
+    /// The data blob that the walk goes on with.
     data_blob: u64,
-    /// Index blobs that came and lead to it.
+    /// The index blobs that came and lead to it.
     above: BTreeSet<u64>,
-    /// Which of them are open.
+    /// Those of them that are open.
     opened: BTreeSet<u64>,
 }
 
@@ -89,7 +89,7 @@ impl Model {
     fn go_to(&mut self, data_blob: u64) {
         self.data_blob = data_blob;
         let nodes = &self.nodes;
-        // The root leads to all, also to what lies beyond the end.
+        // The root leads to all data blobs, even beyond the end.
         self.above
             .retain(|at| *at == 0 || nodes.iter().any(|n| n.position == *at && Self::leads_to(n, data_blob)));
         self.opened.retain(|at| self.above.contains(at));
@@ -200,7 +200,7 @@ proptest! {
                 _ => model.step(),
             }
         }
-        // To the end, where it stays.
+        // Walks to the end and stays there.
         for _ in 0..3 * model.nodes.len() {
             model.step();
         }
@@ -220,7 +220,7 @@ proptest! {
                     came += 1;
                 }
                 Step::NeedsIndex(node) => {
-                    // Whatever it says, no index blob is needed twice in a row.
+                    // Whatever its bytes say, no index blob is needed twice in a row.
                     prop_assert_ne!(needed.replace(node.position), Some(node.position));
                     prop_assert!(cursor.open(&node.link.id, &plain));
                 }

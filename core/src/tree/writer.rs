@@ -9,37 +9,37 @@ use zeroize::Zeroizing;
 use super::{Shape, TreeRef};
 use crate::blob::{Link, TAG_LEN};
 
-/// Builds a tree over data blobs that come in order. At most one index node for each level is in memory.
+/// Builds a tree over data blobs that come in order. Holds at most one index node of each level in memory.
 ///
-/// `store` gets a blob's buffer whose first `len` bytes are an index node's content; it seals it
-/// ([`crate::blob::seal`]), stores the blob and returns its link. After an error from it the writer is of no more use.
+/// `store` takes a blob's buffer whose first `len` bytes are an index node's content, seals it
+/// ([`crate::blob::seal`]), stores the blob and returns its link. After an error of `store` the writer is unusable.
 pub struct TreeWriter {
     shape: Shape,
-    /// What waits at each height for the node above it.
+    /// The links of each height that wait for the node above them.
     levels: Vec<Level>,
     leaves: u64,
 }
 
 /// The links of one height that wait for their index node. Never empty.
 enum Level {
-    /// The first; it may turn out to be the root, so a stream of one blob takes no index buffer.
+    /// The first link, which may turn out to be the root: a stream of one blob needs no index buffer.
     One(Link),
-    /// Several, encoded in a buffer that becomes the index blob.
+    /// Several links, encoded in a buffer that becomes the index blob.
     Many(Zeroizing<Vec<u8>>),
 }
 
 impl TreeWriter {
-    /// A writer without links.
+    /// Makes a writer without links.
     pub fn new() -> Self {
         Self::new_in(Shape::REAL)
     }
 
-    /// A writer without links, of a tree of another shape.
+    /// Makes a writer without links, for a tree of another shape.
     pub fn new_in(shape: Shape) -> Self {
         Self { shape, levels: Vec::new(), leaves: 0 }
     }
 
-    /// Appends the next data blob. All but the stream's last must be full.
+    /// Appends the next data blob. All but the stream's last one must be full.
     pub fn push<E>(
         &mut self,
         link: Link,
@@ -52,7 +52,7 @@ impl TreeWriter {
     /// Stores the index nodes that are left and returns the reference to the stream of `size` bytes.
     ///
     /// # Panics
-    /// Where `size` is not one that as many data blobs as were pushed hold.
+    /// Where `size` does not need as many data blobs as were pushed.
     pub fn finish<E>(
         mut self,
         size: u64,
@@ -102,7 +102,7 @@ impl TreeWriter {
             }
             Some(Level::Many(links)) => links.extend_from_slice(&*link.to_bytes()),
             Some(level @ Level::One(_)) => {
-                // The whole blob's room at once, so that no grown vector leaves keys behind.
+                // Room for the whole blob at once, so that no growing vector leaves keys behind.
                 let links = Level::Many(Zeroizing::new(Vec::with_capacity(self.shape.plain_len() + TAG_LEN)));
                 if let (Level::One(first), Level::Many(links)) = (mem::replace(level, links), level) {
                     links.extend_from_slice(&*first.to_bytes());
@@ -125,7 +125,7 @@ impl TreeWriter {
 }
 
 impl TreeRef {
-    /// Builds the tree of a stream that is in memory; `store` as of [`TreeWriter`].
+    /// Builds the tree of a stream in memory; `store` is that of [`TreeWriter`].
     pub fn write<E>(
         shape: Shape,
         content: &[u8],

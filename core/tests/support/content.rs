@@ -19,7 +19,7 @@ use super::{Bench, UNIX, identity};
 pub(crate) const SECRET: Secret = Secret::new([1; 32]);
 /// The sequence of a [`Content`]'s head.
 pub(crate) const SEQUENCE: u64 = 5;
-/// A blob's length, as ranges have it.
+/// A blob's length, in the type of ranges.
 pub(crate) const BLOB_END: u32 = 1_048_592;
 /// The longest piece.
 pub(crate) const PIECE_MAX: u32 = 65_520;
@@ -50,17 +50,17 @@ fn file(size: u64, reference: Reference) -> Collection {
     Collection { title: String::new(), items: vec![Item::File(file)] }
 }
 
-/// What members bring blobs from.
+/// A source of blobs for members.
 pub(crate) trait Blobs {
     /// A blob's bytes.
     fn blob(&self, id: &BlobId) -> &[u8];
 }
 
-/// A channel of one file whose index a node has stored already: what is missing is its data.
+/// A channel of one file whose index a node has stored already: only data blobs are missing.
 pub(crate) struct Content {
     pub(crate) channel: PublicKey,
     head: SignedItem,
-    /// The blobs that say which data blobs there are.
+    /// The body and the index blobs.
     index: Vec<(BlobId, Vec<u8>)>,
     pub(crate) data: Vec<(BlobId, Vec<u8>)>,
 }
@@ -76,7 +76,7 @@ impl Content {
         };
         let mut writer = TreeWriter::new();
         for (id, _) in &data {
-            // Nobody opens them here.
+            // No test opens them.
             let Ok(()) = writer.push(Link { id: *id, key: SECRET }, &mut store);
         }
         let size = PLAIN_LEN as u64 * u64::from(blobs);
@@ -93,20 +93,20 @@ impl Content {
         Self { channel: author.public_key(), head, index, data }
     }
 
-    /// The DHT has the channel's head, and the node its index.
+    /// Gives the DHT the channel's head, and the node its index.
     pub(crate) fn publish(&self, bench: &mut Bench) {
         bench.world.blobs.extend(self.index.iter().cloned());
         bench.world.heads.insert(self.channel, (self.head.clone(), 1));
     }
 
-    /// The node has the channel's index, and no data.
+    /// Gives the node the channel's index, and no data.
     pub(crate) fn follow(&self, bench: &mut Bench) {
         self.publish(bench);
         bench.command(Command::Follow { channel: self.channel, read_key: None });
         bench.sleep_until(bench.now);
     }
 
-    /// The node has all of the channel.
+    /// Gives the node all of the channel.
     pub(crate) fn seed(&self, bench: &mut Bench) {
         bench.world.blobs.extend(self.data.iter().cloned());
         self.follow(bench);
@@ -116,17 +116,17 @@ impl Content {
         self.data[n].0
     }
 
-    /// Where a data blob stands among the channel's blobs (`docs/protocol.md` §12).
+    /// Returns a data blob's position (`docs/protocol.md` §12).
     pub(crate) fn position(&self, n: usize) -> u32 {
         u32::try_from(self.index.len() + n).expect("few")
     }
 
-    /// Which data blob it is.
+    /// Returns which data blob has an id.
     pub(crate) fn number(&self, id: &BlobId) -> usize {
         self.data.iter().position(|(data, _)| data == id).expect("a blob of the channel")
     }
 
-    /// How many of the data blobs the node has stored, each as it is.
+    /// Counts the data blobs that the node has stored unaltered.
     pub(crate) fn stored(&self, bench: &Bench) -> usize {
         self.data.iter().filter(|(id, blob)| bench.world.blobs.get(id) == Some(blob)).count()
     }
@@ -138,7 +138,7 @@ impl Blobs for Content {
     }
 }
 
-/// A blob in which no eight bytes stand where others should, unnoticed.
+/// A blob in which every eight bytes differ, so that misplaced ones are noticed.
 pub(crate) fn data(author: &Identity, n: u8) -> (BlobId, Vec<u8>) {
     let [first, ..] = *author.public_key().as_bytes();
     let start = u64::from_be_bytes([first, n, 0, 0, 0, 0, 0, 0]);

@@ -19,7 +19,7 @@ use megatorrent_core::uri;
 use super::content::{Blobs, SECRET, data, item};
 use super::{Bench, UNIX, identity};
 
-/// A file: its path, and which data blobs it consists of. Files may have some in common.
+/// A file: its path, and the numbers of its data blobs. Files may have some in common.
 pub(crate) type Spec<'a> = (&'a str, &'a [u8]);
 
 /// One version of the channel of [`identity`].
@@ -43,7 +43,7 @@ impl Folder {
         Self::build(sequence, files, Builder::chunks)
     }
 
-    /// Files that are trees of so many data blobs, which nobody has.
+    /// Files that are trees of this many data blobs, which no peer has.
     pub(crate) fn of_many(sequence: u64, files: &[(&str, usize)]) -> Self {
         let mut builder = Builder::default();
         let mut items = Vec::new();
@@ -89,7 +89,7 @@ impl Folder {
         builder.finish(sequence, items)
     }
 
-    /// Who has it has the blobs of an earlier version, too.
+    /// Adds the blobs of an earlier version for the peers that have this one.
     pub(crate) fn after(mut self, earlier: &Self) -> Self {
         self.blobs.extend(earlier.blobs.clone());
         self
@@ -99,7 +99,7 @@ impl Folder {
         item(&identity(), self.sequence.cast_signed(), &self.content)
     }
 
-    /// Its head as a document of its own.
+    /// Its head as a document.
     pub(crate) fn document(&self) -> Vec<u8> {
         Head::to_json(&identity(), self.sequence, UNIX.0, &self.content, None).into_bytes()
     }
@@ -129,12 +129,12 @@ impl Folder {
         named.map_or("another channel's", |(name, _)| name)
     }
 
-    /// Of what was asked for, in order.
+    /// The names of the blobs asked for, in order.
     pub(crate) fn names(&self, asked: &[(BlobId, Range<u32>)]) -> Vec<&str> {
         asked.iter().map(|(id, _)| self.name(id)).collect()
     }
 
-    /// Those in the node's store, by position.
+    /// The names of the blobs in the node's store, by position.
     pub(crate) fn stored(&self, bench: &Bench) -> Vec<&str> {
         let stored = self.named.iter().filter(|(_, id)| bench.world.blobs.contains_key(id));
         stored.map(|(name, _)| name.as_str()).collect()
@@ -142,19 +142,19 @@ impl Folder {
 
     // --- the node -------------------------------------------------------------------------------------------
 
-    /// The DHT has the head.
+    /// Gives the DHT the head.
     pub(crate) fn publish(&self, bench: &mut Bench) {
         bench.world.heads.insert(self.channel, (self.head(), 8));
     }
 
-    /// The DHT has the head, and the node looks it up.
+    /// Gives the DHT the head, and lets the node look it up.
     pub(crate) fn follow(&self, bench: &mut Bench) {
         self.publish(bench);
         bench.command(Command::Follow { channel: self.channel, read_key: None });
         bench.sleep_until(bench.now);
     }
 
-    /// The node's store has the blobs whose name fits.
+    /// Gives the node's store the blobs whose name fits.
     pub(crate) fn store(&self, bench: &mut Bench, fits: impl Fn(&str) -> bool) {
         let ids: BTreeSet<BlobId> =
             self.named.iter().filter(|(name, _)| fits(name)).map(|(_, id)| *id).collect();
@@ -162,7 +162,7 @@ impl Folder {
         bench.world.blobs.extend(blobs.map(|(id, blob)| (*id, blob.clone())));
     }
 
-    /// The node's store has all that says which data blobs there are.
+    /// Gives the node's store the body and all index blobs.
     pub(crate) fn store_index(&self, bench: &mut Bench) {
         self.store(bench, |name| name == "body" || name.ends_with('*'));
     }
@@ -175,7 +175,7 @@ impl Folder {
         bench.node.channel_status(&self.channel).expect("it is followed")
     }
 
-    /// Whether all that is selected is stored, and whether all is.
+    /// Whether everything selected is stored, and whether everything is.
     pub(crate) fn extent(&self, bench: &Bench) -> (bool, bool) {
         let status = self.status(bench);
         (status.satisfied, status.complete)
@@ -188,13 +188,13 @@ impl Blobs for Folder {
     }
 }
 
-/// These files alone.
+/// Selects these files alone.
 pub(crate) fn only(paths: &[&str]) -> Selection {
     let files = paths.iter().map(|path| ((*path).to_string(), Priority::Normal)).collect();
     Selection { others: Priority::Skip, files, ..Selection::default() }
 }
 
-/// These blobs of a file, by their place in it.
+/// Selects these blobs of a file, by their place in it.
 pub(crate) fn range(path: &str, blobs: Range<u64>) -> FileRange {
     let bytes = blobs.start * PLAIN_LEN as u64..blobs.end * PLAIN_LEN as u64;
     FileRange { path: path.to_string(), bytes, deadline: None }
@@ -222,7 +222,7 @@ impl Builder {
         };
         let mut writer = TreeWriter::new();
         for id in ids {
-            // Nobody opens them here.
+            // No test opens them.
             let Ok(()) = writer.push(Link { id: *id, key: SECRET }, &mut store);
         }
         let Ok(tree) = writer.finish(PLAIN_LEN as u64 * ids.len() as u64, &mut store);

@@ -1,5 +1,5 @@
-//! Scripted v6 peers: they follow a channel as the node does, say what a test has them say, and bring and take bytes
-//! as fast as it says.
+//! Scripted v6 peers: they follow a channel as the node does, send the messages that a test chooses, and bring and take
+//! bytes at its rate.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -19,7 +19,7 @@ use super::content::{BLOB_END, Blobs, Content, PIECE_MAX, SEQUENCE};
 use super::peer::Peer;
 use super::{Bench, addr};
 
-/// The time that a network takes between two looks of its peers.
+/// The virtual time of a step.
 const STEP: Duration = Duration::from_millis(50);
 /// Bytes that a socket takes at once.
 const SIP_LEN: usize = 16 * 1024;
@@ -33,20 +33,20 @@ pub(crate) struct Want {
     pub(crate) end: u32,
 }
 
-/// A peer, and what the node told and asked it so far, oldest first.
+/// A peer, and the node's messages to it so far, oldest first.
 pub(crate) struct Member {
     pub(crate) peer: Peer,
     port: u16,
     /// The swarms' names, in the order in which they were given.
     pub(crate) tags: Vec<Tag>,
-    /// The version of the first of them that it speaks of.
+    /// The version of the first swarm that it makes claims about.
     pub(crate) version: u64,
-    /// Bytes that it brings in a second.
+    /// Bytes that it brings each second.
     pub(crate) bytes_per_sec: u64,
     credit: u64,
     /// It changes the first byte of each piece.
     pub(crate) lies: bool,
-    /// Ranges that are not through.
+    /// Ranges that are not complete.
     pub(crate) open: Vec<Want>,
     pub(crate) asked: Vec<(BlobId, Range<u32>)>,
     pub(crate) cancelled: Vec<(u32, u32)>,
@@ -66,7 +66,7 @@ impl Member {
         Self::join_swarms(bench, port, &topics, SEQUENCE)
     }
 
-    /// Connects to the node, and watches swarms, of the first of which it speaks of a version.
+    /// Connects to the node, and watches swarms; it makes claims about a version of the first.
     pub(crate) fn join_swarms(bench: &mut Bench, port: u16, topics: &[Topic], version: u64) -> Self {
         let mut peer = Peer::dial(bench, addr(port));
         peer.say_hello(bench, 6);
@@ -113,7 +113,7 @@ impl Member {
         self
     }
 
-    // --- what it says ---------------------------------------------------------------------------------------
+    // --- messages to the node -------------------------------------------------------------------------------
 
     pub(crate) fn has(&mut self, bench: &mut Bench, content: &Content, blobs: &[usize]) {
         let positions = blobs.iter().map(|n| content.position(*n)).collect();
@@ -130,7 +130,7 @@ impl Member {
         self.hear(bench);
     }
 
-    /// Asks for a range; its number.
+    /// Asks for a range; returns its number.
     pub(crate) fn want(&mut self, bench: &mut Bench, blob: BlobId, range: Range<u32>) -> u32 {
         let id = self.next_id;
         self.next_id += 1;
@@ -143,7 +143,7 @@ impl Member {
         self.hear(bench);
     }
 
-    /// Refuses what it is asked for.
+    /// Refuses all ranges asked for.
     pub(crate) fn refuse(&mut self, bench: &mut Bench) {
         self.hear(bench);
         for Want { id, next, .. } in std::mem::take(&mut self.open) {
@@ -151,7 +151,7 @@ impl Member {
         }
     }
 
-    /// Brings so many bytes of what it is asked for, the oldest range first; how many there were.
+    /// Brings up to this many bytes of the ranges asked for, the oldest range first; returns how many.
     pub(crate) fn bring(&mut self, bench: &mut Bench, blobs: &impl Blobs, bytes: u64) -> u64 {
         self.credit += bytes;
         let mut brought = 0;
@@ -179,12 +179,12 @@ impl Member {
         }
     }
 
-    /// Brings all it is asked for, however much more that makes it be asked for.
+    /// Brings all ranges asked for, including those that the node asks for meanwhile.
     pub(crate) fn bring_all(&mut self, bench: &mut Bench, blobs: &impl Blobs) {
         while self.bring(bench, blobs, u64::from(BLOB_END)) > 0 {}
     }
 
-    // --- what it hears --------------------------------------------------------------------------------------
+    // --- messages from the node -----------------------------------------------------------------------------
 
     pub(crate) fn hear(&mut self, bench: &mut Bench) {
         for message in self.peer.receive(bench) {
@@ -192,7 +192,7 @@ impl Member {
         }
     }
 
-    /// Takes at most `most` bytes; how many there were.
+    /// Takes at most `most` bytes; returns how many.
     pub(crate) fn take(&mut self, bench: &mut Bench, most: usize) -> usize {
         let taken = self.peer.take(bench, most);
         for message in self.peer.messages() {
@@ -229,7 +229,7 @@ impl Member {
         self.asked.iter().map(|(id, _)| content.number(id)).collect()
     }
 
-    /// The positions that it was told of, in order; `None`: it was told that the node has all.
+    /// The positions that the node claimed, in order; `None`: the node claimed to have all.
     pub(crate) fn told_positions(&self) -> Option<Vec<u32>> {
         let mut told = BTreeSet::new();
         for (_, have) in &self.told {
@@ -245,7 +245,7 @@ impl Member {
         Some(told.into_iter().collect())
     }
 
-    /// Why its connection ended, as the node's user is told; `None`: it did not.
+    /// Why its connection ended, according to the node's event; `None`: it did not.
     pub(crate) fn closed_for(&self, bench: &Bench) -> Option<CloseReason> {
         bench.events.iter().find_map(|event| match event {
             Event::Disconnected { conn, reason, .. } if *conn == self.peer.conn => Some(*reason),
@@ -271,7 +271,7 @@ impl Member {
     }
 }
 
-/// Lets time pass, in which members bring what they are asked for.
+/// Lets time pass, in which members bring the ranges that they are asked for.
 pub(crate) fn pass(bench: &mut Bench, blobs: &impl Blobs, time: Duration, members: &mut [&mut Member]) {
     let end = bench.now + time;
     while bench.now < end {

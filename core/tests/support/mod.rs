@@ -1,5 +1,5 @@
-//! One node and all that surrounds it, without a network: its time in a test's hand, a store and a DHT in memory
-//! ([`world`]), and peers made of core's own layers below the node ([`peer`]).
+//! One node and its surroundings, without a network: time that a test controls, a store and a DHT in memory ([`world`]),
+//! and peers made of core's own layers below the node ([`peer`]).
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod content;
@@ -50,7 +50,7 @@ pub(crate) fn addr(port: u16) -> PeerAddr {
     at(&format!("127.0.0.1:{port}"))
 }
 
-/// A node, its time, and what it has asked for and told so far, oldest first.
+/// A node, its time, and its actions so far, oldest first.
 pub(crate) struct Bench {
     pub(crate) node: Node,
     pub(crate) now: Instant,
@@ -62,7 +62,7 @@ pub(crate) struct Bench {
     pub(crate) dials: Vec<(JobId, PeerAddr)>,
     pub(crate) closed: Vec<(ConnId, CloseReason)>,
     pub(crate) events: Vec<Event>,
-    /// Every action in words, where somebody wants to know.
+    /// Every action as text, where a test asks for that.
     pub(crate) log: Option<Vec<String>>,
 }
 
@@ -87,7 +87,7 @@ impl Bench {
         Self { answers: true, ..Self::new(config, identity) }
     }
 
-    /// The same node after a restart: the store and the DHT are as they were, and the driver hands in the records that are left.
+    /// The node after a restart: the store and the DHT are as they were, and the driver hands in the records that are left.
     pub(crate) fn restarted(self) -> Self {
         let mut bench = Self::answering(CONFIG, None);
         bench.world = self.world;
@@ -143,13 +143,13 @@ impl Bench {
         true
     }
 
-    /// The newest look-up of peers finds these.
+    /// Lets the newest look-up of peers find these.
     pub(crate) fn dht_finds(&mut self, peers: impl IntoIterator<Item = PeerAddr>) {
         let job = self.world.lookup.expect("peers are looked up");
         self.handle(Input::DhtPeers(job, peers.into_iter().collect()));
     }
 
-    // --- what waits -----------------------------------------------------------------------------------------
+    // --- pending actions ------------------------------------------------------------------------------------
 
     /// Takes the first job that fits.
     pub(crate) fn job(&mut self, fits: impl Fn(&Job) -> bool) -> Option<(JobId, Job)> {
@@ -178,12 +178,12 @@ impl Bench {
         Some(self.events.remove(at))
     }
 
-    /// How many events fit.
+    /// Counts the events that fit.
     pub(crate) fn count(&self, fits: impl Fn(&Event) -> bool) -> usize {
         self.events.iter().filter(|event| fits(event)).count()
     }
 
-    /// Why the node closed a connection; `None`: it did not.
+    /// Returns why the node closed a connection; `None`: it did not.
     pub(crate) fn closed_for(&self, conn: ConnId) -> Option<CloseReason> {
         self.closed.iter().find(|(closed, _)| *closed == conn).map(|(_, reason)| *reason)
     }
@@ -203,7 +203,7 @@ impl Bench {
 
     // --- time -----------------------------------------------------------------------------------------------
 
-    /// Wakes the node whenever it says so, up to `until`, as a driver would that has nothing else to do.
+    /// Wakes the node at each deadline up to `until`, like a driver that has nothing else to do.
     pub(crate) fn sleep_until(&mut self, until: Instant) {
         let wakes_max = WAKES_PER_HOUR_MAX * (1 + until.since(self.now).as_secs() / 3600);
         let mut wakes = 0;

@@ -40,7 +40,7 @@ impl Peer {
         peer
     }
 
-    /// What a channel is called over this connection.
+    /// The tag of a channel on this connection.
     pub(crate) fn tag(&self, topic: &Topic) -> Tag {
         self.client.tag(topic).expect("it is open")
     }
@@ -80,13 +80,13 @@ impl Peer {
 
     // --- from the node --------------------------------------------------------------------------------------
 
-    /// All that the node has to say.
+    /// Takes all messages that the node has to send.
     pub(crate) fn receive(&mut self, bench: &mut Bench) -> Vec<Message> {
         while self.take(bench, usize::MAX) > 0 {}
         self.messages()
     }
 
-    /// Takes at most `most` bytes; how many there were.
+    /// Takes at most `most` bytes; returns how many.
     pub(crate) fn take(&mut self, bench: &mut Bench, most: usize) -> usize {
         let chunk = bench.node.send_chunk(bench.now, self.conn);
         let n = chunk.len().min(most);
@@ -108,13 +108,13 @@ impl Peer {
         heard.map(message).collect()
     }
 
-    /// Whether the node asks for a blob as it asks v5 peers.
+    /// Whether the node sends a REQUEST for a blob.
     pub(crate) fn is_asked_for(&mut self, bench: &mut Bench, id: &BlobId) -> bool {
         self.receive(bench).contains(&Message::Request(*id))
     }
 }
 
-/// Gives the node bytes as long as it takes some.
+/// Gives the node bytes until it takes no more.
 pub(crate) fn deliver(bench: &mut Bench, conn: ConnId, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         let space = bench.node.recv_space(conn);

@@ -1,4 +1,4 @@
-//! What a node's jobs reach: a store in memory, and a DHT that finds what a test says.
+//! The surroundings of a node: a store in memory, and a DHT whose results a test chooses.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use megatorrent_core::ids::{BlobId, InfoHash, JobId};
 use megatorrent_core::node::{DhtOp, Input, Job, JobResult, RecordKey, Written};
 use megatorrent_core::time::Instant;
 
-/// DHT nodes at which a put leaves its item.
+/// DHT nodes that store a put item.
 const REPLICAS: u32 = 20;
 
-/// The store and the DHT. At first both are empty, and take everything.
+/// The store and the DHT. Both are empty at first, and accept everything.
 #[derive(Default)]
 pub(crate) struct World {
     /// The stored blobs.
@@ -25,9 +25,9 @@ pub(crate) struct World {
     pub(crate) heads: BTreeMap<PublicKey, (SignedItem, usize)>,
     /// Look-ups that find no head before they do.
     pub(crate) misses: u32,
-    /// Whether what is put is what look-ups find from then on.
+    /// Whether look-ups find items that were put.
     pub(crate) is_kept: bool,
-    /// When which sequences were put.
+    /// The sequences that were put, and when.
     pub(crate) puts: Vec<(Instant, i64)>,
     /// When which channels' heads were looked up.
     pub(crate) gets: Vec<(Instant, PublicKey)>,
@@ -35,14 +35,14 @@ pub(crate) struct World {
     pub(crate) lookups: Vec<(Instant, InfoHash)>,
     /// When which info-hashes were announced.
     pub(crate) announces: Vec<(Instant, InfoHash)>,
-    /// The newest look-up of peers. It goes on until the next one begins, so that a test can say what it finds.
+    /// The newest look-up of peers. It goes on until the next one begins, so that a test can choose its results.
     pub(crate) lookup: Option<JobId>,
-    /// Whether look-ups of peers end at once instead, and find nobody.
+    /// Whether look-ups of peers end at once instead, without a peer.
     pub(crate) ends_lookups: bool,
 }
 
 impl World {
-    /// What comes of a job: what the DHT finds, then the answer.
+    /// Returns a job's inputs: the DHT's findings, then the answer.
     pub(crate) fn answer(&mut self, now: Instant, id: JobId, job: Job) -> Vec<Input> {
         let result = match job {
             Job::ReadBlob(blob, mut buffer) => {

@@ -1,4 +1,4 @@
-//! Acts: what a plan does to the swarm, how each ends, and the healing.
+//! Acts: a plan's faults and events, the end of each, and the healing.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::host::HostId;
 const UPDATE_LEN: usize = 5_000;
 
 impl<S: Suite> Stage<S> {
-    /// The index of the peer that a number in the plan means, if it is there.
+    /// Returns the index of the peer that a number in the plan means, if it has joined.
     fn index(&self, peer: u64) -> Option<usize> {
         let index = usize::try_from(peer % self.plan.members.len() as u64).expect("below a length");
         self.peers.get(&index).filter(|peer| !peer.left && !peer.is_v5).map(|_| index)
@@ -32,7 +32,7 @@ impl<S: Suite> Stage<S> {
             | What::AuthorLeaves { lasts: Some(lasts) } => Some(*lasts),
             _ => None,
         };
-        // What comes after the healing heals by itself, but for the faults that healing would end.
+        // An act after the healing ends by itself, except the faults that healing would end.
         let ends_healed = lasts.is_some() || (what == What::ForkedHead && self.plan.heals_forks);
         if self.healed.is_some() && ends_healed {
             return;
@@ -61,7 +61,7 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// Does an act; what is then told of it. `None`: it is aimed at nobody.
+    /// Does an act; returns its line of the timeline. `None`: its target has not joined.
     fn apply(&mut self, number: usize, what: &What) -> Option<String> {
         Some(match what {
             What::AuthorLeaves { lasts } => {
@@ -93,7 +93,7 @@ impl<S: Suite> Stage<S> {
         })
     }
 
-    /// Does an act that is aimed at one peer.
+    /// Does an act on one peer.
     fn apply_to_peer(&mut self, number: usize, what: &What) -> Option<String> {
         Some(match what {
             What::Crash { peer, store, .. } => {
@@ -187,7 +187,7 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// Ends all that can end. What has left for good stays away, and adversaries stay.
+    /// Ends all faults that can end. Peers that have left for good stay away, and adversaries stay.
     pub(super) fn heal(&mut self) {
         self.healed = Some(self.world.now());
         for number in 0..self.plan.acts.len() {
@@ -221,7 +221,7 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// Crashes a peer, and does to its store what is planned: what is told of it.
+    /// Crashes a peer, and does the planned damage to its store; returns the line of the timeline.
     fn crash_with(&mut self, index: usize, store: Fate) -> &'static str {
         self.crash(index);
         let Some(host) = self.peers.get(&index).map(|peer| peer.host) else { return "" };
@@ -246,7 +246,7 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// Signs another head with the newest one's sequence and puts it in the place of all copies.
+    /// Signs another head with the newest one's sequence, and replaces all copies by it.
     fn fork_head(&mut self) -> Option<String> {
         let now = self.world.now();
         let newest = self.world.dht().newest(now, &self.channel)?;

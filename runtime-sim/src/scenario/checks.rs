@@ -1,4 +1,4 @@
-//! The checkers that look at the whole swarm.
+//! The checkers of the whole swarm.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::faults::Bug;
 use crate::host::HostId;
 
 impl<S: Suite> Stage<S> {
-    /// No wrong byte is stored: whatever a store holds is the author's blob of that id, or has that hash.
+    /// No wrong byte is stored: each blob in a store is the author's of that id, or has that hash.
     pub(super) fn check_stores(&mut self) {
         let author = self.world.store(self.author);
         let mut wrong = None;
@@ -36,7 +36,7 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// No wrong byte is delivered: whoever says that it is complete has the author's bytes.
+    /// No wrong byte is delivered: a peer that says that it is complete has the author's bytes.
     pub(super) fn check_files(&mut self) {
         let mut objection = None;
         for (index, peer) in &self.peers {
@@ -64,20 +64,20 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// No honest host is banned, but for a wrong blob that its disk has spoilt.
+    /// No honest host is banned, except for a wrong blob that its disk has damaged.
     pub(super) fn check_ban(&mut self, by: HostId, banned: &PeerAddr, violation: Violation) {
         let victims: Vec<HostId> = self.hosts().filter(|host| self.may_be(*host, banned)).collect();
         let is_due = |host: &HostId| violation == Violation::WrongBlob && self.rotted.contains(host);
         if victims.is_empty() || victims.iter().any(is_due) {
             return;
         }
-        // A wrong byte explains more than what it leads to.
+        // A wrong byte explains more than its consequences.
         self.check_stores();
         let text = format!("host {} bans {banned}, which is honest: it {violation}", by.0);
         self.object(Checker::Bans, &text);
     }
 
-    /// Whether others see a host under an address. All that have a name are seen under that of somebody's own proxy.
+    /// Whether peers see a host under an address. They see all hosts that have a name under their own proxy's address.
     fn may_be(&self, host: HostId, addr: &PeerAddr) -> bool {
         let name = self.world.name(host);
         match addr {
@@ -87,7 +87,7 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// Content between hosts beyond what is stored, in thousandths.
+    /// Content between hosts that no store needed, in thousandths.
     pub(super) fn duplicates_permille(&self) -> u64 {
         let stored: u64 =
             self.peers.values().map(|peer| self.world.store(peer.host).blob_count() as u64).sum();

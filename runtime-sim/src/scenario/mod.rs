@@ -1,8 +1,9 @@
-//! Scenarios: whole swarms with a story, drawn from one number, run, checked and told.
+//! Scenarios: whole swarms with a story, drawn from one number, run, checked and reported.
 //!
 //! A [`Plan`] says everything that will happen; it is drawn from a [`Scenario`] and its [`Params`] alone. [`run`] plays
-//! it in two phases: in the *safety* phase faults happen and no checker may object; then all is healed, but for what
-//! left for good and for the adversaries, and in the *liveness* phase every honest node must complete within a bound.
+//! it in two phases. In the *safety* phase faults happen, and no checker may object. Then everything is healed, except that
+//! peers that left for good stay away and adversaries stay; in the *liveness* phase every honest node must complete within a
+//! bound.
 
 mod acts;
 mod checks;
@@ -33,7 +34,7 @@ pub enum Scenario {
     Partition,
     /// Peers come, crash, lose their disks and come back.
     Churn,
-    /// A fifth of all hosts are adversaries of every kind; the same swarm without them is played too.
+    /// A fifth of all hosts are adversaries of every kind; the same swarm is played without them too.
     Hostile,
     /// Two thirds of the peers can dial, but not be dialled.
     Nat,
@@ -50,7 +51,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    /// All of them.
+    /// All scenarios.
     pub const ALL: [Self; 11] = [
         Self::FlashCrowd,
         Self::AuthorLeaves,
@@ -82,7 +83,7 @@ impl Scenario {
         }
     }
 
-    /// Most blobs that it takes.
+    /// Most blobs that it allows.
     fn blobs_max(self) -> usize {
         if self == Self::Mixed { V5_BLOBS_MAX } else { BLOBS_MAX }
     }
@@ -106,37 +107,38 @@ impl FromStr for Scenario {
     }
 }
 
-/// What a scenario is asked for.
+/// The parameters of a scenario.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Params {
-    /// Draws everything.
+    /// The seed that draws everything.
     pub seed: u64,
     /// Peers beside the author; `None`: the scenario's own number.
     pub peers: Option<usize>,
     /// Blobs of content; `None`: the scenario's own number.
     pub blobs: Option<usize>,
-    /// Of the plan's acts, by index, those that happen; `None`: all.
+    /// The plan's acts that happen, by index; `None`: all.
     pub only: Option<Vec<usize>>,
-    /// Small blobs and null crypto, also for few peers. [`Scenario::Mixed`] has none: v5 is its ciphers and lengths.
+    /// Whether to use small blobs and null crypto even for few peers. [`Scenario::Mixed`] cannot: v5 is its ciphers and
+    /// lengths.
     pub null: bool,
-    /// How soon after the healing everybody is to be complete, in virtual time; `None`: the scenario's own bound.
+    /// The virtual time from the healing in which every peer must complete; `None`: the scenario's own bound.
     pub bound: Option<Duration>,
     /// A bug planted in the simulator, to see that a checker finds it.
     pub bug: Option<Bug>,
 }
 
 impl Params {
-    /// What a scenario is then played with.
+    /// Returns the crypto with which a scenario is played.
     pub fn crypto(&self, scenario: Scenario) -> Crypto {
         let is_large = self.peers.is_some_and(|peers| peers > REAL_PEERS_MAX);
         let is_null = scenario != Scenario::Mixed && (self.null || is_large);
         if is_null { Crypto::Null } else { Crypto::Real }
     }
 
-    /// Refuses what the scenario has not; what is refused would be passed over in a run.
+    /// Refuses parameters that the scenario has not, and that a run would ignore.
     ///
     /// # Errors
-    /// For a user: what there is instead.
+    /// A text for a user that says what there is instead.
     pub fn check(&self, scenario: Scenario) -> Result<(), String> {
         if self.null && scenario == Scenario::Mixed {
             return Err(
@@ -160,18 +162,18 @@ impl Params {
     }
 }
 
-/// What the nodes are made of.
+/// The nodes' suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crypto {
     /// The protocol's own.
     Real,
-    /// Small blobs, and checksums in place of ciphers, so that a swarm may be large. Rates and windows are as much
-    /// smaller as the blobs are, so that it takes about as long as a real one.
+    /// Small blobs, and checksums in place of ciphers, so that a swarm may be large. Rates and windows are smaller by the
+    /// same factor as the blobs, so that a run takes about as long as a real one.
     Null,
 }
 
 impl Crypto {
-    /// For the first line of whatever tells of a run.
+    /// A description for the first line of a report.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Real => "real crypto, blobs of 1 MiB",
@@ -179,7 +181,7 @@ impl Crypto {
         }
     }
 
-    /// How many times smaller than real blobs its blobs are.
+    /// The factor by which its blobs are smaller than real ones.
     fn scale(self) -> u64 {
         match self {
             Self::Real => 1,
@@ -190,19 +192,19 @@ impl Crypto {
 
 /// Bytes of plaintext in a small blob.
 const NULL_PLAIN_LEN: usize = 16 * 1024;
-/// Most peers for which a scenario is played with real crypto, but for [`Scenario::Mixed`], which has no other: beyond,
-/// time and memory would not do.
+/// Most peers for which a scenario is played with real crypto: more would take too much time and memory.
+/// [`Scenario::Mixed`] has no other crypto.
 pub const REAL_PEERS_MAX: usize = 100;
 
-/// Most peers that a scenario takes.
+/// Most peers of a scenario.
 pub const PEERS_MAX: usize = 10_000;
-/// Most blobs that a scenario takes.
+/// Most blobs of a scenario.
 pub const BLOBS_MAX: usize = 4_096;
 /// Chunks that a v5 head has room for in a DHT item, each as a file of its own.
 const V5_BLOBS_MAX: usize = 2;
 
-/// Plays a scenario to its end, whatever a checker, or an assertion of core, then objects to. The hostile one is played
-/// again without adversaries, to compare.
+/// Plays a scenario to its end, or until a checker or an assertion of core objects. The hostile one is played again without
+/// adversaries, to compare.
 pub fn run(scenario: Scenario, params: &Params) -> Report {
     let mut report = play(scenario, params);
     if scenario == Scenario::Hostile && report.finding.is_none() {
@@ -223,7 +225,7 @@ fn play(scenario: Scenario, params: &Params) -> Report {
     }
 }
 
-/// The acts that happen, but for the adversaries' coming.
+/// Returns the acts that happen, except the adversaries' arrivals.
 fn peaceful_acts(scenario: Scenario, params: &Params) -> Vec<usize> {
     let acts = Plan::draw(scenario, params).acts;
     let is_asked = |index: &usize| params.only.as_ref().is_none_or(|only| only.contains(index));

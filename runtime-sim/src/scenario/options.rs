@@ -1,5 +1,5 @@
-//! Swarm options: every size and rate of a world drawn from one number, and whole kinds of faults switched off at
-//! random, so that the others are met without them.
+//! Swarm options: every size and rate of a world, drawn from one number. Whole kinds of faults are switched off at random,
+//! so that the others occur without them.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::plan::{Fate, Plan, What, onion, secs};
 use crate::adversary::Attack;
 use crate::config::{DhtConfig, HostConfig, WorldConfig};
 
-/// Blobs of a random world's channel beside its content, about.
+/// Blobs of a random world's channel besides its content, about.
 const INDEX_BLOBS: usize = 4;
-/// Uplinks where plain v5 peers are there, which give a connection up whose blob takes minutes.
+/// Uplinks in worlds with plain v5 peers, which give up a connection whose blob takes minutes.
 const V5_UPLOAD_MIN: u64 = 160_000;
-/// How long the safety phase lasts at most.
+/// Longest safety phase.
 const SAFETY_SECS_MAX: u64 = 240;
 
 /// Peers and blobs.
@@ -25,12 +25,12 @@ pub(super) fn sizes(rng: &Rng) -> (usize, usize) {
     (peers, if has_v5(rng) { blobs.min(V5_BLOBS_MAX) } else { blobs })
 }
 
-/// Whether plain v5 peers are there, if anything else admits them.
+/// Draws whether there are plain v5 peers, if everything else admits them.
 fn has_v5(rng: &Rng) -> bool {
     is_one_in(&mut rng.fork("plain v5"), 4)
 }
 
-/// Draws all but the sizes. `admits_v5`: the nodes speak what v5 peers do.
+/// Draws everything but the sizes. `admits_v5`: the nodes can speak with v5 peers.
 pub(super) fn draw(plan: &mut Plan, rng: &Rng, admits_v5: bool) {
     plan.world = world(&mut rng.fork("world"));
     let mut options = rng.fork("options");
@@ -65,8 +65,8 @@ pub(super) fn draw(plan: &mut Plan, rng: &Rng, admits_v5: bool) {
     plan.bound += serving_time(plan);
 }
 
-/// How long those members that can be reached take to send everybody everything: who cannot be reached has it of them,
-/// however little they send.
+/// Returns how long the reachable members take to send everything to all members: the unreachable ones have no other
+/// source, however little those send.
 fn serving_time(plan: &Plan) -> Duration {
     let rate = |config: &HostConfig| {
         let limit = config.upload_limit_bytes_per_sec.unwrap_or(u64::MAX);
@@ -78,8 +78,8 @@ fn serving_time(plan: &Plan) -> Duration {
     secs(bytes.checked_div(bytes_per_sec).unwrap_or_default())
 }
 
-/// Some speak plain v5, which reads no private channel and no head that lists more than the first version's files. They
-/// find others by the DHT alone. The first member, of which names are told, is none of them, nor is a gateway.
+/// Makes some members plain v5 peers, which read no private channel and no head that lists more than the first version's
+/// files. They find others by the DHT alone. The first member, whose address members with a name get, and gateways stay v6.
 fn v5(plan: &mut Plan, rng: &mut Rng) {
     plan.private = false;
     plan.lists_chunks = true;
@@ -94,8 +94,8 @@ fn v5(plan: &mut Plan, rng: &mut Rng) {
     }
 }
 
-/// Members beside plain ones: gateways, through which the author then publishes, and such with an onion name alone; or
-/// some go for good. Some are told to send and receive slowly.
+/// Draws special members: gateways, through which the author then publishes, and members with only an onion name; or some
+/// leave for good. Some have low rate limits.
 fn kinds(plan: &mut Plan, rng: &mut Rng, safety_ms: u64) {
     let (has_gateways, has_names, has_limits) = (is_one_in(rng, 3), is_one_in(rng, 3), is_one_in(rng, 3));
     if has_gateways {
@@ -120,8 +120,8 @@ fn kinds(plan: &mut Plan, rng: &mut Rng, safety_ms: u64) {
     }
 }
 
-/// Some have an onion name, no DHT and no IP address. They are told of the first member, so that nothing may make them
-/// ban it.
+/// Gives some members an onion name, no DHT and no IP address. They get the first member's address, so that nothing may
+/// make them ban it.
 fn names(plan: &mut Plan, rng: &mut Rng) {
     let Some(first) = plan.members.first_mut() else { return };
     first.config.nat = false;
@@ -155,7 +155,7 @@ fn world(rng: &mut Rng) -> WorldConfig {
     }
 }
 
-/// The acts: of each kind that is switched on, as many as are drawn, at any time of the safety phase.
+/// Draws the acts: any number of each kind that is switched on, at any time of the safety phase.
 fn acts(plan: &mut Plan, rng: &Rng, options: &mut Rng, safety_ms: u64) {
     let kinds: Vec<u64> = (0..KINDS).filter(|_| flip(options)).collect();
     let count = options.below(24);
@@ -199,7 +199,7 @@ fn act(kind: u64, rng: &mut Rng) -> What {
     }
 }
 
-/// Below `bound`.
+/// Draws a number below `bound`.
 fn small(rng: &mut Rng, bound: usize) -> usize {
     usize::try_from(rng.below(bound as u64)).expect("below the bound")
 }
@@ -212,7 +212,7 @@ fn is_one_in(rng: &mut Rng, n: u64) -> bool {
     rng.below(n) == 0
 }
 
-/// From `-max` to `max`, in milliseconds.
+/// Draws a time from `-max` to `max`, in milliseconds.
 fn offset(rng: &mut Rng, max: u64) -> i64 {
     i64::try_from(rng.below(2 * max + 1)).expect("hours") - i64::try_from(max).expect("hours")
 }

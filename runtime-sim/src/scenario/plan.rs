@@ -11,32 +11,32 @@ use crate::adversary::Attack;
 use crate::config::{HostConfig, WorldConfig};
 use crate::world::LISTEN_PORT;
 
-/// All that will happen.
+/// Everything that will happen.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The physics.
     pub world: WorldConfig,
     /// The author's host.
     pub author: HostConfig,
-    /// The peers, each with when it joins.
+    /// The peers, each with the time at which it joins.
     pub members: Vec<Member>,
-    /// Of the members, how many are there before the author publishes: the first ones, which are its gateways. 0: it
-    /// publishes by its own DHT.
+    /// How many members, the first ones, are there before the author publishes, as its gateways. 0: it publishes by its own
+    /// DHT.
     pub gateways: usize,
-    /// Gateways beside them that store nothing.
+    /// Further gateways that store nothing.
     pub false_gateways: usize,
     /// Blobs of content in the first version.
     pub blobs: usize,
-    /// Each blob of content is a file of its own, as a v5 head lists them.
+    /// Each blob of content is its own file, as a v5 head lists them.
     pub lists_chunks: bool,
     /// Whether the channel is private.
     pub private: bool,
-    /// What happens, each apart from the others, so that any of them can be left out.
+    /// The acts, independent of each other, so that any of them can be left out.
     pub acts: Vec<Act>,
-    /// Forks heal as well: the author publishes once more, and no head is forked afterwards. Where they do not, who meets a
-    /// forked head first keeps it.
+    /// Forks heal as well: the author publishes once more, and no head is forked afterwards. Where they do not, a peer keeps
+    /// a forked head that it meets first.
     pub heals_forks: bool,
-    /// When everything that can heal does. Times are since the channel's publication.
+    /// When everything heals that can. Times are since the channel's publication.
     pub heal_at: Duration,
     /// How long after `heal_at` every honest peer has to complete.
     pub bound: Duration,
@@ -51,7 +51,7 @@ pub struct Member {
     pub joins_at: Duration,
     /// Its host.
     pub config: HostConfig,
-    /// Members that were there before it, whose addresses it is told.
+    /// Earlier members whose addresses it gets.
     pub knows: Vec<usize>,
     /// It is a plain v5 peer.
     pub is_v5: bool,
@@ -88,7 +88,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// In words.
+    /// Its name in words.
     pub fn name(self) -> &'static str {
         match self {
             Self::Author => "the author",
@@ -101,115 +101,115 @@ impl Kind {
     }
 }
 
-/// Something that happens at a time.
+/// An act, and its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Act {
-    /// When.
+    /// The time.
     pub at: Duration,
-    /// What.
+    /// The act.
     pub what: What,
 }
 
-/// What can happen. A `peer` is any number: its remainder by the number of peers is the peer's index.
+/// An act. A `peer` is any number: its remainder by the number of peers is the peer's index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     /// A peer's process is killed, and started again.
     Crash {
-        /// Who.
+        /// The peer.
         peer: u64,
-        /// What becomes of its store meanwhile.
+        /// What happens to its store meanwhile.
         store: Fate,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
-    /// A peer goes for good.
+    /// A peer leaves for good.
     Leave {
-        /// Who.
+        /// The peer.
         peer: u64,
     },
-    /// The author is gone for a while, or for good; not before some other peer has everything.
+    /// The author leaves for a while, or for good; not before another peer has everything.
     AuthorLeaves {
-        /// For how long; `None`: for good.
+        /// The duration; `None`: for good.
         lasts: Option<Duration>,
     },
-    /// Nothing passes between two parts of the swarm, or nothing one way.
+    /// Nothing passes between two parts of the swarm, in one or both directions.
     Partition {
-        /// Of a hundred hosts, how many are on the author's side.
+        /// How many of a hundred hosts are on the author's side.
         share_percent: u64,
         /// Only what comes from the author's side is lost.
         one_way: bool,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
     /// Nothing passes from or to a peer.
     Stall {
-        /// Who.
+        /// The peer.
         peer: u64,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
-    /// All links of a peer become slow to arrive.
+    /// All links of a peer get a high latency.
     LatencySpike {
-        /// Who.
+        /// The peer.
         peer: u64,
-        /// One way.
+        /// The one-way latency.
         latency: Duration,
     },
     /// All connections of a peer are reset.
     Reset {
-        /// Who.
+        /// The peer.
         peer: u64,
     },
-    /// All connections of a peer fall silent for ever, and nobody is told.
+    /// All connections of a peer fall silent for ever, and neither end is told.
     HalfOpen {
-        /// Who.
+        /// The peer.
         peer: u64,
     },
-    /// A peer's proxy dies: all its connections drop, its dials fail, and nobody reaches it.
+    /// A peer's proxy dies: all its connections drop, its dials fail, and no host reaches it.
     ProxyFails {
-        /// Who.
+        /// The peer.
         peer: u64,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
     /// A peer's clock is set.
     Clock {
-        /// Who.
+        /// The peer.
         peer: u64,
-        /// How far ahead of the world it then is; behind, where negative.
+        /// How far ahead of the world it is set; behind, where negative.
         ahead_ms: i64,
     },
     /// A peer's disk is full.
     StoreFull {
-        /// Who.
+        /// The peer.
         peer: u64,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
     /// A peer's disk takes nothing.
     StoreFails {
-        /// Who.
+        /// The peer.
         peer: u64,
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
-    /// No DHT node answers anybody.
+    /// No DHT node answers.
     DhtAway {
-        /// For how long.
+        /// The duration.
         lasts: Duration,
     },
-    /// The author publishes another version, with one file more.
+    /// The author publishes another version, with one more file.
     Update,
-    /// All the DHT holds of the channel becomes its first head again.
+    /// The channel's first head replaces all copies on the DHT.
     StaleHead,
-    /// All the DHT holds of the channel becomes another head of the same sequence, properly signed; not before all
-    /// peers that are up know the right one.
+    /// Another head of the same sequence, properly signed, replaces all copies on the DHT; not before all peers that are up
+    /// know the right one.
     ForkedHead,
     /// An adversary joins, for good.
     Attack(Attack),
 }
 
-/// What becomes of a store while its host is down.
+/// What happens to a store while its host is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Nothing.
@@ -222,7 +222,7 @@ pub enum Fate {
     Rots,
 }
 
-/// How long a scenario's peers have to complete once all is healed.
+/// How long a scenario's peers have to complete after the healing.
 const BOUND: Duration = Duration::from_mins(20);
 /// Windows are not made smaller than this, so that no message takes a round trip for each of its parts.
 const WINDOW_BYTES_MIN: usize = 32 * 1024;
@@ -234,13 +234,13 @@ pub(super) const fn secs(secs: u64) -> Duration {
 }
 
 impl Plan {
-    /// The plan of a scenario: equal parameters give equal plans. Every peer and act has a random number generator of
-    /// its own, so that fewer of them leave the others as they are.
+    /// Draws the plan of a scenario: equal parameters give equal plans. Every peer and act has its own random number
+    /// generator, so that leaving some out does not change the others.
     pub fn draw(scenario: Scenario, params: &Params) -> Self {
         let rng = Rng::new([0; 32]).fork(&format!("plan {scenario} {}", params.seed));
         let (peers, blobs) = match scenario {
             Scenario::FlashCrowd => (20, 32),
-            // So many that there is an adversary of each kind.
+            // Enough for an adversary of each kind.
             Scenario::Hostile => (4 * Attack::ALL.len(), 8),
             Scenario::UpdatePush => (30, 2),
             Scenario::OnionOnly | Scenario::Gateway => (12, 6),
@@ -269,7 +269,7 @@ impl Plan {
         plan
     }
 
-    /// Fits rates and windows to blobs so many times smaller than real ones.
+    /// Fits rates and windows to blobs `times` smaller than real ones.
     fn scale_down(&mut self, times: u64) {
         for config in self.members.iter_mut().map(|member| &mut member.config).chain([&mut self.author]) {
             let fit = |rate: &mut u64| *rate = (*rate / times).max(RATE_MIN.min(*rate));
@@ -287,7 +287,7 @@ impl Plan {
             (fit(self.world.window_bytes), fit(self.world.cut_bytes_max));
     }
 
-    /// A swarm to which nothing happens.
+    /// Makes a swarm without acts.
     fn calm(peers: usize, blobs: usize) -> Self {
         let author = HostConfig {
             identity_seed: Some(Secret::new([7; 32])),
@@ -376,7 +376,7 @@ impl Plan {
             member.joins_at = secs(index as u64 % 4 * 10);
         }
         self.heal_at = secs(100);
-        // Bans and dead addresses are waited out, none for longer than half an hour.
+        // Peers wait for bans and the back-offs of dead addresses to end, at most half an hour.
         self.bound = Duration::from_mins(30);
     }
 
@@ -394,7 +394,7 @@ impl Plan {
         self.heal_at = secs(140);
     }
 
-    /// Makes the first members gateways, and the author one that has none but them.
+    /// Makes the first members gateways, and the author a node that reaches the DHT only through them.
     pub(super) fn publish_via(&mut self, gateways: usize) {
         self.gateways = gateways.min(self.members.len());
         self.members.iter_mut().take(gateways).for_each(|member| member.config.gateway = true);
@@ -404,7 +404,7 @@ impl Plan {
     fn onion_only(&mut self) {
         self.publish_via(2);
         self.author.name = Some(onion(0));
-        // So that others have to seed too.
+        // So that other peers have to seed too.
         self.author.upload_bytes_per_sec = 2_000_000;
         let gateways = self.gateways;
         for (index, member) in self.members.iter_mut().enumerate().skip(gateways) {
@@ -448,7 +448,7 @@ impl Plan {
         self.lists_chunks = true;
         for (index, member) in self.members.iter_mut().enumerate() {
             member.is_v5 = index % 3 == 1;
-            // The first v6 peers find v5 peers alone, and the last v5 peers find no author.
+            // The first v6 peers find only v5 peers, and the last v5 peers find no author.
             let joins_at = match index % 6 {
                 1 => 0,
                 4 => 90,
@@ -461,7 +461,7 @@ impl Plan {
     }
 }
 
-/// An onion name, another for each number.
+/// Returns an onion name, another one for each number.
 pub(super) fn onion(number: usize) -> PeerAddr {
     let mut public_key = [0; 32];
     public_key[..8].copy_from_slice(&(number as u64).to_be_bytes());

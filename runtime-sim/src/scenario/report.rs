@@ -1,4 +1,4 @@
-//! What a run has shown.
+//! A run's report.
 
 use std::time::Duration;
 
@@ -6,28 +6,28 @@ use super::{Crypto, Kind, Params, Plan, Scenario};
 use crate::checker::Checker;
 use crate::traffic::Traffic;
 
-/// Entries of a timeline; what comes later is counted only.
+/// Entries of a timeline; later ones are only counted.
 const ENTRIES_MAX: usize = 4_000;
-/// Samples kept; when they are as many, every other one goes and the interval doubles.
+/// Most samples; when there are that many, every other one is dropped and the interval doubles.
 const SAMPLES_MAX: usize = 720;
 
 /// A checker's objection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which checker.
+    /// The checker.
     pub checker: Checker,
     /// What it found, where and when.
     pub text: String,
 }
 
-/// Something that happened, for a reader.
+/// An entry of the timeline, for a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Since the channel was published.
     pub at: Duration,
     /// `act`, `heal`, `peer`, `head`, `ban` or `end`.
     pub kind: &'static str,
-    /// In words.
+    /// The event in words.
     pub text: String,
 }
 
@@ -42,42 +42,42 @@ pub struct Sample {
     pub complete: usize,
     /// Blobs that peers have stored, over all of them.
     pub blobs_stored: u64,
-    /// What has crossed the links since the channel was published.
+    /// The traffic since the channel was published.
     pub traffic: Traffic,
 }
 
 /// Bytes of content that one kind of hosts sent to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exchange {
-    /// Who sent.
+    /// The senders.
     pub from: Kind,
-    /// To whom.
+    /// The receivers.
     pub to: Kind,
-    /// How much.
+    /// The bytes.
     pub bytes: u64,
 }
 
 /// The same swarm without its adversaries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peaceful {
-    /// As [`Report::median`].
+    /// See [`Report::median`].
     pub median: Option<Duration>,
-    /// As [`Report::last`].
+    /// See [`Report::last`].
     pub last: Option<Duration>,
     /// The swarm over time.
     pub samples: Vec<Sample>,
 }
 
-/// What a run has shown.
+/// A run's results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The scenario.
     pub scenario: Scenario,
-    /// What it was asked for.
+    /// Its parameters.
     pub params: Params,
-    /// What the nodes are made of.
+    /// The nodes' suite.
     pub crypto: Crypto,
-    /// Peers beside the author, adversaries not counted.
+    /// Peers besides the author, without adversaries.
     pub peers: usize,
     /// Hosts that are adversaries.
     pub adversaries: usize,
@@ -85,35 +85,35 @@ pub struct Report {
     pub blobs: usize,
     /// Acts of the plan, whether or not they were asked for.
     pub acts: usize,
-    /// What happened.
+    /// The timeline.
     pub timeline: Vec<Entry>,
-    /// Entries that found no place in it.
+    /// Entries beyond its bound.
     pub entries_left_out: usize,
     /// The swarm over time.
     pub samples: Vec<Sample>,
     /// For each peer that completed the first version: its host's number, and how long after it joined.
     pub completions: Vec<(u32, Duration)>,
-    /// For each later version: how long after it was durable at the author each peer knew its head, in order.
+    /// For each later version: how long after it was durable at the author each peer knew its head, in ascending order.
     pub updates: Vec<Vec<Duration>>,
-    /// What crossed the links after the channel was published.
+    /// The traffic after the channel was published.
     pub traffic: Traffic,
-    /// Bytes of content by who sent them to whom; number 0 is the author.
+    /// Bytes of content by sender and receiver; number 0 is the author.
     pub flows: Vec<(u32, u32, u64)>,
-    /// Who sent content to whom by kind of host, where peers are of several kinds.
+    /// Bytes of content by the kinds of sender and receiver, where peers are of several kinds.
     pub exchanges: Vec<Exchange>,
-    /// The same swarm without its adversaries, where that was played.
+    /// The run of the same swarm without its adversaries, if there was one.
     pub peaceful: Option<Peaceful>,
     /// Content on the wire that no store needed, in thousandths of all content on the wire.
     pub duplicates_permille: u64,
-    /// The least time in which the links could carry everything to everybody, where that is known.
+    /// The least time in which the links could carry everything to all peers, where that is known.
     pub lower_bound: Option<Duration>,
     /// Virtual time from the publication to the end.
     pub took: Duration,
-    /// Equal for two runs of one seed.
+    /// The trace hash, equal for two runs of one seed.
     pub trace_hash: [u8; 32],
-    /// Things that the trace covers.
+    /// Entries that the trace covers.
     pub trace_len: u64,
-    /// What a checker objected to; `None`: nothing.
+    /// A checker's objection; `None`: none objected.
     pub finding: Option<Finding>,
 }
 
@@ -145,14 +145,14 @@ impl Report {
         }
     }
 
-    /// How long after it joined half of the peers were complete; `None`: less than half were.
+    /// The median time from a peer's joining to its completion; `None`: less than half completed.
     pub fn median(&self) -> Option<Duration> {
         let mut times: Vec<_> = self.completions.iter().map(|(_, time)| *time).collect();
         times.sort_unstable();
         times.get(self.peers.div_ceil(2).saturating_sub(1)).copied()
     }
 
-    /// How long after it joined the slowest peer was complete, of those that completed.
+    /// The longest time from a peer's joining to its completion, of those that completed.
     pub fn last(&self) -> Option<Duration> {
         self.completions.iter().map(|(_, time)| *time).max()
     }
@@ -169,13 +169,13 @@ impl Report {
         counted.map(|exchange| exchange.bytes).sum()
     }
 
-    /// The slowest peer's time in thousandths of what it is without adversaries.
+    /// The slowest peer's time in thousandths of that without adversaries.
     pub fn slowdown_permille(&self) -> Option<u64> {
         let (last, peaceful) = (self.last()?.as_micros(), self.peaceful.as_ref()?.last?.as_micros());
         u64::try_from(last * 1000 / peaceful.max(1)).ok()
     }
 
-    /// Takes in the run of the same swarm without adversaries.
+    /// Adds the run of the same swarm without adversaries.
     pub(super) fn compare(&mut self, peaceful: Self) {
         let (median, last) = (peaceful.median(), peaceful.last());
         self.peaceful = Some(Peaceful { median, last, samples: peaceful.samples });
@@ -216,7 +216,7 @@ impl Report {
         }
     }
 
-    /// Keeps a sample. `true`: samples have become so many that they are to be taken half as often.
+    /// Keeps a sample. `true`: the interval has doubled.
     pub(super) fn sample(&mut self, sample: Sample) -> bool {
         self.samples.push(sample);
         if self.samples.len() < SAMPLES_MAX {

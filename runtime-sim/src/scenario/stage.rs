@@ -25,16 +25,16 @@ use crate::traffic::Traffic;
 use crate::v5;
 use crate::world::World;
 
-/// How long the first publication may take.
+/// Longest first publication.
 const PUBLISH_TIME_MAX: Duration = Duration::from_mins(10);
 /// How often the world's checks look at every host.
 const CHECK_INTERVAL: Duration = secs(5);
-/// How soon something that cannot happen yet is tried again.
+/// How soon an act that cannot happen yet is tried again.
 pub(super) const RETRY: Duration = secs(2);
-/// Peers up to which each one's completion has a line of its own in the timeline.
+/// Most peers for which each completion has its own line in the timeline.
 const TOLD_ONE_BY_ONE_MAX: usize = 40;
 
-/// What is to be done at a time.
+/// An entry of the agenda.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Todo {
     Join(usize),
@@ -58,7 +58,7 @@ pub(super) struct Peer {
     complete: u64,
     /// The highest sequence that it has reported.
     pub(super) known: u64,
-    /// The version that this is; one that is published again has another sequence.
+    /// The number of the version; a republished version has another sequence.
     version: usize,
 }
 
@@ -73,22 +73,22 @@ pub(super) struct Stage<S: Suite> {
     /// How many files the first version has; each later one has one more.
     first_files: usize,
     pub(super) peers: BTreeMap<usize, Peer>,
-    /// Hosts on whose disks a blob has rotted, also where it is gone since.
+    /// Hosts on whose disks a blob has rotted, even if it is gone since.
     pub(super) rotted: BTreeSet<HostId>,
     pub(super) report: Report,
     pub(super) start: Instant,
     by_host: BTreeMap<HostId, usize>,
     agenda: BTreeMap<(Instant, u64), Todo>,
     todos: u64,
-    /// What is to be done and does not come again by itself.
+    /// How many entries of the agenda do not repeat themselves.
     todos_once: usize,
     sample_interval: Duration,
     pub(super) adversaries: Adversaries<S>,
     v5: v5::Peers<S>,
-    /// Through whom the author publishes; empty: its own DHT.
+    /// The gateways through which the author publishes; empty: its own DHT.
     gateways: Vec<PeerAddr>,
     pub(super) partitions: BTreeMap<usize, PartitionId>,
-    /// Peers that have to complete and have not.
+    /// Peers that still have to complete.
     incomplete: BTreeSet<usize>,
     /// Peers that have completed the first version.
     pub(super) completed_once: BTreeSet<usize>,
@@ -160,7 +160,7 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// Plays until all is over or a checker objects, which may be by a panic.
+    /// Plays to the end, or until a checker objects, which may be by a panic.
     fn play(&mut self) {
         self.open();
         while self.report.finding.is_none() && !self.is_over() {
@@ -188,7 +188,7 @@ impl<S: Suite> Stage<S> {
         self.begin();
     }
 
-    /// The author's gateways are there before it publishes, honest ones and others.
+    /// Adds the author's gateways, honest and false ones, before it publishes.
     fn open_gateways(&mut self) {
         for index in 0..self.plan.gateways {
             self.incomplete.insert(index);
@@ -237,7 +237,7 @@ impl<S: Suite> Stage<S> {
         self.agenda.insert((at, self.todos), todo);
     }
 
-    /// Does the next thing: of the agenda, the adversaries, the v5 peers, or the world.
+    /// Does the next step of the agenda, the adversaries, the v5 peers, or the world.
     fn step(&mut self) {
         let never = Instant(u64::MAX);
         let agenda = self.agenda.first_key_value().map_or(never, |((at, _), _)| *at);
@@ -289,7 +289,7 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// The run is over once all has happened and everybody is complete, or the bound is passed.
+    /// Ends the run once all acts have happened and every peer is complete, or the bound has passed.
     fn is_over(&mut self) -> bool {
         let Some(healed) = self.healed else { return false };
         let is_settled = self.todos_once == 0 && !self.publishing;
@@ -299,7 +299,7 @@ impl<S: Suite> Stage<S> {
         if self.world.now() <= healed + self.plan.bound {
             return false;
         }
-        // A wrong byte explains more than what it leads to.
+        // A wrong byte explains more than its consequences.
         self.check_stores();
         if self.report.finding.is_none() {
             let text = self.explain_incomplete();
@@ -308,7 +308,7 @@ impl<S: Suite> Stage<S> {
         true
     }
 
-    /// What the run has shown, also where it ended in the middle.
+    /// Makes the report, even of a run that ended in the middle.
     fn close(mut self) -> Report {
         self.sample();
         self.tell("end", "the end".into());
@@ -347,7 +347,7 @@ impl<S: Suite> Stage<S> {
         self.world.publish_via(self.author, "Simulated", &files, self.plan.private, gateways);
     }
 
-    /// The number of the version that is published last, from 0.
+    /// The number of the newest version, from 0.
     pub(super) fn version(&self) -> usize {
         self.files.len() - self.first_files
     }
@@ -380,7 +380,7 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// Starts a peer again, and tells it what to follow, which it may not have noted.
+    /// Starts a peer again, and tells it to follow the channel, as it may not have a record of that.
     pub(super) fn restart(&mut self, index: usize) {
         let Some(peer) = self.peers.get(&index).filter(|peer| !peer.left && !peer.is_v5) else { return };
         let host = peer.host;
@@ -390,7 +390,7 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// Starts the author's node again, and tells it whom it knows: its gateways.
+    /// Starts the author's node again, and gives it its gateways' addresses.
     pub(super) fn restart_author(&mut self) {
         if self.world.node(self.author).is_none() {
             self.world.start(self.author);
@@ -400,7 +400,7 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// Tells a peer's node what to follow, and whom it knows.
+    /// Tells a peer's node to follow the channel, and gives it its known addresses.
     fn instruct(&mut self, index: usize) {
         let host = self.peers[&index].host;
         self.world.follow(host, self.channel, self.read_key());
@@ -417,7 +417,7 @@ impl<S: Suite> Stage<S> {
         self.recount(index);
     }
 
-    /// A peer leaves for good.
+    /// Makes a peer leave for good.
     pub(super) fn leave(&mut self, index: usize) {
         self.crash(index);
         if let Some(peer) = self.peers.get_mut(&index) {
@@ -426,7 +426,7 @@ impl<S: Suite> Stage<S> {
         self.recount(index);
     }
 
-    /// Notes whether a peer has still to complete.
+    /// Notes whether a peer still has to complete.
     fn recount(&mut self, index: usize) {
         let is_done = self.peers.get(&index).is_some_and(|peer| peer.left || peer.complete >= self.newest);
         if is_done {
@@ -436,9 +436,9 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    // --- news -------------------------------------------------------------------------------------------------
+    // --- events -----------------------------------------------------------------------------------------------
 
-    /// Takes in what nodes have reported.
+    /// Takes the nodes' events.
     fn hear(&mut self) {
         for (host, event) in self.world.take_news() {
             if let Event::Banned { peer, violation, .. } = &event {
@@ -536,7 +536,7 @@ impl<S: Suite> Stage<S> {
         if peer.is_v5 { peer.complete >= self.newest } else { of_node() }
     }
 
-    /// Who sent content to whom, where peers are of several kinds.
+    /// Returns the content between kinds of hosts, where peers are of several kinds.
     fn exchanges(&self) -> Vec<Exchange> {
         let kinds: BTreeSet<Kind> = self.plan.members.iter().map(super::Member::kind).collect();
         if kinds.len() < 2 {
@@ -552,14 +552,14 @@ impl<S: Suite> Stage<S> {
         sent.into_iter().map(|((from, to), bytes)| Exchange { from, to, bytes }).collect()
     }
 
-    // --- telling ----------------------------------------------------------------------------------------------
+    // --- reporting --------------------------------------------------------------------------------------------
 
     pub(super) fn tell(&mut self, kind: &'static str, text: String) {
         let at = self.world.now().since(self.start);
         self.report.tell(at, kind, text);
     }
 
-    /// A checker objects: the run ends.
+    /// Ends the run with a checker's objection.
     pub(super) fn object(&mut self, checker: Checker, text: &str) {
         let at = self.world.now().since(self.start).as_secs_f64();
         self.report.finding.get_or_insert(Finding { checker, text: format!("{text} (at {at:.1} s)") });

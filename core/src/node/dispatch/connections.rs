@@ -1,4 +1,4 @@
-//! Connections, and what peers say over them.
+//! The dispatcher's part for connections and peers' messages.
 
 use alloc::collections::BTreeMap;
 
@@ -30,14 +30,14 @@ impl<S: Suite> Dispatcher<S> {
         conn
     }
 
-    /// Closes from our side.
+    /// Closes a connection from our side.
     pub(super) fn close(&mut self, conn: ConnId, reason: CloseReason) {
         if self.forget(conn, reason) {
             self.cx.act(Action::Close(conn, reason));
         }
     }
 
-    /// Takes a connection out of all tables: its buffers go back, what it was asked for goes to others.
+    /// Takes a connection out of all tables: its buffers go back, and its requests go to other peers.
     pub(super) fn forget(&mut self, id: ConnId, reason: CloseReason) -> bool {
         let Some(closed) = self.conns.remove(&mut self.cx, id) else { return false };
         let (known_as, was_keyed) = (closed.known_as().cloned(), closed.was_keyed());
@@ -57,7 +57,7 @@ impl<S: Suite> Dispatcher<S> {
             if went_unanswered {
                 self.peers.unreached(&address);
             }
-            // A peer that served and closed may serve again at once: some answer one request a connection.
+            // A peer that served and closed may serve again at once: some answer one request on each connection.
             let served = has_brought && reason == CloseReason::Remote && !self.downloads.is_empty();
             self.peers.ended(&self.cx, &address, served);
             self.with_publications(|publications, env| publications.on_gone(env, &address));
@@ -72,7 +72,7 @@ impl<S: Suite> Dispatcher<S> {
         true
     }
 
-    /// A proven lie, or a flood: the address is banned, and the connection ends.
+    /// Bans a peer's address for a proven lie or a flood, and ends the connection.
     pub(super) fn shut_out(&mut self, conn: ConnId, violation: Violation) {
         let Some(address) = self.conns.address(conn).cloned() else { return };
         self.ban(&address, violation);
@@ -81,7 +81,7 @@ impl<S: Suite> Dispatcher<S> {
 
     pub(super) fn on_violation(&mut self, conn: ConnId, violation: Violation) {
         match violation {
-            // A peer that comes back at once would go on at once.
+            // Without a ban the peer would come back and go on at once.
             Violation::Flood => self.shut_out(conn, violation),
             _ => match violation.wire_text() {
                 Some(why) => self.conns.drain(&mut self.cx, conn, violation, why),
@@ -188,8 +188,8 @@ impl<S: Suite> Dispatcher<S> {
             self.peers.speaks(addr, !is_v6);
         }
         let is_first = self.conns.on_hello(&mut self.cx, conn, is_v6);
-        // A listener answers the first HELLO; it sends none unasked, as a plain fetcher may not expect one. A dialler
-        // names its channels once it knows that the peer is v5.
+        // A listener only answers the first HELLO, as a plain fetcher may not expect another one. A dialler names its channels
+        // once it knows that the peer is v5.
         if is_first && (!is_v6 || self.conns.dialled(conn).is_none()) {
             let named = if is_v6 { BTreeMap::new() } else { self.channels.heads().public_sequences() };
             let hello = self.conns.hello(named);
@@ -220,9 +220,11 @@ impl<S: Suite> Dispatcher<S> {
         };
         match judged {
             Err(violation) => self.shut_out(conn, violation),
-            Ok(is_news) => {
+            Ok(is_unseen) => {
                 self.with_publications(|publications, env| publications.on_head(env, conn, item.as_ref()));
-                item.filter(|_| is_news).into_iter().for_each(|item| self.channels.offer(&mut self.cx, item));
+                item.filter(|_| is_unseen)
+                    .into_iter()
+                    .for_each(|item| self.channels.offer(&mut self.cx, item));
             }
         }
     }

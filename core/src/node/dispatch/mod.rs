@@ -1,5 +1,5 @@
-//! The dispatcher knows all leaves: it hands each input to those that it concerns, and translates what they return. This file
-//! has what the driver says, and what becomes possible by it; `connections.rs` has what peers say.
+//! The dispatcher knows all leaves: it hands each input to the leaves that it concerns, and translates their results. This
+//! file has the driver's inputs and the work that they make possible; `connections.rs` has the peers' messages.
 
 mod connections;
 
@@ -33,7 +33,7 @@ use crate::suite::Suite;
 use crate::time::{Instant, UnixTime};
 use crate::transport::Role;
 
-/// All leaves of a node, which nobody else knows.
+/// All leaves of a node; no other type knows them all.
 pub(super) struct Dispatcher<S: Suite> {
     cx: Cx,
     conns: Conns<S>,
@@ -74,7 +74,7 @@ impl<S: Suite> Dispatcher<S> {
         }
     }
 
-    // --- what Node's methods come to ------------------------------------------------------------------------
+    // --- the methods of Node --------------------------------------------------------------------------------
 
     /// Moves the clock; an earlier `now` counts as the latest.
     pub(super) fn advance_to(&mut self, now: Instant) {
@@ -186,7 +186,7 @@ impl<S: Suite> Dispatcher<S> {
         let room = line.recv_space().len();
         debug_assert!(n <= room, "more was received than there was space for");
         self.throttles.received(conn, n.min(room));
-        // What came may be several things; after the first, nothing more is handed in.
+        // The bytes may hold several messages; all of them are handed in with the first.
         let mut n = n.min(room);
         while let Some(line) = self.conns.get_mut(conn) {
             match line.received(self.cx.now(), n) {
@@ -342,7 +342,7 @@ impl<S: Suite> Dispatcher<S> {
                     let is_followed = |key: &PublicKey| heads.is_followed(key);
                     self.gateway.keep_relayed(&mut self.cx, &mut self.dht, is_followed);
                 }
-                // What they wait for is looked at after every input.
+                // `flush` checks what they wait for after every input.
                 Timer::Dht | Timer::Dial | Timer::Seek | Timer::Rotation => {}
             }
         }
@@ -362,9 +362,9 @@ impl<S: Suite> Dispatcher<S> {
         self.downloads.review(&mut self.cx, &mut self.conns, self.channels.swarms());
     }
 
-    // --- what becomes possible ------------------------------------------------------------------------------
+    // --- new work -------------------------------------------------------------------------------------------
 
-    /// Begins what has become possible, and tells the driver.
+    /// Begins the work that has become possible, and wakes the driver.
     pub(super) fn flush(&mut self) {
         if !self.is_shut_down {
             self.uploads.fill_slots(&mut self.cx, &mut self.conns);
@@ -376,7 +376,7 @@ impl<S: Suite> Dispatcher<S> {
         self.conns.flush(&mut self.cx);
     }
 
-    /// Asks for what is missing.
+    /// Asks for missing blobs.
     fn assign(&mut self) {
         let mut may_seek = false;
         for conn in self.conns.touched() {
@@ -386,12 +386,12 @@ impl<S: Suite> Dispatcher<S> {
             self.peers.seek_soon(&self.cx);
         }
         if self.downloads.assign(&mut self.cx, &mut self.conns, self.channels.swarms()) {
-            // Before, a peer that turned out to be of no use could not be asked for peers.
+            // A peer that proved useless may be asked for peers.
             self.peers.seek_soon(&self.cx);
         }
     }
 
-    /// Dials and looks for peers, as far as connections are needed.
+    /// Dials and looks for peers where connections are needed.
     fn connect(&mut self) {
         let need = match (self.downloads.is_empty(), self.publications.is_active()) {
             (false, _) if self.downloads.is_starved() => Need::AnyBlob,
@@ -418,14 +418,14 @@ impl<S: Suite> Dispatcher<S> {
         self.cx.set_or_cancel_timer(Timer::Dht, next);
     }
 
-    // --- parts that work together ---------------------------------------------------------------------------
+    // --- leaves that work together --------------------------------------------------------------------------
 
     fn with_channels<T>(&mut self, step: impl FnOnce(&mut Channels, &mut channels::Env<'_, S>) -> T) -> T {
         let mut env = channels::Env::new(&mut self.cx, &mut self.conns, &mut self.downloads, &mut self.dht);
         step(&mut self.channels, &mut env)
     }
 
-    /// Lets a publication go on, and does what it then asks for.
+    /// Lets a publication go on, and does what it asks for next.
     fn with_publications(
         &mut self,
         step: impl FnOnce(&mut Publications, &mut publications::Env<'_, S>) -> Next,
@@ -455,12 +455,12 @@ impl<S: Suite> Dispatcher<S> {
         self.with_publications(|publications, env| publications.begin(env, channel, topic, draft));
     }
 
-    /// Our own name, for everybody.
+    /// Announces our own name to all peers.
     fn announce_own(&mut self) {
         self.gossip.announce(&mut self.cx, &mut self.conns, self.channels.heads().topics());
     }
 
-    /// Excludes an address for a proven lie, and ends its connection.
+    /// Bans an address, and ends its connection.
     fn ban(&mut self, peer: &PeerAddr, violation: Violation) {
         if let Some(conn) = self.peers.ban(&mut self.cx, peer, violation) {
             self.close(conn, CloseReason::Banned);
@@ -471,7 +471,7 @@ impl<S: Suite> Dispatcher<S> {
 
     fn on_dht_item(&mut self, job: JobId, item: SignedItem) {
         let Some(purpose) = self.dht.purpose(job) else { return };
-        // Many nodes hold the head that is known; its signature was checked when it came first.
+        // Many nodes hold the known head, whose signature was checked when it first came.
         if !self.channels.heads().is_newest(&item) && !item.verify() {
             return;
         }

@@ -1,4 +1,4 @@
-//! Who is shut out for a proven lie, and for how long.
+//! Bans for a proven lie or a flood.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -13,16 +13,16 @@ use crate::error::Violation;
 use crate::limits::{BAN_TIME, BANS_MAX, BANS_PER_HOST_MAX};
 use crate::time::UnixTime;
 
-/// The bans, by address. Whoever has [`BANS_PER_HOST_MAX`] of them on one public host is shut out with all its ports.
+/// The bans, by address. A public host with [`BANS_PER_HOST_MAX`] of them is banned with all its ports.
 #[derive(Default)]
 pub(super) struct Bans {
     until: BTreeMap<PeerAddr, UnixTime>,
 }
 
 impl Bans {
-    /// Bans an address for what its peer did. Its event follows once the ban is durable.
+    /// Bans an address. The event follows once the ban is durable.
     pub(super) fn ban(&mut self, cx: &mut Cx, addr: &PeerAddr, violation: Violation) {
-        // Of what the peer sent before it was found out, nothing is told again.
+        // More lies that the peer told before the ban cause no second event.
         if !self.has(addr, cx.unix()) {
             let until = cx.unix().plus(BAN_TIME);
             if let Some(room) = self.add(addr.clone(), until) {
@@ -34,8 +34,8 @@ impl Bans {
         self.wait(cx);
     }
 
-    /// Takes a ban back from its record; one that has ended loses it. `false`: the record does not parse. A clock that was
-    /// wrong then makes it no longer than a new one.
+    /// Restores a ban from its record, or deletes the record of one that has ended. `false`: the record does not parse. A
+    /// wrong clock at that time makes the ban no longer than a new one.
     pub(super) fn restore(&mut self, cx: &mut Cx, addr: &PeerAddr, value: &[u8]) -> bool {
         let Some(until) = decode_time(value) else { return false };
         if cx.unix() < until {
@@ -47,7 +47,7 @@ impl Bans {
         true
     }
 
-    /// Lifts the bans that have ended, and waits for the next to end.
+    /// Lifts the bans that have ended, and waits for the next one to end.
     pub(super) fn end(&mut self, cx: &mut Cx) {
         for over in self.take_ended(cx.unix()) {
             cx.persist(Pending::Record, RecordKey::Ban(over), None);
@@ -65,7 +65,7 @@ impl Bans {
         }
     }
 
-    /// The address whose ban made room, if one did.
+    /// Adds a ban; returns the address whose ban made room, if one did.
     fn add(&mut self, addr: PeerAddr, until: UnixTime) -> Option<PeerAddr> {
         self.until.insert(addr, until);
         if self.until.len() <= BANS_MAX {
@@ -76,12 +76,12 @@ impl Bans {
         Some(first)
     }
 
-    /// Whether an address is banned, or its host.
+    /// Whether an address or its host is banned.
     pub(super) fn has(&self, addr: &PeerAddr, unix: UnixTime) -> bool {
         if self.until.is_empty() {
             return false;
         }
-        // Behind a private address there may be all of a laboratory, or of Tor.
+        // All of a laboratory, or of Tor, may share a private address.
         let host = if addr.is_public() { same_host(addr) } else { addr.clone()..=addr.clone() };
         let mut in_force = self.until.range(host).filter(|(_, until)| unix < **until);
         self.until.get(addr).is_some_and(|until| unix < *until)
@@ -96,12 +96,12 @@ impl Bans {
         ended
     }
 
-    /// When the next ban ends.
+    /// Returns when the next ban ends.
     fn next_end(&self) -> Option<UnixTime> {
         self.until.values().min().copied()
     }
 
-    /// Bans in force.
+    /// Counts the bans in force.
     pub(super) fn count(&self, unix: UnixTime) -> usize {
         self.until.values().filter(|until| unix < **until).count()
     }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_liar_behind_a_nat_shuts_out_itself_and_one_who_changes_ports_its_host() {
+    fn one_lie_bans_one_port_and_lies_from_several_ports_ban_the_host() {
         let unix = UnixTime(0);
         for (host, other, lies_alone) in [
             ("9.9.9.9", "9.9.9.10", false),

@@ -1,5 +1,5 @@
-//! Whom addresses are taken to belong to, when room in the address book and connections are shared out: who has one
-//! address of a network can easily have many more of it.
+//! The netgroups by which room in the address book and connections are shared out: a party with one address of a network
+//! can easily get many more of it.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ops::RangeInclusive;
@@ -9,14 +9,14 @@ use crate::addr::PeerAddr;
 /// Addresses that one party may well hold all of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Netgroup {
-    /// An IPv4 /16: a /24 is rented for little, addresses in many /16 are not.
+    /// An IPv4 /16: renting a /24 costs little, renting addresses in many /16 does not.
     V4([u8; 2]),
-    /// An IPv6 /32: what a provider gets; whoever asks gets a /48. A 6to4 prefix is its IPv4 /16.
+    /// An IPv6 /32, the size of a provider's prefix: anybody can get a /48. A 6to4 prefix is its IPv4 /16.
     V6([u8; 4]),
-    /// An address of this machine or of a private network. Swarms in a laboratory or a home live in one such network,
-    /// and who can take addresses there is inside already, so it stands for itself only.
+    /// An address of this machine or of a private network, which is its own netgroup: swarms in a laboratory or a home live
+    /// in one such network, and an attacker that can take addresses there is inside already.
     Local(IpAddr),
-    /// An onion, I2P or host name, with port 0. Names cost nothing, so they are counted by who told them.
+    /// An onion, I2P or host name, with port 0. Names cost nothing, so they count against their referrer.
     Name(PeerAddr),
 }
 
@@ -42,7 +42,7 @@ impl Netgroup {
         matches!(self, Self::Local(_))
     }
 
-    /// Where its addresses lie in the order of addresses, from the first to the last.
+    /// Returns its first and last addresses, in the order of addresses.
     pub(super) fn range(&self) -> RangeInclusive<PeerAddr> {
         match self {
             Self::V4([a, b]) => {
@@ -62,8 +62,8 @@ impl Netgroup {
     }
 }
 
-/// The addresses of whoever has this one for certain, in the order of addresses: one IPv4 address, an IPv6 /64, one
-/// name.
+/// Returns the addresses that certainly belong to the host of this one, in the order of addresses: an IPv4 address, an
+/// IPv6 /64, or a name.
 pub(crate) fn same_host(addr: &PeerAddr) -> RangeInclusive<PeerAddr> {
     match addr {
         PeerAddr::Ip(SocketAddr::V6(socket)) => {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_one_crowd_and_private_addresses_stand_for_themselves() {
+    fn a_network_is_one_netgroup_and_each_private_address_is_its_own() {
         assert!(same("9.9.1.1:1", "9.9.255.255:65535") && !same("9.9.1.1:1", "9.10.1.1:1"));
         assert!(same("[2a00:1:2::1]:1", "[2a00:1:ffff::9]:2") && !same("[2a00:1::1]:1", "[2a00:2::1]:1"));
         assert!(same("[2002:909:1::1]:1", "[2002:909:2::1]:1"), "6to4 addresses of 9.9.0.0/16");

@@ -1,10 +1,10 @@
-//! Peers of peers: whom others are told of, and finding more while there are too few (`docs/protocol.md` §11).
+//! Finding more peers while there are too few (`docs/protocol.md` §11).
 //!
-//! A node that opened fewer connections than it wants asks the peers that it has, one after the other, each ever more
-//! rarely; while blobs lack, those that have none of them, and each of these at once where nobody is known to have what
-//! lacks. Where it has nobody to dial and nothing is brought, it dials back, once each, those that came to it and say that
-//! they listen: whether others reach them there, nobody knows before, and only who answered is told of. So peers that all
-//! know one node only find each other through it.
+//! A node that opened fewer connections than it wants asks its peers for others, one after the other, each ever more rarely.
+//! While blobs are missing, it asks only peers that have none of them, and each of these at once where no peer is known to
+//! have a missing blob. Where it has no address to dial and no peer sends blobs, it opens a feeler connection, once each, to
+//! the inbound peers that say that they listen: only a feeler shows whether they can be reached, and only the addresses that
+//! answered are given out. So peers that all know only one node find each other through it.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -24,11 +24,11 @@ use crate::limits::{
 use crate::suite::Suite;
 use crate::time::Instant;
 
-/// When a connection's peer may be asked for others, and how long after that again.
+/// When a connection's peer may be asked for others next, and the interval after that.
 struct Asking {
     due: Instant,
     interval: Duration,
-    /// It was not asked yet.
+    /// The peer has not been asked yet.
     is_new: bool,
 }
 
@@ -42,18 +42,18 @@ impl Asking {
         self.interval = (self.interval * 2).min(FIND_PEERS_INTERVAL_MAX);
     }
 
-    /// Others are needed more than they were.
+    /// Shortens the interval, as peers are needed more than before.
     fn hurry(&mut self, now: Instant) {
         self.interval = FIND_PEERS_INTERVAL_MIN;
         self.due = self.due.min(now + self.interval);
     }
 }
 
-/// Who is asked for others when.
+/// The schedule of asking peers for others.
 pub(super) struct Seek {
-    /// When a peer may be asked for others, or a feeler sent, if some are needed.
+    /// When a peer may be asked for others next, or a feeler sent, if peers are needed.
     next: Instant,
-    /// When that was done last.
+    /// When that was last done.
     last: Option<Instant>,
     asking: ConnTable<Asking>,
 }
@@ -71,8 +71,8 @@ impl Seek {
         self.asking.remove(conn);
     }
 
-    /// The connections that may be asked. One that may have a missing blob is of more use than that, and a v5 peer may answer
-    /// one request and close.
+    /// Returns the connections whose peers may be asked. A peer that may have a missing blob is not: a v5 peer may answer one
+    /// request and close.
     fn candidates<S: Suite>(
         &self,
         conns: &Conns<S>,
@@ -82,24 +82,25 @@ impl Seek {
         self.asking.iter().filter(move |(id, _)| may_tell(*id))
     }
 
-    /// The connection that is asked next, and when.
+    /// Returns the connection that is asked next, and when.
     fn next_to_ask<S: Suite>(&self, conns: &Conns<S>, downloads: &Downloads) -> Option<(Instant, ConnId)> {
         self.candidates(conns, downloads).map(|(id, asking)| (asking.due, id)).min()
     }
 }
 
 impl Peers {
-    /// A connection may be asked for peers now, or a feeler sent, that could not before.
+    /// Checks at once whether to ask for peers or to send a feeler, as more of either may be possible.
     pub(crate) fn seek_soon(&mut self, cx: &Cx) {
         self.seek.next = cx.now();
     }
 
-    /// Others are needed more than they were.
+    /// Asks for peers sooner, as they are needed more than before.
     pub(crate) fn hurry(&mut self, cx: &Cx) {
         self.seek.asking.iter_mut().for_each(|(_, asking)| asking.hurry(cx.now()));
     }
 
-    /// There are too few connections: takes the next step to find somebody, when that is due. `has_nobody`: to dial.
+    /// Takes the next step to find peers, once it is due, as there are too few connections. `has_nobody`: there is no address
+    /// to dial.
     pub(super) fn seek_peers<S: Suite>(
         &mut self,
         cx: &mut Cx,
@@ -111,7 +112,7 @@ impl Peers {
         let now = cx.now();
         if now >= self.seek.next {
             if need == Need::AnyBlob {
-                // Nobody is known to have what is missing, so each new peer is asked at once.
+                // No peer is known to have a missing blob, so each new peer is asked at once.
                 let new = self.seek.candidates(conns, downloads).filter(|(_, asking)| asking.is_new);
                 let new: Vec<ConnId> = new.map(|(id, _)| id).collect();
                 for conn in new {
@@ -144,7 +145,7 @@ impl Peers {
         downloads: &Downloads,
         conn: ConnId,
     ) {
-        // A v5 peer may know who has a blob. To others the question does not tell what we want.
+        // A v5 peer may know peers that have a blob. The question does not tell a v6 peer what we want.
         let (missing, random) = (downloads.example(), BlobId(cx.rng().bytes_32()));
         let is_v6 = conns.speaks_v6(conn);
         let Some(line) = conns.get_mut(conn) else { return };
@@ -154,14 +155,14 @@ impl Peers {
         }
     }
 
-    /// Dials a peer that came to us; the connection ends as soon as it has answered.
+    /// Opens a feeler connection to an inbound peer, which ends as soon as it has answered.
     fn send_feeler(&mut self, cx: &mut Cx) -> bool {
         let Some(addr) = self.book.next_feeler() else { return false };
         self.dial(cx, addr);
         true
     }
 
-    /// The answer to our FIND_PEERS.
+    /// Takes the answer to our FIND_PEERS.
     pub(crate) fn on_peers<S: Suite>(
         &mut self,
         cx: &Cx,

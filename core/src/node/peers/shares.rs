@@ -1,4 +1,4 @@
-//! Who holds what part of the address book.
+//! The shares of the address book that sources and netgroups hold.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +10,12 @@ use crate::addr::PeerAddr;
 pub(crate) enum Source {
     /// Configuration or a URI.
     Configured,
-    /// A record of an earlier run: it served then.
+    /// A record of an earlier run, in which it served.
     Remembered,
     Dht,
     /// The peer itself, about its own address.
     Announced,
-    /// Hearsay: PEX, and names that were flooded.
+    /// Hearsay: PEX, and names that gossip brought.
     Exchanged,
 }
 
@@ -23,9 +23,9 @@ pub(crate) enum Source {
 #[derive(Default)]
 struct Part {
     count: usize,
-    /// Addresses by who told of them, or whose they are.
+    /// Addresses by the netgroup of their referrer, or their own.
     netgroups: BTreeMap<Netgroup, BTreeSet<PeerAddr>>,
-    /// The same by number.
+    /// The netgroups by number of addresses.
     sizes: BTreeSet<(usize, Netgroup)>,
 }
 
@@ -68,13 +68,13 @@ impl Shares {
         self.parts.get(&source)?.netgroups.get(netgroup)
     }
 
-    /// The source, of those that can be made up, with the most addresses.
+    /// Returns the source with the most addresses, of those that an attacker can fill.
     pub(super) fn fullest_source(&self) -> Option<Source> {
         let parts = self.parts.iter().filter(|(source, _)| **source != Source::Configured);
         parts.max_by_key(|(_, part)| part.count).map(|(source, _)| *source)
     }
 
-    /// The netgroups that have addresses from `source`, those with most of them first.
+    /// Returns the addresses from `source` by netgroup, the largest netgroup first.
     pub(super) fn largest(&self, source: Source) -> impl Iterator<Item = &BTreeSet<PeerAddr>> {
         let part = self.parts.get(&source);
         part.into_iter()

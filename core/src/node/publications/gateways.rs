@@ -1,10 +1,10 @@
-//! The gateways of a publication (`docs/protocol.md` §12): all of them are asked to look the channel up and to put the
-//! head; it is read back through another than the first that took it. Only where no other can be expected to, the first
-//! is asked for it too, and the outcome says so.
+//! The gateways of a publication (`docs/protocol.md` §12). All of them are asked to look the channel up and to put the head.
+//! The head is read back through another gateway than the first that took it. Only where no other can be expected to find it
+//! is the first asked too, and the outcome says so.
 //!
-//! All are asked at once. Once one has answered a question, the others get as long again. A gateway that lets that pass or
-//! cannot be dialled is asked later questions too, but not waited for where another answers, or where the first that took
-//! the head is left to read it back. So a dead gateway costs little, and once.
+//! All are asked at once. Once one has answered a question, the others get as long again. A gateway that is late or cannot be
+//! dialled is asked later questions too, but not waited for where another answers, or where the first that took the head is
+//! left to read it back. So a dead gateway costs little time, and only once.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -24,7 +24,7 @@ use crate::suite::Suite;
 use crate::time::Instant;
 use crate::uri;
 
-/// What all gateways are asked at a time.
+/// The question that all gateways are asked at one time.
 pub(super) enum Question {
     /// Look the channel up on the DHT: what is its head, above the known sequence?
     LookUp { channel: PublicKey, topic: Topic, known: u64 },
@@ -32,13 +32,13 @@ pub(super) enum Question {
     Put(SignedItem),
 }
 
-/// Where one gateway stands with the question.
+/// The state of one gateway with the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// It is not asked yet: no connection is open.
+    /// It has not been asked yet: no connection is open.
     Waiting,
     Asked,
-    /// It answered, cannot answer any more, or is not to be asked.
+    /// It answered, cannot answer any more, or is spared the question.
     Done,
 }
 
@@ -49,7 +49,7 @@ struct Gateway {
     took: bool,
     /// It speaks v5, so it can put a head, but not look one up.
     is_v5: bool,
-    /// It could not be reached, or let the time for a question pass, and has answered nothing since.
+    /// It could not be reached or was late with an answer, and has answered nothing since.
     is_late: bool,
 }
 
@@ -59,23 +59,23 @@ impl Gateway {
     }
 }
 
-/// The gateways, and the question under way.
+/// The gateways, and the current question.
 pub(super) struct Gateways {
     all: Vec<Gateway>,
     question: Option<Question>,
     /// When the question was asked, and when its time is over.
     began: Instant,
     ends: Instant,
-    /// Some gateway has answered it.
+    /// A gateway has answered it.
     is_answered: bool,
-    /// The first that took the head is not asked, as others read it back.
+    /// The first gateway that took the head is not asked, as others read it back.
     spares_taker: bool,
-    /// The longest that a question took until one answered.
+    /// The longest time until the first answer to a question.
     pace: Duration,
-    /// What the last one that refused said.
+    /// The text of the last refusal.
     refusal: Option<String>,
     first_taker: Option<PeerAddr>,
-    /// Another than the first that took the head has found it.
+    /// A gateway other than the first that took the head has found it.
     is_read_by_another: bool,
 }
 
@@ -99,7 +99,7 @@ impl Gateways {
         self.all.iter().map(|gateway| gateway.addr.clone()).collect()
     }
 
-    /// Begins a question. `misses`: it reads back a head that was looked for in vain this many times.
+    /// Begins a question. `misses`: it reads back a head that this many look-ups have not found.
     pub(super) fn begin(&mut self, cx: &mut Cx, question: Question, misses: Option<u32>) {
         self.spares_taker = misses.is_some_and(|misses| self.has_other_reader(misses));
         for at in 0..self.all.len() {
@@ -110,8 +110,8 @@ impl Gateways {
         self.wait(cx);
     }
 
-    /// Whether another than the first that took the head can be expected to read it back. One that did not take it may be no
-    /// gateway, or not see what it is to find, so it tries only once.
+    /// Whether another gateway than the first that took the head can be expected to read it back. A peer that did not take it
+    /// may be no gateway, or may see another DHT, so it tries only once.
     fn has_other_reader(&self, misses: u32) -> bool {
         let may_read = |g: &&Gateway| !g.is_late && !g.is_v5 && (g.took || misses == 0);
         self.all.iter().filter(may_read).any(|g| !self.is_first_taker(&g.addr))
@@ -121,7 +121,7 @@ impl Gateways {
         self.first_taker.as_ref() == Some(addr)
     }
 
-    /// Asks the gateway at the other end of a connection, once it has said HELLO. `false`: it cannot answer this question.
+    /// Asks the gateway on a connection, once it has sent its HELLO. `false`: it cannot answer this question.
     pub(super) fn ask<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId) -> bool {
         let Some(address) = conns.address(conn).filter(|_| conns.has_said_hello(conn)) else { return true };
         let Some(at) = self.all.iter().position(|g| g.addr == *address) else { return true };
@@ -150,7 +150,7 @@ impl Gateways {
         true
     }
 
-    /// While nobody has answered the question, its time depends on the gateways that still may.
+    /// Sets the question's time, which depends on the gateways that may still answer, while none has answered.
     fn wait(&mut self, cx: &mut Cx) {
         if !self.is_answered {
             self.ends = self.began + self.limit();
@@ -158,9 +158,9 @@ impl Gateways {
         }
     }
 
-    /// How long the question may take while nobody has answered it. Where all that are left cannot be reached, it is long
-    /// enough to dial them once more; where the first that took the head can read it back itself, the others get twice
-    /// what a question took.
+    /// Returns how long the question may take while no gateway has answered it. Where none of the rest can be reached, that is
+    /// long enough to dial them once more; where the first that took the head can read it back itself, the others get twice
+    /// the pace.
     fn limit(&self) -> Duration {
         let is_lost = |g: &Gateway| g.phase == Phase::Done || (g.is_late && g.phase == Phase::Waiting);
         if self.all.iter().all(is_lost) {
@@ -172,7 +172,7 @@ impl Gateways {
         }
     }
 
-    /// A gateway has answered, and perhaps was of use. `false`: it was not asked.
+    /// Notes a gateway's answer, which may be of use. `false`: it was not asked.
     pub(super) fn answered(&mut self, cx: &mut Cx, addr: &PeerAddr, is_use: bool, pauses: bool) -> bool {
         let asked = self.all.iter_mut().find(|g| g.addr == *addr && g.phase == Phase::Asked);
         let Some(gateway) = asked else { return false };
@@ -194,7 +194,7 @@ impl Gateways {
         true
     }
 
-    /// The answer to a PUBLISH. `false`: it is not from a gateway of ours.
+    /// Notes an answer to our PUBLISH. `false`: it is not from one of the gateways.
     pub(super) fn put_answered(&mut self, addr: &PeerAddr, answer: Result<(), String>) -> bool {
         let Some(gateway) = self.all.iter_mut().find(|g| g.addr == *addr) else { return false };
         match answer {
@@ -207,13 +207,13 @@ impl Gateways {
         true
     }
 
-    /// A gateway has found the head.
+    /// Notes that a gateway has found the head.
     pub(super) fn note_reader(&mut self, addr: &PeerAddr) {
         self.is_read_by_another |= !self.is_first_taker(addr);
     }
 
-    /// A gateway is gone: what it was asked is not answered. One that was not asked yet is tried again, but not waited for
-    /// where another answers. `is_asking`: a question is under way. `false`: nothing has changed.
+    /// Notes that a gateway is gone, which will not answer its question. One that was not asked yet is dialled again, but not
+    /// waited for where another answers. `is_asking`: a question is open. `false`: nothing has changed.
     pub(super) fn on_gone(&mut self, cx: &mut Cx, peer: &PeerAddr, is_asking: bool) -> bool {
         let Some(gateway) = self.all.iter_mut().find(|g| g.addr == *peer) else { return false };
         match gateway.phase {
@@ -227,14 +227,14 @@ impl Gateways {
         true
     }
 
-    /// The question's time is over.
+    /// Ends the question's time.
     pub(super) fn on_late(&mut self) {
         for gateway in self.all.iter_mut().filter(|g| g.phase != Phase::Done) {
             (gateway.phase, gateway.is_late) = (Phase::Done, true);
         }
     }
 
-    /// Whether nobody is waited for.
+    /// Whether no gateway is waited for.
     pub(super) fn is_over(&self) -> bool {
         let has_other = self.is_answered || self.spares_taker;
         self.all.iter().all(|g| g.phase == Phase::Done || (g.is_late && has_other))

@@ -1,4 +1,4 @@
-//! Publishing a head of our own: find the newest, sign a newer one, make it durable, put it, read it back
+//! Publishing our own head: find the newest, sign a newer one, make it durable, put it, read it back
 //! (`docs/protocol.md` §11). Where there is no DHT, gateways do the first and the last two steps.
 
 mod gateways;
@@ -23,10 +23,10 @@ use crate::suite::Suite;
 use crate::time::UnixTime;
 use gateways::{Gateways, Question};
 
-/// Tries at a put that somebody else's newer item refuses.
+/// Most puts of a head while the DHT refuses them for a newer item.
 const TRIES_MAX: u32 = 3;
 
-/// What a publication works with.
+/// The other parts that a publication works with.
 pub(super) struct Env<'a, S: Suite> {
     cx: &'a mut Cx,
     conns: &'a mut Conns<S>,
@@ -45,29 +45,29 @@ impl<'a, S: Suite> Env<'a, S> {
     }
 }
 
-/// What a publication asks of the rest of the node.
+/// A publication's request to the rest of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Next {
     Nothing,
-    /// [`Publications::sign`] is to be called with the highest sequence that is on record.
+    /// Call [`Publications::sign`] with the highest sequence on record.
     Sign(PublicKey),
-    /// The newest head was put on the DHT by us.
+    /// Note that we put the newest head on the DHT.
     NotePut(PublicKey),
 }
 
-/// A head that was put and is being looked for.
+/// A head that was put and is being read back.
 struct ReadBack {
     item: SignedItem,
-    /// DHT nodes that took it, without gateways.
+    /// How many DHT nodes took it, without gateways.
     replicas: u32,
-    /// How often it was looked for in vain.
+    /// How many look-ups have not found it.
     misses: u32,
     is_found: bool,
 }
 
 enum Phase {
-    /// Looks for a head that another run or machine of the author's published.
+    /// Looks for a head that the author published in another run or on another machine.
     Find,
     /// Makes the signed head durable: a sequence that was ever shown is never used again.
     Store(SignedItem),
@@ -77,13 +77,13 @@ enum Phase {
     Pause(ReadBack),
 }
 
-/// How the DHT is reached.
+/// The way to the DHT.
 enum Route {
     Own,
     Gateways(Box<Gateways>),
 }
 
-/// A publication under way.
+/// A publication in progress.
 struct Publication {
     channel: PublicKey,
     topic: Topic,
@@ -91,9 +91,9 @@ struct Publication {
     phase: Phase,
     route: Route,
     tries: u32,
-    /// The highest sequence that the DHT showed.
+    /// The highest sequence found on the DHT.
     found: Option<i64>,
-    /// The author was told that the clock is behind the channel.
+    /// [`Event::ClockBehind`] was emitted.
     is_clock_told: bool,
 }
 
@@ -117,7 +117,7 @@ impl Publications {
         self.current.is_some()
     }
 
-    /// The channel that a draft would be published in, if it can be; else the event says why.
+    /// Returns the channel to publish a draft in; if that is impossible, an event says why.
     pub(super) fn admit(&self, cx: &mut Cx) -> Option<PublicKey> {
         let channel = self.channel();
         let error = match channel {
@@ -180,8 +180,8 @@ impl Publications {
 
     // --- signing --------------------------------------------------------------------------------------------
 
-    /// Signs the head: `max(known + 1, unix milliseconds)`, known from our own records and from the DHT. It is to be made
-    /// durable, and [`Self::on_stored`] told.
+    /// Signs the head with the sequence `max(known + 1, unix milliseconds)`, known from our records and the DHT. The caller
+    /// makes it durable, and then calls [`Self::on_stored`].
     pub(super) fn sign(&mut self, cx: &mut Cx, recorded: u64) -> Option<SignedItem> {
         let (Some(current), Some(identity)) = (&mut self.current, &self.identity) else { return None };
         let unix = cx.unix().0;
@@ -211,17 +211,17 @@ impl Publications {
         Some(item)
     }
 
-    /// The signed head cannot be used, so it was not made durable.
+    /// Fails the publication, as the signed head cannot be used and was not made durable.
     pub(super) fn fail_unusable(&mut self, cx: &mut Cx) {
         self.fail(cx, PublishError::NotDurable);
     }
 
-    /// Whether the newest head of a channel is being made durable for a publication, which fails where it is not.
+    /// Whether a publication waits until the newest head of a channel is durable; it fails where that is impossible.
     pub(super) fn is_storing(&self, channel: &PublicKey) -> bool {
         self.current.as_ref().is_some_and(|p| p.channel == *channel && matches!(p.phase, Phase::Store(_)))
     }
 
-    /// A channel's newest head is durable, or could not be made so.
+    /// Takes note that a channel's newest head is durable, or could not be made so.
     pub(super) fn on_stored<S: Suite>(
         &mut self,
         env: &mut Env<'_, S>,
@@ -243,7 +243,7 @@ impl Publications {
 
     // --- the DHT --------------------------------------------------------------------------------------------
 
-    /// The DHT, or a gateway, gave a properly signed item of the channel.
+    /// Takes a properly signed item of the channel from the DHT or a gateway.
     pub(super) fn on_item(&mut self, item: &SignedItem) {
         let Some(current) = &mut self.current else { return };
         current.found = current.found.max(Some(item.seq));
@@ -252,7 +252,7 @@ impl Publications {
         }
     }
 
-    /// The DHT has answered a phase.
+    /// Takes the DHT's answer to the current phase.
     pub(super) fn on_dht_done<S: Suite>(&mut self, env: &mut Env<'_, S>, result: &JobResult) -> Next {
         let Some(current) = &self.current else { return Next::Nothing };
         let (channel, tries) = (current.channel, current.tries);
@@ -273,13 +273,13 @@ impl Publications {
             }
             (Phase::Put(_), JobResult::DhtPut(Err(error))) => self.fail(env.cx, PublishError::Dht(*error)),
             (Phase::ReadBack(_), _) => self.end_read_back(env.cx),
-            (_, result) => debug_assert!(false, "nothing was asked that {result:?} answers"),
+            (_, result) => debug_assert!(false, "no operation is in flight that {result:?} answers"),
         }
         Next::Nothing
     }
 
-    /// The head was looked for. A look-up may miss the nodes that hold it, and a put takes its time at some, so it is
-    /// looked for again a few times.
+    /// Ends a read-back. A look-up may not reach the nodes that hold the head, and some nodes store it late, so it is tried a
+    /// few times.
     fn end_read_back(&mut self, cx: &mut Cx) {
         let Some(mut current) = self.current.take() else { return };
         let Phase::ReadBack(mut read_back) = current.phase else {
@@ -296,7 +296,7 @@ impl Publications {
         self.current = Some(current);
     }
 
-    /// A pause is over, or gateways take too long.
+    /// Goes on after a pause, or when gateways take too long.
     pub(super) fn on_timer<S: Suite>(&mut self, env: &mut Env<'_, S>) -> Next {
         let Some(mut current) = self.current.take() else { return Next::Nothing };
         match current.phase {
@@ -329,7 +329,7 @@ impl Publications {
 
     // --- gateways -------------------------------------------------------------------------------------------
 
-    /// The gateways of the publication, while it waits for their answers.
+    /// Returns the publication's gateways while it waits for their answers.
     fn gateways(&mut self) -> Option<&mut Gateways> {
         match self.current.as_mut()? {
             Publication { phase: Phase::Find | Phase::Put(_) | Phase::ReadBack(_), route, .. } => match route
@@ -341,7 +341,7 @@ impl Publications {
         }
     }
 
-    /// Asks all gateways that are connected.
+    /// Asks all connected gateways, and dials the others.
     fn ask_gateways<S: Suite>(&mut self, env: &mut Env<'_, S>) -> Next {
         for addr in self.gateways().map(|gateways| gateways.addrs()).unwrap_or_default() {
             env.peers.add(env.cx, addr.clone(), Source::Configured);
@@ -355,7 +355,7 @@ impl Publications {
         Next::Nothing
     }
 
-    /// A peer has said HELLO, so it can be asked if it is a gateway.
+    /// Asks a peer that has sent its HELLO, if it is a gateway.
     pub(super) fn on_hello<S: Suite>(&mut self, env: &mut Env<'_, S>, conn: ConnId) -> Next {
         let Some(gateways) = self.gateways() else { return Next::Nothing };
         if gateways.ask(env.cx, env.conns, conn) {
@@ -364,7 +364,7 @@ impl Publications {
         self.end_gateways(env)
     }
 
-    /// A HEAD came in: perhaps a gateway's answer.
+    /// Takes a HEAD, which may be a gateway's answer.
     pub(super) fn on_head<S: Suite>(
         &mut self,
         env: &mut Env<'_, S>,
@@ -396,7 +396,7 @@ impl Publications {
         self.end_gateways(env)
     }
 
-    /// The answer to our PUBLISH.
+    /// Takes the answer to our PUBLISH.
     pub(super) fn on_put_answered<S: Suite>(
         &mut self,
         env: &mut Env<'_, S>,
@@ -409,7 +409,7 @@ impl Publications {
         let Some(current) = &mut self.current else { return Next::Nothing };
         let Route::Gateways(gateways) = &mut current.route else { return Next::Nothing };
         let is_use = answer.is_ok();
-        // A gateway that takes the head when the phase is over is counted with the others.
+        // A gateway that takes the head after the phase counts too.
         if gateways.put_answered(&addr, answer)
             && matches!(current.phase, Phase::Put(_))
             && gateways.answered(env.cx, &addr, is_use, false)
@@ -419,7 +419,7 @@ impl Publications {
         Next::Nothing
     }
 
-    /// A gateway cannot be dialled, or the connection with it is gone.
+    /// Takes note that a gateway cannot be dialled, or that its connection is gone.
     pub(super) fn on_gone<S: Suite>(&mut self, env: &mut Env<'_, S>, peer: &PeerAddr) -> Next {
         let Some(current) = &mut self.current else { return Next::Nothing };
         let is_asking = matches!(current.phase, Phase::Find | Phase::Put(_) | Phase::ReadBack(_));
@@ -427,7 +427,7 @@ impl Publications {
         if gateways.on_gone(env.cx, peer, is_asking) { self.end_gateways(env) } else { Next::Nothing }
     }
 
-    /// Goes on once every gateway is done, or one has read the head back.
+    /// Goes on once every gateway is done or one has read the head back.
     fn end_gateways<S: Suite>(&mut self, env: &mut Env<'_, S>) -> Next {
         let Some(current) = &self.current else { return Next::Nothing };
         let Route::Gateways(gateways) = &current.route else { return Next::Nothing };
@@ -452,7 +452,7 @@ impl Publications {
     }
 }
 
-/// The last phase is over: published, if the head was read back.
+/// Ends the publication, which succeeded if the head was read back.
 fn finish(cx: &mut Cx, publication: &Publication, read_back: &ReadBack) {
     cx.cancel_timer(Timer::Publish);
     let channel = publication.channel;
