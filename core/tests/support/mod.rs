@@ -5,6 +5,7 @@
 pub(crate) mod content;
 pub(crate) mod folder;
 pub(crate) mod member;
+pub(crate) mod ops;
 pub(crate) mod peer;
 pub(crate) mod world;
 
