@@ -115,3 +115,18 @@ pub mod transport;
 pub mod tree;
 pub mod uri;
 mod wire;
+
+/// What a driver or a foreign interface holds may move between threads.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<node::Node>();
+    is_send::<node::Input>();
+    is_send::<node::Action>();
+    is_send::<conn::Conn>();
+    is_send::<conn::Incoming>();
+    is_send::<transport::Link<suite::RealSuite>>();
+    is_send::<client::Client>();
+    is_send::<identity::Identity>();
+    is_send::<buffer::Buffer>();
+    is_send::<rng::Rng>();
+};

@@ -10,20 +10,20 @@ use megatorrent_core::blob::{BLOB_LEN, Link};
 use megatorrent_core::codec::{Message, kind};
 use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::{BlobId, InfoHash, JobId, Secret};
+use megatorrent_core::ids::{BlobId, InfoHash, Secret};
 use megatorrent_core::limits::{
     BAN_TIME, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT, INBOUND_MAX, SEQUENCE_STEP_MAX, STALL_BYTES_MIN,
     STALL_TIMEOUT,
 };
 use megatorrent_core::manifest::HeadContent;
 use megatorrent_core::node::{
-    Action, Command, DhtError, DhtOp, Draft, Event, Input, Job, JobResult, Node, RecordKey, Takers, Written,
+    Action, Command, DhtError, DhtOp, Draft, Event, Input, Job, JobResult, Node, RecordKey, Takers,
 };
 use megatorrent_core::time::Instant;
-use megatorrent_core::transport::Role;
 use proptest::prelude::*;
 use support::content::{item_of, sealed};
-use support::peer::{Peer, deliver};
+use support::ops::{Op, apply};
+use support::peer::Peer;
 use support::{Bench, CONFIG, UNIX, addr, identity};
 
 fn unanswered(identity: Option<Identity>) -> Bench {
@@ -314,110 +314,6 @@ fn without_a_dht_publishing_fails_with_the_reason() {
 }
 
 // --- arbitrary inputs ---------------------------------------------------------------------------------------------
-
-/// A step that a driver, a peer or the DHT might take, in any order.
-#[derive(Arbitrary, Debug)]
-enum Op {
-    Accept(u8),
-    Dialed(u8, bool),
-    Bytes(u8, Vec<u8>),
-    Send(u8),
-    Disconnect(u8),
-    Answer(u8, bool),
-    Stray(u64),
-    Wait(u16),
-    Peers(u8, [u8; 4], u16),
-    Gossip(u8, u64),
-    AddPeer(u16),
-    Request(u8, u8),
-    Garbage(u8, u8, Vec<u8>),
-}
-
-fn pick(len: usize, n: u8) -> Option<usize> {
-    usize::from(n).checked_rem(len)
-}
-
-fn answer(job: Job, good: bool) -> JobResult {
-    match job {
-        Job::ReadBlob(_, buffer) => JobResult::BlobRead(buffer, good),
-        Job::WriteBlob(_, buffer) => {
-            JobResult::BlobWritten(buffer, if good { Written::NoSpace } else { Written::Mismatch })
-        }
-        Job::Have(ids) => JobResult::Have(vec![good; ids.len()]),
-        Job::OpenBlob(_) => JobResult::Opened(good.then(|| vec![0; BLOB_LEN - 16])),
-        Job::Persist(..) => JobResult::Persisted(good),
-        Job::Dht(DhtOp::Put(..)) => JobResult::DhtPut(if good { Ok(1) } else { Err(DhtError::Stale) }),
-        Job::Dht(_) => JobResult::DhtDone(if good { Ok(()) } else { Err(DhtError::NoNodes) }),
-    }
-}
-
-fn with_peer(bench: &mut Bench, peers: &mut [Peer], n: u8, act: &dyn Fn(&mut Bench, &mut Peer)) {
-    if let Some(at) = pick(peers.len(), n) {
-        act(bench, &mut peers[at]);
-    }
-}
-
-fn apply(bench: &mut Bench, peers: &mut Vec<Peer>, op: Op) {
-    match op {
-        Op::Accept(port) => {
-            if bench.node.accept(bench.now, addr(u16::from(port))).is_some() {
-                bench.drain();
-                peers.push(Peer::dial(bench, addr(u16::from(port) + 300)));
-            }
-        }
-        Op::Dialed(n, good) => {
-            if let Some(at) = pick(bench.dials.len(), n) {
-                let (job, _) = bench.dials.remove(at);
-                if let Some(conn) = bench.node.dialed(bench.now, job, good) {
-                    peers.push(Peer::shake(bench, conn, Role::Listener));
-                }
-            }
-        }
-        Op::Bytes(n, bytes) => with_peer(bench, peers, n, &|b, p| deliver(b, p.conn, &bytes)),
-        Op::Send(n) => with_peer(bench, peers, n, &|b, p| {
-            let len = b.node.send_chunk(b.now, p.conn).len();
-            b.node.sent(b.now, p.conn, len);
-        }),
-        Op::Disconnect(n) => with_peer(bench, peers, n, &|b, p| b.node.disconnected(b.now, p.conn)),
-        Op::Answer(n, good) => {
-            if let Some((id, job)) = pick(bench.jobs.len(), n).and_then(|at| bench.jobs.remove(at)) {
-                if let Job::Dht(DhtOp::Get(_)) = &job {
-                    bench.handle(Input::DhtItem(id, item_of(&sealed(1).0, i64::from(n))));
-                }
-                bench.handle(Input::Done(id, answer(job, good)));
-            }
-        }
-        Op::Stray(id) => {
-            let stray = JobId(u64::MAX - id);
-            bench.handle(Input::Done(stray, JobResult::Persisted(true)));
-            bench.handle(Input::DhtItem(stray, item_of(&sealed(1).0, 1)));
-        }
-        Op::Wait(ms) => bench.sleep(Duration::from_millis(u64::from(ms))),
-        Op::Peers(n, ip, port) => {
-            if let Some((id, _)) = pick(bench.jobs.len(), n).map(|at| &bench.jobs[at]) {
-                let found = std::net::SocketAddr::from((ip, port)).into();
-                bench.handle(Input::DhtPeers(*id, vec![found]));
-            }
-        }
-        Op::Gossip(n, seq) => with_peer(bench, peers, n, &|b, p| {
-            p.send(
-                b,
-                &Message::Hello {
-                    version: Some(5),
-                    sequences: [(identity().public_key(), seq)].into(),
-                    port: None,
-                },
-            );
-        }),
-        Op::AddPeer(port) => bench.command(Command::AddPeer(addr(port))),
-        Op::Request(n, id) => {
-            with_peer(bench, peers, n, &|b, p| p.send(b, &Message::Request(BlobId([id; 32]))));
-        }
-        Op::Garbage(n, kind, payload) => with_peer(bench, peers, n, &|b, p| {
-            p.send_plaintext(b, &[&[kind], &payload[..]].concat());
-        }),
-    }
-}
 
 /// Runs the operations that `bytes` spell; returns the node's actions as text.
 fn run(bytes: &[u8]) -> Vec<String> {

@@ -60,6 +60,7 @@ pub(crate) trait Blobs {
 pub(crate) struct Content {
     pub(crate) channel: PublicKey,
     head: SignedItem,
+    root: HeadContent,
     /// The body and the index blobs.
     index: Vec<(BlobId, Vec<u8>)>,
     pub(crate) data: Vec<(BlobId, Vec<u8>)>,
@@ -89,8 +90,15 @@ impl Content {
         let Ok(link) = store(&mut body, len);
         let Ok(()) = writer.push(link, &mut store);
         let Ok(root) = writer.finish(len as u64, &mut store);
-        let head = item(author, SEQUENCE.cast_signed(), &HeadContent::Root(root));
-        Self { channel: author.public_key(), head, index, data }
+        let root = HeadContent::Root(root);
+        let head = item(author, SEQUENCE.cast_signed(), &root);
+        Self { channel: author.public_key(), head, root, index, data }
+    }
+
+    /// The DHT has the head of another author's channel, which has the same content.
+    pub(crate) fn publish_as(&self, bench: &mut Bench, author: &Identity) {
+        let head = item(author, SEQUENCE.cast_signed(), &self.root);
+        bench.world.heads.insert(author.public_key(), (head, 1));
     }
 
     /// Gives the DHT the channel's head, and the node its index.

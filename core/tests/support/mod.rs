@@ -3,8 +3,11 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod content;
+pub(crate) mod crowd;
 pub(crate) mod folder;
+pub(crate) mod heap;
 pub(crate) mod member;
+pub(crate) mod ops;
 pub(crate) mod peer;
 pub(crate) mod world;
 

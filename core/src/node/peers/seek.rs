@@ -6,6 +6,7 @@
 //! the inbound peers that say that they listen: only a feeler shows whether they can be reached, and only the addresses that
 //! answered are given out. So peers that all know only one node find each other through it.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -56,36 +57,55 @@ pub(super) struct Seek {
     /// When that was last done.
     last: Option<Instant>,
     asking: ConnTable<Asking>,
+    /// The same by when they may be asked, so that the next is found without a look at each.
+    by_due: BTreeSet<(Instant, ConnId)>,
 }
 
 impl Seek {
     pub(super) fn new(now: Instant) -> Self {
-        Self { next: now, last: None, asking: ConnTable::default() }
+        Self { next: now, last: None, asking: ConnTable::default(), by_due: BTreeSet::new() }
     }
 
     pub(super) fn opened(&mut self, conn: ConnId, now: Instant) {
         self.asking.insert(conn, Asking::new(now));
+        self.by_due.insert((now, conn));
     }
 
     pub(super) fn closed(&mut self, conn: ConnId) {
-        self.asking.remove(conn);
+        if let Some(asking) = self.asking.remove(conn) {
+            self.by_due.remove(&(asking.due, conn));
+        }
     }
 
-    /// Returns the connections whose peers may be asked. A peer that may have a missing blob is not: a v5 peer may answer one
-    /// request and close.
-    fn candidates<S: Suite>(
-        &self,
-        conns: &Conns<S>,
-        downloads: &Downloads,
-    ) -> impl Iterator<Item = (ConnId, &Asking)> {
-        let may_tell = |id: ConnId| conns.is_askable(id) && downloads.is_of_no_use(conns, id);
-        self.asking.iter().filter(move |(id, _)| may_tell(*id))
+    fn asked(&mut self, conn: ConnId, now: Instant) {
+        if let Some(asking) = self.asking.get_mut(conn) {
+            self.by_due.remove(&(asking.due, conn));
+            asking.asked(now);
+            self.by_due.insert((asking.due, conn));
+        }
+    }
+
+    fn hurry(&mut self, now: Instant) {
+        self.asking.iter_mut().for_each(|(_, asking)| asking.hurry(now));
+        self.by_due = self.asking.iter().map(|(conn, asking)| (asking.due, conn)).collect();
+    }
+
+    /// Returns the connections that may be asked and were not yet.
+    fn new_ones<S: Suite>(&self, conns: &Conns<S>, downloads: &Downloads) -> Vec<ConnId> {
+        let new = self.asking.iter().filter(|(_, asking)| asking.is_new).map(|(conn, _)| conn);
+        new.filter(|conn| may_tell(conns, downloads, *conn)).collect()
     }
 
     /// Returns the connection that is asked next, and when.
     fn next_to_ask<S: Suite>(&self, conns: &Conns<S>, downloads: &Downloads) -> Option<(Instant, ConnId)> {
-        self.candidates(conns, downloads).map(|(id, asking)| (asking.due, id)).min()
+        self.by_due.iter().copied().find(|(_, conn)| may_tell(conns, downloads, *conn))
     }
+}
+
+/// Whether a peer may be asked for others. One that may have a missing blob is of more use than that, and a v5 peer may
+/// answer one request and close.
+fn may_tell<S: Suite>(conns: &Conns<S>, downloads: &Downloads, conn: ConnId) -> bool {
+    conns.is_askable(conn) && downloads.is_of_no_use(conns, conn)
 }
 
 impl Peers {
@@ -96,7 +116,7 @@ impl Peers {
 
     /// Asks for peers sooner, as they are needed more than before.
     pub(crate) fn hurry(&mut self, cx: &Cx) {
-        self.seek.asking.iter_mut().for_each(|(_, asking)| asking.hurry(cx.now()));
+        self.seek.hurry(cx.now());
     }
 
     /// Takes the next step to find peers, once it is due, as there are too few connections. `has_nobody`: there is no address
@@ -113,9 +133,7 @@ impl Peers {
         if now >= self.seek.next {
             if need == Need::AnyBlob {
                 // No peer is known to have a missing blob, so each new peer is asked at once.
-                let new = self.seek.candidates(conns, downloads).filter(|(_, asking)| asking.is_new);
-                let new: Vec<ConnId> = new.map(|(id, _)| id).collect();
-                for conn in new {
+                for conn in self.seek.new_ones(conns, downloads) {
                     self.ask_for_peers(cx, conns, downloads, conn);
                 }
             }
@@ -150,9 +168,7 @@ impl Peers {
         let is_v6 = conns.speaks_v6(conn);
         let Some(line) = conns.get_mut(conn) else { return };
         line.ask_for_peers(missing.filter(|_| !is_v6).unwrap_or(random));
-        if let Some(asking) = self.seek.asking.get_mut(conn) {
-            asking.asked(cx.now());
-        }
+        self.seek.asked(conn, cx.now());
     }
 
     /// Opens a feeler connection to an inbound peer, which ends as soon as it has answered.

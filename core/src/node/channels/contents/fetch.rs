@@ -426,6 +426,11 @@ impl Fetch {
         self.stage = Stage::Satisfied { has_all };
         self.files = Files::Unknown;
         (self.states, self.starts, self.reopened) = (Vec::new(), Vec::new(), BTreeSet::new());
+        // A map that has become empty keeps memory.
+        self.walks = BTreeMap::new();
+        if self.in_hand.is_empty() && self.opening.is_empty() {
+            (self.in_hand, self.opening) = (BTreeMap::new(), BTreeSet::new());
+        }
     }
 
     /// Whether something more urgent than what is in hand could be taken, and there is room for a batch of it.
