@@ -182,8 +182,6 @@ pub const SEQUENCE_SIGNED_MAX: u64 = 1 << 53;
 pub const SEQUENCE_STEP_MAX: u64 = 1 << 53;
 /// Blobs that one fetch has in hand (asked of the store, wanted or being written); the rest of its tree waits.
 pub const WANTED_PER_FETCH_MAX: usize = 1024;
-/// Queued blobs that are looked at for one request: of the swarms in turn, until one has a blob of use.
-pub const PICK_SCAN_MAX: usize = 4096;
 /// Blobs that all fetches together have in hand: each gets an equal share, but always [`WANTED_PER_FETCH_MIN`].
 pub const WANTED_MAX: usize = 16 * WANTED_PER_FETCH_MAX;
 /// Blobs that a fetch may have in hand, however many others there are.

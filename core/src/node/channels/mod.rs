@@ -392,7 +392,7 @@ impl Channels {
         let (stored, ..) = self.contents.numbers(&topic);
         let asks_again = self.swarms.is_to_ask_again(env.cx, &topic, stored);
         if asks_again {
-            env.downloads.ask_all_again(env.conns);
+            env.downloads.ask_all_again(env.conns, &self.swarms);
         }
         self.swarms.look_up(env.cx, env.dht, topic, env.downloads.queued(&topic));
         if self.contents.due(&topic).is_some_and(|due| due <= now) {

@@ -6,6 +6,7 @@
 //! twice but those in flight when a segment is taken over (`takeover.rs`).
 
 mod candidates;
+mod interest;
 mod queue;
 mod rate;
 mod takeover;
@@ -101,6 +102,8 @@ struct Line {
     blobs_brought: u64,
     /// Blobs that the peer said it does not have.
     refused: BTreeSet<BlobId>,
+    /// Of a v6 peer, the swarms of which it may have a queued blob (`interest.rs`).
+    interests: BTreeSet<Topic>,
     /// Makes its choices among equally rare blobs other than those of other connections.
     salt: u64,
     /// How fast it brings the ranges that it is asked for, and when it last brought some.
@@ -172,6 +175,7 @@ impl Downloads {
             window: WINDOW_START,
             blobs_brought: 0,
             refused: BTreeSet::new(),
+            interests: BTreeSet::new(),
             salt,
             rate: Rate::default(),
             brought: now,
@@ -227,18 +231,6 @@ impl Downloads {
     pub(super) fn may_have_more(&mut self, conn: ConnId) {
         if let Some(candidate) = self.candidates.get_mut(conn) {
             candidate.set_nothing_useful_at(0);
-        }
-        self.is_due = true;
-    }
-
-    /// Peers may have got what they did not have: they are asked again.
-    pub(super) fn ask_all_again<S: Suite>(&mut self, conns: &Conns<S>) {
-        for (_, line) in self.lines.iter_mut() {
-            line.refused.clear();
-        }
-        for id in conns.ids() {
-            self.may_have_more(id);
-            self.note(conns, id);
         }
         self.is_due = true;
     }
@@ -386,6 +378,7 @@ impl Downloads {
     /// to have nothing useful.
     pub(super) fn assign<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) -> bool {
         let mut is_any_useless = false;
+        self.note_interests(swarms);
         if self.store_rests || !mem::take(&mut self.is_due) {
             return is_any_useless;
         }
@@ -471,7 +464,7 @@ impl Downloads {
         if !self.has_room_for_transfer() && !self.wants.has_orphans() {
             return Asked::Full;
         }
-        let Some((blob, place)) = self.pick(conns, swarms, conn) else { return Asked::Useless };
+        let Some((blob, place)) = self.pick_and_forget(conns, swarms, conn) else { return Asked::Useless };
         if self.wants.transfers().len() >= TRANSFERS_MAX {
             match self.wants.give_up_abandoned() {
                 Some(buffer) => self.pool.give_back(buffer),
@@ -487,7 +480,17 @@ impl Downloads {
 
     /// The queued blob that is best asked of a peer.
     fn pick<S: Suite>(&self, conns: &Conns<S>, swarms: &Swarms, conn: ConnId) -> Option<(BlobId, Place)> {
-        let line = self.lines.get(conn)?;
+        self.look(conns, swarms, conn).0
+    }
+
+    /// The queued blob that is best asked of a peer, and the swarms of which a v6 peer has none.
+    fn look<S: Suite>(
+        &self,
+        conns: &Conns<S>,
+        swarms: &Swarms,
+        conn: ConnId,
+    ) -> (Option<(BlobId, Place)>, Vec<Topic>) {
+        let Some(line) = self.lines.get(conn) else { return (None, Vec::new()) };
         let is_v6 = conns.speaks_v6(conn);
         let salt = line.salt ^ self.wants.epoch();
         // Most blobs that are looked at are of one swarm: what is known of it is looked up once.
@@ -506,7 +509,11 @@ impl Downloads {
                 BlobOrder { urgency, is_data, order, availability, lot: mix(position, salt) }
             })
         };
-        if is_v6 { self.wants.pick_of(swarms.shared(conn), rank) } else { self.wants.pick(rank) }
+        if is_v6 {
+            self.wants.pick_of(line.interests.iter().copied(), rank)
+        } else {
+            (self.wants.pick(rank), Vec::new())
+        }
     }
 
     fn ask_for_segment<S: Suite>(
