@@ -41,14 +41,16 @@ impl Downloads {
         }
     }
 
-    /// The queued blob that is best asked of a peer; swarms of which it has none are of no interest any more.
+    /// The queued blob that is best asked of a peer, of swarms that are `fit`; those of which it has none are of no interest any
+    /// more.
     pub(super) fn pick_and_forget<S: Suite>(
         &mut self,
         conns: &Conns<S>,
         swarms: &Swarms,
         conn: ConnId,
+        fit: impl Fn(&Topic) -> bool,
     ) -> Option<(BlobId, Place)> {
-        let (found, in_vain) = self.look(conns, swarms, conn);
+        let (found, in_vain) = self.look(conns, swarms, conn, fit);
         if let Some(line) = self.lines.get_mut(conn) {
             for topic in &in_vain {
                 line.interests.remove(topic);

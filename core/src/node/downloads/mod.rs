@@ -7,6 +7,7 @@
 
 mod candidates;
 mod interest;
+mod places;
 mod queue;
 mod rate;
 mod takeover;
@@ -143,6 +144,8 @@ pub(super) struct Downloads {
     store_rests: bool,
     /// Something has changed so that more may be asked for.
     is_due: bool,
+    /// A swarm may have too few places that had not before.
+    are_claims_due: bool,
     /// How long the first bytes of a range usually take.
     usual_wait: Duration,
     bytes_received: u64,
@@ -161,6 +164,7 @@ impl Downloads {
             waiters: VecDeque::new(),
             store_rests: false,
             is_due: false,
+            are_claims_due: false,
             usual_wait: Duration::ZERO,
             bytes_received: 0,
             bytes_duplicate: 0,
@@ -232,7 +236,7 @@ impl Downloads {
         if let Some(candidate) = self.candidates.get_mut(conn) {
             candidate.set_nothing_useful_at(0);
         }
-        self.is_due = true;
+        (self.is_due, self.are_claims_due) = (true, true);
     }
 
     /// Whether a connection ever brought a blob.
@@ -293,7 +297,7 @@ impl Downloads {
     /// A blob is missing.
     pub(super) fn want(&mut self, id: BlobId, place: Place) {
         self.wants.want(id, place);
-        self.is_due = true;
+        (self.is_due, self.are_claims_due) = (true, true);
     }
 
     /// What only this swarm wanted is not wanted any more.
@@ -377,11 +381,18 @@ impl Downloads {
     /// Spreads what is missing over the connections, first over those that are asked for least. `true`: some peer turned out
     /// to have nothing useful.
     pub(super) fn assign<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) -> bool {
-        let mut is_any_useless = false;
         self.note_interests(swarms);
-        if self.store_rests || !mem::take(&mut self.is_due) {
-            return is_any_useless;
+        if self.store_rests {
+            return false;
         }
+        let is_any_useless = mem::take(&mut self.is_due) && self.ask_in_turn(cx, conns, swarms);
+        self.claim_places(cx, conns, swarms);
+        is_any_useless
+    }
+
+    /// Asks each connection for one blob more, again and again while there is room.
+    fn ask_in_turn<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) -> bool {
+        let mut is_any_useless = false;
         // What makes room for one sees to it that this is looked at again.
         while self.has_room_for_more() {
             let epoch = self.wants.epoch();
@@ -464,7 +475,7 @@ impl Downloads {
         if !self.has_room_for_transfer() && !self.wants.has_orphans() {
             return Asked::Full;
         }
-        let Some((blob, place)) = self.pick_and_forget(conns, swarms, conn) else { return Asked::Useless };
+        let Some(found) = self.pick_and_forget(conns, swarms, conn, |_| true) else { return Asked::Useless };
         if self.wants.transfers().len() >= TRANSFERS_MAX {
             match self.wants.give_up_abandoned() {
                 Some(buffer) => self.pool.give_back(buffer),
@@ -472,23 +483,36 @@ impl Downloads {
             }
         }
         let Some(buffer) = self.pool.take() else { return Asked::Full };
+        self.begin(cx, conns, conn, found, buffer);
+        Asked::Yes
+    }
+
+    /// Begins the transfer of a blob.
+    fn begin<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        (blob, place): (BlobId, Place),
+        buffer: Buffer,
+    ) {
         self.wants.begin(blob, place, buffer);
         self.ask_for_segment(cx, conns, conn, &blob, 0);
         cx.set_timer_sooner(Timer::Review, cx.now() + takeover::REVIEW_INTERVAL);
-        Asked::Yes
     }
 
     /// The queued blob that is best asked of a peer.
     fn pick<S: Suite>(&self, conns: &Conns<S>, swarms: &Swarms, conn: ConnId) -> Option<(BlobId, Place)> {
-        self.look(conns, swarms, conn).0
+        self.look(conns, swarms, conn, |_| true).0
     }
 
-    /// The queued blob that is best asked of a peer, and the swarms of which a v6 peer has none.
+    /// The queued blob that is best asked of a peer, and the swarms of which a v6 peer has none, of those that are `fit`.
     fn look<S: Suite>(
         &self,
         conns: &Conns<S>,
         swarms: &Swarms,
         conn: ConnId,
+        fit: impl Fn(&Topic) -> bool,
     ) -> (Option<(BlobId, Place)>, Vec<Topic>) {
         let Some(line) = self.lines.get(conn) else { return (None, Vec::new()) };
         let is_v6 = conns.speaks_v6(conn);
@@ -510,7 +534,7 @@ impl Downloads {
             })
         };
         if is_v6 {
-            self.wants.pick_of(line.interests.iter().copied(), rank)
+            self.wants.pick_of(line.interests.iter().copied().filter(fit), rank)
         } else {
             (self.wants.pick(rank), Vec::new())
         }
@@ -639,6 +663,7 @@ impl Downloads {
             Fed::More => {}
         }
         if let Some((buffer, parts)) = self.wants.take_whole(&piece.blob) {
+            self.are_claims_due = true;
             for part in &parts {
                 if let Some(line) = self.lines.get_mut(part.conn()) {
                     line.blobs_brought += 1;
@@ -694,7 +719,7 @@ impl Downloads {
         for buffer in self.wants.release(conn, only) {
             self.give_back(cx, conns, buffer);
         }
-        self.is_due = true;
+        (self.is_due, self.are_claims_due) = (true, true);
     }
 
     // --- what was written -----------------------------------------------------------------------------------

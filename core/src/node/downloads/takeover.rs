@@ -71,6 +71,8 @@ impl Downloads {
         for (_, conn) in idle {
             self.take_over(cx, conns, swarms, conn);
         }
+        // A swarm may have become silent.
+        self.are_claims_due = true;
     }
 
     /// Lets an idle peer bring (a part of) the segment that would take longest.
@@ -208,7 +210,7 @@ impl Downloads {
     }
 
     /// From `from` on, what was asked for is no longer wanted of a peer.
-    fn cut<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, request: &Request, from: u32) {
+    pub(super) fn cut<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, request: &Request, from: u32) {
         let conn = request.conn();
         let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else { return };
         requests.cut(request.range(), from);

@@ -380,7 +380,20 @@ impl Wants {
         (transfer.is_abandoned() && is_useless).then(|| self.give_up(id))?
     }
 
-    fn give_up(&mut self, id: &BlobId) -> Option<Buffer> {
+    /// What of a swarm was asked for last, and of what nothing has come if need be: the blob that is given up for another swarm.
+    pub(super) fn youngest(&self, topic: &Topic, now: Instant, may_have_begun: bool) -> Option<BlobId> {
+        let fits = |it: &Transfer| it.place().topic() == topic && (may_have_begun || !it.has_begun());
+        let transfers = self.transfers.iter().filter(|(_, transfer)| fits(transfer));
+        transfers.min_by_key(|(_, transfer)| transfer.loss(now)).map(|(id, _)| *id)
+    }
+
+    /// What peers are asked for of a blob.
+    pub(super) fn requests(&self, id: &BlobId) -> Vec<Request> {
+        self.transfers.get(id).into_iter().flat_map(Transfer::requests).cloned().collect()
+    }
+
+    /// Gives a transfer up; its buffer.
+    pub(super) fn give_up(&mut self, id: &BlobId) -> Option<Buffer> {
         let transfer = self.transfers.remove(id)?;
         if let Some(want) = self.by_id.get_mut(id) {
             want.takeovers = transfer.takeovers();
