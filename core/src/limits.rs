@@ -249,6 +249,8 @@ pub const GATEWAY_PATIENCE_MIN: Duration = Duration::from_secs(5);
 
 /// DHT operations under way at once: beyond it real sockets drop packets.
 pub const DHT_JOBS_MAX: usize = 8;
+/// Of these, how many are left for what a user waits for.
+pub const DHT_JOBS_RESERVED: usize = 2;
 /// DHT operations started per minute on average; later ones wait, which the status shows. Each class of them always gets
 /// its share of these; what a class leaves, the others use. Within a class, what is due longest comes first.
 pub const DHT_OPS_PER_MINUTE: u64 = 120;
@@ -266,6 +268,12 @@ pub const DHT_BLOBS_PER_MINUTE: u64 = 12;
 pub const DHT_FAVOURS_PER_MINUTE: u64 = 12;
 /// DHT operations that may start at once after a quiet time.
 pub const DHT_OPS_BURST: u64 = 32;
+/// Of these, how many are left for what a user waits for.
+pub const DHT_OPS_RESERVED: u64 = 4;
+/// How many of them are there again after a minute.
+pub const DHT_RESERVED_PER_MINUTE: u64 = 16;
+/// How long the look-ups of what was just followed are what a user waits for.
+pub const AWAITED_TIME: Duration = Duration::from_mins(1);
 /// Info-hashes of single blobs that are announced; at the cap further ones are left out.
 pub const ANNOUNCES_MAX: usize = 16_384;
 /// How often an info-hash is announced.
@@ -317,6 +325,8 @@ const _: () = {
     // The blobs in memory stay well below the 64 MiB that a node may take.
     assert!((RECV_BUFFERS_MAX + SEND_BUFFERS_MAX) * BLOB_LEN < 48 << 20);
     assert!(DHT_JOBS_MAX as u64 <= DHT_OPS_BURST);
+    assert!(DHT_JOBS_RESERVED < DHT_JOBS_MAX && DHT_OPS_RESERVED < DHT_OPS_BURST);
+    assert!(DHT_RESERVED_PER_MINUTE < DHT_OPS_PER_MINUTE);
     let others = DHT_BLOBS_PER_MINUTE + DHT_FAVOURS_PER_MINUTE;
     let polls = DHT_POLLS_PER_MINUTE + DHT_LOOKUPS_PER_MINUTE;
     assert!(DHT_PUBLISH_PER_MINUTE + DHT_UPKEEP_PER_MINUTE + polls + others == DHT_OPS_PER_MINUTE);

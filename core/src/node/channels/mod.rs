@@ -90,6 +90,12 @@ impl Channels {
         if self.begin_to_follow(env, channel, key) {
             self.heads.remember(env.cx, channel);
         }
+        if let Some(topic) = self.heads.topic(&channel) {
+            self.heads.note_awaited(env.cx, &channel);
+            self.swarms.note_awaited(env.cx, &topic);
+            env.dht.note_awaited(Purpose::Poll(channel), env.cx.now());
+            env.dht.note_awaited(Purpose::Lookup(topic, topic.info_hash()), env.cx.now());
+        }
     }
 
     /// `true`: there is something new to remember.
@@ -190,6 +196,7 @@ impl Channels {
         }
         env.dht.announce(Purpose::Announce(topic.info_hash()), now);
         self.swarms.seek(env.cx, &topic);
+        self.swarms.note_awaited(env.cx, &topic);
         let effects = self.contents.begin_tree(now, topic, STANDALONE_VERSION, tree, selection);
         self.on_content(env, topic, effects);
     }
