@@ -53,7 +53,7 @@ impl Bucket {
     }
 
     /// What lacks until it is full, in nanoseconds.
-    pub(crate) fn lacks(&self, now: Instant) -> u64 {
+    pub(crate) fn missing(&self, now: Instant) -> u64 {
         self.full - self.saved_at(now)
     }
 
@@ -75,8 +75,8 @@ mod tests {
         assert_eq!(bucket.next(Instant(5)), Instant(5) + Duration::from_secs(1));
         assert_eq!(bucket.next_of(3, Instant(5)), Instant(5) + Duration::from_secs(3));
         assert_eq!(taken(&mut bucket, Instant(5) + Duration::from_secs(2)), 2);
-        assert_eq!(bucket.lacks(Instant(5) + Duration::from_secs(4)), 1_000_000_000);
-        assert_eq!(bucket.lacks(Instant(5) + Duration::from_hours(1)), 0);
+        assert_eq!(bucket.missing(Instant(5) + Duration::from_secs(4)), 1_000_000_000);
+        assert_eq!(bucket.missing(Instant(5) + Duration::from_hours(1)), 0);
         assert_eq!(taken(&mut bucket, Instant(5) + Duration::from_hours(1)), 3);
     }
 

@@ -128,21 +128,21 @@ pub const STALL_BYTES_MIN: u64 = 16 * 1024;
 pub const SILENCE_MAX: Duration = Duration::from_mins(2);
 /// Blobs that are read or sent at once for peers that take them readily; one that takes much longer than usual no longer
 /// counts. Few at a time, so that each is soon whole at somebody who serves it on.
-pub const UPLOAD_TURNS: usize = 2;
+pub const UPLOAD_SLOTS: usize = 2;
 /// How long a turn counts before any has ended.
-pub const TURN_TIME_START: Duration = Duration::from_secs(2);
+pub const SLOT_TIME_START: Duration = Duration::from_secs(2);
 /// How long a turn counts at least, however quick the others are: peers that are far away need some round trips.
-pub const TURN_TIME_MIN: Duration = Duration::from_millis(250);
+pub const SLOT_TIME_MIN: Duration = Duration::from_millis(250);
 /// How long a turn counts at most, however slow the others are: where all readers are slow, more of them at once fill the
 /// line.
-pub const TURN_TIME_MAX: Duration = Duration::from_secs(8);
+pub const SLOT_TIME_MAX: Duration = Duration::from_secs(8);
 /// Send buffers that v5 peers may hold at once: nobody can take them back in the midst of a frame.
-pub const V5_TURNS_MAX: usize = 4;
+pub const V5_SLOTS_MAX: usize = 4;
 /// Blobs of which is remembered that they were served; at the cap all are forgotten.
 pub const SERVED_MAX: usize = 65_536;
 /// Blobs that a peer said it lacks, remembered per connection; at the cap the peer is not asked for more. The memory is
 /// cleared each [`ASK_AGAIN_INTERVAL`] in which none arrive.
-pub const LACKS_MAX: usize = 1024;
+pub const REFUSED_MAX: usize = 1024;
 
 // --- content ------------------------------------------------------------------------------------------------
 
@@ -312,9 +312,9 @@ const _: () = {
     assert!(HEADER_LEN + DATA_LEN_MAX + TAG_LEN == 1_048_613); // spec v5, Frame
     // While every download connection holds a buffer, some are left for what is being written.
     assert!(RECV_BUFFERS_MAX > DOWNLOAD_CONNECTIONS_MAX && RECV_BUFFERS_MAX > TRANSFERS_MAX);
-    assert!(UPLOAD_TURNS <= SEND_BUFFERS_MAX && V5_TURNS_MAX < SEND_BUFFERS_MAX);
-    assert!(TURN_TIME_MIN.as_millis() <= TURN_TIME_START.as_millis());
-    assert!(TURN_TIME_START.as_millis() <= TURN_TIME_MAX.as_millis());
+    assert!(UPLOAD_SLOTS <= SEND_BUFFERS_MAX && V5_SLOTS_MAX < SEND_BUFFERS_MAX);
+    assert!(SLOT_TIME_MIN.as_millis() <= SLOT_TIME_START.as_millis());
+    assert!(SLOT_TIME_START.as_millis() <= SLOT_TIME_MAX.as_millis());
     assert!(1 + PIECE_HEADER_LEN + PIECE_LEN_MAX <= CONTROL_LEN_MAX);
     assert!(HAVES_PER_MINUTE * 2 * UNASKED_MESSAGE_BYTES <= UNASKED_BYTES_PER_MINUTE / 2);
     assert!(HAVES_BURST * 2 * UNASKED_MESSAGE_BYTES <= UNASKED_BYTES_BURST / 2);
@@ -343,7 +343,7 @@ const _: () = {
 /// Addresses that one teller may have in the address book by PEERS and ANNOUNCE, where a teller is all peers of one
 /// network (IPv4 /16, IPv6 /32), one private address or one name. A further one takes the place of a worse one of
 /// the same teller's, or is ignored.
-pub const PEERS_PER_TELLER_MAX: usize = 128;
+pub const PEERS_PER_REFERRER_MAX: usize = 128;
 /// Addresses of one public network, or ports of one name, in the address book; a further one takes the place of a
 /// worse one among them, or is ignored.
 pub const PEERS_PER_NETWORK_MAX: usize = 64;
@@ -387,7 +387,7 @@ pub const READ_BACKS_MAX: u32 = 5;
 pub const READ_BACK_PAUSE: Duration = Duration::from_secs(2);
 
 const _: () = {
-    assert!(PEERS_PER_NETWORK_MAX < PEERS_PER_TELLER_MAX && PEERS_PER_TELLER_MAX < PEERS_PER_SOURCE_MAX);
+    assert!(PEERS_PER_NETWORK_MAX < PEERS_PER_REFERRER_MAX && PEERS_PER_REFERRER_MAX < PEERS_PER_SOURCE_MAX);
     assert!(OUTBOUND_MAX / OUTBOUND_SHARE > OUTBOUND_PER_NETWORK_MIN);
     // A head that is put hourly is never gone in between.
     assert!(REPUT_INTERVAL.as_secs() < ITEM_LIFETIME.as_secs());

@@ -351,12 +351,13 @@ fn answer(job: Job, good: bool) -> JobResult {
     }
 }
 
+fn with_peer(bench: &mut Bench, peers: &mut [Peer], n: u8, act: &dyn Fn(&mut Bench, &mut Peer)) {
+    if let Some(at) = pick(peers.len(), n) {
+        act(bench, &mut peers[at]);
+    }
+}
+
 fn apply(bench: &mut Bench, peers: &mut Vec<Peer>, op: Op) {
-    let with_peer = |bench: &mut Bench, peers: &mut [Peer], n: u8, act: &dyn Fn(&mut Bench, &mut Peer)| {
-        if let Some(at) = pick(peers.len(), n) {
-            act(bench, &mut peers[at]);
-        }
-    };
     match op {
         Op::Accept(port) => {
             if bench.node.accept(bench.now, addr(u16::from(port))).is_some() {

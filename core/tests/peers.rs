@@ -15,7 +15,7 @@ use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::{
     BAN_TIME, BANS_PER_HOST_MAX, FIND_PEERS_INTERVAL_MAX, FIND_PEERS_INTERVAL_MIN, FIND_PEERS_PAUSE,
     FIND_PEERS_PAUSE_DIALLING, KEEP_ALIVE, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_KNOWN_MAX,
-    PEERS_PER_NETWORK_MAX, PEERS_PER_TELLER_MAX, ROTATION_INTERVAL, USELESS_AFTER,
+    PEERS_PER_NETWORK_MAX, PEERS_PER_REFERRER_MAX, ROTATION_INTERVAL, USELESS_AFTER,
 };
 use megatorrent_core::node::{Command, Config, Event, RecordKey};
 use megatorrent_core::time::Instant;
@@ -186,11 +186,11 @@ fn what_one_peer_tells_fills_its_share_of_the_book_and_no_private_address_is_bel
         bench.status().peers_known
     };
     let known = tell(&|round, n| at(&format!("{}.{}.1.1:1", 100 + round, n)), 1);
-    assert_eq!(known, 1 + PEERS_PER_TELLER_MAX);
+    assert_eq!(known, 1 + PEERS_PER_REFERRER_MAX);
     assert_eq!(
         tell(&|round, n| at(&format!("10.{round}.1.{n}:1")), 2),
         known + 1,
-        "the teller itself is known"
+        "the referrer itself is known"
     );
 }
 

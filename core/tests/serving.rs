@@ -8,7 +8,7 @@ use std::time::Duration;
 use megatorrent_core::codec::Message;
 use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::ids::BlobId;
-use megatorrent_core::limits::{PIECE_LEN_MAX, SEND_BUFFERS_MAX, UPLOAD_TURNS, WANTS_MAX};
+use megatorrent_core::limits::{PIECE_LEN_MAX, SEND_BUFFERS_MAX, UPLOAD_SLOTS, WANTS_MAX};
 use megatorrent_core::time::Instant;
 use support::content::{BLOB_END, Content};
 use support::member::{Member, drink};
@@ -63,9 +63,9 @@ fn a_range_comes_in_pieces_in_order_and_without_gaps() {
 // --- turns --------------------------------------------------------------------------------------------------------
 
 #[test]
-fn leechers_get_about_the_same_and_a_newcomer_does_not_wait_for_them() {
+fn leechers_get_about_the_same_and_a_newcomer_waits_for_two_of_each_at_most() {
     const LEECHERS: u16 = 12;
-    const { assert!(LEECHERS as usize > 2 * UPLOAD_TURNS) }
+    const { assert!(LEECHERS as usize > 2 * UPLOAD_SLOTS) }
     let (content, mut bench) = seeding(8);
     let mut leechers: Vec<Member> = (0..LEECHERS).map(|n| join(&mut bench, n, &content)).collect();
     for (n, leecher) in leechers.iter_mut().enumerate() {
@@ -77,13 +77,13 @@ fn leechers_get_about_the_same_and_a_newcomer_does_not_wait_for_them() {
         drink(&mut bench, 4 * MIB, &mut leechers.iter_mut().collect::<Vec<_>>());
     }
     let each: Vec<usize> = leechers.iter().map(got).collect();
-    assert!(each.iter().all(|got| (4 * MIB..=6 * MIB + 1000).contains(got)), "{each:?}");
+    assert!(each.iter().all(|got| (4 * MIB..=7 * MIB + 1000).contains(got)), "{each:?}");
 
     let mut newcomer = join(&mut bench, LEECHERS, &content);
     newcomer.want(&mut bench, content.id(0), 0..BLOB_END);
     let came = bench.now;
     while got(&newcomer) < BLOB_END as usize {
-        assert!(bench.now.since(came) < Duration::from_millis(1500), "it waits for those who have enough");
+        assert!(bench.now.since(came) < Duration::from_secs(7), "it waits for more than two blobs of each");
         let all = leechers.iter_mut().chain([&mut newcomer]);
         drink(&mut bench, 4 * MIB, &mut all.collect::<Vec<_>>());
     }

@@ -147,7 +147,6 @@ const HEADER: Meter = Meter::Header { bytes: [0; HEADER_LEN], have: 0 };
 impl Meter {
     /// Counts bytes that are sent; how many of them are content. `is_open`: a frame's first byte is its kind.
     pub(crate) fn count(&mut self, mut sent: &[u8], is_open: bool, counts: &mut Counts) -> u64 {
-        let total = &mut counts.total;
         let mut content_sent = 0;
         let pass = |left: &mut usize, sent: &mut &[u8]| {
             let n = sent.len().min(*left);
@@ -158,7 +157,7 @@ impl Meter {
         while !sent.is_empty() {
             match self {
                 Self::Handshake { left } => {
-                    total.handshake += pass(left, &mut sent);
+                    counts.total.handshake += pass(left, &mut sent);
                     if *left == 0 {
                         *self = HEADER;
                     }
@@ -172,25 +171,15 @@ impl Meter {
                         *self = if is_open && len > TAG_LEN {
                             Self::Kind { len }
                         } else {
-                            Self::frame(len, guess(len), total)
+                            Self::frame(len, guess(len), &mut counts.total)
                         };
                     }
                 }
-                Self::Kind { len } => {
-                    let (count, bytes) = counts.kinds.entry(sent[0]).or_default();
-                    *count += 1;
-                    *bytes += (HEADER_LEN + *len) as u64;
-                    *self = if sent[0] == kind::ANNOUNCE && *len <= CONTROL_LEN_MAX + TAG_LEN {
-                        total.control += HEADER_LEN as u64;
-                        Self::Announce { frame: Vec::new(), len: *len }
-                    } else {
-                        Self::frame(*len, head_len(sent[0]), total)
-                    };
-                }
+                Self::Kind { len } => *self = Self::of_kind(sent[0], *len, counts),
                 Self::Announce { frame, len } => {
                     let (part, rest) = sent.split_at(sent.len().min(*len - frame.len()));
                     frame.extend(part);
-                    total.control += part.len() as u64;
+                    counts.total.control += part.len() as u64;
                     sent = rest;
                     if frame.len() == *len {
                         frame.truncate(*len - TAG_LEN);
@@ -202,7 +191,7 @@ impl Meter {
                     let before = pass(head, &mut sent);
                     let inside = pass(content, &mut sent);
                     let after = pass(tail, &mut sent);
-                    let kind = if *is_data { &mut total.data } else { &mut total.control };
+                    let kind = if *is_data { &mut counts.total.data } else { &mut counts.total.control };
                     *kind += before + inside + after;
                     content_sent += inside;
                     if *head + *content + *tail == 0 {
@@ -212,6 +201,19 @@ impl Meter {
             }
         }
         content_sent
+    }
+
+    /// A frame of `len` bytes begins with its kind.
+    fn of_kind(byte: u8, len: usize, counts: &mut Counts) -> Self {
+        let (count, bytes) = counts.kinds.entry(byte).or_default();
+        *count += 1;
+        *bytes += (HEADER_LEN + len) as u64;
+        if byte == kind::ANNOUNCE && len <= CONTROL_LEN_MAX + TAG_LEN {
+            counts.total.control += HEADER_LEN as u64;
+            Self::Announce { frame: Vec::new(), len }
+        } else {
+            Self::frame(len, head_len(byte), &mut counts.total)
+        }
     }
 
     /// A frame of `len` bytes begins, with content after its first `head` bytes.

@@ -210,11 +210,7 @@ impl Runtime {
             download_bytes_per_sec,
         };
         let mut node = Node::new(config, identity, *seed, clock.now(), driver::wall_time());
-        for (key, value) in state.records().map_err(StartError::State)? {
-            if !node.restore(&key, &value) {
-                tracing::warn!(?key, "a record of an earlier run cannot be read; it is left alone");
-            }
-        }
+        restore(&mut node, &state)?;
         let state = Arc::new(state);
         let jobs = Jobs::start(&store, &state).map_err(|e| StartError::System("thread", e))?;
 
@@ -242,6 +238,16 @@ impl Runtime {
             Inner { driver, dir, store, state, local_addr: bound.local_addr, started: Instant::now() };
         Ok(Handle(Rc::new(inner)))
     }
+}
+
+/// Hands the node what it noted in an earlier run.
+fn restore(node: &mut Node, state: &State) -> Result<(), StartError> {
+    for (key, value) in state.records().map_err(StartError::State)? {
+        if !node.restore(&key, &value) {
+            tracing::warn!(?key, "a record of an earlier run cannot be read; it is left alone");
+        }
+    }
+    Ok(())
 }
 
 fn dht_config(egress: Egress, plan: Plan, port: u16, bootstrap: Vec<PeerAddr>, dir: &Path) -> dht::Config {

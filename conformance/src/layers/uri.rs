@@ -100,6 +100,11 @@ fn peer_cases(cases: &mut Cases) {
     ] {
         cases.accept(format!("peer {text}"), "peer", json!({ "text": text }));
     }
+    refused_peer_cases(cases);
+    name_cases(cases);
+}
+
+fn refused_peer_cases(cases: &mut Cases) {
     for text in [
         "",
         ":1",
@@ -128,7 +133,6 @@ fn peer_cases(cases: &mut Cases) {
     ] {
         cases.reject(format!("peer {text:?}"), "peer", json!({ "text": text }), "peer-addr");
     }
-    name_cases(cases);
 }
 
 fn name_cases(cases: &mut Cases) {
@@ -203,6 +207,10 @@ fn parse_cases(cases: &mut Cases, key: &str, read_key: &str) {
     ] {
         cases.accept(name, "parse", json!({ "text": text }));
     }
+    refused_parse_cases(cases, key, read_key);
+}
+
+fn refused_parse_cases(cases: &mut Cases, key: &str, read_key: &str) {
     for (name, text) in [
         ("nothing", String::new()),
         ("another scheme", format!("http://{key}")),

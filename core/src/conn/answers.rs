@@ -50,7 +50,7 @@ impl Answers {
     }
 
     /// Answers that are being read or wait to be sent.
-    pub(super) fn turns(&self) -> usize {
+    pub(super) fn slots(&self) -> usize {
         let in_turn = |answer: &&Answer| matches!(answer, Answer::Reading(_) | Answer::Ready(_));
         self.0.iter().filter(in_turn).count()
     }

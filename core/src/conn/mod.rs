@@ -433,8 +433,8 @@ impl<C: Ciphers> Conn<C> {
     }
 
     /// Counts the blobs that are being read or sent for the peer, as answers to requests and for ranges.
-    pub fn turns(&self) -> (usize, usize) {
-        (self.lanes.answers.turns() + usize::from(self.link.is_sending_blob()), self.lanes.owed.turns())
+    pub fn slots(&self) -> (usize, usize) {
+        (self.lanes.answers.slots() + usize::from(self.link.is_sending_blob()), self.lanes.owed.slots())
     }
 
     /// The store is asked for a blob that [`Self::waiting`] named.

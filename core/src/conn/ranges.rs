@@ -188,7 +188,7 @@ impl Owed {
     }
 
     /// Ranges that are being read or sent.
-    pub(super) fn turns(&self) -> usize {
+    pub(super) fn slots(&self) -> usize {
         let in_turn = |want: &&Want| matches!(want.state, State::Loading | State::Loaded(_));
         self.wants.iter().filter(in_turn).count()
     }
@@ -322,7 +322,7 @@ mod tests {
         owed.want(7, BLOB, 0..end).expect("the first");
         assert_eq!(owed.waiting().collect::<Vec<_>>(), [BLOB]);
         owed.loading(&BLOB);
-        assert_eq!((owed.waiting().count(), owed.turns()), (0, 1));
+        assert_eq!((owed.waiting().count(), owed.slots()), (0, 1));
         assert!(owed.loaded(&BLOB, Some(Buffer::new())).is_none());
         let sent = pieces(&mut owed);
         assert_eq!(sent.len(), 17);

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::channels::contents::Selection;
+use super::channels::contents::{Selection, SelectionError, SelectionTarget};
 use crate::addr::PeerAddr;
 use crate::bep44::SignedItem;
 use crate::blob::Link;
@@ -69,7 +69,7 @@ pub enum Command {
     /// stays stored.
     Unfollow(PublicKey),
     /// Fetch these parts of a channel, in this order, in its newest version and later ones; may come before
-    /// [`Command::Follow`]. A selection beyond its limits changes nothing, and [`Event::SelectionRefused`] says so.
+    /// [`Command::Follow`]. A selection that is refused changes nothing, and [`Event::SelectionRefused`] says why.
     Select {
         /// The channel.
         channel: PublicKey,
@@ -77,7 +77,7 @@ pub enum Command {
         selection: Selection,
     },
     /// Be part of a swarm without a head, which is about one tree: fetch it, and serve it. Asked again, it changes the
-    /// selection.
+    /// selection. It is refused as a selection is.
     Join {
         /// Where its peers meet.
         topic: Topic,
@@ -312,11 +312,12 @@ pub enum Event {
         /// The head's sequence.
         sequence: u64,
     },
-    /// A selection that is beyond its limits ([`crate::limits::SELECTED_FILES_MAX`],
-    /// [`crate::limits::SELECTED_RANGES_MAX`]), or names a swarm that cannot be joined.
+    /// A selection is refused, and changes nothing.
     SelectionRefused {
-        /// The topic of the swarm, or that of the channel as far as it is followed.
-        topic: Option<Topic>,
+        /// What it was of.
+        target: SelectionTarget,
+        /// Why.
+        error: SelectionError,
     },
     /// All that is selected of a swarm without a head is stored.
     TreeComplete {

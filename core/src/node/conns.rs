@@ -98,7 +98,7 @@ pub(super) struct Conns<S: Suite> {
     outbound: BTreeSet<ConnId>,
     /// The port that our HELLO names.
     listen_port: Option<u16>,
-    /// Connections that may have changed since somebody looked.
+    /// Connections that may have changed since [`Self::flush`], each once.
     touched: Vec<ConnId>,
 }
 
@@ -139,16 +139,27 @@ impl<S: Suite> Conns<S> {
         Some(entry)
     }
 
-    /// The connections that may have changed since the last call.
-    pub(super) fn take_touched(&mut self) -> Vec<ConnId> {
-        let touched = mem::take(&mut self.touched);
-        for id in &touched {
+    /// The connections that may have changed since [`Self::flush`].
+    pub(super) fn touched(&self) -> &[ConnId] {
+        &self.touched
+    }
+
+    /// Tells a driver that waits on a connection that it may go on, where what was touched makes that so.
+    pub(super) fn flush(&mut self, cx: &mut Cx) {
+        let mut touched = mem::take(&mut self.touched);
+        for id in touched.drain(..) {
             let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation);
-            if let Some(entry) = slot.and_then(|slot| slot.entry.as_mut()) {
-                entry.is_touched = false;
+            let Some(entry) = slot.and_then(|slot| slot.entry.as_mut()) else { continue };
+            entry.is_touched = false;
+            if entry.conn.take_readable() {
+                cx.act(Action::Readable(id));
+            }
+            if entry.conn.take_writable() {
+                cx.act(Action::Writable(id));
             }
         }
-        touched
+        // Its memory serves the next call.
+        self.touched = touched;
     }
 
     /// A random number for what another part keeps of a connection.
@@ -410,19 +421,6 @@ impl<S: Suite> Conns<S> {
         Some(entry.broke.map_or(CloseReason::Remote, CloseReason::Violation))
     }
 
-    /// A dialled peer that has sent no HELLO in [`HELLO_WAIT`] is taken for v5. `true`: it is from here on.
-    pub(super) fn take_for_v5(&mut self, id: ConnId) -> bool {
-        let Some(entry) = self.entry_mut(id) else { return false };
-        let is_due = entry.is_keyed
-            && entry.broke.is_none()
-            && entry.is_outbound()
-            && entry.version == Version::Unknown;
-        if is_due {
-            entry.version = Version::V5;
-        }
-        is_due
-    }
-
     /// A connection's deadline: why it ends, or the next one is set. `check`: when its requests are looked at next, or that they
     /// bring too little.
     pub(super) fn on_timer(
@@ -438,6 +436,10 @@ impl<S: Suite> Conns<S> {
         }
         if !entry.is_keyed {
             return Some(CloseReason::HandshakeTimeout);
+        }
+        if entry.is_outbound() && entry.version == Version::Unknown {
+            // It has sent no HELLO in HELLO_WAIT.
+            entry.version = Version::V5;
         }
         let check_at = match check {
             Ok(at) => at,
@@ -461,19 +463,6 @@ impl<S: Suite> Conns<S> {
         }
         // Never in the past: a keep-alive without room waits for its next turn.
         cx.set_timer(Timer::Conn(id), next.max(now + Duration::from_secs(1)));
-        self.wake_driver(cx, id);
         None
-    }
-
-    /// Tells a driver that waits on a connection that it may go on.
-    pub(super) fn wake_driver(&mut self, cx: &mut Cx, id: ConnId) {
-        let Some(entry) = self.entry_mut(id) else { return };
-        let (readable, writable) = (entry.conn.take_readable(), entry.conn.take_writable());
-        if readable {
-            cx.act(Action::Readable(id));
-        }
-        if writable {
-            cx.act(Action::Writable(id));
-        }
     }
 }

@@ -21,7 +21,7 @@ pub(super) enum Pending {
     Read(ConnId, BlobId),
     /// A blob, and whose bytes it is made of.
     Write(BlobId, Vec<Contribution>),
-    /// Which blobs are stored, for one version of a swarm's content.
+    /// Which blobs are stored, for the fetch of a swarm's content that has this number.
     Have(Topic, u64, Vec<BlobId>),
     /// An opened blob, likewise.
     Open(Topic, u64, BlobId),

@@ -99,7 +99,7 @@ impl Gateway {
     ) {
         let Some(peer) = conns.peer(conn) else { return };
         if let Err(why) = self.accept(cx, conn, peer, &item, newest) {
-            return answer(cx, conns, conn, Err(why.into()));
+            return answer(conns, conn, Err(why.into()));
         }
         let key = item.key;
         dht.put(cx.now(), Purpose::Relay(key), item.clone(), None);
@@ -164,7 +164,7 @@ impl Gateway {
             self.keep(item, cx.now());
             self.wait_to_keep(cx);
         }
-        answer(cx, conns, conn, said);
+        answer(conns, conn, said);
         stored
     }
 
@@ -227,25 +227,23 @@ impl Gateway {
     }
 
     /// A look-up has ended: those that asked get its head.
-    pub(super) fn on_looked_up<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, channel: PublicKey) {
+    pub(super) fn on_looked_up<S: Suite>(&mut self, conns: &mut Conns<S>, channel: PublicKey) {
         let Some(LookUp { best, waiting }) = self.look_ups.remove(&channel) else { return };
         for (conn, tag, known) in waiting {
             let Some(line) = conns.get_mut(conn) else { continue };
             let newer = best.clone().filter(|item| item.seq.unsigned_abs() > known);
             line.push(&Message::Head(tag, newer));
-            conns.wake_driver(cx, conn);
         }
     }
 }
 
 /// Answers a PUBLISH.
-fn answer<S: Suite>(cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId, answer: Result<String, String>) {
+fn answer<S: Suite>(conns: &mut Conns<S>, conn: ConnId, answer: Result<String, String>) {
     let Some(line) = conns.get_mut(conn) else { return };
     line.push(&match answer {
         Ok(text) => Message::Ok(text),
         Err(why) => Message::Error(why),
     });
-    conns.wake_driver(cx, conn);
 }
 
 #[derive(Default)]

@@ -48,9 +48,9 @@ impl Quotas {
         if self.used.len() < QUOTA_HOSTS_MAX {
             return;
         }
-        self.used.retain(|_, bucket| bucket.lacks(now) > 0);
+        self.used.retain(|_, bucket| bucket.missing(now) > 0);
         if self.used.len() >= QUOTA_HOSTS_MAX {
-            let least = self.used.iter().min_by_key(|(_, bucket)| bucket.lacks(now));
+            let least = self.used.iter().min_by_key(|(_, bucket)| bucket.missing(now));
             let least = least.map(|(payer, _)| payer.clone());
             least.map(|payer| self.used.remove(&payer));
         }

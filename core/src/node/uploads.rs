@@ -1,79 +1,79 @@
-//! Serving: whose turn it is. A *turn* is one blob, or a range of it, read into a send buffer and sent to one peer.
+//! Serving. An *upload slot* is one blob, or a range of one, read into a send buffer and sent to one peer.
 //!
-//! Few turns run at once ([`UPLOAD_TURNS`]), so that each blob is soon whole at somebody who serves it on. What was not
-//! served before comes first, so that blobs that only we have spread before others are repeated, then who has waited
-//! longest; but nobody waits for more than two rounds of all who wait. A turn that takes several times as long as turns
-//! usually do no longer counts, so that slow readers do not keep quick ones from theirs, and its buffer goes to others
-//! where they wait for one. Who takes nothing at all gets no further turn until it does.
+//! Few slots are in use at once ([`UPLOAD_SLOTS`]), so that each blob is soon whole at a peer that serves it on. Blobs not served
+//! before come first, so that blobs that only we have spread before others are repeated; then the peer that has waited
+//! longest. No peer waits for more than two rounds of all that wait. A slot that takes several times the median slot time
+//! no longer counts, so that slow readers do not keep quick ones waiting, and its buffer goes to others that wait for
+//! one. A peer that takes nothing at all gets no further slot until it does.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::mem;
 use core::time::Duration;
 
 use super::api::Job;
-use super::channels::swarms::Swarms;
 use super::conns::Conns;
 use super::cx::{Cx, Pending};
 use super::pool::Pool;
 use super::table::ConnTable;
 use super::timers::Timer;
 use crate::buffer::Buffer;
+use crate::conn::Conn;
 use crate::ids::{BlobId, ConnId};
 use crate::limits::{
-    ANSWERS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, TURN_TIME_MAX, TURN_TIME_MIN, TURN_TIME_START,
-    UPLOAD_TURNS, V5_TURNS_MAX,
+    ANSWERS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, SLOT_TIME_MAX, SLOT_TIME_MIN, SLOT_TIME_START,
+    UPLOAD_SLOTS, V5_SLOTS_MAX,
 };
 use crate::suite::Suite;
 use crate::time::Instant;
 
-/// Turns that a peer gets before others while it has next to nothing, so that it soon has something to serve.
-const NEWCOMER_TURNS: u32 = 2;
-/// How long a turn counts, in times of what half of all turns take at most.
-const TURN_TIMES_USUAL: u32 = 4;
+/// A slot counts for this many times the median slot time.
+const SLOT_TIMES_USUAL: u32 = 4;
 
-/// Who comes before whom, the least first: who has fewest turns running, newcomers, who has waited too long, what was
-/// not served before, who has waited longest.
-type Rank = (usize, bool, bool, bool, u64);
+/// In which order peers and blobs are served, the least first: by slots in use, not overdue, served before, and the slot in which
+/// the peer was served last.
+type Rank = (usize, bool, bool, u64);
 
-/// How long a turn counts. It follows the median of the turns that were sent to their end, and not their mean, as a few very
-/// slow readers are not to change it.
-struct TurnTime(Duration);
+/// For how long a slot counts. It follows the median of the slots that were sent to their end, and not their mean, so that a few
+/// very slow readers do not change it.
+struct SlotTime(Duration);
 
-impl TurnTime {
+impl SlotTime {
     fn learn(&mut self, took: Duration) {
-        let eighths = if took * TURN_TIMES_USUAL > self.0 { 9 } else { 7 };
-        self.0 = (self.0 * eighths / 8).clamp(TURN_TIME_MIN, TURN_TIME_MAX);
+        let eighths = if took * SLOT_TIMES_USUAL > self.0 { 9 } else { 7 };
+        self.0 = (self.0 * eighths / 8).clamp(SLOT_TIME_MIN, SLOT_TIME_MAX);
     }
 }
 
-impl Default for TurnTime {
+impl Default for SlotTime {
     fn default() -> Self {
-        Self(TURN_TIME_START)
+        Self(SLOT_TIME_START)
     }
 }
 
 /// What a connection was served.
 #[derive(Default)]
 struct Served {
-    /// The turn in which it was last served, or began to wait; 0: it never asked.
-    turn: u64,
-    /// Turns that it got.
-    count: u32,
+    /// The slot in which it was last served, or began to wait; 0: it never asked.
+    slot: u64,
 }
 
-/// The turns of all connections.
+/// The upload slots of all connections.
 pub(super) struct Uploads {
     pool: Pool,
     conns: ConnTable<Served>,
     /// Connections that may have something waiting.
     waiting: BTreeSet<ConnId>,
-    /// When each turn of a connection began, oldest first.
+    /// When each slot of a connection began, oldest first.
     running: Vec<(Instant, ConnId)>,
-    turn_time: TurnTime,
+    slot_time: SlotTime,
     /// The blobs served so far.
     served: BTreeSet<BlobId>,
-    /// Turns so far.
+    /// Slots given so far.
     count: u64,
+    /// Something has changed so that a slot may begin.
+    is_due: bool,
+    bytes_sent: u64,
 }
 
 impl Uploads {
@@ -84,9 +84,11 @@ impl Uploads {
             conns: ConnTable::default(),
             waiting: BTreeSet::new(),
             running: Vec::new(),
-            turn_time: TurnTime::default(),
+            slot_time: SlotTime::default(),
             served: BTreeSet::new(),
             count: 0,
+            is_due: false,
+            bytes_sent: 0,
         }
     }
 
@@ -102,11 +104,17 @@ impl Uploads {
         self.conns.remove(conn);
         self.waiting.remove(&conn);
         self.running.retain(|(_, running)| *running != conn);
+        self.is_due = true;
     }
 
     /// Whether the peer ever asked for a blob.
     pub(super) fn was_asked_by(&self, conn: ConnId) -> bool {
-        self.conns.get(conn).is_some_and(|served| served.turn > 0)
+        self.conns.get(conn).is_some_and(|served| served.slot > 0)
+    }
+
+    /// Blob bytes sent.
+    pub(super) fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
     }
 
     /// Frees the memory of buffers that nobody uses.
@@ -123,7 +131,7 @@ impl Uploads {
 
     /// Turns that keep others from theirs, and when the first of them no longer does.
     fn fresh(&self, now: Instant) -> (usize, Option<Instant>) {
-        let ends = self.running.iter().map(|(began, _)| *began + self.turn_time.0);
+        let ends = self.running.iter().map(|(began, _)| *began + self.slot_time.0);
         let mut ends = ends.filter(|end| *end > now);
         let first = ends.next();
         (ends.count() + usize::from(first.is_some()), first)
@@ -132,33 +140,35 @@ impl Uploads {
 
 impl Uploads {
     /// The peer asks for a blob or a range of one.
-    pub(super) fn on_wanted<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        swarms: &Swarms,
-        conn: ConnId,
-    ) {
+    pub(super) fn on_wanted(&mut self, conn: ConnId) {
         if self.waiting.insert(conn)
             && let Some(served) = self.conns.get_mut(conn)
         {
-            served.turn = served.turn.max(self.count);
+            served.slot = served.slot.max(self.count);
         }
-        self.begin_turns(cx, conns, swarms);
+        self.is_due = true;
     }
 
-    /// Gives turns to those that wait, as long as there is room.
-    pub(super) fn begin_turns<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) {
+    /// A slot has taken several times as long as usual: others may get theirs.
+    pub(super) fn on_timer(&mut self) {
+        self.is_due = true;
+    }
+
+    /// Gives slots to those that wait, as long as there is room.
+    pub(super) fn fill_slots<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>) {
         let now = cx.now();
+        if !mem::take(&mut self.is_due) {
+            return;
+        }
         while !self.waiting.is_empty() {
             let (fresh, first_end) = self.fresh(now);
-            if fresh >= UPLOAD_TURNS {
+            if fresh >= UPLOAD_SLOTS {
                 if let Some(at) = first_end {
                     cx.set_timer_sooner(Timer::Uploads, at);
                 }
                 return;
             }
-            let Some((conn, blob)) = self.next_turn(now, conns, swarms) else { return };
+            let Some((conn, blob)) = self.next_slot(now, conns) else { return };
             if self.running.len() >= SEND_BUFFERS_MAX {
                 self.take_buffer_back(now, conns);
             }
@@ -169,7 +179,7 @@ impl Uploads {
             let (Some(line), Some(served)) = (conns.get_mut(conn), self.conns.get_mut(conn)) else { return };
             line.reading(blob);
             self.count += 1;
-            (served.turn, served.count) = (self.count, served.count + 1);
+            served.slot = self.count;
             self.note_served(blob);
             self.running.push((now, conn));
             cx.job(Pending::Read(conn, blob), Job::ReadBlob(blob, buffer));
@@ -177,24 +187,19 @@ impl Uploads {
     }
 
     /// Who is next, and with which blob.
-    fn next_turn<S: Suite>(
-        &mut self,
-        now: Instant,
-        conns: &Conns<S>,
-        swarms: &Swarms,
-    ) -> Option<(ConnId, BlobId)> {
+    fn next_slot<S: Suite>(&mut self, now: Instant, conns: &Conns<S>) -> Option<(ConnId, BlobId)> {
         let uploads = &*self;
         let patience = 2 * uploads.waiting.len() as u64;
-        let v5_turns = uploads.running.iter().filter(|(_, conn)| !conns.speaks_v6(*conn)).count();
+        let v5_slots = uploads.running.iter().filter(|(_, conn)| !conns.speaks_v6(*conn)).count();
         let mut best: Option<(Rank, ConnId, BlobId)> = None;
         let mut idle = Vec::new();
         for conn in &uploads.waiting {
             let (Some(line), Some(served)) = (conns.get(*conn), uploads.conns.get(*conn)) else { continue };
-            let (answers, ranges) = line.turns();
-            let turns = answers + ranges;
-            let may = turns < ANSWERS_LOADED_MAX
-                && (conns.speaks_v6(*conn) || v5_turns < V5_TURNS_MAX)
-                && !line.is_stuck(now, uploads.turn_time.0);
+            let (answers, ranges) = line.slots();
+            let slots = answers + ranges;
+            let may = slots < ANSWERS_LOADED_MAX
+                && (conns.speaks_v6(*conn) || v5_slots < V5_SLOTS_MAX)
+                && !line.is_stuck(now, uploads.slot_time.0);
             let mut waiting = line.waiting().peekable();
             if waiting.peek().is_none() {
                 idle.push(*conn);
@@ -202,11 +207,10 @@ impl Uploads {
             if !may {
                 continue;
             }
-            let is_overdue = uploads.count - served.turn > patience;
-            let is_newcomer = served.count < NEWCOMER_TURNS && swarms.is_poor(*conn);
+            let is_overdue = uploads.count - served.slot > patience;
             for blob in waiting {
                 let is_repeat = !is_overdue && uploads.served.contains(&blob);
-                let rank = (turns, !is_newcomer, !is_overdue, is_repeat, served.turn);
+                let rank = (slots, !is_overdue, is_repeat, served.slot);
                 if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                     best = Some((rank, *conn, blob));
                 }
@@ -218,20 +222,20 @@ impl Uploads {
         best.map(|(_, conn, blob)| (conn, blob))
     }
 
-    /// All buffers are out and somebody waits: the longest turn of a v6 peer gives its own up, and waits for another.
+    /// All buffers are out and somebody waits: the longest slot of a v6 peer gives its own up, and waits for another.
     fn take_buffer_back<S: Suite>(&mut self, now: Instant, conns: &mut Conns<S>) {
         let slow: Vec<ConnId> = self
             .running
             .iter()
-            .filter(|(began, _)| now.since(*began) >= self.turn_time.0)
+            .filter(|(began, _)| now.since(*began) >= self.slot_time.0)
             .map(|(_, conn)| *conn)
             .collect();
         for conn in slow {
-            let buffer = conns.get_mut(conn).and_then(super::super::conn::Conn::unload);
+            let buffer = conns.get_mut(conn).and_then(Conn::unload);
             if let Some(buffer) = buffer {
                 self.pool.give_back(buffer);
                 self.waiting.insert(conn);
-                self.count_turns(now, conns, conn);
+                self.count_slots(now, conns, conn);
                 return;
             }
         }
@@ -240,9 +244,8 @@ impl Uploads {
     /// The store answered: the buffer, and whether it holds the blob.
     pub(super) fn on_read<S: Suite>(
         &mut self,
-        cx: &mut Cx,
+        cx: &Cx,
         conns: &mut Conns<S>,
-        swarms: &Swarms,
         conn: ConnId,
         (id, buffer, found): (BlobId, Buffer, bool),
     ) {
@@ -252,41 +255,33 @@ impl Uploads {
             None => ready,
         };
         left.into_iter().chain(unused).for_each(|buffer| self.pool.give_back(buffer));
-        self.free_turns(cx, conns, swarms, conn, None);
-        conns.wake_driver(cx, conn);
+        self.free_slots(cx, conns, conn, None);
     }
 
     /// The peer no longer wants a range, or the rest of one.
-    pub(super) fn on_cancelled<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        swarms: &Swarms,
-        conn: ConnId,
-    ) {
-        self.free_turns(cx, conns, swarms, conn, None);
+    pub(super) fn on_cancelled<S: Suite>(&mut self, cx: &Cx, conns: &mut Conns<S>, conn: ConnId) {
+        self.free_slots(cx, conns, conn, None);
     }
 
-    /// Bytes were sent, perhaps the last ones of a turn.
+    /// Bytes were sent, perhaps the last ones of a slot.
     pub(super) fn on_sent<S: Suite>(
         &mut self,
-        cx: &mut Cx,
+        cx: &Cx,
         conns: &mut Conns<S>,
-        swarms: &Swarms,
         conn: ConnId,
         spent: Option<Buffer>,
     ) {
-        for took in self.free_turns(cx, conns, swarms, conn, spent) {
-            self.turn_time.learn(took);
+        self.bytes_sent += conns.get_mut(conn).map_or(0, Conn::take_blob_bytes_out);
+        for took in self.free_slots(cx, conns, conn, spent) {
+            self.slot_time.learn(took);
         }
     }
 
-    /// Buffers of a connection may be free: others get theirs. How long the turns took that have ended.
-    fn free_turns<S: Suite>(
+    /// Buffers of a connection may be free: others get theirs. How long the slots took that have ended.
+    fn free_slots<S: Suite>(
         &mut self,
-        cx: &mut Cx,
+        cx: &Cx,
         conns: &mut Conns<S>,
-        swarms: &Swarms,
         conn: ConnId,
         spent: Option<Buffer>,
     ) -> Vec<Duration> {
@@ -300,14 +295,13 @@ impl Uploads {
         for buffer in free {
             self.pool.give_back(buffer);
         }
-        let ended = self.count_turns(cx.now(), conns, conn);
-        self.begin_turns(cx, conns, swarms);
-        ended
+        self.is_due = true;
+        self.count_slots(cx.now(), conns, conn)
     }
 
-    /// Forgets the turns of a connection that have ended, the oldest first; how long they took.
-    fn count_turns<S: Suite>(&mut self, now: Instant, conns: &Conns<S>, conn: ConnId) -> Vec<Duration> {
-        let (answers, ranges) = conns.get(conn).map_or((0, 0), super::super::conn::Conn::turns);
+    /// Forgets the slots of a connection that have ended, the oldest first; how long they took.
+    fn count_slots<S: Suite>(&mut self, now: Instant, conns: &Conns<S>, conn: ConnId) -> Vec<Duration> {
+        let (answers, ranges) = conns.get(conn).map_or((0, 0), Conn::slots);
         let of_conn = self.running.iter().filter(|(_, running)| *running == conn).count();
         let mut ended = of_conn.saturating_sub(answers + ranges);
         let mut took = Vec::new();
@@ -327,9 +321,9 @@ impl Uploads {
 mod tests {
     use super::*;
 
-    fn after(turns: impl IntoIterator<Item = u64>) -> Duration {
-        let mut time = TurnTime::default();
-        for secs in turns {
+    fn after(slots: impl IntoIterator<Item = u64>) -> Duration {
+        let mut time = SlotTime::default();
+        for secs in slots {
             time.learn(Duration::from_secs(secs));
         }
         time.0
@@ -344,6 +338,6 @@ mod tests {
             with_slow_ones < Duration::from_secs(4),
             "{with_slow_ones:?}: few slow readers change little"
         );
-        assert_eq!((after([0; 99]), after([60; 99])), (TURN_TIME_MIN, TURN_TIME_MAX));
+        assert_eq!((after([0; 99]), after([60; 99])), (SLOT_TIME_MIN, SLOT_TIME_MAX));
     }
 }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Bench, UNIX, identity};
 
-const SECRET: Secret = Secret::new([1; 32]);
+pub(crate) const SECRET: Secret = Secret::new([1; 32]);
 /// The sequence of a [`Content`]'s head.
 pub(crate) const SEQUENCE: u64 = 5;
 /// A blob's length, as ranges have it.
@@ -50,7 +50,13 @@ fn file(size: u64, reference: Reference) -> Collection {
     Collection { title: String::new(), items: vec![Item::File(file)] }
 }
 
-/// A channel of one file whose index a node has stored already: what lacks is its data.
+/// What members bring blobs from.
+pub(crate) trait Blobs {
+    /// A blob's bytes.
+    fn blob(&self, id: &BlobId) -> &[u8];
+}
+
+/// A channel of one file whose index a node has stored already: what is missing is its data.
 pub(crate) struct Content {
     pub(crate) channel: PublicKey,
     head: SignedItem,
@@ -126,8 +132,14 @@ impl Content {
     }
 }
 
+impl Blobs for Content {
+    fn blob(&self, id: &BlobId) -> &[u8] {
+        &self.data[self.number(id)].1
+    }
+}
+
 /// A blob in which no eight bytes stand where others should, unnoticed.
-fn data(author: &Identity, n: u8) -> (BlobId, Vec<u8>) {
+pub(crate) fn data(author: &Identity, n: u8) -> (BlobId, Vec<u8>) {
     let [first, ..] = *author.public_key().as_bytes();
     let start = u64::from_be_bytes([first, n, 0, 0, 0, 0, 0, 0]);
     let blob: Vec<u8> = (0..BLOB_LEN as u64 / 8).flat_map(|word| (start + word).to_be_bytes()).collect();

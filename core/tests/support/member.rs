@@ -1,6 +1,7 @@
 //! Scripted v6 peers: they follow a channel as the node does, say what a test has them say, and bring and take bytes
 //! as fast as it says.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -8,13 +9,13 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::codec::{Have, Message, Tag};
 use megatorrent_core::error::CloseReason;
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::ids::BlobId;
+use megatorrent_core::ids::{BlobId, Topic};
 use megatorrent_core::limits::KEEP_ALIVE;
 use megatorrent_core::node::{Event, RecordKey};
 use megatorrent_core::time::Instant;
 use megatorrent_core::uri;
 
-use super::content::{BLOB_END, Content, PIECE_MAX, SEQUENCE};
+use super::content::{BLOB_END, Blobs, Content, PIECE_MAX, SEQUENCE};
 use super::peer::Peer;
 use super::{Bench, addr};
 
@@ -36,8 +37,10 @@ pub(crate) struct Want {
 pub(crate) struct Member {
     pub(crate) peer: Peer,
     port: u16,
-    /// The channels' names, in the order in which they were given.
+    /// The swarms' names, in the order in which they were given.
     pub(crate) tags: Vec<Tag>,
+    /// The version of the first of them that it speaks of.
+    pub(crate) version: u64,
     /// Bytes that it brings in a second.
     pub(crate) bytes_per_sec: u64,
     credit: u64,
@@ -59,14 +62,21 @@ pub(crate) struct Member {
 impl Member {
     /// Connects to the node, and watches channels.
     pub(crate) fn join(bench: &mut Bench, port: u16, channels: &[PublicKey]) -> Self {
+        let topics: Vec<Topic> = channels.iter().map(|channel| uri::topic(channel, None)).collect();
+        Self::join_swarms(bench, port, &topics, SEQUENCE)
+    }
+
+    /// Connects to the node, and watches swarms, of the first of which it speaks of a version.
+    pub(crate) fn join_swarms(bench: &mut Bench, port: u16, topics: &[Topic], version: u64) -> Self {
         let mut peer = Peer::dial(bench, addr(port));
         peer.say_hello(bench, 6);
-        let tags: Vec<Tag> = channels.iter().map(|c| peer.tag(&uri::topic(c, None))).collect();
+        let tags: Vec<Tag> = topics.iter().map(|topic| peer.tag(topic)).collect();
         peer.send(bench, &Message::Watch(tags.clone()));
         let mut member = Self {
             peer,
             port,
             tags,
+            version,
             bytes_per_sec: 0,
             credit: 0,
             lies: false,
@@ -111,7 +121,7 @@ impl Member {
     }
 
     pub(crate) fn say_have(&mut self, bench: &mut Bench, have: Have) {
-        self.peer.send(bench, &Message::Have(self.tags[0], SEQUENCE, have));
+        self.peer.send(bench, &Message::Have(self.tags[0], self.version, have));
         self.hear(bench);
     }
 
@@ -142,7 +152,7 @@ impl Member {
     }
 
     /// Brings so many bytes of what it is asked for, the oldest range first; how many there were.
-    pub(crate) fn bring(&mut self, bench: &mut Bench, content: &Content, bytes: u64) -> u64 {
+    pub(crate) fn bring(&mut self, bench: &mut Bench, blobs: &impl Blobs, bytes: u64) -> u64 {
         self.credit += bytes;
         let mut brought = 0;
         loop {
@@ -156,7 +166,7 @@ impl Member {
                 return brought;
             }
             let (id, offset) = (want.id, want.next);
-            let blob = &content.data[content.number(&want.blob)].1;
+            let blob = blobs.blob(&want.blob);
             let mut piece = blob[offset as usize..(offset + len) as usize].to_vec();
             piece[0] ^= u8::from(self.lies);
             want.next += len;
@@ -170,8 +180,8 @@ impl Member {
     }
 
     /// Brings all it is asked for, however much more that makes it be asked for.
-    pub(crate) fn bring_all(&mut self, bench: &mut Bench, content: &Content) {
-        while self.bring(bench, content, u64::from(BLOB_END)) > 0 {}
+    pub(crate) fn bring_all(&mut self, bench: &mut Bench, blobs: &impl Blobs) {
+        while self.bring(bench, blobs, u64::from(BLOB_END)) > 0 {}
     }
 
     // --- what it hears --------------------------------------------------------------------------------------
@@ -205,7 +215,9 @@ impl Member {
                 self.open.retain(|want| want.next < want.end);
             }
             Message::AskHave(tag, sequence) => self.asked_have.push((tag, sequence)),
-            Message::Have(tag, SEQUENCE, have) if tag == self.tags[0] => self.told.push((now, have)),
+            Message::Have(tag, version, have) if (tag, version) == (self.tags[0], self.version) => {
+                self.told.push((now, have));
+            }
             Message::Piece { id, offset, bytes } => self.pieces.push((id, offset, bytes)),
             Message::Error(text) => self.errors.push(text),
             _ => {}
@@ -215,6 +227,22 @@ impl Member {
     /// The data blobs that it was asked for, in order.
     pub(crate) fn asked_for(&self, content: &Content) -> Vec<usize> {
         self.asked.iter().map(|(id, _)| content.number(id)).collect()
+    }
+
+    /// The positions that it was told of, in order; `None`: it was told that the node has all.
+    pub(crate) fn told_positions(&self) -> Option<Vec<u32>> {
+        let mut told = BTreeSet::new();
+        for (_, have) in &self.told {
+            match have {
+                Have::All => return None,
+                Have::Positions(positions) => told.extend(positions),
+                Have::Bitmap(bits) => {
+                    let has = |at: &u32| bits[*at as usize / 8] & (0x80 >> (at % 8)) != 0;
+                    told.extend((0..u32::try_from(bits.len()).expect("short") * 8).filter(has));
+                }
+            }
+        }
+        Some(told.into_iter().collect())
     }
 
     /// Why its connection ended, as the node's user is told; `None`: it did not.
@@ -244,14 +272,14 @@ impl Member {
 }
 
 /// Lets time pass, in which members bring what they are asked for.
-pub(crate) fn pass(bench: &mut Bench, content: &Content, time: Duration, members: &mut [&mut Member]) {
+pub(crate) fn pass(bench: &mut Bench, blobs: &impl Blobs, time: Duration, members: &mut [&mut Member]) {
     let end = bench.now + time;
     while bench.now < end {
         bench.sleep(STEP);
         for member in &mut *members {
             member.keep_alive(bench);
             let bytes = member.bytes_per_sec * u64::try_from(STEP.as_millis()).expect("short") / 1000;
-            member.bring(bench, content, bytes);
+            member.bring(bench, blobs, bytes);
         }
     }
 }

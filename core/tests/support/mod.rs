@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod content;
+pub(crate) mod folder;
 pub(crate) mod member;
 pub(crate) mod peer;
 pub(crate) mod world;
@@ -86,6 +87,16 @@ impl Bench {
         Self { answers: true, ..Self::new(config, identity) }
     }
 
+    /// The same node after a restart: the store and the DHT are as they were, and the driver hands in the records that are left.
+    pub(crate) fn restarted(self) -> Self {
+        let mut bench = Self::answering(CONFIG, None);
+        bench.world = self.world;
+        for (key, value) in bench.world.kept_records() {
+            assert!(bench.node.restore(&key, &value), "{key:?}");
+        }
+        bench
+    }
+
     // --- in and out -----------------------------------------------------------------------------------------
 
     pub(crate) fn handle(&mut self, input: Input) {
@@ -165,6 +176,11 @@ impl Bench {
     pub(crate) fn event(&mut self, fits: impl Fn(&Event) -> bool) -> Option<Event> {
         let at = self.events.iter().position(fits)?;
         Some(self.events.remove(at))
+    }
+
+    /// How many events fit.
+    pub(crate) fn count(&self, fits: impl Fn(&Event) -> bool) -> usize {
+        self.events.iter().filter(|event| fits(event)).count()
     }
 
     /// Why the node closed a connection; `None`: it did not.

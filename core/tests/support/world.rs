@@ -107,6 +107,18 @@ impl World {
         inputs
     }
 
+    /// The records that a driver hands in at the next start.
+    pub(crate) fn kept_records(&self) -> BTreeMap<RecordKey, Vec<u8>> {
+        let mut kept = BTreeMap::new();
+        for (key, value) in &self.records {
+            match value {
+                Some(value) => drop(kept.insert(key.clone(), value.clone())),
+                None => drop(kept.remove(key)),
+            }
+        }
+        kept
+    }
+
     /// The records that were deleted.
     pub(crate) fn deleted(&self) -> Vec<RecordKey> {
         self.records.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone()).collect()

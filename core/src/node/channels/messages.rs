@@ -142,7 +142,7 @@ impl Channels {
     /// There is room on a connection for what had none.
     pub(crate) fn on_room<S: Suite>(&mut self, env: &mut Env<'_, S>, conn: ConnId) {
         self.heads.send_due(env.conns, &self.swarms, conn);
-        self.swarms.ask_again(env.cx, env.conns, conn);
+        self.swarms.ask_again(env.conns, conn);
     }
 
     // --- the DHT --------------------------------------------------------------------------------------------

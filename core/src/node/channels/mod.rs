@@ -25,7 +25,7 @@ use crate::limits::CHANNELS_MAX;
 use crate::suite::Suite;
 use crate::time::Instant;
 use crate::tree::{Shape, TreeRef};
-use contents::{Contents, Effect, Place, Selection};
+use contents::{Contents, Effect, Place, Selection, SelectionError, SelectionTarget};
 use heads::{Adopted, Followed, Heads};
 pub(super) use messages::GetHead;
 use swarms::{STANDALONE_VERSION, Swarms};
@@ -148,8 +148,8 @@ impl Channels {
     }
 
     pub(super) fn unfollow<S: Suite>(&mut self, env: &mut Env<'_, S>, channel: PublicKey) {
+        self.contents.forget_selection(&channel);
         if let Some(topic) = self.heads.unfollow(env.cx, &channel) {
-            self.contents.forget_selection(&channel);
             env.cx.cancel_timer(Timer::Channel(channel));
             self.drop_swarm(env, &topic);
             self.swarms.rewatch_all(env.cx, env.conns);
@@ -165,13 +165,13 @@ impl Channels {
     ) {
         let topic = self.heads.topic(&channel);
         let head = self.heads.read(&channel).map(|head| head.content);
-        match self.contents.select(channel, topic, selection, head) {
-            Some(effects) => {
-                if let Some(topic) = topic {
-                    self.on_content(env, topic, effects);
-                }
+        match (self.contents.select(channel, topic, selection, head), topic) {
+            (Ok(effects), Some(topic)) => self.on_content(env, topic, effects),
+            (Ok(_), None) => {}
+            (Err(error), _) => {
+                let target = SelectionTarget::Channel(channel);
+                env.cx.event(Event::SelectionRefused { target, error });
             }
-            None => env.cx.event(Event::SelectionRefused { topic }),
         }
     }
 
@@ -183,15 +183,14 @@ impl Channels {
         tree: TreeRef,
         selection: Selection,
     ) {
-        let is_channels = self.swarms.channel(&topic).is_some();
-        let is_new = !self.swarms.contains(&topic);
-        if is_channels || !selection.is_bounded() || (is_new && !self.has_room()) {
-            return env.cx.event(Event::SelectionRefused { topic: Some(topic) });
+        if let Err(error) = self.may_join(&topic, &tree, &selection) {
+            let target = SelectionTarget::Swarm(topic);
+            return env.cx.event(Event::SelectionRefused { target, error });
         }
         let now = env.cx.now();
         env.cx.set_timer_sooner(Timer::Swarm(topic), now);
         if !self.swarms.join(env.cx, env.conns, topic, None) {
-            let effects = self.contents.select_tree(topic, selection);
+            let effects = self.contents.select_tree(topic, tree, selection);
             return self.on_content(env, topic, effects);
         }
         env.dht.announce(Purpose::Announce(topic.info_hash()), now);
@@ -199,6 +198,16 @@ impl Channels {
         self.swarms.note_awaited(env.cx, &topic);
         let effects = self.contents.begin_tree(now, topic, STANDALONE_VERSION, tree, selection);
         self.on_content(env, topic, effects);
+    }
+
+    fn may_join(&self, topic: &Topic, tree: &TreeRef, selection: &Selection) -> Result<(), SelectionError> {
+        selection.check()?;
+        match self.swarms.contains(topic) {
+            true if self.swarms.channel(topic).is_some() => Err(SelectionError::IsChannel),
+            true if !self.contents.is_about(topic, tree) => Err(SelectionError::OtherTree),
+            false if !self.has_room() => Err(SelectionError::TooManySwarms),
+            _ => Ok(()),
+        }
     }
 
     /// Leaves a swarm without a head.
@@ -212,6 +221,7 @@ impl Channels {
     /// A swarm is of no interest any more.
     fn drop_swarm<S: Suite>(&mut self, env: &mut Env<'_, S>, topic: &Topic) {
         self.drop_content(env, topic);
+        env.downloads.cancel_wants(env.cx, env.conns, topic);
         self.swarms.leave(topic);
         env.dht.stop_announcing(Purpose::Announce(topic.info_hash()));
         env.cx.cancel_timer(Timer::Swarm(*topic));
@@ -255,7 +265,7 @@ impl Channels {
         let is_adopted = adopted.is_some();
         if let Some(adopted) = adopted {
             self.adopt(env, adopted);
-            self.heads.spread(env.cx, env.conns, &self.swarms, channel);
+            self.heads.spread(env.conns, &self.swarms, channel);
         }
         is_adopted
     }
@@ -290,11 +300,11 @@ impl Channels {
     pub(super) fn on_have_job<S: Suite>(
         &mut self,
         env: &mut Env<'_, S>,
-        (topic, version): (Topic, u64),
+        (topic, fetch): (Topic, u64),
         ids: &[BlobId],
         have: &[bool],
     ) {
-        let effects = self.contents.on_have(topic, version, ids, have);
+        let effects = self.contents.on_have(topic, fetch, ids, have);
         self.on_content(env, topic, effects);
     }
 
@@ -302,11 +312,11 @@ impl Channels {
     pub(super) fn on_opened<S: Suite>(
         &mut self,
         env: &mut Env<'_, S>,
-        (topic, version): (Topic, u64),
+        (topic, fetch): (Topic, u64),
         id: BlobId,
         plain: Option<&[u8]>,
     ) {
-        let effects = self.contents.on_opened(topic, version, id, plain);
+        let effects = self.contents.on_opened(topic, fetch, id, plain);
         self.on_content(env, topic, effects);
     }
 
@@ -338,16 +348,17 @@ impl Channels {
                         env.cx.set_timer_sooner(Timer::Swarm(topic), env.cx.now());
                     }
                     env.downloads.want(id, place);
-                    self.swarms.on_missing(env.cx, env.conns, topic);
+                    self.swarms.on_missing(env.conns, topic);
                 }
-                Effect::DropWants => env.downloads.drop_wants(&topic),
+                Effect::DropWants => env.downloads.drop_wants_soon(env.cx.now(), &topic),
                 Effect::HasChunks(has_chunks) => self.swarms.set_has_chunks(&topic, has_chunks),
                 Effect::Version(version, progress) => {
                     self.swarms.begin_version(env.cx, env.conns, topic, version, progress);
                 }
                 Effect::Progress(progress) => has_more = self.swarms.on_progress(topic, progress),
-                Effect::TakeBack => {
-                    self.swarms.take_back_all(&topic);
+                Effect::TakeBack => self.swarms.take_back_all(&topic),
+                Effect::AskHave => self.swarms.ask_all(env.conns, topic),
+                Effect::Seek => {
                     self.swarms.seek(env.cx, &topic);
                     env.cx.set_timer_sooner(Timer::Swarm(topic), env.cx.now());
                 }

@@ -3,9 +3,6 @@
 
 use crate::time::Instant;
 
-/// One choice of this many pays no heed to how fast peers were.
-const EXPLORED_ONE_IN: u64 = 8;
-
 /// What is to be known of a connection that may be asked for blobs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Candidate {
@@ -21,13 +18,14 @@ pub(super) struct Candidate {
     /// The epoch of the wants in which the peer had nothing useful.
     nothing_useful_at: u64,
     bytes_per_sec: u64,
-    /// A segment was taken from it, as nothing came.
-    was_in_vain: bool,
 }
 
 impl Candidate {
-    pub(super) fn set_askable(&mut self, is_askable: bool, is_v5: bool) {
+    /// `true`: it may be asked from here on, or otherwise than before.
+    pub(super) fn set_askable(&mut self, is_askable: bool, is_v5: bool) -> bool {
+        let before = (self.is_askable, self.is_v5);
         (self.is_askable, self.is_v5) = (is_askable, is_v5);
+        is_askable && before != (is_askable, is_v5)
     }
 
     pub(super) fn set_load(&mut self, outstanding: usize, has_room: bool, bytes_per_sec: u64) {
@@ -72,37 +70,9 @@ impl Candidate {
         self.nothing_useful_at = epoch;
     }
 
-    pub(super) fn note_in_vain(&mut self) {
-        self.was_in_vain = true;
-    }
-
-    /// How good it is to ask, beside others that are asked for as much: roughly how fast it is, as its line and those whom
-    /// it serves allow. One that was not tried, and now and then any, counts as the best; one that was tried and has
-    /// never brought anything, as the worst.
-    pub(super) fn speed(&self, lot: u64) -> u32 {
-        match self.bytes_per_sec {
-            0 if self.was_in_vain => 0,
-            0 => u32::MAX,
-            _ if lot.is_multiple_of(EXPLORED_ONE_IN) => u32::MAX,
-            rate => rate.ilog2(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peer_asked_in_vain_comes_last_and_one_not_asked_yet_first() {
-        let fresh = Candidate::default();
-        let mute = Candidate { was_in_vain: true, ..fresh };
-        let [slow, quick] = [20_000, 2_000_000].map(|bytes_per_sec| Candidate { bytes_per_sec, ..mute });
-        let explored = EXPLORED_ONE_IN;
-        let usual = explored + 1;
-        let order = [mute, slow, quick, fresh].map(|candidate| candidate.speed(usual));
-        assert!(order.is_sorted() && order[1] > order[0] && order[2] > order[1], "{order:?}");
-        assert_eq!(slow.speed(explored), fresh.speed(usual), "now and then");
-        assert_eq!(mute.speed(explored), 0, "never");
+    /// Roughly how fast it is, as its line and the peers that it serves allow. One that has brought nothing yet counts as
+    /// the fastest, so that it is tried.
+    pub(super) fn speed(&self) -> u32 {
+        if self.bytes_per_sec == 0 { u32::MAX } else { self.bytes_per_sec.ilog2() }
     }
 }

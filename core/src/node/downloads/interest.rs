@@ -27,7 +27,7 @@ impl Downloads {
         }
         for id in conns.ids() {
             self.may_have_more(id);
-            self.note(conns, id);
+            self.sum_up(conns, id);
         }
         self.is_due = true;
     }

@@ -5,7 +5,9 @@
 //! as many blobs at once as it brings in [`WINDOW_TIME`]. Each byte is asked of one peer at a time, so that none comes
 //! twice but those in flight when a segment is taken over (`takeover.rs`).
 
+mod asking;
 mod candidates;
+mod dropped;
 mod interest;
 mod places;
 mod queue;
@@ -16,14 +18,13 @@ mod wants;
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 use core::mem;
 use core::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::api::{Event, Job, Written};
-use super::channels::contents::{Place, Urgency};
+use super::channels::contents::Place;
 use super::channels::swarms::Swarms;
 use super::conns::Conns;
 use super::cx::{Cx, Pending};
@@ -36,64 +37,21 @@ use crate::conn::Piece;
 use crate::error::CloseReason;
 use crate::ids::{BlobId, ConnId, Topic};
 use crate::limits::{
-    DOWNLOAD_CONNECTIONS_MAX, LACKS_MAX, RECV_BUFFERS_MAX, STALL_BYTES_MIN, STALL_TIMEOUT, TRANSFERS_MAX,
-    USELESS_AFTER, USELESS_LOADING_AFTER, WINDOW_MAX, WINDOW_START,
+    RECV_BUFFERS_MAX, REFUSED_MAX, STALL_BYTES_MIN, STALL_TIMEOUT, USELESS_AFTER, USELESS_LOADING_AFTER,
+    WINDOW_MAX, WINDOW_START,
 };
 use crate::suite::Suite;
 use crate::time::Instant;
 use candidates::Candidate;
 use rate::Rate;
 pub(crate) use transfer::Contribution;
-use transfer::{Fed, Request};
+use transfer::Fed;
 use wants::{Suspect, Wants};
 
 /// A connection is asked for what it brings in this time, beside one blob: enough for round trips through Tor.
 const WINDOW_TIME: Duration = Duration::from_secs(1);
 /// How long the store rests after it had no room or failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
-/// Up to this many connected peers that have everything, they are left to what nobody else has.
-const SCARCE_SEEDS_MAX: usize = 3;
-
-/// What came of trying to ask a connection for a blob.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    Yes,
-    /// It has nothing that is missing.
-    Useless,
-    /// It may have, but enough v5 peers are asked already.
-    Later,
-    /// There is no room for a further blob.
-    Full,
-}
-
-/// Who is asked first, of connections that are asked for equally much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Preference {
-    First,
-    Usual,
-    Last,
-}
-
-/// In which order connections are asked, the least first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct AskOrder {
-    outstanding: usize,
-    preference: Preference,
-    slowness: Reverse<u32>,
-    lot: u64,
-    conn: ConnId,
-}
-
-/// In which order a peer is asked for blobs, the least first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct BlobOrder {
-    urgency: Urgency,
-    is_data: bool,
-    /// Where blobs are wanted in order, their place in it.
-    order: u64,
-    availability: u16,
-    lot: u64,
-}
 
 /// What a connection brings.
 struct Line {
@@ -194,7 +152,6 @@ impl Downloads {
     /// the one that it held. Whether it ever brought a blob.
     pub(super) fn closed<S: Suite>(
         &mut self,
-        cx: &mut Cx,
         conns: &mut Conns<S>,
         conn: ConnId,
         requested: impl Iterator<Item = BlobId>,
@@ -206,9 +163,9 @@ impl Downloads {
             }
         }
         if let Some(buffer) = buffer {
-            self.give_back(cx, conns, buffer);
+            self.give_back(conns, buffer);
         }
-        self.release(cx, conns, conn, None);
+        self.release(conns, conn, None);
         self.candidates.remove(conn);
         self.lines.remove(conn).is_some_and(|line| line.blobs_brought > 0)
     }
@@ -218,20 +175,29 @@ impl Downloads {
         self.pool.trim();
     }
 
-    /// A connection has changed: what is to be known of it is summed up again.
-    pub(super) fn note<S: Suite>(&mut self, conns: &Conns<S>, conn: ConnId) {
+    /// A connection has changed. `true`: it may be asked for blobs from here on.
+    pub(super) fn on_touched<S: Suite>(&mut self, conns: &Conns<S>, conn: ConnId) -> bool {
+        let Some(candidate) = self.candidates.get_mut(conn) else { return false };
+        let is_new = candidate.set_askable(conns.is_askable(conn), !conns.speaks_v6(conn));
+        if is_new {
+            self.may_have_more(conn);
+        }
+        self.sum_up(conns, conn);
+        is_new
+    }
+
+    /// What a connection was asked for has changed: whether there is room for more is summed up again.
+    fn sum_up<S: Suite>(&mut self, conns: &Conns<S>, conn: ConnId) {
         let (Some(candidate), Some(line)) = (self.candidates.get_mut(conn), self.lines.get(conn)) else {
             return;
         };
-        let is_v6 = conns.speaks_v6(conn);
         let outstanding = outstanding(conns, conn);
-        let window = if is_v6 { window(line, self.blob_len) } else { line.window };
-        let has_room = (outstanding == 0 || outstanding < window) && line.refused.len() < LACKS_MAX;
-        candidate.set_askable(conns.is_askable(conn), !is_v6);
+        let window = if conns.speaks_v6(conn) { window(line, self.blob_len) } else { line.window };
+        let has_room = (outstanding == 0 || outstanding < window) && line.refused.len() < REFUSED_MAX;
         candidate.set_load(outstanding, has_room, line.rate.bytes_per_sec());
     }
 
-    /// A peer may have something that it did not have: a HAVE, a HELLO, or a wait that is over says so.
+    /// A peer may have something that it did not have.
     pub(super) fn may_have_more(&mut self, conn: ConnId) {
         if let Some(candidate) = self.candidates.get_mut(conn) {
             candidate.set_nothing_useful_at(0);
@@ -300,11 +266,6 @@ impl Downloads {
         (self.is_due, self.are_claims_due) = (true, true);
     }
 
-    /// What only this swarm wanted is not wanted any more.
-    pub(super) fn drop_wants(&mut self, topic: &Topic) {
-        self.wants.drop_wants(topic);
-    }
-
     /// Whether nothing is wanted.
     pub(super) fn is_empty(&self) -> bool {
         self.wants.is_empty()
@@ -343,264 +304,13 @@ impl Downloads {
         (open.len(), open.iter().filter(is_usable).count())
     }
 
-    // --- asking ---------------------------------------------------------------------------------------------
-
-    /// Whether the peer may have a blob: v6 peers tell us; for v5 peers we guess.
-    fn may_have<S: Suite>(
-        &self,
-        conns: &Conns<S>,
-        swarms: &Swarms,
-        conn: ConnId,
-        id: &BlobId,
-        place: &Place,
-    ) -> bool {
-        if self.lines.get(conn).is_none_or(|line| line.refused.contains(id)) {
-            return false;
-        }
-        let says_so = |place: &Place| swarms.view(conn, place.topic()).has(place.position());
-        !conns.speaks_v6(conn) || says_so(place) || self.wants.places(id).iter().any(says_so)
-    }
-
-    /// Where seeds are few, they are asked for what nobody else has, and others for the rest.
-    fn preference<S: Suite>(
-        &self,
-        conns: &Conns<S>,
-        swarms: &Swarms,
-        conn: ConnId,
-        is_scarce_seed: bool,
-    ) -> Preference {
-        if !is_scarce_seed {
-            return Preference::Usual;
-        }
-        let best = self.pick(conns, swarms, conn);
-        let is_alone =
-            |(_, place): (BlobId, Place)| swarms.availability(place.topic(), place.position()) == 0;
-        if best.is_some_and(is_alone) { Preference::First } else { Preference::Last }
-    }
-
-    /// Spreads what is missing over the connections, first over those that are asked for least. `true`: some peer turned out
-    /// to have nothing useful.
-    pub(super) fn assign<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) -> bool {
-        self.note_interests(swarms);
-        if self.store_rests {
-            return false;
-        }
-        let is_any_useless = mem::take(&mut self.is_due) && self.ask_in_turn(cx, conns, swarms);
-        self.claim_places(cx, conns, swarms);
-        is_any_useless
-    }
-
-    /// Asks each connection for one blob more, again and again while there is room.
-    fn ask_in_turn<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) -> bool {
-        let mut is_any_useless = false;
-        // What makes room for one sees to it that this is looked at again.
-        while self.has_room_for_more() {
-            let epoch = self.wants.epoch();
-            let order = self.ask_order(cx, conns, swarms);
-            let mut progress = false;
-            for AskOrder { conn, .. } in order {
-                match self.assign_to(cx, conns, swarms, conn) {
-                    Asked::Yes => progress = true,
-                    Asked::Useless => {
-                        if let Some(candidate) = self.candidates.get_mut(conn) {
-                            candidate.set_nothing_useful_at(epoch);
-                            is_any_useless = true;
-                        }
-                    }
-                    Asked::Full if !self.has_ready_v5() => return is_any_useless,
-                    // A v5 connection takes a buffer only when its blob comes.
-                    Asked::Later | Asked::Full => {}
-                }
-            }
-            if !progress {
-                break;
-            }
-        }
-        is_any_useless
-    }
-
-    /// The connections that may be asked for one blob more, in the order in which they are.
-    fn ask_order<S: Suite>(&self, cx: &mut Cx, conns: &Conns<S>, swarms: &Swarms) -> Vec<AskOrder> {
-        let (now, epoch, salt) = (cx.now(), self.wants.epoch(), cx.rng().u64());
-        let askable = || self.candidates.iter().filter(|(_, candidate)| candidate.is_askable());
-        let seeds = askable().filter(|(id, _)| swarms.is_seed(*id)).count();
-        // Where there is nobody else, there is nothing to leave to others.
-        let is_scarce = seeds <= SCARCE_SEEDS_MAX && seeds < askable().count();
-        let useful = self.candidates.iter().filter(|(_, candidate)| candidate.is_useful(now, epoch));
-        let ordered = useful.map(|(conn, candidate)| {
-            let lot = mix(u64::from(conn.slot), salt);
-            let is_scarce_seed = is_scarce && swarms.is_seed(conn);
-            AskOrder {
-                outstanding: candidate.outstanding(),
-                preference: self.preference(conns, swarms, conn, is_scarce_seed),
-                slowness: Reverse(candidate.speed(lot)),
-                lot,
-                conn,
-            }
-        });
-        let mut order: Vec<AskOrder> = ordered.collect();
-        order.sort_unstable();
-        order
-    }
-
-    /// Whether anything can be asked for at all, whoever has it.
-    fn has_room_for_more(&mut self) -> bool {
-        self.has_room_for_transfer() || self.wants.has_orphans() || self.has_ready_v5()
-    }
-
-    fn has_ready_v5(&self) -> bool {
-        self.candidates.iter().any(|(_, candidate)| candidate.is_v5() && candidate.has_room())
-    }
-
-    fn has_room_for_transfer(&self) -> bool {
-        self.pool.has_free() && self.wants.transfers().len() < TRANSFERS_MAX
-    }
-
-    /// Asks a connection for one blob more.
-    fn assign_to<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        swarms: &Swarms,
-        conn: ConnId,
-    ) -> Asked {
-        if !conns.speaks_v6(conn) {
-            return self.assign_to_v5(cx, conns, swarms, conn);
-        }
-        let may_bring = |id: &BlobId, place: &Place| self.may_have(conns, swarms, conn, id, place);
-        if let Some((blob, at)) = self.wants.orphan(may_bring) {
-            self.ask_for_segment(cx, conns, conn, &blob, at);
-            return Asked::Yes;
-        }
-        if !self.has_room_for_transfer() && !self.wants.has_orphans() {
-            return Asked::Full;
-        }
-        let Some(found) = self.pick_and_forget(conns, swarms, conn, |_| true) else { return Asked::Useless };
-        if self.wants.transfers().len() >= TRANSFERS_MAX {
-            match self.wants.give_up_abandoned() {
-                Some(buffer) => self.pool.give_back(buffer),
-                None => return Asked::Full,
-            }
-        }
-        let Some(buffer) = self.pool.take() else { return Asked::Full };
-        self.begin(cx, conns, conn, found, buffer);
-        Asked::Yes
-    }
-
-    /// Begins the transfer of a blob.
-    fn begin<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        conn: ConnId,
-        (blob, place): (BlobId, Place),
-        buffer: Buffer,
-    ) {
-        self.wants.begin(blob, place, buffer);
-        self.ask_for_segment(cx, conns, conn, &blob, 0);
-        cx.set_timer_sooner(Timer::Review, cx.now() + takeover::REVIEW_INTERVAL);
-    }
-
-    /// The queued blob that is best asked of a peer.
-    fn pick<S: Suite>(&self, conns: &Conns<S>, swarms: &Swarms, conn: ConnId) -> Option<(BlobId, Place)> {
-        self.look(conns, swarms, conn, |_| true).0
-    }
-
-    /// The queued blob that is best asked of a peer, and the swarms of which a v6 peer has none, of those that are `fit`.
-    fn look<S: Suite>(
-        &self,
-        conns: &Conns<S>,
-        swarms: &Swarms,
-        conn: ConnId,
-        fit: impl Fn(&Topic) -> bool,
-    ) -> (Option<(BlobId, Place)>, Vec<Topic>) {
-        let Some(line) = self.lines.get(conn) else { return (None, Vec::new()) };
-        let is_v6 = conns.speaks_v6(conn);
-        let salt = line.salt ^ self.wants.epoch();
-        // Most blobs that are looked at are of one swarm: what is known of it is looked up once.
-        let mut of = None;
-        let rank = |order: u64, id: &BlobId, place: &Place| {
-            let view = match of {
-                Some((topic, view)) if topic == *place.topic() => view,
-                _ => of.insert((*place.topic(), swarms.view(conn, place.topic()))).1,
-            };
-            let position = place.position();
-            let has = !is_v6 || view.has(position);
-            (has && !line.refused.contains(id)).then(|| {
-                let (order, availability) =
-                    if place.in_order() { (order, 0) } else { (u64::MAX, view.availability(position)) };
-                let (urgency, is_data) = (place.urgency(), !place.is_index());
-                BlobOrder { urgency, is_data, order, availability, lot: mix(position, salt) }
-            })
-        };
-        if is_v6 {
-            self.wants.pick_of(line.interests.iter().copied().filter(fit), rank)
-        } else {
-            (self.wants.pick(rank), Vec::new())
-        }
-    }
-
-    fn ask_for_segment<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        conn: ConnId,
-        blob: &BlobId,
-        at: usize,
-    ) {
-        let now = cx.now();
-        let Some(bounds) = self.wants.transfers().get(blob).and_then(|transfer| transfer.bounds(at)) else {
-            return;
-        };
-        let Some(peer) = conns.address(conn).cloned() else { return };
-        let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else { return };
-        let range = requests.want(*blob, bounds);
-        line.rate.begin(now);
-        if requests.outstanding() + requests.ranges() == 1 {
-            line.brought = now;
-        }
-        self.wants.ask(blob, at, Request::new(conn, peer, range, now));
-        self.note(conns, conn);
-        conns.wake_driver(cx, conn);
-    }
-
-    fn assign_to_v5<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        swarms: &Swarms,
-        conn: ConnId,
-    ) -> Asked {
-        let now = cx.now();
-        let is_asked = |candidate: &Candidate| candidate.is_v5() && candidate.outstanding() > 0;
-        let downloading = self.candidates.iter().filter(|(_, candidate)| is_asked(candidate)).count();
-        let Some((blob, place)) = self.pick(conns, swarms, conn) else { return Asked::Useless };
-        let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else {
-            return Asked::Useless;
-        };
-        let had = requests.outstanding();
-        if had == 0 && downloading >= DOWNLOAD_CONNECTIONS_MAX {
-            return Asked::Later;
-        }
-        requests.request(blob);
-        if had == 0 {
-            line.checked = (requests.progress_bytes(), now);
-            cx.set_timer_sooner(Timer::Conn(conn), now + STALL_TIMEOUT);
-        }
-        self.wants.asked(blob, &place, conn);
-        self.lend_buffer(cx, conns, conn);
-        self.note(conns, conn);
-        conns.wake_driver(cx, conn);
-        Asked::Yes
-    }
-
     // --- buffers for v5 -------------------------------------------------------------------------------------
 
     /// Gives a connection the buffer for its next blob, now or when one is free; takes back what it no longer needs.
-    fn lend_buffer<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, id: ConnId) {
+    fn lend_buffer<S: Suite>(&mut self, conns: &mut Conns<S>, id: ConnId) {
         let (Some(line), Some(requests)) = (self.lines.get_mut(id), conns.get_mut(id)) else { return };
         if let Some(unused) = requests.take_unused_buffer() {
-            self.give_back(cx, conns, unused);
+            self.give_back(conns, unused);
         } else if requests.needs_buffer() {
             match self.pool.take() {
                 Some(buffer) => requests.give_buffer(buffer),
@@ -611,14 +321,14 @@ impl Downloads {
     }
 
     /// A receive buffer is free: for a v5 connection that waits for one, or for a further transfer.
-    pub(super) fn give_back<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, buffer: Buffer) {
+    pub(super) fn give_back<S: Suite>(&mut self, conns: &mut Conns<S>, buffer: Buffer) {
         self.is_due = true;
         while let Some(id) = self.waiters.pop_front() {
             let (Some(line), Some(requests)) = (self.lines.get_mut(id), conns.get_mut(id)) else { continue };
             line.waits_for_buffer = false;
             if requests.needs_buffer() {
                 requests.give_buffer(buffer);
-                return conns.wake_driver(cx, id);
+                return;
             }
         }
         self.pool.give_back(buffer);
@@ -642,7 +352,7 @@ impl Downloads {
         let part = Contribution::new(conn, peer.clone(), 0, end);
         self.wants.writing(id);
         self.is_due = true;
-        self.lend_buffer(cx, conns, conn);
+        self.lend_buffer(conns, conn);
         cx.job(Pending::Write(id, [part].into()), Job::WriteBlob(id, buffer));
     }
 
@@ -671,7 +381,7 @@ impl Downloads {
             }
             cx.job(Pending::Write(piece.blob, parts), Job::WriteBlob(piece.blob, buffer));
         }
-        self.note(conns, conn);
+        self.sum_up(conns, conn);
         // A range has ended, or a transfer: there is room for another.
         self.is_due |= self.candidates.get(conn).is_some_and(Candidate::has_room);
     }
@@ -682,42 +392,30 @@ impl Downloads {
     }
 
     /// A v5 peer does not have a blob that it was asked for.
-    pub(super) fn on_not_found<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        conn: ConnId,
-        id: BlobId,
-    ) {
+    pub(super) fn on_not_found<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, id: BlobId) {
         if let Some(line) = self.lines.get_mut(conn) {
             line.refused.insert(id);
         }
         self.wants.requeue(id);
-        self.lend_buffer(cx, conns, conn);
+        self.lend_buffer(conns, conn);
         self.is_due = true;
     }
 
     /// The peer does not serve a range that it was asked for.
-    pub(super) fn on_refused<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        conn: ConnId,
-        id: BlobId,
-    ) {
+    pub(super) fn on_refused<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, id: BlobId) {
         if let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get(conn)) {
             line.refused.insert(id);
             if requests.ranges() == 0 {
                 line.rate.end();
             }
         }
-        self.release(cx, conns, conn, Some(&id));
+        self.release(conns, conn, Some(&id));
     }
 
     /// A connection brings nothing more, of one blob or of any.
-    fn release<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId, only: Option<&BlobId>) {
+    fn release<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, only: Option<&BlobId>) {
         for buffer in self.wants.release(conn, only) {
-            self.give_back(cx, conns, buffer);
+            self.give_back(conns, buffer);
         }
         (self.is_due, self.are_claims_due) = (true, true);
     }
@@ -787,10 +485,4 @@ fn window(line: &Line, blob_len: usize) -> usize {
 
 fn digest(part: &Contribution, buffer: &Buffer) -> [u8; 32] {
     Sha256::digest(part.of(buffer.blob())).into()
-}
-
-/// Spreads numbers: a random order among equals, which is another for each salt.
-fn mix(value: u64, salt: u64) -> u64 {
-    let x = (value ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ (x >> 32)
 }

@@ -13,8 +13,9 @@ use core::time::Duration;
 use super::super::channels::swarms::Swarms;
 use super::super::conns::Conns;
 use super::super::cx::Cx;
+use super::Downloads;
+use super::asking::AskOrder;
 use super::wants::Wants;
-use super::{AskOrder, Downloads};
 use crate::ids::{BlobId, Topic};
 use crate::limits::{STALL_TIMEOUT, TRANSFERS_MAX};
 use crate::suite::Suite;
@@ -100,29 +101,23 @@ impl Downloads {
             return None;
         }
         let order = self.ask_order(cx, conns, swarms);
-        let (conn, (blob, place)) = order.iter().find_map(|AskOrder { conn, .. }| {
-            let found = self.pick_and_forget(conns, swarms, *conn, may_take)?;
-            Some((*conn, found))
+        let (conn, (blob, place)) = order.iter().map(AskOrder::conn).find_map(|conn| {
+            let found = self.pick_and_forget(conns, swarms, conn, may_take)?;
+            Some((conn, found))
         })?;
         let giver = places.giver(place.topic())?;
         let is_silent = places.by_topic.get(&giver).is_some_and(|held| places.is_silent(held));
         let given_up = self.wants.youngest(&giver, now, is_silent)?;
-        self.give_place_up(cx, conns, &given_up, is_silent.then_some(now + patience));
+        self.give_place_up(conns, &given_up, is_silent.then_some(now + patience));
         let buffer = self.pool.take()?;
         self.begin(cx, conns, conn, (blob, place), buffer);
         Some(())
     }
 
     /// Gives a transfer up. What it was asked of is asked for nothing until `back_off`, unless something comes of it.
-    fn give_place_up<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        blob: &BlobId,
-        back_off: Option<Instant>,
-    ) {
+    fn give_place_up<S: Suite>(&mut self, conns: &mut Conns<S>, blob: &BlobId, back_off: Option<Instant>) {
         for request in self.wants.requests(blob) {
-            self.cut(cx, conns, &request, 0);
+            self.cut(conns, &request, 0);
             if let (Some(until), Some(candidate)) = (back_off, self.candidates.get_mut(request.conn())) {
                 candidate.back_off_until(until);
             }

@@ -24,8 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const PATIENCE_AT_THE_END: Duration = Duration::from_secs(2);
 /// Each time that a blob's segment was taken over doubles the patience, up to this many times.
 const TAKEOVERS_COUNTED: u32 = 6;
-/// Of this many that wait for an index blob, one goes to a peer that has just got it.
-const INDEX_MOVED_ONE_IN: u64 = 6;
 /// A peer that has everything and lets us wait this long is asked for something else once another has the blob.
 const SEED_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -56,9 +54,7 @@ impl Downloads {
     /// Lets idle peers take over what takes too long.
     pub(crate) fn review<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) {
         let now = cx.now();
-        for id in conns.ids() {
-            self.note(conns, id);
-        }
+        self.cancel_due(cx, conns);
         let is_idle = |conn: ConnId| conns.get(conn).is_some_and(|requests| requests.ranges() == 0);
         let may_help = self.candidates.iter().filter(|(conn, candidate)| {
             !candidate.is_v5() && candidate.has_room() && !candidate.is_backed_off(now) && is_idle(*conn)
@@ -80,12 +76,9 @@ impl Downloads {
         let Some((blob, at, from)) = self.slowest_segment_for(cx.now(), conns, swarms, helper) else {
             return;
         };
-        let Some((request, is_begun, rest)) = self.wants.take_over(&blob, at, from) else { return };
+        let Some((request, rest)) = self.wants.take_over(&blob, at, from) else { return };
         if let Some(request) = request {
-            if let Some(candidate) = self.candidates.get_mut(request.conn()).filter(|_| !is_begun) {
-                candidate.note_in_vain();
-            }
-            self.cut(cx, conns, &request, from);
+            self.cut(conns, &request, from);
         }
         self.ask_for_segment(cx, conns, helper, &blob, rest);
         self.is_due = true;
@@ -172,19 +165,17 @@ impl Downloads {
             if request.age(now) < SEED_PATIENCE || request.conn() == conn {
                 continue;
             }
-            self.note(conns, conn);
+            self.sum_up(conns, conn);
             let is_ready =
                 |candidate: &super::Candidate| candidate.has_room() && !candidate.is_backed_off(now);
             let has_room = self.candidates.get(conn).is_some_and(is_ready);
-            // Everybody waits for the same index blobs, and hears at once who has got one: not all go there.
-            let goes_there = has_room && (!place.is_index() || cx.rng().below(INDEX_MOVED_ONE_IN) == 0);
             let is_at_seed = swarms.is_seed_of(request.conn(), &topic);
-            if goes_there && (is_at_seed || place.is_index()) {
-                self.cut(cx, conns, &request, 0);
+            if has_room && (is_at_seed || place.is_index()) {
+                self.cut(conns, &request, 0);
                 self.ask_for_segment(cx, conns, conn, &id, 0);
             } else if !has_room && is_at_seed && self.has_rarer(conns, swarms, request.conn(), &place) {
-                self.cut(cx, conns, &request, 0);
-                self.release(cx, conns, request.conn(), Some(&id));
+                self.cut(conns, &request, 0);
+                self.release(conns, request.conn(), Some(&id));
             } else {
                 continue;
             }
@@ -210,14 +201,13 @@ impl Downloads {
     }
 
     /// From `from` on, what was asked for is no longer wanted of a peer.
-    pub(super) fn cut<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, request: &Request, from: u32) {
+    pub(super) fn cut<S: Suite>(&mut self, conns: &mut Conns<S>, request: &Request, from: u32) {
         let conn = request.conn();
         let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else { return };
         requests.cut(request.range(), from);
         if requests.ranges() == 0 {
             line.rate.end();
         }
-        self.note(conns, conn);
-        conns.wake_driver(cx, conn);
+        self.sum_up(conns, conn);
     }
 }

@@ -139,6 +139,8 @@ pub(super) struct Transfer {
     is_alone: bool,
     /// How often a segment of it was taken from a peer for another.
     takeovers: u32,
+    /// When it is given up, as nobody wants the blob any more.
+    given_up_at: Option<Instant>,
 }
 
 impl Transfer {
@@ -146,7 +148,7 @@ impl Transfer {
     pub(super) fn new(place: Place, buffer: Buffer, is_alone: bool, takeovers: u32) -> Self {
         let end = u32::try_from(buffer.blob().len()).expect("a blob is 2^20 bytes or shorter");
         let segments = [Segment { request: None, start: 0, next: 0, end }].into();
-        Self { place, buffer, segments, is_alone, takeovers }
+        Self { place, buffer, segments, is_alone, takeovers, given_up_at: None }
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -159,6 +161,15 @@ impl Transfer {
 
     pub(super) fn takeovers(&self) -> u32 {
         self.takeovers
+    }
+
+    /// When it is given up, as nobody wants the blob any more.
+    pub(super) fn given_up_at(&self) -> Option<Instant> {
+        self.given_up_at
+    }
+
+    pub(super) fn give_up_at(&mut self, at: Option<Instant>) {
+        self.given_up_at = at;
     }
 
     pub(super) fn segments(&self) -> &[Segment] {
@@ -235,11 +246,11 @@ impl Transfer {
     }
 
     /// What is missing of a segment from `from` on goes to another peer, since this one is too slow: the request that is cut
-    /// there, whether something had come of it, and the segment to ask for.
-    pub(super) fn take_over(&mut self, at: usize, from: u32) -> (Option<Request>, bool, usize) {
-        let (request, is_begun) = (self.segments[at].request.clone(), self.segments[at].is_begun());
+    /// there, and the segment to ask for.
+    pub(super) fn take_over(&mut self, at: usize, from: u32) -> (Option<Request>, usize) {
+        let request = self.segments[at].request.clone();
         self.takeovers += 1;
-        (request, is_begun, self.orphan(at, from))
+        (request, self.orphan(at, from))
     }
 
     /// Nobody is asked any more for what is missing of a segment from `from` on; what came of it stays its peer's. The index
@@ -309,8 +320,8 @@ mod tests {
         let mut transfer = transfer();
         assert_eq!(transfer.feed(conn(1), 0, &vec![1; 600_000], NOW), Fed::First(Duration::ZERO));
         assert_eq!(transfer.feed(conn(1), 0, &[1; 10], NOW), Fed::Unwanted, "in order only");
-        let (cut, is_begun, rest) = transfer.take_over(0, 800_000);
-        assert_eq!((cut.map(|request| request.conn()), is_begun), (Some(conn(1)), true));
+        let (cut, rest) = transfer.take_over(0, 800_000);
+        assert_eq!(cut.map(|request| request.conn()), Some(conn(1)));
         transfer.ask(rest, request(2));
         assert_eq!(transfer.feed(conn(1), 800_000, &[1; 10], NOW), Fed::Unwanted, "it is another's");
         assert_eq!(transfer.feed(conn(2), 800_000, &vec![2; BLOB_LEN], NOW), Fed::First(Duration::ZERO));

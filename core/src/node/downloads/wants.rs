@@ -43,7 +43,7 @@ struct Want {
     /// Place in the queues, kept when the blob is queued again.
     order: u64,
     state: State,
-    /// Where it stands: in several swarms, or in one more than once.
+    /// Where it stands, the most urgent first: in several swarms, or in one more than once.
     places: Vec<Place>,
     /// Whose bytes made it wrong, unless they are cleared.
     suspects: Vec<Suspect>,
@@ -91,11 +91,15 @@ impl Wants {
 
     pub(super) fn want(&mut self, id: BlobId, place: Place) {
         if let Some(want) = self.by_id.get_mut(&id) {
-            match want.places.iter_mut().find(|known| known.is_same(&place)) {
-                Some(known) if known.is_as_urgent_as(&place) => return,
-                Some(known) => *known = place,
-                None => want.places.push(place),
+            if let Some(at) = want.places.iter().position(|known| known.is_same(&place)) {
+                // Of a range and the file around it, the more urgent counts.
+                if want.places[at].urgency() <= place.urgency() {
+                    return;
+                }
+                want.places.remove(at);
             }
+            let at = want.places.partition_point(|known| known.urgency() <= place.urgency());
+            want.places.insert(at, place);
             if want.places.len() > 1 {
                 self.several.insert(id);
             }
@@ -114,7 +118,8 @@ impl Wants {
         self.by_id.insert(id, Want { order, state, places, suspects: Vec::new(), takeovers: 0 });
     }
 
-    /// What only one swarm wanted and nobody was asked for is dropped. What is in flight arrives and is stored.
+    /// What only one swarm wanted and nobody was asked for is dropped. What is in flight arrives and is stored, unless it is given
+    /// up ([`Self::give_up_at`]).
     pub(super) fn drop_wants(&mut self, topic: &Topic) {
         let Self { by_id: wants, several, queues, queued, transfers, .. } = self;
         queues.forget(topic);
@@ -132,6 +137,29 @@ impl Wants {
             !is_gone
         });
         self.transfers_changed();
+    }
+
+    /// What is in flight for this swarm and that nobody wants any more is given up at `at`, unless somebody does by then.
+    pub(super) fn give_up_at(&mut self, topic: &Topic, at: Instant) {
+        for (id, transfer) in self.transfers.iter_mut().filter(|(_, it)| it.place().topic() == topic) {
+            if self.by_id.get(id).is_none_or(|want| want.places.is_empty()) {
+                transfer.give_up_at(Some(at));
+            }
+        }
+    }
+
+    /// Gives up what is due for it: what peers were asked for, and the buffers.
+    pub(super) fn give_up_due(&mut self, now: Instant) -> (Vec<Request>, Vec<Buffer>) {
+        let (mut requests, mut due) = (Vec::new(), Vec::new());
+        for (id, transfer) in &mut self.transfers {
+            if self.by_id.get(id).is_some_and(|want| !want.places.is_empty()) {
+                transfer.give_up_at(None);
+            } else if transfer.given_up_at().is_some_and(|at| at <= now) {
+                requests.extend(transfer.requests().cloned());
+                due.push(*id);
+            }
+        }
+        (requests, due.iter().filter_map(|id| self.give_up(id)).collect())
     }
 
     /// Asked whole of a v5 peer.
@@ -341,7 +369,7 @@ impl Wants {
         id: &BlobId,
         at: usize,
         from: u32,
-    ) -> Option<(Option<Request>, bool, usize)> {
+    ) -> Option<(Option<Request>, usize)> {
         self.may_have_orphans = true;
         self.transfers.get_mut(id).map(|transfer| transfer.take_over(at, from))
     }
@@ -413,7 +441,7 @@ impl Wants {
 
 /// Puts a wanted blob into the queue of each swarm that wants it.
 fn enqueue(queues: &mut Queues, want: &Want, id: BlobId) {
-    // Of several places in one swarm the first is that of the queue.
+    // Of several places in one swarm the first, as the most urgent, is that of the queue.
     for place in want.places.iter().rev() {
         queues.insert(want.order, id, *place);
     }

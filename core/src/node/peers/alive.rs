@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::crowd::Crowd;
+use super::netgroup::Netgroup;
 use crate::addr::PeerAddr;
 use crate::limits::{EXCHANGED_PER_NETWORK_MAX, PEERS_MAX};
 use crate::rng::Rng;
@@ -42,7 +42,7 @@ impl Alive {
             if *until <= now || addr == asker || (asker.is_public() && !addr.is_public()) {
                 continue;
             }
-            let network = Crowd::of(addr);
+            let network = Netgroup::of(addr);
             let is_local = network.is_local();
             let count: &mut usize = networks.entry(network).or_default();
             *count += 1;

@@ -7,7 +7,7 @@ use core::time::Duration;
 use super::super::api::{Event, RecordKey};
 use super::super::cx::{Cx, Pending};
 use super::super::timers::Timer;
-use super::crowd::same_host;
+use super::netgroup::same_host;
 use crate::addr::PeerAddr;
 use crate::error::Violation;
 use crate::limits::{BAN_TIME, BANS_MAX, BANS_PER_HOST_MAX};

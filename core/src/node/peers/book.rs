@@ -14,14 +14,14 @@ use core::time::Duration;
 
 use super::alive::Alive;
 use super::bans::Bans;
-use super::crowd::Crowd;
+use super::netgroup::Netgroup;
 use super::shares::Shares;
 use super::shares::Source;
 use crate::addr::PeerAddr;
 use crate::ids::ConnId;
 use crate::limits::{
-    BACKOFF_MAX, BACKOFF_MIN, FAILURES_GONE, PEERS_KNOWN_MAX, PEERS_PER_NETWORK_MAX, PEERS_PER_SOURCE_MAX,
-    PEERS_PER_TELLER_MAX,
+    BACKOFF_MAX, BACKOFF_MIN, FAILURES_GONE, PEERS_KNOWN_MAX, PEERS_PER_NETWORK_MAX, PEERS_PER_REFERRER_MAX,
+    PEERS_PER_SOURCE_MAX,
 };
 use crate::rng::Rng;
 use crate::time::{Instant, UnixTime};
@@ -41,7 +41,7 @@ enum State {
 struct Peer {
     source: Source,
     /// Who told of it, where a peer did.
-    teller: Option<Crowd>,
+    referrer: Option<Netgroup>,
     state: State,
     since: Instant,
     failures: u32,
@@ -51,7 +51,7 @@ struct Peer {
     /// It answered one when it was last dialled.
     answers: bool,
     /// It came to us, and was dialled to see whether it answers.
-    dialled_back: bool,
+    was_felt: bool,
     /// It served a blob once.
     useful: bool,
     /// It spoke v5 when it last served or said HELLO.
@@ -76,17 +76,17 @@ type Rank = (u8, (Instant, u64));
 type Badness = (bool, bool, bool, u32, Source);
 
 impl Peer {
-    fn new(source: Source, teller: Option<Crowd>, now: Instant) -> Self {
+    fn new(source: Source, referrer: Option<Netgroup>, now: Instant) -> Self {
         Self {
             source,
-            teller,
+            referrer,
             state: State::Idle,
             since: now,
             failures: 0,
             retry_at: now,
             reached: false,
             answers: false,
-            dialled_back: false,
+            was_felt: false,
             useful: false,
             is_v5: false,
             recorded: source == Source::Remembered,
@@ -108,7 +108,7 @@ impl Peer {
 
     /// It came to us, and nobody knows whether others reach it where it says that it listens.
     fn is_unproven(&self) -> bool {
-        !self.answers && !self.dialled_back
+        !self.answers && !self.was_felt
     }
 
     fn class(&self) -> u8 {
@@ -127,16 +127,16 @@ impl Peer {
     }
 
     /// Whose share of our outbound connections it counts against; `None`: nobody's.
-    fn dial_crowd(&self, addr: &PeerAddr) -> Option<Crowd> {
+    fn dial_netgroup(&self, addr: &PeerAddr) -> Option<Netgroup> {
         match addr {
-            PeerAddr::Onion(..) | PeerAddr::I2p(..) | PeerAddr::Dns(..) => Some(self.book_crowd(addr)),
-            PeerAddr::Ip(_) => Some(Crowd::of(addr)).filter(|crowd| !crowd.is_local()),
+            PeerAddr::Onion(..) | PeerAddr::I2p(..) | PeerAddr::Dns(..) => Some(self.book_netgroup(addr)),
+            PeerAddr::Ip(_) => Some(Netgroup::of(addr)).filter(|netgroup| !netgroup.is_local()),
         }
     }
 
     /// Whose share of its source it counts against.
-    fn book_crowd(&self, addr: &PeerAddr) -> Crowd {
-        self.teller.clone().unwrap_or_else(|| Crowd::of(addr))
+    fn book_netgroup(&self, addr: &PeerAddr) -> Netgroup {
+        self.referrer.clone().unwrap_or_else(|| Netgroup::of(addr))
     }
 }
 
@@ -148,7 +148,7 @@ struct Orders {
     /// The other idle addresses, by the end of their back-off.
     waiting: BTreeSet<(Instant, PeerAddr)>,
     /// Outbound connections and dials.
-    dialled: BTreeMap<Crowd, usize>,
+    dialled: BTreeMap<Netgroup, usize>,
     /// Addresses of peers that came to us which nobody has tried.
     unproven: BTreeSet<PeerAddr>,
 }
@@ -159,8 +159,8 @@ impl Orders {
             (State::Idle, Some(queued)) => drop(self.ready.insert(((peer.class(), queued), addr.clone()))),
             (State::Idle, None) => drop(self.waiting.insert((peer.retry_at, addr.clone()))),
             (State::Dialing | State::Connected(_), _) => {
-                if let Some(crowd) = peer.dial_crowd(addr) {
-                    *self.dialled.entry(crowd).or_default() += 1;
+                if let Some(netgroup) = peer.dial_netgroup(addr) {
+                    *self.dialled.entry(netgroup).or_default() += 1;
                 }
             }
             (State::Accepted(_), _) if peer.is_unproven() => drop(self.unproven.insert(addr.clone())),
@@ -173,12 +173,12 @@ impl Orders {
             (State::Idle, Some(queued)) => drop(self.ready.remove(&((peer.class(), queued), addr.clone()))),
             (State::Idle, None) => drop(self.waiting.remove(&(peer.retry_at, addr.clone()))),
             (State::Dialing | State::Connected(_), _) => {
-                if let Some(crowd) = peer.dial_crowd(addr)
-                    && let Some(count) = self.dialled.get_mut(&crowd)
+                if let Some(netgroup) = peer.dial_netgroup(addr)
+                    && let Some(count) = self.dialled.get_mut(&netgroup)
                 {
                     *count -= 1;
                     if *count == 0 {
-                        self.dialled.remove(&crowd);
+                        self.dialled.remove(&netgroup);
                     }
                 }
             }
@@ -193,8 +193,8 @@ impl Orders {
 pub(super) enum Place {
     /// Any: there is no more room for connections.
     Any,
-    /// One of this crowd: its share is used up.
-    Of(Crowd),
+    /// One of this netgroup: its share is used up.
+    Of(Netgroup),
 }
 
 /// The address book. Each idle address is in one of two orders, so that nobody looks at all addresses to find one.
@@ -219,20 +219,20 @@ impl Book {
         self.note(addr, Peer::new(source, None, now))
     }
 
-    /// Notes what the peer at `teller` told, of itself or of others. `true`: it is new. A private address means
+    /// Notes what the peer at `referrer` told, of itself or of others. `true`: it is new. A private address means
     /// nothing, or somebody else, where a public one told it.
-    pub(super) fn told(&mut self, addr: PeerAddr, source: Source, teller: &PeerAddr, now: Instant) -> bool {
-        let fits = addr.is_public() || !teller.is_public();
-        fits && self.note(addr, Peer::new(source, Some(Crowd::of(teller)), now))
+    pub(super) fn told(&mut self, addr: PeerAddr, source: Source, referrer: &PeerAddr, now: Instant) -> bool {
+        let fits = addr.is_public() || !referrer.is_public();
+        fits && self.note(addr, Peer::new(source, Some(Netgroup::of(referrer)), now))
     }
 
     fn note(&mut self, addr: PeerAddr, new: Peer) -> bool {
         if let Some(known) = self.peers.get(&addr) {
             // Who vouches best for an address is who told of it.
             if new.source < known.source {
-                self.shares.leave(known.source, known.book_crowd(&addr), &addr);
-                self.shares.enter(new.source, new.book_crowd(&addr), &addr);
-                self.change(&addr, |peer| (peer.source, peer.teller) = (new.source, new.teller));
+                self.shares.leave(known.source, known.book_netgroup(&addr), &addr);
+                self.shares.enter(new.source, new.book_netgroup(&addr), &addr);
+                self.change(&addr, |peer| (peer.source, peer.referrer) = (new.source, new.referrer));
             }
             return false;
         }
@@ -243,7 +243,7 @@ impl Book {
             return false;
         }
         self.exhausted = None;
-        self.shares.enter(new.source, new.book_crowd(&addr), &addr);
+        self.shares.enter(new.source, new.book_netgroup(&addr), &addr);
         self.orders.enter(&addr, &new);
         self.peers.insert(addr, new);
         true
@@ -284,7 +284,7 @@ impl Book {
     /// Whether there is a place for a new address, if need be that of another one.
     fn make_room(&mut self, addr: &PeerAddr, new: &Peer) -> bool {
         if new.source != Source::Configured {
-            let network = Crowd::of(addr);
+            let network = Netgroup::of(addr);
             let is_full = !network.is_local()
                 && self.peers.range(network.range()).take(PEERS_PER_NETWORK_MAX).count()
                     == PEERS_PER_NETWORK_MAX;
@@ -294,8 +294,8 @@ impl Book {
                     return false;
                 }
             }
-            let told = new.teller.as_ref().and_then(|teller| self.shares.crowd(new.source, teller));
-            if let Some(told) = told.filter(|told| told.len() >= PEERS_PER_TELLER_MAX) {
+            let told = new.referrer.as_ref().and_then(|referrer| self.shares.netgroup(new.source, referrer));
+            if let Some(told) = told.filter(|told| told.len() >= PEERS_PER_REFERRER_MAX) {
                 let worst = self.worst_of(told);
                 if !self.displace(worst, new) {
                     return false;
@@ -313,12 +313,12 @@ impl Book {
         fullest.is_some_and(|source| self.displace_in(source, addr, new))
     }
 
-    /// Drops the worst address of `source`'s most crowded network or teller: where the newcomer comes from a source or
-    /// crowd that has fewer, or that address is worse.
+    /// Drops the worst address of `source`'s most crowded network or referrer: where the newcomer comes from a source or
+    /// netgroup that has fewer, or that address is worse.
     fn displace_in(&mut self, source: Source, addr: &PeerAddr, new: &Peer) -> bool {
         let of_largest = |addrs: &BTreeSet<PeerAddr>| Some((addrs.len(), self.worst_of(addrs)?));
         let Some((count, worst)) = self.shares.largest(source).find_map(of_largest) else { return false };
-        let own = self.shares.crowd(source, &new.book_crowd(addr)).map_or(0, BTreeSet::len);
+        let own = self.shares.netgroup(source, &new.book_netgroup(addr)).map_or(0, BTreeSet::len);
         let has_less = if source == new.source {
             count > own + 1
         } else {
@@ -339,7 +339,7 @@ impl Book {
     fn drop_address(&mut self, addr: &PeerAddr) -> bool {
         let Some(peer) = self.peers.remove(addr) else { return false };
         self.orders.leave(addr, &peer);
-        self.shares.leave(peer.source, peer.book_crowd(addr), addr);
+        self.shares.leave(peer.source, peer.book_netgroup(addr), addr);
         if let Some(at) = peer.alive_at {
             self.not_alive(at);
         }
@@ -356,7 +356,7 @@ impl Book {
 
     // --- dialling -------------------------------------------------------------------------------------------
 
-    /// The address to dial next, if one is due, with at most `share` outbound connections in one crowd. Every other time it
+    /// The address to dial next, if one is due, with at most `share` outbound connections in one netgroup. Every other time it
     /// is one of the best class, the times between those that anybody can make up have their turns.
     pub(super) fn next_dial(
         &mut self,
@@ -375,7 +375,7 @@ impl Book {
         let in_turn = (0..unproven).map(|n| FIRST_UNPROVEN + (turn + n) % unproven);
         let in_turn = in_turn.take(if self.dials % 2 == 1 { usize::from(unproven) } else { 0 });
         let mut candidates = in_turn.chain(0..CLASSES).flat_map(|class| self.candidates(bans, class, unix));
-        let next = candidates.find(|(_, crowd)| self.has_share(crowd.as_ref(), share));
+        let next = candidates.find(|(_, netgroup)| self.has_share(netgroup.as_ref(), share));
         let next = next.map(|(addr, _)| addr.clone());
         drop(candidates);
         self.dials += u64::from(next.is_some());
@@ -401,37 +401,37 @@ impl Book {
         bans: &Bans,
         class: u8,
         unix: UnixTime,
-    ) -> impl Iterator<Item = (&PeerAddr, Option<Crowd>)> {
+    ) -> impl Iterator<Item = (&PeerAddr, Option<Netgroup>)> {
         let ready = self.orders.ready.range(((class, (Instant(0), 0)), first_address())..);
         let ready = ready.map_while(move |(rank, addr)| (rank.0 == class).then_some(addr));
         let allowed = ready.filter(move |addr| !bans.has(addr, unix));
-        allowed.map(|addr| (addr, self.peers.get(addr).and_then(|peer| peer.dial_crowd(addr))))
+        allowed.map(|addr| (addr, self.peers.get(addr).and_then(|peer| peer.dial_netgroup(addr))))
     }
 
-    fn has_share(&self, crowd: Option<&Crowd>, share: usize) -> bool {
-        crowd.is_none_or(|crowd| self.orders.dialled.get(crowd).copied().unwrap_or(0) < share)
+    fn has_share(&self, netgroup: Option<&Netgroup>, share: usize) -> bool {
+        netgroup.is_none_or(|netgroup| self.orders.dialled.get(netgroup).copied().unwrap_or(0) < share)
     }
 
     /// Whose connection must be given up for the best address that waits for one; `None`: no address waits.
     pub(super) fn wanted_place(&self, bans: &Bans, unix: UnixTime, share: usize) -> Option<Place> {
-        let (_, crowd) = (0..CLASSES).find_map(|class| self.candidates(bans, class, unix).next())?;
-        Some(crowd.filter(|crowd| !self.has_share(Some(crowd), share)).map_or(Place::Any, Place::Of))
+        let (_, netgroup) = (0..CLASSES).find_map(|class| self.candidates(bans, class, unix).next())?;
+        Some(netgroup.filter(|netgroup| !self.has_share(Some(netgroup), share)).map_or(Place::Any, Place::Of))
     }
 
     /// Whether giving up the connection with `addr` makes the place.
     pub(super) fn makes_place(&self, addr: &PeerAddr, place: &Place) -> bool {
         match place {
             Place::Any => true,
-            Place::Of(crowd) => {
-                self.peers.get(addr).and_then(|peer| peer.dial_crowd(addr)).as_ref() == Some(crowd)
+            Place::Of(netgroup) => {
+                self.peers.get(addr).and_then(|peer| peer.dial_netgroup(addr)).as_ref() == Some(netgroup)
             }
         }
     }
 
     /// The address of a peer that came to us, to be dialled to see whether it answers there; each once.
-    pub(super) fn next_dial_back(&mut self) -> Option<PeerAddr> {
+    pub(super) fn next_feeler(&mut self) -> Option<PeerAddr> {
         let addr = self.orders.unproven.first()?.clone();
-        self.change(&addr, |peer| peer.dialled_back = true);
+        self.change(&addr, |peer| peer.was_felt = true);
         Some(addr)
     }
 
@@ -458,7 +458,7 @@ impl Book {
 
     /// The peer that listens at `addr` came to us.
     pub(super) fn accepted(&mut self, addr: &PeerAddr, conn: ConnId) {
-        self.change(addr, |peer| (peer.state, peer.dialled_back) = (State::Accepted(conn), false));
+        self.change(addr, |peer| (peer.state, peer.was_felt) = (State::Accepted(conn), false));
     }
 
     /// It answered our dial.

@@ -3,8 +3,8 @@
 mod alive;
 mod bans;
 mod book;
-mod crowd;
 mod dials;
+mod netgroup;
 mod seek;
 mod shares;
 
@@ -19,9 +19,9 @@ use crate::ids::ConnId;
 use crate::time::Instant;
 use bans::Bans;
 use book::Book;
-pub(crate) use crowd::same_host;
 pub(crate) use dials::Need;
 use dials::Rotation;
+pub(crate) use netgroup::same_host;
 use seek::Seek;
 pub(crate) use shares::Source;
 
@@ -143,9 +143,9 @@ impl Peers {
         }
     }
 
-    /// Notes an address that the peer at `teller` told.
-    pub(super) fn told(&mut self, cx: &Cx, addr: PeerAddr, source: Source, teller: &PeerAddr) {
-        self.book.told(addr, source, teller, cx.now());
+    /// Notes an address that the peer at `referrer` told.
+    pub(super) fn told(&mut self, cx: &Cx, addr: PeerAddr, source: Source, referrer: &PeerAddr) {
+        self.book.told(addr, source, referrer, cx.now());
     }
 
     /// The addresses that a peer at `asker` is told of.

@@ -152,12 +152,11 @@ impl Peers {
         if let Some(asking) = self.seek.asking.get_mut(conn) {
             asking.asked(cx.now());
         }
-        conns.wake_driver(cx, conn);
     }
 
     /// Dials a peer that came to us; the connection ends as soon as it has answered.
     fn send_feeler(&mut self, cx: &mut Cx) -> bool {
-        let Some(addr) = self.book.next_dial_back() else { return false };
+        let Some(addr) = self.book.next_feeler() else { return false };
         self.dial(cx, addr);
         true
     }
@@ -170,9 +169,9 @@ impl Peers {
         conn: ConnId,
         peers: Vec<PeerAddr>,
     ) {
-        let Some(teller) = conns.address(conn).cloned() else { return };
+        let Some(referrer) = conns.address(conn).cloned() else { return };
         for peer in peers {
-            self.book.told(peer, Source::Exchanged, &teller, cx.now());
+            self.book.told(peer, Source::Exchanged, &referrer, cx.now());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
-use super::crowd::Crowd;
+use super::netgroup::Netgroup;
 use crate::addr::PeerAddr;
 
 /// Where an address came from, best first.
@@ -24,48 +24,48 @@ pub(crate) enum Source {
 struct Part {
     count: usize,
     /// Addresses by who told of them, or whose they are.
-    crowds: BTreeMap<Crowd, BTreeSet<PeerAddr>>,
+    netgroups: BTreeMap<Netgroup, BTreeSet<PeerAddr>>,
     /// The same by number.
-    sizes: BTreeSet<(usize, Crowd)>,
+    sizes: BTreeSet<(usize, Netgroup)>,
 }
 
 impl Part {
-    fn change(&mut self, crowd: Crowd, change: impl FnOnce(&mut BTreeSet<PeerAddr>) -> bool) {
-        let addrs = self.crowds.entry(crowd.clone()).or_default();
+    fn change(&mut self, netgroup: Netgroup, change: impl FnOnce(&mut BTreeSet<PeerAddr>) -> bool) {
+        let addrs = self.netgroups.entry(netgroup.clone()).or_default();
         let before = addrs.len();
         change(addrs);
         let after = addrs.len();
         self.count = self.count + after - before;
-        self.sizes.remove(&(before, crowd.clone()));
+        self.sizes.remove(&(before, netgroup.clone()));
         if after > 0 {
-            self.sizes.insert((after, crowd));
+            self.sizes.insert((after, netgroup));
         } else {
-            self.crowds.remove(&crowd);
+            self.netgroups.remove(&netgroup);
         }
     }
 }
 
-/// The parts of the book, by source and within it by crowd.
+/// The parts of the book, by source and within it by netgroup.
 #[derive(Default)]
 pub(super) struct Shares {
     parts: BTreeMap<Source, Part>,
 }
 
 impl Shares {
-    pub(super) fn enter(&mut self, source: Source, crowd: Crowd, addr: &PeerAddr) {
-        self.parts.entry(source).or_default().change(crowd, |addrs| addrs.insert(addr.clone()));
+    pub(super) fn enter(&mut self, source: Source, netgroup: Netgroup, addr: &PeerAddr) {
+        self.parts.entry(source).or_default().change(netgroup, |addrs| addrs.insert(addr.clone()));
     }
 
-    pub(super) fn leave(&mut self, source: Source, crowd: Crowd, addr: &PeerAddr) {
-        self.parts.entry(source).or_default().change(crowd, |addrs| addrs.remove(addr));
+    pub(super) fn leave(&mut self, source: Source, netgroup: Netgroup, addr: &PeerAddr) {
+        self.parts.entry(source).or_default().change(netgroup, |addrs| addrs.remove(addr));
     }
 
     pub(super) fn source(&self, source: Source) -> usize {
         self.parts.get(&source).map_or(0, |part| part.count)
     }
 
-    pub(super) fn crowd(&self, source: Source, crowd: &Crowd) -> Option<&BTreeSet<PeerAddr>> {
-        self.parts.get(&source)?.crowds.get(crowd)
+    pub(super) fn netgroup(&self, source: Source, netgroup: &Netgroup) -> Option<&BTreeSet<PeerAddr>> {
+        self.parts.get(&source)?.netgroups.get(netgroup)
     }
 
     /// The source, of those that can be made up, with the most addresses.
@@ -74,10 +74,10 @@ impl Shares {
         parts.max_by_key(|(_, part)| part.count).map(|(source, _)| *source)
     }
 
-    /// The crowds that have addresses from `source`, those with most of them first.
+    /// The netgroups that have addresses from `source`, those with most of them first.
     pub(super) fn largest(&self, source: Source) -> impl Iterator<Item = &BTreeSet<PeerAddr>> {
         let part = self.parts.get(&source);
         part.into_iter()
-            .flat_map(|part| part.sizes.iter().rev().filter_map(|(_, crowd)| part.crowds.get(crowd)))
+            .flat_map(|part| part.sizes.iter().rev().filter_map(|(_, netgroup)| part.netgroups.get(netgroup)))
     }
 }

@@ -147,7 +147,6 @@ impl Gateways {
         }
         self.all[at].phase = Phase::Asked;
         self.wait(cx);
-        conns.wake_driver(cx, conn);
         true
     }
 

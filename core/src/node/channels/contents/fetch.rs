@@ -5,19 +5,22 @@
 //! opened. What is stored counts at once, so a fetch that is begun again goes on where it was. Once all that is selected is
 //! stored, nothing of the content is held but some numbers.
 
+mod choice;
+
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::mem;
 
+use super::files::{Files, blob_count};
 use super::selection::{Priority, Selection, Urgency};
 use super::walk::{Next, Walk};
 use super::{Extent, Progress};
 use crate::blob::Link;
 use crate::ids::{BlobId, InfoHash};
 use crate::limits::{BODY_LEN_MAX, FILES_AT_ONCE_MAX, WANTED_PER_FETCH_MAX};
-use crate::manifest::{BodyError, HeadContent, Item, Manifest, Reference};
+use crate::manifest::{BodyError, HeadContent, Manifest, Reference};
 use crate::tree::{Node, TreeRef};
 
 /// What a fetch asks for, and what it has found out.
@@ -50,68 +53,6 @@ pub(super) enum Source {
     Tree(TreeRef),
 }
 
-/// What the content names.
-enum Files {
-    Unknown,
-    /// A manifest, and where in it the files stand: collection and item.
-    Manifest(Arc<Manifest>, Vec<(u32, u32)>),
-    Tree(Reference),
-}
-
-impl Files {
-    fn of_manifest(manifest: Arc<Manifest>) -> Self {
-        let mut places = Vec::new();
-        for (collection, at) in manifest.collections.iter().zip(0..) {
-            let items = collection.items.iter().zip(0..);
-            places
-                .extend(items.filter(|(item, _)| matches!(item, Item::File(_))).map(|(_, item)| (at, item)));
-        }
-        Self::Manifest(manifest, places)
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Unknown => 0,
-            Self::Manifest(_, places) => places.len(),
-            Self::Tree(_) => 1,
-        }
-    }
-
-    /// The path, size and reference of a file.
-    fn get(&self, file: usize) -> Option<(&str, u64, &Reference)> {
-        match self {
-            Self::Unknown => None,
-            Self::Tree(reference) => (file == 0).then(|| ("", size_of_reference(reference), reference)),
-            Self::Manifest(manifest, places) => {
-                let (collection, item) = *places.get(file)?;
-                match manifest.collections.get(collection as usize)?.items.get(item as usize)? {
-                    Item::File(file) => Some((file.path.as_str(), file.size, &file.reference)),
-                    Item::Magnet(_) => None,
-                }
-            }
-        }
-    }
-
-    /// All of them, in the manifest's order.
-    fn iter(&self) -> impl Iterator<Item = (&str, u64, &Reference)> {
-        (0..self.len()).filter_map(|file| self.get(file))
-    }
-}
-
-fn size_of_reference(reference: &Reference) -> u64 {
-    match reference {
-        Reference::Tree(tree) => tree.size,
-        Reference::Chunks(chunks) => chunks.iter().map(|chunk| u64::from(chunk.real_size)).sum(),
-    }
-}
-
-fn blob_count(reference: &Reference) -> u64 {
-    match reference {
-        Reference::Tree(tree) => tree.blob_count(),
-        Reference::Chunks(chunks) => chunks.len() as u64,
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileState {
     Skipped,
@@ -121,12 +62,23 @@ enum FileState {
     Refused,
 }
 
-/// Which walk: the body's, that of a range, or that of a file. The earlier take blobs in hand first.
+/// Which walk: the body's, that of a range, or that of a file. The earlier take blobs in hand first, so they are in the order of
+/// their urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum WalkId {
     Body,
-    Range(usize),
-    File(usize),
+    /// Its place among the ranges, and its file.
+    Range(usize, usize),
+    File(Reverse<Priority>, usize),
+}
+
+impl WalkId {
+    fn file(self) -> Option<usize> {
+        match self {
+            Self::Body => None,
+            Self::Range(_, file) | Self::File(_, file) => Some(file),
+        }
+    }
 }
 
 /// A walk that waits for a blob.
@@ -155,6 +107,8 @@ enum Stage {
 
 /// The fetch of one version's content.
 pub(super) struct Fetch {
+    /// No other fetch has it.
+    number: u64,
     stage: Stage,
     files: Files,
     selection: Selection,
@@ -183,8 +137,15 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    pub(super) fn new(source: Source, selection: Selection, in_hand_max: usize, asks: &mut Vec<Ask>) -> Self {
+    pub(super) fn new(
+        number: u64,
+        source: Source,
+        selection: Selection,
+        in_hand_max: usize,
+        asks: &mut Vec<Ask>,
+    ) -> Self {
         let mut fetch = Self {
+            number,
             stage: Stage::Files,
             files: Files::Unknown,
             selection,
@@ -226,6 +187,10 @@ impl Fetch {
     }
 
     // --- what it has come to --------------------------------------------------------------------------------
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
 
     /// Whether all that is selected is stored.
     pub(super) fn is_satisfied(&self) -> bool {
@@ -348,7 +313,7 @@ impl Fetch {
     /// A part is through. Ranges count nothing: their blobs come again with their files.
     fn count(&mut self, part: &Part) {
         self.in_hand_count -= 1;
-        if !part.is_again && !matches!(part.walk, WalkId::Range(_)) {
+        if !part.is_again && !matches!(part.walk, WalkId::Range(..)) {
             self.blobs_stored += 1;
         }
     }
@@ -390,23 +355,20 @@ impl Fetch {
             return self
                 .refuse_body(BodyError::Malformed("its blobs do not open under the keys given"), asks);
         }
-        self.drop_walk(part.walk);
-        if let WalkId::File(file) = part.walk
-            && self.states[file] != FileState::Refused
-        {
-            self.states[file] = FileState::Refused;
-            asks.push(Ask::FileRefused(file));
-        }
-    }
-
-    fn drop_walk(&mut self, id: WalkId) {
-        self.walks.remove(&id);
+        let Some(file) = part.walk.file() else { return };
+        let is_of_file = |id: &WalkId| id.file() == Some(file);
+        self.walks.retain(|id, _| !is_of_file(id));
         for parts in self.in_hand.values_mut() {
             let before = parts.len();
-            parts.retain(|part| part.walk != id);
+            parts.retain(|part| !is_of_file(&part.walk));
             self.in_hand_count -= before - parts.len();
         }
         self.in_hand.retain(|_, parts| !parts.is_empty());
+        self.waiting.retain(|waiting| *waiting != file);
+        if self.states[file] != FileState::Refused {
+            self.states[file] = FileState::Refused;
+            asks.push(Ask::FileRefused(file));
+        }
     }
 
     // --- going on -------------------------------------------------------------------------------------------
@@ -414,7 +376,8 @@ impl Fetch {
     /// Goes on as far as what is stored allows.
     fn advance(&mut self, asks: &mut Vec<Ask>) {
         self.finish_walks(asks);
-        if self.in_hand_count <= self.in_hand_max / 2 && !matches!(self.stage, Stage::Reading { .. }) {
+        let is_due = self.in_hand_count <= self.in_hand_max / 2 || self.is_pressed();
+        if is_due && !matches!(self.stage, Stage::Reading { .. }) {
             self.refill(asks);
         }
         if !self.is_checking && !self.to_check.is_empty() {
@@ -436,11 +399,11 @@ impl Fetch {
                     asks.extend(leaves.first().map(|leaf| Ask::Open(leaf.clone())));
                     self.stage = Stage::Reading { body: body.clone(), leaves, bytes: Vec::new() };
                 }
-                (_, WalkId::File(file)) => {
+                (_, WalkId::File(_, file)) => {
                     self.states[file] = FileState::Done;
                     asks.push(Ask::FileComplete(file));
                 }
-                (_, WalkId::Body | WalkId::Range(_)) => {}
+                (_, WalkId::Body | WalkId::Range(..)) => {}
             }
         }
         if matches!(self.stage, Stage::Files) && self.walks.is_empty() && self.waiting.is_empty() {
@@ -450,7 +413,7 @@ impl Fetch {
 
     /// All that is selected is stored, or cannot be had: what is not needed any more is given up.
     fn rest(&mut self) {
-        if self.states.contains(&FileState::Refused) {
+        if self.is_refused_selected() {
             self.stage = Stage::Refused;
             return;
         }
@@ -465,12 +428,26 @@ impl Fetch {
         (self.states, self.starts, self.reopened) = (Vec::new(), Vec::new(), BTreeSet::new());
     }
 
-    /// Takes blobs in hand, up to the bounds: those of ranges first, then those of the files that come first.
+    /// Whether something more urgent than what is in hand could be taken, and there is room for a batch of it.
+    fn is_pressed(&self) -> bool {
+        let least = self.walks.values().map(Walk::urgency).max();
+        let is_next = |walk: &Walk| walk.can_go_on() && Some(walk.urgency()) < least;
+        self.in_hand_count <= self.in_hand_max / 4 * 3 && self.walks.values().any(is_next)
+    }
+
+    /// Takes blobs in hand, up to the bounds: those of ranges first, then those of the files that come first. Where a walk waits
+    /// for an index blob, less urgent ones leave room for what it names.
     fn refill(&mut self, asks: &mut Vec<Ask>) {
         loop {
             let mut walks = mem::take(&mut self.walks);
+            let mut waiting: Option<Urgency> = None;
             for (id, walk) in &mut walks {
-                self.take_in_hand(*id, walk, asks);
+                let is_behind = waiting.is_some_and(|urgency| urgency < walk.urgency());
+                let room = if is_behind { self.in_hand_max / 2 } else { self.in_hand_max };
+                self.take_in_hand(*id, walk, room, asks);
+                if waiting.is_none() && walk.is_waiting() {
+                    waiting = Some(walk.urgency());
+                }
             }
             self.walks = walks;
             if self.in_hand_count >= self.in_hand_max || self.walks.len() >= FILES_AT_ONCE_MAX {
@@ -478,15 +455,15 @@ impl Fetch {
             }
             let Some(file) = self.waiting.pop_front() else { return };
             let Some((path, _, reference)) = self.files.get(file) else { return };
-            let urgency = Urgency::of_file(self.selection.priority(path));
-            let walk = Walk::whole(reference, self.starts[file], urgency);
+            let priority = self.selection.priority(path);
+            let walk = Walk::whole(reference, self.starts[file], Urgency::of_file(priority));
             self.states[file] = FileState::Walked;
-            self.walks.insert(WalkId::File(file), walk);
+            self.walks.insert(WalkId::File(Reverse(priority), file), walk);
         }
     }
 
-    fn take_in_hand(&mut self, id: WalkId, walk: &mut Walk, asks: &mut Vec<Ask>) {
-        while self.in_hand_count < self.in_hand_max {
+    fn take_in_hand(&mut self, id: WalkId, walk: &mut Walk, room: usize, asks: &mut Vec<Ask>) {
+        while self.in_hand_count < room {
             match walk.next() {
                 Next::Blob(blob, position, node) => {
                     self.in_hand_count += 1;
@@ -577,59 +554,5 @@ impl Fetch {
         self.stage = Stage::Files;
         self.line_up();
         self.advance(asks);
-    }
-
-    /// Puts what is selected and not here in the order in which it is fetched.
-    fn line_up(&mut self) {
-        let mut order = Vec::new();
-        for (file, (path, ..)) in self.files.iter().enumerate() {
-            let priority = self.selection.priority(path);
-            match self.states[file] {
-                FileState::Done | FileState::Refused => {}
-                _ if priority == Priority::Skip => self.states[file] = FileState::Skipped,
-                _ => {
-                    self.states[file] = FileState::Waiting;
-                    order.push((Reverse(priority), file));
-                }
-            }
-        }
-        order.sort_unstable();
-        self.waiting = order.into_iter().map(|(_, file)| file).collect();
-        for (n, range) in self.selection.ranges.iter().enumerate() {
-            let found = self.files.iter().zip(&self.starts).find(|((path, ..), _)| *path == range.path);
-            if let Some(((_, _, reference), start)) = found {
-                let urgency = Urgency::of_range(range.deadline);
-                let walk = Walk::range(reference, &range.bytes, *start, urgency);
-                self.walks.insert(WalkId::Range(n), walk);
-            }
-        }
-    }
-
-    /// Another selection holds from here on. `false`: the content must be fetched anew for it, as nothing of it is held.
-    pub(super) fn select(&mut self, selection: Selection, asks: &mut Vec<Ask>) -> bool {
-        self.selection = selection;
-        match self.stage {
-            Stage::Body(_) | Stage::Reading { .. } | Stage::Refused => true,
-            Stage::Satisfied { .. } => false,
-            Stage::Files => {
-                self.walks.clear();
-                self.in_hand.clear();
-                (self.in_hand_count, self.to_check) = (0, Vec::new());
-                asks.push(Ask::DropWants);
-                self.recount();
-                self.line_up();
-                self.advance(asks);
-                true
-            }
-        }
-    }
-
-    /// Files that are begun again count anew.
-    fn recount(&mut self) {
-        let body_blobs = self.starts.first().copied().unwrap_or(self.blobs_total);
-        let files = self.files.iter().zip(&self.states);
-        let done = files.filter(|(_, state)| **state == FileState::Done);
-        self.blobs_stored =
-            body_blobs + done.map(|((_, _, reference), _)| blob_count(reference)).sum::<u64>();
     }
 }

@@ -4,6 +4,7 @@
 //! little, however many there are.
 
 mod fetch;
+mod files;
 mod recheck;
 mod selection;
 mod walk;
@@ -24,7 +25,7 @@ use crate::tree::TreeRef;
 use fetch::{Ask, Fetch, Source};
 use recheck::Recheck;
 pub(crate) use selection::Urgency;
-pub use selection::{FileRange, Priority, Selection};
+pub use selection::{FileRange, Priority, Selection, SelectionError, SelectionTarget};
 
 /// Where a blob stands in a swarm's newest version, and how urgently it is wanted there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,10 @@ pub(crate) enum Effect {
     Progress(Progress),
     /// What peers were told that we have no longer counts.
     TakeBack,
+    /// Peers are asked what they have, though nothing is missing: that alone takes back that we have all.
+    AskHave,
+    /// Blobs are missing where none were: peers are looked for.
+    Seek,
 }
 
 /// How much of a version is here.
@@ -132,12 +137,14 @@ pub(crate) struct Contents {
     active: BTreeSet<Topic>,
     /// Blobs in hand of all contents.
     in_hand: usize,
+    /// Fetches so far.
+    fetches: u64,
 }
 
 impl Contents {
     pub(crate) fn new() -> Self {
         let (by_topic, selections) = (BTreeMap::new(), BTreeMap::new());
-        Self { by_topic, selections, active: BTreeSet::new(), in_hand: 0 }
+        Self { by_topic, selections, active: BTreeSet::new(), in_hand: 0, fetches: 0 }
     }
 
     // --- beginning and ending -------------------------------------------------------------------------------
@@ -180,7 +187,7 @@ impl Contents {
         self.drop_content(&topic);
         self.active.insert(topic);
         let mut asks = Vec::new();
-        let fetch = Fetch::new(source, selection, self.in_hand_max(0), &mut asks);
+        let fetch = Fetch::new(self.next_fetch(), source, selection, self.in_hand_max(0), &mut asks);
         self.in_hand += fetch.in_hand();
         let recheck = Recheck::new(now);
         let (is_refetch, is_reselected, is_told, announced) = (false, false, false, Vec::new());
@@ -198,6 +205,12 @@ impl Contents {
         content.announced
     }
 
+    /// The number of another fetch.
+    fn next_fetch(&mut self) -> u64 {
+        self.fetches += 1;
+        self.fetches
+    }
+
     /// Blobs that a content may have in hand that has `own` now.
     fn in_hand_max(&self, own: usize) -> usize {
         let share = WANTED_MAX / self.active.len().max(1);
@@ -211,22 +224,22 @@ impl Contents {
     pub(crate) fn on_have(
         &mut self,
         topic: Topic,
-        version: u64,
+        number: u64,
         ids: &[BlobId],
         have: &[bool],
     ) -> Vec<Effect> {
-        self.step_of(topic, version, |fetch, asks| fetch.on_have(ids, have, asks))
+        self.step_of(topic, number, |fetch, asks| fetch.on_have(ids, have, asks))
     }
 
     /// A blob was opened, or could not be.
     pub(crate) fn on_opened(
         &mut self,
         topic: Topic,
-        version: u64,
+        number: u64,
         id: BlobId,
         plain: Option<&[u8]>,
     ) -> Vec<Effect> {
-        self.step_of(topic, version, |fetch, asks| fetch.on_opened(id, plain, asks))
+        self.step_of(topic, number, |fetch, asks| fetch.on_opened(id, plain, asks))
     }
 
     /// A blob that was wanted is stored.
@@ -234,24 +247,22 @@ impl Contents {
         self.step(topic, |fetch, asks| fetch.on_stored(id, asks))
     }
 
-    /// Lets the fetch or the look-up of one version go on: an answer for one version is none for another.
+    /// Lets the fetch or the look-up of a number go on: an answer to one is none to another.
     fn step_of(
         &mut self,
         topic: Topic,
-        version: u64,
+        number: u64,
         step: impl FnOnce(&mut Fetch, &mut Vec<Ask>),
     ) -> Vec<Effect> {
-        let Some(content) = self.by_topic.get_mut(&topic).filter(|content| content.version == version) else {
-            return Vec::new();
-        };
-        // A look-up runs only where the fetch is satisfied, and waits for nothing.
+        let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
         match content.recheck.fetch_mut() {
-            Some(fetch) => {
+            Some(fetch) if fetch.number() == number => {
                 let mut asks = Vec::new();
                 step(fetch, &mut asks);
                 self.after_recheck(topic, asks)
             }
-            None => self.step(topic, step),
+            _ if content.fetch.number() == number => self.step(topic, step),
+            _ => Vec::new(),
         }
     }
 
@@ -290,7 +301,8 @@ impl Contents {
         let told = tell(content.version, content.fetch.take_progress());
         let has_manifest = asks.iter().any(|ask| matches!(ask, Ask::Manifest(_)));
         let has_chunks = has_manifest.then(|| Effect::HasChunks(content.fetch.has_chunks()));
-        let asks = asks.into_iter().filter_map(|ask| content.effect(topic, ask));
+        let number = content.fetch.number();
+        let asks = asks.into_iter().filter_map(|ask| content.effect(topic, number, ask));
         [told].into_iter().chain(has_chunks).chain(asks).collect()
     }
 
@@ -336,51 +348,54 @@ impl Contents {
 
     // --- choosing -------------------------------------------------------------------------------------------
 
-    /// What is fetched of a channel, from here on and in later versions. `None`: the selection is beyond its limits.
+    /// What is fetched of a channel, from here on and in later versions.
     pub(crate) fn select(
         &mut self,
         channel: PublicKey,
         topic: Option<Topic>,
         selection: Selection,
         head: Option<HeadContent>,
-    ) -> Option<Vec<Effect>> {
-        let is_known = self.selections.contains_key(&channel);
-        if !selection.is_bounded() || (self.selections.len() >= CHANNELS_MAX && !is_known) {
-            return None;
-        }
+    ) -> Result<Vec<Effect>, SelectionError> {
+        selection.check()?;
         if selection == Selection::default() {
             self.selections.remove(&channel);
+        } else if self.selections.len() >= CHANNELS_MAX && !self.selections.contains_key(&channel) {
+            return Err(SelectionError::TooManySelections);
         } else {
             self.selections.insert(channel, selection.clone());
         }
         let source = head.map(Source::Head);
-        Some(topic.map_or_else(Vec::new, |topic| self.select_of(topic, selection, source)))
+        Ok(topic.map_or_else(Vec::new, |topic| self.select_of(topic, selection, source)))
+    }
+
+    /// Whether a swarm without a head is about this tree.
+    pub(crate) fn is_about(&self, topic: &Topic, tree: &TreeRef) -> bool {
+        self.by_topic.get(topic).is_some_and(|content| content.tree.as_ref() == Some(tree))
     }
 
     /// What is fetched of a swarm without a head; the selection is within its limits.
-    pub(crate) fn select_tree(&mut self, topic: Topic, selection: Selection) -> Vec<Effect> {
-        let source = self.by_topic.get(&topic).and_then(|content| content.tree.clone()).map(Source::Tree);
-        self.select_of(topic, selection, source)
+    pub(crate) fn select_tree(&mut self, topic: Topic, tree: TreeRef, selection: Selection) -> Vec<Effect> {
+        self.select_of(topic, selection, Some(Source::Tree(tree)))
     }
 
     fn select_of(&mut self, topic: Topic, selection: Selection, source: Option<Source>) -> Vec<Effect> {
         let own = self.by_topic.get(&topic).map_or(0, |content| content.fetch.in_hand());
-        let in_hand_max = self.in_hand_max(own);
+        let (number, in_hand_max) = (self.next_fetch(), self.in_hand_max(own));
         let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
-        let mut asks = Vec::new();
-        if content.fetch.has_all() {
-            return Vec::new();
-        }
+        let (mut asks, mut effects) = (Vec::new(), Vec::new());
+        let has_all = content.fetch.has_all();
         if !content.fetch.select(selection.clone(), &mut asks) {
-            let Some(source) = source else { return Vec::new() };
-            content.fetch = Fetch::new(source, selection, in_hand_max, &mut asks);
             content.recheck.end();
-            (content.is_refetch, content.is_reselected) = (true, true);
+            let Some(source) = source.filter(|_| !has_all) else { return Vec::new() };
+            content.fetch = Fetch::new(number, source, selection, in_hand_max, &mut asks);
+            content.is_refetch = true;
+            effects.push(Effect::Seek);
         }
-        content.is_told = false;
+        (content.is_reselected, content.is_told) = (true, false);
         self.active.insert(topic);
         self.in_hand = self.in_hand - own + content.fetch.in_hand();
-        self.after(topic, asks)
+        effects.extend(self.after(topic, asks));
+        effects
     }
 
     /// A channel is not followed any more.
@@ -390,12 +405,12 @@ impl Contents {
 }
 
 impl Content {
-    /// What an ask of its fetch means to the rest of the node.
-    fn effect(&self, topic: Topic, ask: Ask) -> Option<Effect> {
-        let (version, sequence) = (self.version, self.version);
+    /// What an ask of the fetch, or the look-up, of a number means to the rest of the node.
+    fn effect(&self, topic: Topic, number: u64, ask: Ask) -> Option<Effect> {
+        let sequence = self.version;
         Some(match ask {
-            Ask::Have(ids) => Effect::Job(Pending::Have(topic, version, ids.clone()), Job::Have(ids)),
-            Ask::Open(link) => Effect::Job(Pending::Open(topic, version, link.id), Job::OpenBlob(link)),
+            Ask::Have(ids) => Effect::Job(Pending::Have(topic, number, ids.clone()), Job::Have(ids)),
+            Ask::Open(link) => Effect::Job(Pending::Open(topic, number, link.id), Job::OpenBlob(link)),
             Ask::Want { id, position, is_index, urgency } => {
                 let in_order = self.fetch.is_in_order();
                 Effect::Want(id, Place { topic, position, is_index, in_order, urgency })

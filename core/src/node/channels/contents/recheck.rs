@@ -75,12 +75,14 @@ impl Contents {
 
     /// Begins the look-up that is due. `head` is what the channel's newest head names.
     pub(crate) fn recheck(&mut self, now: Instant, topic: Topic, head: Option<HeadContent>) -> Vec<Effect> {
+        let number = self.next_fetch();
         let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
         content.recheck.due = None;
         let source = head.map(Source::Head).or_else(|| content.tree.clone().map(Source::Tree));
         let Some(source) = source.filter(|_| content.fetch.is_satisfied()) else { return Vec::new() };
         let mut asks = Vec::new();
-        let fetch = Fetch::new(source, content.fetch.selection(), WANTED_PER_FETCH_MAX, &mut asks);
+        let selection = content.fetch.selection();
+        let fetch = Fetch::new(number, source, selection, WANTED_PER_FETCH_MAX, &mut asks);
         content.recheck.begin(now, fetch);
         self.after_recheck(topic, asks)
     }
@@ -91,12 +93,25 @@ impl Contents {
         if asks.iter().any(|ask| matches!(ask, Ask::Want { .. })) {
             return self.on_lost(topic, asks);
         }
-        if content.recheck.fetch.as_ref().is_some_and(|fetch| fetch.is_satisfied() || fetch.is_refused()) {
-            // All is here, or cannot be told from what is.
-            content.recheck.fetch = None;
+        let Some(fetch) = content.recheck.fetch.take() else { return Vec::new() };
+        let number = fetch.number();
+        if fetch.is_satisfied() && content.fetch.has_all() && !fetch.has_all() {
+            return self.on_less(topic, fetch);
+        }
+        // Otherwise all is here, or cannot be told from what is.
+        if !fetch.is_satisfied() && !fetch.is_refused() {
+            content.recheck.fetch = Some(fetch);
         }
         asks.retain(|ask| matches!(ask, Ask::Have(_) | Ask::Open(_)));
-        asks.into_iter().filter_map(|ask| content.effect(topic, ask)).collect()
+        asks.into_iter().filter_map(|ask| content.effect(topic, number, ask)).collect()
+    }
+
+    /// All that is selected is here, and what else was, nobody knows any more: peers are told of that alone.
+    fn on_less(&mut self, topic: Topic, fetch: Fetch) -> Vec<Effect> {
+        let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
+        (content.fetch, content.is_told) = (fetch, false);
+        let told = self.begun(topic, Vec::new());
+        [Effect::TakeBack].into_iter().chain(told).chain([Effect::AskHave]).collect()
     }
 
     /// Blobs are missing: the look-up becomes the content's fetch, and peers no longer count on what they were told.
@@ -110,6 +125,6 @@ impl Contents {
         let (channel, sequence) = (content.channel, content.version);
         let lost = channel.map(|channel| Effect::Event(Event::BlobsLost { channel, sequence }));
         let asks = self.begun(topic, asks);
-        lost.into_iter().chain([Effect::TakeBack]).chain(asks).collect()
+        lost.into_iter().chain([Effect::TakeBack, Effect::Seek]).chain(asks).collect()
     }
 }

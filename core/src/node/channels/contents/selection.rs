@@ -4,9 +4,12 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use core::fmt;
 use core::ops::Range;
 
-use crate::limits::{SELECTED_FILES_MAX, SELECTED_RANGES_MAX};
+use crate::identity::PublicKey;
+use crate::ids::Topic;
+use crate::limits::{PATH_LEN_MAX, SELECTED_FILES_MAX, SELECTED_RANGES_MAX};
 use crate::time::Instant;
 
 /// How much a file is wanted.
@@ -49,14 +52,66 @@ pub struct Selection {
 
 impl Selection {
     /// Whether it is within its limits.
-    pub(crate) fn is_bounded(&self) -> bool {
-        self.files.len() <= SELECTED_FILES_MAX && self.ranges.len() <= SELECTED_RANGES_MAX
+    pub(crate) fn check(&self) -> Result<(), SelectionError> {
+        let mut paths = self.files.keys().chain(self.ranges.iter().map(|range| &range.path));
+        if self.files.len() > SELECTED_FILES_MAX {
+            return Err(SelectionError::TooManyFiles);
+        }
+        if self.ranges.len() > SELECTED_RANGES_MAX {
+            return Err(SelectionError::TooManyRanges);
+        }
+        if paths.any(|path| path.len() > PATH_LEN_MAX) { Err(SelectionError::PathTooLong) } else { Ok(()) }
     }
 
     pub(super) fn priority(&self, path: &str) -> Priority {
         self.files.get(path).copied().unwrap_or(self.others)
     }
 }
+
+/// What something is selected of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SelectionTarget {
+    /// A channel.
+    Channel(PublicKey),
+    /// A swarm without a head.
+    Swarm(Topic),
+}
+
+/// Why a selection is refused; the one before stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SelectionError {
+    /// It names more files than [`SELECTED_FILES_MAX`].
+    TooManyFiles,
+    /// It names more ranges than [`SELECTED_RANGES_MAX`].
+    TooManyRanges,
+    /// It names a path longer than [`PATH_LEN_MAX`].
+    PathTooLong,
+    /// As many channels have a selection as can be followed, and this is none of them.
+    TooManySelections,
+    /// As many channels are followed and swarms joined as can be.
+    TooManySwarms,
+    /// The topic is that of a channel that is followed.
+    IsChannel,
+    /// The swarm is joined already, and is about another tree.
+    OtherTree,
+}
+
+impl fmt::Display for SelectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooManyFiles => "the selection names too many files",
+            Self::TooManyRanges => "the selection names too many ranges",
+            Self::PathTooLong => "the selection names a path that is longer than any file's",
+            Self::TooManySelections => "too many channels have a selection",
+            Self::TooManySwarms => "too many channels are followed and swarms joined",
+            Self::IsChannel => "the swarm is that of a channel that is followed",
+            Self::OtherTree => "the swarm is joined already, for another tree",
+        })
+    }
+}
+
+impl core::error::Error for SelectionError {}
 
 /// How urgently a blob is wanted; the least comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -68,7 +68,7 @@ impl Walk {
                     let end = start + u64::from(chunk.real_size);
                     if end <= bytes.start {
                         before += 1;
-                    } else if start < bytes.end {
+                    } else if start < bytes.end && !bytes.is_empty() {
                         ids.push(chunk.id);
                     }
                     start = end;
@@ -147,11 +147,24 @@ impl Walk {
 
     /// Nothing is in hand, and nothing follows.
     pub(super) fn is_finished(&self) -> bool {
-        self.in_hand == 0
-            && match &self.way {
-                Way::Tree(cursor) => cursor.is_at_end(),
-                Way::Chunks(ids, at) => *at == ids.len(),
-            }
+        self.in_hand == 0 && self.is_at_end()
+    }
+
+    fn is_at_end(&self) -> bool {
+        match &self.way {
+            Way::Tree(cursor) => cursor.is_at_end(),
+            Way::Chunks(ids, at) => *at == ids.len(),
+        }
+    }
+
+    /// Whether it waits for an index blob, and something follows.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.has_index_in_hand && !self.is_at_end()
+    }
+
+    /// Whether there is something to take in hand.
+    pub(super) fn can_go_on(&self) -> bool {
+        !self.has_index_in_hand && !self.is_at_end()
     }
 
     pub(super) fn into_leaves(self) -> Option<Vec<Link>> {

@@ -10,7 +10,6 @@ use crate::error::Violation;
 use crate::identity::PublicKey;
 use crate::ids::ConnId;
 use crate::node::conns::Conns;
-use crate::node::cx::Cx;
 use crate::suite::Suite;
 
 /// What a v6 peer and we told each other of heads.
@@ -121,13 +120,7 @@ impl Heads {
     }
 
     /// A newer head is durable: everybody who watches is told, and v5 peers of its sequence.
-    pub(crate) fn spread<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        swarms: &Swarms,
-        channel: PublicKey,
-    ) {
+    pub(crate) fn spread<S: Suite>(&mut self, conns: &mut Conns<S>, swarms: &Swarms, channel: PublicKey) {
         let v5_hello = conns.hello(self.public_sequences());
         let is_public = self.by_channel.get(&channel).is_some_and(|upkeep| upkeep.read_key.is_none());
         for id in conns.ids() {
@@ -142,7 +135,6 @@ impl Heads {
             {
                 line.push(&v5_hello);
             }
-            conns.wake_driver(cx, id);
         }
     }
 

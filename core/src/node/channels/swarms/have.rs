@@ -77,12 +77,12 @@ impl Swarms {
     }
 
     /// A blob of the newest version is missing: for the first, peers are asked what they have.
-    pub(crate) fn on_missing<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, topic: Topic) {
+    pub(crate) fn on_missing<S: Suite>(&mut self, conns: &mut Conns<S>, topic: Topic) {
         let Some(swarm) = self.by_topic.get_mut(&topic) else { return };
         if swarm.state != (State::Partial { is_missing: true }) {
             swarm.state = State::Partial { is_missing: true };
             for id in conns.ids() {
-                self.ask_have(cx, conns, id, topic);
+                self.ask_have(conns, id, topic);
             }
         }
     }
@@ -100,14 +100,21 @@ impl Swarms {
     // --- asking ---------------------------------------------------------------------------------------------
 
     /// Asks a peer what it has of a swarm of which blobs are missing, once for each version.
-    pub(super) fn ask_have<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        conn: ConnId,
-        topic: Topic,
-    ) {
-        let Some(version) = self.by_topic.get(&topic).and_then(|swarm| swarm.missing()) else { return };
+    pub(super) fn ask_have<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, topic: Topic) {
+        if let Some(version) = self.by_topic.get(&topic).and_then(|swarm| swarm.missing()) {
+            self.ask(conns, conn, topic, version);
+        }
+    }
+
+    /// Asks every peer what it has of a swarm's newest version.
+    pub(crate) fn ask_all<S: Suite>(&mut self, conns: &mut Conns<S>, topic: Topic) {
+        let version = self.version(&topic);
+        for id in conns.ids() {
+            self.ask(conns, id, topic, version);
+        }
+    }
+
+    fn ask<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, topic: Topic, version: u64) {
         let (Some(member), Some(line)) = (self.members.get_mut(conn), conns.get_mut(conn)) else { return };
         let Some(share) = member.shares.get_mut(&topic).filter(|share| share.is_to_be_asked(version)) else {
             return;
@@ -118,16 +125,15 @@ impl Swarms {
         }
         share.asked(version);
         line.push(&Message::AskHave(share.tag(), version));
-        conns.wake_driver(cx, conn);
     }
 
     /// There may be room for the questions that had none.
-    pub(crate) fn ask_again<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, conn: ConnId) {
+    pub(crate) fn ask_again<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId) {
         let Some(member) = self.members.get_mut(conn) else { return };
         if mem::take(&mut member.ask_due) {
             let topics: Vec<Topic> = member.shares.keys().copied().collect();
             for topic in topics {
-                self.ask_have(cx, conns, conn, topic);
+                self.ask_have(conns, conn, topic);
             }
         }
     }
@@ -147,8 +153,8 @@ impl Swarms {
         let swarm = self.by_topic.get_mut(&topic)?;
         let room = room_for(member, &topic);
         let share = member.shares.get_mut(&topic)?;
-        // Of other versions than ours, and where nothing is missing, only what takes no room is kept.
-        let is_needed = swarm.missing() == Some(version);
+        // Of other versions than ours, and where nothing can be missing, only what takes no room is kept.
+        let is_needed = swarm.may_miss(version);
         if version < swarm.availability.version() || (!is_needed && have != Have::All) {
             return None;
         }
@@ -258,7 +264,6 @@ impl Swarms {
         };
         let has_more = share.is_behind(version, &swarm.stored);
         line.push(&Message::Have(share.tag(), version, have));
-        conns.wake_driver(cx, conn);
         if has_more {
             self.tell_later(cx, topic);
         }

@@ -79,6 +79,13 @@ impl Swarm {
         let is_missing = self.state == State::Partial { is_missing: true };
         is_missing.then(|| self.availability.version())
     }
+
+    /// Whether it matters which blobs of a version peers have: blobs of it are missing, or would be if more were selected.
+    /// Peers are asked once for each version, and tell the rest as they get it.
+    fn may_miss(&self, version: u64) -> bool {
+        let may = matches!(self.state, State::Partial { is_missing: true } | State::Satisfied);
+        may && version == self.availability.version()
+    }
 }
 
 /// What a v6 peer and we told each other.
@@ -227,11 +234,6 @@ impl Swarms {
     pub(crate) fn is_seed_of(&self, conn: ConnId, topic: &Topic) -> bool {
         let share = self.members.get(conn).and_then(|member| member.shares.get(topic));
         share.and_then(Share::all_of).is_some_and(|of| of == self.version(topic))
-    }
-
-    /// Whether a peer has said of next to no blob that it has it.
-    pub(crate) fn is_poor(&self, conn: ConnId) -> bool {
-        self.members.get(conn).is_none_or(|member| member.shares.values().all(Share::is_poor))
     }
 }
 

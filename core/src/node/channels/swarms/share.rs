@@ -7,9 +7,6 @@ use crate::codec::{Have, Tag};
 use crate::limits::{HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX};
 use crate::time::Instant;
 
-/// Positions beyond which a peer is no newcomer.
-const FEW_POSITIONS: usize = 2;
-
 /// What a peer has of a version.
 #[derive(Debug)]
 pub(super) struct Theirs {
@@ -102,13 +99,6 @@ impl Share {
     /// The version of which the peer has all.
     pub(super) fn all_of(&self) -> Option<u64> {
         self.theirs.as_ref().filter(|theirs| theirs.is_all).map(|theirs| theirs.version)
-    }
-
-    /// Whether the peer has said of next to no blob that it has it.
-    pub(super) fn is_poor(&self) -> bool {
-        let has_few =
-            |theirs: &Theirs| !theirs.is_all && theirs.positions.iter().nth(FEW_POSITIONS).is_none();
-        self.theirs.as_ref().is_none_or(has_few)
     }
 
     /// Memory that the peer's positions take.

@@ -38,7 +38,6 @@ impl Swarms {
         member.tags = tags;
         let count = all.len();
         line.push(&Message::Watch(all.into_iter().collect()));
-        conns.wake_driver(cx, conn);
         Some(count)
     }
 
@@ -75,7 +74,7 @@ impl Swarms {
     ) {
         let Some(member) = self.members.get_mut(conn) else { return };
         member.shares.entry(topic).or_insert_with(|| Share::new(tag));
-        self.ask_have(cx, conns, conn, topic);
+        self.ask_have(conns, conn, topic);
         self.tell_peer(cx, conns, conn, topic);
     }
 }

@@ -120,7 +120,7 @@ fn a_teller_fills_its_share_only_and_replaces_its_own() {
     for n in 0..5000 {
         peers.told(far(n % 1000), Source::Exchanged, &liar, NOW);
     }
-    assert_eq!(peers.known(), PEERS_PER_TELLER_MAX);
+    assert_eq!(peers.known(), PEERS_PER_REFERRER_MAX);
     // Its neighbours are taken for the same; others are not.
     assert!(!peers.told(far(2000), Source::Exchanged, &at("8.8.200.1:9"), NOW));
     assert!(peers.told(far(2000), Source::Exchanged, &at("8.9.1.1:1"), NOW));
@@ -140,11 +140,11 @@ fn a_flood_from_many_tellers_leaves_the_few_addresses_of_an_honest_one() {
     for n in 0..10 {
         peers.told(far(n), Source::Exchanged, &honest, NOW);
     }
-    for teller in 0..100 {
-        let teller = at(&format!("{}.1.1.1:1", 100 + teller));
+    for referrer in 0..100 {
+        let referrer = at(&format!("{}.1.1.1:1", 100 + referrer));
         let told = |n: usize| at(&format!("{}.{}.{}.9:1", 130 + n / 10_000, n % 250, (n / 250) % 40));
         for n in 0..2000 {
-            peers.told(told(n), Source::Exchanged, &teller, NOW);
+            peers.told(told(n), Source::Exchanged, &referrer, NOW);
         }
     }
     assert_eq!(peers.known(), PEERS_PER_SOURCE_MAX);
@@ -193,7 +193,7 @@ fn names_are_shared_out_by_who_told_them() {
         peers.told(onion(n), Source::Exchanged, &liar, NOW);
     }
     (5000..5003).for_each(|n| assert!(peers.told(onion(n), Source::Exchanged, &honest, NOW)));
-    assert_eq!(peers.known(), PEERS_PER_TELLER_MAX + 3);
+    assert_eq!(peers.known(), PEERS_PER_REFERRER_MAX + 3);
     let dialled = dial_all(&mut peers, &mut rng);
     assert_eq!(dialled.len(), SHARE + 3);
     assert!((5000..5003).all(|n| dialled.contains(&onion(n))));
@@ -211,7 +211,7 @@ fn a_connection_that_came_to_us_takes_no_share() {
         peers.connected(a, conn);
     }
     assert_eq!(peers.next_dial(&Bans::default(), NOW, UNIX, SHARE, &mut rng), None);
-    assert_eq!(peers.wanted_place(&Bans::default(), UNIX, SHARE), Some(Place::Of(Crowd::of(&near(0)))));
+    assert_eq!(peers.wanted_place(&Bans::default(), UNIX, SHARE), Some(Place::Of(Netgroup::of(&near(0)))));
     peers.accepted(&dialled[0], conn);
     assert_eq!(peers.wanted_place(&Bans::default(), UNIX, SHARE), Some(Place::Any));
     assert_eq!(dial_all(&mut peers, &mut rng).len(), 1);
@@ -288,24 +288,24 @@ fn who_answered_is_told_while_connected_and_then_until_it_is_to_be_tried_again()
 }
 
 #[test]
-fn who_came_to_us_is_to_be_dialled_back_once_for_each_connection_unless_it_answered_before() {
+fn who_came_to_us_is_to_be_was_felt_once_for_each_connection_unless_it_answered_before() {
     let mut peers = Book::default();
     let conn = ConnId { slot: 0, generation: 0 };
     peers.add(addr(1), Source::Announced, NOW);
-    assert_eq!(peers.next_dial_back(), None);
+    assert_eq!(peers.next_feeler(), None);
     for _ in 0..2 {
         peers.accepted(&addr(1), conn);
-        assert_eq!((peers.next_dial_back(), peers.next_dial_back()), (Some(addr(1)), None));
+        assert_eq!((peers.next_feeler(), peers.next_feeler()), (Some(addr(1)), None));
         assert_eq!(peers.connection(&addr(1)), Some(conn), "it stays as it is");
         peers.ended(&addr(1), false, NOW);
     }
     peers.keyed(&addr(1));
     peers.accepted(&addr(1), conn);
-    assert_eq!(peers.next_dial_back(), None);
+    assert_eq!(peers.next_feeler(), None);
     peers.accepted(&addr(1), conn);
     peers.unreached(&addr(1));
     peers.ended(&addr(1), false, NOW);
-    assert_eq!(peers.next_dial_back(), None, "it is gone");
+    assert_eq!(peers.next_feeler(), None, "it is gone");
 }
 
 #[test]

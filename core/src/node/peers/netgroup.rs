@@ -8,7 +8,7 @@ use crate::addr::PeerAddr;
 
 /// Addresses that one party may well hold all of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Crowd {
+pub(super) enum Netgroup {
     /// An IPv4 /16: a /24 is rented for little, addresses in many /16 are not.
     V4([u8; 2]),
     /// An IPv6 /32: what a provider gets; whoever asks gets a /48. A 6to4 prefix is its IPv4 /16.
@@ -20,7 +20,7 @@ pub(super) enum Crowd {
     Name(PeerAddr),
 }
 
-impl Crowd {
+impl Netgroup {
     pub(super) fn of(addr: &PeerAddr) -> Self {
         match addr {
             PeerAddr::Onion(..) | PeerAddr::I2p(..) | PeerAddr::Dns(..) => Self::Name(addr.with_port(0)),
@@ -75,7 +75,7 @@ pub(crate) fn same_host(addr: &PeerAddr) -> RangeInclusive<PeerAddr> {
             span(filled(0).into(), filled(255).into())
         }
         PeerAddr::Ip(socket) => span(socket.ip(), socket.ip()),
-        PeerAddr::Onion(..) | PeerAddr::I2p(..) | PeerAddr::Dns(..) => Crowd::of(addr).range(),
+        PeerAddr::Onion(..) | PeerAddr::I2p(..) | PeerAddr::Dns(..) => Netgroup::of(addr).range(),
     }
 }
 
@@ -104,8 +104,8 @@ mod tests {
 
     fn same(a: &str, b: &str) -> bool {
         let (a, b) = (addr(a), addr(b));
-        let is_same = Crowd::of(&a) == Crowd::of(&b);
-        assert_eq!(Crowd::of(&a).range().contains(&b), is_same, "{a} and {b}");
+        let is_same = Netgroup::of(&a) == Netgroup::of(&b);
+        assert_eq!(Netgroup::of(&a).range().contains(&b), is_same, "{a} and {b}");
         is_same
     }
 
@@ -117,9 +117,9 @@ mod tests {
         for local in ["10.0.0.", "127.0.0.", "192.168.1.", "100.64.0.", "169.254.0."] {
             let at = |n: u8, port: u16| alloc::format!("{local}{n}:{port}");
             assert!(same(&at(1, 1), &at(1, 2)) && !same(&at(1, 1), &at(2, 1)));
-            assert!(Crowd::of(&addr(&at(1, 1))).is_local());
+            assert!(Netgroup::of(&addr(&at(1, 1))).is_local());
         }
-        assert!(Crowd::of(&addr("[fd00::1]:1")).is_local() && Crowd::of(&addr("[::1]:1")).is_local());
+        assert!(Netgroup::of(&addr("[fd00::1]:1")).is_local() && Netgroup::of(&addr("[::1]:1")).is_local());
         assert!(!same("a.example:1", "9.9.9.9:1"));
         for [one, other] in names() {
             let at = |host: &str, port: u16| alloc::format!("{host}:{port}");

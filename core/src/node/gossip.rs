@@ -27,7 +27,7 @@ type Announce = (BlobId, PeerAddr, u8);
 type Found = (PeerAddr, Source, PeerAddr);
 
 /// The flooding of announces.
-pub(super) struct Flood {
+pub(super) struct Gossip {
     /// The name under which others reach us, if there is one.
     own: Option<PeerAddr>,
     /// How many each host may send.
@@ -39,7 +39,7 @@ pub(super) struct Flood {
     by_age: BTreeSet<(Instant, BlobId, PeerAddr)>,
 }
 
-impl Flood {
+impl Gossip {
     pub(super) fn new(own: Option<PeerAddr>) -> Self {
         Self {
             own,
@@ -96,21 +96,21 @@ impl Flood {
             PeerAddr::Ip(socket) => {
                 // Believed only about the address that it comes from, so that nobody can send us to a third party.
                 let is_own = matches!(peer, PeerAddr::Ip(peer) if peer.ip() == socket.ip());
-                let teller = peer.clone();
-                return is_own.then_some((addr, Source::Announced, teller));
+                let referrer = peer.clone();
+                return is_own.then_some((addr, Source::Announced, referrer));
             }
             PeerAddr::Onion(..) | PeerAddr::I2p(..) => {}
             // None is exchangeable.
             PeerAddr::Dns(..) => return None,
         }
-        let teller = conns.address(conn)?.clone();
+        let referrer = conns.address(conn)?.clone();
         if Some(&addr) == self.own.as_ref() || !self.is_new(id, &addr, now) {
             return None;
         }
         if let Some(hops) = hops.checked_sub(1) {
             self.flood(cx, conns, &[(id, addr.clone(), hops)], Some(conn));
         }
-        is_followed(&id).then_some((addr, Source::Exchanged, teller))
+        is_followed(&id).then_some((addr, Source::Exchanged, referrer))
     }
 
     /// Sends announces to every v6 peer that has room, but the one they came from.
@@ -137,7 +137,6 @@ impl Flood {
                 line.push(&Message::Announce(*id, addr.clone(), *hops));
             }
         }
-        conns.wake_driver(cx, conn);
     }
 
     fn own_announces(&self, topics: impl Iterator<Item = Topic>) -> Vec<Announce> {

@@ -1,0 +1,294 @@
+//! What is fetched of a channel where not all of it is selected, and what of it is told and served.
+
+mod support;
+
+use std::time::Duration;
+
+use megatorrent_core::codec::Have;
+use megatorrent_core::identity::Identity;
+use megatorrent_core::ids::Secret;
+use megatorrent_core::limits::{
+    ANNOUNCE_INTERVAL, CHANNELS_MAX, PATH_LEN_MAX, SELECTED_FILES_MAX, SELECTED_RANGES_MAX,
+};
+use megatorrent_core::node::{Command, Event, Job, Priority, Selection, SelectionError, SelectionTarget};
+use support::content::{BLOB_END, SEQUENCE};
+use support::folder::{Folder, Spec, only, range};
+use support::member::Member;
+use support::{Bench, CONFIG};
+
+/// The second blob of `b` and of `d` is one.
+const FIVE: [Spec<'_>; 5] = [("a", &[0, 1]), ("b", &[2, 3]), ("c", &[4]), ("d", &[5, 3]), ("e", &[6, 7])];
+
+fn nothing() -> Selection {
+    Selection { others: Priority::Skip, ..Selection::default() }
+}
+
+/// A node that follows the channel with this selection, and a peer that has all of it.
+fn selecting(folder: &Folder, selection: Selection) -> (Bench, Member) {
+    let mut bench = Bench::answering(CONFIG, None);
+    folder.select(&mut bench, selection);
+    folder.follow(&mut bench);
+    let seed = seed(&mut bench, 1, folder);
+    (bench, seed)
+}
+
+fn seed(bench: &mut Bench, port: u16, folder: &Folder) -> Member {
+    let mut seed = Member::join(bench, port, &[folder.channel]);
+    seed.version = folder.sequence;
+    seed.say_have(bench, Have::All);
+    seed
+}
+
+fn sorted(mut names: Vec<&str>) -> Vec<&str> {
+    names.sort_unstable();
+    names
+}
+
+fn is_selected(event: &Event) -> bool {
+    matches!(event, Event::SelectionComplete { sequence: SEQUENCE, .. })
+}
+
+fn is_complete(event: &Event) -> bool {
+    matches!(event, Event::ChannelComplete { .. })
+}
+
+#[test]
+fn of_two_files_among_five_only_the_blobs_are_fetched_and_what_is_there_is_told_and_served() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let (mut bench, mut seed) = selecting(&folder, only(&["b", "d"]));
+    seed.bring_all(&mut bench, &folder);
+    let fetched = ["b*", "b0", "b1", "body", "d*", "d0"];
+    assert_eq!(sorted(folder.names(&seed.asked)), fetched);
+    assert_eq!(folder.extent(&bench), (true, false));
+    bench.sleep(Duration::from_mins(1));
+    seed.hear(&mut bench);
+    assert_eq!((seed.asked.len(), bench.count(is_selected), bench.count(is_complete)), (6, 1, 0));
+    let files: Vec<usize> = bench.events.iter().filter_map(file_complete).collect();
+    assert_eq!(sorted_numbers(files), [1, 3]);
+
+    let mut asker = Member::join(&mut bench, 2, &[folder.channel]);
+    asker.ask_have(&mut bench, SEQUENCE);
+    let here = ["body", "b*", "b0", "b1", "d*", "d0", "d1"];
+    assert_eq!(asker.told_positions(), Some(folder.positions(&here)), "also where a blob stands again");
+    for (name, len) in [("b1", BLOB_END as usize), ("a0", 0)] {
+        asker.pieces.clear();
+        asker.want(&mut bench, folder.id(name), 0..BLOB_END);
+        asker.hear(&mut bench);
+        assert_eq!(asker.pieces.iter().map(|(.., bytes)| bytes.len()).sum::<usize>(), len, "{name}");
+    }
+    assert_eq!(bench.closed, []);
+}
+
+fn file_complete(event: &Event) -> Option<usize> {
+    match event {
+        Event::FileComplete { file, .. } => Some(*file),
+        _ => None,
+    }
+}
+
+fn sorted_numbers(mut numbers: Vec<usize>) -> Vec<usize> {
+    numbers.sort_unstable();
+    numbers
+}
+
+#[test]
+fn more_that_is_selected_later_is_fetched_and_nothing_twice() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
+    seed.bring(&mut bench, &folder, 3 * u64::from(BLOB_END));
+    assert_eq!(folder.extent(&bench), (false, false));
+    // In the midst of it, and again when all that was selected is there.
+    folder.select(&mut bench, only(&["b", "d"]));
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((folder.extent(&bench), bench.count(is_selected)), ((true, false), 1));
+    folder.select(&mut bench, only(&["a", "b", "d"]));
+    assert_eq!(folder.extent(&bench), (false, false));
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((folder.extent(&bench), bench.count(is_selected)), ((true, false), 2));
+    folder.select(&mut bench, Selection::default());
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((folder.extent(&bench), bench.count(is_complete)), ((true, true), 1));
+    let asked = sorted(folder.names(&seed.asked));
+    assert!(asked.windows(2).all(|pair| pair[0] != pair[1]), "{asked:?}");
+    assert_eq!((asked.len(), bench.status().bytes_duplicate), (13, 0));
+}
+
+#[test]
+fn fewer_files_than_before_are_complete_at_once_where_they_are_there() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let (mut bench, mut seed) = selecting(&folder, only(&["c"]));
+    seed.bring_all(&mut bench, &folder);
+    folder.select(&mut bench, only(&["a", "c"]));
+    assert_eq!(folder.extent(&bench), (false, false));
+    folder.select(&mut bench, only(&["c"]));
+    assert_eq!((folder.extent(&bench), bench.count(is_selected)), ((true, false), 2));
+}
+
+#[test]
+fn what_is_in_flight_and_still_selected_goes_on() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let (mut bench, mut seed) = selecting(&folder, only(&["a"]));
+    seed.bring(&mut bench, &folder, 2 * u64::from(BLOB_END) + 100_000);
+    assert_eq!(seed.open.len(), 1);
+    folder.select(&mut bench, only(&["a", "e"]));
+    bench.sleep(Duration::from_secs(5));
+    seed.hear(&mut bench);
+    assert_eq!(seed.cancelled, []);
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((folder.extent(&bench), bench.status().bytes_duplicate), ((true, false), 0));
+}
+
+#[test]
+fn a_blob_that_is_being_written_when_the_selection_changes_is_not_fetched_again() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let mut bench = Bench::new(CONFIG, None);
+    folder.select(&mut bench, only(&["c"]));
+    folder.follow(&mut bench);
+    bench.answer_jobs();
+    let mut seed = seed(&mut bench, 1, &folder);
+    seed.bring_all(&mut bench, &folder);
+    bench.answer_jobs();
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(folder.names(&seed.asked), ["body", "c0"]);
+    let (id, write) = bench.job(|job| matches!(job, Job::WriteBlob(..))).expect("it is written");
+    folder.select(&mut bench, only(&["c", "a"]));
+    bench.answer_jobs();
+    for input in bench.world.answer(bench.now, id, write) {
+        bench.handle(input);
+    }
+    bench.answer_jobs();
+    while seed.bring(&mut bench, &folder, 10 * u64::from(BLOB_END)) > 0 {
+        bench.answer_jobs();
+    }
+    assert_eq!(sorted(folder.names(&seed.asked)), ["a*", "a0", "a1", "body", "c0"]);
+    assert_eq!(folder.extent(&bench), (true, false));
+}
+
+#[test]
+fn what_peers_got_while_nothing_was_missing_is_known_when_more_is_selected() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let mut bench = Bench::answering(CONFIG, None);
+    folder.select(&mut bench, only(&["c"]));
+    folder.follow(&mut bench);
+    let mut peer = Member::join(&mut bench, 1, &[folder.channel]);
+    peer.say_have(&mut bench, Have::Positions(folder.positions(&["body", "c0"])));
+    peer.bring_all(&mut bench, &folder);
+    assert_eq!(folder.extent(&bench), (true, false));
+    // It was asked once, and tells what it gets from then on.
+    assert_eq!(peer.asked_have.len(), 1);
+    peer.say_have(&mut bench, Have::Positions(folder.positions(&["e*", "e0", "e1"])));
+    folder.select(&mut bench, only(&["c", "e"]));
+    peer.bring_all(&mut bench, &folder);
+    assert_eq!(folder.names(&peer.asked)[2..], ["e*", "e0", "e1"]);
+    assert_eq!((folder.extent(&bench), peer.asked_have.len()), ((true, false), 1));
+}
+
+#[test]
+fn peers_are_looked_for_at_once_when_more_is_selected() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let mut bench = Bench::answering(CONFIG, None);
+    bench.world.ends_lookups = true;
+    folder.select(&mut bench, only(&["c"]));
+    folder.follow(&mut bench);
+    let mut seed = seed(&mut bench, 1, &folder);
+    seed.bring_all(&mut bench, &folder);
+    bench.node.disconnected(bench.now, seed.peer.conn);
+    bench.sleep(2 * ANNOUNCE_INTERVAL + Duration::from_mins(1));
+    let before = bench.world.lookups.len();
+    folder.select(&mut bench, Selection::default());
+    bench.sleep(Duration::from_secs(2));
+    assert!(bench.world.lookups.len() > before, "peers are looked up");
+    // A peer that had refused a blob is asked for it again.
+    let mut peer = self::seed(&mut bench, 2, &folder);
+    peer.refuse(&mut bench);
+    bench.sleep(Duration::from_secs(20));
+    peer.bring_all(&mut bench, &folder);
+    assert_eq!(folder.extent(&bench), (true, true));
+}
+
+#[test]
+fn while_nothing_is_selected_the_channel_pauses_and_what_is_in_flight_is_cancelled() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let (mut bench, mut seed) = selecting(&folder, Selection::default());
+    seed.bring(&mut bench, &folder, 3 * u64::from(BLOB_END));
+    assert!(!seed.open.is_empty());
+    folder.select(&mut bench, nothing());
+    let asked = seed.asked.len();
+    bench.sleep(Duration::from_secs(3));
+    seed.hear(&mut bench);
+    assert_eq!((seed.asked.len(), seed.open.len()), (asked, 0), "{:?}", seed.open);
+    assert_eq!((folder.extent(&bench), bench.count(is_selected)), ((true, false), 1));
+    let before = folder.stored(&bench).len();
+    folder.select(&mut bench, Selection::default());
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((folder.extent(&bench), folder.stored(&bench).len()), ((true, true), 14));
+    assert!((3..14).contains(&before));
+    assert_eq!(bench.status().bytes_duplicate, 0);
+}
+
+// --- what cannot be selected --------------------------------------------------------------------------------------
+
+fn refusal(bench: &mut Bench) -> Option<(SelectionTarget, SelectionError)> {
+    match bench.event(|event| matches!(event, Event::SelectionRefused { .. }))? {
+        Event::SelectionRefused { target, error } => Some((target, error)),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_selection_beyond_its_limits_is_refused_and_the_older_one_stays() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let (mut bench, mut seed) = selecting(&folder, only(&["c"]));
+    let long = "x".repeat(PATH_LEN_MAX + 1);
+    let ranges = vec![range("a", 0..1); SELECTED_RANGES_MAX + 1];
+    for (selection, why) in [
+        (only(&["a", &long]), SelectionError::PathTooLong),
+        (Selection { ranges: vec![range(&long, 0..1)], ..Selection::default() }, SelectionError::PathTooLong),
+        (Selection { ranges, ..Selection::default() }, SelectionError::TooManyRanges),
+    ] {
+        folder.select(&mut bench, selection);
+        assert_eq!(refusal(&mut bench), Some((SelectionTarget::Channel(folder.channel), why)));
+    }
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(folder.names(&seed.asked), ["body", "c0"]);
+    assert_eq!(folder.extent(&bench), (true, false));
+}
+
+#[test]
+fn too_many_files_are_refused() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let mut bench = Bench::answering(CONFIG, None);
+    for (count, error) in
+        [(SELECTED_FILES_MAX, None), (SELECTED_FILES_MAX + 1, Some(SelectionError::TooManyFiles))]
+    {
+        let files = (0..count).map(|n| (n.to_string(), Priority::Low)).collect();
+        folder.select(&mut bench, Selection { files, ..Selection::default() });
+        assert_eq!(refusal(&mut bench).map(|(_, error)| error), error);
+    }
+}
+
+#[test]
+fn as_many_channels_have_a_selection_as_can_be_followed() {
+    let mut bench = Bench::answering(CONFIG, None);
+    let channel = |n: usize| {
+        let mut secret = [1; 32];
+        secret[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        Identity::new(&Secret::new(secret), None).public_key()
+    };
+    let select = |bench: &mut Bench, n: usize, selection: Selection| {
+        bench.command(Command::Select { channel: channel(n), selection });
+        refusal(bench)
+    };
+    for n in 0..CHANNELS_MAX {
+        assert_eq!(select(&mut bench, n, nothing()), None);
+    }
+    let refused = (SelectionTarget::Channel(channel(CHANNELS_MAX)), SelectionError::TooManySelections);
+    assert_eq!(select(&mut bench, CHANNELS_MAX, nothing()), Some(refused));
+    assert_eq!(select(&mut bench, CHANNELS_MAX, Selection::default()), None, "it is the one that all have");
+    assert_eq!(select(&mut bench, 0, only(&["a"])), None);
+    // One that is everything again, or of a channel that is given up, makes room.
+    assert_eq!(select(&mut bench, 0, Selection::default()), None);
+    assert_eq!(select(&mut bench, CHANNELS_MAX, nothing()), None);
+    bench.command(Command::Unfollow(channel(1)));
+    assert_eq!(select(&mut bench, 0, nothing()), None);
+}

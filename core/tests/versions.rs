@@ -1,0 +1,279 @@
+//! A selection over time: newer versions, restarts, blobs that the store has lost, files that cannot be had.
+
+mod support;
+
+use std::time::Duration;
+
+use megatorrent_core::codec::Have;
+use megatorrent_core::limits::HEAD_POLL_INTERVAL;
+use megatorrent_core::node::{Command, Event, Job, Selection};
+use support::content::{BLOB_END, SEQUENCE};
+use support::folder::{Folder, Spec, only};
+use support::member::Member;
+use support::{Bench, CONFIG};
+
+const FIRST: [Spec<'_>; 4] = [("a", &[0, 1]), ("b", &[2, 3]), ("c", &[4]), ("d", &[5])];
+
+fn selecting(folder: &Folder, selection: Selection) -> (Bench, Member) {
+    let mut bench = Bench::answering(CONFIG, None);
+    folder.select(&mut bench, selection);
+    folder.follow(&mut bench);
+    let mut seed = seed(&mut bench, 1, folder);
+    seed.bring_all(&mut bench, folder);
+    (bench, seed)
+}
+
+fn seed(bench: &mut Bench, port: u16, folder: &Folder) -> Member {
+    let mut seed = Member::join(bench, port, &[folder.channel]);
+    seed.version = folder.sequence;
+    seed.say_have(bench, Have::All);
+    seed
+}
+
+/// The DHT has a newer version, and so has the peer; what it was asked for of it.
+fn update<'a>(bench: &mut Bench, seed: &mut Member, folder: &'a Folder) -> Vec<&'a str> {
+    folder.publish(bench);
+    bench.sleep(HEAD_POLL_INTERVAL + Duration::from_secs(10));
+    let before = seed.asked.len();
+    seed.version = folder.sequence;
+    seed.say_have(bench, Have::All);
+    seed.bring_all(bench, folder);
+    sorted(folder.names(&seed.asked[before..]))
+}
+
+fn sorted(mut names: Vec<&str>) -> Vec<&str> {
+    names.sort_unstable();
+    names
+}
+
+/// The sequences of which all that is selected was complete.
+fn completed(bench: &Bench) -> Vec<u64> {
+    let sequence = |event: &Event| match event {
+        Event::SelectionComplete { sequence, .. } => Some(*sequence),
+        _ => None,
+    };
+    bench.events.iter().filter_map(sequence).collect()
+}
+
+// --- newer versions -----------------------------------------------------------------------------------------------
+
+#[test]
+fn files_stay_selected_by_their_paths_in_newer_versions() {
+    let [one, two, three, four] = [SEQUENCE, SEQUENCE + 1, SEQUENCE + 2, SEQUENCE + 3];
+    let (mut bench, mut seed) = selecting(&Folder::new(one, &FIRST), only(&["b"]));
+    // It has changed, and another one is new.
+    let second = Folder::new(two, &[("a", &[0, 1]), ("b", &[2, 9]), ("e", &[8])]);
+    assert_eq!(update(&mut bench, &mut seed, &second), ["b*", "b1", "body"]);
+    // It has another name.
+    let third = Folder::new(three, &[("a", &[0, 1]), ("e", &[8]), ("f", &[2, 9, 7])]);
+    assert_eq!(update(&mut bench, &mut seed, &third), ["body"]);
+    assert_eq!(third.extent(&bench), (true, false));
+    // It is back, and has more in it.
+    let fourth = Folder::new(four, &[("b", &[2, 9, 7])]);
+    assert_eq!(update(&mut bench, &mut seed, &fourth), ["b*", "b2", "body"]);
+    assert_eq!((fourth.extent(&bench), completed(&bench)), ((true, true), vec![one, two, three]));
+    let is_complete = |event: &Event| matches!(event, Event::ChannelComplete { .. });
+    assert_eq!(bench.count(is_complete), 1, "all that the fourth names is selected");
+    assert_eq!(bench.status().bytes_duplicate, 0);
+}
+
+#[test]
+fn a_newer_version_that_comes_in_the_midst_of_one_takes_over() {
+    let first = Folder::new(SEQUENCE, &FIRST);
+    let mut bench = Bench::answering(CONFIG, None);
+    first.select(&mut bench, only(&["b", "c"]));
+    first.follow(&mut bench);
+    let mut seed = seed(&mut bench, 1, &first);
+    seed.bring(&mut bench, &first, 2 * u64::from(BLOB_END));
+    let second = Folder::new(SEQUENCE + 1, &[("b", &[2, 3]), ("c", &[6])]).after(&first);
+    update(&mut bench, &mut seed, &second);
+    assert_eq!((second.extent(&bench), completed(&bench)), ((true, true), vec![]));
+    assert!(!first.stored(&bench).contains(&"a0"));
+}
+
+// --- before and after ---------------------------------------------------------------------------------------------
+
+#[test]
+fn a_selection_may_come_before_the_channel_is_followed_or_its_head_is_known() {
+    let folder = Folder::new(SEQUENCE, &FIRST);
+    for follows_first in [false, true] {
+        let mut bench = Bench::answering(CONFIG, None);
+        let follow = || Command::Follow { channel: folder.channel, read_key: None };
+        if follows_first {
+            bench.command(follow());
+            bench.sleep(Duration::from_secs(1));
+        }
+        folder.select(&mut bench, only(&["a", "d"]));
+        folder.select(&mut bench, only(&["d"]));
+        if !follows_first {
+            bench.command(follow());
+        }
+        folder.publish(&mut bench);
+        bench.sleep(Duration::from_secs(10));
+        let mut seed = seed(&mut bench, 1, &folder);
+        seed.bring_all(&mut bench, &folder);
+        assert_eq!(folder.names(&seed.asked), ["body", "d0"]);
+        assert_eq!(completed(&bench), [SEQUENCE]);
+    }
+}
+
+#[test]
+fn after_a_restart_the_selection_holds_once_the_driver_has_set_it_again() {
+    let folder = Folder::new(SEQUENCE, &FIRST);
+    let (bench, _) = selecting(&folder, only(&["b"]));
+    let mut bench = bench.restarted();
+    folder.select(&mut bench, only(&["b"]));
+    bench.sleep(Duration::from_secs(1));
+    assert_eq!((folder.extent(&bench), completed(&bench)), ((true, false), vec![SEQUENCE]));
+    let mut seed = seed(&mut bench, 1, &folder);
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(seed.asked, []);
+    folder.select(&mut bench, only(&["b", "c"]));
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(folder.names(&seed.asked), ["c0"]);
+    // One that is not set again is everything.
+    let mut bench = bench.restarted();
+    let mut seed = self::seed(&mut bench, 1, &folder);
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(sorted(folder.names(&seed.asked)), ["a*", "a0", "a1", "d0"]);
+}
+
+// --- what the store has lost --------------------------------------------------------------------------------------
+
+/// A peer asks for a blob that the store is without, and the store is looked through.
+fn ask_in_vain(bench: &mut Bench, folder: &Folder, name: &str) {
+    let mut asker = Member::join(bench, 9, &[folder.channel]);
+    asker.want(bench, folder.id(name), 0..BLOB_END);
+    asker.hear(bench);
+    bench.sleep(Duration::from_secs(1));
+    bench.node.disconnected(bench.now, asker.peer.conn);
+    bench.drain();
+}
+
+fn is_lost(event: &Event) -> bool {
+    matches!(event, Event::BlobsLost { .. })
+}
+
+#[test]
+fn what_the_store_has_lost_of_a_selection_is_fetched_again_and_nothing_else() {
+    let folder = Folder::new(SEQUENCE, &FIRST);
+    let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
+    bench.world.blobs.remove(&folder.id("b1"));
+    let before = seed.asked.len();
+    ask_in_vain(&mut bench, &folder, "b1");
+    assert_eq!((bench.count(is_lost), folder.extent(&bench)), (1, (false, false)));
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(folder.names(&seed.asked[before..]), ["b1"]);
+    assert_eq!((folder.extent(&bench), completed(&bench).len()), ((true, false), 2));
+}
+
+#[test]
+fn more_that_is_selected_while_lost_blobs_are_fetched_again_is_told_of() {
+    let folder = Folder::new(SEQUENCE, &FIRST);
+    let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
+    bench.world.blobs.remove(&folder.id("b1"));
+    ask_in_vain(&mut bench, &folder, "b1");
+    folder.select(&mut bench, only(&["b", "c"]));
+    seed.bring_all(&mut bench, &folder);
+    let is_told = |event: &Event| matches!(event, Event::FileComplete { file: 2, .. });
+    assert_eq!((folder.extent(&bench), bench.count(is_told)), ((true, false), 1));
+}
+
+#[test]
+fn an_answer_to_an_earlier_look_at_the_store_is_none_to_a_later_one() {
+    let folder = Folder::new(SEQUENCE, &FIRST);
+    let mut bench = Bench::new(CONFIG, None);
+    folder.store(&mut bench, |name| name == "body" || name.starts_with('b'));
+    folder.select(&mut bench, only(&["b"]));
+    folder.follow(&mut bench);
+    bench.answer_jobs();
+    assert_eq!(completed(&bench), [SEQUENCE]);
+    let mut asker = Member::join(&mut bench, 1, &[folder.channel]);
+    asker.want(&mut bench, folder.id("a0"), 0..BLOB_END);
+    asker.hear(&mut bench);
+    bench.answer_jobs();
+    bench.sleep(Duration::from_secs(1));
+    // The store is looked through as far as the file's index blob.
+    let is_open = |name: &str, job: &Job| matches!(job, Job::OpenBlob(link) if link.id == folder.id(name));
+    let mut held = None;
+    while held.is_none() {
+        let (id, job) = bench.jobs.pop_front().expect("it is opened");
+        if is_open("b*", &job) {
+            held = Some((id, job));
+            continue;
+        }
+        for input in bench.world.answer(bench.now, id, job) {
+            bench.handle(input);
+        }
+    }
+    folder.select(&mut bench, only(&["b", "d"]));
+    let (id, have) = bench.job(|job| matches!(job, Job::Have(_))).expect("the body is looked up");
+    for input in bench.world.answer(bench.now, id, have) {
+        bench.handle(input);
+    }
+    assert!(bench.jobs.iter().any(|(_, job)| is_open("body", job)));
+    let (id, job) = held.expect("it was held");
+    for input in bench.world.answer(bench.now, id, job) {
+        bench.handle(input);
+    }
+    bench.answer_jobs();
+    assert_eq!(bench.count(|event| matches!(event, Event::BodyRefused { .. })), 0);
+    let mut seed = seed(&mut bench, 2, &folder);
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(folder.names(&seed.asked), ["d0"]);
+}
+
+#[test]
+fn what_is_lost_of_files_that_are_not_selected_any_more_is_given_up_and_not_claimed() {
+    let folder = Folder::new(SEQUENCE, &FIRST);
+    let (mut bench, mut seed) = selecting(&folder, Selection::default());
+    assert_eq!(folder.extent(&bench), (true, true));
+    folder.select(&mut bench, only(&["b"]));
+    assert_eq!(folder.extent(&bench), (true, true), "all is there");
+    bench.world.blobs.remove(&folder.id("a1"));
+    let before = seed.asked.len();
+    let mut leecher = Member::join(&mut bench, 3, &[folder.channel]);
+    assert_eq!((leecher.told_positions(), leecher.asked_have.len()), (None, 0));
+    ask_in_vain(&mut bench, &folder, "a1");
+    leecher.hear(&mut bench);
+    assert_eq!(leecher.asked_have.len(), 1, "that takes it back");
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((seed.asked.len(), bench.count(is_lost)), (before, 0));
+    assert_eq!((folder.extent(&bench), completed(&bench)), ((true, false), vec![SEQUENCE]));
+    let mut asker = Member::join(&mut bench, 2, &[folder.channel]);
+    asker.ask_have(&mut bench, SEQUENCE);
+    assert_eq!(asker.told_positions(), Some(folder.positions(&["body", "b*", "b0", "b1"])));
+    // It is fetched again where it is selected again.
+    folder.select(&mut bench, Selection::default());
+    seed.say_have(&mut bench, Have::All);
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(folder.names(&seed.asked[before..]), ["a1"]);
+    assert_eq!(folder.extent(&bench), (true, true));
+}
+
+// --- what cannot be had -------------------------------------------------------------------------------------------
+
+#[test]
+fn a_file_that_cannot_be_had_keeps_no_other_back() {
+    let folder = Folder::with_broken(SEQUENCE, &FIRST, "a");
+    let (mut bench, mut seed) = selecting(&folder, only(&["a", "c"]));
+    let is_refused = |event: &Event| matches!(event, Event::FileRefused { file: 0, .. });
+    assert_eq!((bench.count(is_refused), folder.extent(&bench)), (1, (false, false)));
+    folder.select(&mut bench, only(&["a", "b", "c"]));
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!((folder.extent(&bench), completed(&bench).len()), ((false, false), 0));
+    assert!(folder.stored(&bench).contains(&"b1"));
+    folder.select(&mut bench, only(&["b", "c"]));
+    assert_eq!((folder.extent(&bench), completed(&bench).len()), ((true, false), 1));
+    assert_eq!(bench.count(is_refused), 1, "told once");
+}
+
+#[test]
+fn a_range_that_cannot_be_had_is_not_taken_for_complete() {
+    let folder = Folder::with_broken(SEQUENCE, &FIRST, "a");
+    let ranges = vec![support::folder::range("a", 0..1)];
+    let (bench, _) = selecting(&folder, Selection { ranges, ..only(&["c"]) });
+    let is_refused = |event: &Event| matches!(event, Event::FileRefused { file: 0, .. });
+    assert_eq!((bench.count(is_refused), folder.extent(&bench)), (1, (false, false)));
+    assert!(folder.stored(&bench).contains(&"c0"));
+}
