@@ -76,7 +76,11 @@ pub const FETCH_CONNECTIONS_OWN: usize = 24;
 /// Connections that a node which lacks nothing opens and keeps, so that news of its channels reach it.
 pub const KEPT_CONNECTIONS: usize = 8;
 /// Dials under way at once; the rest wait in the address book.
-pub const DIALS_MAX: usize = 16;
+pub const DIALS_MAX: usize = 20;
+/// Of these, how many are left for swarms in which nobody is connected.
+pub const DIALS_RESERVED: usize = 4;
+/// Of the connections that we open, how many are left for such swarms.
+pub const OUTBOUND_RESERVED: usize = 4;
 /// A handshake that takes longer ends the connection.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a dialled peer may take for its HELLO before it is taken for a v5 peer, many of which send none.
@@ -389,6 +393,7 @@ pub const READ_BACK_PAUSE: Duration = Duration::from_secs(2);
 const _: () = {
     assert!(PEERS_PER_NETWORK_MAX < PEERS_PER_REFERRER_MAX && PEERS_PER_REFERRER_MAX < PEERS_PER_SOURCE_MAX);
     assert!(OUTBOUND_MAX / OUTBOUND_SHARE > OUTBOUND_PER_NETWORK_MIN);
+    assert!(DIALS_RESERVED < DIALS_MAX && OUTBOUND_RESERVED < OUTBOUND_MAX);
     // A head that is put hourly is never gone in between.
     assert!(REPUT_INTERVAL.as_secs() < ITEM_LIFETIME.as_secs());
 };

@@ -4,9 +4,11 @@
 use super::super::channels::contents::Place;
 use super::super::channels::swarms::Swarms;
 use super::super::conns::Conns;
-use super::Downloads;
+use super::{Downloads, Line};
 use crate::ids::{BlobId, ConnId, Topic};
+use crate::limits::USELESS_AFTER;
 use crate::suite::Suite;
+use crate::time::Instant;
 
 impl Downloads {
     /// A peer has more of a swarm than it had, as far as it said.
@@ -15,6 +17,13 @@ impl Downloads {
             line.interests.insert(topic);
         }
         self.may_have_more(conn);
+    }
+
+    /// Whether a v6 peer is asked for nothing, has nothing that is missing, and has brought nothing for [`USELESS_AFTER`].
+    pub(crate) fn is_at_rest<S: Suite>(&self, now: Instant, conns: &Conns<S>, conn: ConnId) -> bool {
+        let is_asked = conns.get(conn).is_none_or(|requests| requests.ranges() > 0);
+        let rests = |line: &Line| line.interests.is_empty() && now.since(line.brought) >= USELESS_AFTER;
+        conns.speaks_v6(conn) && !is_asked && self.lines.get(conn).is_some_and(rests)
     }
 
     /// Peers may have got what they did not have: they are asked again.
