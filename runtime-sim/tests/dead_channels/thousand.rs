@@ -41,7 +41,9 @@ impl Scene {
         let half: Vec<Author> = authors(1000, channels.half, 66);
         let live: Vec<Author> = authors(2000, channels.live, 2);
         let next: Vec<Author> = authors(3000, 9, BLOBS);
-        half.iter().for_each(|author| lose_data(&mut world, author));
+        for author in &half {
+            lose_data(&mut world, author);
+        }
         world.run_for(Duration::from_mins(1));
         let config = HostConfig { upload_bytes_per_sec: 20 * RATE, ..HostConfig::default() };
         let follower = world.add_host(config);
