@@ -28,7 +28,13 @@ impl Bucket {
 
     /// Returns when a token can be taken.
     pub(crate) fn next(&self, now: Instant) -> Instant {
-        now + Duration::from_nanos(self.nanos_each.saturating_sub(self.saved_at(now)))
+        self.next_of(1, now)
+    }
+
+    /// When so many can be taken; of those that are saved up at most.
+    pub(crate) fn next_of(&self, n: u64, now: Instant) -> Instant {
+        let price = n.saturating_mul(self.nanos_each).min(self.full);
+        now + Duration::from_nanos(price.saturating_sub(self.saved_at(now)))
     }
 
     /// Takes a token, if there is one.
@@ -67,6 +73,7 @@ mod tests {
         let taken = |bucket: &mut Bucket, now| (0..10).filter(|_| bucket.take(now)).count();
         assert_eq!(taken(&mut bucket, Instant(5)), 3);
         assert_eq!(bucket.next(Instant(5)), Instant(5) + Duration::from_secs(1));
+        assert_eq!(bucket.next_of(3, Instant(5)), Instant(5) + Duration::from_secs(3));
         assert_eq!(taken(&mut bucket, Instant(5) + Duration::from_secs(2)), 2);
         assert_eq!(bucket.missing(Instant(5) + Duration::from_secs(4)), 1_000_000_000);
         assert_eq!(bucket.missing(Instant(5) + Duration::from_hours(1)), 0);

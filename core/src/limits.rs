@@ -74,7 +74,11 @@ pub const FETCH_CONNECTIONS_OWN: usize = 24;
 /// Connections that a node which lacks nothing opens and keeps, so that news of its channels reach it.
 pub const KEPT_CONNECTIONS: usize = 8;
 /// Dials under way at once; the rest wait in the address book.
-pub const DIALS_MAX: usize = 16;
+pub const DIALS_MAX: usize = 20;
+/// Of these, how many are left for swarms in which nobody is connected.
+pub const DIALS_RESERVED: usize = 4;
+/// Of the connections that we open, how many are left for such swarms.
+pub const OUTBOUND_RESERVED: usize = 4;
 /// A handshake that takes longer ends the connection.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a dialled peer may take for its HELLO before it is taken for a v5 peer, many of which send none.
@@ -180,8 +184,6 @@ pub const SEQUENCE_SIGNED_MAX: u64 = 1 << 53;
 pub const SEQUENCE_STEP_MAX: u64 = 1 << 53;
 /// Blobs that one fetch has in hand (asked of the store, wanted or being written); the rest of its tree waits.
 pub const WANTED_PER_FETCH_MAX: usize = 1024;
-/// Queued blobs that are looked at for one request: of the swarms in turn, until one has a blob of use.
-pub const PICK_SCAN_MAX: usize = 4096;
 /// Blobs that all fetches together have in hand: each gets an equal share, but always [`WANTED_PER_FETCH_MIN`], so where all
 /// [`CHANNELS_MAX`] miss some it is four times as many.
 pub const WANTED_MAX: usize = 16 * WANTED_PER_FETCH_MAX;
@@ -250,6 +252,8 @@ pub const GATEWAY_PATIENCE_MIN: Duration = Duration::from_secs(5);
 
 /// DHT operations under way at once: beyond it real sockets drop packets.
 pub const DHT_JOBS_MAX: usize = 8;
+/// Of these, how many are left for what a user waits for.
+pub const DHT_JOBS_RESERVED: usize = 2;
 /// DHT operations started per minute on average; later ones wait, which the status shows. Each class of them always gets
 /// its share of these; what a class leaves, the others use. Within a class, what is due longest comes first.
 pub const DHT_OPS_PER_MINUTE: u64 = 120;
@@ -267,6 +271,12 @@ pub const DHT_BLOBS_PER_MINUTE: u64 = 12;
 pub const DHT_FAVOURS_PER_MINUTE: u64 = 12;
 /// DHT operations that may start at once after a quiet time.
 pub const DHT_OPS_BURST: u64 = 32;
+/// Of these, how many are left for what a user waits for.
+pub const DHT_OPS_RESERVED: u64 = 4;
+/// How many of them are there again after a minute.
+pub const DHT_RESERVED_PER_MINUTE: u64 = 16;
+/// How long the look-ups of what was just followed are what a user waits for.
+pub const AWAITED_TIME: Duration = Duration::from_mins(1);
 /// Info-hashes of single blobs that are announced; at the cap further ones are left out.
 pub const ANNOUNCES_MAX: usize = 16_384;
 /// How often an info-hash is announced.
@@ -323,6 +333,8 @@ const _: () = {
     // The blobs in memory stay well below the 64 MiB that a node may take.
     assert!((RECV_BUFFERS_MAX + SEND_BUFFERS_MAX) * BLOB_LEN < 48 << 20);
     assert!(DHT_JOBS_MAX as u64 <= DHT_OPS_BURST);
+    assert!(DHT_JOBS_RESERVED < DHT_JOBS_MAX && DHT_OPS_RESERVED < DHT_OPS_BURST);
+    assert!(DHT_RESERVED_PER_MINUTE < DHT_OPS_PER_MINUTE);
     let others = DHT_BLOBS_PER_MINUTE + DHT_FAVOURS_PER_MINUTE;
     let polls = DHT_POLLS_PER_MINUTE + DHT_LOOKUPS_PER_MINUTE;
     assert!(DHT_PUBLISH_PER_MINUTE + DHT_UPKEEP_PER_MINUTE + polls + others == DHT_OPS_PER_MINUTE);
@@ -385,6 +397,7 @@ pub const READ_BACK_PAUSE: Duration = Duration::from_secs(2);
 const _: () = {
     assert!(PEERS_PER_NETWORK_MAX < PEERS_PER_REFERRER_MAX && PEERS_PER_REFERRER_MAX < PEERS_PER_SOURCE_MAX);
     assert!(OUTBOUND_MAX / OUTBOUND_SHARE > OUTBOUND_PER_NETWORK_MIN);
+    assert!(DIALS_RESERVED < DIALS_MAX && OUTBOUND_RESERVED < OUTBOUND_MAX);
     // A head that is put hourly is never gone in between.
     assert!(REPUT_INTERVAL.as_secs() < ITEM_LIFETIME.as_secs());
 };

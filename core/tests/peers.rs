@@ -14,7 +14,7 @@ use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::{
     BAN_TIME, BANS_PER_HOST_MAX, FIND_PEERS_INTERVAL_MAX, FIND_PEERS_INTERVAL_MIN, FIND_PEERS_PAUSE,
-    FIND_PEERS_PAUSE_DIALLING, KEEP_ALIVE, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_KNOWN_MAX,
+    FIND_PEERS_PAUSE_DIALLING, KEEP_ALIVE, OUTBOUND_MAX, OUTBOUND_RESERVED, OUTBOUND_SHARE, PEERS_KNOWN_MAX,
     PEERS_PER_NETWORK_MAX, PEERS_PER_REFERRER_MAX, ROTATION_INTERVAL, USELESS_AFTER,
 };
 use megatorrent_core::node::{Command, Config, Event, RecordKey};
@@ -96,10 +96,11 @@ fn sybils_of_one_netgroup_hold_few_connections_and_few_places_in_the_book() {
     assert_eq!(bench.status().peers_known, PEERS_PER_NETWORK_MAX);
     let mut open = Open::new();
     connect_all(&mut bench, &mut open);
-    assert_eq!(open.len(), OUTBOUND_MAX / OUTBOUND_SHARE);
+    let share = (OUTBOUND_MAX - OUTBOUND_RESERVED) / OUTBOUND_SHARE;
+    assert_eq!(open.len(), share);
     bench.dht_finds((0..20).map(far));
     while connect_all(&mut bench, &mut open) {}
-    assert_eq!((of_network(&open, "9.9."), of_network(&open, "20.")), (OUTBOUND_MAX / OUTBOUND_SHARE, 20));
+    assert_eq!((of_network(&open, "9.9."), of_network(&open, "20.")), (share, 20));
 }
 
 #[test]
@@ -117,10 +118,16 @@ fn no_private_address_from_the_public_dht_is_dialled() {
 #[test]
 fn useless_peers_that_hold_all_connections_give_way_to_untried_addresses() {
     let mut bench = missing_a_blob();
-    // Thousands of Sybils, in as many networks; then the one honest peer is found.
+    // Thousands of Sybils, in as many networks, which also get the places that are left for swarms without peers; then the
+    // one honest peer is found.
     bench.dht_finds((0..900).map(far));
     let mut open = Open::new();
     while connect_all(&mut bench, &mut open) {}
+    assert_eq!(open.len(), OUTBOUND_MAX - OUTBOUND_RESERVED);
+    for n in 0..OUTBOUND_RESERVED {
+        bench.dht_finds([far(900 + n)]);
+        connect_all(&mut bench, &mut open);
+    }
     assert_eq!(open.len(), OUTBOUND_MAX);
     let honest = at("77.7.7.7:1");
     bench.dht_finds([honest.clone()]);

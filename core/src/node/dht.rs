@@ -3,8 +3,12 @@
 //! DHT operations fall into classes, each with a guaranteed share of the budget. The other classes get an unused share, in
 //! proportion to theirs (start-time fair queueing). Within a class, the operation that has been due longest comes first, and
 //! none waits twice, so that each one comes in the end. The status shows how many are late.
+//!
+//! An operation that a user waits for, of a publication or the first look-ups of a channel just followed, does not wait for the rest: a
+//! part of the budget is reserved for these. Of the channels just followed, the latest comes first.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::cmp::Reverse;
 use core::time::Duration;
 
 use super::api::{DhtError, DhtOp, JobResult};
@@ -13,11 +17,15 @@ use crate::bucket::Bucket;
 use crate::identity::PublicKey;
 use crate::ids::{InfoHash, JobId, Topic};
 use crate::limits::{
-    ANNOUNCE_INTERVAL, ANNOUNCES_MAX, DHT_BLOBS_PER_MINUTE, DHT_FAVOURS_PER_MINUTE, DHT_JOBS_MAX,
-    DHT_LOOKUPS_PER_MINUTE, DHT_OPS_BURST, DHT_OPS_PER_MINUTE, DHT_POLLS_PER_MINUTE, DHT_PUBLISH_PER_MINUTE,
+    ANNOUNCE_INTERVAL, ANNOUNCES_MAX, AWAITED_TIME, DHT_BLOBS_PER_MINUTE, DHT_FAVOURS_PER_MINUTE,
+    DHT_JOBS_MAX, DHT_JOBS_RESERVED, DHT_LOOKUPS_PER_MINUTE, DHT_OPS_BURST, DHT_OPS_PER_MINUTE,
+    DHT_OPS_RESERVED, DHT_POLLS_PER_MINUTE, DHT_PUBLISH_PER_MINUTE, DHT_RESERVED_PER_MINUTE,
     DHT_RETRY_INTERVAL, DHT_UPKEEP_PER_MINUTE,
 };
 use crate::time::Instant;
+
+/// The end of time, for an operation that a user waits for without end.
+const ALWAYS: Instant = Instant(u64::MAX);
 
 /// The purpose of an operation, which says which part gets its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,11 +94,18 @@ impl Class {
     }
 }
 
+/// An operation that is to be done once, and when it was asked for.
+struct Waiting {
+    asked: Instant,
+    purpose: Purpose,
+    op: DhtOp,
+}
+
 /// The operations of one class.
 #[derive(Default)]
 struct Line {
-    /// Single operations, by when they were asked for.
-    waiting: VecDeque<(Instant, Purpose, DhtOp)>,
+    /// Single operations, in the order in which they were asked for.
+    waiting: BTreeMap<u64, Waiting>,
     /// Repeated announces, by when they are due.
     announces: BTreeSet<(Instant, Purpose)>,
     /// The start tag of its next operation, in the virtual time of [`DhtQueue::virtual_time`].
@@ -100,13 +115,13 @@ struct Line {
 impl Line {
     /// Returns when the next operation is due.
     fn due(&self) -> Option<Instant> {
-        let asked = self.waiting.front().map(|(asked, ..)| *asked);
+        let asked = self.waiting.values().next().map(|waiting| waiting.asked);
         asked.into_iter().chain(self.announces.first().map(|(due, _)| *due)).min()
     }
 
     /// Returns by how much each operation that is due and has not started is late.
     fn late(&self, now: Instant) -> impl Iterator<Item = Duration> {
-        let asked = self.waiting.iter().map(|(asked, ..)| *asked).take_while(move |due| *due < now);
+        let asked = self.waiting.values().map(|waiting| waiting.asked).take_while(move |due| *due < now);
         let announces = self.announces.iter().map(|(due, _)| *due).take_while(move |due| *due < now);
         asked.chain(announces).map(move |due| now.since(due))
     }
@@ -117,12 +132,20 @@ pub(super) struct DhtQueue {
     /// The port to announce; `None`: no peer can reach us, so nothing is announced.
     port: Option<u16>,
     lines: [Line; Class::ALL.len()],
+    /// The place of each single operation in its line, and since when a user waits for it, if one does.
+    waiting: BTreeMap<Purpose, (u64, Option<Instant>)>,
+    /// The operations that a user waits for, the latest first.
+    awaited: BTreeSet<(Reverse<Instant>, u64, Purpose)>,
+    /// Operations asked for so far.
+    asked: u64,
     /// The start tag of the last operation that started, in a time that passes as fast as the classes use up their shares.
     /// The class with the least start tag goes next, and its next tag is [`Class::time_for`] one operation later. An idle
     /// class saves up nothing.
     virtual_time: Duration,
     in_flight: BTreeMap<JobId, Purpose>,
     budget: Bucket,
+    /// The part of the budget that is reserved for operations that a user waits for.
+    reserve: Bucket,
     /// When each announce is due next.
     announces: BTreeMap<Purpose, Instant>,
 }
@@ -132,9 +155,13 @@ impl DhtQueue {
         Self {
             port,
             lines: Default::default(),
+            waiting: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            asked: 0,
             virtual_time: Duration::ZERO,
             in_flight: BTreeMap::new(),
             budget: Bucket::new(DHT_OPS_PER_MINUTE, DHT_OPS_BURST, now),
+            reserve: Bucket::new(DHT_RESERVED_PER_MINUTE, DHT_OPS_RESERVED, now),
             announces: BTreeMap::new(),
         }
     }
@@ -146,13 +173,26 @@ impl DhtQueue {
     /// Queues an operation. `false`: one with its purpose waits or is in flight already, which bounds the queue by the number
     /// of channels.
     pub(super) fn push(&mut self, now: Instant, purpose: Purpose, op: DhtOp) -> bool {
-        let runs = self.in_flight.values().any(|p| *p == purpose);
-        let waiting = &mut self.line(purpose).waiting;
-        let is_new = !runs && !waiting.iter().any(|(_, p, _)| *p == purpose);
+        let is_new = !self.in_flight.values().any(|p| *p == purpose) && !self.waiting.contains_key(&purpose);
         if is_new {
-            waiting.push_back((now, purpose, op));
+            self.asked += 1;
+            let at = self.asked;
+            self.waiting.insert(purpose, (at, None));
+            self.line(purpose).waiting.insert(at, Waiting { asked: now, purpose, op });
+            if purpose == Purpose::Publish {
+                self.note_awaited(purpose, ALWAYS);
+            }
         }
         is_new
+    }
+
+    /// A user waits since a time for an operation, if that waits for its turn; after [`AWAITED_TIME`] it waits with all others.
+    pub(super) fn note_awaited(&mut self, purpose: Purpose, since: Instant) {
+        let Some((at, earlier)) = self.waiting.get_mut(&purpose) else { return };
+        if let Some(earlier) = earlier.replace(since) {
+            self.awaited.remove(&(Reverse(earlier), *at, purpose));
+        }
+        self.awaited.insert((Reverse(since), *at, purpose));
     }
 
     pub(super) fn put(&mut self, now: Instant, purpose: Purpose, item: SignedItem, cas: Option<i64>) -> bool {
@@ -182,27 +222,60 @@ impl DhtQueue {
         due.is_some_and(|due| self.line(purpose).announces.remove(&(due, purpose)))
     }
 
+    /// Returns when an operation may start as all do, if one is due and need not wait for one in flight.
+    fn next_usual(&self, now: Instant) -> Option<Instant> {
+        let has_room = self.in_flight.len() + DHT_JOBS_RESERVED < DHT_JOBS_MAX;
+        let due = self.lines.iter().filter_map(Line::due).min().filter(|_| has_room)?;
+        Some(due.max(self.budget.next_of(1 + DHT_OPS_RESERVED, now)))
+    }
+
+    /// Returns the same for an operation that a user waits for.
+    fn next_awaited(&self, now: Instant) -> Option<Instant> {
+        let is_awaited = |(Reverse(since), ..): &(Reverse<Instant>, _, _)| now.since(*since) < AWAITED_TIME;
+        let may_start = self.awaited.first().is_some_and(is_awaited) && self.in_flight.len() < DHT_JOBS_MAX;
+        may_start.then(|| self.budget.next(now).max(self.reserve.next(now)))
+    }
+
     /// Takes the next operation that may start, and counts it against the budget.
     pub(super) fn next(&mut self, now: Instant) -> Option<(Purpose, DhtOp)> {
-        if self.in_flight.len() >= DHT_JOBS_MAX || self.budget.next(now) > now {
+        let is_now = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_now(self.next_usual(now)) {
+            let is_due = |class: &Class| is_now(self.lines[*class as usize].due());
+            let due = Class::ALL.into_iter().filter(is_due);
+            let (start_tag, class) = due
+                .map(|class| (self.virtual_time.max(self.lines[class as usize].start_tag), class))
+                .min()?;
+            self.virtual_time = start_tag;
+            self.lines[class as usize].start_tag = start_tag + class.time_for(1);
+            self.budget.take(now);
+            return self.take_first(class, now);
+        }
+        if !is_now(self.next_awaited(now)) {
             return None;
         }
-        let is_due = |class: &Class| self.lines[*class as usize].due().is_some_and(|due| due <= now);
-        let due = Class::ALL.into_iter().filter(is_due);
-        let (start_tag, class) =
-            due.map(|class| (self.virtual_time.max(self.lines[class as usize].start_tag), class)).min()?;
-        self.virtual_time = start_tag;
-        self.lines[class as usize].start_tag = start_tag + class.time_for(1);
+        let (_, at, purpose) = *self.awaited.first()?;
         self.budget.take(now);
-        self.take_first(class, now)
+        self.reserve.take(now);
+        self.take_waiting(purpose.class(), at)
+    }
+
+    fn take_waiting(&mut self, class: Class, at: u64) -> Option<(Purpose, DhtOp)> {
+        let Waiting { purpose, op, .. } = self.lines[class as usize].waiting.remove(&at)?;
+        if let Some((_, Some(since))) = self.waiting.remove(&purpose) {
+            self.awaited.remove(&(Reverse(since), at, purpose));
+        }
+        Some((purpose, op))
     }
 
     /// Takes the operation of a class that has been due longest.
     fn take_first(&mut self, class: Class, now: Instant) -> Option<(Purpose, DhtOp)> {
         let line = &mut self.lines[class as usize];
         let due = line.due();
-        if line.waiting.front().map(|(asked, ..)| *asked) == due {
-            return line.waiting.pop_front().map(|(_, purpose, op)| (purpose, op));
+        if let Some((at, _)) =
+            line.waiting.first_key_value().filter(|(_, waiting)| Some(waiting.asked) == due)
+        {
+            let at = *at;
+            return self.take_waiting(class, at);
         }
         let (_, purpose) = *line.announces.first()?;
         let (Purpose::Announce(hash) | Purpose::AnnounceBlob(hash)) = purpose else { return None };
@@ -233,11 +306,7 @@ impl DhtQueue {
 
     /// Returns when [`Self::next`] may have an operation; `None`: not before one in flight ends.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        if self.in_flight.len() >= DHT_JOBS_MAX {
-            return None;
-        }
-        let due = self.lines.iter().filter_map(Line::due).min()?;
-        Some(due.max(self.budget.next(now)))
+        [self.next_usual(now), self.next_awaited(now)].into_iter().flatten().min()
     }
 
     /// Counts the operations that are due and have not started, and returns by how much the most overdue one is late.
@@ -298,7 +367,7 @@ mod tests {
         let mut queue = DhtQueue::new(start, PORT);
         (0..1000).for_each(|n| assert!(queue.announce(Purpose::Announce(hash(n)), start)));
         let burst = start_all(&mut queue, start).len();
-        assert_eq!(burst, usize::try_from(DHT_OPS_BURST).expect("small"));
+        assert_eq!(burst, usize::try_from(DHT_OPS_BURST - DHT_OPS_RESERVED).expect("small"));
         assert_eq!(start_all(&mut queue, start), []);
         let later = start + Duration::from_mins(1);
         assert_eq!(queue.deadline(start), Some(start + Duration::from_millis(500)));
@@ -321,7 +390,8 @@ mod tests {
                 (Class::Poll, Purpose::Poll(channel())),
                 (Class::Publish, Purpose::Publish),
             ] {
-                queue.lines[class as usize].waiting.push_back((start, purpose, DhtOp::Get(channel())));
+                let waiting = Waiting { asked: start, purpose, op: DhtOp::Get(channel()) };
+                queue.lines[class as usize].waiting.insert(n as u64, waiting);
             }
         }
         start_all(&mut queue, start);
@@ -346,6 +416,32 @@ mod tests {
         queue.push(start, Purpose::Publish, DhtOp::Get(channel()));
         let next = run(&mut queue, start + Duration::from_mins(2), 5);
         assert_eq!(of(&next, Class::Publish), 1, "{next:?}");
+    }
+
+    /// A look-up that a user waits for as of now.
+    fn look_up(queue: &mut DhtQueue, now: Instant, n: usize) {
+        push(queue, now, lookup(n));
+        queue.note_awaited(lookup(n).0, now);
+    }
+
+    #[test]
+    fn what_a_user_waits_for_starts_at_once_the_latest_first_and_leaves_the_others_their_shares() {
+        let start = Instant(5);
+        let mut queue = DhtQueue::new(start, PORT);
+        (0..1000).for_each(|n| assert!(queue.announce(Purpose::Announce(hash(n)), start)));
+        (0..100).for_each(|n| _ = push(&mut queue, start, lookup(n)));
+        start_all(&mut queue, start);
+        let later = start + Duration::from_secs(10);
+        start_all(&mut queue, later);
+        look_up(&mut queue, later, 200);
+        look_up(&mut queue, later + Duration::from_nanos(1), 90);
+        assert_eq!(start_all(&mut queue, later), [lookup(90).0, lookup(200).0]);
+        // Also where there is no end of it.
+        (300..900).for_each(|n| look_up(&mut queue, later, n));
+        let started = run(&mut queue, later, 60);
+        let of_topics = started.iter().filter(|purpose| matches!(purpose, Purpose::Announce(_))).count();
+        assert!(of_topics as u64 >= DHT_UPKEEP_PER_MINUTE, "{of_topics}");
+        assert!(!queue.awaited.is_empty() && queue.next_awaited(later + AWAITED_TIME).is_none());
     }
 
     #[test]
@@ -411,15 +507,20 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_eight_run_at_once() {
+    fn no_more_than_eight_run_at_once_of_which_two_are_for_users() {
         let mut queue = DhtQueue::new(Instant(0), PORT);
         (0..20).for_each(|n| assert!(queue.announce(Purpose::Announce(hash(n)), Instant(0))));
         let now = Instant(5);
         for n in 0..DHT_JOBS_MAX as u64 {
+            if n == (DHT_JOBS_MAX - DHT_JOBS_RESERVED) as u64 {
+                assert!(queue.next(now).is_none() && queue.deadline(now).is_none());
+                (0..4).for_each(|n| look_up(&mut queue, now, n));
+            }
             let (purpose, _) = queue.next(now).expect("within the bounds");
             queue.started(JobId(n), purpose);
         }
         assert!(queue.next(now).is_none() && queue.deadline(now).is_none());
+        queue.finished(JobId(7));
         queue.finished(JobId(0));
         assert!(queue.next(now).is_some());
     }

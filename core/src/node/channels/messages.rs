@@ -134,7 +134,7 @@ impl Channels {
         have: Have,
     ) {
         if let Some((topic, news)) = self.swarms.on_have(env.conns, conn, tag, version, have) {
-            env.downloads.may_have_more(conn);
+            env.downloads.has_more_of(conn, topic);
             env.downloads.relieve_seeds(env.cx, env.conns, &self.swarms, conn, (topic, &news));
         }
     }

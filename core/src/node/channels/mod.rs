@@ -90,6 +90,12 @@ impl Channels {
         if self.begin_to_follow(env, channel, key) {
             self.heads.remember(env.cx, channel);
         }
+        if let Some(topic) = self.heads.topic(&channel) {
+            self.heads.note_awaited(env.cx, &channel);
+            self.swarms.note_awaited(env.cx, &topic);
+            env.dht.note_awaited(Purpose::Poll(channel), env.cx.now());
+            env.dht.note_awaited(Purpose::Lookup(topic, topic.info_hash()), env.cx.now());
+        }
     }
 
     /// `true`: there is something new to remember.
@@ -189,6 +195,7 @@ impl Channels {
         }
         env.dht.announce(Purpose::Announce(topic.info_hash()), now);
         self.swarms.seek(env.cx, &topic);
+        self.swarms.note_awaited(env.cx, &topic);
         let effects = self.contents.begin_tree(now, topic, STANDALONE_VERSION, tree, selection);
         self.on_content(env, topic, effects);
     }
@@ -404,7 +411,7 @@ impl Channels {
         let (stored, ..) = self.contents.numbers(&topic);
         let asks_again = self.swarms.is_to_ask_again(env.cx, &topic, stored);
         if asks_again {
-            env.downloads.ask_all_again(env.conns);
+            env.downloads.ask_all_again(env.conns, &self.swarms);
         }
         self.swarms.look_up(env.cx, env.dht, topic, env.downloads.queued(&topic));
         if self.contents.due(&topic).is_some_and(|due| due <= now) {

@@ -99,11 +99,7 @@ impl<S: Suite> Dispatcher<S> {
             Input::Command(command) => self.on_command(command),
             Input::Done(job, result) => self.on_done(job, result),
             Input::DhtItem(job, item) => self.on_dht_item(job, item),
-            Input::DhtPeers(job, peers) => {
-                if matches!(self.dht.purpose(job), Some(Purpose::Lookup(..))) {
-                    self.peers.on_dht_peers(&self.cx, peers);
-                }
-            }
+            Input::DhtPeers(job, peers) => self.on_dht_peers(job, peers),
             Input::Head(channel, document) => {
                 self.channels.offer_document(&mut self.cx, channel, document);
             }
@@ -483,6 +479,22 @@ impl<S: Suite> Dispatcher<S> {
             Purpose::LookUpHead(channel) if item.key == channel => self.gateway.on_item(channel, &item),
             _ => {}
         }
+    }
+
+    fn on_dht_peers(&mut self, job: JobId, peers: Vec<PeerAddr>) {
+        let Some(Purpose::Lookup(topic, _)) = self.dht.purpose(job) else { return };
+        let peers = self.peers.on_dht_peers(&self.cx, peers);
+        if !self.channels.swarms().is_alone(&topic) {
+            return;
+        }
+        let Some(place) = self.peers.reserved_place(&self.cx, &self.conns, &self.downloads, &topic, &peers)
+        else {
+            return;
+        };
+        if let Some(useless) = place.taken_from() {
+            self.close(useless, CloseReason::Evicted);
+        }
+        self.peers.dial_reserved(&mut self.cx, topic, place);
     }
 
     fn on_dht_done(&mut self, job: JobId, result: &JobResult) {

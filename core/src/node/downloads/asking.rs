@@ -8,7 +8,8 @@ use super::Downloads;
 use super::candidates::Candidate;
 use super::takeover::REVIEW_INTERVAL;
 use super::transfer::Request;
-use crate::ids::{BlobId, ConnId};
+use crate::buffer::Buffer;
+use crate::ids::{BlobId, ConnId, Topic};
 use crate::limits::{DOWNLOAD_CONNECTIONS_MAX, STALL_TIMEOUT, TRANSFERS_MAX};
 use crate::node::channels::contents::{Place, Urgency};
 use crate::node::channels::swarms::Swarms;
@@ -42,12 +43,18 @@ enum Preference {
 
 /// In which order connections are asked, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct AskOrder {
+pub(super) struct AskOrder {
     outstanding: usize,
     preference: Preference,
     slowness: Reverse<u32>,
     lot: u64,
     conn: ConnId,
+}
+
+impl AskOrder {
+    pub(super) fn conn(&self) -> ConnId {
+        self.conn
+    }
 }
 
 /// In which order a peer is asked for blobs, the least first.
@@ -98,10 +105,18 @@ impl Downloads {
     /// Spreads what is missing over the connections, first over those that are asked for least. `true`: some peer turned out
     /// to have nothing useful.
     pub(crate) fn assign<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) -> bool {
-        let mut is_any_useless = false;
-        if self.store_rests || !mem::take(&mut self.is_due) {
-            return is_any_useless;
+        self.note_interests(swarms);
+        if self.store_rests {
+            return false;
         }
+        let is_any_useless = mem::take(&mut self.is_due) && self.ask_in_turn(cx, conns, swarms);
+        self.claim_places(cx, conns, swarms);
+        is_any_useless
+    }
+
+    /// Asks each connection for one blob more, again and again while there is room.
+    fn ask_in_turn<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) -> bool {
+        let mut is_any_useless = false;
         // What makes room for one sees to it that this is looked at again.
         while self.has_room_for_more() {
             let epoch = self.wants.epoch();
@@ -129,7 +144,12 @@ impl Downloads {
     }
 
     /// The connections that may be asked for one blob more, in the order in which they are.
-    fn ask_order<S: Suite>(&self, cx: &mut Cx, conns: &Conns<S>, swarms: &Swarms) -> Vec<AskOrder> {
+    pub(super) fn ask_order<S: Suite>(
+        &self,
+        cx: &mut Cx,
+        conns: &Conns<S>,
+        swarms: &Swarms,
+    ) -> Vec<AskOrder> {
         let (now, epoch, salt) = (cx.now(), self.wants.epoch(), cx.rng().u64());
         let askable = || self.candidates.iter().filter(|(_, candidate)| candidate.is_askable());
         let seeds = askable().filter(|(id, _)| swarms.is_seed(*id)).count();
@@ -161,7 +181,7 @@ impl Downloads {
         self.candidates.iter().any(|(_, candidate)| candidate.is_v5() && candidate.has_room())
     }
 
-    fn has_room_for_transfer(&self) -> bool {
+    pub(super) fn has_room_for_transfer(&self) -> bool {
         self.pool.has_free() && self.wants.transfers().len() < TRANSFERS_MAX
     }
 
@@ -184,7 +204,7 @@ impl Downloads {
         if !self.has_room_for_transfer() && !self.wants.has_orphans() {
             return Asked::Full;
         }
-        let Some((blob, place)) = self.pick(conns, swarms, conn) else { return Asked::Useless };
+        let Some(found) = self.pick_and_forget(conns, swarms, conn, |_| true) else { return Asked::Useless };
         if self.wants.transfers().len() >= TRANSFERS_MAX {
             match self.wants.give_up_abandoned() {
                 Some(buffer) => self.pool.give_back(buffer),
@@ -192,10 +212,22 @@ impl Downloads {
             }
         }
         let Some(buffer) = self.pool.take() else { return Asked::Full };
+        self.begin(cx, conns, conn, found, buffer);
+        Asked::Yes
+    }
+
+    /// Begins the transfer of a blob.
+    pub(super) fn begin<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        (blob, place): (BlobId, Place),
+        buffer: Buffer,
+    ) {
         self.wants.begin(blob, place, buffer);
         self.ask_for_segment(cx, conns, conn, &blob, 0);
         cx.set_timer_sooner(Timer::Review, cx.now() + REVIEW_INTERVAL);
-        Asked::Yes
     }
 
     /// The queued blob that is best asked of a peer.
@@ -205,7 +237,18 @@ impl Downloads {
         swarms: &Swarms,
         conn: ConnId,
     ) -> Option<(BlobId, Place)> {
-        let line = self.lines.get(conn)?;
+        self.look(conns, swarms, conn, |_| true).0
+    }
+
+    /// The queued blob that is best asked of a peer, and the swarms of which a v6 peer has none, of those that are `fit`.
+    pub(super) fn look<S: Suite>(
+        &self,
+        conns: &Conns<S>,
+        swarms: &Swarms,
+        conn: ConnId,
+        fit: impl Fn(&Topic) -> bool,
+    ) -> (Option<(BlobId, Place)>, Vec<Topic>) {
+        let Some(line) = self.lines.get(conn) else { return (None, Vec::new()) };
         let is_v6 = conns.speaks_v6(conn);
         let salt = line.salt ^ self.wants.epoch();
         // Most blobs that are looked at are of one swarm: what is known of it is looked up once.
@@ -224,7 +267,11 @@ impl Downloads {
                 BlobOrder { urgency, is_data, order, availability, lot: mix(position, salt) }
             })
         };
-        if is_v6 { self.wants.pick_of(swarms.shared(conn), rank) } else { self.wants.pick(rank) }
+        if is_v6 {
+            self.wants.pick_of(line.interests.iter().copied().filter(fit), rank)
+        } else {
+            (self.wants.pick(rank), Vec::new())
+        }
     }
 
     pub(super) fn ask_for_segment<S: Suite>(

@@ -8,6 +8,8 @@
 mod asking;
 mod candidates;
 mod dropped;
+mod interest;
+mod places;
 mod queue;
 mod rate;
 mod takeover;
@@ -59,6 +61,8 @@ struct Line {
     blobs_brought: u64,
     /// Blobs that the peer said it does not have.
     refused: BTreeSet<BlobId>,
+    /// Of a v6 peer, the swarms of which it may have a queued blob (`interest.rs`).
+    interests: BTreeSet<Topic>,
     /// Makes its choices among equally rare blobs other than those of other connections.
     salt: u64,
     /// How fast it brings the ranges that it is asked for, and when it last brought some.
@@ -98,6 +102,8 @@ pub(super) struct Downloads {
     store_rests: bool,
     /// Something has changed so that more may be asked for.
     is_due: bool,
+    /// A swarm may have too few places that had not before.
+    are_claims_due: bool,
     /// How long the first bytes of a range usually take.
     usual_wait: Duration,
     bytes_received: u64,
@@ -116,6 +122,7 @@ impl Downloads {
             waiters: VecDeque::new(),
             store_rests: false,
             is_due: false,
+            are_claims_due: false,
             usual_wait: Duration::ZERO,
             bytes_received: 0,
             bytes_duplicate: 0,
@@ -130,6 +137,7 @@ impl Downloads {
             window: WINDOW_START,
             blobs_brought: 0,
             refused: BTreeSet::new(),
+            interests: BTreeSet::new(),
             salt,
             rate: Rate::default(),
             brought: now,
@@ -194,19 +202,7 @@ impl Downloads {
         if let Some(candidate) = self.candidates.get_mut(conn) {
             candidate.set_nothing_useful_at(0);
         }
-        self.is_due = true;
-    }
-
-    /// Peers may have got what they did not have: they are asked again.
-    pub(super) fn ask_all_again<S: Suite>(&mut self, conns: &Conns<S>) {
-        for (_, line) in self.lines.iter_mut() {
-            line.refused.clear();
-        }
-        for id in conns.ids() {
-            self.may_have_more(id);
-            self.sum_up(conns, id);
-        }
-        self.is_due = true;
+        (self.is_due, self.are_claims_due) = (true, true);
     }
 
     /// Whether a connection ever brought a blob.
@@ -267,7 +263,7 @@ impl Downloads {
     /// A blob is missing.
     pub(super) fn want(&mut self, id: BlobId, place: Place) {
         self.wants.want(id, place);
-        self.is_due = true;
+        (self.is_due, self.are_claims_due) = (true, true);
     }
 
     /// Whether nothing is wanted.
@@ -377,6 +373,7 @@ impl Downloads {
             Fed::More => {}
         }
         if let Some((buffer, parts)) = self.wants.take_whole(&piece.blob) {
+            self.are_claims_due = true;
             for part in &parts {
                 if let Some(line) = self.lines.get_mut(part.conn()) {
                     line.blobs_brought += 1;
@@ -420,7 +417,7 @@ impl Downloads {
         for buffer in self.wants.release(conn, only) {
             self.give_back(conns, buffer);
         }
-        self.is_due = true;
+        (self.is_due, self.are_claims_due) = (true, true);
     }
 
     // --- what was written -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 //! swarms whose seeds are gone cost the others nothing.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::mem;
 
 use super::super::channels::contents::Place;
 use crate::ids::{BlobId, Topic};
@@ -29,6 +30,8 @@ pub(super) struct Queues {
     by_topic: BTreeMap<Topic, Queue>,
     /// Swarms with queued blobs, in turn.
     turns: BTreeSet<(Turn, Topic)>,
+    /// Swarms with blobs that were queued since somebody looked.
+    gained: BTreeSet<Topic>,
     /// Turns so far.
     count: u64,
 }
@@ -46,7 +49,13 @@ impl Queues {
         {
             queue.deadlines.remove(&(deadline, order));
         }
+        self.gained.insert(topic);
         self.line_up(topic);
+    }
+
+    /// The swarms of which blobs were queued since the last call.
+    pub(super) fn take_gained(&mut self) -> BTreeSet<Topic> {
+        mem::take(&mut self.gained)
     }
 
     pub(super) fn remove(&mut self, order: u64, topic: &Topic) {

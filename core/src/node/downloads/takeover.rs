@@ -67,6 +67,8 @@ impl Downloads {
         for (_, conn) in idle {
             self.take_over(cx, conns, swarms, conn);
         }
+        // A swarm may have become silent.
+        self.are_claims_due = true;
     }
 
     /// Lets an idle peer bring (a part of) the segment that would take longest.

@@ -181,6 +181,26 @@ impl Transfer {
         self.segments.iter().filter(|segment| !segment.is_whole()).filter_map(Segment::request)
     }
 
+    /// How long nothing has come of it.
+    pub(super) fn waited(&self, now: Instant) -> Duration {
+        self.requests().map(|request| request.waited(now)).min().unwrap_or(Duration::MAX)
+    }
+
+    /// How long ago it was asked for.
+    fn age(&self, now: Instant) -> Duration {
+        self.requests().map(|request| request.age(now)).max().unwrap_or_default()
+    }
+
+    /// In which order transfers are given up for those of other swarms, the least first.
+    pub(super) fn loss(&self, now: Instant) -> (bool, Duration) {
+        (self.has_begun(), self.age(now))
+    }
+
+    /// Something of it has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.segments.iter().any(Segment::is_begun)
+    }
+
     /// The bytes of a segment.
     pub(super) fn bounds(&self, at: usize) -> Option<core::ops::Range<u32>> {
         self.segments.get(at).map(|segment| segment.start..segment.end)
@@ -218,7 +238,7 @@ impl Transfer {
 
     /// Nothing of it has come, or what has come is of no use without the peer that brought it.
     pub(super) fn is_worthless(&self) -> bool {
-        self.is_alone || !self.segments.iter().any(Segment::is_begun)
+        self.is_alone || !self.has_begun()
     }
 
     pub(super) fn can_split(&self) -> bool {

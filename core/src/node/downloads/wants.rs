@@ -9,7 +9,6 @@ use super::queue::Queues;
 use super::transfer::{Contribution, Fed, Request, Segment, Transfer};
 use crate::buffer::Buffer;
 use crate::ids::{BlobId, ConnId, Topic};
-use crate::limits::PICK_SCAN_MAX;
 use crate::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,47 +247,50 @@ impl Wants {
         self.queues.of(topic).map(|(_, id, _)| *id)
     }
 
-    /// The queued blob of the least rank, of the first of these swarms that has one with a rank.
+    /// The swarms of which blobs were queued since the last call.
+    pub(super) fn take_gained(&mut self) -> BTreeSet<Topic> {
+        self.queues.take_gained()
+    }
+
+    /// The queued blob of the least rank, of the first of these swarms in turn that has one with a rank; and those that were looked
+    /// at in vain.
     pub(super) fn pick_of<R: Ord>(
         &self,
         topics: impl Iterator<Item = Topic>,
-        rank: impl FnMut(u64, &BlobId, &Place) -> Option<R>,
-    ) -> Option<(BlobId, Place)> {
-        let mut turns: Vec<_> = topics.filter_map(|topic| Some((self.queues.turn(&topic)?, topic))).collect();
+        mut rank: impl FnMut(u64, &BlobId, &Place) -> Option<R>,
+    ) -> (Option<(BlobId, Place)>, Vec<Topic>) {
+        let mut turns: Vec<_> = topics.map(|topic| (self.queues.turn(&topic), topic)).collect();
         turns.sort_unstable();
-        self.pick_in(turns.iter().map(|(_, topic)| topic), rank)
+        let mut in_vain = Vec::new();
+        for (_, topic) in turns {
+            let best = self.best_of(&topic, &mut rank);
+            if best.is_some() {
+                return (best, in_vain);
+            }
+            in_vain.push(topic);
+        }
+        (None, in_vain)
     }
 
     /// The queued blob of the least rank, of the swarm whose turn it is of all that have one with a rank.
     pub(super) fn pick<R: Ord>(
         &self,
-        rank: impl FnMut(u64, &BlobId, &Place) -> Option<R>,
-    ) -> Option<(BlobId, Place)> {
-        self.pick_in(self.queues.in_turn(), rank)
-    }
-
-    /// At most [`PICK_SCAN_MAX`] queued blobs are looked at.
-    fn pick_in<'a, R: Ord, T: Iterator<Item = &'a Topic>>(
-        &self,
-        topics: T,
         mut rank: impl FnMut(u64, &BlobId, &Place) -> Option<R>,
     ) -> Option<(BlobId, Place)> {
-        let mut left = PICK_SCAN_MAX;
-        for topic in topics {
-            let queued = self.queues.of(topic).take(left).inspect(|_| left -= 1);
-            let ranked = queued.filter_map(|(order, id, place)| {
-                let mut ranked = |place: &Place| rank(order, id, place).map(|rank| (rank, (*id, *place)));
-                let others = self.places(id).iter().filter(|other| other.topic() == topic);
-                ranked(place).or_else(|| others.clone().find_map(&mut ranked))
-            });
-            if let Some((_, best)) = ranked.min_by(|a, b| a.0.cmp(&b.0)) {
-                return Some(best);
-            }
-            if left == 0 {
-                return None;
-            }
-        }
-        None
+        self.queues.in_turn().find_map(|topic| self.best_of(topic, &mut rank))
+    }
+
+    fn best_of<R: Ord>(
+        &self,
+        topic: &Topic,
+        rank: &mut impl FnMut(u64, &BlobId, &Place) -> Option<R>,
+    ) -> Option<(BlobId, Place)> {
+        let ranked = self.queues.of(topic).filter_map(|(order, id, place)| {
+            let mut ranked = |place: &Place| rank(order, id, place).map(|rank| (rank, (*id, *place)));
+            let others = self.places(id).iter().filter(|other| other.topic() == topic);
+            ranked(place).or_else(|| others.clone().find_map(&mut ranked))
+        });
+        ranked.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, best)| best)
     }
 
     /// Where a blob stands that has more than one place.
@@ -410,7 +412,20 @@ impl Wants {
         (transfer.is_abandoned() && is_useless).then(|| self.give_up(id))?
     }
 
-    fn give_up(&mut self, id: &BlobId) -> Option<Buffer> {
+    /// What of a swarm was asked for last, and of what nothing has come if need be: the blob that is given up for another swarm.
+    pub(super) fn youngest(&self, topic: &Topic, now: Instant, may_have_begun: bool) -> Option<BlobId> {
+        let fits = |it: &Transfer| it.place().topic() == topic && (may_have_begun || !it.has_begun());
+        let transfers = self.transfers.iter().filter(|(_, transfer)| fits(transfer));
+        transfers.min_by_key(|(_, transfer)| transfer.loss(now)).map(|(id, _)| *id)
+    }
+
+    /// What peers are asked for of a blob.
+    pub(super) fn requests(&self, id: &BlobId) -> Vec<Request> {
+        self.transfers.get(id).into_iter().flat_map(Transfer::requests).cloned().collect()
+    }
+
+    /// Gives a transfer up; its buffer.
+    pub(super) fn give_up(&mut self, id: &BlobId) -> Option<Buffer> {
         let transfer = self.transfers.remove(id)?;
         if let Some(want) = self.by_id.get_mut(id) {
             want.takeovers = transfer.takeovers();
@@ -525,12 +540,21 @@ mod tests {
         wants.want(id(200), place(2));
         let both = || [place(1), place(2)].into_iter().map(|place| *place.topic());
         let any = |order: u64, _: &BlobId, _: &Place| Some(order);
-        let (blob, first) = wants.pick_of(both(), any).expect("one of the first swarm");
+        let (blob, first) = wants.pick_of(both(), any).0.expect("one of the first swarm");
         assert_eq!((blob, *first.topic()), (id(0), *place(1).topic()));
         wants.begin(blob, first, Buffer::new());
-        assert_eq!(wants.pick_of(both(), any).map(|(id, _)| id), Some(id(200)), "the other's turn");
+        assert_eq!(wants.pick_of(both(), any).0.map(|(id, _)| id), Some(id(200)), "the other's turn");
         let only_second = |order, _: &BlobId, at: &Place| at.is_same(&place(2)).then_some(order);
         assert_eq!(wants.pick(only_second).map(|(id, _)| id), Some(id(200)));
+        wants.requeue(blob);
+        wants.asked(id(200), &place(2), CONN);
+        let none = |_, _: &BlobId, _: &Place| None::<u64>;
+        let in_vain = Vec::from([*place(2).topic(), *place(1).topic()]);
+        assert_eq!(
+            wants.pick_of(both(), none),
+            (None, in_vain),
+            "one has none queued, the other none with a rank"
+        );
     }
 
     #[test]

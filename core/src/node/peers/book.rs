@@ -408,6 +408,17 @@ impl Book {
         allowed.map(|addr| (addr, self.peers.get(addr).and_then(|peer| peer.dial_netgroup(addr))))
     }
 
+    /// Whether an address may be dialled before others: it answered last time or was never dialled, and its netgroup has less than
+    /// its share.
+    pub(super) fn may_be_first(&self, addr: &PeerAddr, share: usize) -> bool {
+        self.peers.get(addr).is_some_and(|peer| {
+            let may_answer = peer.answers || peer.failures == 0;
+            peer.state == State::Idle
+                && may_answer
+                && self.has_share(peer.dial_netgroup(addr).as_ref(), share)
+        })
+    }
+
     fn has_share(&self, netgroup: Option<&Netgroup>, share: usize) -> bool {
         netgroup.is_none_or(|netgroup| self.orders.dialled.get(netgroup).copied().unwrap_or(0) < share)
     }

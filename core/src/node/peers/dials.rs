@@ -7,8 +7,9 @@ use super::super::timers::Timer;
 use super::Peers;
 use crate::ids::ConnId;
 use crate::limits::{
-    DIALS_MAX, FETCH_CONNECTIONS, FETCH_CONNECTIONS_OWN, GATEWAYS_MAX, KEPT_CONNECTIONS, OUTBOUND_MAX,
-    OUTBOUND_PER_NETWORK_MIN, OUTBOUND_SHARE, ROTATION_INTERVAL, ROTATION_INTERVAL_MOVING,
+    DIALS_MAX, DIALS_RESERVED, FETCH_CONNECTIONS, FETCH_CONNECTIONS_OWN, GATEWAYS_MAX, KEPT_CONNECTIONS,
+    OUTBOUND_MAX, OUTBOUND_PER_NETWORK_MIN, OUTBOUND_RESERVED, OUTBOUND_SHARE, ROTATION_INTERVAL,
+    ROTATION_INTERVAL_MOVING,
 };
 use crate::suite::Suite;
 use crate::time::Instant;
@@ -38,7 +39,7 @@ impl Need {
             Self::Nothing => 0,
             Self::News => KEPT_CONNECTIONS,
             Self::Publication => KEPT_CONNECTIONS + GATEWAYS_MAX,
-            Self::AnyBlob => OUTBOUND_MAX,
+            Self::AnyBlob => OUTBOUND_MAX - OUTBOUND_RESERVED,
             // About as many as others have, so that all are asked for equally much.
             Self::Blobs => FETCH_CONNECTIONS.saturating_sub(inbound).max(FETCH_CONNECTIONS_OWN),
         }
@@ -73,7 +74,7 @@ impl Peers {
             cx.cancel_timer(Timer::Seek);
         }
         let mut useless = None;
-        if need.is_blobs() && self.dials < DIALS_MAX {
+        if need.is_blobs() && self.dials < DIALS_MAX - DIALS_RESERVED {
             useless = self.rotate(cx, conns, downloads, wanted);
         } else {
             cx.cancel_timer(Timer::Rotation);
@@ -91,7 +92,7 @@ impl Peers {
     }
 
     fn may_dial(&self, outbound: usize, wanted: usize) -> bool {
-        outbound + self.dials < wanted && self.dials < DIALS_MAX
+        outbound + self.dials < wanted && self.dials < DIALS_MAX - DIALS_RESERVED
     }
 
     fn dial_up_to(&mut self, cx: &mut Cx, outbound: usize, wanted: usize) {
@@ -140,6 +141,6 @@ impl Peers {
 }
 
 /// Outbound connections that one netgroup may have.
-fn share(wanted: usize) -> usize {
+pub(super) fn share(wanted: usize) -> usize {
     (wanted / OUTBOUND_SHARE).max(OUTBOUND_PER_NETWORK_MIN)
 }

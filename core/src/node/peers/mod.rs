@@ -5,6 +5,7 @@ mod bans;
 mod book;
 mod dials;
 mod netgroup;
+mod reserved;
 mod seek;
 mod shares;
 
@@ -22,6 +23,7 @@ use book::Book;
 pub(crate) use dials::Need;
 use dials::Rotation;
 pub(crate) use netgroup::same_host;
+use reserved::Reserved;
 use seek::Seek;
 pub(crate) use shares::Source;
 
@@ -32,6 +34,7 @@ pub(super) struct Peers {
     private_dht: bool,
     /// Dials under way.
     dials: usize,
+    reserved: Reserved,
     rotation: Rotation,
     seek: Seek,
 }
@@ -43,6 +46,7 @@ impl Peers {
             bans: Bans::default(),
             private_dht,
             dials: 0,
+            reserved: Reserved::default(),
             rotation: Rotation::default(),
             seek: Seek::new(now),
         }
@@ -76,6 +80,7 @@ impl Peers {
     /// whether it answers.
     pub(super) fn on_dial_answered(&mut self, addr: &PeerAddr, is_connected: bool) -> bool {
         self.dials -= 1;
+        self.reserved.dial_ended(addr);
         let is_needed = self.book.connection(addr).is_none();
         if !is_connected {
             self.book.unreached(addr);
@@ -135,12 +140,14 @@ impl Peers {
         self.book.add(addr, source, cx.now());
     }
 
-    /// Notes what a look-up on the DHT found. A private address is a peer's only where the DHT is a private network's.
-    pub(super) fn on_dht_peers(&mut self, cx: &Cx, peers: Vec<PeerAddr>) {
-        let may_be = |peer: &PeerAddr| self.private_dht || peer.is_public();
-        for peer in peers.into_iter().filter(|peer| peer.is_exchangeable() && may_be(peer)) {
-            self.book.add(peer, Source::Dht, cx.now());
+    /// Notes what a look-up on the DHT found; of that, what may be a peer's address. A private one is only where the DHT is a
+    /// private network's.
+    pub(super) fn on_dht_peers(&mut self, cx: &Cx, mut peers: Vec<PeerAddr>) -> Vec<PeerAddr> {
+        peers.retain(|peer| peer.is_exchangeable() && (self.private_dht || peer.is_public()));
+        for peer in &peers {
+            self.book.add(peer.clone(), Source::Dht, cx.now());
         }
+        peers
     }
 
     /// Notes an address that the peer at `referrer` told.

@@ -60,6 +60,8 @@ struct Upkeep {
     poll_error: Option<DhtError>,
     /// A look-up has ended, so that the newest head is known, as far as the DHT knows it.
     is_looked_up: bool,
+    /// Since when a user waits for it.
+    awaited: Option<Instant>,
     put_due: Option<Instant>,
     /// When we last put the head.
     put: Option<Instant>,
@@ -83,6 +85,7 @@ impl Upkeep {
             copies: None,
             poll_error: None,
             is_looked_up: false,
+            awaited: None,
             put_due: None,
             put: None,
         }

@@ -7,8 +7,8 @@ use super::{Adopted, Heads, HeldHead, Upkeep};
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
 use crate::limits::{
-    DHT_RETRY_INTERVAL, FRESH_COPIES_MIN, GOSSIP_POLL_INTERVAL, HEAD_RETRY_INTERVAL, ITEM_LIFETIME,
-    REPUT_INTERVAL,
+    AWAITED_TIME, DHT_RETRY_INTERVAL, FRESH_COPIES_MIN, GOSSIP_POLL_INTERVAL, HEAD_RETRY_INTERVAL,
+    ITEM_LIFETIME, REPUT_INTERVAL,
 };
 use crate::manifest::Head;
 use crate::node::api::{DhtError, DhtOp, Event, JobResult};
@@ -18,6 +18,11 @@ use crate::node::timers::Timer;
 use crate::time::Instant;
 
 impl Upkeep {
+    /// Since when a user waits for the head.
+    fn awaited_since(&self, now: Instant) -> Option<Instant> {
+        self.awaited.filter(|since| now.since(*since) < AWAITED_TIME)
+    }
+
     /// Whether enough DHT nodes hold the newest head, and surely not by our own put (BEP 44): a copy does not tell its age,
     /// so a node that put it may be the one that keeps it alive, and puts it again.
     fn others_keep_it(&self, now: Instant, poll_interval: Duration) -> bool {
@@ -49,6 +54,13 @@ impl Heads {
         Some(Adopted { channel, topic, sequence, content })
     }
 
+    /// A user has begun to follow a channel, or follows it again.
+    pub(crate) fn note_awaited(&mut self, cx: &Cx, channel: &PublicKey) {
+        if let Some(upkeep) = self.by_channel.get_mut(channel) {
+            upkeep.awaited = Some(cx.now());
+        }
+    }
+
     /// When something of a channel's head is due next.
     pub(crate) fn due(&self, channel: &PublicKey) -> Option<Instant> {
         self.by_channel.get(channel)?.due()
@@ -62,10 +74,12 @@ impl Heads {
             self.offer(cx, channel, head);
         }
         let Some(upkeep) = self.by_channel.get_mut(&channel) else { return };
-        if upkeep.poll_due.take_if(|due| *due <= now).is_some()
-            && !dht.push(now, Purpose::Poll(channel), DhtOp::Get(channel))
-        {
-            upkeep.poll_due = Some(now + HEAD_RETRY_INTERVAL);
+        if upkeep.poll_due.take_if(|due| *due <= now).is_some() {
+            if !dht.push(now, Purpose::Poll(channel), DhtOp::Get(channel)) {
+                upkeep.poll_due = Some(now + HEAD_RETRY_INTERVAL);
+            } else if let Some(since) = upkeep.awaited_since(now) {
+                dht.note_awaited(Purpose::Poll(channel), since);
+            }
         }
         if upkeep.put_due.take_if(|due| *due <= now).is_some() {
             self.put_again(cx, dht, channel, is_own);

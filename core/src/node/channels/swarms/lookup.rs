@@ -7,8 +7,8 @@ use core::time::Duration;
 use super::{State, Swarm, Swarms};
 use crate::ids::{BlobId, InfoHash, Topic};
 use crate::limits::{
-    ANNOUNCE_INTERVAL, ASK_AGAIN_INTERVAL, BLOB_LOOKUPS, DHT_RETRY_INTERVAL, LOOKUP_INTERVAL_MAX,
-    LOOKUP_INTERVAL_MIN,
+    ANNOUNCE_INTERVAL, ASK_AGAIN_INTERVAL, AWAITED_TIME, BLOB_LOOKUPS, DHT_RETRY_INTERVAL,
+    LOOKUP_INTERVAL_MAX, LOOKUP_INTERVAL_MIN,
 };
 use crate::node::api::DhtOp;
 use crate::node::cx::Cx;
@@ -28,6 +28,8 @@ pub(super) struct LookUp {
     ask_interval: Duration,
     /// Blobs stored then.
     ask_stored: u64,
+    /// Since when a user waits for them.
+    awaited: Option<Instant>,
     /// Single blobs to look up beside the topic: those that only v5 peers may have.
     has_chunks: bool,
 }
@@ -40,6 +42,7 @@ impl LookUp {
             ask_due: None,
             ask_interval: LOOKUP_INTERVAL_MIN,
             ask_stored: 0,
+            awaited: None,
             has_chunks: false,
         }
     }
@@ -74,6 +77,13 @@ impl Swarms {
         if let Some(swarm) = self.by_topic.get_mut(topic) {
             swarm.look_up.has_chunks = false;
             swarm.look_up.seek(cx.now());
+        }
+    }
+
+    /// A user has begun to follow the swarm's channel, or follows it again.
+    pub(crate) fn note_awaited(&mut self, cx: &Cx, topic: &Topic) {
+        if let Some(swarm) = self.by_topic.get_mut(topic) {
+            swarm.look_up.awaited = Some(cx.now());
         }
     }
 
@@ -130,8 +140,13 @@ impl Swarms {
         }
         let blobs: Vec<InfoHash> =
             missing.take(swarm.blobs_looked_up()).map(|blob| blob.info_hash()).collect();
-        for hash in blobs {
-            dht.push(now, Purpose::Lookup(topic, hash), DhtOp::Lookup(hash));
+        for hash in &blobs {
+            dht.push(now, Purpose::Lookup(topic, *hash), DhtOp::Lookup(*hash));
+        }
+        if let Some(since) = swarm.look_up.awaited.filter(|since| now.since(*since) < AWAITED_TIME) {
+            for hash in [hash].into_iter().chain(blobs) {
+                dht.note_awaited(Purpose::Lookup(topic, hash), since);
+            }
         }
     }
 

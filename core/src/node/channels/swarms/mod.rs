@@ -206,6 +206,11 @@ impl Swarms {
         self.members.get(conn).is_some_and(|member| member.shares.contains_key(topic))
     }
 
+    /// Whether nobody is connected who is part of a swarm, as far as we know.
+    pub(crate) fn is_alone(&self, topic: &Topic) -> bool {
+        !self.members.iter().any(|(_, member)| member.shares.contains_key(topic))
+    }
+
     /// The newest version of a swarm; 0 before there is one.
     pub(crate) fn version(&self, topic: &Topic) -> u64 {
         self.by_topic.get(topic).map_or(0, |swarm| swarm.availability.version())

@@ -1,0 +1,182 @@
+//! Channels whose seeds are gone cost the live ones nothing, over real sockets, disk and DHT on loopback.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use async_io::Timer;
+use futures_lite::{FutureExt, future};
+use megatorrent_core::blob::PLAIN_LEN;
+use megatorrent_core::identity::{Identity, PublicKey};
+use megatorrent_core::ids::Secret;
+use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Reference};
+use megatorrent_core::node::{Command, Draft, Event};
+use megatorrent_runtime_smol::home::Home;
+use megatorrent_runtime_smol::ingest::ingest;
+use megatorrent_runtime_smol::{Handle, Options, Runtime};
+use smol::LocalExecutor;
+use tempfile::TempDir;
+
+type Executor = Rc<LocalExecutor<'static>>;
+
+const LOOPBACK: &str = "127.0.0.1:0";
+
+fn run<F: Future<Output = ()>>(patience: Duration, test: impl FnOnce(Executor) -> F) {
+    let executor = Rc::new(LocalExecutor::new());
+    let late = async {
+        Timer::after(patience).await;
+        panic!("the test takes too long");
+    };
+    smol::block_on(executor.run(test(Rc::clone(&executor)).or(late)));
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+async fn start(executor: &Executor, dir: &Path, boot: Option<SocketAddr>) -> Handle {
+    let mut options = Options::new(Home::open(dir).expect("the folder can be used"));
+    options.listen = Some(LOOPBACK.parse().expect("an address"));
+    options.bootstrap = boot.into_iter().map(Into::into).collect();
+    Runtime::start(executor, options).await.expect("the node starts")
+}
+
+fn addr(node: &Handle) -> SocketAddr {
+    node.local_addr().expect("it listens")
+}
+
+async fn wait_for(node: &Handle, wanted: impl Fn(&Event) -> bool) {
+    while !wanted(&node.next_event().await) {}
+}
+
+fn identity(number: u16) -> Identity {
+    let mut secret = [7; 32];
+    secret[..2].copy_from_slice(&number.to_be_bytes());
+    Identity::new(&Secret::new(secret), None)
+}
+
+fn follow(channel: PublicKey) -> Command {
+    Command::Follow { channel, read_key: None }
+}
+
+/// Starts an author's node, which publishes a file of so many blobs.
+async fn author(
+    executor: &Executor,
+    dir: &Path,
+    boot: SocketAddr,
+    (number, blobs): (u16, usize),
+    upload_bytes_per_sec: Option<u64>,
+) -> Handle {
+    let mut options = Options::new(Home::open(dir).expect("the folder can be used"));
+    let content: Vec<u8> =
+        (0..blobs * PLAIN_LEN).map(|i| (i % 251 + i / PLAIN_LEN * 7).to_le_bytes()[0]).collect();
+    let secret = identity(number).content_secret();
+    let tree = ingest(&*content, &options.home.store, &secret, 2, &|_| {}, &AtomicBool::new(false));
+    let tree = tree.expect("stored");
+    let path = EntryPath::new("file").expect("a path");
+    let file = FileEntry {
+        path,
+        size: tree.size,
+        modified_ms: None,
+        executable: false,
+        reference: Reference::Tree(tree),
+    };
+    options.listen = Some(LOOPBACK.parse().expect("an address"));
+    options.bootstrap = vec![boot.into()];
+    options.identity = Some(identity(number));
+    options.upload_bytes_per_sec = upload_bytes_per_sec;
+    let node = Runtime::start(executor, options).await.expect("the node starts");
+    node.command(follow(identity(number).public_key()));
+    let items = vec![Item::File(file)];
+    let content = HeadContent::Inline(vec![Collection { title: String::new(), items }]);
+    node.command(Command::Publish(Draft { content, read_key: None, gateways: Vec::new() }));
+    wait_for(&node, |event| matches!(event, Event::Published { .. })).await;
+    node
+}
+
+/// How long a node takes from following a channel until it has all of it.
+async fn time_to_follow(node: &Handle, number: u16) -> Duration {
+    let (began, channel) = (Instant::now(), identity(number).public_key());
+    node.command(follow(channel));
+    wait_for(node, |event| matches!(event, Event::ChannelComplete { channel: c, .. } if *c == channel)).await;
+    began.elapsed()
+}
+
+#[test]
+fn where_the_seeds_of_four_channels_are_gone_halfway_a_fifth_is_in_time() {
+    run(Duration::from_mins(2), async |executor| {
+        let dirs: [TempDir; 8] = std::array::from_fn(|_| folder());
+        let boot = start(&executor, dirs[0].path(), None).await;
+        let at = addr(&boot);
+        let rate = Some(4 << 20);
+        let live = author(&executor, dirs[1].path(), at, (0, 8), rate).await;
+        let other = start(&executor, dirs[2].path(), Some(at)).await;
+        let alone = time_to_follow(&other, 0).await;
+        other.shutdown().await;
+
+        let follower = start(&executor, dirs[3].path(), Some(at)).await;
+        let mut dead = Vec::new();
+        for (number, dir) in (1..).zip(&dirs[4..]) {
+            dead.push((number, author(&executor, dir.path(), at, (number, 16), rate).await));
+            follower.command(follow(identity(number).public_key()));
+        }
+        for (number, author) in dead {
+            let channel = identity(number).public_key();
+            while follower.channel_status(&channel).is_none_or(|status| status.blobs_stored < 4) {
+                future::yield_now().await;
+            }
+            author.shutdown().await;
+        }
+        let took = time_to_follow(&follower, 0).await;
+        assert!(took <= alone * 6 / 5 + Duration::from_millis(500), "{took:?} instead of {alone:?}");
+        for node in [boot, live, follower] {
+            node.shutdown().await;
+        }
+    });
+}
+
+/// Bytes of memory that this process has had at most.
+fn memory_max() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it is told");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kib * 1024
+}
+
+#[test]
+#[ignore = "takes 20 min; docs/benchmarks.md says how to run it"]
+fn a_thousand_channels_of_which_nine_hundred_are_dead_stay_below_128_mib() {
+    run(Duration::from_hours(1), async |executor| {
+        let (boot_dir, holder_dir, follower_dir) = (folder(), folder(), folder());
+        let boot = start(&executor, boot_dir.path(), None).await;
+        let at = addr(&boot);
+        // Of a hundred channels somebody else has all; of another hundred there is a head.
+        let holder = start(&executor, holder_dir.path(), Some(at)).await;
+        for number in 0..200 {
+            let dir = folder();
+            let author = author(&executor, dir.path(), at, (number, 1), None).await;
+            if number < 100 {
+                time_to_follow(&holder, number).await;
+            }
+            author.shutdown().await;
+        }
+        let follower = start(&executor, follower_dir.path(), Some(at)).await;
+        (0..1000).for_each(|number| follower.command(follow(identity(number).public_key())));
+        let is_complete = |number: u16| {
+            let status = follower.channel_status(&identity(number).public_key());
+            status.is_some_and(|status| status.complete)
+        };
+        while !(0..100).all(is_complete) {
+            Timer::after(Duration::from_secs(1)).await;
+        }
+        Timer::after(Duration::from_mins(2)).await;
+        let mib = memory_max() >> 20;
+        assert!(mib < 128, "{mib} MiB of all three nodes, and their authors before");
+        for node in [boot, holder, follower] {
+            node.shutdown().await;
+        }
+    });
+}
