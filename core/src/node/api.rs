@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::channels::contents::{Selection, SelectionError, SelectionTarget};
+use super::channels::contents::{Selection, SelectionError, Target};
 use crate::addr::PeerAddr;
 use crate::bep44::SignedItem;
 use crate::blob::Link;
@@ -280,58 +280,51 @@ pub enum Event {
         /// Why.
         error: crate::manifest::BodyError,
     },
-    /// All blobs of one file are stored. Told again of a file that is complete when more of the channel is selected later.
+    /// All blobs of one file are stored. Told again of a file that is complete when more is selected later.
     FileComplete {
-        /// The channel.
-        channel: PublicKey,
-        /// The head's sequence.
+        /// What it is of.
+        target: Target,
+        /// The version's sequence.
         sequence: u64,
         /// Index of the file among the manifest's files, in order ([`Manifest::files`]).
         file: usize,
     },
     /// A file's index blob does not hold what its reference promises.
     FileRefused {
-        /// The channel.
-        channel: PublicKey,
-        /// The head's sequence.
+        /// What it is of.
+        target: Target,
+        /// The version's sequence.
         sequence: u64,
         /// Index of the file among the manifest's files.
         file: usize,
     },
-    /// All blobs that the newest head names are stored.
-    ChannelComplete {
-        /// The channel.
-        channel: PublicKey,
-        /// The head's sequence.
+    /// All blobs of the newest version are stored.
+    Complete {
+        /// What it is of.
+        target: Target,
+        /// The version's sequence.
         sequence: u64,
     },
     /// All blobs that are selected of the newest version are stored, but not all that it names.
     SelectionComplete {
-        /// The channel.
-        channel: PublicKey,
-        /// The head's sequence.
+        /// What it is of.
+        target: Target,
+        /// The version's sequence.
         sequence: u64,
     },
     /// A selection is refused, and changes nothing.
     SelectionRefused {
         /// What it was of.
-        target: SelectionTarget,
+        target: Target,
         /// Why.
         error: SelectionError,
     },
-    /// All that is selected of a swarm without a head is stored.
-    TreeComplete {
-        /// The swarm.
-        topic: Topic,
-        /// Whether every blob of the tree is.
-        has_all: bool,
-    },
-    /// The store has lost blobs of a complete channel, which are fetched again; [`Event::ChannelComplete`] follows. What was
-    /// told of the manifest and its files is not told again.
+    /// The store has lost blobs that were selected and stored. They are fetched again; [`Event::Complete`] or
+    /// [`Event::SelectionComplete`] follows. What was told of the manifest and its files is not told again.
     BlobsLost {
-        /// The channel.
-        channel: PublicKey,
-        /// The head's sequence.
+        /// What they are of.
+        target: Target,
+        /// The version's sequence.
         sequence: u64,
     },
     /// The draft takes the sequence after the newest one, which lies ahead of our clock: our clock is behind, or the author's
@@ -463,28 +456,28 @@ impl core::fmt::Display for PublishError {
     }
 }
 
-/// A channel's state, for a user's eyes.
+/// The state of a channel or a swarm without a head, for a user's eyes.
 #[derive(Clone, Debug)]
-pub struct ChannelStatus {
-    /// The channel.
-    pub channel: PublicKey,
+pub struct TargetStatus {
+    /// Whose it is.
+    pub target: Target,
     /// Whether a read key is known.
     pub private: bool,
     /// Highest sequence seen; 0 before the first head.
     pub sequence: u64,
-    /// Blobs of the newest manifest that are stored, as far as its trees are known.
+    /// Blobs of the newest version that are stored, as far as its trees are known.
     pub blobs_stored: u64,
-    /// Blobs that the newest manifest names, index blobs included; 0 before it is known.
+    /// Blobs that the newest version names, index blobs included; 0 before it is known.
     pub blobs_total: u64,
-    /// Bytes of content that the newest manifest names; 0 before it is known.
+    /// Bytes of content that the newest version names; 0 before it is known.
     pub content_bytes: u64,
-    /// Whether all of them are stored, and the head is known to be the newest.
+    /// Whether all of them are stored, and the version is known to be the newest.
     pub complete: bool,
     /// Whether all that is selected is stored.
     pub satisfied: bool,
     /// What it waits for, in words; `None` when complete.
     pub waiting: Option<String>,
-    /// The body's reference, where the head does not carry the content itself.
+    /// The body's reference, where the head does not carry the content itself; of a swarm without a head, its tree.
     pub root: Option<TreeRef>,
 }
 

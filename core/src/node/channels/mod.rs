@@ -25,7 +25,7 @@ use crate::limits::CHANNELS_MAX;
 use crate::suite::Suite;
 use crate::time::Instant;
 use crate::tree::{Shape, TreeRef};
-use contents::{Contents, Effect, Place, Selection, SelectionError, SelectionTarget};
+use contents::{Contents, Effect, Place, Selection, SelectionError, Target};
 use heads::{Adopted, Followed, Heads};
 pub(super) use messages::GetHead;
 use swarms::{STANDALONE_VERSION, Swarms};
@@ -163,7 +163,7 @@ impl Channels {
             (Ok(effects), Some(topic)) => self.on_content(env, topic, effects),
             (Ok(_), None) => {}
             (Err(error), _) => {
-                let target = SelectionTarget::Channel(channel);
+                let target = Target::Channel(channel);
                 env.cx.event(Event::SelectionRefused { target, error });
             }
         }
@@ -178,7 +178,7 @@ impl Channels {
         selection: Selection,
     ) {
         if let Err(error) = self.may_join(&topic, &tree, &selection) {
-            let target = SelectionTarget::Swarm(topic);
+            let target = Target::Swarm(topic);
             return env.cx.event(Event::SelectionRefused { target, error });
         }
         let now = env.cx.now();

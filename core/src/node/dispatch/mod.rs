@@ -6,8 +6,8 @@ mod connections;
 use alloc::vec::Vec;
 
 use super::api::{
-    Action, ChannelStatus, Command, Config, Draft, Event, Input, Job, JobResult, NodeStatus, PublishError,
-    RecordKey,
+    Action, Command, Config, Draft, Event, Input, Job, JobResult, NodeStatus, PublishError, RecordKey,
+    TargetStatus,
 };
 use super::channels::{self, Channels};
 use super::conns::Conns;
@@ -26,7 +26,7 @@ use crate::bep44::SignedItem;
 use crate::conn::Incoming;
 use crate::error::{CloseReason, Violation};
 use crate::identity::{Identity, PublicKey};
-use crate::ids::{ConnId, JobId};
+use crate::ids::{ConnId, JobId, Topic};
 use crate::limits::{INBOUND_FETCHING_MAX, INBOUND_MAX};
 use crate::rng::Rng;
 use crate::suite::Suite;
@@ -240,8 +240,12 @@ impl<S: Suite> Dispatcher<S> {
         }
     }
 
-    pub(super) fn channel_status(&self, channel: &PublicKey) -> Option<ChannelStatus> {
+    pub(super) fn channel_status(&self, channel: &PublicKey) -> Option<TargetStatus> {
         self.channels.status(&self.conns, &self.downloads, self.peers.known(), channel)
+    }
+
+    pub(super) fn swarm_status(&self, topic: &Topic) -> Option<TargetStatus> {
+        self.channels.swarm_status(&self.conns, &self.downloads, self.peers.known(), topic)
     }
 
     // --- inputs ---------------------------------------------------------------------------------------------
