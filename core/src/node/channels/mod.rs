@@ -255,12 +255,12 @@ impl Channels {
         given_up: bool,
     ) -> bool {
         let adopted = self.heads.on_persisted(env.cx, channel, durable, given_up);
-        let is_adopted = adopted.is_some();
+        let is_head = matches!(adopted, Some(Adopted::Head { .. }));
         if let Some(adopted) = adopted {
             self.adopt(env, adopted);
             self.heads.spread(env.conns, &self.swarms, channel);
         }
-        is_adopted
+        is_head
     }
 
     /// The head that came while another one was being made durable has its turn.
@@ -270,7 +270,7 @@ impl Channels {
 
     /// A durable head: what it names is fetched.
     fn adopt<S: Suite>(&mut self, env: &mut Env<'_, S>, adopted: Adopted) {
-        let (channel, topic, sequence, content) = adopted.into_parts();
+        let Adopted::Head { channel, topic, sequence, content } = adopted else { return };
         let now = env.cx.now();
         self.drop_content(env, &topic);
         env.dht.announce(Purpose::Announce(topic.info_hash()), now);

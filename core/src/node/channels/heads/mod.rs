@@ -41,7 +41,7 @@ struct Upkeep {
     head: Option<HeldHead>,
     /// A newer one that is being made durable.
     accepting: Option<(HeldHead, Head)>,
-    /// A still newer one, for afterwards.
+    /// A still newer one, or the item that carries that one, for afterwards.
     next: Option<HeldHead>,
     /// One that the store did not take, and when it is tried again: nobody may offer it a second time.
     untaken: Option<(Instant, HeldHead)>,
@@ -93,11 +93,13 @@ impl Upkeep {
         self.accepting.as_ref().map(|(head, _)| head).or(self.head.as_ref())
     }
 
-    /// Whether a head is newer than all that is known, or shows that the author signed two of one sequence.
+    /// Whether a head is newer than all that is known, carried by an item where the newest is not, or shows that the author
+    /// signed two of one sequence.
     fn is_news(&self, head: &HeldHead) -> bool {
         self.newest().is_none_or(|known| {
             let is_unreported = self.fork_reported != Some(head.sequence());
-            head.sequence() > known.sequence() || (head.is_fork_of(known) && is_unreported)
+            let is_fork = head.is_fork_of(known) && is_unreported;
+            head.sequence() > known.sequence() || is_fork || head.adds_item_to(known)
         })
     }
 
@@ -121,19 +123,12 @@ pub(crate) enum Followed {
     Refused,
 }
 
-/// A head that is durable from here on, and what it names.
-pub(crate) struct Adopted {
-    channel: PublicKey,
-    topic: Topic,
-    sequence: u64,
-    content: HeadContent,
-}
-
-impl Adopted {
-    /// Channel, topic, sequence and content.
-    pub(crate) fn into_parts(self) -> (PublicKey, Topic, u64, HeadContent) {
-        (self.channel, self.topic, self.sequence, self.content)
-    }
+/// What is durable from here on.
+pub(crate) enum Adopted {
+    /// A head, and what it names.
+    Head { channel: PublicKey, topic: Topic, sequence: u64, content: HeadContent },
+    /// The item that carries the newest head, which was known without one.
+    Item,
 }
 
 /// The heads of all followed channels.
@@ -242,12 +237,7 @@ impl Heads {
                 upkeep.fork_reported = Some(sequence);
                 return cx.event(Event::Fork { channel, sequence });
             }
-            if head.adds_item_to(known) && upkeep.accepting.is_none() {
-                persist(cx, Pending::Record, channel, upkeep.read_key.as_ref(), Some(&head));
-                upkeep.head = Some(head);
-                return;
-            }
-            if sequence <= known.sequence() {
+            if sequence <= known.sequence() && !head.adds_item_to(known) {
                 return;
             }
         }
@@ -361,7 +351,10 @@ impl Heads {
 
     /// Whether the durable head is the newest, as far as the DHT knows.
     pub(crate) fn is_newest_known(&self, channel: &PublicKey) -> bool {
-        self.by_channel.get(channel).is_some_and(|upkeep| upkeep.is_looked_up && upkeep.accepting.is_none())
+        self.by_channel.get(channel).is_some_and(|upkeep| {
+            let durable = upkeep.head.as_ref().map(HeldHead::sequence);
+            upkeep.is_looked_up && durable == upkeep.newest().map(HeldHead::sequence)
+        })
     }
 
     /// What the newest durable head says.

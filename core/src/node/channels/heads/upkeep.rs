@@ -39,14 +39,19 @@ impl Heads {
     ) -> Option<Adopted> {
         let (now, poll_interval) = (cx.now(), self.poll_interval());
         let upkeep = self.by_channel.get_mut(&channel)?;
+        let adds_item = upkeep.head.as_ref().is_some_and(|known| head.adds_item_to(known));
         upkeep.head = Some(head);
         upkeep.put_due = Some(now + REPUT_INTERVAL);
+        if adds_item {
+            cx.set_timer_sooner(Timer::Channel(channel), now);
+            return Some(Adopted::Item);
+        }
         upkeep.copies = None;
         let polled = upkeep.polled;
         upkeep.poll_due =
             upkeep.poll_due.map(|due| if due > now { due.max(polled + poll_interval) } else { due });
         let (topic, sequence, content) = (upkeep.topic, read.sequence, read.content);
-        Some(Adopted { channel, topic, sequence, content })
+        Some(Adopted::Head { channel, topic, sequence, content })
     }
 
     /// When something of a channel's head is due next.
