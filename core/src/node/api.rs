@@ -66,7 +66,7 @@ pub enum Command {
         read_key: Option<Secret>,
     },
     /// Follow a channel no longer: its record is deleted, its wants are dropped, and it is served no longer. What is stored
-    /// stays stored.
+    /// stays stored. A publication in it of which nothing was put yet fails.
     Unfollow(PublicKey),
     /// Fetch these parts of a channel, in this order, in its newest version and later ones; may come before
     /// [`Command::Follow`]. A selection that is refused changes nothing, and [`Event::SelectionRefused`] says why.
@@ -424,6 +424,8 @@ pub enum PublishError {
     SequenceTooHigh,
     /// The new sequence could not be made durable, so nothing was put.
     NotDurable,
+    /// The channel was unfollowed before anything was put.
+    Unfollowed,
     /// The DHT did not take it.
     Dht(DhtError),
     /// Fewer than one remote node holds it.
@@ -447,6 +449,7 @@ impl core::fmt::Display for PublishError {
                 "its next sequence is above 2^53, which not every program reads: begin another channel",
             ),
             Self::NotDurable => f.write_str("the new sequence could not be stored, so nothing was published"),
+            Self::Unfollowed => f.write_str("the channel was unfollowed meanwhile"),
             Self::Dht(error) => write!(f, "{error}"),
             Self::NoReplica => f.write_str("no other DHT node stored the head"),
             Self::NotReadBack => f.write_str("the head could not be read back from the DHT"),

@@ -155,6 +155,16 @@ impl DhtQueue {
         is_new
     }
 
+    /// Leaves out what waits for a purpose. `true`: there was something.
+    pub(super) fn forget(&mut self, is_of: impl Fn(&Purpose) -> bool) -> bool {
+        let waiting = |queue: &Self| queue.lines.iter().map(|line| line.waiting.len()).sum::<usize>();
+        let before = waiting(self);
+        for line in &mut self.lines {
+            line.waiting.retain(|(_, purpose, _)| !is_of(purpose));
+        }
+        waiting(self) < before
+    }
+
     pub(super) fn put(&mut self, now: Instant, purpose: Purpose, item: SignedItem, cas: Option<i64>) -> bool {
         self.push(now, purpose, DhtOp::Put(item, cas))
     }

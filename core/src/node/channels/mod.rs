@@ -145,6 +145,8 @@ impl Channels {
         self.contents.forget_selection(&channel);
         if let Some(topic) = self.heads.unfollow(env.cx, &channel) {
             env.cx.cancel_timer(Timer::Channel(channel));
+            let is_of = |p: &Purpose| [Purpose::Poll(channel), Purpose::Reput(channel)].contains(p);
+            env.dht.forget(is_of);
             self.drop_swarm(env, &topic);
             self.swarms.rewatch_all(env.cx, env.conns);
         }
@@ -217,6 +219,7 @@ impl Channels {
         env.downloads.cancel_wants(env.cx, env.conns, topic);
         self.swarms.leave(topic);
         env.dht.stop_announcing(Purpose::Announce(topic.info_hash()));
+        env.dht.forget(|purpose| matches!(purpose, Purpose::Lookup(of, _) if of == topic));
         env.cx.cancel_timer(Timer::Swarm(*topic));
     }
 
@@ -250,11 +253,11 @@ impl Channels {
     pub(super) fn on_persisted<S: Suite>(
         &mut self,
         env: &mut Env<'_, S>,
-        channel: PublicKey,
+        (channel, sequence): (PublicKey, u64),
         durable: bool,
         given_up: bool,
     ) -> bool {
-        let adopted = self.heads.on_persisted(env.cx, channel, durable, given_up);
+        let adopted = self.heads.on_persisted(env.cx, (channel, sequence), durable, given_up);
         let is_head = matches!(adopted, Some(Adopted::Head { .. }));
         if let Some(adopted) = adopted {
             self.adopt(env, adopted);

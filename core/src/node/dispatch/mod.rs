@@ -255,7 +255,10 @@ impl<S: Suite> Dispatcher<S> {
             Command::Follow { channel, read_key } => {
                 self.with_channels(|channels, env| channels.follow(env, channel, read_key));
             }
-            Command::Unfollow(channel) => self.with_channels(|channels, env| channels.unfollow(env, channel)),
+            Command::Unfollow(channel) => {
+                self.with_channels(|channels, env| channels.unfollow(env, channel));
+                self.publications.on_unfollowed(&mut self.cx, &mut self.dht, &channel);
+            }
             Command::Select { channel, selection } => {
                 self.with_channels(|channels, env| channels.select(env, channel, selection));
             }
@@ -300,8 +303,8 @@ impl<S: Suite> Dispatcher<S> {
                 let (of, plain) = ((topic, fetch), plain.as_deref());
                 self.with_channels(|channels, env| channels.on_opened(env, of, id, plain));
             }
-            (Pending::Head(channel), JobResult::Persisted(durable)) => {
-                self.on_head_persisted(channel, durable);
+            (Pending::Head(channel, sequence), JobResult::Persisted(durable)) => {
+                self.on_head_persisted(channel, sequence, durable);
             }
             (Pending::Dht, result) => self.on_dht_done(job, &result),
             (Pending::Ban(event), JobResult::Persisted(_)) => self.cx.event(event),
@@ -310,12 +313,14 @@ impl<S: Suite> Dispatcher<S> {
         }
     }
 
-    fn on_head_persisted(&mut self, channel: PublicKey, durable: bool) {
-        let is_own = self.publications.is_storing(&channel);
-        if self.with_channels(|channels, env| channels.on_persisted(env, channel, durable, is_own)) {
+    fn on_head_persisted(&mut self, channel: PublicKey, sequence: u64, durable: bool) {
+        let (is_own, of) = (self.publications.is_storing(&channel, sequence), (channel, sequence));
+        if self.with_channels(|channels, env| channels.on_persisted(env, of, durable, is_own)) {
             self.announce_own();
         }
-        self.with_publications(|publications, env| publications.on_stored(env, &channel, durable));
+        if is_own {
+            self.with_publications(|publications, env| publications.on_stored(env, durable));
+        }
         self.channels.offer_next(&mut self.cx, channel);
     }
 
@@ -437,6 +442,9 @@ impl<S: Suite> Dispatcher<S> {
         let mut env = publications::Env::new(&mut self.cx, &mut self.conns, &mut self.peers, &mut self.dht);
         match step(&mut self.publications, &mut env) {
             Next::Nothing => {}
+            Next::Sign(channel) if !self.channels.heads().is_followed(&channel) => {
+                self.publications.fail_unfollowed(&mut self.cx);
+            }
             Next::Sign(channel) => {
                 let recorded = self.channels.heads().sequence(&channel);
                 let signed = self.publications.sign(&mut self.cx, recorded);

@@ -285,7 +285,13 @@ impl Heads {
 
     fn make_durable(&mut self, cx: &mut Cx, channel: PublicKey, head: HeldHead, read: Head) {
         if let Some(upkeep) = self.by_channel.get_mut(&channel) {
-            persist(cx, Pending::Head(channel), channel, upkeep.read_key.as_ref(), Some(&head));
+            persist(
+                cx,
+                Pending::Head(channel, head.sequence()),
+                channel,
+                upkeep.read_key.as_ref(),
+                Some(&head),
+            );
             upkeep.accepting = Some((head, read));
         }
     }
@@ -294,12 +300,13 @@ impl Heads {
     pub(crate) fn on_persisted(
         &mut self,
         cx: &mut Cx,
-        channel: PublicKey,
+        (channel, sequence): (PublicKey, u64),
         durable: bool,
         given_up: bool,
     ) -> Option<Adopted> {
         let upkeep = self.by_channel.get_mut(&channel)?;
-        let (head, read) = upkeep.accepting.take()?;
+        // A head of our own takes the place of one that is being stored.
+        let (head, read) = upkeep.accepting.take_if(|(head, _)| head.sequence() == sequence)?;
         if durable {
             return self.adopt(cx, channel, head, read);
         }

@@ -1,0 +1,128 @@
+//! What ends when a channel is followed no longer, or under another read key, and what goes on.
+
+mod support;
+
+use std::time::Duration;
+
+use megatorrent_core::codec::Message;
+use megatorrent_core::limits::{DHT_JOBS_MAX, HEAD_POLL_INTERVAL};
+use megatorrent_core::manifest::HeadContent;
+use megatorrent_core::node::{Command, DhtOp, Draft, Event, Input, Job, JobResult, PublishError, RecordKey};
+use support::content::item;
+use support::member::Member;
+use support::{Bench, CONFIG, author, identity};
+
+fn publish(bench: &mut Bench) {
+    let content = HeadContent::Inline(vec![]);
+    bench.command(Command::Publish(Draft { content, read_key: None, gateways: Vec::new() }));
+}
+
+fn publisher() -> Bench {
+    let mut bench = Bench::new(CONFIG, Some(identity()));
+    publish(&mut bench);
+    bench
+}
+
+/// Lets the look-up end with which a publication begins; the node's own look-up of the channel has been asked for first.
+fn find_nothing(bench: &mut Bench) {
+    while let Some(get) = bench.dht_job(|op| matches!(op, DhtOp::Get(_))) {
+        bench.handle(Input::Done(get, JobResult::DhtDone(Ok(()))));
+    }
+}
+
+/// Answers the oldest write of a channel's record.
+fn store(bench: &mut Bench) {
+    let (id, ..) = bench.record(|key| matches!(key, RecordKey::Channel(_))).expect("it is to be stored");
+    bench.handle(Input::Done(id, JobResult::Persisted(true)));
+}
+
+fn puts(bench: &Bench) -> usize {
+    bench.jobs.iter().filter(|(_, job)| matches!(job, Job::Dht(DhtOp::Put(..)))).count()
+}
+
+fn failure(bench: &mut Bench) -> Option<PublishError> {
+    match bench.event(|event| matches!(event, Event::PublishFailed { .. }))? {
+        Event::PublishFailed { error, .. } => Some(error),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_channel_that_is_unfollowed_while_its_head_is_being_stored_is_not_published() {
+    let channel = identity().public_key();
+    let mut bench = publisher();
+    store(&mut bench);
+    find_nothing(&mut bench);
+    bench.command(Command::Unfollow(channel));
+    let error = failure(&mut bench).expect("it is told");
+    assert_eq!(
+        (&error, error.to_string().as_str()),
+        (&PublishError::Unfollowed, "the channel was unfollowed meanwhile")
+    );
+    // The head's write, and that which deletes the record.
+    for _ in 0..2 {
+        store(&mut bench);
+    }
+    bench.sleep(Duration::from_hours(2));
+    assert_eq!((puts(&bench), failure(&mut bench)), (0, None));
+    assert!(bench.node.channels().is_empty());
+    // It can be published anew.
+    publish(&mut bench);
+    store(&mut bench);
+    find_nothing(&mut bench);
+    store(&mut bench);
+    assert_eq!(puts(&bench), 1);
+}
+
+#[test]
+fn a_channel_that_is_unfollowed_while_the_dht_is_asked_is_not_published() {
+    let mut bench = publisher();
+    store(&mut bench);
+    bench.command(Command::Unfollow(identity().public_key()));
+    find_nothing(&mut bench);
+    assert_eq!(failure(&mut bench), Some(PublishError::Unfollowed));
+    bench.sleep(Duration::from_hours(2));
+    assert_eq!(puts(&bench), 0);
+}
+
+#[test]
+fn a_head_is_put_once_it_is_durable_itself_and_not_an_earlier_one() {
+    let channel = identity().public_key();
+    let mut bench = publisher();
+    store(&mut bench);
+    let mut member = Member::join(&mut bench, 1, &[channel]);
+    let earlier = item(&identity(), 5, &HeadContent::Inline(vec![]));
+    member.peer.send(&mut bench, &Message::Head(member.tags[0], Some(earlier)));
+    find_nothing(&mut bench);
+    store(&mut bench);
+    assert_eq!(puts(&bench), 0, "only the earlier one is durable");
+    store(&mut bench);
+    assert_eq!(puts(&bench), 1);
+}
+
+#[test]
+fn what_waits_for_the_dht_is_not_done_for_a_channel_that_is_followed_no_longer() {
+    let mut bench = Bench::new(CONFIG, None);
+    bench.world.ends_lookups = true;
+    let heads = (1..=6).map(|n| item(&author(n), 5, &HeadContent::Inline(vec![])));
+    for head in heads.clone() {
+        bench.world.heads.insert(head.key, (head.clone(), 1));
+        bench.command(Command::Follow { channel: head.key, read_key: None });
+    }
+    bench.sleep_until(bench.now);
+    bench.answer_jobs();
+    // All are due at once, and no more are begun than run at a time.
+    bench.sleep(2 * HEAD_POLL_INTERVAL);
+    let running = |bench: &Bench| bench.jobs.iter().filter(|(_, job)| matches!(job, Job::Dht(_))).count();
+    assert_eq!(running(&bench), DHT_JOBS_MAX);
+    assert!(bench.status().dht_late > 0);
+    for head in heads {
+        bench.command(Command::Unfollow(head.key));
+    }
+    assert_eq!(bench.status().dht_late, 0);
+    bench.answer_jobs();
+    let done = (bench.world.puts.len(), bench.world.gets.len(), bench.world.lookups.len());
+    bench.sleep(Duration::from_hours(2));
+    assert!(bench.jobs.is_empty());
+    assert_eq!((bench.world.puts.len(), bench.world.gets.len(), bench.world.lookups.len()), done);
+}
