@@ -4,11 +4,13 @@ mod support;
 
 use std::time::Duration;
 
-use megatorrent_core::codec::Message;
-use megatorrent_core::limits::{DHT_JOBS_MAX, HEAD_POLL_INTERVAL};
+use megatorrent_core::codec::{Message, Tag};
+use megatorrent_core::limits::{DHT_JOBS_MAX, GOSSIP_POLL_INTERVAL, HEAD_POLL_INTERVAL};
 use megatorrent_core::manifest::HeadContent;
 use megatorrent_core::node::{Command, DhtOp, Draft, Event, Input, Job, JobResult, PublishError, RecordKey};
+use megatorrent_core::uri;
 use support::content::item;
+use support::folder::READ_KEY;
 use support::member::Member;
 use support::{Bench, CONFIG, author, identity};
 
@@ -125,4 +127,37 @@ fn what_waits_for_the_dht_is_not_done_for_a_channel_that_is_followed_no_longer()
     bench.sleep(Duration::from_hours(2));
     assert!(bench.jobs.is_empty());
     assert_eq!((bench.world.puts.len(), bench.world.gets.len(), bench.world.lookups.len()), done);
+}
+
+/// The tags under which a peer is asked for a head, and sent one.
+fn heads(bench: &mut Bench, member: &mut Member) -> (Vec<Tag>, Vec<Tag>) {
+    let (mut asked, mut sent) = (Vec::new(), Vec::new());
+    for message in member.peer.receive(bench) {
+        match message {
+            Message::GetHead { tag, .. } => asked.push(tag),
+            Message::Head(tag, Some(_)) => sent.push(tag),
+            _ => {}
+        }
+    }
+    (asked, sent)
+}
+
+#[test]
+fn under_another_read_key_peers_are_asked_and_told_anew_and_no_others() {
+    let channel = identity().public_key();
+    let mut bench = Bench::answering(CONFIG, None);
+    bench.command(Command::Follow { channel, read_key: None });
+    let mut member = Member::join(&mut bench, 1, &[channel]);
+    bench.command(Command::Follow { channel, read_key: Some(READ_KEY) });
+    let find = |bench: &mut Bench, sequence| {
+        bench.world.heads.insert(channel, (item(&identity(), sequence, &HeadContent::Inline(vec![])), 8));
+        bench.sleep(HEAD_POLL_INTERVAL.max(GOSSIP_POLL_INTERVAL));
+    };
+    find(&mut bench, 5);
+    assert_eq!(heads(&mut bench, &mut member), (vec![], vec![]), "the peer watches the public topic");
+    let tag = member.peer.tag(&uri::topic(&channel, Some(&READ_KEY)));
+    member.peer.send(&mut bench, &Message::Watch(vec![tag]));
+    assert_eq!(heads(&mut bench, &mut member), (vec![tag], vec![]));
+    find(&mut bench, 6);
+    assert_eq!(heads(&mut bench, &mut member), (vec![], vec![tag]));
 }

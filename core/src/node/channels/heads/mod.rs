@@ -171,7 +171,9 @@ impl Heads {
             let before = upkeep.topic;
             upkeep.topic = uri::topic(&channel, read_key.as_ref());
             (upkeep.read_key, upkeep.refused, upkeep.poll_due) = (read_key, None, Some(now));
-            return Followed::Moved(before, upkeep.topic);
+            let moved = Followed::Moved(before, upkeep.topic);
+            self.conns.iter_mut().for_each(|(_, told)| told.forget(&channel));
+            return moved;
         }
         if !has_room {
             let error = HeadError::Malformed("too many channels are followed");
