@@ -11,7 +11,6 @@ use super::contents::Target;
 use super::swarms::STANDALONE_VERSION;
 use crate::identity::PublicKey;
 use crate::ids::Topic;
-use crate::manifest::HeadContent;
 use crate::suite::Suite;
 
 impl Channels {
@@ -27,10 +26,6 @@ impl Channels {
         let is_newest = self.heads.is_newest_known(channel);
         let (blobs_stored, blobs_total, content_bytes) = self.contents.numbers(&topic);
         let satisfied = self.contents.is_satisfied(&topic) && is_newest;
-        let root = self.heads.read(channel).and_then(|head| match head.content {
-            HeadContent::Root(root) => Some(root),
-            HeadContent::Inline(_) => None,
-        });
         Some(TargetStatus {
             target: Target::Channel(*channel),
             private: self.heads.is_private(channel),
@@ -41,7 +36,7 @@ impl Channels {
             complete: self.contents.has_all(&topic) && is_newest,
             satisfied,
             waiting: (!satisfied).then(|| self.waiting(conns, downloads, peers_known, &topic)),
-            root,
+            root: self.heads.root(channel).cloned(),
         })
     }
 

@@ -25,7 +25,7 @@ use crate::node::dht::Class;
 use crate::node::table::ConnTable;
 use crate::node::timers::Timer;
 use crate::time::Instant;
-use crate::tree::Shape;
+use crate::tree::{Shape, TreeRef};
 use crate::uri;
 pub(crate) use held::HeldHead;
 use push::Told;
@@ -39,6 +39,8 @@ struct Upkeep {
     topic: Topic,
     /// The newest durable head.
     head: Option<HeldHead>,
+    /// The body that it refers to.
+    root: Option<TreeRef>,
     /// A newer one that is being made durable.
     accepting: Option<(HeldHead, Head)>,
     /// A still newer one, or the item that carries that one, for afterwards.
@@ -71,6 +73,7 @@ impl Upkeep {
             topic: uri::topic(channel, read_key.as_ref()),
             read_key,
             head: None,
+            root: None,
             accepting: None,
             next: None,
             untaken: None,
@@ -171,9 +174,8 @@ impl Heads {
             let before = upkeep.topic;
             upkeep.topic = uri::topic(&channel, read_key.as_ref());
             (upkeep.read_key, upkeep.refused, upkeep.poll_due) = (read_key, None, Some(now));
-            let moved = Followed::Moved(before, upkeep.topic);
             self.conns.iter_mut().for_each(|(_, told)| told.forget(&channel));
-            return moved;
+            return Followed::Moved(before, upkeep.topic);
         }
         if !has_room {
             let error = HeadError::Malformed("too many channels are followed");
@@ -224,7 +226,9 @@ impl Heads {
 
     /// The newest durable head again, for a swarm that has just begun.
     pub(crate) fn adopt_again(&mut self, cx: &mut Cx, channel: PublicKey) -> Option<Adopted> {
-        let head = self.by_channel.get_mut(&channel)?.head.take()?;
+        let upkeep = self.by_channel.get_mut(&channel)?;
+        upkeep.root = None;
+        let head = upkeep.head.take()?;
         self.restore(cx, channel, head)
     }
 
@@ -371,6 +375,11 @@ impl Heads {
         let upkeep = self.by_channel.get(channel)?;
         let document = upkeep.head.as_ref()?.document();
         Head::from_json_in(self.shape, channel, upkeep.read_key.as_ref(), document).ok()
+    }
+
+    /// The body that the newest durable head refers to, where it does not carry the content itself.
+    pub(crate) fn root(&self, channel: &PublicKey) -> Option<&TreeRef> {
+        self.by_channel.get(channel)?.root.as_ref()
     }
 
     pub(crate) fn is_private(&self, channel: &PublicKey) -> bool {

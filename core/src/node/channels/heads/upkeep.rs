@@ -10,7 +10,7 @@ use crate::limits::{
     DHT_RETRY_INTERVAL, FRESH_COPIES_MIN, GOSSIP_POLL_INTERVAL, HEAD_RETRY_INTERVAL, ITEM_LIFETIME,
     REPUT_INTERVAL,
 };
-use crate::manifest::Head;
+use crate::manifest::{Head, HeadContent};
 use crate::node::api::{DhtError, DhtOp, Event, JobResult};
 use crate::node::cx::Cx;
 use crate::node::dht::{DhtQueue, Purpose};
@@ -46,6 +46,10 @@ impl Heads {
             cx.set_timer_sooner(Timer::Channel(channel), now);
             return Some(Adopted::Item);
         }
+        upkeep.root = match &read.content {
+            HeadContent::Root(root) => Some(root.clone()),
+            HeadContent::Inline(_) => None,
+        };
         upkeep.copies = None;
         let polled = upkeep.polled;
         upkeep.poll_due =
