@@ -362,6 +362,15 @@ impl Heads {
         self.by_channel.get(channel).and_then(|upkeep| upkeep.newest()).map_or(0, HeldHead::sequence)
     }
 
+    /// Whether a channel's newest head known is newer than an item, or another one of the same sequence.
+    pub(crate) fn forbids(&self, item: &SignedItem) -> bool {
+        let newest = self.by_channel.get(&item.key).and_then(|upkeep| upkeep.newest());
+        newest.is_some_and(|known| {
+            let sequence = item.seq.unsigned_abs();
+            sequence < known.sequence() || (sequence == known.sequence() && item.value != known.document())
+        })
+    }
+
     /// Whether the durable head is the newest, as far as the DHT knows.
     pub(crate) fn is_newest_known(&self, channel: &PublicKey) -> bool {
         self.by_channel.get(channel).is_some_and(|upkeep| {
