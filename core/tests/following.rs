@@ -2,17 +2,22 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use megatorrent_core::codec::{Message, Tag};
-use megatorrent_core::limits::{DHT_JOBS_MAX, GOSSIP_POLL_INTERVAL, HEAD_POLL_INTERVAL};
+use megatorrent_core::ids::Topic;
+use megatorrent_core::limits::{CONTROL_QUEUE_MAX, DHT_JOBS_MAX, GOSSIP_POLL_INTERVAL, HEAD_POLL_INTERVAL};
 use megatorrent_core::manifest::HeadContent;
-use megatorrent_core::node::{Command, DhtOp, Draft, Event, Input, Job, JobResult, PublishError, RecordKey};
+use megatorrent_core::node::{
+    Command, DhtOp, Draft, Event, Input, Job, JobResult, PublishError, RecordKey, Selection,
+};
 use megatorrent_core::uri;
 use support::content::item;
-use support::folder::READ_KEY;
+use support::folder::{READ_KEY, tree};
 use support::member::Member;
-use support::{Bench, CONFIG, author, identity};
+use support::peer::Peer;
+use support::{Bench, CONFIG, addr, author, identity};
 
 fn publish(bench: &mut Bench) {
     let content = HeadContent::Inline(vec![]);
@@ -160,4 +165,38 @@ fn under_another_read_key_peers_are_asked_and_told_anew_and_no_others() {
     assert_eq!(heads(&mut bench, &mut member), (vec![tag], vec![]));
     find(&mut bench, 6);
     assert_eq!(heads(&mut bench, &mut member), (vec![], vec![tag]));
+}
+
+#[test]
+fn a_watch_makes_no_more_questions_wait_than_may_and_the_rest_follow() {
+    const SWARMS: u8 = 40;
+    let mut bench = Bench::answering(CONFIG, None);
+    bench.world.ends_lookups = true;
+    let mut topics = Vec::new();
+    for n in 1..=SWARMS {
+        let channel = author(n).public_key();
+        bench.command(Command::Follow { channel, read_key: None });
+        let topic = Topic([n; 32]);
+        let (tree, selection) = (tree(&[0]).0, Selection::default());
+        bench.command(Command::Join { topic, tree, selection });
+        topics.extend([uri::topic(&channel, None), topic]);
+    }
+    let mut peer = Peer::dial(&mut bench, addr(1));
+    peer.say_hello(&mut bench, 6);
+    peer.receive(&mut bench);
+    let tags: BTreeSet<Tag> = topics.iter().map(|topic| peer.tag(topic)).collect();
+    peer.send(&mut bench, &Message::Watch(tags.iter().copied().collect()));
+    let asked = |messages: Vec<Message>| {
+        let asked = messages.into_iter().filter_map(|message| match message {
+            Message::GetHead { tag, known: 0, look_up: None } => Some(tag),
+            _ => None,
+        });
+        asked.collect::<Vec<Tag>>()
+    };
+    peer.take(&mut bench, usize::MAX);
+    let first = peer.messages();
+    assert_eq!(first.len(), CONTROL_QUEUE_MAX);
+    let mut all = asked(first);
+    all.extend(asked(peer.receive(&mut bench)));
+    assert_eq!((all.len(), all.into_iter().collect()), (topics.len(), tags), "each once");
 }
