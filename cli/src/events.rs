@@ -39,10 +39,10 @@ pub(crate) fn report(event: &Event, output: Output) -> Result<(), Failure> {
                  other hands too"
             ),
         ),
-        Event::BlobsLost { channel, sequence } => warn(
+        Event::BlobsLost { target, sequence } => warn(
             output,
             &format!(
-                "channel {channel}: blobs of sequence {sequence} are gone from the folder of the node (-d), or damaged; \
+                "{target}: blobs of sequence {sequence} are gone from the folder of the node (-d), or damaged; \
                  they are fetched again. Check the disk"
             ),
         ),

@@ -141,7 +141,7 @@ fn happened(news: &[(Who, Event)]) -> Vec<Happened> {
         Event::Head { sequence, .. } => Some((*sequence, Kind::Head)),
         Event::Manifest { sequence, .. } => Some((*sequence, Kind::Manifest)),
         Event::FileComplete { sequence, file, .. } => Some((*sequence, Kind::File(*file))),
-        Event::ChannelComplete { sequence, .. } => Some((*sequence, Kind::Complete)),
+        Event::Complete { sequence, .. } => Some((*sequence, Kind::Complete)),
         Event::Published { sequence, .. } => Some((*sequence, Kind::Published)),
         // The DHT may not know the head yet, and connections come and go.
         Event::HeadNotFound { .. }

@@ -239,7 +239,7 @@ pub const FAVOURS_TOTAL_BURST: u64 = DHT_OPS_BURST / 2;
 pub const QUOTA_HOSTS_MAX: usize = 4096;
 /// Puts and look-ups under way for others; more are refused.
 pub const GATEWAY_JOBS_MAX: usize = 64;
-/// Channels whose newest relayed sequence a gateway remembers; at the cap one is forgotten.
+/// Channels whose newest relayed item a gateway remembers; at the cap the one that was put longest ago is forgotten.
 pub const RELAYED_MAX: usize = 4096;
 /// Gateways that one publication uses; more are ignored.
 pub const GATEWAYS_MAX: usize = 16;

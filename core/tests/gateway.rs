@@ -5,14 +5,15 @@ mod support;
 use std::time::Duration;
 
 use megatorrent_core::addr::{OnionAddr, PeerAddr};
+use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::codec::Message;
 use megatorrent_core::ids::BlobId;
 use megatorrent_core::limits::{
     ANNOUNCES_PER_MINUTE, DHT_OPS_PER_MINUTE, FAVOURS_PER_MINUTE, FAVOURS_TOTAL_BURST,
     FAVOURS_TOTAL_PER_MINUTE, HEAD_POLL_INTERVAL,
 };
-use megatorrent_core::manifest::HeadContent;
-use megatorrent_core::node::{Command, Config};
+use megatorrent_core::manifest::{Collection, HeadContent};
+use megatorrent_core::node::{Command, Config, Event};
 use megatorrent_core::uri;
 use support::content::item;
 use support::member::Member;
@@ -146,4 +147,49 @@ fn a_host_announces_no_more_names_by_opening_more_connections() {
         }
     }
     assert_eq!(bench.status().peers_known - before, usize::try_from(ANNOUNCES_PER_MINUTE).expect("few"));
+}
+
+/// Another head of the `n`th author and a sequence.
+fn fork(n: u8, sequence: i64) -> SignedItem {
+    let other = Collection { title: "another".into(), items: Vec::new() };
+    item(&author(n), sequence, &HeadContent::Inline(vec![other]))
+}
+
+#[test]
+fn a_fork_does_not_pass_through_a_gateway() {
+    let too_low = || Some(Message::Error("Sequence Too Low".into()));
+    for is_followed in [false, true] {
+        let mut bench = gateway();
+        let channel = author(1).public_key();
+        if is_followed {
+            bench.command(Command::Follow { channel, read_key: None });
+        }
+        let mut peer = dial(&mut bench, at("127.0.0.1:1"));
+        assert_eq!(ask_to_put(&mut bench, &mut peer, 1, 5), Ok(()));
+        let puts = bench.world.puts.len();
+        for forbidden in [fork(1, 5), item(&author(1), 4, &HeadContent::Inline(vec![]))] {
+            peer.send(&mut bench, &Message::Publish(forbidden));
+            assert_eq!(peer.receive(&mut bench).pop(), too_low());
+        }
+        assert_eq!(bench.world.puts.len(), puts);
+        let told = bench.count(|event| matches!(event, Event::Fork { sequence: 5, .. }));
+        assert_eq!(told, usize::from(is_followed), "who follows the channel is told");
+        assert_eq!(ask_to_put(&mut bench, &mut peer, 1, 5), Ok(()), "the same item may be put again");
+        peer.send(&mut bench, &Message::Publish(fork(1, 6)));
+        assert!(matches!(peer.receive(&mut bench).pop(), Some(Message::Ok(_))));
+    }
+}
+
+#[test]
+fn a_head_that_a_peer_told_of_is_not_forked_by_a_put() {
+    let mut bench = gateway();
+    let channel = author(1).public_key();
+    bench.command(Command::Follow { channel, read_key: None });
+    let mut member = Member::join(&mut bench, 1, &[channel]);
+    let head = item(&author(1), 5, &HeadContent::Inline(vec![]));
+    member.peer.send(&mut bench, &Message::Head(member.tags[0], Some(head)));
+    member.peer.send(&mut bench, &Message::Publish(fork(1, 5)));
+    let answers = member.peer.receive(&mut bench);
+    assert!(answers.contains(&Message::Error("Sequence Too Low".into())), "{answers:?}");
+    assert!(bench.world.puts.is_empty());
 }

@@ -53,7 +53,7 @@ fn connect(bench: &mut Bench, port: u16) -> Peer {
 }
 
 fn is_complete(bench: &mut Bench) -> bool {
-    bench.event(|e| matches!(e, Event::ChannelComplete { .. })).is_some()
+    bench.event(|e| matches!(e, Event::Complete { .. })).is_some()
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_blob_is_fetched_checked_and_stored_and_the_channel_is_complete() {
     assert!(answer.contains(&Message::Request(link.id)));
     peer.send_blob(&mut bench, &blob);
     bench.answer_jobs();
-    assert!(bench.event(|e| matches!(e, Event::ChannelComplete { sequence: 5, .. })).is_some());
+    assert!(bench.event(|e| matches!(e, Event::Complete { sequence: 5, .. })).is_some());
     let status = bench.node.channel_status(&channel).expect("followed");
     assert_eq!(
         (status.complete, status.blobs_stored, status.blobs_total, status.waiting),

@@ -51,7 +51,7 @@ fn a_channel_comes_from_peers_that_claim_to_have_it_and_askers_are_told() {
     let asked = one.asked.iter().chain(&other.asked);
     assert!(asked.map(|(_, range)| range).all(|range| *range == (0..BLOB_END)));
     assert_eq!(content.stored(&bench), 3);
-    assert!(bench.event(|e| matches!(e, Event::ChannelComplete { sequence: SEQUENCE, .. })).is_some());
+    assert!(bench.event(|e| matches!(e, Event::Complete { sequence: SEQUENCE, .. })).is_some());
     for member in [&mut one, &mut other, &mut leecher] {
         member.hear(&mut bench);
         assert_eq!(member.told.last().map(|(_, have)| have), Some(&Have::All));

@@ -10,7 +10,7 @@ use megatorrent_core::ids::Secret;
 use megatorrent_core::limits::{
     ANNOUNCE_INTERVAL, CHANNELS_MAX, PATH_LEN_MAX, SELECTED_FILES_MAX, SELECTED_RANGES_MAX,
 };
-use megatorrent_core::node::{Command, Event, Job, Priority, Selection, SelectionError, SelectionTarget};
+use megatorrent_core::node::{Command, Event, Job, Priority, Selection, SelectionError, Target};
 use support::content::{BLOB_END, SEQUENCE};
 use support::folder::{Folder, Spec, only, range};
 use support::member::Member;
@@ -49,7 +49,7 @@ fn is_selected(event: &Event) -> bool {
 }
 
 fn is_complete(event: &Event) -> bool {
-    matches!(event, Event::ChannelComplete { .. })
+    matches!(event, Event::Complete { .. })
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn while_nothing_is_selected_the_channel_pauses_and_ranges_in_flight_are_cancell
 
 // --- what cannot be selected --------------------------------------------------------------------------------------
 
-fn refusal(bench: &mut Bench) -> Option<(SelectionTarget, SelectionError)> {
+fn refusal(bench: &mut Bench) -> Option<(Target, SelectionError)> {
     match bench.event(|event| matches!(event, Event::SelectionRefused { .. }))? {
         Event::SelectionRefused { target, error } => Some((target, error)),
         _ => None,
@@ -247,7 +247,7 @@ fn a_selection_beyond_its_limits_is_refused_and_the_older_one_stays() {
         (Selection { ranges, ..Selection::default() }, SelectionError::TooManyRanges),
     ] {
         folder.select(&mut bench, selection);
-        assert_eq!(refusal(&mut bench), Some((SelectionTarget::Channel(folder.channel), why)));
+        assert_eq!(refusal(&mut bench), Some((Target::Channel(folder.channel), why)));
     }
     seed.bring_all(&mut bench, &folder);
     assert_eq!(folder.names(&seed.asked), ["body", "c0"]);
@@ -282,7 +282,7 @@ fn as_many_channels_have_a_selection_as_can_be_followed() {
     for n in 0..CHANNELS_MAX {
         assert_eq!(select(&mut bench, n, nothing()), None);
     }
-    let refused = (SelectionTarget::Channel(channel(CHANNELS_MAX)), SelectionError::TooManySelections);
+    let refused = (Target::Channel(channel(CHANNELS_MAX)), SelectionError::TooManySelections);
     assert_eq!(select(&mut bench, CHANNELS_MAX, nothing()), Some(refused));
     assert_eq!(select(&mut bench, CHANNELS_MAX, Selection::default()), None, "it is the default");
     assert_eq!(select(&mut bench, 0, only(&["a"])), None);

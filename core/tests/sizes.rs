@@ -61,7 +61,7 @@ fn each_channel(has_heads: bool) -> u64 {
             bench.command(Command::Follow { channel: author.public_key(), read_key: None });
         }
         bench.sleep(SETTLE_TIME);
-        let complete = bench.count(|event| matches!(event, Event::ChannelComplete { .. }));
+        let complete = bench.count(|event| matches!(event, Event::Complete { .. }));
         assert_eq!(complete, if has_heads { 1 + usize::from(count) } else { 1 });
         // They hold the manifests.
         bench.events.clear();

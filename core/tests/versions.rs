@@ -72,7 +72,7 @@ fn files_stay_selected_by_their_paths_in_newer_versions() {
     let fourth = Folder::new(four, &[("b", &[2, 9, 7])]);
     assert_eq!(update(&mut bench, &mut seed, &fourth), ["b*", "b2", "body"]);
     assert_eq!((fourth.extent(&bench), completed(&bench)), ((true, true), vec![one, two, three]));
-    let is_complete = |event: &Event| matches!(event, Event::ChannelComplete { .. });
+    let is_complete = |event: &Event| matches!(event, Event::Complete { .. });
     assert_eq!(bench.count(is_complete), 1, "all that the fourth names is selected");
     assert_eq!(bench.status().bytes_duplicate, 0);
 }

@@ -109,7 +109,7 @@ fn of_event(event: &Event) -> (Kind, u64) {
     match event {
         Event::Head { sequence, .. } => (Kind::Head, *sequence),
         Event::FileComplete { file, .. } => (Kind::Complete, *file as u64),
-        Event::ChannelComplete { sequence, .. } => (Kind::Complete, *sequence),
+        Event::Complete { sequence, .. } => (Kind::Complete, *sequence),
         Event::Published { takers: Takers::DhtNodes(count) | Takers::Gateways { count, .. }, .. } => {
             (Kind::Published, u64::from(*count))
         }

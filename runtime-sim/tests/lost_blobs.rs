@@ -6,7 +6,7 @@ use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::{RECHECK_INTERVAL_MAX, RECHECK_INTERVAL_MIN};
 use megatorrent_core::manifest::FileEntry;
-use megatorrent_core::node::{Command, Event};
+use megatorrent_core::node::{Command, Event, Target};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::BlobFormat;
 use megatorrent_sim::{HostConfig, HostId, NullSuite, World, WorldConfig};
@@ -84,7 +84,7 @@ impl Pair {
 /// Whoever is open has lost some blobs, which only the hidden one has; a reader comes who reaches the open one alone.
 fn heals(mut pair: Pair, lost: &[BlobId]) {
     let told = |event: &Event| matches!(event, Event::Manifest { .. } | Event::FileComplete { .. });
-    let completed = |event: &Event| matches!(event, Event::ChannelComplete { .. });
+    let completed = |event: &Event| matches!(event, Event::Complete { .. });
     let (told_before, completed_before) = (pair.count(told), pair.count(completed));
     for id in lost {
         pair.lose(id);
@@ -182,7 +182,8 @@ fn a_channel_that_has_lost_nothing_is_looked_at_in_silence() {
     assert!(pair.world.run_until(LIMIT, |world| world.is_complete(reader, &channel)));
     // The reader has both channels in common with the node, which cannot know whose blob was asked for.
     pair.assert_complete(&[reader, open]);
-    let of_whole = |event: &Event| matches!(event, Event::BlobsLost { channel, .. } if *channel == whole);
+    let of_whole =
+        |event: &Event| matches!(event, Event::BlobsLost { target, .. } if *target == Target::Channel(whole));
     assert_eq!((pair.losses(), pair.count(of_whole)), (1, 0));
 }
 

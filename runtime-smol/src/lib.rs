@@ -32,7 +32,8 @@ use std::time::{Duration, Instant};
 use async_io::Async;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::node::{ChannelStatus, Command, Config, Event, Input, Node, NodeStatus};
+use megatorrent_core::ids::Topic;
+use megatorrent_core::node::{Command, Config, Event, Input, Node, NodeStatus, TargetStatus};
 use smol::LocalExecutor;
 use zeroize::Zeroizing;
 
@@ -305,8 +306,13 @@ impl Handle {
     }
 
     /// A followed channel's state.
-    pub fn channel_status(&self, channel: &PublicKey) -> Option<ChannelStatus> {
+    pub fn channel_status(&self, channel: &PublicKey) -> Option<TargetStatus> {
         self.0.driver.node.borrow().channel_status(channel)
+    }
+
+    /// The state of a swarm without a head that the node has joined.
+    pub fn swarm_status(&self, topic: &Topic) -> Option<TargetStatus> {
+        self.0.driver.node.borrow().swarm_status(topic)
     }
 
     /// The channels followed.

@@ -13,7 +13,7 @@ use megatorrent_core::blob::PLAIN_LEN;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Reference};
-use megatorrent_core::node::{Command, Draft, Event};
+use megatorrent_core::node::{Command, Draft, Event, Target};
 use megatorrent_runtime_smol::home::Home;
 use megatorrent_runtime_smol::ingest::ingest;
 use megatorrent_runtime_smol::{Handle, Options, Runtime};
@@ -101,7 +101,8 @@ async fn author(
 async fn time_to_follow(node: &Handle, number: u16) -> Duration {
     let (began, channel) = (Instant::now(), identity(number).public_key());
     node.command(follow(channel));
-    wait_for(node, |event| matches!(event, Event::ChannelComplete { channel: c, .. } if *c == channel)).await;
+    let whole = Target::Channel(channel);
+    wait_for(node, |event| matches!(event, Event::Complete { target, .. } if *target == whole)).await;
     began.elapsed()
 }
 

@@ -12,7 +12,7 @@ use megatorrent_core::blob::{BLOB_LEN, PLAIN_LEN};
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Reference};
-use megatorrent_core::node::{Command, Draft, Event, Takers};
+use megatorrent_core::node::{Command, Draft, Event, Takers, Target};
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::export::{Export, Exported, export};
 use megatorrent_runtime_smol::home::{Home, load_dht_state};
@@ -124,7 +124,7 @@ fn a_channel_reaches_subscribers_also_when_its_author_has_gone() {
             panic!("{news:?}")
         };
 
-        let complete = |event: &Event| matches!(event, Event::ChannelComplete { channel: c, sequence } if *c == channel && *sequence == newest);
+        let complete = |event: &Event| matches!(event, Event::Complete { target, sequence } if *target == Target::Channel(channel) && *sequence == newest);
         let first = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
         first.command(follow(channel));
         wait_for(&first, complete).await;
@@ -163,7 +163,7 @@ fn a_subscription_survives_a_restart() {
 
         let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
         subscriber.command(follow(channel));
-        wait_for(&subscriber, |event| matches!(event, Event::ChannelComplete { .. })).await;
+        wait_for(&subscriber, |event| matches!(event, Event::Complete { .. })).await;
         subscriber.shutdown().await;
         drop(subscriber);
 
@@ -173,7 +173,7 @@ fn a_subscription_survives_a_restart() {
         let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
         assert_eq!(subscriber.channels(), [channel]);
         let complete =
-            |event: &Event| matches!(event, Event::ChannelComplete { sequence, .. } if *sequence == newest);
+            |event: &Event| matches!(event, Event::Complete { sequence, .. } if *sequence == newest);
         wait_for(&subscriber, complete).await;
         assert_eq!(exported(&subscriber, &new, &dirs[2].path().join("out")), content(20));
         for node in [boot, publisher, subscriber] {
@@ -209,7 +209,7 @@ fn a_download_that_was_broken_off_goes_on_from_what_it_has() {
         drop(subscriber);
 
         let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
-        wait_for(&subscriber, |event| matches!(event, Event::ChannelComplete { .. })).await;
+        wait_for(&subscriber, |event| matches!(event, Event::Complete { .. })).await;
         let second_part = subscriber.status().bytes_received;
         assert_eq!((first_part + second_part) / BLOB_LEN as u64, 41, "no blob came twice");
         assert_eq!(exported(&subscriber, &entry, &dirs[2].path().join("out")), bytes);

@@ -17,7 +17,7 @@ use megatorrent_core::blob::PLAIN_LEN;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Manifest, Reference};
-use megatorrent_core::node::{Command, Draft, Event};
+use megatorrent_core::node::{Command, Draft, Event, Target};
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::export::{Export, export};
 use megatorrent_runtime_smol::home::Home;
@@ -265,7 +265,7 @@ async fn complete(node: &Handle, ours: &PublicKey) -> Result<Arc<Manifest>, Fail
         match future::or(async { Some(node.next_event().await) }, tick).await {
             Some(Event::Manifest { channel, manifest, .. }) if channel == *ours => found = Some(manifest),
             Some(Event::HeadRefused { channel, error }) if channel == *ours => return Err(error.into()),
-            Some(Event::ChannelComplete { channel, .. }) if channel == *ours => {
+            Some(Event::Complete { target, .. }) if target == Target::Channel(*ours) => {
                 return found
                     .ok_or_else(|| Failure::new(Exit::Other, "a channel was complete before it was known"));
             }

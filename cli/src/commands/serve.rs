@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use futures_lite::future;
-use megatorrent_core::node::Event;
+use megatorrent_core::node::{Event, Target};
 use megatorrent_runtime_smol::Handle;
 use serde_json::json;
 
@@ -47,7 +47,7 @@ async fn tell(node: &Handle, output: Output) -> Result<(), Failure> {
             continue;
         };
         events::report(&event, output)?;
-        if let Event::ChannelComplete { channel, sequence } = event {
+        if let Event::Complete { target: Target::Channel(channel), sequence } = event {
             let members = json!({ "channel": channel.to_string(), "sequence": sequence });
             output.event(
                 News::Complete,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 use indicatif::ProgressBar;
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::node::{Command, DhtError, Event, Selection};
+use megatorrent_core::node::{Command, DhtError, Event, Selection, Target};
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::Handle;
 use serde_json::json;
@@ -181,6 +181,7 @@ impl<'a> Follower<'a> {
 
     fn on_event(&mut self, event: &Event) -> Result<(), Failure> {
         self.bar.suspend(|| events::report(event, self.output))?;
+        let ours = Target::Channel(self.channel);
         match event {
             Event::Connected { .. } => self.met_peer = true,
             Event::HeadNotFound { channel, error } if *channel == self.channel => {
@@ -193,10 +194,10 @@ impl<'a> Follower<'a> {
                 self.readable = true;
                 self.exports.begin(*sequence, manifest.clone());
             }
-            Event::FileComplete { channel, sequence, file } if *channel == self.channel => {
+            Event::FileComplete { target, sequence, file } if *target == ours => {
                 self.exports.add(*sequence, *file);
             }
-            Event::ChannelComplete { channel, sequence } if *channel == self.channel => {
+            Event::Complete { target, sequence } if *target == ours => {
                 self.exports.add_all(*sequence);
                 // Told at once, not with the next tick.
                 return self.on_tick();
@@ -204,7 +205,7 @@ impl<'a> Follower<'a> {
             Event::BodyRefused { channel, error, .. } if *channel == self.channel => {
                 return self.refused(&error.to_string());
             }
-            Event::FileRefused { channel, sequence, file } if *channel == self.channel => {
+            Event::FileRefused { target, sequence, file } if *target == ours => {
                 let name = self.exports.file_name(*sequence, *file);
                 return self.refused(&format!("{name}: its index does not hold what the channel says"));
             }

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::channels::contents::{Selection, SelectionError, SelectionTarget};
+use super::channels::contents::{Selection, SelectionError, Target};
 use crate::addr::PeerAddr;
 use crate::bep44::SignedItem;
 use crate::blob::Link;
@@ -65,7 +65,8 @@ pub enum Command {
         /// The read key of a private channel.
         read_key: Option<Secret>,
     },
-    /// Stop following a channel: delete its record, drop its wants, and stop serving it. Stored blobs stay.
+    /// Stop following a channel: delete its record, drop its wants, and stop serving it. Stored blobs stay. A publication in it of
+    /// which nothing was put yet fails.
     Unfollow(PublicKey),
     /// Fetch these parts of a channel, in this order, in its newest version and later ones; may come before
     /// [`Command::Follow`]. A refused selection changes nothing, and [`Event::SelectionRefused`] says why.
@@ -279,58 +280,51 @@ pub enum Event {
         /// Why.
         error: crate::manifest::BodyError,
     },
-    /// All blobs of one file are stored. Repeated for complete files when more of the channel is selected later.
+    /// All blobs of one file are stored. Repeated for complete files when more is selected later.
     FileComplete {
-        /// The channel.
-        channel: PublicKey,
-        /// The head's sequence.
+        /// What it is of.
+        target: Target,
+        /// The version's sequence.
         sequence: u64,
         /// Index of the file among the manifest's files, in order ([`Manifest::files`]).
         file: usize,
     },
     /// A file's index blob does not match its reference.
     FileRefused {
-        /// The channel.
-        channel: PublicKey,
-        /// The head's sequence.
+        /// What it is of.
+        target: Target,
+        /// The version's sequence.
         sequence: u64,
         /// Index of the file among the manifest's files.
         file: usize,
     },
-    /// All blobs that the newest head names are stored.
-    ChannelComplete {
-        /// The channel.
-        channel: PublicKey,
-        /// The head's sequence.
+    /// All blobs of the newest version are stored.
+    Complete {
+        /// What it is of.
+        target: Target,
+        /// The version's sequence.
         sequence: u64,
     },
     /// All selected blobs of the newest version are stored, but not all that it names.
     SelectionComplete {
-        /// The channel.
-        channel: PublicKey,
-        /// The head's sequence.
+        /// What it is of.
+        target: Target,
+        /// The version's sequence.
         sequence: u64,
     },
     /// A selection is refused, and changes nothing.
     SelectionRefused {
-        /// The channel or tree that it was for.
-        target: SelectionTarget,
+        /// The channel or swarm that it was for.
+        target: Target,
         /// Why.
         error: SelectionError,
     },
-    /// Everything selected of a swarm without a head is stored.
-    TreeComplete {
-        /// The swarm.
-        topic: Topic,
-        /// Whether every blob of the tree is stored.
-        has_all: bool,
-    },
-    /// The store has lost blobs of a complete channel, which are fetched again; [`Event::ChannelComplete`] follows. Events
-    /// about the manifest and its files are not repeated.
+    /// The store has lost blobs that were selected and stored. They are fetched again; [`Event::Complete`] or
+    /// [`Event::SelectionComplete`] follows. Events about the manifest and its files are not repeated.
     BlobsLost {
-        /// The channel.
-        channel: PublicKey,
-        /// The head's sequence.
+        /// What they are of.
+        target: Target,
+        /// The version's sequence.
         sequence: u64,
     },
     /// The draft takes the sequence after the newest one, which lies ahead of our clock: our clock is behind, or the author's
@@ -430,6 +424,8 @@ pub enum PublishError {
     SequenceTooHigh,
     /// The new sequence could not be made durable, so nothing was put.
     NotDurable,
+    /// The channel was unfollowed before anything was put.
+    Unfollowed,
     /// The DHT did not take it.
     Dht(DhtError),
     /// No remote node holds it.
@@ -453,6 +449,7 @@ impl core::fmt::Display for PublishError {
                 "its next sequence is above 2^53, which not every program reads: begin another channel",
             ),
             Self::NotDurable => f.write_str("the new sequence could not be stored, so nothing was published"),
+            Self::Unfollowed => f.write_str("the channel was unfollowed meanwhile"),
             Self::Dht(error) => write!(f, "{error}"),
             Self::NoReplica => f.write_str("no other DHT node stored the head"),
             Self::NotReadBack => f.write_str("the head could not be read back from the DHT"),
@@ -462,28 +459,28 @@ impl core::fmt::Display for PublishError {
     }
 }
 
-/// A channel's state, to show to a user.
+/// The state of a channel or a swarm without a head, to show to a user.
 #[derive(Clone, Debug)]
-pub struct ChannelStatus {
-    /// The channel.
-    pub channel: PublicKey,
+pub struct TargetStatus {
+    /// Whose it is.
+    pub target: Target,
     /// Whether a read key is known.
     pub private: bool,
     /// Highest sequence seen; 0 before the first head.
     pub sequence: u64,
-    /// Blobs of the newest manifest that are stored, as far as its trees are known.
+    /// Blobs of the newest version that are stored, as far as its trees are known.
     pub blobs_stored: u64,
-    /// Blobs that the newest manifest names, index blobs included; 0 before it is known.
+    /// Blobs that the newest version names, index blobs included; 0 before it is known.
     pub blobs_total: u64,
-    /// Bytes of content that the newest manifest names; 0 before it is known.
+    /// Bytes of content that the newest version names; 0 before it is known.
     pub content_bytes: u64,
-    /// Whether all its blobs are stored, and the head is known to be the newest.
+    /// Whether all of them are stored, and the version is known to be the newest.
     pub complete: bool,
     /// Whether everything selected is stored.
     pub satisfied: bool,
     /// What it waits for, in words; `None` when complete.
     pub waiting: Option<String>,
-    /// The body's reference, where the head does not carry the content itself.
+    /// The body's reference, where the head does not carry the content itself; of a swarm without a head, its tree.
     pub root: Option<TreeRef>,
 }
 

@@ -25,8 +25,8 @@ pub(super) enum Pending {
     Have(Topic, u64, Vec<BlobId>),
     /// An opened blob, likewise.
     Open(Topic, u64, BlobId),
-    /// A channel's newest head being made durable.
-    Head(PublicKey),
+    /// A channel's newest head, of this sequence, being made durable.
+    Head(PublicKey, u64),
     /// A ban being made durable; its event is emitted afterwards.
     Ban(Event),
     /// A record whose outcome changes nothing.

@@ -8,6 +8,7 @@
 //! part of the budget is reserved for these. Of the channels just followed, the latest comes first.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::time::Duration;
 
@@ -193,6 +194,16 @@ impl DhtQueue {
             self.awaited.remove(&(Reverse(earlier), *at, purpose));
         }
         self.awaited.insert((Reverse(since), *at, purpose));
+    }
+
+    /// Drops the operations of some purposes that have not started; returns whether there were any.
+    pub(super) fn forget(&mut self, is_of: impl Fn(&Purpose) -> bool) -> bool {
+        let dropped: Vec<(Purpose, u64)> =
+            self.waiting.iter().filter(|(purpose, _)| is_of(purpose)).map(|(p, (at, _))| (*p, *at)).collect();
+        for (purpose, at) in &dropped {
+            self.take_waiting(purpose.class(), *at);
+        }
+        !dropped.is_empty()
     }
 
     pub(super) fn put(&mut self, now: Instant, purpose: Purpose, item: SignedItem, cas: Option<i64>) -> bool {

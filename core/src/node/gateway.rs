@@ -5,6 +5,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use sha2::{Digest, Sha256};
+
 use super::api::{DhtError, DhtOp, JobResult};
 use super::conns::Conns;
 use super::cx::Cx;
@@ -24,6 +26,9 @@ use crate::limits::{
 use crate::suite::Suite;
 use crate::time::Instant;
 
+/// Why an item is refused that is not newer than what is known.
+const TOO_LOW: &str = "Sequence Too Low";
+
 /// DHT operations on behalf of other nodes.
 pub(super) struct Gateway {
     /// Whether the node is a gateway at all.
@@ -36,10 +41,31 @@ pub(super) struct Gateway {
     puts: BTreeMap<PublicKey, (ConnId, SignedItem)>,
     /// Heads being looked up.
     look_ups: BTreeMap<PublicKey, LookUp>,
-    /// The newest sequences put, so that a replayed older item is refused without a DHT operation.
-    relayed: BTreeMap<PublicKey, i64>,
+    /// The newest items that were put, so that a replayed older one, and another of the same sequence, are refused without a
+    /// DHT operation.
+    relayed: BTreeMap<PublicKey, Relayed>,
     /// Items that are kept alive.
     kept: BTreeMap<PublicKey, Kept>,
+}
+
+/// What is remembered of an item that was put for another node.
+struct Relayed {
+    seq: i64,
+    /// SHA-256 of its value.
+    value: [u8; 32],
+    at: Instant,
+}
+
+impl Relayed {
+    fn new(item: &SignedItem, at: Instant) -> Self {
+        Self { seq: item.seq, value: Sha256::digest(&item.value).into(), at }
+    }
+
+    /// Whether an item is older, or another one of the same sequence.
+    fn forbids(&self, item: &SignedItem) -> bool {
+        let is_same = || Sha256::digest(&item.value)[..] == self.value;
+        item.seq < self.seq || (item.seq == self.seq && !is_same())
+    }
 }
 
 /// Another node's item, which is put again each hour. Unlike a follower's head it is not looked up first: a gateway does
@@ -86,7 +112,8 @@ impl Gateway {
 
     // --- putting --------------------------------------------------------------------------------------------
 
-    /// Takes a peer's PUBLISH. `newest` is the highest known sequence of the item's channel.
+    /// Takes a peer's PUBLISH. `is_outdated`: the head that is known of its channel is newer, or another one of the same
+    /// sequence. Returns the item where it is refused for such a reason though it is properly signed.
     pub(super) fn on_publish<S: Suite>(
         &mut self,
         cx: &mut Cx,
@@ -94,15 +121,17 @@ impl Gateway {
         dht: &mut DhtQueue,
         conn: ConnId,
         item: SignedItem,
-        newest: u64,
-    ) {
-        let Some(peer) = conns.peer(conn) else { return };
-        if let Err(why) = self.accept(cx, conn, peer, &item, newest) {
-            return answer(conns, conn, Err(why.into()));
+        is_outdated: bool,
+    ) -> Option<SignedItem> {
+        let peer = conns.peer(conn)?;
+        if let Err(why) = self.accept(cx, conn, peer, &item, is_outdated) {
+            answer(conns, conn, Err(why.into()));
+            return Some(item).filter(|_| why == TOO_LOW);
         }
         let key = item.key;
         dht.put(cx.now(), Purpose::Relay(key), item.clone(), None);
         self.puts.insert(key, (conn, item));
+        None
     }
 
     fn accept(
@@ -111,7 +140,7 @@ impl Gateway {
         conn: ConnId,
         peer: &PeerAddr,
         item: &SignedItem,
-        newest: u64,
+        is_outdated: bool,
     ) -> Result<(), &'static str> {
         if !self.is_on {
             return Err("Not a Gateway");
@@ -122,9 +151,8 @@ impl Gateway {
         if !item.verify() {
             return Err("Invalid Signature");
         }
-        let relayed = self.relayed.get(&item.key).map_or(0, |seq| seq.unsigned_abs());
-        if item.seq.unsigned_abs() < newest.max(relayed) {
-            return Err("Sequence Too Low");
+        if is_outdated || self.relayed.get(&item.key).is_some_and(|relayed| relayed.forbids(item)) {
+            return Err(TOO_LOW);
         }
         let has_room = self.pending() < GATEWAY_JOBS_MAX && !self.puts.contains_key(&item.key);
         if !has_room || !self.favours.take(cx.now()) {
@@ -150,21 +178,27 @@ impl Gateway {
         let said = match result {
             JobResult::DhtPut(Ok(0)) => Err("Not Stored: no other DHT node took it".into()),
             JobResult::DhtPut(Ok(nodes)) => Ok(format!("Stored at {nodes} nodes")),
-            JobResult::DhtPut(Err(DhtError::Stale)) => Err("Sequence Too Low".into()),
+            JobResult::DhtPut(Err(DhtError::Stale)) => Err(TOO_LOW.into()),
             JobResult::DhtPut(Err(error)) => Err(format!("Not Stored: {error}")),
             _ => Err("Not Stored".into()),
         };
         let stored = said.is_ok().then(|| item.clone());
         if said.is_ok() {
-            if self.relayed.len() >= RELAYED_MAX {
-                self.relayed.pop_first();
-            }
-            self.relayed.insert(key, item.seq);
+            self.remember(&item, cx.now());
             self.keep(item, cx.now());
             self.wait_to_keep(cx);
         }
         answer(conns, conn, said);
         stored
+    }
+
+    /// Remembers an item that was put; at [`RELAYED_MAX`] instead of the one that was put longest ago.
+    fn remember(&mut self, item: &SignedItem, now: Instant) {
+        if self.relayed.len() >= RELAYED_MAX && !self.relayed.contains_key(&item.key) {
+            let oldest = self.relayed.iter().min_by_key(|(_, relayed)| relayed.at).map(|(key, _)| *key);
+            oldest.map(|key| self.relayed.remove(&key));
+        }
+        self.relayed.insert(item.key, Relayed::new(item, now));
     }
 
     // --- keeping alive --------------------------------------------------------------------------------------
@@ -251,4 +285,35 @@ struct LookUp {
     best: Option<SignedItem>,
     /// The connections that asked, with their tag and known sequence.
     waiting: Vec<(ConnId, Tag, u64)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+    use crate::identity::Identity;
+    use crate::ids::Secret;
+
+    fn item(author: usize, seq: i64) -> SignedItem {
+        let mut secret = [1; 32];
+        secret[..8].copy_from_slice(&(author as u64).to_be_bytes());
+        let key = Identity::new(&Secret::new(secret), None).public_key();
+        SignedItem { key, seq, value: Vec::new(), signature: [0; 64] }
+    }
+
+    #[test]
+    fn the_item_that_was_put_longest_ago_is_forgotten_first_and_none_for_a_newer_of_its_channel() {
+        let mut gateway = Gateway::new(true, Instant(0));
+        let at = |n: usize| Instant(0) + Duration::from_secs(n as u64);
+        for n in 0..RELAYED_MAX {
+            gateway.remember(&item(n, 5), at(n));
+        }
+        gateway.remember(&item(0, 6), at(RELAYED_MAX));
+        assert_eq!(gateway.relayed.len(), RELAYED_MAX);
+        gateway.remember(&item(RELAYED_MAX, 5), at(RELAYED_MAX + 1));
+        let seq = |n: usize| gateway.relayed.get(&item(n, 0).key).map(|relayed| relayed.seq);
+        assert_eq!((gateway.relayed.len(), seq(0), seq(1), seq(2)), (RELAYED_MAX, Some(6), None, Some(5)));
+        assert_eq!(seq(RELAYED_MAX), Some(5));
+    }
 }

@@ -40,11 +40,11 @@ mod uploads;
 use alloc::vec::Vec;
 
 pub use api::*;
-pub use channels::contents::{FileRange, Priority, Selection, SelectionError, SelectionTarget};
+pub use channels::contents::{FileRange, Priority, Selection, SelectionError, Target};
 
 use crate::addr::PeerAddr;
 use crate::identity::{Identity, PublicKey};
-use crate::ids::{ConnId, JobId};
+use crate::ids::{ConnId, JobId, Topic};
 use crate::suite::{RealSuite, Suite};
 use crate::time::{Instant, UnixTime};
 use dispatch::Dispatcher;
@@ -168,7 +168,12 @@ impl<S: Suite> Node<S> {
     }
 
     /// A followed channel's state.
-    pub fn channel_status(&self, channel: &PublicKey) -> Option<ChannelStatus> {
+    pub fn channel_status(&self, channel: &PublicKey) -> Option<TargetStatus> {
         self.0.channel_status(channel)
+    }
+
+    /// The state of a swarm without a head that the node has joined.
+    pub fn swarm_status(&self, topic: &Topic) -> Option<TargetStatus> {
+        self.0.swarm_status(topic)
     }
 }

@@ -12,7 +12,7 @@ use megatorrent_core::ids::{BlobId, Secret, Topic};
 use megatorrent_core::manifest::{
     Chunk, Collection, EntryPath, FileEntry, Head, HeadContent, Item, Manifest, Reference,
 };
-use megatorrent_core::node::{ChannelStatus, Command, FileRange, Priority, Selection};
+use megatorrent_core::node::{Command, FileRange, Priority, Selection, TargetStatus};
 use megatorrent_core::tree::{TreeRef, TreeWriter};
 use megatorrent_core::uri;
 
@@ -171,7 +171,7 @@ impl Folder {
         bench.command(Command::Select { channel: self.channel, selection });
     }
 
-    pub(crate) fn status(&self, bench: &Bench) -> ChannelStatus {
+    pub(crate) fn status(&self, bench: &Bench) -> TargetStatus {
         bench.node.channel_status(&self.channel).expect("it is followed")
     }
 

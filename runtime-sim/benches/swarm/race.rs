@@ -131,7 +131,7 @@ impl<S: Suite> Swarm<S> {
 
     /// When each peer was complete, after the start.
     pub(crate) fn ends(&self) -> Vec<Option<Duration>> {
-        self.first(|event| matches!(event, Event::ChannelComplete { .. }))
+        self.first(|event| matches!(event, Event::Complete { .. }))
     }
 
     /// When each peer first reported such an event.

@@ -489,7 +489,7 @@ impl<S: Suite> Stage<S> {
                     updates[version - 1].push(now.since(since));
                 }
             }
-            Event::ChannelComplete { sequence, .. } => self.completed(index, sequence),
+            Event::Complete { sequence, .. } => self.completed(index, sequence),
             Event::Banned { peer, violation, .. } => {
                 let minutes = BAN_TIME.as_secs() / 60;
                 self.tell("ban", format!("peer {index} bans {peer} for {minutes} minutes: it {violation}"));

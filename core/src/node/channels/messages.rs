@@ -56,13 +56,13 @@ impl Channels {
         topic: Topic,
         tag: Tag,
     ) {
-        if let Some(channel) = self.swarms.channel(&topic) {
-            self.heads.on_watched(env.conns, conn, channel, tag);
-        } else if !self.swarms.is_shared(conn, &topic)
-            && let Some(line) = env.conns.get_mut(conn)
-        {
-            // Of a swarm without a head it tells that we are part of it.
-            line.push(&Message::GetHead { tag, known: 0, look_up: None });
+        let channel = self.swarms.channel(&topic);
+        let is_new = match channel {
+            Some(channel) => self.heads.note_watched(conn, channel),
+            None => !self.swarms.is_shared(conn, &topic),
+        };
+        if is_new {
+            self.heads.ask(env.conns, conn, (topic, tag), channel);
         }
         self.swarms.on_watched(env.cx, env.conns, conn, topic, tag);
     }
@@ -141,6 +141,7 @@ impl Channels {
 
     /// There is room on a connection for what had none.
     pub(crate) fn on_room<S: Suite>(&mut self, env: &mut Env<'_, S>, conn: ConnId) {
+        self.heads.ask_due(env.conns, &self.swarms, conn);
         self.heads.send_due(env.conns, &self.swarms, conn);
         self.swarms.ask_again(env.conns, conn);
     }

@@ -25,7 +25,7 @@ use crate::limits::CHANNELS_MAX;
 use crate::suite::Suite;
 use crate::time::Instant;
 use crate::tree::{Shape, TreeRef};
-use contents::{Contents, Effect, Place, Selection, SelectionError, SelectionTarget};
+use contents::{Contents, Effect, Place, Selection, SelectionError, Target};
 use heads::{Adopted, Followed, Heads};
 pub(super) use messages::GetHead;
 use swarms::{STANDALONE_VERSION, Swarms};
@@ -151,6 +151,8 @@ impl Channels {
         self.contents.forget_selection(&channel);
         if let Some(topic) = self.heads.unfollow(env.cx, &channel) {
             env.cx.cancel_timer(Timer::Channel(channel));
+            let is_of = |p: &Purpose| [Purpose::Poll(channel), Purpose::Reput(channel)].contains(p);
+            env.dht.forget(is_of);
             self.drop_swarm(env, &topic);
             self.swarms.rewatch_all(env.cx, env.conns);
         }
@@ -169,7 +171,7 @@ impl Channels {
             (Ok(effects), Some(topic)) => self.on_content(env, topic, effects),
             (Ok(_), None) => {}
             (Err(error), _) => {
-                let target = SelectionTarget::Channel(channel);
+                let target = Target::Channel(channel);
                 env.cx.event(Event::SelectionRefused { target, error });
             }
         }
@@ -184,7 +186,7 @@ impl Channels {
         selection: Selection,
     ) {
         if let Err(error) = self.may_join(&topic, &tree, &selection) {
-            let target = SelectionTarget::Swarm(topic);
+            let target = Target::Swarm(topic);
             return env.cx.event(Event::SelectionRefused { target, error });
         }
         let now = env.cx.now();
@@ -224,6 +226,7 @@ impl Channels {
         env.downloads.cancel_wants(env.cx, env.conns, topic);
         self.swarms.leave(topic);
         env.dht.stop_announcing(Purpose::Announce(topic.info_hash()));
+        env.dht.forget(|purpose| matches!(purpose, Purpose::Lookup(of, _) if of == topic));
         env.cx.cancel_timer(Timer::Swarm(*topic));
     }
 
@@ -257,17 +260,17 @@ impl Channels {
     pub(super) fn on_persisted<S: Suite>(
         &mut self,
         env: &mut Env<'_, S>,
-        channel: PublicKey,
+        (channel, sequence): (PublicKey, u64),
         durable: bool,
         given_up: bool,
     ) -> bool {
-        let adopted = self.heads.on_persisted(env.cx, channel, durable, given_up);
-        let is_adopted = adopted.is_some();
+        let adopted = self.heads.on_persisted(env.cx, (channel, sequence), durable, given_up);
+        let is_head = matches!(adopted, Some(Adopted::Head { .. }));
         if let Some(adopted) = adopted {
             self.adopt(env, adopted);
             self.heads.spread(env.conns, &self.swarms, channel);
         }
-        is_adopted
+        is_head
     }
 
     /// The head that came while another one was being made durable has its turn.
@@ -277,7 +280,7 @@ impl Channels {
 
     /// A durable head: what it names is fetched.
     fn adopt<S: Suite>(&mut self, env: &mut Env<'_, S>, adopted: Adopted) {
-        let (channel, topic, sequence, content) = adopted.into_parts();
+        let Adopted::Head { channel, topic, sequence, content } = adopted else { return };
         let now = env.cx.now();
         self.drop_content(env, &topic);
         env.dht.announce(Purpose::Announce(topic.info_hash()), now);

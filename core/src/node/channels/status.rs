@@ -3,13 +3,14 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::super::api::ChannelStatus;
+use super::super::api::TargetStatus;
 use super::super::conns::Conns;
 use super::super::downloads::Downloads;
 use super::Channels;
+use super::contents::Target;
+use super::swarms::STANDALONE_VERSION;
 use crate::identity::PublicKey;
 use crate::ids::Topic;
-use crate::manifest::HeadContent;
 use crate::suite::Suite;
 
 impl Channels {
@@ -20,17 +21,13 @@ impl Channels {
         downloads: &Downloads,
         peers_known: usize,
         channel: &PublicKey,
-    ) -> Option<ChannelStatus> {
+    ) -> Option<TargetStatus> {
         let topic = self.heads.topic(channel)?;
         let is_newest = self.heads.is_newest_known(channel);
         let (blobs_stored, blobs_total, content_bytes) = self.contents.numbers(&topic);
         let satisfied = self.contents.is_satisfied(&topic) && is_newest;
-        let root = self.heads.read(channel).and_then(|head| match head.content {
-            HeadContent::Root(root) => Some(root),
-            HeadContent::Inline(_) => None,
-        });
-        Some(ChannelStatus {
-            channel: *channel,
+        Some(TargetStatus {
+            target: Target::Channel(*channel),
             private: self.heads.is_private(channel),
             sequence: self.heads.sequence(channel),
             blobs_stored,
@@ -38,22 +35,47 @@ impl Channels {
             content_bytes,
             complete: self.contents.has_all(&topic) && is_newest,
             satisfied,
-            waiting: (!satisfied).then(|| self.waiting(conns, downloads, peers_known, channel, &topic)),
-            root,
+            waiting: (!satisfied).then(|| self.waiting(conns, downloads, peers_known, &topic)),
+            root: self.heads.root(channel).cloned(),
         })
     }
 
-    /// What a channel waits for: "no peers" says why.
+    /// The state of a swarm without a head, likewise.
+    pub(crate) fn swarm_status<S: Suite>(
+        &self,
+        conns: &Conns<S>,
+        downloads: &Downloads,
+        peers_known: usize,
+        topic: &Topic,
+    ) -> Option<TargetStatus> {
+        let tree = self.contents.tree(topic)?;
+        let (blobs_stored, blobs_total, content_bytes) = self.contents.numbers(topic);
+        let satisfied = self.contents.is_satisfied(topic);
+        Some(TargetStatus {
+            target: Target::Swarm(*topic),
+            private: false,
+            sequence: STANDALONE_VERSION,
+            blobs_stored,
+            blobs_total,
+            content_bytes,
+            complete: self.contents.has_all(topic),
+            satisfied,
+            waiting: (!satisfied).then(|| self.waiting(conns, downloads, peers_known, topic)),
+            root: Some(tree),
+        })
+    }
+
+    /// What a channel or a swarm without a head waits for: "no peers" says why.
     fn waiting<S: Suite>(
         &self,
         conns: &Conns<S>,
         downloads: &Downloads,
         peers_known: usize,
-        channel: &PublicKey,
         topic: &Topic,
     ) -> String {
+        let channel = self.swarms.channel(topic);
         let what = match self.contents.waiting(topic) {
-            None => return self.heads.waiting(channel),
+            None => return channel.map(|channel| self.heads.waiting(&channel)).unwrap_or_default(),
             Some(_) if self.contents.is_satisfied(topic) => {
                 return "the DHT's word that no newer head exists".into();
             }
@@ -63,7 +85,10 @@ impl Channels {
         let (open, usable) = downloads.usable(conns, &self.swarms);
         let peers = match (peers_known, open, usable) {
             _ if downloads.store_rests() => "the store has no room or fails".into(),
-            (0, ..) => "no peer is known: nobody announced the channel and none was named".into(),
+            (0, 0, _) => {
+                let what = if channel.is_some() { "channel" } else { "topic" };
+                format!("no peer is known: nobody announced the {what} and none was named")
+            }
             (known, 0, _) => format!("{known} peers are known, none could be reached yet"),
             (_, open, 0) => format!("{open} peers are connected, none has what is missing"),
             (_, _, usable) => format!("{usable} peers are asked"),

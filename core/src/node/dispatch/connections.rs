@@ -146,8 +146,12 @@ impl<S: Suite> Dispatcher<S> {
                 }
             }
             Message::Publish(item) => {
-                let newest = self.channels.heads().newest_sequence(&item.key);
-                self.gateway.on_publish(&mut self.cx, &mut self.conns, &mut self.dht, conn, item, newest);
+                let is_outdated = self.channels.heads().forbids(&item);
+                let (cx, conns, dht) = (&mut self.cx, &mut self.conns, &mut self.dht);
+                if let Some(refused) = self.gateway.on_publish(cx, conns, dht, conn, item, is_outdated) {
+                    // It may be a fork of a followed channel, which the user is told of.
+                    self.channels.offer(&mut self.cx, refused);
+                }
             }
             Message::GetHead { tag, known, look_up } => self.on_get_head(conn, (tag, known, look_up)),
             Message::Head(tag, item) => self.on_head(conn, tag, item),

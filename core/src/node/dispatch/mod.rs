@@ -6,8 +6,8 @@ mod connections;
 use alloc::vec::Vec;
 
 use super::api::{
-    Action, ChannelStatus, Command, Config, Draft, Event, Input, Job, JobResult, NodeStatus, PublishError,
-    RecordKey,
+    Action, Command, Config, Draft, Event, Input, Job, JobResult, NodeStatus, PublishError, RecordKey,
+    TargetStatus,
 };
 use super::channels::{self, Channels};
 use super::conns::Conns;
@@ -26,7 +26,7 @@ use crate::bep44::SignedItem;
 use crate::conn::Incoming;
 use crate::error::{CloseReason, Violation};
 use crate::identity::{Identity, PublicKey};
-use crate::ids::{ConnId, JobId};
+use crate::ids::{ConnId, JobId, Topic};
 use crate::limits::{INBOUND_FETCHING_MAX, INBOUND_MAX};
 use crate::rng::Rng;
 use crate::suite::Suite;
@@ -236,8 +236,12 @@ impl<S: Suite> Dispatcher<S> {
         }
     }
 
-    pub(super) fn channel_status(&self, channel: &PublicKey) -> Option<ChannelStatus> {
+    pub(super) fn channel_status(&self, channel: &PublicKey) -> Option<TargetStatus> {
         self.channels.status(&self.conns, &self.downloads, self.peers.known(), channel)
+    }
+
+    pub(super) fn swarm_status(&self, topic: &Topic) -> Option<TargetStatus> {
+        self.channels.swarm_status(&self.conns, &self.downloads, self.peers.known(), topic)
     }
 
     // --- inputs ---------------------------------------------------------------------------------------------
@@ -247,7 +251,10 @@ impl<S: Suite> Dispatcher<S> {
             Command::Follow { channel, read_key } => {
                 self.with_channels(|channels, env| channels.follow(env, channel, read_key));
             }
-            Command::Unfollow(channel) => self.with_channels(|channels, env| channels.unfollow(env, channel)),
+            Command::Unfollow(channel) => {
+                self.with_channels(|channels, env| channels.unfollow(env, channel));
+                self.publications.on_unfollowed(&mut self.cx, &mut self.dht, &channel);
+            }
             Command::Select { channel, selection } => {
                 self.with_channels(|channels, env| channels.select(env, channel, selection));
             }
@@ -292,8 +299,8 @@ impl<S: Suite> Dispatcher<S> {
                 let (of, plain) = ((topic, fetch), plain.as_deref());
                 self.with_channels(|channels, env| channels.on_opened(env, of, id, plain));
             }
-            (Pending::Head(channel), JobResult::Persisted(durable)) => {
-                self.on_head_persisted(channel, durable);
+            (Pending::Head(channel, sequence), JobResult::Persisted(durable)) => {
+                self.on_head_persisted(channel, sequence, durable);
             }
             (Pending::Dht, result) => self.on_dht_done(job, &result),
             (Pending::Ban(event), JobResult::Persisted(_)) => self.cx.event(event),
@@ -302,12 +309,14 @@ impl<S: Suite> Dispatcher<S> {
         }
     }
 
-    fn on_head_persisted(&mut self, channel: PublicKey, durable: bool) {
-        let is_own = self.publications.is_storing(&channel);
-        if self.with_channels(|channels, env| channels.on_persisted(env, channel, durable, is_own)) {
+    fn on_head_persisted(&mut self, channel: PublicKey, sequence: u64, durable: bool) {
+        let (is_own, of) = (self.publications.is_storing(&channel, sequence), (channel, sequence));
+        if self.with_channels(|channels, env| channels.on_persisted(env, of, durable, is_own)) {
             self.announce_own();
         }
-        self.with_publications(|publications, env| publications.on_stored(env, &channel, durable));
+        if is_own {
+            self.with_publications(|publications, env| publications.on_stored(env, durable));
+        }
         self.channels.offer_next(&mut self.cx, channel);
     }
 
@@ -429,6 +438,9 @@ impl<S: Suite> Dispatcher<S> {
         let mut env = publications::Env::new(&mut self.cx, &mut self.conns, &mut self.peers, &mut self.dht);
         match step(&mut self.publications, &mut env) {
             Next::Nothing => {}
+            Next::Sign(channel) if !self.channels.heads().is_followed(&channel) => {
+                self.publications.fail_unfollowed(&mut self.cx);
+            }
             Next::Sign(channel) => {
                 let recorded = self.channels.heads().sequence(&channel);
                 let signed = self.publications.sign(&mut self.cx, recorded);

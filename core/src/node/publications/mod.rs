@@ -216,29 +216,44 @@ impl Publications {
         self.fail(cx, PublishError::NotDurable);
     }
 
-    /// Whether a publication waits until the newest head of a channel is durable; it fails where that is impossible.
-    pub(super) fn is_storing(&self, channel: &PublicKey) -> bool {
-        self.current.as_ref().is_some_and(|p| p.channel == *channel && matches!(p.phase, Phase::Store(_)))
+    /// Whether the head of a channel and a sequence is being made durable for a publication, which fails where it is not.
+    pub(super) fn is_storing(&self, channel: &PublicKey, sequence: u64) -> bool {
+        let is_it =
+            |phase: &Phase| matches!(phase, Phase::Store(item) if item.seq.unsigned_abs() == sequence);
+        self.current.as_ref().is_some_and(|p| p.channel == *channel && is_it(&p.phase))
     }
 
-    /// Takes note that a channel's newest head is durable, or could not be made so.
-    pub(super) fn on_stored<S: Suite>(
-        &mut self,
-        env: &mut Env<'_, S>,
-        channel: &PublicKey,
-        durable: bool,
-    ) -> Next {
-        match &self.current {
-            Some(Publication { channel: ours, phase: Phase::Store(item), .. }) if ours == channel => {
-                if durable {
-                    let put = Phase::Put(item.clone());
-                    return self.begin_phase(env, put);
-                }
-                self.fail(env.cx, PublishError::NotDurable);
-            }
-            _ => {}
+    /// Fails a publication whose channel is unfollowed, which deletes the record, unless others may have seen its head.
+    pub(super) fn on_unfollowed(&mut self, cx: &mut Cx, dht: &mut DhtQueue, channel: &PublicKey) {
+        let current = self.current.as_ref().filter(|current| current.channel == *channel);
+        let is_over = match current.map(|current| &current.phase) {
+            Some(Phase::Store(_)) => true,
+            // Where the DHT, or gateways, are being asked already, the answer decides what comes next.
+            Some(Phase::Find | Phase::Put(_)) => dht.forget(|purpose| *purpose == Purpose::Publish),
+            Some(Phase::ReadBack(_) | Phase::Pause(_)) | None => false,
+        };
+        if is_over {
+            self.fail_unfollowed(cx);
         }
-        Next::Nothing
+    }
+
+    /// Fails the publication, as its channel is not followed any more and there is nothing to sign for.
+    pub(super) fn fail_unfollowed(&mut self, cx: &mut Cx) {
+        self.fail(cx, PublishError::Unfollowed);
+    }
+
+    /// Takes note that the signed head is durable, or could not be made so.
+    pub(super) fn on_stored<S: Suite>(&mut self, env: &mut Env<'_, S>, durable: bool) -> Next {
+        match &self.current {
+            Some(Publication { phase: Phase::Store(item), .. }) if durable => {
+                let put = Phase::Put(item.clone());
+                self.begin_phase(env, put)
+            }
+            _ => {
+                self.fail(env.cx, PublishError::NotDurable);
+                Next::Nothing
+            }
+        }
     }
 
     // --- the DHT --------------------------------------------------------------------------------------------

@@ -210,10 +210,17 @@ impl Fetch {
     pub(super) fn waiting(&self) -> &'static str {
         match self.stage {
             Stage::Body(_) | Stage::Reading { .. } => "the channel's body",
+            Stage::Files if self.is_tree() => "the tree's blobs",
             Stage::Files => "the channel's blobs",
             Stage::Satisfied { .. } => "nothing",
+            Stage::Refused if self.is_tree() => "nothing that could come, as the tree cannot be used",
             Stage::Refused => "a newer head, as this one's content cannot be used",
         }
+    }
+
+    /// Whether it is of one tree, without a head. Once all is stored, nobody needs to know.
+    fn is_tree(&self) -> bool {
+        matches!(self.files, Files::Tree(_))
     }
 
     /// Blobs that are stored of those that the content names, as far as they are known, index blobs included; and the bytes

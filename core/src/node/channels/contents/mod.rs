@@ -25,7 +25,7 @@ use crate::tree::TreeRef;
 use fetch::{Ask, Fetch, Source};
 use recheck::Recheck;
 pub(crate) use selection::Urgency;
-pub use selection::{FileRange, Priority, Selection, SelectionError, SelectionTarget};
+pub use selection::{FileRange, Priority, Selection, SelectionError, Target};
 
 /// Where a blob stands in a swarm's newest version, and how urgently it is wanted there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ pub(crate) enum Extent {
 pub(crate) type Progress = (Vec<u64>, u64, Extent);
 
 struct Content {
-    channel: Option<PublicKey>,
+    target: Target,
     version: u64,
     fetch: Fetch,
     /// It fetches what the store has lost, or what was selected later: the manifest was told of before.
@@ -164,7 +164,14 @@ impl Contents {
         content: HeadContent,
     ) -> Vec<Effect> {
         let selection = self.selections.get(&channel).cloned().unwrap_or_default();
-        self.begin_fetch(now, topic, (Some(channel), version), Source::Head(content), selection, None)
+        self.begin_fetch(
+            now,
+            topic,
+            (Target::Channel(channel), version),
+            Source::Head(content),
+            selection,
+            None,
+        )
     }
 
     /// A swarm without a head is about this tree.
@@ -177,14 +184,14 @@ impl Contents {
         selection: Selection,
     ) -> Vec<Effect> {
         let source = Source::Tree(tree.clone());
-        self.begin_fetch(now, topic, (None, version), source, selection, Some(tree))
+        self.begin_fetch(now, topic, (Target::Swarm(topic), version), source, selection, Some(tree))
     }
 
     fn begin_fetch(
         &mut self,
         now: Instant,
         topic: Topic,
-        (channel, version): (Option<PublicKey>, u64),
+        (target, version): (Target, u64),
         source: Source,
         selection: Selection,
         tree: Option<TreeRef>,
@@ -195,7 +202,7 @@ impl Contents {
         let fetch = Fetch::new(self.next_fetch(), source, selection, self.in_hand_max(0), &mut asks);
         self.in_hand += fetch.in_hand();
         let content = Content {
-            channel,
+            target,
             version,
             fetch,
             is_refetch: false,
@@ -351,11 +358,11 @@ impl Contents {
         }
         let chunks = content.fetch.take_chunks();
         content.has_chunks = !chunks.is_empty();
-        let (sequence, has_all) = (content.version, content.fetch.has_all());
-        let event = match content.channel {
-            Some(channel) if has_all => Event::ChannelComplete { channel, sequence },
-            Some(channel) => Event::SelectionComplete { channel, sequence },
-            None => Event::TreeComplete { topic, has_all },
+        let (target, sequence) = (content.target, content.version);
+        let event = if content.fetch.has_all() {
+            Event::Complete { target, sequence }
+        } else {
+            Event::SelectionComplete { target, sequence }
         };
         Some((event, chunks))
     }
@@ -394,6 +401,11 @@ impl Contents {
         self.by_topic.get(topic).is_some_and(|content| content.tree.as_ref() == Some(tree))
     }
 
+    /// What a swarm without a head is about.
+    pub(crate) fn tree(&self, topic: &Topic) -> Option<TreeRef> {
+        self.by_topic.get(topic)?.tree.clone()
+    }
+
     /// What is fetched of a swarm without a head; the selection is within its limits.
     pub(crate) fn select_tree(&mut self, topic: Topic, tree: TreeRef, selection: Selection) -> Vec<Effect> {
         self.select_of(topic, selection, Some(Source::Tree(tree)))
@@ -426,9 +438,17 @@ impl Contents {
 }
 
 impl Content {
+    /// The channel that it is of. One tree alone has neither a manifest nor a body.
+    fn channel(&self) -> Option<PublicKey> {
+        match self.target {
+            Target::Channel(channel) => Some(channel),
+            Target::Swarm(_) => None,
+        }
+    }
+
     /// What an ask of the fetch, or the look-up, of a number means to the rest of the node.
     fn effect(&self, topic: Topic, number: u64, ask: Ask) -> Option<Effect> {
-        let sequence = self.version;
+        let (target, sequence) = (self.target, self.version);
         Some(match ask {
             Ask::Have(ids) => Effect::Job(Pending::Have(topic, number, ids.clone()), Job::Have(ids)),
             Ask::Open(link) => Effect::Job(Pending::Open(topic, number, link.id), Job::OpenBlob(link)),
@@ -441,17 +461,13 @@ impl Content {
             // What was told of files before is told again only where more of them were selected.
             Ask::FileComplete(_) if self.is_refetch && !self.is_reselected => return None,
             Ask::Manifest(manifest) => {
-                Effect::Event(Event::Manifest { channel: self.channel?, sequence, manifest })
+                Effect::Event(Event::Manifest { channel: self.channel()?, sequence, manifest })
             }
             Ask::BodyRefused(error) => {
-                Effect::Event(Event::BodyRefused { channel: self.channel?, sequence, error })
+                Effect::Event(Event::BodyRefused { channel: self.channel()?, sequence, error })
             }
-            Ask::FileComplete(file) => {
-                Effect::Event(Event::FileComplete { channel: self.channel?, sequence, file })
-            }
-            Ask::FileRefused(file) => {
-                Effect::Event(Event::FileRefused { channel: self.channel?, sequence, file })
-            }
+            Ask::FileComplete(file) => Effect::Event(Event::FileComplete { target, sequence, file }),
+            Ask::FileRefused(file) => Effect::Event(Event::FileRefused { target, sequence, file }),
         })
     }
 }

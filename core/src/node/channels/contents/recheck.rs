@@ -135,10 +135,10 @@ impl Contents {
         content.fetch = fetch;
         (content.is_refetch, content.is_reselected, content.is_told) = (true, false, false);
         self.active.insert(topic);
-        let (channel, sequence) = (content.channel, content.version);
-        let lost = channel.map(|channel| Effect::Event(Event::BlobsLost { channel, sequence }));
+        let (target, sequence) = (content.target, content.version);
+        let lost = Effect::Event(Event::BlobsLost { target, sequence });
         let asks = self.begun(topic, asks);
-        lost.into_iter().chain([Effect::TakeBack, Effect::Seek]).chain(asks).collect()
+        [lost, Effect::TakeBack, Effect::Seek].into_iter().chain(asks).collect()
     }
 }
 

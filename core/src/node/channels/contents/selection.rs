@@ -8,7 +8,7 @@ use core::fmt;
 use core::ops::Range;
 
 use crate::identity::PublicKey;
-use crate::ids::Topic;
+use crate::ids::{BlobId, Topic};
 use crate::limits::{PATH_LEN_MAX, SELECTED_FILES_MAX, SELECTED_RANGES_MAX};
 use crate::time::Instant;
 
@@ -68,13 +68,22 @@ impl Selection {
     }
 }
 
-/// What something is selected of.
+/// What is fetched and served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SelectionTarget {
+pub enum Target {
     /// A channel.
     Channel(PublicKey),
-    /// A swarm without a head.
+    /// A swarm without a head. It has one version, whose sequence is 1, and that has one file, number 0.
     Swarm(Topic),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Channel(channel) => write!(f, "channel {channel}"),
+            Self::Swarm(topic) => write!(f, "swarm {}", BlobId(topic.0)),
+        }
+    }
 }
 
 /// Why a selection is refused; the one before stays.

@@ -25,7 +25,7 @@ use crate::node::dht::Class;
 use crate::node::table::ConnTable;
 use crate::node::timers::Timer;
 use crate::time::Instant;
-use crate::tree::Shape;
+use crate::tree::{Shape, TreeRef};
 use crate::uri;
 pub(crate) use held::HeldHead;
 use push::Told;
@@ -39,9 +39,11 @@ struct Upkeep {
     topic: Topic,
     /// The newest durable head.
     head: Option<HeldHead>,
+    /// The body that it refers to.
+    root: Option<TreeRef>,
     /// A newer one that is being made durable.
     accepting: Option<(HeldHead, Head)>,
-    /// A still newer one, for afterwards.
+    /// A still newer one, or the item that carries that one, for afterwards.
     next: Option<HeldHead>,
     /// One that the store did not take, and when it is tried again: nobody may offer it a second time.
     untaken: Option<(Instant, HeldHead)>,
@@ -73,6 +75,7 @@ impl Upkeep {
             topic: uri::topic(channel, read_key.as_ref()),
             read_key,
             head: None,
+            root: None,
             accepting: None,
             next: None,
             untaken: None,
@@ -96,11 +99,13 @@ impl Upkeep {
         self.accepting.as_ref().map(|(head, _)| head).or(self.head.as_ref())
     }
 
-    /// Whether a head is newer than all that is known, or shows that the author signed two of one sequence.
+    /// Whether a head is newer than all that is known, carried by an item where the newest is not, or shows that the author
+    /// signed two of one sequence.
     fn is_news(&self, head: &HeldHead) -> bool {
         self.newest().is_none_or(|known| {
             let is_unreported = self.fork_reported != Some(head.sequence());
-            head.sequence() > known.sequence() || (head.is_fork_of(known) && is_unreported)
+            let is_fork = head.is_fork_of(known) && is_unreported;
+            head.sequence() > known.sequence() || is_fork || head.adds_item_to(known)
         })
     }
 
@@ -124,19 +129,12 @@ pub(crate) enum Followed {
     Refused,
 }
 
-/// A head that is durable from here on, and what it names.
-pub(crate) struct Adopted {
-    channel: PublicKey,
-    topic: Topic,
-    sequence: u64,
-    content: HeadContent,
-}
-
-impl Adopted {
-    /// Channel, topic, sequence and content.
-    pub(crate) fn into_parts(self) -> (PublicKey, Topic, u64, HeadContent) {
-        (self.channel, self.topic, self.sequence, self.content)
-    }
+/// What is durable from here on.
+pub(crate) enum Adopted {
+    /// A head, and what it names.
+    Head { channel: PublicKey, topic: Topic, sequence: u64, content: HeadContent },
+    /// The item that carries the newest head, which was known without one.
+    Item,
 }
 
 /// The heads of all followed channels.
@@ -179,6 +177,7 @@ impl Heads {
             let before = upkeep.topic;
             upkeep.topic = uri::topic(&channel, read_key.as_ref());
             (upkeep.read_key, upkeep.refused, upkeep.poll_due) = (read_key, None, Some(now));
+            self.conns.iter_mut().for_each(|(_, told)| told.forget(&channel));
             return Followed::Moved(before, upkeep.topic);
         }
         if !has_room {
@@ -230,7 +229,9 @@ impl Heads {
 
     /// The newest durable head again, for a swarm that has just begun.
     pub(crate) fn adopt_again(&mut self, cx: &mut Cx, channel: PublicKey) -> Option<Adopted> {
-        let head = self.by_channel.get_mut(&channel)?.head.take()?;
+        let upkeep = self.by_channel.get_mut(&channel)?;
+        upkeep.root = None;
+        let head = upkeep.head.take()?;
         self.restore(cx, channel, head)
     }
 
@@ -245,12 +246,7 @@ impl Heads {
                 upkeep.fork_reported = Some(sequence);
                 return cx.event(Event::Fork { channel, sequence });
             }
-            if head.adds_item_to(known) && upkeep.accepting.is_none() {
-                persist(cx, Pending::Record, channel, upkeep.read_key.as_ref(), Some(&head));
-                upkeep.head = Some(head);
-                return;
-            }
-            if sequence <= known.sequence() {
+            if sequence <= known.sequence() && !head.adds_item_to(known) {
                 return;
             }
         }
@@ -298,7 +294,13 @@ impl Heads {
 
     fn make_durable(&mut self, cx: &mut Cx, channel: PublicKey, head: HeldHead, read: Head) {
         if let Some(upkeep) = self.by_channel.get_mut(&channel) {
-            persist(cx, Pending::Head(channel), channel, upkeep.read_key.as_ref(), Some(&head));
+            persist(
+                cx,
+                Pending::Head(channel, head.sequence()),
+                channel,
+                upkeep.read_key.as_ref(),
+                Some(&head),
+            );
             upkeep.accepting = Some((head, read));
         }
     }
@@ -307,12 +309,13 @@ impl Heads {
     pub(crate) fn on_persisted(
         &mut self,
         cx: &mut Cx,
-        channel: PublicKey,
+        (channel, sequence): (PublicKey, u64),
         durable: bool,
         given_up: bool,
     ) -> Option<Adopted> {
         let upkeep = self.by_channel.get_mut(&channel)?;
-        let (head, read) = upkeep.accepting.take()?;
+        // A head of our own takes the place of one that is being stored.
+        let (head, read) = upkeep.accepting.take_if(|(head, _)| head.sequence() == sequence)?;
         if durable {
             return self.adopt(cx, channel, head, read);
         }
@@ -362,9 +365,21 @@ impl Heads {
         self.by_channel.get(channel).and_then(|upkeep| upkeep.newest()).map_or(0, HeldHead::sequence)
     }
 
+    /// Whether a channel's newest head known is newer than an item, or another one of the same sequence.
+    pub(crate) fn forbids(&self, item: &SignedItem) -> bool {
+        let newest = self.by_channel.get(&item.key).and_then(|upkeep| upkeep.newest());
+        newest.is_some_and(|known| {
+            let sequence = item.seq.unsigned_abs();
+            sequence < known.sequence() || (sequence == known.sequence() && item.value != known.document())
+        })
+    }
+
     /// Whether the durable head is the newest, as far as the DHT knows.
     pub(crate) fn is_newest_known(&self, channel: &PublicKey) -> bool {
-        self.by_channel.get(channel).is_some_and(|upkeep| upkeep.is_looked_up && upkeep.accepting.is_none())
+        self.by_channel.get(channel).is_some_and(|upkeep| {
+            let durable = upkeep.head.as_ref().map(HeldHead::sequence);
+            upkeep.is_looked_up && durable == upkeep.newest().map(HeldHead::sequence)
+        })
     }
 
     /// What the newest durable head says.
@@ -372,6 +387,11 @@ impl Heads {
         let upkeep = self.by_channel.get(channel)?;
         let document = upkeep.head.as_ref()?.document();
         Head::from_json_in(self.shape, channel, upkeep.read_key.as_ref(), document).ok()
+    }
+
+    /// The body that the newest durable head refers to, where it does not carry the content itself.
+    pub(crate) fn root(&self, channel: &PublicKey) -> Option<&TreeRef> {
+        self.by_channel.get(channel)?.root.as_ref()
     }
 
     pub(crate) fn is_private(&self, channel: &PublicKey) -> bool {

@@ -6,9 +6,10 @@ use super::super::swarms::Swarms;
 use super::{Heads, HeldHead};
 use crate::bep44::SignedItem;
 use crate::codec::{Message, Tag};
+use crate::conn::Conn;
 use crate::error::Violation;
 use crate::identity::PublicKey;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, Topic};
 use crate::node::conns::Conns;
 use crate::suite::Suite;
 
@@ -21,6 +22,8 @@ pub(super) struct Told {
     has: BTreeMap<PublicKey, u64>,
     /// Channels whose head is to be sent once there is room.
     due: BTreeSet<PublicKey>,
+    /// Swarms whose head the peer is to be asked for once there is room, and their names.
+    asks: BTreeMap<Topic, Tag>,
 }
 
 impl Told {
@@ -48,19 +51,26 @@ impl Heads {
         }
     }
 
-    /// The peer watches a channel that we follow: it is asked for a newer head, once.
-    pub(crate) fn on_watched<S: Suite>(
+    /// Notes that the peer watches a channel that we follow. `true`: that is new.
+    pub(crate) fn note_watched(&mut self, conn: ConnId, channel: PublicKey) -> bool {
+        self.conns.get_mut(conn).is_some_and(|told| told.watched.insert(channel))
+    }
+
+    /// Asks a peer for a newer head than is known of a swarm's channel, as soon as there is room. Of a swarm without a head it
+    /// tells that we are part of it.
+    pub(crate) fn ask<S: Suite>(
         &mut self,
         conns: &mut Conns<S>,
         conn: ConnId,
-        channel: PublicKey,
-        tag: Tag,
+        (topic, tag): (Topic, Tag),
+        channel: Option<PublicKey>,
     ) {
-        let known = self.newest_sequence(&channel);
-        if let (Some(told), Some(line)) = (self.conns.get_mut(conn), conns.get_mut(conn))
-            && told.watched.insert(channel)
-        {
+        let known = channel.map_or(0, |channel| self.newest_sequence(&channel));
+        let (Some(told), Some(line)) = (self.conns.get_mut(conn), conns.get_mut(conn)) else { return };
+        if line.has_control_room() {
             line.push(&Message::GetHead { tag, known, look_up: None });
+        } else {
+            told.asks.insert(topic, tag);
         }
     }
 
@@ -134,6 +144,17 @@ impl Heads {
                 && let Some(line) = conns.get_mut(id).filter(|line| line.has_control_room())
             {
                 line.push(&v5_hello);
+            }
+        }
+    }
+
+    /// Asks for the heads that there was no room to ask for, as far as there is room.
+    pub(crate) fn ask_due<S: Suite>(&mut self, conns: &mut Conns<S>, swarms: &Swarms, conn: ConnId) {
+        while conns.get(conn).is_some_and(Conn::has_control_room)
+            && let Some(asked) = self.conns.get_mut(conn).and_then(|told| told.asks.pop_first())
+        {
+            if swarms.is_shared(conn, &asked.0) {
+                self.ask(conns, conn, asked, swarms.channel(&asked.0));
             }
         }
     }

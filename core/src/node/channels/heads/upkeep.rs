@@ -10,7 +10,7 @@ use crate::limits::{
     AWAITED_TIME, DHT_RETRY_INTERVAL, FRESH_COPIES_MIN, GOSSIP_POLL_INTERVAL, HEAD_RETRY_INTERVAL,
     ITEM_LIFETIME, REPUT_INTERVAL,
 };
-use crate::manifest::Head;
+use crate::manifest::{Head, HeadContent};
 use crate::node::api::{DhtError, DhtOp, Event, JobResult};
 use crate::node::cx::Cx;
 use crate::node::dht::{DhtQueue, Purpose};
@@ -44,14 +44,23 @@ impl Heads {
     ) -> Option<Adopted> {
         let (now, poll_interval) = (cx.now(), self.poll_interval());
         let upkeep = self.by_channel.get_mut(&channel)?;
+        let adds_item = upkeep.head.as_ref().is_some_and(|known| head.adds_item_to(known));
         upkeep.head = Some(head);
         upkeep.put_due = Some(now + REPUT_INTERVAL);
+        if adds_item {
+            cx.set_timer_sooner(Timer::Channel(channel), now);
+            return Some(Adopted::Item);
+        }
+        upkeep.root = match &read.content {
+            HeadContent::Root(root) => Some(root.clone()),
+            HeadContent::Inline(_) => None,
+        };
         upkeep.copies = None;
         let polled = upkeep.polled;
         upkeep.poll_due =
             upkeep.poll_due.map(|due| if due > now { due.max(polled + poll_interval) } else { due });
         let (topic, sequence, content) = (upkeep.topic, read.sequence, read.content);
-        Some(Adopted { channel, topic, sequence, content })
+        Some(Adopted::Head { channel, topic, sequence, content })
     }
 
     /// A user has begun to follow a channel, or follows it again.

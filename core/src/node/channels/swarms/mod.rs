@@ -168,6 +168,8 @@ impl Swarms {
         self.have_due.remove(topic);
         for (_, member) in self.members.iter_mut() {
             member.shares.remove(topic);
+            // Until the next WATCH the peer may still use its name.
+            member.tags.retain(|_, named| named != topic);
         }
     }
 
