@@ -68,7 +68,7 @@ def network_of(host):
 
 def read(text):
     """What a text says, as the vectors show it."""
-    match = re.fullmatch(r"(?:\[([^\]]*)\]|([^:]*)):([0-9]+)", text, re.ASCII)
+    match = re.fullmatch(r"(?:\[([^\]%]*)\]|([^:]*)):([0-9]+)", text, re.ASCII)
     if not match or int(match[3]) > 65535 or not text.isascii():
         raise Refused("peer-addr")
     in_brackets, bare, port = match[1], match[2], int(match[3])

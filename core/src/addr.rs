@@ -92,7 +92,8 @@ impl FromStr for PeerAddr {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        if let Ok(addr) = text.parse::<SocketAddr>() {
+        // A zone means something on one machine only.
+        if let Some(addr) = text.parse::<SocketAddr>().ok().filter(|_| !text.contains('%')) {
             return Ok(Self::from(addr));
         }
         let (host, port) = text.rsplit_once(':').ok_or(ParseError::PeerAddr)?;

@@ -426,6 +426,8 @@ fn unknown_keys_are_skipped_and_nothing_else() {
         ("a2 0001 097f6161ff", "an indefinite text in what is skipped"),
         ("a2 0001 09a2 00000000", "repeated keys in what is skipped"),
         ("a2 0001 09fb3ff8000000000000", "a long float in what is skipped"),
+        ("a2 0001 09f818", "a simple value that is not well-formed"),
+        ("a2 0001 09f81f", "the last simple value that is not well-formed"),
         ("a2 0001 091818 18", "a trailing byte after what is skipped"),
         ("a2 0001 0981", "a missing value"),
         ("a2 0001 095bffffffffffffffff", "a length beyond the end"),

@@ -129,6 +129,7 @@ fn refused_peer_cases(cases: &mut Cases) {
         "[2001:db8::1]",
         "[192.0.2.1]:1",
         "[a]:1",
+        "[fe80::1%1]:1",
         "user@host:1",
     ] {
         cases.reject(format!("peer {text:?}"), "peer", json!({ "text": text }), "peer-addr");

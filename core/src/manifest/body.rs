@@ -252,6 +252,10 @@ impl<'a> Reader<'a> {
         if encode(header, &mut [0; HEADER_LEN_MAX]) != head {
             return Err("a number or length is not in its shortest form");
         }
+        // RFC 8949 §3.3; of those below 24, the second byte would not be the shortest form.
+        if matches!(header, Header::Simple(24..=31)) {
+            return Err("a simple value is not well-formed");
+        }
         self.rest = rest;
         Ok(header)
     }
