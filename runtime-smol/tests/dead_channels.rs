@@ -155,7 +155,7 @@ fn memory_max() -> u64 {
 }
 
 #[test]
-#[ignore = "takes 10 min; docs/benchmarks.md says how to run it"]
+#[ignore = "takes 10 min; scripts/soak runs it"]
 fn a_thousand_channels_of_which_nine_hundred_are_dead_stay_below_128_mib() {
     run(Duration::from_hours(1), async |executor| {
         let (boot_dir, holder_dir, follower_dir) = (folder(), folder(), folder());

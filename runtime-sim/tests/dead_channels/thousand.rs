@@ -112,7 +112,7 @@ fn of_a_hundred_channels_ninety_dead_ones_cost_a_live_one_nothing() {
 }
 
 #[test]
-#[ignore = "takes 5 min; docs/benchmarks.md says how to run it"]
+#[ignore = "takes 5 min; scripts/soak runs it"]
 fn of_a_thousand_channels_nine_hundred_dead_ones_cost_a_live_one_nothing() {
     for (seed, death) in [(1, Death::Closes), (2, Death::Vanishes)] {
         run(seed, &Channels { silent: 450, bodiless: 150, half: 300, live: 99 }, death);
