@@ -206,7 +206,7 @@ fn every_planted_bug_is_found_by_its_checker_and_what_happened_until_then_is_tol
     for (bug, scenario, checker, words) in [
         (Bug::StoreUnchecked, Scenario::Hostile, Checker::Stores, "wrong bytes"),
         (Bug::DeliverWrong, Scenario::FlashCrowd, Checker::Files, "other bytes"),
-        (Bug::JobTwice, Scenario::FlashCrowd, Checker::Jobs, "answered, which is not open"),
+        (Bug::JobTwice, Scenario::FlashCrowd, Checker::Jobs, "is answered but not open"),
         (Bug::JobLost, Scenario::FlashCrowd, Checker::Jobs, "no answer"),
         (Bug::CapPassed(Cap::Jobs), Scenario::FlashCrowd, Checker::Caps, "jobs of kind"),
         (Bug::CapPassed(Cap::Connections), Scenario::FlashCrowd, Checker::Caps, "0 sockets"),
@@ -219,7 +219,7 @@ fn every_planted_bug_is_found_by_its_checker_and_what_happened_until_then_is_tol
         (Bug::PutLost, Scenario::FlashCrowd, Checker::Publication, "not on the DHT"),
         (Bug::SequenceBack, Scenario::UpdatePush, Checker::Sequences, "sequence went back"),
         (Bug::HopsKept, Scenario::OnionOnly, Checker::Announces, "for 6 hops"),
-        (Bug::QuotaPassed, Scenario::Hostile, Checker::Announces, "too many over one connection"),
+        (Bug::QuotaPassed, Scenario::Hostile, Checker::Announces, "exceeds a connection's quota"),
         (Bug::ReadWrong, Scenario::FlashCrowd, Checker::Bans, "which is honest: it served a wrong blob"),
         (Bug::NeverHeals, Scenario::Partition, Checker::Liveness, "not complete"),
     ] {
