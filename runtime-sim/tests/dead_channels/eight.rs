@@ -97,7 +97,12 @@ impl Scene {
             self.world.follow(follower, channel, None);
             self.world.now()
         });
-        time_to_complete(&mut self.world, follower, &channel, began).expect("it completes")
+        let took = time_to_complete(&mut self.world, follower, &channel, began).expect("it completes");
+        assert!(
+            self.dead.iter().all(|author| !self.world.is_complete(follower, &author.channel)),
+            "{story:?}"
+        );
+        took
     }
 
     /// How long the ninth takes in a world where nothing else is followed.
