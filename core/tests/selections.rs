@@ -28,15 +28,8 @@ fn selecting(folder: &Folder, selection: Selection) -> (Bench, Member) {
     let mut bench = Bench::answering(CONFIG, None);
     folder.select(&mut bench, selection);
     folder.follow(&mut bench);
-    let seed = seed(&mut bench, 1, folder);
+    let seed = folder.seed(&mut bench, 1);
     (bench, seed)
-}
-
-fn seed(bench: &mut Bench, port: u16, folder: &Folder) -> Member {
-    let mut seed = Member::join(bench, port, &[folder.channel]);
-    seed.version = folder.sequence;
-    seed.say_have(bench, Have::All);
-    seed
 }
 
 fn sorted(mut names: Vec<&str>) -> Vec<&str> {
@@ -145,7 +138,7 @@ fn a_blob_that_is_being_written_when_the_selection_changes_is_not_fetched_again(
     folder.select(&mut bench, only(&["c"]));
     folder.follow(&mut bench);
     bench.answer_jobs();
-    let mut seed = seed(&mut bench, 1, &folder);
+    let mut seed = folder.seed(&mut bench, 1);
     seed.bring_all(&mut bench, &folder);
     bench.answer_jobs();
     seed.bring_all(&mut bench, &folder);
@@ -190,7 +183,7 @@ fn peers_are_looked_for_at_once_when_more_is_selected() {
     bench.world.ends_lookups = true;
     folder.select(&mut bench, only(&["c"]));
     folder.follow(&mut bench);
-    let mut seed = seed(&mut bench, 1, &folder);
+    let mut seed = folder.seed(&mut bench, 1);
     seed.bring_all(&mut bench, &folder);
     bench.node.disconnected(bench.now, seed.peer.conn);
     bench.sleep(2 * ANNOUNCE_INTERVAL + Duration::from_mins(1));
@@ -199,7 +192,7 @@ fn peers_are_looked_for_at_once_when_more_is_selected() {
     bench.sleep(Duration::from_secs(2));
     assert!(bench.world.lookups.len() > before, "peers are looked up");
     // A peer that refused a blob is asked for it again.
-    let mut peer = self::seed(&mut bench, 2, &folder);
+    let mut peer = folder.seed(&mut bench, 2);
     peer.refuse(&mut bench);
     bench.sleep(Duration::from_secs(20));
     peer.bring_all(&mut bench, &folder);

@@ -18,16 +18,9 @@ fn selecting(folder: &Folder, selection: Selection) -> (Bench, Member) {
     let mut bench = Bench::answering(CONFIG, None);
     folder.select(&mut bench, selection);
     folder.follow(&mut bench);
-    let mut seed = seed(&mut bench, 1, folder);
+    let mut seed = folder.seed(&mut bench, 1);
     seed.bring_all(&mut bench, folder);
     (bench, seed)
-}
-
-fn seed(bench: &mut Bench, port: u16, folder: &Folder) -> Member {
-    let mut seed = Member::join(bench, port, &[folder.channel]);
-    seed.version = folder.sequence;
-    seed.say_have(bench, Have::All);
-    seed
 }
 
 /// Gives the DHT and the peer a newer version; returns the blobs that the peer was asked for.
@@ -83,7 +76,7 @@ fn a_newer_version_takes_over_in_the_middle_of_a_fetch() {
     let mut bench = Bench::answering(CONFIG, None);
     first.select(&mut bench, only(&["b", "c"]));
     first.follow(&mut bench);
-    let mut seed = seed(&mut bench, 1, &first);
+    let mut seed = first.seed(&mut bench, 1);
     seed.bring(&mut bench, &first, 2 * u64::from(BLOB_END));
     let second = Folder::new(SEQUENCE + 1, &[("b", &[2, 3]), ("c", &[6])]).after(&first);
     update(&mut bench, &mut seed, &second);
@@ -110,7 +103,7 @@ fn a_selection_may_come_before_the_channel_is_followed_or_its_head_is_known() {
         }
         folder.publish(&mut bench);
         bench.sleep(Duration::from_secs(10));
-        let mut seed = seed(&mut bench, 1, &folder);
+        let mut seed = folder.seed(&mut bench, 1);
         seed.bring_all(&mut bench, &folder);
         assert_eq!(folder.names(&seed.asked), ["body", "d0"]);
         assert_eq!(completed(&bench), [SEQUENCE]);
@@ -125,7 +118,7 @@ fn after_a_restart_the_selection_holds_once_the_driver_has_set_it_again() {
     folder.select(&mut bench, only(&["b"]));
     bench.sleep(Duration::from_secs(1));
     assert_eq!((folder.extent(&bench), completed(&bench)), ((true, false), vec![SEQUENCE]));
-    let mut seed = seed(&mut bench, 1, &folder);
+    let mut seed = folder.seed(&mut bench, 1);
     seed.bring_all(&mut bench, &folder);
     assert_eq!(seed.asked, []);
     folder.select(&mut bench, only(&["b", "c"]));
@@ -133,7 +126,7 @@ fn after_a_restart_the_selection_holds_once_the_driver_has_set_it_again() {
     assert_eq!(folder.names(&seed.asked), ["c0"]);
     // Without it, everything is selected.
     let mut bench = bench.restarted();
-    let mut seed = self::seed(&mut bench, 1, &folder);
+    let mut seed = folder.seed(&mut bench, 1);
     seed.bring_all(&mut bench, &folder);
     assert_eq!(sorted(folder.names(&seed.asked)), ["a*", "a0", "a1", "d0"]);
 }
@@ -218,7 +211,7 @@ fn an_answer_to_an_earlier_recheck_does_not_count_for_a_later_one() {
     }
     bench.answer_jobs();
     assert_eq!(bench.count(|event| matches!(event, Event::BodyRefused { .. })), 0);
-    let mut seed = seed(&mut bench, 2, &folder);
+    let mut seed = folder.seed(&mut bench, 2);
     seed.bring_all(&mut bench, &folder);
     assert_eq!(folder.names(&seed.asked), ["d0"]);
 }

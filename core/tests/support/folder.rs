@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
+use megatorrent_core::codec::Have;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::{BlobId, Secret, Topic};
 use megatorrent_core::manifest::{
@@ -17,6 +18,7 @@ use megatorrent_core::tree::{TreeRef, TreeWriter};
 use megatorrent_core::uri;
 
 use super::content::{Blobs, SECRET, data, item};
+use super::member::Member;
 use super::{Bench, UNIX, identity};
 
 /// A file: its path, and the numbers of its data blobs. Files may have some in common.
@@ -145,6 +147,14 @@ impl Folder {
     /// Gives the DHT the head.
     pub(crate) fn publish(&self, bench: &mut Bench) {
         bench.world.heads.insert(self.channel, (self.head(), 8));
+    }
+
+    /// A peer that has all of it.
+    pub(crate) fn seed(&self, bench: &mut Bench, port: u16) -> Member {
+        let mut seed = Member::join(bench, port, &[self.channel]);
+        seed.version = self.sequence;
+        seed.say_have(bench, Have::All);
+        seed
     }
 
     /// Gives the DHT the head, and lets the node look it up.
