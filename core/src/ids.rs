@@ -46,6 +46,16 @@ impl fmt::Debug for BlobId {
     }
 }
 
+/// The name of a native blob: BLAKE3 of its 1 048 592 sealed bytes (`docs/protocol.md` §2).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Root(pub [u8; 32]);
+
+impl fmt::Debug for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Root({}…)", hex::encode(&self.0[..4]))
+    }
+}
+
 /// A BEP 5 info-hash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InfoHash(pub [u8; 20]);

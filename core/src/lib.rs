@@ -108,6 +108,7 @@ pub mod ids;
 pub mod limits;
 pub mod manifest;
 pub mod node;
+pub mod parts;
 pub mod rng;
 pub mod suite;
 pub mod time;
