@@ -14,7 +14,7 @@ BOOTSTRAP_MAX = 32
 JSON_DEPTH_MAX = 32
 MAGNET_LEN_MAX, TITLE_LEN_MAX = 8192, 1024
 BLOB_NUMBERS = {"offset": 0, "length": v5.BLOB_LEN, "realSize": None}
-TREE_SIZE_MAX = 1 << 62
+TREE_SIZE_MAX = 1 << 60
 
 
 class Refused(Exception):
@@ -215,7 +215,7 @@ def read_root(value):
 
 def depth_of(size):
     """The least depth that holds a stream."""
-    return next((depth for depth in range(4) if size <= 1 << 20 + 14 * depth and size <= TREE_SIZE_MAX), None)
+    return next((depth for depth in range(5) if size <= 1 << 20 + 10 * depth and size <= TREE_SIZE_MAX), None)
 
 
 def read_chunk(value):

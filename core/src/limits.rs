@@ -148,8 +148,8 @@ pub const REFUSED_MAX: usize = 1024;
 
 // --- content ------------------------------------------------------------------------------------------------
 
-/// Depth of a tree: 16 384³ blobs are 2^62 bytes. A deeper one is malformed.
-pub const TREE_DEPTH_MAX: u8 = 3;
+/// Depth of a tree: 1024⁴ blobs are 2^60 bytes. A deeper one is malformed.
+pub const TREE_DEPTH_MAX: u8 = 4;
 /// Longest manifest body; a longer one is refused.
 pub const BODY_LEN_MAX: u64 = 8 << 20;
 /// Items in a manifest; more are malformed.

@@ -95,9 +95,9 @@ fn cases(cases: &mut Cases) {
     };
     cases.accept("a reference", "read", json!({ "reference": reference(5 * MIB, 1) }));
     cases.reject("a reference of needless depth", "read", json!({ "reference": reference(MIB, 1) }), "depth");
-    cases.accept("a reference to 2^62 bytes", "read", json!({ "reference": reference(1 << 62, 3) }));
-    let beyond = json!({ "reference": reference((1 << 62) + 1, 3) });
-    cases.reject("a reference to a byte more than 2^62", "read", beyond, "depth");
+    cases.accept("a reference to 2^60 bytes", "read", json!({ "reference": reference(1 << 60, 4) }));
+    let beyond = json!({ "reference": reference((1 << 60) + 1, 4) });
+    cases.reject("a reference to a byte more than 2^60", "read", beyond, "depth");
     let links: Vec<u8> = (1..=3_u8).flat_map(|i| [[i; 32], [i | 0x80; 32]].concat()).collect();
     let plain = json!({ "patch": repeat("ee", PLAIN_LEN), "at": 0, "with": hex(&links) });
     let children = json!({ "reference": reference(2 * MIB + 7, 1), "plain": plain });
@@ -119,12 +119,14 @@ fn shape_cases(cases: &mut Cases) {
         (span + 1, 2),
         (span * FANOUT as u64, 2),
         (span * FANOUT as u64 + 1, 3),
-        (1 << 62, 3),
+        (span * (FANOUT * FANOUT) as u64, 3),
+        (span * (FANOUT * FANOUT) as u64 + 1, 4),
+        (1 << 60, 4),
     ] {
         cases.accept(format!("{size} bytes at depth {depth}"), "shape", shape(size, depth));
     }
     for (size, depth) in
-        [(0, 1), (MIB, 1), (MIB + 1, 0), (span, 2), (span + 1, 1), ((1 << 62) + 1, 3), (1, 4), (1, 255)]
+        [(0, 1), (MIB, 1), (MIB + 1, 0), (span, 2), (span + 1, 1), ((1 << 60) + 1, 4), (1, 5), (1, 255)]
     {
         cases.reject(format!("{size} bytes not at depth {depth}"), "shape", shape(size, depth), "depth");
     }

@@ -18,11 +18,11 @@ use crate::blob::{LINK_LEN, Link, PLAIN_LEN};
 use crate::limits::TREE_DEPTH_MAX;
 
 /// Links in an index blob.
-pub const FANOUT: usize = PLAIN_LEN / LINK_LEN;
+pub const FANOUT: usize = 1024;
 /// Bytes of a [`TreeRef`] in a manifest's body.
 pub const TREE_REF_LEN: usize = 8 + 1 + LINK_LEN;
 
-const _: () = assert!(FANOUT == 16_384);
+const _: () = assert!(FANOUT * LINK_LEN == crate::parts::PART_LEN, "an index blob is read by one part");
 
 /// The capacity of a tree's blobs: [`Shape::REAL`], except in simulations with smaller blobs
 /// ([`crate::suite::BlobFormat::PLAIN_LEN`]).
@@ -49,9 +49,10 @@ impl Shape {
         self.plain_len
     }
 
-    /// Links in an index blob.
+    /// Links in an index blob: [`FANOUT`], or as many as a small blob holds.
     pub const fn fanout(self) -> usize {
-        self.plain_len / LINK_LEN
+        let fit = self.plain_len / LINK_LEN;
+        if fit < FANOUT { fit } else { FANOUT }
     }
 
     /// Data blobs below a full node of `height`; a data blob counts itself.

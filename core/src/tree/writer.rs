@@ -7,7 +7,7 @@ use core::mem;
 use zeroize::Zeroizing;
 
 use super::{Shape, TreeRef};
-use crate::blob::{Link, TAG_LEN};
+use crate::blob::{LINK_LEN, Link, TAG_LEN};
 
 /// Builds a tree over data blobs that come in order. Holds at most one index node of each level in memory.
 ///
@@ -94,7 +94,7 @@ impl TreeWriter {
     ) -> Result<(), E> {
         match self.levels.get_mut(height) {
             None => self.levels.push(Level::One(link)),
-            Some(Level::Many(links)) if links.len() == self.shape.plain_len() => {
+            Some(Level::Many(links)) if links.len() == self.shape.fanout() * LINK_LEN => {
                 let full = mem::take(links);
                 self.levels[height] = Level::One(link);
                 let node = self.seal_node(full, store)?;
