@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use megatorrent_core::blob::BLOB_LEN;
 use megatorrent_core::codec::Message;
-use megatorrent_core::ids::BlobId;
+use megatorrent_core::ids::BlobName;
 use megatorrent_core::uri::{ChannelUri, topic};
 use serde_json::Value;
 use support::stranger::{Liar, Lie, Line};
@@ -105,7 +105,7 @@ fn a_limited_seeder_goes_on_by_itself_after_its_peer_was_slow() {
         ["serve", "-d", "author", "-H", "127.0.0.1", "-T", "0", "--dht", "off", "--upload-limit", "16M"];
     let node = Running::start(swarm.path(), args);
     let mut line = Line::dial(node.ready().parse().unwrap()).unwrap();
-    let ids: Vec<BlobId> = support::blobs(&swarm.join("author"))
+    let ids: Vec<BlobName> = support::blobs(&swarm.join("author"))
         .iter()
         .map(|path| path.file_name().unwrap().to_str().unwrap().parse().unwrap())
         .collect();

@@ -1,17 +1,18 @@
-//! Blobs: 2^20 bytes sealed with ChaCha20-Poly1305, named by the SHA-256 of the result (`docs/protocol.md` §2).
+//! Blobs: 2^20 bytes sealed with ChaCha20-Poly1305 (`docs/protocol.md` §2). A native blob is named by its root, the BLAKE3 hash
+//! of the result, a v5 blob by its id, the SHA-256.
 //!
 //! All sealing and opening is in place: no copy and no allocation of a blob's size. The functions are meant for
 //! worker threads too: they take `Send` values only and know nothing of a node.
 
 use chacha20::ChaCha20;
-use chacha20::cipher::{KeyIvInit, StreamCipher};
+use chacha20::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Tag};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::ids::{BlobId, Secret};
+use crate::ids::{BlobId, BlobName, Root, Secret};
 use crate::rng::Rng;
 
 /// Bytes of plaintext in a blob.
@@ -32,29 +33,29 @@ const FILL_NONCE: [u8; NONCE_LEN] = [0xff; NONCE_LEN];
 
 /// Where a native blob is and how to open it: 64 bytes (`docs/protocol.md` §3).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// The blob's id.
-    pub id: BlobId,
+pub struct BlobRef {
+    /// The blob's name.
+    pub root: Root,
     /// The blob's key; its nonce is zero.
     pub key: Secret,
 }
 
-/// Bytes of a [`Link`].
-pub const LINK_LEN: usize = 64;
+/// Bytes of a [`BlobRef`].
+pub const BLOB_REF_LEN: usize = 64;
 
-impl Link {
-    /// id, then key. The result holds the key: wipe it after use.
-    pub fn to_bytes(&self) -> Zeroizing<[u8; LINK_LEN]> {
-        let mut out = Zeroizing::new([0; LINK_LEN]);
-        out[..32].copy_from_slice(&self.id.0);
+impl BlobRef {
+    /// Root, then key. The result holds the key: wipe it after use.
+    pub fn to_bytes(&self) -> Zeroizing<[u8; BLOB_REF_LEN]> {
+        let mut out = Zeroizing::new([0; BLOB_REF_LEN]);
+        out[..32].copy_from_slice(&self.root.0);
         out[32..].copy_from_slice(self.key.expose());
         out
     }
 
-    /// id, then key.
-    pub fn from_bytes(bytes: &[u8; LINK_LEN]) -> Self {
-        let (id, key) = (core::array::from_fn(|i| bytes[i]), core::array::from_fn(|i| bytes[32 + i]));
-        Self { id: BlobId(id), key: Secret::new(key) }
+    /// Root, then key.
+    pub fn from_bytes(bytes: &[u8; BLOB_REF_LEN]) -> Self {
+        let (root, key) = (core::array::from_fn(|i| bytes[i]), core::array::from_fn(|i| bytes[32 + i]));
+        Self { root: Root(root), key: Secret::new(key) }
     }
 }
 
@@ -63,24 +64,32 @@ impl Link {
 ///
 /// # Panics
 /// Where `buf` is not [`BLOB_LEN`] bytes long, or `len` is above [`PLAIN_LEN`].
-pub fn seal(secret: &Secret, buf: &mut [u8], len: usize) -> Link {
+pub fn seal(secret: &Secret, buf: &mut [u8], len: usize) -> BlobRef {
     let key = Secret::new(*blake3::keyed_hash(secret.expose(), &buf[..len]).as_bytes());
-    let id = seal_with_key(&key, buf, len);
-    Link { id, key }
+    let root = seal_with_key(&key, buf, len);
+    BlobRef { root, key }
 }
 
-/// Native sealing under a known key: reproduces a blob from its content. The result is the blob's id, which is the
+/// Native sealing under a known key: reproduces a blob from its content. The result is the blob's root, which is the
 /// one that [`seal`] gave exactly where the content is the same.
 ///
 /// # Panics
 /// Where `buf` is not [`BLOB_LEN`] bytes long, or `len` is above [`PLAIN_LEN`].
-pub fn seal_with_key(key: &Secret, buf: &mut [u8], len: usize) -> BlobId {
-    let gap = &mut buf[..PLAIN_LEN][len..];
-    if !gap.is_empty() {
-        gap.fill(0);
-        ChaCha20::new(key.expose().into(), &FILL_NONCE.into()).apply_keystream(gap);
+pub fn seal_with_key(key: &Secret, buf: &mut [u8], len: usize) -> Root {
+    assert!(buf.len() == BLOB_LEN, "a blob has one length");
+    fill(key, 0, &mut buf[..PLAIN_LEN][len..]);
+    seal_piece(key, &NATIVE_NONCE, buf);
+    Root(*blake3::hash(buf).as_bytes())
+}
+
+/// Writes filling: what stands `offset` bytes behind the end of a native blob's content, before the seal.
+pub(crate) fn fill(key: &Secret, offset: usize, filling: &mut [u8]) {
+    if !filling.is_empty() {
+        filling.fill(0);
+        let mut stream = ChaCha20::new(key.expose().into(), &FILL_NONCE.into());
+        stream.seek(offset as u64);
+        stream.apply_keystream(filling);
     }
-    seal_full(key, &NATIVE_NONCE, buf)
 }
 
 /// v5's sealing, in place: as [`seal`], under a key and nonce that the caller drew, the gap filled with random bytes.
@@ -94,19 +103,30 @@ pub fn seal_v5(
     buf: &mut [u8],
     len: usize,
 ) -> BlobId {
+    assert!(buf.len() == BLOB_LEN, "a blob has one length");
     padding.fill(&mut buf[..PLAIN_LEN][len..]);
-    seal_full(key, nonce, buf)
+    seal_piece(key, nonce, buf);
+    id(buf)
+}
+
+/// The SHA-256 of a sealed blob: a v5 blob's name, and what other programs call a native one. Meant for a worker thread.
+pub fn id(blob: &[u8]) -> BlobId {
+    BlobId(Sha256::digest(blob).into())
 }
 
 /// Opens a native blob in place: the plaintext is `buf[..PLAIN_LEN]`. `false` (the buffer is as it was): it is not
 /// [`BLOB_LEN`] bytes long, or the tag does not match.
-pub fn open(link: &Link, buf: &mut [u8]) -> bool {
-    buf.len() == BLOB_LEN && open_piece(&link.key, &NATIVE_NONCE, buf)
+pub fn open(blob: &BlobRef, buf: &mut [u8]) -> bool {
+    buf.len() == BLOB_LEN && open_piece(&blob.key, &NATIVE_NONCE, buf)
 }
 
-/// Whether `blob`'s SHA-256 is `id`. Meant for a worker thread.
-pub fn verify(id: &BlobId, blob: &[u8]) -> bool {
-    Sha256::digest(blob).as_slice().ct_eq(&id.0).into()
+/// Whether the bytes are those of the blob with this name. Meant for a worker thread.
+pub fn verify(name: &BlobName, blob: &[u8]) -> bool {
+    let hash = match name {
+        BlobName::Native(_) => *blake3::hash(blob).as_bytes(),
+        BlobName::V5(_) => id(blob).0,
+    };
+    hash.ct_eq(name.as_bytes()).into()
 }
 
 /// Opens in place what was sealed on its own, the tag at its end. `false` (the piece is as it was): shorter than a
@@ -124,12 +144,6 @@ pub(crate) fn seal_piece(key: &Secret, nonce: &[u8; NONCE_LEN], piece: &mut [u8]
     let (plain, tag) = piece.split_last_chunk_mut::<TAG_LEN>().expect("the caller left room for the tag");
     let sealed = cipher(key).encrypt_inout_detached(&(*nonce).into(), b"", plain.into());
     *tag = sealed.expect("a piece is far shorter than ChaCha20's 256 GiB").into();
-}
-
-fn seal_full(key: &Secret, nonce: &[u8; NONCE_LEN], buf: &mut [u8]) -> BlobId {
-    assert!(buf.len() == BLOB_LEN, "a blob has one length");
-    seal_piece(key, nonce, buf);
-    BlobId(Sha256::digest(&buf[..]).into())
 }
 
 fn cipher(key: &Secret) -> ChaCha20Poly1305 {

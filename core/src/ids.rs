@@ -56,6 +56,59 @@ impl fmt::Debug for Root {
     }
 }
 
+/// What a blob is named by, which is what it is checked by (`docs/protocol.md` §2).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BlobName {
+    /// A native blob or a pack, by its root.
+    Native(Root),
+    /// A v5 blob, by its id.
+    V5(BlobId),
+}
+
+impl BlobName {
+    /// The 32 bytes of the root or id.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        match self {
+            Self::Native(Root(bytes)) | Self::V5(BlobId(bytes)) => bytes,
+        }
+    }
+
+    /// The root of a native blob.
+    pub fn root(&self) -> Option<Root> {
+        match self {
+            Self::Native(root) => Some(*root),
+            Self::V5(_) => None,
+        }
+    }
+}
+
+impl From<Root> for BlobName {
+    fn from(root: Root) -> Self {
+        Self::Native(root)
+    }
+}
+
+impl From<BlobId> for BlobName {
+    fn from(id: BlobId) -> Self {
+        Self::V5(id)
+    }
+}
+
+impl fmt::Display for BlobName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.as_bytes()))
+    }
+}
+
+impl fmt::Debug for BlobName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Native(root) => root.fmt(f),
+            Self::V5(id) => id.fmt(f),
+        }
+    }
+}
+
 /// A BEP 5 info-hash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InfoHash(pub [u8; 20]);

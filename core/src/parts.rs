@@ -119,8 +119,8 @@ mod tests {
     fn sealed(content: &[u8]) -> (Secret, Vec<u8>) {
         let mut buf = vec![0; BLOB_LEN];
         buf[..content.len()].copy_from_slice(content);
-        let link = blob::seal(&Secret::new([7; 32]), &mut buf, content.len());
-        (link.key, buf)
+        let sealed = blob::seal(&Secret::new([7; 32]), &mut buf, content.len());
+        (sealed.key, buf)
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! [`crate::node::Node`] over the real suite, and no value or flag turns that into another one. A simulator brings a suite
 //! of small blobs and cheap checksums for thousands of nodes; its nodes are of another type.
 
-use crate::blob::{self, Link, TAG_LEN};
+use crate::blob::{self, BlobRef, TAG_LEN};
 use crate::error::Violation;
-use crate::ids::{BlobId, Secret};
+use crate::ids::{BlobName, Secret};
 use crate::rng::Rng;
 use crate::transport::{Ciphers, Handshake, KEY_LEN, Opener, Role, Sealer, Session};
 use crate::tree::Shape;
@@ -27,11 +27,11 @@ pub trait BlobFormat: 'static {
     const SHAPE: Shape = Shape::new(Self::PLAIN_LEN);
 
     /// As [`blob::seal`].
-    fn seal_blob(secret: &Secret, buf: &mut [u8], len: usize) -> Link;
+    fn seal_blob(secret: &Secret, buf: &mut [u8], len: usize) -> BlobRef;
     /// As [`blob::open`].
-    fn open_blob(link: &Link, buf: &mut [u8]) -> bool;
+    fn open_blob(at: &BlobRef, buf: &mut [u8]) -> bool;
     /// As [`blob::verify`].
-    fn verify_blob(id: &BlobId, blob: &[u8]) -> bool;
+    fn verify_blob(name: &BlobName, blob: &[u8]) -> bool;
 }
 
 /// The protocol's suite: blobs of 2^20 bytes with ChaCha20-Poly1305 and SHA-256, connections with X25519 and
@@ -42,16 +42,16 @@ pub enum RealSuite {}
 impl BlobFormat for RealSuite {
     const PLAIN_LEN: usize = blob::PLAIN_LEN;
 
-    fn seal_blob(secret: &Secret, buf: &mut [u8], len: usize) -> Link {
+    fn seal_blob(secret: &Secret, buf: &mut [u8], len: usize) -> BlobRef {
         blob::seal(secret, buf, len)
     }
 
-    fn open_blob(link: &Link, buf: &mut [u8]) -> bool {
-        blob::open(link, buf)
+    fn open_blob(at: &BlobRef, buf: &mut [u8]) -> bool {
+        blob::open(at, buf)
     }
 
-    fn verify_blob(id: &BlobId, blob: &[u8]) -> bool {
-        blob::verify(id, blob)
+    fn verify_blob(name: &BlobName, blob: &[u8]) -> bool {
+        blob::verify(name, blob)
     }
 }
 

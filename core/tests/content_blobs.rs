@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use chacha20::cipher::{KeyIvInit, StreamCipher};
-use megatorrent_core::blob::{self, BLOB_LEN, LINK_LEN, Link, PLAIN_LEN};
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::blob::{self, BLOB_LEN, BLOB_REF_LEN, BlobRef, PLAIN_LEN};
+use megatorrent_core::ids::{BlobName, Secret};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::tree::{Cursor, FANOUT, Node, Step, TREE_REF_LEN, TreeRef, TreeWriter};
 use proptest::prelude::*;
@@ -34,9 +34,9 @@ fn sealing_follows_the_protocol_to_the_byte() {
         <chacha20poly1305::ChaCha20Poly1305 as chacha20poly1305::KeyInit>::new(key.as_bytes().into());
     let sealed = chacha20poly1305::aead::Aead::encrypt(&cipher, &[0; 12].into(), &*plain).expect("it seals");
     assert!(sealed == buf[..]);
-    assert_eq!(link.key.expose(), key.as_bytes());
-    assert_eq!(link.id.0.as_slice(), sha2::Sha256::digest(&sealed).as_slice());
-    insta::assert_snapshot!(link.id, @"dc0c070e83d9c173c41024ac65ea68de2e7cbe69af12d130c14fc0363e0b0552");
+    assert_eq!(blob.key.expose(), key.as_bytes());
+    assert_eq!(blob.root.0.as_slice(), sha2::Sha256::digest(&sealed).as_slice());
+    insta::assert_snapshot!(blob.root, @"dc0c070e83d9c173c41024ac65ea68de2e7cbe69af12d130c14fc0363e0b0552");
 }
 
 #[test]
@@ -45,10 +45,10 @@ fn a_blob_opens_and_is_reproducible_from_content_and_key() {
         let content: Vec<u8> = (0..len).map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]).collect();
         let mut buf = buffer(&content);
         let link = blob::seal(&SECRET, &mut buf[..], len);
-        assert!(blob::verify(&link.id, &buf[..]));
+        assert!(blob::verify(&blob.root, &buf[..]));
 
         let mut again = buffer(&content);
-        assert_eq!(blob::seal_with_key(&link.key, &mut again[..], len), link.id);
+        assert_eq!(blob::seal_with_key(&blob.key, &mut again[..], len), blob.root);
         assert!(again == buf);
 
         assert!(blob::open(&link, &mut buf[..]));
@@ -71,13 +71,13 @@ fn a_changed_blob_neither_verifies_nor_opens() {
     for at in [0, PLAIN_LEN - 1, PLAIN_LEN, BLOB_LEN - 1] {
         buf[at] ^= 1;
         let changed = buf.clone();
-        assert!(!blob::verify(&link.id, &buf[..]));
+        assert!(!blob::verify(&blob.root, &buf[..]));
         assert!(!blob::open(&link, &mut buf[..]));
         assert!(buf == changed, "a refused blob is left alone");
         buf[at] ^= 1;
     }
-    assert!(!blob::verify(&link.id, &buf[..BLOB_LEN - 1]));
-    let wrong = Link { id: link.id, key: Secret::new([1; 32]) };
+    assert!(!blob::verify(&blob.root, &buf[..BLOB_LEN - 1]));
+    let wrong = BlobRef { id: blob.root, key: Secret::new([1; 32]) };
     assert!(!blob::open(&wrong, &mut buf[..]));
     assert!(blob::open(&link, &mut buf[..]));
 }
@@ -99,21 +99,21 @@ fn v5_sealing_pads_at_random_and_opens_under_its_nonce() {
 }
 
 /// A link that names its leaf, so that no data needs sealing.
-fn leaf_link(index: u64) -> Link {
+fn leaf_link(index: u64) -> BlobRef {
     let mut id = [0xda; 32];
     id[..8].copy_from_slice(&index.to_be_bytes());
-    Link { id: BlobId(id), key: Secret::new(*blake3::hash(&id).as_bytes()) }
+    BlobRef { id: BlobName(id), key: Secret::new(*blake3::hash(&id).as_bytes()) }
 }
 
 /// A store: index blobs by id.
-type Store = BTreeMap<BlobId, Box<[u8; BLOB_LEN]>>;
+type Store = BTreeMap<BlobName, Box<[u8; BLOB_LEN]>>;
 
 fn write(size: u64) -> (TreeRef, Store) {
     let mut store = Store::new();
     let mut keep = |buf: &mut [u8], len: usize| {
-        assert!(len > 0 && len <= PLAIN_LEN && len.is_multiple_of(LINK_LEN));
+        assert!(len > 0 && len <= PLAIN_LEN && len.is_multiple_of(BLOB_REF_LEN));
         let link = blob::seal(&SECRET, buf, len);
-        store.insert(link.id, buffer(&buf[..]));
+        store.insert(blob.root, buffer(&buf[..]));
         Ok::<_, Infallible>(link)
     };
     let mut writer = TreeWriter::new();
@@ -125,8 +125,8 @@ fn write(size: u64) -> (TreeRef, Store) {
 }
 
 fn open(store: &Store, node: &Node) -> Box<[u8; BLOB_LEN]> {
-    let mut buf = store[&node.link.id].clone();
-    assert!(blob::open(&node.link, &mut buf[..]));
+    let mut buf = store[&node.blob.root].clone();
+    assert!(blob::open(&node.blob, &mut buf[..]));
     buf
 }
 
@@ -162,7 +162,7 @@ fn trees_around_their_boundaries_lead_to_every_leaf() {
         leaves(&store, &tree.root(), &mut found);
         let mut end = 0;
         for (index, leaf) in found.iter().enumerate() {
-            assert_eq!((leaf.offset, &leaf.link), (end, &leaf_link(index as u64)));
+            assert_eq!((leaf.offset, &leaf.blob), (end, &leaf_link(index as u64)));
             end += leaf.len;
         }
         assert_eq!((end, (found.len() + store.len()) as u64), (size, blobs), "{size}");
@@ -201,7 +201,7 @@ fn the_largest_tree_has_its_shape_by_size_alone() {
     let last = tree.root().child(&plain, FANOUT - 1).expect("the last child");
     assert_eq!((last.height, last.offset, last.len), (2, (1 << 62) - (1 << 48), 1 << 48));
     assert_eq!(tree.root().child(&plain, FANOUT), None);
-    assert_eq!(tree.root().children(&[1; LINK_LEN * 3 + 5]).len(), 3, "a short plaintext ends the list");
+    assert_eq!(tree.root().children(&[1; BLOB_REF_LEN * 3 + 5]).len(), 3, "a short plaintext ends the list");
 }
 
 /// The stream's byte at `offset`.
@@ -218,7 +218,7 @@ fn read(tree: &TreeRef, store: &Store, range: std::ops::Range<u64>) -> (Vec<u8>,
             Step::Blob(node) if node.height > 0 => {}
             Step::Blob(node) => {
                 opened += 1;
-                assert_eq!(node.link, leaf_link(node.offset / PLAIN_LEN as u64));
+                assert_eq!(node.blob, leaf_link(node.offset / PLAIN_LEN as u64));
                 let plain: Vec<u8> = (0..PLAIN_LEN as u64).map(|i| byte_at(node.offset + i)).collect();
                 let data = &plain[node.part(&range)];
                 assert!(!data.is_empty());
@@ -226,7 +226,7 @@ fn read(tree: &TreeRef, store: &Store, range: std::ops::Range<u64>) -> (Vec<u8>,
             }
             Step::NeedsIndex(node) => {
                 opened += 1;
-                assert!(cursor.open(&node.link.id, &open(store, &node)[..PLAIN_LEN]));
+                assert!(cursor.open(&node.blob.root, &open(store, &node)[..PLAIN_LEN]));
             }
             Step::End => return (out, opened),
         }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
+use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::identity::Identity;
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::ids::{BlobName, Secret};
 use megatorrent_core::limits::{INLINE_CHUNKS_MAX, ITEM_VALUE_LEN_MAX};
 use megatorrent_core::manifest::{
     AuthorStore, BodyError, Collection, EntryPath, FileEntry, FormError, Head, HeadContent, Item, Manifest,
@@ -18,7 +18,7 @@ static READ_KEY: Secret = Secret::new([9; 32]);
 /// A store, and how many blobs were opened.
 #[derive(Default)]
 struct Blobs {
-    stored: BTreeMap<BlobId, Vec<u8>>,
+    stored: BTreeMap<BlobName, Vec<u8>>,
     opened: usize,
     is_full: bool,
 }
@@ -26,9 +26,9 @@ struct Blobs {
 impl AuthorStore for Blobs {
     type Error = &'static str;
 
-    fn open(&mut self, link: &Link) -> Result<Option<Vec<u8>>, &'static str> {
+    fn open(&mut self, link: &BlobRef) -> Result<Option<Vec<u8>>, &'static str> {
         self.opened += 1;
-        Ok(self.stored.get(&link.id).map(|sealed| {
+        Ok(self.stored.get(&blob.root).map(|sealed| {
             let mut plain = sealed.clone();
             assert!(blob::open(link, &mut plain));
             plain.truncate(PLAIN_LEN);
@@ -36,12 +36,12 @@ impl AuthorStore for Blobs {
         }))
     }
 
-    fn store(&mut self, buf: &mut [u8], len: usize) -> Result<Link, &'static str> {
+    fn store(&mut self, buf: &mut [u8], len: usize) -> Result<BlobRef, &'static str> {
         if self.is_full {
             return Err("full");
         }
         let link = blob::seal(&SECRET, buf, len);
-        self.stored.insert(link.id, buf.to_vec());
+        self.stored.insert(blob.root, buf.to_vec());
         Ok(link)
     }
 }
@@ -95,7 +95,7 @@ fn is_inline_to_the_byte(private: bool, items: &[Item], blobs: &mut Blobs) {
         panic!("a title that is one byte too long");
     };
     assert!(head_len(&HeadContent::Root(body.clone()), private) <= ITEM_VALUE_LEN_MAX);
-    let plain = blobs.open(&body.link).expect("readable").expect("stored");
+    let plain = blobs.open(&body.blob).expect("readable").expect("stored");
     let size = usize::try_from(body.size).expect("short");
     assert_eq!(Manifest::from_cbor(&plain[..size]), Ok(titled(kept.len())));
 }
@@ -127,7 +127,7 @@ fn a_file_goes_inline_as_v5_lists_it() {
     assert_eq!((blobs.opened, v5.size), (1, file.size));
 
     let Reference::Tree(tree) = &file.reference else { panic!("a tree") };
-    blobs.stored.remove(&tree.link.id);
+    blobs.stored.remove(&tree.blob.root);
     let form = blobs.form(&manifest("", vec![Item::File(file)]), false);
     assert!(matches!(form, Ok(HeadContent::Root(_))), "without its index no chunk is known");
 }
@@ -162,13 +162,13 @@ struct Short;
 impl AuthorStore for Short {
     type Error = ();
 
-    fn open(&mut self, _: &Link) -> Result<Option<Vec<u8>>, ()> {
+    fn open(&mut self, _: &BlobRef) -> Result<Option<Vec<u8>>, ()> {
         Err(())
     }
 
-    fn store(&mut self, buf: &mut [u8], _: usize) -> Result<Link, ()> {
+    fn store(&mut self, buf: &mut [u8], _: usize) -> Result<BlobRef, ()> {
         assert_eq!(buf.len(), 1024 + BLOB_LEN - PLAIN_LEN);
-        Ok(Link { id: BlobId([3; 32]), key: Secret::new([4; 32]) })
+        Ok(BlobRef { id: BlobName([3; 32]), key: Secret::new([4; 32]) })
     }
 }
 
@@ -176,7 +176,7 @@ impl AuthorStore for Short {
 fn blobs_of_another_length_are_no_chunks() {
     let shape = Shape::new(1024);
     let tree = TreeRef::write(shape, b"x", |_, _| {
-        Ok::<_, ()>(Link { id: BlobId([1; 32]), key: Secret::new([2; 32]) })
+        Ok::<_, ()>(BlobRef { id: BlobName([1; 32]), key: Secret::new([2; 32]) })
     });
     let path = EntryPath::new("f").expect("a good path");
     let reference = Reference::Tree(tree.expect("nothing fails"));

@@ -1,9 +1,9 @@
 //! Heads, bodies and file entries (`docs/protocol.md` §4 to §6).
 
 use megatorrent_core::bep44::SignedItem;
-use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
+use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::identity::Identity;
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::ids::{BlobName, Secret};
 use megatorrent_core::limits::{self, ITEM_VALUE_LEN_MAX, SEQUENCE_SIGNED_MAX, SEQUENCE_STEP_MAX};
 use megatorrent_core::manifest::{
     BodyError, Chunk, Collection, EntryPath, FileEntry, Head, HeadContent, HeadError, Item, Manifest,
@@ -24,7 +24,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn tree(size: u64, depth: u8) -> TreeRef {
-    let link = Link { id: BlobId([0xab; 32]), key: Secret::new([0xcd; 32]) };
+    let link = BlobRef { id: BlobName([0xab; 32]), key: Secret::new([0xcd; 32]) };
     TreeRef::new(size, depth, link).expect("a canonical depth")
 }
 
@@ -34,7 +34,7 @@ fn file(path: &str, size: u64, reference: Reference) -> FileEntry {
 }
 
 fn slice(real_size: u32) -> Chunk {
-    let (id, key) = (BlobId([1; 32]), Secret::new([2; 32]));
+    let (id, key) = (BlobName([1; 32]), Secret::new([2; 32]));
     Chunk { id, offset: 32, length: 160, key, nonce: [3; 12], real_size }
 }
 

@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
-use megatorrent_core::blob::Link;
+use megatorrent_core::blob::BlobRef;
 use megatorrent_core::codec::{Have, Message};
 use megatorrent_core::ids::Topic;
 use megatorrent_core::limits::PIECE_LEN_MAX;
@@ -238,7 +238,7 @@ fn command(content: &Content, n: u8, what: Wish) -> Command {
             Command::Select { channel, selection: Selection { others, ..Selection::default() } }
         }
         Wish::Join => {
-            let link = Link { id: content.id(usize::from(n % 2)), key: SECRET };
+            let link = BlobRef { id: content.id(usize::from(n % 2)), key: SECRET };
             let tree = TreeRef::new(1000, 0, link).expect("one blob");
             Command::Join { topic, tree, selection: Selection::default() }
         }

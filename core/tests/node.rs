@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
-use megatorrent_core::blob::{BLOB_LEN, Link};
+use megatorrent_core::blob::{BLOB_LEN, BlobRef};
 use megatorrent_core::codec::{Message, kind};
 use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::{BlobId, InfoHash, Secret};
+use megatorrent_core::ids::{BlobName, InfoHash, Secret};
 use megatorrent_core::limits::{
     BAN_TIME, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT, INBOUND_MAX, SEQUENCE_STEP_MAX, STALL_BYTES_MIN,
     STALL_TIMEOUT,
@@ -31,7 +31,7 @@ fn unanswered(identity: Option<Identity>) -> Bench {
 }
 
 /// Follows the channel of [`identity`], whose head (of one blob) the DHT has and whose peers are `ports`.
-fn follow(bench: &mut Bench, link: &Link, ports: &[u16]) -> PublicKey {
+fn follow(bench: &mut Bench, link: &BlobRef, ports: &[u16]) -> PublicKey {
     let channel = identity().public_key();
     for port in ports {
         bench.command(Command::AddPeer(addr(*port)));
@@ -74,7 +74,7 @@ fn a_blob_is_fetched_checked_and_stored_and_the_channel_is_complete() {
         &answer[0],
         Message::Hello { sequences, .. } if sequences.get(&channel) == Some(&5)
     ));
-    assert!(answer.contains(&Message::Request(link.id)));
+    assert!(answer.contains(&Message::Request(blob.root)));
     peer.send_blob(&mut bench, &blob);
     bench.answer_jobs();
     assert!(bench.event(|e| matches!(e, Event::Complete { sequence: 5, .. })).is_some());
@@ -83,7 +83,7 @@ fn a_blob_is_fetched_checked_and_stored_and_the_channel_is_complete() {
         (status.complete, status.blobs_stored, status.blobs_total, status.waiting),
         (true, 1, 1, None)
     );
-    let is_announced = bench.world.announces.iter().any(|(_, hash)| *hash == link.id.info_hash());
+    let is_announced = bench.world.announces.iter().any(|(_, hash)| *hash == blob.root.info_hash());
     assert!(is_announced, "v5 readers look for each blob");
 }
 
@@ -94,9 +94,9 @@ fn a_dialled_peer_that_says_nothing_is_taken_for_v5() {
     follow(&mut bench, &link, &[1]);
     let mut peer = Peer::listen(&mut bench, &addr(1));
     bench.sleep(HELLO_WAIT / 2);
-    assert!(!peer.is_asked_for(&mut bench, &link.id));
+    assert!(!peer.is_asked_for(&mut bench, &blob.root));
     bench.sleep(HELLO_WAIT / 2);
-    assert!(peer.is_asked_for(&mut bench, &link.id));
+    assert!(peer.is_asked_for(&mut bench, &blob.root));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_wrong_blob_bans_its_peer_for_an_hour_even_after_a_restart_and_comes_from_an
     follow(&mut bench, &link, &[1, 2]);
     let mut liar = connect(&mut bench, 1);
     let mut honest = connect(&mut bench, 2);
-    let asked = [liar.is_asked_for(&mut bench, &link.id), honest.is_asked_for(&mut bench, &link.id)];
+    let asked = [liar.is_asked_for(&mut bench, &blob.root), honest.is_asked_for(&mut bench, &blob.root)];
     assert_eq!(asked, [true, false], "one of them is asked");
     let mut wrong = blob.clone();
     wrong[5] ^= 1;
@@ -121,7 +121,7 @@ fn a_wrong_blob_bans_its_peer_for_an_hour_even_after_a_restart_and_comes_from_an
     assert_eq!(key, RecordKey::Ban(addr(1)));
     assert!(bench.event(|e| matches!(e, Event::Banned { violation: Violation::WrongBlob, .. })).is_some());
     assert!(bench.closed_for(liar.conn).is_some());
-    assert!(honest.is_asked_for(&mut bench, &link.id));
+    assert!(honest.is_asked_for(&mut bench, &blob.root));
     honest.send_blob(&mut bench, &blob);
     bench.answer_jobs();
     assert!(is_complete(&mut bench));
@@ -147,7 +147,7 @@ fn a_peer_that_says_not_found_or_stalls_or_closes_is_replaced() {
     let mut peers: Vec<Peer> = (1..=4).map(|port| connect(&mut bench, port)).collect();
     let mut next = |bench: &mut Bench| {
         let at =
-            peers.iter_mut().position(|peer| peer.is_asked_for(bench, &link.id)).expect("a peer is asked");
+            peers.iter_mut().position(|peer| peer.is_asked_for(bench, &blob.root)).expect("a peer is asked");
         peers.remove(at)
     };
     let mut first = next(&mut bench);
@@ -170,7 +170,7 @@ fn a_plain_fetcher_gets_answers_in_order_and_no_hello() {
     let mut bench = unanswered(None);
     let mut peer = Peer::dial(&mut bench, addr(50_000));
     for n in 1..=3 {
-        peer.send(&mut bench, &Message::Request(BlobId([n; 32])));
+        peer.send(&mut bench, &Message::Request(BlobName([n; 32])));
     }
     for (n, found) in [(1, true), (2, false), (3, true)] {
         let read = bench.job(|job| matches!(job, Job::ReadBlob(blob, _) if blob.0[0] == n));
@@ -353,7 +353,7 @@ proptest! {
 
 #[test]
 fn info_hashes_are_the_front_of_the_id() {
-    assert_eq!(BlobId([7; 32]).info_hash(), InfoHash([7; 20]));
+    assert_eq!(BlobName([7; 32]).info_hash(), InfoHash([7; 20]));
 }
 
 #[test]
@@ -374,11 +374,11 @@ fn a_peer_that_had_not_a_blob_is_asked_again_later() {
     let mut bench = unanswered(None);
     follow(&mut bench, &link, &[1]);
     let mut peer = connect(&mut bench, 1);
-    assert!(peer.is_asked_for(&mut bench, &link.id));
+    assert!(peer.is_asked_for(&mut bench, &blob.root));
     peer.send(&mut bench, &Message::Error("Not Found".into()));
-    assert!(!peer.is_asked_for(&mut bench, &link.id), "not at once");
+    assert!(!peer.is_asked_for(&mut bench, &blob.root), "not at once");
     bench.sleep(Duration::from_secs(10));
-    assert!(peer.is_asked_for(&mut bench, &link.id));
+    assert!(peer.is_asked_for(&mut bench, &blob.root));
     peer.send_blob(&mut bench, &blob);
     bench.answer_jobs();
     assert!(is_complete(&mut bench));

@@ -11,7 +11,7 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::codec::Message;
 use megatorrent_core::error::CloseReason;
 use megatorrent_core::identity::Identity;
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::ids::{BlobName, Secret};
 use megatorrent_core::limits::{
     BAN_TIME, BANS_PER_HOST_MAX, FIND_PEERS_INTERVAL_MAX, FIND_PEERS_INTERVAL_MIN, FIND_PEERS_PAUSE,
     FIND_PEERS_PAUSE_DIALLING, KEEP_ALIVE, OUTBOUND_MAX, OUTBOUND_RESERVED, OUTBOUND_SHARE, PEERS_KNOWN_MAX,
@@ -80,7 +80,7 @@ fn hold_all(bench: &mut Bench, open: &mut Open) {
                 _ => {}
             }
         }
-        peer.send(bench, &Message::FindPeers(BlobId([7; 32])));
+        peer.send(bench, &Message::FindPeers(BlobName([7; 32])));
     }
     open.retain(|_, peer| bench.closed_for(peer.conn).is_none());
 }
@@ -210,8 +210,8 @@ fn a_flood_of_announces_fills_only_its_referrers_share() {
     for minute in 0..20_u16 {
         for n in 0..200 {
             let port = 1 + minute * 200 + n;
-            peer.send(&mut bench, &Message::Announce(BlobId([7; 32]), at(&format!("9.9.9.9:{port}")), 6));
-            peer.send(&mut bench, &Message::Announce(BlobId([7; 32]), at(&format!("8.8.8.8:{port}")), 6));
+            peer.send(&mut bench, &Message::Announce(BlobName([7; 32]), at(&format!("9.9.9.9:{port}")), 6));
+            peer.send(&mut bench, &Message::Announce(BlobName([7; 32]), at(&format!("8.8.8.8:{port}")), 6));
         }
         peer.receive(&mut bench);
         assert_eq!(bench.closed, []);
@@ -237,7 +237,7 @@ fn complete() -> (Bench, Content) {
 }
 
 /// Returns the node's questions, without the messages that begin a connection.
-fn questions(messages: Vec<Message>) -> Vec<BlobId> {
+fn questions(messages: Vec<Message>) -> Vec<BlobName> {
     let question = |message| if let Message::FindPeers(id) = message { Some(id) } else { None };
     messages.into_iter().filter_map(question).collect()
 }
@@ -372,7 +372,7 @@ fn come(bench: &mut Bench, n: usize) -> Peer {
 
 /// Returns the addresses that the node gives out to a peer.
 fn told(bench: &mut Bench, peer: &mut Peer) -> Vec<PeerAddr> {
-    peer.send(bench, &Message::FindPeers(BlobId([7; 32])));
+    peer.send(bench, &Message::FindPeers(BlobName([7; 32])));
     let answers = peer.receive(bench);
     let answer =
         answers.into_iter().find_map(|m| if let Message::Peers(peers) = m { Some(peers) } else { None });

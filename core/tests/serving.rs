@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use megatorrent_core::codec::Message;
 use megatorrent_core::error::{CloseReason, Violation};
-use megatorrent_core::ids::BlobId;
+use megatorrent_core::ids::BlobName;
 use megatorrent_core::limits::{PIECE_LEN_MAX, SEND_BUFFERS_MAX, UPLOAD_SLOTS, WANTS_MAX};
 use megatorrent_core::time::Instant;
 use support::content::{BLOB_END, Content};
@@ -116,7 +116,7 @@ fn a_peer_that_does_not_read_delays_no_other() {
 fn a_range_of_a_missing_blob_is_refused_and_others_are_served() {
     let (content, mut bench) = seeding(1);
     let mut peer = join(&mut bench, 1, &content);
-    let unknown = peer.want(&mut bench, BlobId([7; 32]), 100..200);
+    let unknown = peer.want(&mut bench, BlobName([7; 32]), 100..200);
     let known = peer.want(&mut bench, content.id(0), 100..200);
     peer.hear(&mut bench);
     peer.pieces.sort_unstable();

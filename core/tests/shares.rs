@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use megatorrent_core::codec::{Have, Message};
-use megatorrent_core::ids::{BlobId, Secret, Topic};
+use megatorrent_core::ids::{BlobName, Secret, Topic};
 use megatorrent_core::limits::{ANNOUNCE_INTERVAL, CHANNELS_MAX, RECHECK_INTERVAL_MIN, SELECTED_RANGES_MAX};
 use megatorrent_core::node::{Command, Event, Priority, Selection, SelectionError, Target, TargetStatus};
 use megatorrent_core::tree::TreeRef;
@@ -21,7 +21,7 @@ const SHARE: Target = Target::Swarm(TOPIC);
 /// The one version of a share.
 const VERSION: u64 = 1;
 
-type Blobs = BTreeMap<BlobId, Vec<u8>>;
+type Blobs = BTreeMap<BlobName, Vec<u8>>;
 
 /// The second blob alone.
 fn second() -> Selection {
@@ -79,7 +79,7 @@ fn news(event: &Event) -> Option<&'static str> {
 }
 
 /// How many bytes of a blob the node brings to who asks.
-fn served(bench: &mut Bench, asker: &mut Member, blob: BlobId) -> usize {
+fn served(bench: &mut Bench, asker: &mut Member, blob: BlobName) -> usize {
     asker.pieces.clear();
     asker.want(bench, blob, 0..BLOB_END);
     asker.hear(bench);
@@ -87,9 +87,9 @@ fn served(bench: &mut Bench, asker: &mut Member, blob: BlobId) -> usize {
 }
 
 /// The data blobs, in order.
-fn data(tree: &TreeRef, blobs: &Blobs, numbers: &[u8]) -> Vec<BlobId> {
-    let ids: Vec<BlobId> = numbers.iter().map(|n| support::content::data(&identity(), *n).0).collect();
-    assert!(ids.iter().all(|id| blobs.contains_key(id) && *id != tree.link.id));
+fn data(tree: &TreeRef, blobs: &Blobs, numbers: &[u8]) -> Vec<BlobName> {
+    let ids: Vec<BlobName> = numbers.iter().map(|n| support::content::data(&identity(), *n).0).collect();
+    assert!(ids.iter().all(|id| blobs.contains_key(id) && *id != tree.blob.root));
     ids
 }
 
@@ -110,7 +110,7 @@ fn a_share_is_fetched_told_of_served_and_announced() {
 
     let mut asker = member(&mut bench, 2);
     assert_eq!(asker.told_positions(), None, "also who did not ask is told that all is here");
-    assert_eq!(served(&mut bench, &mut asker, tree.link.id), BLOB_END as usize);
+    assert_eq!(served(&mut bench, &mut asker, tree.blob.root), BLOB_END as usize);
     assert_eq!(bench.closed, []);
     bench.sleep(ANNOUNCE_INTERVAL);
     let announced: Vec<_> = bench.world.announces.iter().map(|(_, hash)| *hash).collect();
@@ -123,8 +123,8 @@ fn of_a_share_no_more_is_fetched_than_is_selected() {
     let ids = data(&tree, &blobs, &[0, 1, 2]);
     let (mut bench, mut seed) = joined(&tree, second());
     seed.bring_all(&mut bench, &blobs);
-    let wanted: Vec<BlobId> = seed.asked.iter().map(|(id, _)| *id).collect();
-    assert_eq!(wanted, [tree.link.id, ids[1]]);
+    let wanted: Vec<BlobName> = seed.asked.iter().map(|(id, _)| *id).collect();
+    assert_eq!(wanted, [tree.blob.root, ids[1]]);
     assert_eq!((extent(&bench), told(&mut bench)), ((true, false), vec!["selection"]));
     let mut asker = member(&mut bench, 2);
     asker.ask_have(&mut bench, VERSION);
@@ -161,7 +161,7 @@ fn what_the_store_has_lost_of_a_share_is_told_of_and_fetched_again() {
 #[test]
 fn a_share_whose_index_does_not_open_is_refused_and_says_so() {
     let (mut tree, blobs) = tree(&[0, 1]);
-    tree.link.key = Secret::new([0xBB; 32]);
+    tree.blob.key = Secret::new([0xBB; 32]);
     let (mut bench, mut seed) = joined(&tree, Selection::default());
     seed.bring_all(&mut bench, &blobs);
     assert_eq!(told(&mut bench), ["refused"]);

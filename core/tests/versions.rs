@@ -187,7 +187,7 @@ fn an_answer_to_an_earlier_recheck_does_not_count_for_a_later_one() {
     bench.answer_jobs();
     bench.sleep(Duration::from_secs(1));
     // The recheck comes as far as the file's index blob.
-    let is_open = |name: &str, job: &Job| matches!(job, Job::OpenBlob(link) if link.id == folder.id(name));
+    let is_open = |name: &str, job: &Job| matches!(job, Job::OpenBlob(link) if blob.root == folder.id(name));
     let mut held = None;
     while held.is_none() {
         let (id, job) = bench.jobs.pop_front().expect("it is opened");

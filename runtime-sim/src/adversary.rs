@@ -10,7 +10,7 @@ use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::client::{Client, Heard};
 use megatorrent_core::codec::{Have, Message, Tag, VERSION};
 use megatorrent_core::identity::Identity;
-use megatorrent_core::ids::{BlobId, Secret, Topic};
+use megatorrent_core::ids::{BlobName, Secret, Topic};
 use megatorrent_core::limits::PEERS_MAX;
 use megatorrent_core::manifest::{Head, HeadContent};
 use megatorrent_core::rng::Rng;
@@ -365,7 +365,7 @@ impl<S: Suite> Adversaries<S> {
         );
     }
 
-    fn on_request(&mut self, world: &mut World<S>, index: usize, socket: Socket, id: BlobId) {
+    fn on_request(&mut self, world: &mut World<S>, index: usize, socket: Socket, id: BlobName) {
         match self.answer(world, index, &id, 0..S::BLOB_LEN) {
             Answer::Silence => {}
             Answer::Refusal => self.send(world, index, socket, &Message::Error("Not Found".into())),
@@ -379,7 +379,7 @@ impl<S: Suite> Adversaries<S> {
         index: usize,
         socket: Socket,
         id: u32,
-        blob: BlobId,
+        blob: BlobName,
         range: Range<u32>,
     ) {
         let offset = range.start;
@@ -398,7 +398,7 @@ impl<S: Suite> Adversaries<S> {
     }
 
     /// Returns its answer to a request for a part of a blob.
-    fn answer(&mut self, world: &World<S>, index: usize, blob: &BlobId, range: Range<usize>) -> Answer {
+    fn answer(&mut self, world: &World<S>, index: usize, blob: &BlobName, range: Range<usize>) -> Answer {
         match self.list[index].attack {
             Attack::WrongBlob | Attack::SlowLoris => Answer::Bytes(self.noise(range.len())),
             Attack::BitFlip | Attack::Replay => {
@@ -500,7 +500,7 @@ impl<S: Suite> Adversaries<S> {
         };
         let id = if self.rng.below(2) == 0 { self.topic.0 } else { self.rng.bytes_32() };
         let hops = u8::try_from(self.rng.below(256)).expect("below 256");
-        Message::Announce(BlobId(id), address, hops)
+        Message::Announce(BlobName(id), address, hops)
     }
 
     /// Sybils name each other; others name dead addresses.

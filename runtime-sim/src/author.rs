@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::marker::PhantomData;
 
 use megatorrent_core::addr::PeerAddr;
-use megatorrent_core::blob::Link;
+use megatorrent_core::blob::BlobRef;
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{
@@ -27,9 +27,9 @@ struct Press<'a, S> {
 }
 
 impl<S: Suite> Press<'_, S> {
-    fn blob(&mut self, buf: &mut [u8], len: usize) -> Link {
+    fn blob(&mut self, buf: &mut [u8], len: usize) -> BlobRef {
         let link = S::seal_blob(&self.secret, buf, len);
-        let written = self.store.write::<S>(self.pool, link.id, buf);
+        let written = self.store.write::<S>(self.pool, blob.root, buf);
         assert_eq!(written, Written::Stored, "the author's store takes the author's blobs");
         link
     }
@@ -44,11 +44,11 @@ impl<S: Suite> AuthorStore for Press<'_, S> {
     type Error = Infallible;
 
     /// Returns nothing: a file of several blobs is listed as a tree, by which [`World::read_file`] reads every host's copy.
-    fn open(&mut self, _: &Link) -> Result<Option<Vec<u8>>, Infallible> {
+    fn open(&mut self, _: &BlobRef) -> Result<Option<Vec<u8>>, Infallible> {
         Ok(None)
     }
 
-    fn store(&mut self, buf: &mut [u8], len: usize) -> Result<Link, Infallible> {
+    fn store(&mut self, buf: &mut [u8], len: usize) -> Result<BlobRef, Infallible> {
         Ok(self.blob(buf, len))
     }
 }
@@ -134,12 +134,12 @@ impl<S: Suite> World<S> {
             match cursor.step() {
                 Step::Blob(node) if node.height > 0 => {}
                 Step::Blob(node) => {
-                    let plain = self.store(id).open::<S>(&node.link)?;
+                    let plain = self.store(id).open::<S>(&node.blob)?;
                     content.extend_from_slice(&plain[node.part(&(0..tree.size))]);
                 }
                 Step::NeedsIndex(node) => {
-                    let plain = self.store(id).open::<S>(&node.link)?;
-                    assert!(cursor.open(&node.link.id, &plain), "a blob's plaintext has one length");
+                    let plain = self.store(id).open::<S>(&node.blob)?;
+                    assert!(cursor.open(&node.blob.root, &plain), "a blob's plaintext has one length");
                 }
                 Step::End => return Some(content),
             }

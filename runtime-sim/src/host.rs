@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::{BlobId, ConnId, JobId};
+use megatorrent_core::ids::{BlobName, ConnId, JobId};
 use megatorrent_core::limits::{
     BANS_MAX, CHANNELS_MAX, DHT_JOBS_MAX, DHT_OPS_BURST, DHT_OPS_PER_MINUTE, DIALS_MAX, INBOUND_MAX,
     OUTBOUND_MAX, PEERS_KNOWN_MAX, RECV_BUFFERS_MAX, SEND_BUFFERS_MAX, WANTED_PER_FETCH_MAX,
@@ -76,7 +76,7 @@ pub(crate) struct Host<S: Suite> {
     pub(crate) records_free_at: Instant,
     last_wake: (Instant, u32),
     /// Blobs that its disk is writing.
-    pub(crate) writing: BTreeSet<BlobId>,
+    pub(crate) writing: BTreeSet<BlobName>,
     /// The highest sequence that the node reported for each channel, over all its runs.
     sequences: BTreeMap<PublicKey, u64>,
 }
@@ -144,7 +144,7 @@ impl<S: Suite> Host<S> {
     }
 
     /// Checks a blob that is about to be written: it must be neither being written nor stored.
-    pub(crate) fn begin_write(&mut self, id: &BlobId) {
+    pub(crate) fn begin_write(&mut self, id: &BlobName) {
         check!(Blobs, self.writing.insert(*id), "blob {id:?} is written twice at once");
         let is_stored = self.store.blob(id).is_some_and(|blob| S::verify_blob(id, blob));
         check!(Blobs, !is_stored, "blob {id:?} was fetched again, though it is stored");

@@ -1,8 +1,8 @@
 //! Small blobs and checksums in place of ciphers, so that thousands of nodes fit one thread.
 
-use megatorrent_core::blob::{Link, TAG_LEN};
+use megatorrent_core::blob::{BlobRef, TAG_LEN};
 use megatorrent_core::error::Violation;
-use megatorrent_core::ids::{BlobId, Secret, SessionId};
+use megatorrent_core::ids::{BlobName, Secret, SessionId};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::BlobFormat;
 use megatorrent_core::transport::{Ciphers, KEY_LEN, Open, Role, Seal, Session};
@@ -86,7 +86,7 @@ impl<const PLAIN_LEN: usize> Ciphers for NullSuite<PLAIN_LEN> {
 impl<const PLAIN_LEN: usize> BlobFormat for NullSuite<PLAIN_LEN> {
     const PLAIN_LEN: usize = PLAIN_LEN;
 
-    fn seal_blob(secret: &Secret, buf: &mut [u8], len: usize) -> Link {
+    fn seal_blob(secret: &Secret, buf: &mut [u8], len: usize) -> BlobRef {
         assert!(buf.len() == Self::BLOB_LEN, "a blob has one length");
         let key = to_bytes(checksum(checksum(2, secret.expose())[0], &buf[..len]));
         let (plain, tag) = buf.split_last_chunk_mut::<TAG_LEN>().expect("a blob has room for its tag");
@@ -94,15 +94,15 @@ impl<const PLAIN_LEN: usize> BlobFormat for NullSuite<PLAIN_LEN> {
             *filling = key[i % key.len()];
         }
         *tag = blob_tag(&key, plain);
-        Link { id: blob_id(buf), key: Secret::new(key) }
+        BlobRef { id: blob_id(buf), key: Secret::new(key) }
     }
 
-    fn open_blob(link: &Link, buf: &mut [u8]) -> bool {
+    fn open_blob(link: &BlobRef, buf: &mut [u8]) -> bool {
         let sealed = buf.split_last_chunk::<TAG_LEN>();
-        sealed.is_some_and(|(plain, tag)| *tag == blob_tag(link.key.expose(), plain))
+        sealed.is_some_and(|(plain, tag)| *tag == blob_tag(blob.key.expose(), plain))
     }
 
-    fn verify_blob(id: &BlobId, blob: &[u8]) -> bool {
+    fn verify_blob(id: &BlobName, blob: &[u8]) -> bool {
         blob_id(blob) == *id
     }
 }
@@ -132,8 +132,8 @@ fn blob_tag(key: &[u8; 32], plain: &[u8]) -> [u8; TAG_LEN] {
     first(checksum(checksum(3, key)[0], plain))
 }
 
-fn blob_id(blob: &[u8]) -> BlobId {
-    BlobId(to_bytes(checksum(4, blob)))
+fn blob_id(blob: &[u8]) -> BlobName {
+    BlobName(to_bytes(checksum(4, blob)))
 }
 
 /// 256 bits that depend on every bit of `start` and `bytes`. Each step is a bijection of a lane, so one changed word
@@ -223,11 +223,11 @@ mod tests {
         };
         let ((link, mut blob), (other, _)) = (seal(b"content"), seal(b"content\0"));
         assert_eq!(seal(b"content").0, link, "equal content gives one blob");
-        assert!(other.id != link.id && other.key != link.key);
-        assert!(S::verify_blob(&link.id, &blob) && S::open_blob(&link, &mut blob));
-        let wrong = Link { key: other.key, ..link.clone() };
+        assert!(other.id != blob.root && other.key != blob.key);
+        assert!(S::verify_blob(&blob.root, &blob) && S::open_blob(&link, &mut blob));
+        let wrong = BlobRef { key: other.key, ..blob.clone() };
         assert!(!S::open_blob(&wrong, &mut blob));
         blob[500] ^= 1;
-        assert!(!S::verify_blob(&link.id, &blob) && !S::open_blob(&link, &mut blob));
+        assert!(!S::verify_blob(&blob.root, &blob) && !S::open_blob(&link, &mut blob));
     }
 }

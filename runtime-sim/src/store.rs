@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
-use megatorrent_core::blob::Link;
-use megatorrent_core::ids::BlobId;
+use megatorrent_core::blob::BlobRef;
+use megatorrent_core::ids::BlobName;
 use megatorrent_core::node::{Job, JobResult, RecordKey, Written};
 use megatorrent_core::suite::Suite;
 
@@ -16,10 +16,10 @@ const READS_PER_CHECK: u64 = 16;
 
 /// The verified blobs of all stores: equal blobs of many hosts take memory once.
 #[derive(Default)]
-pub(crate) struct Pool(BTreeMap<BlobId, Weak<[u8]>>);
+pub(crate) struct Pool(BTreeMap<BlobName, Weak<[u8]>>);
 
 impl Pool {
-    fn intern(&mut self, id: BlobId, bytes: &[u8]) -> Arc<[u8]> {
+    fn intern(&mut self, id: BlobName, bytes: &[u8]) -> Arc<[u8]> {
         if let Some(known) = self.0.get(&id).and_then(Weak::upgrade) {
             return known;
         }
@@ -31,15 +31,15 @@ impl Pool {
 
 /// A host's blobs and records.
 pub struct Store {
-    blobs: BTreeMap<BlobId, Arc<[u8]>>,
+    blobs: BTreeMap<BlobName, Arc<[u8]>>,
     records: BTreeMap<RecordKey, Vec<u8>>,
     blobs_max: usize,
     failing: bool,
     bug: Option<Bug>,
     /// Blobs that it took although their bytes are wrong, even if a read has removed them since.
-    wrong: Vec<BlobId>,
+    wrong: Vec<BlobName>,
     /// Blobs that a fault has damaged and that were not written anew. A read may have found one out, and lost it.
-    rotten: BTreeSet<BlobId>,
+    rotten: BTreeSet<BlobName>,
 }
 
 impl Store {
@@ -56,12 +56,12 @@ impl Store {
     }
 
     /// Blobs that were stored although their bytes are wrong.
-    pub(crate) fn taken_wrongly(&self) -> &[BlobId] {
+    pub(crate) fn taken_wrongly(&self) -> &[BlobName] {
         &self.wrong
     }
 
     /// Blobs that a fault has damaged and that were not written anew. A read may have found one out, and lost it.
-    pub(crate) fn rotten(&self) -> &BTreeSet<BlobId> {
+    pub(crate) fn rotten(&self) -> &BTreeSet<BlobName> {
         &self.rotten
     }
 
@@ -71,12 +71,12 @@ impl Store {
     }
 
     /// The ids stored, in order.
-    pub fn blob_ids(&self) -> impl Iterator<Item = BlobId> {
+    pub fn blob_ids(&self) -> impl Iterator<Item = BlobName> {
         self.blobs.keys().copied()
     }
 
     /// A blob's bytes, sealed as they are stored.
-    pub fn blob(&self, id: &BlobId) -> Option<&[u8]> {
+    pub fn blob(&self, id: &BlobName) -> Option<&[u8]> {
         self.blobs.get(id).map(AsRef::as_ref)
     }
 
@@ -97,7 +97,7 @@ impl Store {
 
     /// Flips a bit of a stored blob: peers get a wrong blob from this host until a read finds the damage and loses the blob.
     /// Returns whether the blob is stored.
-    pub fn corrupt(&mut self, id: &BlobId) -> bool {
+    pub fn corrupt(&mut self, id: &BlobName) -> bool {
         let Some(stored) = self.blobs.get_mut(id) else { return false };
         if self.rotten.insert(*id) {
             let mut bytes = stored.to_vec();
@@ -121,14 +121,14 @@ impl Store {
     }
 
     /// Loses a blob; returns whether it was stored.
-    pub fn remove(&mut self, id: &BlobId) -> bool {
+    pub fn remove(&mut self, id: &BlobName) -> bool {
         self.rotten.remove(id);
         self.blobs.remove(id).is_some()
     }
 
     /// Opens a stored blob; returns its plaintext.
-    pub(crate) fn open<S: Suite>(&self, link: &Link) -> Option<Vec<u8>> {
-        let mut bytes = self.blob(&link.id)?.to_vec();
+    pub(crate) fn open<S: Suite>(&self, link: &BlobRef) -> Option<Vec<u8>> {
+        let mut bytes = self.blob(&blob.root)?.to_vec();
         if !S::open_blob(link, &mut bytes) {
             return None;
         }
@@ -137,7 +137,7 @@ impl Store {
     }
 
     /// Checks and stores a blob.
-    pub(crate) fn write<S: Suite>(&mut self, pool: &mut Pool, id: BlobId, bytes: &[u8]) -> Written {
+    pub(crate) fn write<S: Suite>(&mut self, pool: &mut Pool, id: BlobName, bytes: &[u8]) -> Written {
         let matches = S::verify_blob(&id, bytes);
         if !matches && self.bug != Some(Bug::StoreUnchecked) {
             return Written::Mismatch;
@@ -157,7 +157,7 @@ impl Store {
     }
 
     /// Reads a blob, which may find the blob damaged and lose it.
-    fn check_read(&mut self, id: &BlobId, dice: &mut Dice) {
+    fn check_read(&mut self, id: &BlobName, dice: &mut Dice) {
         if self.rotten.contains(id) && dice.below(READS_PER_CHECK) == 0 {
             self.blobs.remove(id);
         }
@@ -188,7 +188,7 @@ impl Store {
             Job::OpenBlob(link) => {
                 let plain = self.open::<S>(&link);
                 if plain.is_none() {
-                    self.remove(&link.id);
+                    self.remove(&blob.root);
                 }
                 JobResult::Opened(plain)
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::ids::{BlobName, Secret};
 use megatorrent_core::limits::{RECHECK_INTERVAL_MAX, RECHECK_INTERVAL_MIN};
 use megatorrent_core::manifest::FileEntry;
 use megatorrent_core::node::{Command, Event, Target};
@@ -53,11 +53,11 @@ impl Pair {
         reader
     }
 
-    fn blobs(&self) -> Vec<BlobId> {
+    fn blobs(&self) -> Vec<BlobName> {
         self.world.store(self.open).blob_ids().collect()
     }
 
-    fn lose(&mut self, id: &BlobId) {
+    fn lose(&mut self, id: &BlobName) {
         assert!(self.world.store_mut(self.open).remove(id));
     }
 
@@ -82,7 +82,7 @@ impl Pair {
 }
 
 /// Whoever is open has lost some blobs, which only the hidden one has; a reader comes who reaches the open one alone.
-fn heals(mut pair: Pair, lost: &[BlobId]) {
+fn heals(mut pair: Pair, lost: &[BlobName]) {
     let told = |event: &Event| matches!(event, Event::Manifest { .. } | Event::FileComplete { .. });
     let completed = |event: &Event| matches!(event, Event::Complete { .. });
     let (told_before, completed_before) = (pair.count(told), pair.count(completed));
@@ -199,7 +199,7 @@ fn who_asks_again_after_it_had_all_is_told_again() {
     pair.world.command(pair.hidden, Command::AddPeer(address));
     pair.world.follow(pair.hidden, pair.channel, None);
     pair.world.run_for(Duration::from_mins(1));
-    let had: Vec<BlobId> = pair.world.store(pair.hidden).blob_ids().collect();
+    let had: Vec<BlobName> = pair.world.store(pair.hidden).blob_ids().collect();
     assert_eq!(had.len(), 4);
     let lacks = *pair.blobs().iter().find(|id| !had.contains(id)).expect("it has four of five");
     for lost in [had[0], lacks] {

@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
-use megatorrent_core::blob::{BLOB_LEN, Link, PLAIN_LEN};
-use megatorrent_core::ids::BlobId;
+use megatorrent_core::blob::{BLOB_LEN, BlobRef, PLAIN_LEN};
+use megatorrent_core::ids::BlobName;
 use megatorrent_core::manifest::{Chunk, FileEntry, Reference};
 use megatorrent_core::tree::{Cursor, Step, TreeRef};
 use rustix::fs::{self as sys, AtFlags, Mode, OFlags, RenameFlags};
@@ -70,9 +70,9 @@ pub enum ExportError {
     /// Another process is writing this file.
     Busy(PathBuf),
     /// A blob is not stored (any more).
-    Missing(BlobId),
+    Missing(BlobName),
     /// A blob is stored and whole, and does not open to what the entry promises: the channel's entry is wrong.
-    Unreadable(BlobId),
+    Unreadable(BlobName),
     /// The entry's size is not that of its reference.
     Inconsistent(PathBuf),
     /// No space or quota is left at this path.
@@ -375,12 +375,12 @@ fn next_data_blob(cursor: &mut Cursor, store: &Store) -> Result<Option<Piece>, E
             Step::Blob(node) if node.height > 0 => {}
             Step::Blob(node) => {
                 let len = u32::try_from(node.len).expect("a data node covers at most a blob's plaintext");
-                return Ok(Some(Piece { chunk: Chunk::from_link(&node.link, len), offset: node.offset }));
+                return Ok(Some(Piece { chunk: Chunk::from_ref(&node.blob, len), offset: node.offset }));
             }
             Step::NeedsIndex(node) => {
-                let plain = Zeroizing::new(open_index(&node.link, store)?);
-                if !cursor.open(&node.link.id, &plain) {
-                    return Err(ExportError::Unreadable(node.link.id));
+                let plain = Zeroizing::new(open_index(&node.blob, store)?);
+                if !cursor.open(&node.blob.root, &plain) {
+                    return Err(ExportError::Unreadable(node.blob.root));
                 }
             }
             Step::End => return Ok(None),
@@ -389,11 +389,11 @@ fn next_data_blob(cursor: &mut Cursor, store: &Store) -> Result<Option<Piece>, E
 }
 
 /// The plaintext of a stored index blob: keys, to be wiped after use.
-pub fn open_index(link: &Link, store: &Store) -> Result<Vec<u8>, ExportError> {
+pub fn open_index(link: &BlobRef, store: &Store) -> Result<Vec<u8>, ExportError> {
     match store.open_blob(link).map_err(|e| ExportError::new("read a blob in", store.root(), e))? {
         Some(plain) => Ok(plain),
-        None if store.has(&link.id) => Err(ExportError::Unreadable(link.id)),
-        None => Err(ExportError::Missing(link.id)),
+        None if store.has(&blob.root) => Err(ExportError::Unreadable(blob.root)),
+        None => Err(ExportError::Missing(blob.root)),
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
-use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
+use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::ids::Secret;
 use megatorrent_core::tree::{TreeRef, TreeWriter};
 
@@ -129,7 +129,7 @@ struct Merge {
     /// Index of the link that the tree takes next.
     next: u64,
     /// Links that came before their turn.
-    waiting: BTreeMap<u64, Link>,
+    waiting: BTreeMap<u64, BlobRef>,
 }
 
 impl<R: Read> Run<'_, R> {
@@ -183,7 +183,7 @@ impl<R: Read> Run<'_, R> {
         }
     }
 
-    fn merge(&self, index: u64, link: Link) -> Result<(), IngestError> {
+    fn merge(&self, index: u64, link: BlobRef) -> Result<(), IngestError> {
         let mut guard = lock(&self.merge);
         let merge = &mut *guard;
         merge.waiting.insert(index, link);
@@ -205,7 +205,7 @@ pub fn seal_and_store(
     secret: &Secret,
     buf: &mut [u8],
     len: usize,
-) -> Result<Link, IngestError> {
+) -> Result<BlobRef, IngestError> {
     let link = blob::seal(secret, buf, len);
     store.write(&link.id, buf).map_err(IngestError::Store)?;
     Ok(link)

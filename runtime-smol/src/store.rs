@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
-use megatorrent_core::ids::BlobId;
+use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
+use megatorrent_core::ids::BlobName;
 use megatorrent_core::node::Written;
 
 /// Ids remembered as checked while the store is not yet trusted (some 3 MiB). At the cap they are forgotten, and a
@@ -102,9 +102,9 @@ struct Inner {
     /// Whether blobs are hashed before their first use.
     checking: AtomicBool,
     /// The blobs that were hashed and found whole, while `checking`.
-    checked: Mutex<BTreeSet<BlobId>>,
+    checked: Mutex<BTreeSet<BlobName>>,
     /// Blobs that the disk failed to read: they are not stored unless it reads them again.
-    unreadable: Mutex<BTreeSet<BlobId>>,
+    unreadable: Mutex<BTreeSet<BlobName>>,
     /// Reads so far.
     reads: AtomicU64,
 }
@@ -152,7 +152,7 @@ impl Store {
     }
 
     /// Whether the blob is stored whole.
-    pub fn has(&self, id: &BlobId) -> bool {
+    pub fn has(&self, id: &BlobName) -> bool {
         if self.needs_check(id) || lock(&self.0.unreadable).contains(id) {
             return self.read(id, &mut vec![0; BLOB_LEN]).unwrap_or(false);
         }
@@ -161,7 +161,7 @@ impl Store {
 
     /// Reads a blob into `buf`, [`BLOB_LEN`] bytes. `false`: it is not stored. A file of another length is no blob:
     /// it counts as absent, and the next [`Self::write`] replaces it; so does one that cannot be read.
-    pub fn read(&self, id: &BlobId, buf: &mut [u8]) -> io::Result<bool> {
+    pub fn read(&self, id: &BlobName, buf: &mut [u8]) -> io::Result<bool> {
         assert_eq!(buf.len(), BLOB_LEN, "a blob has one length");
         let read = self.read_unchecked(id, buf);
         self.note_readable(id, read.is_ok());
@@ -185,7 +185,7 @@ impl Store {
     ///
     /// # Panics
     /// Where `blob` is not [`BLOB_LEN`] bytes long.
-    pub fn write(&self, id: &BlobId, blob: &[u8]) -> Result<(), StoreError> {
+    pub fn write(&self, id: &BlobName, blob: &[u8]) -> Result<(), StoreError> {
         assert_eq!(blob.len(), BLOB_LEN, "a blob has one length");
         if self.has(id) {
             return Ok(());
@@ -210,7 +210,7 @@ impl Store {
     }
 
     /// Stores a blob that came from a peer, if its hash is its id.
-    pub fn verify_and_write(&self, id: &BlobId, blob: &[u8]) -> Written {
+    pub fn verify_and_write(&self, id: &BlobName, blob: &[u8]) -> Written {
         if blob.len() != BLOB_LEN || !blob::verify(id, blob) {
             return Written::Mismatch;
         }
@@ -223,7 +223,7 @@ impl Store {
 
     /// The plaintext of a native blob, [`PLAIN_LEN`] bytes. `None`: it is not stored or does not open. One that does
     /// not open because it is not what its name says is removed, so that it will be fetched again.
-    pub fn open_blob(&self, link: &Link) -> io::Result<Option<Vec<u8>>> {
+    pub fn open_blob(&self, link: &BlobRef) -> io::Result<Option<Vec<u8>>> {
         let mut buf = vec![0; BLOB_LEN];
         if !self.read(&link.id, &mut buf)? {
             return Ok(None);
@@ -238,7 +238,7 @@ impl Store {
 
     /// Hashes a blob that did not open, and removes it where it is not what its name says. `true`: it is not stored
     /// (any more); `false`: it is whole, and whoever gave its key was wrong.
-    pub fn remove_if_corrupt(&self, id: &BlobId) -> io::Result<bool> {
+    pub fn remove_if_corrupt(&self, id: &BlobName) -> io::Result<bool> {
         let mut buf = vec![0; BLOB_LEN];
         if self.read_unchecked(id, &mut buf)? && blob::verify(id, &buf) {
             return Ok(false);
@@ -248,7 +248,7 @@ impl Store {
     }
 
     /// Calls `visit` with the id of each blob file of the right length, in no order, until it breaks.
-    pub fn for_each(&self, mut visit: impl FnMut(BlobId) -> ControlFlow<()>) -> io::Result<()> {
+    pub fn for_each(&self, mut visit: impl FnMut(BlobName) -> ControlFlow<()>) -> io::Result<()> {
         for folder in fs::read_dir(&self.0.root)? {
             let folder = folder?;
             if !is_folder_name(&folder.file_name()) || !folder.file_type()?.is_dir() {
@@ -256,7 +256,7 @@ impl Store {
             }
             for file in fs::read_dir(folder.path())? {
                 let file = file?;
-                let id = file.file_name().to_str().and_then(|name| name.parse::<BlobId>().ok());
+                let id = file.file_name().to_str().and_then(|name| name.parse::<BlobName>().ok());
                 // A file that vanishes while we look was removed, not stored.
                 let whole = file.metadata().is_ok_and(|m| m.len() == BLOB_LEN as u64);
                 if let Some(id) = id.filter(|id| whole && self.path(id) == file.path())
@@ -339,18 +339,18 @@ impl Store {
     }
 
     /// Where a blob is, or would be.
-    fn path(&self, id: &BlobId) -> PathBuf {
+    fn path(&self, id: &BlobName) -> PathBuf {
         let hex = id.to_hex();
         let mut path = self.0.root.join(&hex[..2]);
         path.push(hex);
         path
     }
 
-    fn needs_check(&self, id: &BlobId) -> bool {
+    fn needs_check(&self, id: &BlobName) -> bool {
         self.is_checking() && !lock(&self.0.checked).contains(id)
     }
 
-    fn note_checked(&self, id: &BlobId) {
+    fn note_checked(&self, id: &BlobName) {
         let mut checked = lock(&self.0.checked);
         if checked.len() >= CHECKED_IDS_MAX {
             checked.clear();
@@ -358,7 +358,7 @@ impl Store {
         checked.insert(*id);
     }
 
-    fn note_readable(&self, id: &BlobId, is_readable: bool) {
+    fn note_readable(&self, id: &BlobName, is_readable: bool) {
         let mut unreadable = lock(&self.0.unreadable);
         if is_readable {
             unreadable.remove(id);
@@ -367,7 +367,7 @@ impl Store {
         }
     }
 
-    fn read_unchecked(&self, id: &BlobId, buf: &mut [u8]) -> io::Result<bool> {
+    fn read_unchecked(&self, id: &BlobName, buf: &mut [u8]) -> io::Result<bool> {
         let mut file = match File::open(self.path(id)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -380,7 +380,7 @@ impl Store {
         Ok(true)
     }
 
-    fn remove(&self, id: &BlobId) -> io::Result<()> {
+    fn remove(&self, id: &BlobName) -> io::Result<()> {
         lock(&self.0.checked).remove(id);
         match fs::remove_file(self.path(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -401,7 +401,7 @@ impl Store {
         Ok(())
     }
 
-    fn ensure_folder(&self, id: &BlobId) -> Result<(), StoreError> {
+    fn ensure_folder(&self, id: &BlobName) -> Result<(), StoreError> {
         let exists = &self.0.folders[usize::from(id.0[0])];
         if !exists.load(Relaxed) {
             let folder = self.0.root.join(format!("{:02x}", id.0[0]));
@@ -514,7 +514,7 @@ mod tests {
     fn a_blob_that_could_not_be_read_counts_as_stored_once_it_can() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path(), false).expect("it opens");
-        let (id, blob) = (BlobId([7; 32]), vec![1; BLOB_LEN]);
+        let (id, blob) = (BlobName([7; 32]), vec![1; BLOB_LEN]);
         store.write(&id, &blob).expect("stored");
         store.note_readable(&id, false);
         fs::rename(store.path(&id), dir.path().join("away")).expect("renamed");

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::blob::{self, BLOB_LEN, PLAIN_LEN};
 use megatorrent_core::identity::Identity;
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::ids::{BlobName, Secret};
 use megatorrent_core::node::{RecordKey, Written};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::tree::TreeRef;
@@ -39,13 +39,13 @@ fn secret() -> Secret {
     Secret::new([7; 32])
 }
 
-fn sealed(seed: u8) -> (BlobId, Vec<u8>) {
+fn sealed(seed: u8) -> (BlobName, Vec<u8>) {
     let mut buf = content(BLOB_LEN, seed);
     let link = blob::seal(&secret(), &mut buf, PLAIN_LEN);
-    (link.id, buf)
+    (blob.root, buf)
 }
 
-fn path(dir: &tempfile::TempDir, id: &BlobId) -> PathBuf {
+fn path(dir: &tempfile::TempDir, id: &BlobName) -> PathBuf {
     let hex = id.to_hex();
     dir.path().join("blobs").join(&hex[..2]).join(hex)
 }
@@ -59,7 +59,7 @@ fn read_back(tree: &TreeRef, store: &Store) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut nodes = vec![tree.root()];
     while let Some(node) = nodes.pop() {
-        let plain = store.open_blob(&node.link).expect("readable").expect("stored");
+        let plain = store.open_blob(&node.blob).expect("readable").expect("stored");
         let len = usize::try_from(node.len).expect("small");
         if node.height == 0 {
             bytes.extend_from_slice(&plain[..len]);
@@ -121,7 +121,7 @@ fn equal_content_gives_equal_blobs_under_one_secret_only() {
     assert_eq!(store.count().expect("listed"), count, "nothing was added");
     let other = Secret::new([8; 32]);
     let second = ingest(&bytes[..], &store, &other, 2, &|_| {}, &AtomicBool::new(false)).expect("stored");
-    assert_ne!(second.link.id, first.link.id);
+    assert_ne!(second.blob.root, first.blob.root);
     assert_eq!(store.count().expect("listed"), 2 * count);
 }
 
@@ -198,16 +198,16 @@ fn a_blob_that_does_not_open_is_removed_only_if_it_is_corrupt() {
     let dir = folder();
     let store = open(&dir);
     let tree = take_in(&content(1000, 7)[..], &store, 1).expect("stored");
-    let mut link = tree.link;
-    let right = std::mem::replace(&mut link.key, Secret::new([1; 32]));
+    let mut link = tree.blob;
+    let right = std::mem::replace(&mut blob.key, Secret::new([1; 32]));
     assert_eq!(store.open_blob(&link).expect("readable"), None, "the wrong key");
-    assert!(store.has(&link.id), "the blob is not to blame");
-    link.key = right;
-    let mut blob = fs::read(path(&dir, &link.id)).expect("there");
+    assert!(store.has(&blob.root), "the blob is not to blame");
+    blob.key = right;
+    let mut blob = fs::read(path(&dir, &blob.root)).expect("there");
     blob[5] ^= 1;
-    fs::write(path(&dir, &link.id), &blob).expect("written");
+    fs::write(path(&dir, &blob.root), &blob).expect("written");
     assert_eq!(store.open_blob(&link).expect("readable"), None);
-    assert!(!store.has(&link.id), "it is to be fetched again");
+    assert!(!store.has(&blob.root), "it is to be fetched again");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, UNIX_EPOCH};
 
 use megatorrent_core::blob::{self, BLOB_LEN, PLAIN_LEN};
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::ids::{BlobName, Secret};
 use megatorrent_core::manifest::{Chunk, EntryPath, FileEntry, Reference};
 use megatorrent_core::rng::Rng;
 use megatorrent_runtime_smol::export::{Export, ExportError, Exported, export, tree_chunks};
@@ -64,7 +64,7 @@ impl World {
         export(&Export { entry, store, state, out_dir: &self.out(), workers, sync: false }, &|_| {}, cancel)
     }
 
-    fn blob_path(&self, id: &BlobId) -> PathBuf {
+    fn blob_path(&self, id: &BlobName) -> PathBuf {
         let hex = id.to_hex();
         self.home.store.root().join(&hex[..2]).join(hex)
     }
@@ -174,8 +174,8 @@ fn a_missing_blob_is_named_and_nothing_is_left() {
     assert!(matches!(world.export(&entry), Err(ExportError::Missing(id)) if id == lost));
     assert!(world.listing().is_empty());
     let Reference::Tree(tree) = &entry.reference else { panic!("it is a tree") };
-    fs::remove_file(world.blob_path(&tree.link.id)).expect("removed");
-    assert!(matches!(world.export(&entry), Err(ExportError::Missing(id)) if id == tree.link.id));
+    fs::remove_file(world.blob_path(&tree.blob.root)).expect("removed");
+    assert!(matches!(world.export(&entry), Err(ExportError::Missing(id)) if id == tree.blob.root));
     assert!(world.listing().is_empty());
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use megatorrent_core::blob::{self, BLOB_LEN, PLAIN_LEN};
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::ids::{BlobName, Secret};
 use megatorrent_core::transport::{Handshake, Open, Opener, Role, Seal, Sealer, Session};
 use megatorrent_runtime_smol::store::Store;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -112,7 +112,7 @@ impl Primitive {
                 })
             }
             Self::Sha256 => timed(move || {
-                black_box(blob::verify(&BlobId([0; 32]), &buf[..PLAIN_LEN]));
+                black_box(blob::verify(&BlobName([0; 32]), &buf[..PLAIN_LEN]));
             }),
             Self::Blake3 => timed(move || {
                 black_box(blake3::keyed_hash(&[7; 32], &buf[..PLAIN_LEN]));
@@ -203,7 +203,7 @@ fn store_blobs(store: &Store, thread: usize, barrier: &Barrier, write: bool) -> 
     // Each has an id of its own, and the right one, as some of the reads are checked.
     let mut name = |number: usize| {
         blob[..8].copy_from_slice(&number.to_be_bytes());
-        BlobId(sha2::Sha256::digest(&blob).into())
+        BlobName(sha2::Sha256::digest(&blob).into())
     };
     let ids: Vec<_> = (0..FILES_MAX).map(&mut name).collect();
     let mut store_all = || {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_lite::future;
-use megatorrent_core::blob::Link;
+use megatorrent_core::blob::BlobRef;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{
@@ -161,7 +161,7 @@ fn is_stored(file: &FileEntry, store: &Store) -> bool {
         Reference::Chunks(chunks) => chunks.iter().all(|chunk| store.has(&chunk.id)),
         Reference::Tree(tree) => match tree_chunks(tree, store, CHECKED_BLOBS_MAX) {
             Ok(Some(chunks)) => chunks.iter().all(|chunk| store.has(&chunk.id)),
-            Ok(None) => store.has(&tree.link.id),
+            Ok(None) => store.has(&tree.blob.root),
             Err(_) => false,
         },
     }
@@ -190,7 +190,7 @@ struct Blobs<'a> {
 impl AuthorStore for Blobs<'_> {
     type Error = Failure;
 
-    fn open(&mut self, link: &Link) -> Result<Option<Vec<u8>>, Failure> {
+    fn open(&mut self, link: &BlobRef) -> Result<Option<Vec<u8>>, Failure> {
         match open_index(link, self.store) {
             Ok(plain) => Ok(Some(plain)),
             Err(ExportError::Missing(_)) => Ok(None),
@@ -198,7 +198,7 @@ impl AuthorStore for Blobs<'_> {
         }
     }
 
-    fn store(&mut self, buf: &mut [u8], len: usize) -> Result<Link, Failure> {
+    fn store(&mut self, buf: &mut [u8], len: usize) -> Result<BlobRef, Failure> {
         Ok(seal_and_store(self.store, self.secret, buf, len)?)
     }
 }

@@ -1,6 +1,6 @@
 //! Blobs: native sealing, opening, and v5's chunks, which may be slices.
 
-use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
+use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::ids::BlobId;
 use megatorrent_core::manifest::{FileEntry, Reference, entry};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
             Ok(json!({ "id": id.to_hex(), "blob": digest(&buffer) }))
         }
         "open" => {
-            let link = Link { id: BlobId([0; 32]), key: secret(input, "key")? };
+            let link = BlobRef { id: BlobId([0; 32]), key: secret(input, "key")? };
             let mut blob = whole_blob(input)?;
             if !blob::open(&link, &mut blob) {
                 return Err(Fault::Reject("tag"));

@@ -1,6 +1,6 @@
 //! Trees: their shape for each size, and how they are written.
 
-use megatorrent_core::blob::{self, BLOB_LEN, LINK_LEN, Link, PLAIN_LEN};
+use megatorrent_core::blob::{self, BLOB_LEN, BLOB_REF_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::tree::{FANOUT, Node, TREE_REF_LEN, TreeRef, TreeWriter};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
     match op {
         "write" => write(&secret(input, "secret")?, &input.bytes("content")?),
         "shape" => {
-            let link = Link { id: BlobId([0; 32]), key: Secret::new([0; 32]) };
+            let link = BlobRef { id: BlobId([0; 32]), key: Secret::new([0; 32]) };
             let depth = u8::try_from(input.number("depth")?).map_err(|_| Fault::Reject("depth"))?;
             let tree = TreeRef::new(input.number("size")?, depth, link).ok_or(Fault::Reject("depth"))?;
             Ok(integer(tree.blob_count()))
@@ -61,7 +61,7 @@ fn node(node: &Node) -> Value {
 
 fn write(secret: &Secret, content: &[u8]) -> Result<Value, Fault> {
     let mut ids = Vec::new();
-    let mut seal = |buffer: &mut [u8], length: usize| -> Result<Link, Fault> {
+    let mut seal = |buffer: &mut [u8], length: usize| -> Result<BlobRef, Fault> {
         let link = blob::seal(secret, buffer, length);
         ids.push(link.id.to_hex());
         Ok(link)
@@ -103,7 +103,7 @@ fn cases(cases: &mut Cases) {
     let children = json!({ "reference": reference(2 * MIB + 7, 1), "plain": plain });
     cases.accept("children of an index blob; the links after them mean nothing", "children", children);
     let span = FANOUT as u64 * MIB;
-    let plain = json!({ "patch": repeat("ee", PLAIN_LEN), "at": 0, "with": hex(&links[..2 * LINK_LEN]) });
+    let plain = json!({ "patch": repeat("ee", PLAIN_LEN), "at": 0, "with": hex(&links[..2 * BLOB_REF_LEN]) });
     let children = json!({ "reference": reference(span + 1, 2), "plain": plain });
     cases.accept("children of an index blob over index blobs", "children", children);
 }

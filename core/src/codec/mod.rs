@@ -18,7 +18,7 @@ use crate::bep44::SignedItem;
 use crate::error::{ParseError, Violation};
 use crate::hex;
 use crate::identity::PublicKey;
-use crate::ids::BlobId;
+use crate::ids::{BlobId, BlobName};
 use crate::limits::{ANNOUNCE_HOPS_MAX, GOSSIP_CHANNELS_MAX, PEERS_MAX, PIECE_LEN_MAX, TEXT_LEN_MAX};
 pub use crate::wire::PIECE_HEADER_LEN;
 
@@ -96,7 +96,7 @@ pub enum Message {
         /// The asker's number for it; no other open range of the connection has it.
         id: u32,
         /// The blob.
-        blob: BlobId,
+        blob: BlobName,
         /// Bytes of the blob; never empty, within the blob of any suite.
         range: Range<u32>,
     },

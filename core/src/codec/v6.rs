@@ -11,7 +11,7 @@ use crate::bep44::SignedItem;
 use crate::blob::BLOB_LEN;
 use crate::error::Violation;
 use crate::identity::PublicKey;
-use crate::ids::BlobId;
+use crate::ids::{BlobId, BlobName, Root};
 use crate::limits::{CBOR_DEPTH_MAX, HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX, WATCH_TAGS_MAX};
 
 /// A channel's name between two peers: BLAKE2b-128 of its topic, keyed with a secret of their connection, so that
@@ -63,7 +63,7 @@ pub(super) fn encode(message: &Message) -> Option<(u8, Vec<u8>)> {
         Message::Want { id, blob, range } => {
             let fields = [
                 (TAG, Value::from(*id)),
-                (SECOND, bytes(&blob.0)),
+                (if blob.root().is_some() { SECOND } else { 6 }, bytes(blob.as_bytes())),
                 (THIRD, Value::from(range.start)),
                 (FOURTH, Value::from(range.end - range.start)),
             ];
@@ -176,7 +176,9 @@ fn want(fields: &Fields) -> Option<Message> {
     let (start, len): (u32, u32) = (fields.integer(THIRD)?, fields.integer(FOURTH)?);
     let range = start..start.checked_add(len)?;
     let is_within = !range.is_empty() && range.end as usize <= BLOB_LEN;
-    let (id, blob) = (fields.integer(TAG)?, BlobId(fields.bytes(SECOND)?));
+    let (root, id) = (fields.bytes(SECOND).map(Root), fields.bytes(6).map(BlobId));
+    let blob = root.map(BlobName::Native).or(id.map(BlobName::V5))?;
+    let id = fields.integer(TAG)?;
     is_within.then_some(Message::Want { id, blob, range })
 }
 

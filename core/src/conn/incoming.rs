@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use crate::buffer::Buffer;
 use crate::codec::Message;
-use crate::ids::BlobId;
+use crate::ids::{BlobId, BlobName};
 
 /// One thing that the peer's bytes amounted to.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub enum Incoming {
     /// This many bytes of a range that was cancelled in the meantime.
     Late(usize),
     /// The peer does not serve a range of this blob.
-    Refused(BlobId),
+    Refused(BlobName),
     /// The oldest request's blob, not yet checked against its id.
     Blob(BlobId, Buffer),
     /// The peer does not have the oldest request's blob.
@@ -39,7 +39,7 @@ pub enum Incoming {
 /// Bytes of a range that was asked for.
 pub struct Piece {
     /// The blob.
-    pub blob: BlobId,
+    pub blob: BlobName,
     /// Where in the blob the bytes lie.
     pub offset: u32,
     /// The message's plaintext, and the place of the bytes in it.
@@ -48,7 +48,7 @@ pub struct Piece {
 }
 
 impl Piece {
-    pub(super) fn new(blob: BlobId, offset: u32, plaintext: Vec<u8>, part: Range<usize>) -> Self {
+    pub(super) fn new(blob: BlobName, offset: u32, plaintext: Vec<u8>, part: Range<usize>) -> Self {
         Self { blob, offset, plaintext, part }
     }
 

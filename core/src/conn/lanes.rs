@@ -8,7 +8,7 @@ use super::answers::{Answers, Ready};
 use super::ranges::Owed;
 use crate::buffer::Buffer;
 use crate::codec::{self, Message, kind};
-use crate::ids::BlobId;
+use crate::ids::BlobName;
 use crate::limits::{CONTROL_LEN_MAX, CONTROL_QUEUE_MAX, REQUESTS_QUEUED_MAX};
 use crate::transport::{Ciphers, Link};
 
@@ -81,20 +81,24 @@ impl Lanes {
     }
 
     /// Returns the blobs to read: that of the next request, and those of the ranges.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = BlobId> {
-        self.answers.next_to_read().into_iter().chain(self.owed.waiting())
+    pub(super) fn waiting(&self) -> impl Iterator<Item = BlobName> {
+        self.answers.next_to_read().map(BlobName::V5).into_iter().chain(self.owed.waiting())
     }
 
     /// Marks a blob that [`Self::waiting`] named as being read.
-    pub(super) fn reading(&mut self, id: BlobId) {
-        if !self.answers.reading(id) {
+    pub(super) fn reading(&mut self, id: BlobName) {
+        if !matches!(id, BlobName::V5(id) if self.answers.reading(id)) {
             self.owed.loading(&id);
         }
     }
 
     /// Takes the store's answer. Gives the buffer back where no request or range waits for it.
-    pub(super) fn read_done(&mut self, id: BlobId, blob: Option<Buffer>) -> Option<Buffer> {
-        match self.answers.read_done(id, blob) {
+    pub(super) fn read_done(&mut self, id: BlobName, blob: Option<Buffer>) -> Option<Buffer> {
+        let done = match id {
+            BlobName::V5(id) => self.answers.read_done(id, blob),
+            BlobName::Native(_) => Err(blob),
+        };
+        match done {
             Ok(()) => None,
             Err(blob) => self.owed.loaded(&id, blob),
         }

@@ -28,7 +28,8 @@
 //! use megatorrent_core::{buffer::Buffer, ids::Secret, rng::Rng, time::{Instant, UnixTime}};
 //!
 //! let mut stored = vec![7; BLOB_LEN];
-//! let id = blob::seal(&Secret::new([3; 32]), &mut stored, PLAIN_LEN).id;
+//! blob::seal(&Secret::new([3; 32]), &mut stored, PLAIN_LEN);
+//! let id = blob::id(&stored);
 //! let now = Instant(0);
 //! let mut node = Node::new(Config::default(), None, [1; 32], now, UnixTime(1_700_000_000_000));
 //! let end = node.accept(now, "192.0.2.2:50000".parse()?).expect("there is room");
@@ -47,7 +48,7 @@
 //!     while let Some(action) = node.poll() {
 //!         if let Action::Job(job, Job::ReadBlob(asked, mut buffer)) = action {
 //!             buffer.blob_mut().copy_from_slice(&stored);
-//!             node.handle(now, Input::Done(job, JobResult::BlobRead(buffer, asked == id)));
+//!             node.handle(now, Input::Done(job, JobResult::BlobRead(buffer, asked == id.into())));
 //!         }
 //!     }
 //!     // and what the node has to say comes back.
@@ -64,7 +65,7 @@
 //!         said = conn.received(now, 0).expect("a node keeps the rules");
 //!     }
 //! };
-//! assert!(fetched.0 == id && blob::verify(&id, fetched.1.blob()));
+//! assert!(fetched.0 == id && blob::verify(&id.into(), fetched.1.blob()));
 //! # Ok::<(), megatorrent_core::error::ParseError>(())
 //! ```
 
@@ -91,7 +92,7 @@ use crate::bep44::SignedItem;
 use crate::buffer::Buffer;
 use crate::codec::{self, Message, kind};
 use crate::error::Violation;
-use crate::ids::{BlobId, Secret, SessionId};
+use crate::ids::{BlobId, BlobName, Secret, SessionId};
 use crate::suite::RealSuite;
 use crate::time::Instant;
 use crate::transport::{Ciphers, Link, Received, Role};
@@ -343,7 +344,7 @@ impl<C: Ciphers> Conn<C> {
     }
 
     /// Asks a v6 peer for a range of a blob; returns the range's number.
-    pub fn want(&mut self, blob: BlobId, range: Range<u32>) -> u32 {
+    pub fn want(&mut self, blob: BlobName, range: Range<u32>) -> u32 {
         let (id, message) = self.wanted.ask(blob, range);
         self.push(&message);
         id
@@ -422,7 +423,7 @@ impl<C: Ciphers> Conn<C> {
     // --- what the peer asks for -----------------------------------------------------------------------------
 
     /// Returns the blobs to read: that of the next request, and those of the ranges.
-    pub fn waiting(&self) -> impl Iterator<Item = BlobId> {
+    pub fn waiting(&self) -> impl Iterator<Item = BlobName> {
         self.lanes.waiting()
     }
 
@@ -432,12 +433,12 @@ impl<C: Ciphers> Conn<C> {
     }
 
     /// Marks a blob that [`Self::waiting`] named as being read.
-    pub fn reading(&mut self, id: BlobId) {
+    pub fn reading(&mut self, id: BlobName) {
         self.lanes.reading(id);
     }
 
     /// Takes the store's answer; `None`: it has no such blob. Gives the buffer back where the peer does not wait for it.
-    pub fn read_done(&mut self, id: BlobId, blob: Option<Buffer>) -> Option<Buffer> {
+    pub fn read_done(&mut self, id: BlobName, blob: Option<Buffer>) -> Option<Buffer> {
         self.lanes.read_done(id, blob)
     }
 

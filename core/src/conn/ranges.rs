@@ -9,7 +9,7 @@ use core::ops::Range;
 use crate::buffer::Buffer;
 use crate::codec::Message;
 use crate::error::Violation;
-use crate::ids::BlobId;
+use crate::ids::BlobName;
 use crate::limits::{PIECE_LEN_MAX, WANTS_MAX};
 
 /// Bytes of a blob in each of our PIECEs: as few pieces as possible, all about equally long.
@@ -20,7 +20,7 @@ pub(super) const fn piece_len(blob_len: usize) -> usize {
 /// A range that we asked for and that has not come whole.
 #[derive(Debug)]
 struct Asked {
-    blob: BlobId,
+    blob: BlobName,
     /// Where the peer's next PIECE begins.
     next: u32,
     /// Where the range ends, or was cut.
@@ -31,9 +31,9 @@ struct Asked {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Brought {
     /// The first `len` bytes are the blob's at this offset; the rest is no longer wanted.
-    Bytes { blob: BlobId, offset: u32, len: usize },
+    Bytes { blob: BlobName, offset: u32, len: usize },
     /// The peer does not serve the range.
-    Refused(BlobId),
+    Refused(BlobName),
     /// Only bytes of a cancelled range.
     Late,
 }
@@ -49,7 +49,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// Asks for a range; returns its number, and the message that asks.
-    pub(super) fn ask(&mut self, blob: BlobId, range: Range<u32>) -> (u32, Message) {
+    pub(super) fn ask(&mut self, blob: BlobName, range: Range<u32>) -> (u32, Message) {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         self.open.insert(id, Asked { blob, next: range.start, end: range.end });
@@ -120,7 +120,7 @@ enum State {
 #[derive(Debug)]
 struct Want {
     id: u32,
-    blob: BlobId,
+    blob: BlobName,
     next: u32,
     end: u32,
     state: State,
@@ -150,7 +150,7 @@ pub(super) struct Owed {
 }
 
 impl Owed {
-    pub(super) fn want(&mut self, id: u32, blob: BlobId, range: Range<u32>) -> Result<(), Violation> {
+    pub(super) fn want(&mut self, id: u32, blob: BlobName, range: Range<u32>) -> Result<(), Violation> {
         // Cancelled ranges that wait for the store's answer do not count: there are at most two.
         let mut open = 0;
         for want in self.wants.iter().filter(|want| want.is_open()) {
@@ -183,7 +183,7 @@ impl Owed {
     }
 
     /// Returns the blobs of the ranges that wait for a slot, oldest first.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = BlobId> {
+    pub(super) fn waiting(&self) -> impl Iterator<Item = BlobName> {
         self.wants.iter().filter(|want| matches!(want.state, State::Waiting)).map(|want| want.blob)
     }
 
@@ -194,7 +194,7 @@ impl Owed {
     }
 
     /// Marks the blob of a range that [`Self::waiting`] named as being read.
-    pub(super) fn loading(&mut self, blob: &BlobId) {
+    pub(super) fn loading(&mut self, blob: &BlobName) {
         let waits = |want: &&mut Want| want.blob == *blob && matches!(want.state, State::Waiting);
         if let Some(want) = self.wants.iter_mut().find(waits) {
             want.state = State::Loading;
@@ -202,7 +202,7 @@ impl Owed {
     }
 
     /// Takes the store's answer. Gives the buffer back where no range waits for it.
-    pub(super) fn loaded(&mut self, blob: &BlobId, found: Option<Buffer>) -> Option<Buffer> {
+    pub(super) fn loaded(&mut self, blob: &BlobName, found: Option<Buffer>) -> Option<Buffer> {
         let at = self.wants.iter().position(|w| w.blob == *blob && matches!(w.state, State::Loading));
         let Some(at) = at else { return found };
         let want = &mut self.wants[at];
@@ -275,7 +275,7 @@ mod tests {
     use super::*;
     use crate::blob::BLOB_LEN;
 
-    const BLOB: BlobId = BlobId([1; 32]);
+    const BLOB: BlobName = BlobName([1; 32]);
 
     #[test]
     fn a_range_comes_in_order_and_no_further_than_asked() {
@@ -352,7 +352,7 @@ mod tests {
     fn a_number_that_is_open_is_not_used_again() {
         let mut owed = Owed::default();
         owed.want(1, BLOB, 0..100).expect("the first");
-        assert_eq!(owed.want(1, BlobId([2; 32]), 0..100), Err(Violation::WantRepeated));
+        assert_eq!(owed.want(1, BlobName([2; 32]), 0..100), Err(Violation::WantRepeated));
         owed.loading(&BLOB);
         assert_eq!(owed.want(1, BLOB, 100..200), Err(Violation::WantRepeated), "it is being read");
         owed.cancel(1, 50);

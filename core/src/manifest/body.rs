@@ -236,6 +236,7 @@ impl<'a> Reader<'a> {
         }
         Ok(Chunk {
             id: BlobId(self.bytes_array()?),
+            root: None,
             offset: self.uint_32()?,
             length: self.uint_32()?,
             key: Secret::new(self.bytes_array()?),

@@ -7,8 +7,8 @@ use core::ops::Range;
 
 use super::json::Json;
 use super::{EntryPath, HeadError};
-use crate::blob::{self, BLOB_LEN, Link, NATIVE_NONCE, NONCE_LEN, TAG_LEN};
-use crate::ids::{BlobId, Secret};
+use crate::blob::{self, BLOB_LEN, BlobRef, NATIVE_NONCE, NONCE_LEN, TAG_LEN};
+use crate::ids::{BlobId, BlobName, Root, Secret};
 use crate::limits::CHUNKS_MAX;
 use crate::tree::{Node, Shape, TreeRef};
 
@@ -39,8 +39,10 @@ pub enum Reference {
 /// v5's chunk: a piece of a blob sealed on its own; a native data blob is the piece that fills it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// The blob.
+    /// The blob's id; of a native blob, what its author says that it is.
     pub id: BlobId,
+    /// The name of a native blob, whose only piece fills it; `None`: a v5 blob.
+    pub root: Option<Root>,
     /// Where the sealed piece begins in the blob.
     pub offset: u32,
     /// Bytes of the sealed piece, tag included.
@@ -63,7 +65,7 @@ impl FileEntry {
         if matches!(self.reference, Reference::Tree(_)) {
             let chunk = |leaf: &Node| {
                 let real_size = u32::try_from(leaf.len).expect("a data node covers at most 2^20 bytes");
-                Chunk::from_link(&leaf.link, real_size)
+                Chunk::from_ref(&leaf.blob, BlobId([0; 32]), real_size)
             };
             entry.reference = Reference::Chunks(leaves.iter().map(chunk).collect());
         }
@@ -90,9 +92,14 @@ impl FileEntry {
 
 impl Chunk {
     /// A native data blob of `real_size` bytes of content.
-    pub fn from_link(link: &Link, real_size: u32) -> Self {
-        let (id, key) = (link.id, link.key.clone());
-        Self { id, offset: 0, length: BLOB_LEN_U32, key, nonce: NATIVE_NONCE, real_size }
+    pub fn from_ref(blob: &BlobRef, id: BlobId, real_size: u32) -> Self {
+        let (root, key) = (Some(blob.root), blob.key.clone());
+        Self { id, root, offset: 0, length: BLOB_LEN_U32, key, nonce: NATIVE_NONCE, real_size }
+    }
+
+    /// The name of its blob.
+    pub fn name(&self) -> BlobName {
+        self.root.map_or(BlobName::V5(self.id), BlobName::Native)
     }
 
     /// Opens the piece in place in the whole blob; returns the range of `blob` that then holds the content. Changes nothing
@@ -152,8 +159,8 @@ pub(super) fn to_value(entry: &FileEntry) -> Json {
 pub(super) fn tree_to_value(tree: &TreeRef) -> Json {
     Json::object([
         ("depth", Some(Json::Uint(tree.depth.into()))),
-        ("id", Some(Json::hex(&tree.link.id.0))),
-        ("key", Some(Json::hex(tree.link.key.expose()))),
+        ("id", Some(Json::hex(&tree.blob.root.0))),
+        ("key", Some(Json::hex(tree.blob.key.expose()))),
         ("size", Some(Json::Uint(tree.size))),
     ])
 }
@@ -196,10 +203,10 @@ pub(super) fn from_value(shape: Shape, value: &Json) -> Result<FileEntry, &'stat
 
 pub(super) fn tree_from_value(shape: Shape, value: &Json) -> Result<TreeRef, &'static str> {
     let read = || {
-        let id = BlobId(value.get("id")?.as_bytes()?);
+        let root = Root(value.get("id")?.as_bytes()?);
         let key = Secret::new(value.get("key")?.as_bytes()?);
         let depth = u8::try_from(value.get("depth")?.as_u64()?).ok()?;
-        TreeRef::new_in(shape, value.get("size")?.as_u64()?, depth, Link { id, key })
+        TreeRef::new_in(shape, value.get("size")?.as_u64()?, depth, BlobRef { root, key })
     };
     read().ok_or("a root has no depth, id, key or size, or its depth does not fit its size")
 }
@@ -212,6 +219,7 @@ fn chunk_from_value(value: &Json) -> Option<Chunk> {
     };
     Some(Chunk {
         id: BlobId(value.get("blobId")?.as_bytes()?),
+        root: None,
         offset: number("offset", Some(0))?,
         length: number("length", Some(BLOB_LEN_U32))?,
         key: Secret::new(value.get("key")?.as_bytes()?),

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use zeroize::Zeroizing;
 
 use super::{BodyError, Collection, HeadContent, Item, Manifest, Reference};
-use crate::blob::Link;
+use crate::blob::BlobRef;
 use crate::limits::{BODY_LEN_MAX, INLINE_CHUNKS_MAX};
 use crate::tree::{Cursor, Node, Shape, Step, TreeRef};
 
@@ -16,10 +16,10 @@ pub trait AuthorStore {
     type Error;
 
     /// Returns the plaintext of a stored index blob; `None` where it is not stored.
-    fn open(&mut self, link: &Link) -> Result<Option<Vec<u8>>, Self::Error>;
+    fn open(&mut self, link: &BlobRef) -> Result<Option<Vec<u8>>, Self::Error>;
 
     /// Seals, under the channel's content secret, the blob whose content is the first `len` bytes of `buf`, and stores it.
-    fn store(&mut self, buf: &mut [u8], len: usize) -> Result<Link, Self::Error>;
+    fn store(&mut self, buf: &mut [u8], len: usize) -> Result<BlobRef, Self::Error>;
 }
 
 /// Why a manifest could not be given a form.
@@ -99,9 +99,8 @@ fn as_v5<B: AuthorStore>(
         };
         left = rest;
         if let Reference::Tree(tree) = &file.reference {
-            let leaves = if shape == Shape::REAL { data_blobs(tree, blobs)? } else { None };
-            let Some(leaves) = leaves else { return Ok(None) };
-            *file = file.to_v5(&leaves);
+            let _ = data_blobs(tree, blobs)?;
+            return Ok(None);
         }
     }
     Ok(Some(collections))
@@ -115,8 +114,8 @@ fn data_blobs<B: AuthorStore>(tree: &TreeRef, blobs: &mut B) -> Result<Option<Ve
             Step::Blob(node) if node.height == 0 => leaves.push(node),
             Step::Blob(_) => {}
             Step::NeedsIndex(node) => {
-                let Some(plain) = blobs.open(&node.link)? else { return Ok(None) };
-                if !cursor.open(&node.link.id, &Zeroizing::new(plain)) {
+                let Some(plain) = blobs.open(&node.blob)? else { return Ok(None) };
+                if !cursor.open(&node.blob.root, &Zeroizing::new(plain)) {
                     return Ok(None);
                 }
             }

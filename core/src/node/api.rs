@@ -7,11 +7,11 @@ use alloc::vec::Vec;
 use super::channels::contents::{Selection, SelectionError, Target};
 use crate::addr::PeerAddr;
 use crate::bep44::SignedItem;
-use crate::blob::Link;
+use crate::blob::BlobRef;
 use crate::buffer::Buffer;
 use crate::error::{CloseReason, Violation};
 use crate::identity::PublicKey;
-use crate::ids::{BlobId, ConnId, InfoHash, JobId, Secret, Topic};
+use crate::ids::{BlobName, ConnId, InfoHash, JobId, Secret, Topic};
 use crate::manifest::{HeadError, Manifest};
 use crate::time::UnixTime;
 use crate::tree::TreeRef;
@@ -127,14 +127,14 @@ pub enum Action {
 #[derive(Debug)]
 pub enum Job {
     /// Read a blob into [`Buffer::blob_mut`]; answered by [`JobResult::BlobRead`].
-    ReadBlob(BlobId, Buffer),
+    ReadBlob(BlobName, Buffer),
     /// Check [`Buffer::blob`] with [`crate::blob::verify`] and store it if it matches; answered by
     /// [`JobResult::BlobWritten`].
-    WriteBlob(BlobId, Buffer),
+    WriteBlob(BlobName, Buffer),
     /// Say which of these blobs are stored; answered by [`JobResult::Have`].
-    Have(Vec<BlobId>),
+    Have(Vec<BlobName>),
     /// Read a blob from the store and open it with [`crate::blob::open`]; answered by [`JobResult::Opened`].
-    OpenBlob(Link),
+    OpenBlob(BlobRef),
     /// Store a record durably (`None`: delete it), after all earlier ones of the same key; answered by
     /// [`JobResult::Persisted`].
     Persist(RecordKey, Option<Vec<u8>>),

@@ -9,7 +9,7 @@ use super::downloads::Contribution;
 use super::timers::{Timer, Timers};
 use crate::addr::PeerAddr;
 use crate::identity::PublicKey;
-use crate::ids::{BlobId, ConnId, JobId, Topic};
+use crate::ids::{BlobName, ConnId, JobId, Topic};
 use crate::rng::Rng;
 use crate::time::{Instant, UnixTime};
 
@@ -18,13 +18,13 @@ use crate::time::{Instant, UnixTime};
 pub(super) enum Pending {
     Dial(PeerAddr),
     /// A blob for a peer.
-    Read(ConnId, BlobId),
+    Read(ConnId, BlobName),
     /// A received blob, and the peers that its bytes came from.
-    Write(BlobId, Vec<Contribution>),
+    Write(BlobName, Vec<Contribution>),
     /// Which blobs are stored, for the fetch with this number of a swarm's content.
-    Have(Topic, u64, Vec<BlobId>),
+    Have(Topic, u64, Vec<BlobName>),
     /// An opened blob, likewise.
-    Open(Topic, u64, BlobId),
+    Open(Topic, u64, BlobName),
     /// A channel's newest head, of this sequence, being made durable.
     Head(PublicKey, u64),
     /// A ban being made durable; its event is emitted afterwards.

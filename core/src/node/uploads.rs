@@ -19,7 +19,7 @@ use super::table::ConnTable;
 use super::timers::Timer;
 use crate::buffer::Buffer;
 use crate::conn::Conn;
-use crate::ids::{BlobId, ConnId};
+use crate::ids::{BlobName, ConnId};
 use crate::limits::{
     ANSWERS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, SLOT_TIME_MAX, SLOT_TIME_MIN, SLOT_TIME_START,
     UPLOAD_SLOTS, V5_SLOTS_MAX,
@@ -68,7 +68,7 @@ pub(super) struct Uploads {
     running: Vec<(Instant, ConnId)>,
     slot_time: SlotTime,
     /// The blobs served so far.
-    served: BTreeSet<BlobId>,
+    served: BTreeSet<BlobName>,
     /// Slots given so far.
     count: u64,
     /// A slot may begin since the last look.
@@ -122,7 +122,7 @@ impl Uploads {
         self.pool.trim();
     }
 
-    fn note_served(&mut self, blob: BlobId) {
+    fn note_served(&mut self, blob: BlobName) {
         if self.served.len() >= SERVED_MAX {
             self.served.clear();
         }
@@ -187,11 +187,11 @@ impl Uploads {
     }
 
     /// Chooses the next peer to serve, and the blob.
-    fn next_slot<S: Suite>(&mut self, now: Instant, conns: &Conns<S>) -> Option<(ConnId, BlobId)> {
+    fn next_slot<S: Suite>(&mut self, now: Instant, conns: &Conns<S>) -> Option<(ConnId, BlobName)> {
         let uploads = &*self;
         let patience = 2 * uploads.waiting.len() as u64;
         let v5_slots = uploads.running.iter().filter(|(_, conn)| !conns.speaks_v6(*conn)).count();
-        let mut best: Option<(Rank, ConnId, BlobId)> = None;
+        let mut best: Option<(Rank, ConnId, BlobName)> = None;
         let mut idle = Vec::new();
         for conn in &uploads.waiting {
             let (Some(line), Some(served)) = (conns.get(*conn), uploads.conns.get(*conn)) else { continue };
@@ -247,7 +247,7 @@ impl Uploads {
         cx: &Cx,
         conns: &mut Conns<S>,
         conn: ConnId,
-        (id, buffer, found): (BlobId, Buffer, bool),
+        (id, buffer, found): (BlobName, Buffer, bool),
     ) {
         let (ready, unused) = if found { (Some(buffer), None) } else { (None, Some(buffer)) };
         let left = match conns.get_mut(conn) {

@@ -6,8 +6,8 @@ use core::ops::Range;
 use zeroize::Zeroizing;
 
 use super::{Node, TreeRef};
-use crate::blob::LINK_LEN;
-use crate::ids::BlobId;
+use crate::blob::BLOB_REF_LEN;
+use crate::ids::Root;
 
 /// The next step of a walk through a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,10 +83,10 @@ impl Cursor {
 
     /// Takes the plaintext of the index blob that the cursor needs. Changes nothing and returns `false` where it needs none
     /// or another one, or where `plain` ends before its links.
-    pub fn open(&mut self, id: &BlobId, plain: &[u8]) -> bool {
-        let needed = self.lowest_known().filter(|node| node.height > self.height && node.link.id == *id);
+    pub fn open(&mut self, root: &Root, plain: &[u8]) -> bool {
+        let needed = self.lowest_known().filter(|node| node.height > self.height && node.blob.root == *root);
         let Some(node) = needed else { return false };
-        let Some(links) = plain.get(..node.child_count() * LINK_LEN) else { return false };
+        let Some(links) = plain.get(..node.child_count() * BLOB_REF_LEN) else { return false };
         self.opened.push(Opened { node, links: Zeroizing::new(links.to_vec()) });
         true
     }

@@ -14,15 +14,15 @@ pub use cursor::{Cursor, Step};
 pub use writer::TreeWriter;
 use zeroize::Zeroizing;
 
-use crate::blob::{LINK_LEN, Link, PLAIN_LEN};
+use crate::blob::{BLOB_REF_LEN, BlobRef, PLAIN_LEN};
 use crate::limits::TREE_DEPTH_MAX;
 
 /// Links in an index blob.
 pub const FANOUT: usize = 1024;
 /// Bytes of a [`TreeRef`] in a manifest's body.
-pub const TREE_REF_LEN: usize = 8 + 1 + LINK_LEN;
+pub const TREE_REF_LEN: usize = 8 + 1 + BLOB_REF_LEN;
 
-const _: () = assert!(FANOUT * LINK_LEN == crate::parts::PART_LEN, "an index blob is read by one part");
+const _: () = assert!(FANOUT * BLOB_REF_LEN == crate::parts::PART_LEN, "an index blob is read by one part");
 
 /// The capacity of a tree's blobs: [`Shape::REAL`], except in simulations with smaller blobs
 /// ([`crate::suite::BlobFormat::PLAIN_LEN`]).
@@ -40,7 +40,7 @@ impl Shape {
     /// # Panics
     /// Where that is not a whole number of links, from two to [`FANOUT`].
     pub const fn new(plain_len: usize) -> Self {
-        assert!(plain_len.is_multiple_of(LINK_LEN) && plain_len >= 2 * LINK_LEN && plain_len <= PLAIN_LEN);
+        assert!(plain_len.is_multiple_of(BLOB_REF_LEN) && plain_len >= 2 * BLOB_REF_LEN && plain_len <= PLAIN_LEN);
         Self { plain_len }
     }
 
@@ -51,7 +51,7 @@ impl Shape {
 
     /// Links in an index blob: [`FANOUT`], or as many as a small blob holds.
     pub const fn fanout(self) -> usize {
-        let fit = self.plain_len / LINK_LEN;
+        let fit = self.plain_len / BLOB_REF_LEN;
         if fit < FANOUT { fit } else { FANOUT }
     }
 
@@ -87,27 +87,27 @@ impl Shape {
 pub struct TreeRef {
     /// Bytes of the stream.
     pub size: u64,
-    /// 0: `link` is the data blob; n: it is an index blob over trees of depth n − 1. Always the least that holds `size`.
+    /// 0: `blob` is the data blob; n: it is an index blob over trees of depth n − 1. Always the least that holds `size`.
     pub depth: u8,
     /// The top blob.
-    pub link: Link,
+    pub blob: BlobRef,
     /// The capacity of its blobs; not written.
     pub shape: Shape,
 }
 
 impl TreeRef {
     /// Makes a reference; `None` where the depth is not the canonical one for the size.
-    pub fn new(size: u64, depth: u8, link: Link) -> Option<Self> {
-        Self::new_in(Shape::REAL, size, depth, link)
+    pub fn new(size: u64, depth: u8, blob: BlobRef) -> Option<Self> {
+        Self::new_in(Shape::REAL, size, depth, blob)
     }
 
-    pub(crate) fn new_in(shape: Shape, size: u64, depth: u8, link: Link) -> Option<Self> {
-        (shape.depth_for(size) == Some(depth)).then_some(Self { size, depth, link, shape })
+    pub(crate) fn new_in(shape: Shape, size: u64, depth: u8, blob: BlobRef) -> Option<Self> {
+        (shape.depth_for(size) == Some(depth)).then_some(Self { size, depth, blob, shape })
     }
 
     /// The top node, from which [`Node::children`] leads to all others.
     pub fn root(&self) -> Node {
-        Node::new(self.shape, self.link.clone(), self.root_site())
+        Node::new(self.shape, self.blob.clone(), self.root_site())
     }
 
     fn root_site(&self) -> Site {
@@ -152,12 +152,12 @@ impl TreeRef {
         position
     }
 
-    /// Writes size (big-endian), depth and link. The result holds a key: wipe it after use.
+    /// Writes size (big-endian), depth and reference. The result holds a key: wipe it after use.
     pub fn to_bytes(&self) -> Zeroizing<[u8; TREE_REF_LEN]> {
         let mut out = Zeroizing::new([0; TREE_REF_LEN]);
         out[..8].copy_from_slice(&self.size.to_be_bytes());
         out[8] = self.depth;
-        out[9..].copy_from_slice(&*self.link.to_bytes());
+        out[9..].copy_from_slice(&*self.blob.to_bytes());
         out
     }
 
@@ -168,8 +168,8 @@ impl TreeRef {
 
     pub(crate) fn from_bytes_in(shape: Shape, bytes: &[u8; TREE_REF_LEN]) -> Option<Self> {
         let (size, rest) = bytes.split_first_chunk::<8>()?;
-        let (depth, link) = rest.split_first()?;
-        Self::new_in(shape, u64::from_be_bytes(*size), *depth, Link::from_bytes(link.first_chunk()?))
+        let (depth, blob) = rest.split_first()?;
+        Self::new_in(shape, u64::from_be_bytes(*size), *depth, BlobRef::from_bytes(blob.first_chunk()?))
     }
 }
 
@@ -213,7 +213,7 @@ impl Site {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Its blob.
-    pub link: Link,
+    pub blob: BlobRef,
     /// Its position (`docs/protocol.md` §12) in the tree.
     pub position: u64,
     /// Height above the data blobs; 0 is data.
@@ -227,9 +227,9 @@ pub struct Node {
 }
 
 impl Node {
-    fn new(shape: Shape, link: Link, site: Site) -> Self {
+    fn new(shape: Shape, blob: BlobRef, site: Site) -> Self {
         let Site { position, height, offset, len } = site;
-        Self { link, position, height, offset, len, shape }
+        Self { blob, position, height, offset, len, shape }
     }
 
     /// Returns its place.
@@ -245,8 +245,8 @@ impl Node {
     /// Reads the child at `index` from the opened blob's plaintext; `None` where there is none, or `plain` ends before it.
     pub fn child(&self, plain: &[u8], index: usize) -> Option<Self> {
         let site = self.site().child(self.shape, index)?;
-        let link = Link::from_bytes(plain.get(index * LINK_LEN..)?.first_chunk()?);
-        Some(Self::new(self.shape, link, site))
+        let blob = BlobRef::from_bytes(plain.get(index * BLOB_REF_LEN..)?.first_chunk()?);
+        Some(Self::new(self.shape, blob, site))
     }
 
     /// Reads the children of an index node, in order, from its opened blob's plaintext. A data node has none.

@@ -8,22 +8,22 @@ use core::convert::Infallible;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::{BlobId, Secret};
+use crate::ids::{Root, Secret};
 
 /// The plaintexts of the index blobs, by id.
-type Store = BTreeMap<BlobId, Vec<u8>>;
+type Store = BTreeMap<Root, Vec<u8>>;
 
-fn link(number: u64) -> Link {
+fn link(number: u64) -> BlobRef {
     let mut id = [0; 32];
     id[..8].copy_from_slice(&number.to_be_bytes());
-    Link { id: BlobId(id), key: Secret::new(id) }
+    BlobRef { root: Root(id), key: Secret::new(id) }
 }
 
 fn write(shape: Shape, size: u64) -> (TreeRef, Store) {
     let mut store = Store::new();
     let mut keep = |buf: &mut [u8], _len: usize| {
         let link = link(1 << 32 | store.len() as u64);
-        store.insert(link.id, buf[..shape.plain_len()].to_vec());
+        store.insert(blob.root, buf[..shape.plain_len()].to_vec());
         Ok::<_, Infallible>(link)
     };
     let mut writer = TreeWriter::new_in(shape);
@@ -37,7 +37,7 @@ fn write(shape: Shape, size: u64) -> (TreeRef, Store) {
 /// All nodes of a tree, each before those that it links to.
 fn list(store: &Store, node: &Node, out: &mut Vec<Node>) {
     out.push(node.clone());
-    if let Some(plain) = store.get(&node.link.id) {
+    if let Some(plain) = store.get(&node.blob.root) {
         for child in node.children(plain) {
             list(store, &child, out);
         }
@@ -113,11 +113,11 @@ impl Model {
                 let Some(node) = self.nodes.iter().find(|n| n.position == *at) else { panic!("it came") };
                 assert_eq!(step, Step::NeedsIndex(node.clone()));
                 assert_eq!(self.cursor.step(), step, "until it is open");
-                let plain = &self.store[&node.link.id];
+                let plain = &self.store[&node.blob.root];
                 assert!(!self.cursor.open(&link(7 << 40).id, plain), "another one");
-                assert!(!self.cursor.open(&node.link.id, &plain[..node.child_count() * LINK_LEN - 1]));
-                assert!(self.cursor.open(&node.link.id, &plain[..node.child_count() * LINK_LEN]));
-                assert!(!self.cursor.open(&node.link.id, plain), "it is open");
+                assert!(!self.cursor.open(&node.blob.root, &plain[..node.child_count() * BLOB_REF_LEN - 1]));
+                assert!(self.cursor.open(&node.blob.root, &plain[..node.child_count() * BLOB_REF_LEN]));
+                assert!(!self.cursor.open(&node.blob.root, plain), "it is open");
                 self.opened.insert(*at);
             }
             (Some(node), None) => {
@@ -148,7 +148,7 @@ impl Model {
 }
 
 fn any_shape() -> impl Strategy<Value = Shape> {
-    (2_usize..6).prop_map(|fanout| Shape::new(fanout * LINK_LEN))
+    (2_usize..6).prop_map(|fanout| Shape::new(fanout * BLOB_REF_LEN))
 }
 
 /// A shape and a size that it holds.
@@ -222,7 +222,7 @@ proptest! {
                 Step::NeedsIndex(node) => {
                     // Whatever its bytes say, no index blob is needed twice in a row.
                     prop_assert_ne!(needed.replace(node.position), Some(node.position));
-                    prop_assert!(cursor.open(&node.link.id, &plain));
+                    prop_assert!(cursor.open(&node.blob.root, &plain));
                 }
                 Step::End => break,
             }

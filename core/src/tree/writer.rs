@@ -7,12 +7,12 @@ use core::mem;
 use zeroize::Zeroizing;
 
 use super::{Shape, TreeRef};
-use crate::blob::{LINK_LEN, Link, TAG_LEN};
+use crate::blob::{BLOB_REF_LEN, BlobRef, TAG_LEN};
 
 /// Builds a tree over data blobs that come in order. Holds at most one index node of each level in memory.
 ///
 /// `store` takes a blob's buffer whose first `len` bytes are an index node's content, seals it
-/// ([`crate::blob::seal`]), stores the blob and returns its link. After an error of `store` the writer is unusable.
+/// ([`crate::blob::seal`]), stores the blob and returns its blob. After an error of `store` the writer is unusable.
 pub struct TreeWriter {
     shape: Shape,
     /// The links of each height that wait for the node above them.
@@ -22,8 +22,8 @@ pub struct TreeWriter {
 
 /// The links of one height that wait for their index node. Never empty.
 enum Level {
-    /// The first link, which may turn out to be the root: a stream of one blob needs no index buffer.
-    One(Link),
+    /// The first blob, which may turn out to be the root: a stream of one blob needs no index buffer.
+    One(BlobRef),
     /// Several links, encoded in a buffer that becomes the index blob.
     Many(Zeroizing<Vec<u8>>),
 }
@@ -42,11 +42,11 @@ impl TreeWriter {
     /// Appends the next data blob. All but the stream's last one must be full.
     pub fn push<E>(
         &mut self,
-        link: Link,
-        mut store: impl FnMut(&mut [u8], usize) -> Result<Link, E>,
+        blob: BlobRef,
+        mut store: impl FnMut(&mut [u8], usize) -> Result<BlobRef, E>,
     ) -> Result<(), E> {
         self.leaves += 1;
-        self.push_at(0, link, &mut store)
+        self.push_at(0, blob, &mut store)
     }
 
     /// Stores the index nodes that are left and returns the reference to the stream of `size` bytes.
@@ -56,7 +56,7 @@ impl TreeWriter {
     pub fn finish<E>(
         mut self,
         size: u64,
-        mut store: impl FnMut(&mut [u8], usize) -> Result<Link, E>,
+        mut store: impl FnMut(&mut [u8], usize) -> Result<BlobRef, E>,
     ) -> Result<TreeRef, E> {
         assert!(
             self.leaves == self.shape.leaf_count(size),
@@ -67,13 +67,13 @@ impl TreeWriter {
         loop {
             let is_top = height + 1 == self.levels.len();
             match mem::replace(&mut self.levels[height], Level::Many(Zeroizing::default())) {
-                Level::One(link) if is_top => {
+                Level::One(blob) if is_top => {
                     let depth = u8::try_from(height).expect("64 bits of size give few levels");
-                    let tree = TreeRef::new_in(self.shape, size, depth, link);
+                    let tree = TreeRef::new_in(self.shape, size, depth, blob);
                     return Ok(tree.expect("full nodes give the least depth"));
                 }
-                Level::One(link) => {
-                    let links = Zeroizing::new(link.to_bytes().to_vec());
+                Level::One(blob) => {
+                    let links = Zeroizing::new(blob.to_bytes().to_vec());
                     let node = self.seal_node(links, &mut store)?;
                     self.push_at(height + 1, node, &mut store)?;
                 }
@@ -89,24 +89,24 @@ impl TreeWriter {
     fn push_at<E>(
         &mut self,
         height: usize,
-        link: Link,
-        store: &mut impl FnMut(&mut [u8], usize) -> Result<Link, E>,
+        blob: BlobRef,
+        store: &mut impl FnMut(&mut [u8], usize) -> Result<BlobRef, E>,
     ) -> Result<(), E> {
         match self.levels.get_mut(height) {
-            None => self.levels.push(Level::One(link)),
-            Some(Level::Many(links)) if links.len() == self.shape.fanout() * LINK_LEN => {
+            None => self.levels.push(Level::One(blob)),
+            Some(Level::Many(links)) if links.len() == self.shape.fanout() * BLOB_REF_LEN => {
                 let full = mem::take(links);
-                self.levels[height] = Level::One(link);
+                self.levels[height] = Level::One(blob);
                 let node = self.seal_node(full, store)?;
                 self.push_at(height + 1, node, store)?;
             }
-            Some(Level::Many(links)) => links.extend_from_slice(&*link.to_bytes()),
+            Some(Level::Many(links)) => links.extend_from_slice(&*blob.to_bytes()),
             Some(level @ Level::One(_)) => {
                 // Room for the whole blob at once, so that no growing vector leaves keys behind.
                 let links = Level::Many(Zeroizing::new(Vec::with_capacity(self.shape.plain_len() + TAG_LEN)));
                 if let (Level::One(first), Level::Many(links)) = (mem::replace(level, links), level) {
                     links.extend_from_slice(&*first.to_bytes());
-                    links.extend_from_slice(&*link.to_bytes());
+                    links.extend_from_slice(&*blob.to_bytes());
                 }
             }
         }
@@ -116,8 +116,8 @@ impl TreeWriter {
     fn seal_node<E>(
         &self,
         mut links: Zeroizing<Vec<u8>>,
-        store: &mut impl FnMut(&mut [u8], usize) -> Result<Link, E>,
-    ) -> Result<Link, E> {
+        store: &mut impl FnMut(&mut [u8], usize) -> Result<BlobRef, E>,
+    ) -> Result<BlobRef, E> {
         let len = links.len();
         links.resize(self.shape.plain_len() + TAG_LEN, 0);
         store(&mut links, len)
@@ -129,15 +129,15 @@ impl TreeRef {
     pub fn write<E>(
         shape: Shape,
         content: &[u8],
-        mut store: impl FnMut(&mut [u8], usize) -> Result<Link, E>,
+        mut store: impl FnMut(&mut [u8], usize) -> Result<BlobRef, E>,
     ) -> Result<Self, E> {
         let mut writer = TreeWriter::new_in(shape);
         let mut buf = Zeroizing::new(vec![0; shape.plain_len() + TAG_LEN]);
         // An empty stream has one blob too.
         for part in content.chunks(shape.plain_len()).chain(content.is_empty().then_some(&[][..])) {
             buf[..part.len()].copy_from_slice(part);
-            let link = store(&mut buf, part.len())?;
-            writer.push(link, &mut store)?;
+            let blob = store(&mut buf, part.len())?;
+            writer.push(blob, &mut store)?;
         }
         writer.finish(content.len() as u64, store)
     }

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 
 use megatorrent_core::bep44::SignedItem;
-use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
+use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::ids::{BlobName, Secret};
 use megatorrent_core::limits::PIECE_LEN_MAX;
 use megatorrent_core::manifest::{
     Chunk, Collection, EntryPath, FileEntry, Head, HeadContent, Item, Manifest, Reference,
@@ -26,7 +26,7 @@ pub(crate) const PIECE_MAX: u32 = 65_520;
 const _: () = assert!(BLOB_END as usize == BLOB_LEN && PIECE_MAX as usize == PIECE_LEN_MAX);
 
 /// A sealed blob of 1000 bytes of content, the rest filling.
-pub(crate) fn sealed(fill: u8) -> (Link, Vec<u8>) {
+pub(crate) fn sealed(fill: u8) -> (BlobRef, Vec<u8>) {
     let mut blob = vec![fill; BLOB_LEN];
     let link = blob::seal(&SECRET, &mut blob, 1000);
     (link, blob)
@@ -39,8 +39,8 @@ pub(crate) fn item(author: &Identity, sequence: i64, content: &HeadContent) -> S
 }
 
 /// The head of a channel of one file with one chunk, as v5 reads it.
-pub(crate) fn item_of(link: &Link, sequence: i64) -> SignedItem {
-    let file = file(1000, Reference::Chunks(vec![Chunk::from_link(link, 1000)]));
+pub(crate) fn item_of(link: &BlobRef, sequence: i64) -> SignedItem {
+    let file = file(1000, Reference::Chunks(vec![Chunk::from_ref(link, 1000)]));
     item(&identity(), sequence, &HeadContent::Inline(vec![file]))
 }
 
@@ -53,7 +53,7 @@ fn file(size: u64, reference: Reference) -> Collection {
 /// A source of blobs for members.
 pub(crate) trait Blobs {
     /// A blob's bytes.
-    fn blob(&self, id: &BlobId) -> &[u8];
+    fn blob(&self, id: &BlobName) -> &[u8];
 }
 
 /// A channel of one file whose index a node has stored already: only data blobs are missing.
@@ -62,23 +62,23 @@ pub(crate) struct Content {
     head: SignedItem,
     root: HeadContent,
     /// The body and the index blobs.
-    index: Vec<(BlobId, Vec<u8>)>,
-    pub(crate) data: Vec<(BlobId, Vec<u8>)>,
+    index: Vec<(BlobName, Vec<u8>)>,
+    pub(crate) data: Vec<(BlobName, Vec<u8>)>,
 }
 
 impl Content {
     pub(crate) fn new(author: &Identity, blobs: u8) -> Self {
-        let data: Vec<(BlobId, Vec<u8>)> = (0..blobs).map(|n| data(author, n)).collect();
+        let data: Vec<(BlobName, Vec<u8>)> = (0..blobs).map(|n| data(author, n)).collect();
         let mut index = Vec::new();
         let mut store = |buffer: &mut [u8], len: usize| {
             let link = blob::seal(&SECRET, buffer, len);
-            index.push((link.id, buffer.to_vec()));
-            Ok::<Link, Infallible>(link)
+            index.push((blob.root, buffer.to_vec()));
+            Ok::<BlobRef, Infallible>(link)
         };
         let mut writer = TreeWriter::new();
         for (id, _) in &data {
             // No test opens them.
-            let Ok(()) = writer.push(Link { id: *id, key: SECRET }, &mut store);
+            let Ok(()) = writer.push(BlobRef { id: *id, key: SECRET }, &mut store);
         }
         let size = PLAIN_LEN as u64 * u64::from(blobs);
         let Ok(tree) = writer.finish(size, &mut store);
@@ -120,7 +120,7 @@ impl Content {
         self.follow(bench);
     }
 
-    pub(crate) fn id(&self, n: usize) -> BlobId {
+    pub(crate) fn id(&self, n: usize) -> BlobName {
         self.data[n].0
     }
 
@@ -130,7 +130,7 @@ impl Content {
     }
 
     /// Returns which data blob has an id.
-    pub(crate) fn number(&self, id: &BlobId) -> usize {
+    pub(crate) fn number(&self, id: &BlobName) -> usize {
         self.data.iter().position(|(data, _)| data == id).expect("a blob of the channel")
     }
 
@@ -141,15 +141,15 @@ impl Content {
 }
 
 impl Blobs for Content {
-    fn blob(&self, id: &BlobId) -> &[u8] {
+    fn blob(&self, id: &BlobName) -> &[u8] {
         &self.data[self.number(id)].1
     }
 }
 
 /// A blob in which every eight bytes differ, so that misplaced ones are noticed.
-pub(crate) fn data(author: &Identity, n: u8) -> (BlobId, Vec<u8>) {
+pub(crate) fn data(author: &Identity, n: u8) -> (BlobName, Vec<u8>) {
     let [first, ..] = *author.public_key().as_bytes();
     let start = u64::from_be_bytes([first, n, 0, 0, 0, 0, 0, 0]);
     let blob: Vec<u8> = (0..BLOB_LEN as u64 / 8).flat_map(|word| (start + word).to_be_bytes()).collect();
-    (BlobId(Sha256::digest(&blob).into()), blob)
+    (BlobName(Sha256::digest(&blob).into()), blob)
 }

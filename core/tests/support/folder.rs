@@ -6,10 +6,10 @@ use std::convert::Infallible;
 use std::ops::Range;
 
 use megatorrent_core::bep44::SignedItem;
-use megatorrent_core::blob::{self, BLOB_LEN, Link, PLAIN_LEN};
+use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::codec::Have;
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::ids::{BlobId, Secret, Topic};
+use megatorrent_core::ids::{BlobName, Secret, Topic};
 use megatorrent_core::manifest::{
     Chunk, Collection, EntryPath, FileEntry, Head, HeadContent, Item, Manifest, Reference,
 };
@@ -30,8 +30,8 @@ pub(crate) struct Folder {
     pub(crate) sequence: u64,
     content: HeadContent,
     /// By position.
-    named: Vec<(String, BlobId)>,
-    blobs: BTreeMap<BlobId, Vec<u8>>,
+    named: Vec<(String, BlobName)>,
+    blobs: BTreeMap<BlobName, Vec<u8>>,
 }
 
 impl Folder {
@@ -54,9 +54,9 @@ impl Folder {
                 let mut id = [0xEE; 32];
                 id[..8].copy_from_slice(&(i as u64).to_be_bytes());
                 id[8] = u8::try_from(n).expect("few");
-                BlobId(id)
+                BlobName(id)
             };
-            let ids: Vec<BlobId> = (0..*count).map(made_up).collect();
+            let ids: Vec<BlobName> = (0..*count).map(made_up).collect();
             items.push(builder.tree(path, &ids));
         }
         builder.finish(sequence, items)
@@ -69,7 +69,7 @@ impl Folder {
             if let Item::File(FileEntry { reference: Reference::Tree(tree), .. }) = &mut item
                 && path == broken
             {
-                tree.link.key = Secret::new([0xBB; 32]);
+                tree.blob.key = Secret::new([0xBB; 32]);
             }
             item
         })
@@ -78,13 +78,13 @@ impl Folder {
     fn build(
         sequence: u64,
         files: &[Spec<'_>],
-        reference: impl Fn(&mut Builder, &str, &[BlobId]) -> Item,
+        reference: impl Fn(&mut Builder, &str, &[BlobName]) -> Item,
     ) -> Self {
         let mut builder = Builder::default();
         let mut items = Vec::new();
         for (path, numbers) in files {
-            let blobs: Vec<(BlobId, Vec<u8>)> = numbers.iter().map(|n| data(&identity(), *n)).collect();
-            let ids: Vec<BlobId> = blobs.iter().map(|(id, _)| *id).collect();
+            let blobs: Vec<(BlobName, Vec<u8>)> = numbers.iter().map(|n| data(&identity(), *n)).collect();
+            let ids: Vec<BlobName> = blobs.iter().map(|(id, _)| *id).collect();
             builder.blobs.extend(blobs);
             items.push(reference(&mut builder, path, &ids));
         }
@@ -112,7 +112,7 @@ impl Folder {
 
     // --- blobs by name --------------------------------------------------------------------------------------
 
-    pub(crate) fn id(&self, name: &str) -> BlobId {
+    pub(crate) fn id(&self, name: &str) -> BlobName {
         self.named[self.position(name) as usize].1
     }
 
@@ -126,13 +126,13 @@ impl Folder {
     }
 
     /// The first name of a blob.
-    pub(crate) fn name(&self, id: &BlobId) -> &str {
+    pub(crate) fn name(&self, id: &BlobName) -> &str {
         let named = self.named.iter().find(|(_, known)| known == id);
         named.map_or("another channel's", |(name, _)| name)
     }
 
     /// The names of the blobs asked for, in order.
-    pub(crate) fn names(&self, asked: &[(BlobId, Range<u32>)]) -> Vec<&str> {
+    pub(crate) fn names(&self, asked: &[(BlobName, Range<u32>)]) -> Vec<&str> {
         asked.iter().map(|(id, _)| self.name(id)).collect()
     }
 
@@ -166,7 +166,7 @@ impl Folder {
 
     /// Gives the node's store the blobs whose name fits.
     pub(crate) fn store(&self, bench: &mut Bench, fits: impl Fn(&str) -> bool) {
-        let ids: BTreeSet<BlobId> =
+        let ids: BTreeSet<BlobName> =
             self.named.iter().filter(|(name, _)| fits(name)).map(|(_, id)| *id).collect();
         let blobs = self.blobs.iter().filter(|(id, _)| ids.contains(id));
         bench.world.blobs.extend(blobs.map(|(id, blob)| (*id, blob.clone())));
@@ -193,7 +193,7 @@ impl Folder {
 }
 
 impl Blobs for Folder {
-    fn blob(&self, id: &BlobId) -> &[u8] {
+    fn blob(&self, id: &BlobName) -> &[u8] {
         self.blobs.get(id).unwrap_or_else(|| panic!("{} is nowhere", self.name(id)))
     }
 }
@@ -212,28 +212,28 @@ pub(crate) fn range(path: &str, blobs: Range<u64>) -> FileRange {
 
 #[derive(Default)]
 struct Builder {
-    named: Vec<(String, BlobId)>,
-    blobs: BTreeMap<BlobId, Vec<u8>>,
+    named: Vec<(String, BlobName)>,
+    blobs: BTreeMap<BlobName, Vec<u8>>,
 }
 
 impl Builder {
-    fn seal(&mut self, buffer: &mut [u8], len: usize) -> Link {
+    fn seal(&mut self, buffer: &mut [u8], len: usize) -> BlobRef {
         let link = blob::seal(&SECRET, buffer, len);
-        self.blobs.insert(link.id, buffer.to_vec());
+        self.blobs.insert(blob.root, buffer.to_vec());
         link
     }
 
-    fn tree(&mut self, path: &str, ids: &[BlobId]) -> Item {
+    fn tree(&mut self, path: &str, ids: &[BlobName]) -> Item {
         let mut index = Vec::new();
         let mut store = |buffer: &mut [u8], len: usize| {
             let link = self.seal(buffer, len);
-            index.push((format!("{path}*"), link.id));
-            Ok::<Link, Infallible>(link)
+            index.push((format!("{path}*"), blob.root));
+            Ok::<BlobRef, Infallible>(link)
         };
         let mut writer = TreeWriter::new();
         for id in ids {
             // No test opens them.
-            let Ok(()) = writer.push(Link { id: *id, key: SECRET }, &mut store);
+            let Ok(()) = writer.push(BlobRef { id: *id, key: SECRET }, &mut store);
         }
         let Ok(tree) = writer.finish(PLAIN_LEN as u64 * ids.len() as u64, &mut store);
         assert!(index.len() <= 1, "positions are those of trees of one level");
@@ -242,15 +242,15 @@ impl Builder {
         file(path, tree.size, Reference::Tree(tree))
     }
 
-    fn chunks(&mut self, path: &str, ids: &[BlobId]) -> Item {
+    fn chunks(&mut self, path: &str, ids: &[BlobName]) -> Item {
         self.name_data(path, ids);
         let real_size = u32::try_from(PLAIN_LEN).expect("2^20");
-        let chunk = |id: &BlobId| Chunk::from_link(&Link { id: *id, key: SECRET }, real_size);
+        let chunk = |id: &BlobName| Chunk::from_ref(&BlobRef { id: *id, key: SECRET }, real_size);
         let size = PLAIN_LEN as u64 * ids.len() as u64;
         file(path, size, Reference::Chunks(ids.iter().map(chunk).collect()))
     }
 
-    fn name_data(&mut self, path: &str, ids: &[BlobId]) {
+    fn name_data(&mut self, path: &str, ids: &[BlobName]) {
         let named = ids.iter().enumerate().map(|(n, id)| (format!("{path}{n}"), *id));
         self.named.extend(named);
     }
@@ -261,7 +261,7 @@ impl Builder {
         let len = body.len();
         body.resize(BLOB_LEN, 0);
         let link = self.seal(&mut body, len);
-        self.named.insert(0, ("body".to_string(), link.id));
+        self.named.insert(0, ("body".to_string(), blob.root));
         let root = TreeRef::new(len as u64, 0, link).expect("one blob");
         let Self { named, blobs } = self;
         let channel = identity().public_key();
@@ -275,10 +275,10 @@ fn file(path: &str, size: u64, reference: Reference) -> Item {
 }
 
 /// A tree of data blobs with these numbers, without a manifest: its reference, and its blobs.
-pub(crate) fn tree(numbers: &[u8]) -> (TreeRef, BTreeMap<BlobId, Vec<u8>>) {
+pub(crate) fn tree(numbers: &[u8]) -> (TreeRef, BTreeMap<BlobName, Vec<u8>>) {
     let mut builder = Builder::default();
-    let blobs: Vec<(BlobId, Vec<u8>)> = numbers.iter().map(|n| data(&identity(), *n)).collect();
-    let ids: Vec<BlobId> = blobs.iter().map(|(id, _)| *id).collect();
+    let blobs: Vec<(BlobName, Vec<u8>)> = numbers.iter().map(|n| data(&identity(), *n)).collect();
+    let ids: Vec<BlobName> = blobs.iter().map(|(id, _)| *id).collect();
     builder.blobs.extend(blobs);
     let Item::File(FileEntry { reference: Reference::Tree(tree), .. }) = builder.tree("tree", &ids) else {
         unreachable!("it is made of a tree")
@@ -286,8 +286,8 @@ pub(crate) fn tree(numbers: &[u8]) -> (TreeRef, BTreeMap<BlobId, Vec<u8>>) {
     (tree, builder.blobs)
 }
 
-impl Blobs for BTreeMap<BlobId, Vec<u8>> {
-    fn blob(&self, id: &BlobId) -> &[u8] {
+impl Blobs for BTreeMap<BlobName, Vec<u8>> {
+    fn blob(&self, id: &BlobName) -> &[u8] {
         &self[id]
     }
 }

@@ -9,7 +9,7 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::codec::{Have, Message, Tag};
 use megatorrent_core::error::CloseReason;
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::ids::{BlobId, Topic};
+use megatorrent_core::ids::{BlobName, Topic};
 use megatorrent_core::limits::KEEP_ALIVE;
 use megatorrent_core::node::{Event, RecordKey};
 use megatorrent_core::time::Instant;
@@ -28,7 +28,7 @@ const SIP_LEN: usize = 16 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Want {
     pub(crate) id: u32,
-    pub(crate) blob: BlobId,
+    pub(crate) blob: BlobName,
     pub(crate) next: u32,
     pub(crate) end: u32,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Member {
     pub(crate) lies: bool,
     /// Ranges that are not complete.
     pub(crate) open: Vec<Want>,
-    pub(crate) asked: Vec<(BlobId, Range<u32>)>,
+    pub(crate) asked: Vec<(BlobName, Range<u32>)>,
     pub(crate) cancelled: Vec<(u32, u32)>,
     pub(crate) asked_have: Vec<(Tag, u64)>,
     pub(crate) told: Vec<(Instant, Have)>,
@@ -131,7 +131,7 @@ impl Member {
     }
 
     /// Asks for a range; returns its number.
-    pub(crate) fn want(&mut self, bench: &mut Bench, blob: BlobId, range: Range<u32>) -> u32 {
+    pub(crate) fn want(&mut self, bench: &mut Bench, blob: BlobName, range: Range<u32>) -> u32 {
         let id = self.next_id;
         self.next_id += 1;
         self.peer.send(bench, &Message::Want { id, blob, range });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use megatorrent_core::blob::BLOB_LEN;
 use megatorrent_core::codec::Message;
-use megatorrent_core::ids::{BlobId, JobId};
+use megatorrent_core::ids::{BlobName, JobId};
 use megatorrent_core::node::{Command, DhtError, DhtOp, Input, Job, JobResult, Written};
 use megatorrent_core::transport::Role;
 
@@ -109,7 +109,7 @@ pub(crate) fn apply(bench: &mut Bench, peers: &mut Vec<Peer>, op: Op) {
         }),
         Op::AddPeer(port) => bench.command(Command::AddPeer(addr(port))),
         Op::Request(n, id) => {
-            with_peer(bench, peers, n, &|b, p| p.send(b, &Message::Request(BlobId([id; 32]))));
+            with_peer(bench, peers, n, &|b, p| p.send(b, &Message::Request(BlobName([id; 32]))));
         }
         Op::Garbage(n, kind, payload) => with_peer(bench, peers, n, &|b, p| {
             p.send_plaintext(b, &[&[kind], &payload[..]].concat());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::client::{Client, Heard};
 use megatorrent_core::codec::{Message, Tag};
-use megatorrent_core::ids::{BlobId, ConnId, SessionId, Topic};
+use megatorrent_core::ids::{BlobName, ConnId, SessionId, Topic};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::transport::Role;
 
@@ -109,7 +109,7 @@ impl Peer {
     }
 
     /// Whether the node sends a REQUEST for a blob.
-    pub(crate) fn is_asked_for(&mut self, bench: &mut Bench, id: &BlobId) -> bool {
+    pub(crate) fn is_asked_for(&mut self, bench: &mut Bench, id: &BlobName) -> bool {
         self.receive(bench).contains(&Message::Request(*id))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::blob;
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::ids::{BlobId, InfoHash, JobId};
+use megatorrent_core::ids::{BlobName, InfoHash, JobId};
 use megatorrent_core::node::{DhtOp, Input, Job, JobResult, RecordKey, Written};
 use megatorrent_core::time::Instant;
 
@@ -16,7 +16,7 @@ const REPLICAS: u32 = 20;
 #[derive(Default)]
 pub(crate) struct World {
     /// The stored blobs.
-    pub(crate) blobs: BTreeMap<BlobId, Vec<u8>>,
+    pub(crate) blobs: BTreeMap<BlobName, Vec<u8>>,
     /// The records that were stored (`None`: deleted), oldest first.
     pub(crate) records: Vec<(RecordKey, Option<Vec<u8>>)>,
     /// Whether records cannot be stored.
@@ -60,7 +60,7 @@ impl World {
                 JobResult::BlobWritten(buffer, if fits { Written::Stored } else { Written::Mismatch })
             }
             Job::Have(ids) => JobResult::Have(ids.iter().map(|id| self.blobs.contains_key(id)).collect()),
-            Job::OpenBlob(link) => JobResult::Opened(self.blobs.get(&link.id).and_then(|sealed| {
+            Job::OpenBlob(link) => JobResult::Opened(self.blobs.get(&blob.root).and_then(|sealed| {
                 let mut blob = sealed.clone();
                 blob::open(&link, &mut blob).then(|| blob[..blob::PLAIN_LEN].to_vec())
             })),

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 
-use megatorrent_core::ids::BlobId;
+use megatorrent_core::ids::BlobName;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 use megatorrent_sim::HostId;
@@ -115,7 +115,7 @@ impl Timeline {
 
 /// How many of the seeder's blobs some peer has, and in how many copies the rarest is among the peers.
 fn copies<S: Suite>(swarm: &Swarm<S>, total: usize) -> (usize, usize) {
-    let mut copies = BTreeMap::<BlobId, usize>::new();
+    let mut copies = BTreeMap::<BlobName, usize>::new();
     for id in swarm.peers.iter().flat_map(|peer| swarm.world.store(*peer).blob_ids()) {
         *copies.entry(id).or_default() += 1;
     }

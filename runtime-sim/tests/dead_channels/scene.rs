@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::ids::{BlobName, Secret};
 use megatorrent_core::manifest::Reference;
 use megatorrent_core::node::Event;
 use megatorrent_core::rng::Rng;
@@ -38,7 +38,7 @@ pub(crate) struct Author {
     /// Its blobs beside those of data: the body and one for each file.
     pub(crate) tree_blobs: u64,
     pub(crate) data_blobs: u64,
-    data: Vec<BlobId>,
+    data: Vec<BlobName>,
 }
 
 /// An author who has published a channel of so many data blobs.
@@ -56,11 +56,11 @@ pub(crate) fn author(world: &mut World<Small>, number: u16, blobs: usize) -> Aut
         rng.fill(&mut content);
         let file = world.ingest(host, &format!("film {from}"), &content);
         if let Reference::Tree(tree) = &file.reference {
-            index.push(tree.link.id);
+            index.push(tree.blob.root);
         }
         files.push(file);
     }
-    let data: Vec<BlobId> = world.store(host).blob_ids().filter(|id| !index.contains(id)).collect();
+    let data: Vec<BlobName> = world.store(host).blob_ids().filter(|id| !index.contains(id)).collect();
     world.publish(host, "Channel", &files, false);
     let is_published =
         |world: &World<Small>| world.events(host).any(|(_, event)| matches!(event, Event::Published { .. }));

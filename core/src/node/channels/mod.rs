@@ -20,7 +20,7 @@ use super::downloads::Downloads;
 use super::timers::Timer;
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
-use crate::ids::{BlobId, ConnId, Secret, Topic};
+use crate::ids::{BlobName, ConnId, Secret, Topic};
 use crate::limits::CHANNELS_MAX;
 use crate::suite::Suite;
 use crate::time::Instant;
@@ -304,7 +304,7 @@ impl Channels {
         &mut self,
         env: &mut Env<'_, S>,
         (topic, fetch): (Topic, u64),
-        ids: &[BlobId],
+        ids: &[BlobName],
         have: &[bool],
     ) {
         let effects = self.contents.on_have(topic, fetch, ids, have);
@@ -316,7 +316,7 @@ impl Channels {
         &mut self,
         env: &mut Env<'_, S>,
         (topic, fetch): (Topic, u64),
-        id: BlobId,
+        id: BlobName,
         plain: Option<&[u8]>,
     ) {
         let effects = self.contents.on_opened(topic, fetch, id, plain);
@@ -324,7 +324,7 @@ impl Channels {
     }
 
     /// A blob that was wanted at a place is stored.
-    pub(super) fn on_stored<S: Suite>(&mut self, env: &mut Env<'_, S>, place: &Place, id: BlobId) {
+    pub(super) fn on_stored<S: Suite>(&mut self, env: &mut Env<'_, S>, place: &Place, id: BlobName) {
         let effects = self.contents.on_stored(*place.topic(), id);
         self.on_content(env, *place.topic(), effects);
     }

@@ -9,7 +9,7 @@ use crate::codec::{Message, Tag, VERSION};
 use crate::conn::Incoming;
 use crate::error::{CloseReason, Violation};
 use crate::identity::PublicKey;
-use crate::ids::{BlobId, ConnId, Topic};
+use crate::ids::{BlobId, BlobName, ConnId, Topic};
 use crate::node::api::{Action, Event};
 use crate::node::channels::GetHead;
 use crate::suite::Suite;
@@ -47,7 +47,7 @@ impl<S: Suite> Dispatcher<S> {
         self.peers.closed(id);
         self.gossip.closed(id);
         self.channels.closed(id);
-        let requested = line.take_outstanding();
+        let requested = line.take_outstanding().map(BlobName::V5);
         let (receiving, sending) = line.into_buffers();
         let has_brought = self.downloads.closed(&mut self.conns, id, requested, receiving);
         self.uploads.closed(id, sending);
@@ -107,12 +107,12 @@ impl<S: Suite> Dispatcher<S> {
                 if let Some(peer) = conns.address(conn) {
                     self.peers.speaks(peer, !conns.speaks_v6(conn));
                 }
-                self.downloads.on_blob(cx, conns, conn, id, buffer);
+                self.downloads.on_blob(cx, conns, conn, id.into(), buffer);
             }
             Incoming::Piece(piece) => self.downloads.on_piece(cx, conns, conn, &piece),
             Incoming::Late(len) => self.downloads.on_late(len),
             Incoming::Refused(id) => self.downloads.on_refused(conns, conn, id),
-            Incoming::NotFound(id) => self.downloads.on_not_found(conns, conn, id),
+            Incoming::NotFound(id) => self.downloads.on_not_found(conns, conn, id.into()),
             Incoming::Message(message) => self.on_message(conn, message),
             Incoming::PublishAnswered(answer) => {
                 self.with_publications(|publications, env| publications.on_put_answered(env, conn, answer));

@@ -9,7 +9,7 @@ use super::candidates::Candidate;
 use super::takeover::REVIEW_INTERVAL;
 use super::transfer::Request;
 use crate::buffer::Buffer;
-use crate::ids::{BlobId, ConnId, Topic};
+use crate::ids::{BlobName, ConnId, Topic};
 use crate::limits::{DOWNLOAD_CONNECTIONS_MAX, STALL_TIMEOUT, TRANSFERS_MAX};
 use crate::node::channels::contents::{Place, Urgency};
 use crate::node::channels::swarms::Swarms;
@@ -75,7 +75,7 @@ impl Downloads {
         conns: &Conns<S>,
         swarms: &Swarms,
         conn: ConnId,
-        id: &BlobId,
+        id: &BlobName,
         place: &Place,
     ) -> bool {
         if self.lines.get(conn).is_none_or(|line| line.refused.contains(id)) {
@@ -98,7 +98,7 @@ impl Downloads {
         }
         let best = self.pick(conns, swarms, conn);
         let is_alone =
-            |(_, place): (BlobId, Place)| swarms.availability(place.topic(), place.position()) == 0;
+            |(_, place): (BlobName, Place)| swarms.availability(place.topic(), place.position()) == 0;
         if best.is_some_and(is_alone) { Preference::First } else { Preference::Last }
     }
 
@@ -196,7 +196,7 @@ impl Downloads {
         if !conns.speaks_v6(conn) {
             return self.assign_to_v5(cx, conns, swarms, conn);
         }
-        let may_bring = |id: &BlobId, place: &Place| self.may_have(conns, swarms, conn, id, place);
+        let may_bring = |id: &BlobName, place: &Place| self.may_have(conns, swarms, conn, id, place);
         if let Some((blob, at)) = self.wants.orphan(may_bring) {
             self.ask_for_segment(cx, conns, conn, &blob, at);
             return Asked::Yes;
@@ -222,7 +222,7 @@ impl Downloads {
         cx: &mut Cx,
         conns: &mut Conns<S>,
         conn: ConnId,
-        (blob, place): (BlobId, Place),
+        (blob, place): (BlobName, Place),
         buffer: Buffer,
     ) {
         self.wants.begin(blob, place, buffer);
@@ -236,7 +236,7 @@ impl Downloads {
         conns: &Conns<S>,
         swarms: &Swarms,
         conn: ConnId,
-    ) -> Option<(BlobId, Place)> {
+    ) -> Option<(BlobName, Place)> {
         self.look(conns, swarms, conn, |_| true).0
     }
 
@@ -247,13 +247,13 @@ impl Downloads {
         swarms: &Swarms,
         conn: ConnId,
         fit: impl Fn(&Topic) -> bool,
-    ) -> (Option<(BlobId, Place)>, Vec<Topic>) {
+    ) -> (Option<(BlobName, Place)>, Vec<Topic>) {
         let Some(line) = self.lines.get(conn) else { return (None, Vec::new()) };
         let is_v6 = conns.speaks_v6(conn);
         let salt = line.salt ^ self.wants.epoch();
         // Most blobs that are looked at are of one swarm: what is known of it is looked up once.
         let mut of = None;
-        let rank = |order: u64, id: &BlobId, place: &Place| {
+        let rank = |order: u64, id: &BlobName, place: &Place| {
             let view = match of {
                 Some((topic, view)) if topic == *place.topic() => view,
                 _ => of.insert((*place.topic(), swarms.view(conn, place.topic()))).1,
@@ -279,7 +279,7 @@ impl Downloads {
         cx: &mut Cx,
         conns: &mut Conns<S>,
         conn: ConnId,
-        blob: &BlobId,
+        blob: &BlobName,
         at: usize,
     ) {
         let now = cx.now();
@@ -315,7 +315,8 @@ impl Downloads {
         if had == 0 && downloading >= DOWNLOAD_CONNECTIONS_MAX {
             return Asked::Later;
         }
-        requests.request(blob);
+        let BlobName::V5(id) = blob else { return Asked::Useless };
+        requests.request(id);
         if had == 0 {
             line.checked = (requests.progress_bytes(), now);
             cx.set_timer_sooner(Timer::Conn(conn), now + STALL_TIMEOUT);

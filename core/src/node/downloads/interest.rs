@@ -5,7 +5,7 @@ use super::super::channels::contents::Place;
 use super::super::channels::swarms::Swarms;
 use super::super::conns::Conns;
 use super::{Downloads, Line};
-use crate::ids::{BlobId, ConnId, Topic};
+use crate::ids::{BlobName, ConnId, Topic};
 use crate::limits::USELESS_AFTER;
 use crate::suite::Suite;
 use crate::time::Instant;
@@ -58,7 +58,7 @@ impl Downloads {
         swarms: &Swarms,
         conn: ConnId,
         fit: impl Fn(&Topic) -> bool,
-    ) -> Option<(BlobId, Place)> {
+    ) -> Option<(BlobName, Place)> {
         let (found, in_vain) = self.look(conns, swarms, conn, fit);
         if let Some(line) = self.lines.get_mut(conn) {
             for topic in &in_vain {

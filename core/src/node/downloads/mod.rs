@@ -35,7 +35,7 @@ use crate::addr::PeerAddr;
 use crate::buffer::Buffer;
 use crate::conn::Piece;
 use crate::error::CloseReason;
-use crate::ids::{BlobId, ConnId, Topic};
+use crate::ids::{BlobId, BlobName, ConnId, Topic};
 use crate::limits::{
     RECV_BUFFERS_MAX, REFUSED_MAX, STALL_BYTES_MIN, STALL_TIMEOUT, USELESS_AFTER, USELESS_LOADING_AFTER,
     WINDOW_MAX, WINDOW_START,
@@ -60,7 +60,7 @@ struct Line {
     window: usize,
     blobs_brought: u64,
     /// Blobs that the peer said it does not have.
-    refused: BTreeSet<BlobId>,
+    refused: BTreeSet<BlobName>,
     /// Of a v6 peer, the swarms of which it may have a queued blob (`interest.rs`).
     interests: BTreeSet<Topic>,
     /// Makes its choices among equally rare blobs other than those of other connections.
@@ -154,7 +154,7 @@ impl Downloads {
         &mut self,
         conns: &mut Conns<S>,
         conn: ConnId,
-        requested: impl Iterator<Item = BlobId>,
+        requested: impl Iterator<Item = BlobName>,
         buffer: Option<Buffer>,
     ) -> bool {
         for blob in requested {
@@ -261,7 +261,7 @@ impl Downloads {
     // --- what is wanted -------------------------------------------------------------------------------------
 
     /// A blob is missing.
-    pub(super) fn want(&mut self, id: BlobId, place: Place) {
+    pub(super) fn want(&mut self, id: BlobName, place: Place) {
         self.wants.want(id, place);
         (self.is_due, self.are_claims_due) = (true, true);
     }
@@ -278,12 +278,12 @@ impl Downloads {
 
     /// A blob that is missing.
     pub(super) fn example(&self) -> Option<BlobId> {
-        self.wants.example()
+        self.wants.example().and_then(v5_id)
     }
 
     /// Blobs of a swarm that are missing, and of which nobody is asked.
     pub(super) fn queued(&self, topic: &Topic) -> impl Iterator<Item = BlobId> {
-        self.wants.queued(topic)
+        self.wants.queued(topic).filter_map(v5_id)
     }
 
     /// Blob bytes received and stored, and those that nobody wanted any more.
@@ -342,7 +342,7 @@ impl Downloads {
         cx: &mut Cx,
         conns: &mut Conns<S>,
         conn: ConnId,
-        id: BlobId,
+        id: BlobName,
         buffer: Buffer,
     ) {
         let end = u32::try_from(buffer.blob().len()).expect("a blob is 2^20 bytes or shorter");
@@ -392,7 +392,7 @@ impl Downloads {
     }
 
     /// A v5 peer does not have a blob that it was asked for.
-    pub(super) fn on_not_found<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, id: BlobId) {
+    pub(super) fn on_not_found<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, id: BlobName) {
         if let Some(line) = self.lines.get_mut(conn) {
             line.refused.insert(id);
         }
@@ -402,7 +402,7 @@ impl Downloads {
     }
 
     /// The peer does not serve a range that it was asked for.
-    pub(super) fn on_refused<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, id: BlobId) {
+    pub(super) fn on_refused<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, id: BlobName) {
         if let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get(conn)) {
             line.refused.insert(id);
             if requests.ranges() == 0 {
@@ -413,7 +413,7 @@ impl Downloads {
     }
 
     /// A connection brings nothing more, of one blob or of any.
-    fn release<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, only: Option<&BlobId>) {
+    fn release<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, only: Option<&BlobName>) {
         for buffer in self.wants.release(conn, only) {
             self.give_back(conns, buffer);
         }
@@ -426,7 +426,7 @@ impl Downloads {
     pub(super) fn on_written(
         &mut self,
         cx: &mut Cx,
-        id: BlobId,
+        id: BlobName,
         parts: Vec<Contribution>,
         buffer: &Buffer,
         written: Written,
@@ -453,7 +453,7 @@ impl Downloads {
     }
 
     /// One peer alone has lied. Of several, one may have: the right blob will tell which.
-    fn on_mismatch(&mut self, id: BlobId, parts: Vec<Contribution>, buffer: &Buffer) -> Outcome {
+    fn on_mismatch(&mut self, id: BlobName, parts: Vec<Contribution>, buffer: &Buffer) -> Outcome {
         self.wants.requeue(id);
         if parts.len() == 1 {
             return Outcome { lies: parts, ..Outcome::default() };
@@ -469,6 +469,13 @@ impl Downloads {
     /// The store is tried again.
     pub(super) fn on_store_timer(&mut self) {
         (self.store_rests, self.is_due) = (false, true);
+    }
+}
+
+fn v5_id(name: BlobName) -> Option<BlobId> {
+    match name {
+        BlobName::V5(id) => Some(id),
+        BlobName::Native(_) => None,
     }
 }
 

@@ -16,7 +16,7 @@ use super::super::cx::Cx;
 use super::Downloads;
 use super::asking::AskOrder;
 use super::wants::Wants;
-use crate::ids::{BlobId, Topic};
+use crate::ids::{BlobName, Topic};
 use crate::limits::{STALL_TIMEOUT, TRANSFERS_MAX};
 use crate::suite::Suite;
 use crate::time::Instant;
@@ -115,7 +115,7 @@ impl Downloads {
     }
 
     /// Gives a transfer up. What it was asked of is asked for nothing until `back_off`, unless something comes of it.
-    fn give_place_up<S: Suite>(&mut self, conns: &mut Conns<S>, blob: &BlobId, back_off: Option<Instant>) {
+    fn give_place_up<S: Suite>(&mut self, conns: &mut Conns<S>, blob: &BlobName, back_off: Option<Instant>) {
         for request in self.wants.requests(blob) {
             self.cut(conns, &request, 0);
             if let (Some(until), Some(candidate)) = (back_off, self.candidates.get_mut(request.conn())) {

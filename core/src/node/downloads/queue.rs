@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use core::mem;
 
 use super::super::channels::contents::Place;
-use crate::ids::{BlobId, Topic};
+use crate::ids::{BlobName, Topic};
 use crate::time::Instant;
 
 /// The end of time, for a swarm without deadlines.
@@ -17,7 +17,7 @@ type Turn = (Instant, u64);
 #[derive(Default)]
 struct Queue {
     /// By when they were wanted first, which a blob keeps when it is queued again.
-    blobs: BTreeMap<u64, (BlobId, Place)>,
+    blobs: BTreeMap<u64, (BlobName, Place)>,
     deadlines: BTreeSet<(Instant, u64)>,
     turn: Option<Turn>,
     /// The last turn that it had.
@@ -37,7 +37,7 @@ pub(super) struct Queues {
 }
 
 impl Queues {
-    pub(super) fn insert(&mut self, order: u64, id: BlobId, place: Place) {
+    pub(super) fn insert(&mut self, order: u64, id: BlobName, place: Place) {
         let topic = *place.topic();
         let count = self.count;
         let queue = self.by_topic.entry(topic).or_insert_with(|| Queue { served: count, ..Queue::default() });
@@ -113,13 +113,13 @@ impl Queues {
     }
 
     /// The queued blobs of a swarm, those wanted longest first.
-    pub(super) fn of(&self, topic: &Topic) -> impl Iterator<Item = (u64, &BlobId, &Place)> {
+    pub(super) fn of(&self, topic: &Topic) -> impl Iterator<Item = (u64, &BlobName, &Place)> {
         let blobs = self.by_topic.get(topic).into_iter().flat_map(|queue| &queue.blobs);
         blobs.map(|(order, (id, place))| (*order, id, place))
     }
 
     /// A queued blob of the swarm whose turn it is.
-    pub(super) fn first(&self) -> Option<BlobId> {
+    pub(super) fn first(&self) -> Option<BlobName> {
         let topic = self.in_turn().next()?;
         self.of(topic).next().map(|(_, id, _)| *id)
     }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn insert(queues: &mut Queues, order: u64, n: u8) {
-        queues.insert(order, BlobId([n; 32]), Place::new(topic(n), order, false));
+        queues.insert(order, BlobName([n; 32]), Place::new(topic(n), order, false));
     }
 
     fn turns(queues: &Queues) -> Vec<Topic> {
@@ -156,7 +156,7 @@ mod tests {
         queues.remove(100, &topic(2));
         assert_eq!(turns(&queues), [topic(1), topic(3)]);
         queues.forget(&topic(1));
-        assert_eq!((turns(&queues), queues.first()), (Vec::from([topic(3)]), Some(BlobId([3; 32]))));
+        assert_eq!((turns(&queues), queues.first()), (Vec::from([topic(3)]), Some(BlobName([3; 32]))));
         queues.remove(101, &topic(3));
         assert!(queues.is_empty() && queues.first().is_none());
     }

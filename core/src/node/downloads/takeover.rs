@@ -11,7 +11,7 @@ use super::super::cx::Cx;
 use super::super::timers::Timer;
 use super::Downloads;
 use super::transfer::{Request, Segment, Transfer};
-use crate::ids::{BlobId, ConnId, Topic};
+use crate::ids::{BlobName, ConnId, Topic};
 use crate::limits::{SILENCE_MAX, STALL_TIMEOUT};
 use crate::suite::Suite;
 use crate::time::Instant;
@@ -91,7 +91,7 @@ impl Downloads {
         conns: &Conns<S>,
         swarms: &Swarms,
         helper: ConnId,
-    ) -> Option<(BlobId, usize, u32)> {
+    ) -> Option<(BlobName, usize, u32)> {
         let mut slowest = None;
         for (id, transfer) in self.wants.transfers() {
             for (at, segment) in transfer.segments().iter().enumerate() {
@@ -184,8 +184,8 @@ impl Downloads {
     }
 
     /// The blobs at the positions of which one peer was asked for all, and nothing has come.
-    fn waiting_blobs(&self, topic: Topic, positions: &[u64]) -> Vec<(BlobId, Place, Request)> {
-        let waiting = |(id, transfer): (BlobId, &Transfer)| {
+    fn waiting_blobs(&self, topic: Topic, positions: &[u64]) -> Vec<(BlobName, Place, Request)> {
+        let waiting = |(id, transfer): (BlobName, &Transfer)| {
             let [segment] = transfer.segments() else { return None };
             let request = segment.request().filter(|_| !segment.is_begun())?;
             Some((id, *transfer.place(), request.clone()))

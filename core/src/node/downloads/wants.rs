@@ -8,7 +8,7 @@ use super::super::channels::contents::Place;
 use super::queue::Queues;
 use super::transfer::{Contribution, Fed, Request, Segment, Transfer};
 use crate::buffer::Buffer;
-use crate::ids::{BlobId, ConnId, Topic};
+use crate::ids::{BlobName, ConnId, Topic};
 use crate::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +55,14 @@ struct Want {
 /// The wanted blobs. Bounded by what the contents have in hand ([`crate::limits::WANTED_MAX`]) and, for transfers, by the
 /// receive buffers.
 pub(super) struct Wants {
-    by_id: BTreeMap<BlobId, Want>,
+    by_id: BTreeMap<BlobName, Want>,
     /// Those that stand in more than one place.
-    several: BTreeSet<BlobId>,
+    several: BTreeSet<BlobName>,
     queues: Queues,
     queued: usize,
-    transfers: BTreeMap<BlobId, Transfer>,
+    transfers: BTreeMap<BlobName, Transfer>,
     /// Their positions, which are asked for more often than they change.
-    in_flight: Vec<(u64, BlobId)>,
+    in_flight: Vec<(u64, BlobName)>,
     /// There may be a segment that nobody is asked for.
     may_have_orphans: bool,
     next_order: u64,
@@ -89,7 +89,7 @@ impl Default for Wants {
 impl Wants {
     // --- what is wanted -------------------------------------------------------------------------------------
 
-    pub(super) fn want(&mut self, id: BlobId, place: Place) {
+    pub(super) fn want(&mut self, id: BlobName, place: Place) {
         if let Some(want) = self.by_id.get_mut(&id) {
             if let Some(at) = want.places.iter().position(|known| known.is_same(&place)) {
                 // Of a range and the file around it, the more urgent counts.
@@ -167,21 +167,21 @@ impl Wants {
     }
 
     /// Asked whole of a v5 peer.
-    pub(super) fn asked(&mut self, id: BlobId, place: &Place, conn: ConnId) {
+    pub(super) fn asked(&mut self, id: BlobName, place: &Place, conn: ConnId) {
         self.set(id, State::Asked(conn));
         self.queues.served(place.topic());
     }
 
-    pub(super) fn writing(&mut self, id: BlobId) {
+    pub(super) fn writing(&mut self, id: BlobName) {
         self.set(id, State::Writing);
     }
 
     /// Asked in vain; whoever still wants it gets it from someone else.
-    pub(super) fn requeue(&mut self, id: BlobId) {
+    pub(super) fn requeue(&mut self, id: BlobName) {
         self.set(id, State::Queued);
     }
 
-    fn set(&mut self, id: BlobId, state: State) {
+    fn set(&mut self, id: BlobName, state: State) {
         let Some(want) = self.by_id.get_mut(&id) else { return };
         let before = core::mem::replace(&mut want.state, state);
         self.queued -= usize::from(before == State::Queued);
@@ -200,21 +200,21 @@ impl Wants {
     }
 
     /// It is stored: where it was wanted, and who is to be held against its bytes.
-    pub(super) fn stored(&mut self, id: BlobId) -> (Vec<Place>, Vec<Suspect>) {
+    pub(super) fn stored(&mut self, id: BlobName) -> (Vec<Place>, Vec<Suspect>) {
         self.set(id, State::Writing);
         self.several.remove(&id);
         self.by_id.remove(&id).map_or_else(Default::default, |want| (want.places, want.suspects))
     }
 
     /// Bytes of several peers made it wrong; it comes from one alone from here on.
-    pub(super) fn suspect(&mut self, id: BlobId, suspects: Vec<Suspect>) {
+    pub(super) fn suspect(&mut self, id: BlobName, suspects: Vec<Suspect>) {
         if let Some(want) = self.by_id.get_mut(&id) {
             want.suspects = suspects;
         }
     }
 
     /// Whether the v5 connection was asked for this blob.
-    pub(super) fn is_asked(&self, id: &BlobId, conn: ConnId) -> bool {
+    pub(super) fn is_asked(&self, id: &BlobName, conn: ConnId) -> bool {
         self.by_id.get(id).is_some_and(|want| want.state == State::Asked(conn))
     }
 
@@ -238,12 +238,12 @@ impl Wants {
     }
 
     /// A queued blob.
-    pub(super) fn example(&self) -> Option<BlobId> {
+    pub(super) fn example(&self) -> Option<BlobName> {
         self.queues.first()
     }
 
     /// The queued blobs of a swarm.
-    pub(super) fn queued(&self, topic: &Topic) -> impl Iterator<Item = BlobId> {
+    pub(super) fn queued(&self, topic: &Topic) -> impl Iterator<Item = BlobName> {
         self.queues.of(topic).map(|(_, id, _)| *id)
     }
 
@@ -257,8 +257,8 @@ impl Wants {
     pub(super) fn pick_of<R: Ord>(
         &self,
         topics: impl Iterator<Item = Topic>,
-        mut rank: impl FnMut(u64, &BlobId, &Place) -> Option<R>,
-    ) -> (Option<(BlobId, Place)>, Vec<Topic>) {
+        mut rank: impl FnMut(u64, &BlobName, &Place) -> Option<R>,
+    ) -> (Option<(BlobName, Place)>, Vec<Topic>) {
         let mut turns: Vec<_> = topics.map(|topic| (self.queues.turn(&topic), topic)).collect();
         turns.sort_unstable();
         let mut in_vain = Vec::new();
@@ -275,16 +275,16 @@ impl Wants {
     /// The queued blob of the least rank, of the swarm whose turn it is of all that have one with a rank.
     pub(super) fn pick<R: Ord>(
         &self,
-        mut rank: impl FnMut(u64, &BlobId, &Place) -> Option<R>,
-    ) -> Option<(BlobId, Place)> {
+        mut rank: impl FnMut(u64, &BlobName, &Place) -> Option<R>,
+    ) -> Option<(BlobName, Place)> {
         self.queues.in_turn().find_map(|topic| self.best_of(topic, &mut rank))
     }
 
     fn best_of<R: Ord>(
         &self,
         topic: &Topic,
-        rank: &mut impl FnMut(u64, &BlobId, &Place) -> Option<R>,
-    ) -> Option<(BlobId, Place)> {
+        rank: &mut impl FnMut(u64, &BlobName, &Place) -> Option<R>,
+    ) -> Option<(BlobName, Place)> {
         let ranked = self.queues.of(topic).filter_map(|(order, id, place)| {
             let mut ranked = |place: &Place| rank(order, id, place).map(|rank| (rank, (*id, *place)));
             let others = self.places(id).iter().filter(|other| other.topic() == topic);
@@ -294,7 +294,7 @@ impl Wants {
     }
 
     /// Where a blob stands that has more than one place.
-    pub(super) fn places(&self, id: &BlobId) -> &[Place] {
+    pub(super) fn places(&self, id: &BlobName) -> &[Place] {
         if self.several.is_empty() || !self.several.contains(id) {
             return &[];
         }
@@ -303,12 +303,12 @@ impl Wants {
 
     // --- transfers ------------------------------------------------------------------------------------------
 
-    pub(super) fn transfers(&self) -> &BTreeMap<BlobId, Transfer> {
+    pub(super) fn transfers(&self) -> &BTreeMap<BlobName, Transfer> {
         &self.transfers
     }
 
     /// A queued blob is to come in segments.
-    pub(super) fn begin(&mut self, id: BlobId, place: Place, buffer: Buffer) {
+    pub(super) fn begin(&mut self, id: BlobName, place: Place, buffer: Buffer) {
         self.may_have_orphans = true;
         let want = self.by_id.get(&id);
         let is_alone = want.is_some_and(|want| !want.suspects.is_empty());
@@ -330,7 +330,7 @@ impl Wants {
         &self,
         topic: Topic,
         positions: &[u64],
-    ) -> impl Iterator<Item = (BlobId, &Transfer)> {
+    ) -> impl Iterator<Item = (BlobName, &Transfer)> {
         let in_flight = self.in_flight.iter().filter(|(position, _)| positions.contains(position));
         let transfers = in_flight.filter_map(|(_, id)| Some((*id, self.transfers.get(id)?)));
         transfers.filter(move |(_, transfer)| *transfer.place().topic() == topic)
@@ -344,7 +344,7 @@ impl Wants {
     }
 
     /// A segment of which nobody is asked and that `may_bring` takes, by its blob and index.
-    pub(super) fn orphan(&self, may_bring: impl Fn(&BlobId, &Place) -> bool) -> Option<(BlobId, usize)> {
+    pub(super) fn orphan(&self, may_bring: impl Fn(&BlobName, &Place) -> bool) -> Option<(BlobName, usize)> {
         if !self.may_have_orphans {
             return None;
         }
@@ -355,14 +355,14 @@ impl Wants {
     }
 
     /// Somebody is asked for a segment.
-    pub(super) fn ask(&mut self, id: &BlobId, at: usize, request: Request) {
+    pub(super) fn ask(&mut self, id: &BlobName, at: usize, request: Request) {
         if let Some(transfer) = self.transfers.get_mut(id) {
             transfer.ask(at, request);
         }
     }
 
     /// Bytes of a blob came over a connection.
-    pub(super) fn feed(&mut self, id: &BlobId, conn: ConnId, offset: u32, bytes: &[u8], now: Instant) -> Fed {
+    pub(super) fn feed(&mut self, id: &BlobName, conn: ConnId, offset: u32, bytes: &[u8], now: Instant) -> Fed {
         let transfer = self.transfers.get_mut(id);
         transfer.map_or(Fed::Unwanted, |transfer| transfer.feed(conn, offset, bytes, now))
     }
@@ -370,7 +370,7 @@ impl Wants {
     /// A segment's rest goes to another peer: see [`Transfer::take_over`].
     pub(super) fn take_over(
         &mut self,
-        id: &BlobId,
+        id: &BlobName,
         at: usize,
         from: u32,
     ) -> Option<(Option<Request>, usize)> {
@@ -379,7 +379,7 @@ impl Wants {
     }
 
     /// The whole blob has come and is being written.
-    pub(super) fn take_whole(&mut self, id: &BlobId) -> Option<(Buffer, Vec<Contribution>)> {
+    pub(super) fn take_whole(&mut self, id: &BlobName) -> Option<(Buffer, Vec<Contribution>)> {
         if !self.transfers.get(id)?.is_whole() {
             return None;
         }
@@ -391,8 +391,8 @@ impl Wants {
 
     /// A connection brings nothing more of these blobs (`None`: of any). What nothing has come of, or must come from one
     /// peer alone, is queued again; its buffers.
-    pub(super) fn release(&mut self, conn: ConnId, only: Option<&BlobId>) -> Vec<Buffer> {
-        let mut affected: Vec<BlobId> = Vec::new();
+    pub(super) fn release(&mut self, conn: ConnId, only: Option<&BlobName>) -> Vec<Buffer> {
+        let mut affected: Vec<BlobName> = Vec::new();
         for (id, transfer) in &mut self.transfers {
             if only.is_none_or(|only| only == id) && transfer.release(conn) {
                 affected.push(*id);
@@ -405,7 +405,7 @@ impl Wants {
         affected.into_iter().filter_map(|id| self.give_up_idle(&id)).collect()
     }
 
-    fn give_up_idle(&mut self, id: &BlobId) -> Option<Buffer> {
+    fn give_up_idle(&mut self, id: &BlobName) -> Option<Buffer> {
         let transfer = self.transfers.get(id)?;
         let is_wanted = self.by_id.get(id).is_some_and(|want| !want.places.is_empty());
         let is_useless = transfer.is_worthless() || !is_wanted;
@@ -413,19 +413,19 @@ impl Wants {
     }
 
     /// What of a swarm was asked for last, and of what nothing has come if need be: the blob that is given up for another swarm.
-    pub(super) fn youngest(&self, topic: &Topic, now: Instant, may_have_begun: bool) -> Option<BlobId> {
+    pub(super) fn youngest(&self, topic: &Topic, now: Instant, may_have_begun: bool) -> Option<BlobName> {
         let fits = |it: &Transfer| it.place().topic() == topic && (may_have_begun || !it.has_begun());
         let transfers = self.transfers.iter().filter(|(_, transfer)| fits(transfer));
         transfers.min_by_key(|(_, transfer)| transfer.loss(now)).map(|(id, _)| *id)
     }
 
     /// What peers are asked for of a blob.
-    pub(super) fn requests(&self, id: &BlobId) -> Vec<Request> {
+    pub(super) fn requests(&self, id: &BlobName) -> Vec<Request> {
         self.transfers.get(id).into_iter().flat_map(Transfer::requests).cloned().collect()
     }
 
     /// Gives a transfer up; its buffer.
-    pub(super) fn give_up(&mut self, id: &BlobId) -> Option<Buffer> {
+    pub(super) fn give_up(&mut self, id: &BlobName) -> Option<Buffer> {
         let transfer = self.transfers.remove(id)?;
         if let Some(want) = self.by_id.get_mut(id) {
             want.takeovers = transfer.takeovers();
@@ -444,7 +444,7 @@ impl Wants {
 }
 
 /// Puts a wanted blob into the queue of each swarm that wants it.
-fn enqueue(queues: &mut Queues, want: &Want, id: BlobId) {
+fn enqueue(queues: &mut Queues, want: &Want, id: BlobName) {
     // Of several places in one swarm the first, as the most urgent, is that of the queue.
     for place in want.places.iter().rev() {
         queues.insert(want.order, id, *place);
@@ -465,11 +465,11 @@ mod tests {
         Place::new(Topic([n; 32]), position, false)
     }
 
-    fn id(n: u8) -> BlobId {
-        BlobId([n; 32])
+    fn id(n: u8) -> BlobName {
+        BlobName([n; 32])
     }
 
-    fn first(wants: &Wants, missing: &[u8]) -> Option<BlobId> {
+    fn first(wants: &Wants, missing: &[u8]) -> Option<BlobName> {
         wants.pick(|order, id, _| (!missing.contains(&id.0[0])).then_some(order)).map(|(id, _)| id)
     }
 
@@ -539,16 +539,16 @@ mod tests {
         (0..100).for_each(|n| wants.want(id(n), place(1)));
         wants.want(id(200), place(2));
         let both = || [place(1), place(2)].into_iter().map(|place| *place.topic());
-        let any = |order: u64, _: &BlobId, _: &Place| Some(order);
+        let any = |order: u64, _: &BlobName, _: &Place| Some(order);
         let (blob, first) = wants.pick_of(both(), any).0.expect("one of the first swarm");
         assert_eq!((blob, *first.topic()), (id(0), *place(1).topic()));
         wants.begin(blob, first, Buffer::new());
         assert_eq!(wants.pick_of(both(), any).0.map(|(id, _)| id), Some(id(200)), "the other's turn");
-        let only_second = |order, _: &BlobId, at: &Place| at.is_same(&place(2)).then_some(order);
+        let only_second = |order, _: &BlobName, at: &Place| at.is_same(&place(2)).then_some(order);
         assert_eq!(wants.pick(only_second).map(|(id, _)| id), Some(id(200)));
         wants.requeue(blob);
         wants.asked(id(200), &place(2), CONN);
-        let none = |_, _: &BlobId, _: &Place| None::<u64>;
+        let none = |_, _: &BlobName, _: &Place| None::<u64>;
         let in_vain = Vec::from([*place(2).topic(), *place(1).topic()]);
         assert_eq!(
             wants.pick_of(both(), none),

@@ -17,8 +17,8 @@ use super::files::{Files, blob_count};
 use super::selection::{Priority, Selection, Urgency};
 use super::walk::{Next, Walk};
 use super::{Extent, Progress};
-use crate::blob::Link;
-use crate::ids::{BlobId, InfoHash};
+use crate::blob::BlobRef;
+use crate::ids::{BlobName, InfoHash};
 use crate::limits::{BODY_LEN_MAX, FILES_AT_ONCE_MAX, WANTED_PER_FETCH_MAX};
 use crate::manifest::{BodyError, HeadContent, Manifest, Reference};
 use crate::tree::{Node, TreeRef};
@@ -27,10 +27,10 @@ use crate::tree::{Node, TreeRef};
 #[derive(Debug)]
 pub(super) enum Ask {
     /// Which of these are stored.
-    Have(Vec<BlobId>),
+    Have(Vec<BlobName>),
     /// Get this blob, which stands at a position; `is_index`: others are only known once it is here.
     Want {
-        id: BlobId,
+        id: BlobName,
         position: u64,
         is_index: bool,
         urgency: Urgency,
@@ -38,7 +38,7 @@ pub(super) enum Ask {
     /// Nothing of what was wanted is wanted any more.
     DropWants,
     /// Open this stored blob.
-    Open(Link),
+    Open(BlobRef),
     Manifest(Arc<Manifest>),
     BodyRefused(BodyError),
     FileComplete(usize),
@@ -96,7 +96,7 @@ enum Stage {
     /// The body's blobs are fetched.
     Body(TreeRef),
     /// The body's data blobs are opened one by one.
-    Reading { body: TreeRef, leaves: Vec<Link>, bytes: Vec<u8> },
+    Reading { body: TreeRef, leaves: Vec<BlobRef>, bytes: Vec<u8> },
     /// The files' blobs are fetched.
     Files,
     /// All that is selected is stored.
@@ -118,15 +118,15 @@ pub(super) struct Fetch {
     /// Files that are selected and not begun, in the order in which they are.
     waiting: VecDeque<usize>,
     walks: BTreeMap<WalkId, Walk>,
-    in_hand: BTreeMap<BlobId, Vec<Part>>,
+    in_hand: BTreeMap<BlobName, Vec<Part>>,
     in_hand_count: usize,
     in_hand_max: usize,
     is_checking: bool,
-    to_check: Vec<BlobId>,
+    to_check: Vec<BlobName>,
     /// Index blobs that are being opened.
-    opening: BTreeSet<BlobId>,
+    opening: BTreeSet<BlobName>,
     /// Index blobs that did not open, though stored once: a second time, the reference is at fault.
-    reopened: BTreeSet<BlobId>,
+    reopened: BTreeSet<BlobName>,
     /// Positions of blobs that were found to be stored since somebody looked.
     stored: Vec<u64>,
     blobs_stored: u64,
@@ -273,7 +273,7 @@ impl Fetch {
     // --- answers --------------------------------------------------------------------------------------------
 
     /// The store's word on what [`Ask::Have`] asked.
-    pub(super) fn on_have(&mut self, ids: &[BlobId], have: &[bool], asks: &mut Vec<Ask>) {
+    pub(super) fn on_have(&mut self, ids: &[BlobName], have: &[bool], asks: &mut Vec<Ask>) {
         self.is_checking = false;
         for (i, id) in ids.iter().enumerate() {
             if have.get(i).copied().unwrap_or(false) {
@@ -290,19 +290,19 @@ impl Fetch {
     }
 
     /// A blob is stored.
-    pub(super) fn on_stored(&mut self, id: BlobId, asks: &mut Vec<Ask>) {
+    pub(super) fn on_stored(&mut self, id: BlobName, asks: &mut Vec<Ask>) {
         self.note_stored(id, asks);
         self.advance(asks);
     }
 
-    fn note_stored(&mut self, id: BlobId, asks: &mut Vec<Ask>) {
+    fn note_stored(&mut self, id: BlobName, asks: &mut Vec<Ask>) {
         let Some(parts) = self.in_hand.remove(&id) else { return };
         let mut to_open = Vec::new();
         for part in parts {
             self.stored.push(part.position);
             if let Some(node) = &part.node {
                 if self.opening.insert(id) {
-                    asks.push(Ask::Open(node.link.clone()));
+                    asks.push(Ask::Open(node.blob.clone()));
                 }
                 to_open.push(part);
                 continue;
@@ -326,7 +326,7 @@ impl Fetch {
     }
 
     /// An opened blob's plaintext; `None` where it is not stored after all, or its key does not fit.
-    pub(super) fn on_opened(&mut self, id: BlobId, plain: Option<&[u8]>, asks: &mut Vec<Ask>) {
+    pub(super) fn on_opened(&mut self, id: BlobName, plain: Option<&[u8]>, asks: &mut Vec<Ask>) {
         if let Stage::Reading { .. } = self.stage {
             return self.on_body_data(plain, asks);
         }
@@ -486,11 +486,11 @@ impl Fetch {
                 }
                 Next::Reopen(position, node) => {
                     self.in_hand_count += 1;
-                    let link = node.link.clone();
+                    let blob = node.blob.clone();
                     let part = Part { walk: id, position, node: Some(node), is_again: true };
-                    self.in_hand.entry(link.id).or_default().push(part);
-                    if self.opening.insert(link.id) {
-                        asks.push(Ask::Open(link));
+                    self.in_hand.entry(blob.root.into()).or_default().push(part);
+                    if self.opening.insert(blob.root.into()) {
+                        asks.push(Ask::Open(blob));
                     }
                 }
                 Next::Wait | Next::End => return,
@@ -510,7 +510,7 @@ impl Fetch {
     fn on_body_data(&mut self, plain: Option<&[u8]>, asks: &mut Vec<Ask>) {
         let Stage::Reading { body, leaves, bytes } = &mut self.stage else { return };
         let Some(plain) = plain else {
-            if self.reopened.insert(body.link.id) {
+            if self.reopened.insert(body.blob.root.into()) {
                 // A blob went missing between being stored and being read: once more from the start.
                 let body = body.clone();
                 self.blobs_stored = 0;

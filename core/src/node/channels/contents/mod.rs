@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use core::mem;
 
 use crate::identity::PublicKey;
-use crate::ids::{BlobId, InfoHash, Topic};
+use crate::ids::{BlobName, InfoHash, Topic};
 use crate::limits::{CHANNELS_MAX, WANTED_MAX, WANTED_PER_FETCH_MAX, WANTED_PER_FETCH_MIN};
 use crate::manifest::HeadContent;
 use crate::node::api::{Event, Job};
@@ -82,7 +82,7 @@ pub(crate) enum Effect {
     Job(Pending, Job),
     Event(Event),
     /// A blob is missing.
-    Want(BlobId, Place),
+    Want(BlobName, Place),
     /// Nothing that was wanted for the content is wanted any more.
     DropWants,
     /// Whether v5 peers may have its blobs, known to them one by one.
@@ -245,7 +245,7 @@ impl Contents {
         &mut self,
         topic: Topic,
         number: u64,
-        ids: &[BlobId],
+        ids: &[BlobName],
         have: &[bool],
     ) -> Vec<Effect> {
         self.step_of(topic, number, |fetch, asks| fetch.on_have(ids, have, asks))
@@ -256,14 +256,14 @@ impl Contents {
         &mut self,
         topic: Topic,
         number: u64,
-        id: BlobId,
+        id: BlobName,
         plain: Option<&[u8]>,
     ) -> Vec<Effect> {
         self.step_of(topic, number, |fetch, asks| fetch.on_opened(id, plain, asks))
     }
 
     /// A blob that was wanted is stored.
-    pub(crate) fn on_stored(&mut self, topic: Topic, id: BlobId) -> Vec<Effect> {
+    pub(crate) fn on_stored(&mut self, topic: Topic, id: BlobName) -> Vec<Effect> {
         self.step(topic, |fetch, asks| fetch.on_stored(id, asks))
     }
 
@@ -451,7 +451,9 @@ impl Content {
         let (target, sequence) = (self.target, self.version);
         Some(match ask {
             Ask::Have(ids) => Effect::Job(Pending::Have(topic, number, ids.clone()), Job::Have(ids)),
-            Ask::Open(link) => Effect::Job(Pending::Open(topic, number, link.id), Job::OpenBlob(link)),
+            Ask::Open(blob) => {
+                Effect::Job(Pending::Open(topic, number, blob.root.into()), Job::OpenBlob(blob))
+            }
             Ask::Want { id, position, is_index, urgency } => {
                 let in_order = self.fetch.is_in_order();
                 Effect::Want(id, Place { topic, position, is_index, in_order, urgency })

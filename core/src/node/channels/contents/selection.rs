@@ -8,7 +8,8 @@ use core::fmt;
 use core::ops::Range;
 
 use crate::identity::PublicKey;
-use crate::ids::{BlobId, Topic};
+use crate::hex;
+use crate::ids::Topic;
 use crate::limits::{PATH_LEN_MAX, SELECTED_FILES_MAX, SELECTED_RANGES_MAX};
 use crate::time::Instant;
 
@@ -81,7 +82,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Channel(channel) => write!(f, "channel {channel}"),
-            Self::Swarm(topic) => write!(f, "swarm {}", BlobId(topic.0)),
+            Self::Swarm(topic) => write!(f, "swarm {}", hex::encode(&topic.0)),
         }
     }
 }

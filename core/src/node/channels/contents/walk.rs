@@ -4,21 +4,21 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::selection::Urgency;
-use crate::blob::Link;
-use crate::ids::BlobId;
-use crate::manifest::Reference;
+use crate::blob::BlobRef;
+use crate::ids::BlobName;
+use crate::manifest::{Chunk, Reference};
 use crate::tree::{Cursor, Node, Step, TreeRef};
 
 enum Way {
     Tree(Cursor),
     /// The blobs of a chunk list, and the next one.
-    Chunks(Vec<BlobId>, usize),
+    Chunks(Vec<BlobName>, usize),
 }
 
 /// What a walk comes to.
 pub(super) enum Next {
     /// A blob, its position, and the index node that it is, if it is one.
-    Blob(BlobId, u64, Option<Node>),
+    Blob(BlobName, u64, Option<Node>),
     /// An index blob that was passed, and must be opened again; its position.
     Reopen(u64, Node),
     /// Nothing before an index blob in hand is opened.
@@ -35,7 +35,7 @@ pub(super) struct Walk {
     in_hand: usize,
     has_index_in_hand: bool,
     /// The data blobs passed, where the content itself is wanted.
-    leaves: Option<Vec<Link>>,
+    leaves: Option<Vec<BlobRef>>,
 }
 
 impl Walk {
@@ -53,7 +53,7 @@ impl Walk {
     pub(super) fn whole(reference: &Reference, base: u64, urgency: Urgency) -> Self {
         let way = match reference {
             Reference::Tree(tree) => Way::Tree(Cursor::whole(tree)),
-            Reference::Chunks(chunks) => Way::Chunks(chunks.iter().map(|chunk| chunk.id).collect(), 0),
+            Reference::Chunks(chunks) => Way::Chunks(chunks.iter().map(Chunk::name).collect(), 0),
         };
         Self::new(way, base, urgency)
     }
@@ -69,7 +69,7 @@ impl Walk {
                     if end <= bytes.start {
                         before += 1;
                     } else if start < bytes.end && !bytes.is_empty() {
-                        ids.push(chunk.id);
+                        ids.push(chunk.name());
                     }
                     start = end;
                 }
@@ -108,12 +108,12 @@ impl Walk {
                 Step::End => Next::End,
                 Step::NeedsIndex(node) => Next::Reopen(self.base + node.position, node),
                 Step::Blob(node) => {
-                    let (id, position) = (node.link.id, self.base + node.position);
+                    let (id, position) = (BlobName::Native(node.blob.root), self.base + node.position);
                     if node.height > 0 {
                         return Next::Blob(id, position, Some(node));
                     }
                     if let Some(leaves) = &mut self.leaves {
-                        leaves.push(node.link);
+                        leaves.push(node.blob);
                     }
                     Next::Blob(id, position, None)
                 }
@@ -127,11 +127,11 @@ impl Walk {
     }
 
     /// The index blob in hand was opened. `false`: it does not hold the links that its reference promises.
-    pub(super) fn opened(&mut self, id: &BlobId, plain: &[u8]) -> bool {
+    pub(super) fn opened(&mut self, id: &BlobName, plain: &[u8]) -> bool {
         self.in_hand -= 1;
         self.has_index_in_hand = false;
         match &mut self.way {
-            Way::Tree(cursor) => cursor.open(id, plain),
+            Way::Tree(cursor) => id.root().is_some_and(|root| cursor.open(&root, plain)),
             Way::Chunks(..) => false,
         }
     }
@@ -167,7 +167,7 @@ impl Walk {
         !self.has_index_in_hand && !self.is_at_end()
     }
 
-    pub(super) fn into_leaves(self) -> Option<Vec<Link>> {
+    pub(super) fn into_leaves(self) -> Option<Vec<BlobRef>> {
         self.leaves
     }
 }
