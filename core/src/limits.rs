@@ -4,6 +4,7 @@
 use core::time::Duration;
 
 use crate::blob::BLOB_LEN;
+use crate::parts::PART_LEN;
 use crate::wire::{HEADER_LEN, PIECE_HEADER_LEN, TAG_LEN};
 
 // --- wire ---------------------------------------------------------------------------------------------------
@@ -36,15 +37,15 @@ pub const PEERS_MAX: usize = 64;
 pub const WATCH_TAGS_MAX: usize = CHANNELS_MAX + WATCH_PADDING;
 /// A WATCH is padded with random tags to a multiple of this number, so that it does not tell how many channels there are.
 pub const WATCH_PADDING: usize = 32;
-/// Bytes of a blob in one PIECE; with its header it fits a control frame. A longer one is a violation.
-pub const PIECE_LEN_MAX: usize = 65_520;
+/// Bytes of a blob in one PIECE: half a part. A longer one is a violation.
+pub const PIECE_LEN_MAX: usize = PART_LEN / 2;
 /// Positions of a channel's version up to which HAVE tells who has what (256 GiB of content); beyond, a peer that has any
 /// blob of it is asked on a guess.
 pub const HAVE_BLOBS_MAX: usize = 1 << 18;
 /// Bytes that the positions which one connection's peer has take, over all channels; what does not fit is not noted, so
 /// the peer is not asked for it.
 pub const HAVE_BYTES_MAX: usize = 64 * 1024;
-/// Positions listed in one HAVE; further ones go into the next, and are ignored when received.
+/// Positions, and pairs of a position and a mask, listed in one HAVE; further ones go into the next, and are ignored when received.
 pub const HAVE_POSITIONS_MAX: usize = 4096;
 /// Hops that an ANNOUNCE may still make; a higher number is taken as this.
 pub const ANNOUNCE_HOPS_MAX: u8 = 6;
@@ -93,10 +94,13 @@ pub const CONTROL_QUEUE_MAX: usize = 16;
 pub const REQUESTS_QUEUED_MAX: usize = 64;
 /// Blobs read from the store for one connection and not yet sent.
 pub const ANSWERS_LOADED_MAX: usize = 2;
-/// Ranges that a v6 peer may have asked for without their end having been sent; more are a violation.
+/// WANTs of a v6 peer of which the end has not been sent; more are a violation.
 pub const WANTS_MAX: usize = 64;
-/// Shortest time between two HAVEs of additions to one peer; what is stored meanwhile goes into one.
-pub const HAVE_INTERVAL: Duration = Duration::from_millis(500);
+/// Shortest time between two HAVEs of additions to one peer, or three times what a part takes to come, up to
+/// [`HAVE_INTERVAL_MAX`]; what is stored meanwhile goes into one.
+pub const HAVE_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// The longest time between two such HAVEs.
+pub const HAVE_INTERVAL_MAX: Duration = Duration::from_secs(2);
 /// The lowest limit on the bytes sent or received each second; a lower one counts as this, so that handshakes and keep-alives
 /// pass.
 pub const RATE_LIMIT_MIN: u64 = 1024;
@@ -105,19 +109,27 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 // --- blobs in memory ----------------------------------------------------------------------------------------
 
-/// Blob buffers for receiving. When none is free, sockets that could bring a blob are not read.
-pub const RECV_BUFFERS_MAX: usize = 30;
-/// Blob buffers for sending. When none is free, requests wait.
-pub const SEND_BUFFERS_MAX: usize = 8;
-/// Blobs of which ranges may be asked of v6 peers at once; each holds a receive buffer. The rest waits.
-pub const TRANSFERS_MAX: usize = 24;
-/// Ranges into which one blob's transfer may be split between peers; at the cap nobody else takes a part over.
-pub const SEGMENTS_MAX: usize = 16;
-/// Connections to v5 peers that may have requests outstanding at once; each holds a receive buffer.
+/// Blob buffers for receiving whole blobs. When none is free, sockets that could bring one are not read.
+pub const RECV_BUFFERS_MAX: usize = 14;
+/// Blob buffers for sending whole blobs. When none is free, requests wait.
+pub const SEND_BUFFERS_MAX: usize = 4;
+/// Parts that are asked for or being written at once, of all peers: each may hold a buffer. The rest waits.
+pub const PARTS_UNDER_WAY_MAX: usize = 384;
+/// Buffers for sending parts. When none is free, WANTs wait.
+pub const PART_SEND_BUFFERS_MAX: usize = 64;
+/// Parts read from the store for one connection and not yet sent.
+pub const PARTS_LOADED_MAX: usize = 4;
+/// Parts asked for at once on one connection.
+pub const PART_WINDOW_MAX: usize = 256;
+/// Parts asked for at once on a connection that has not brought any yet.
+pub const PART_WINDOW_START: usize = 4;
+/// Peers that one part is asked of at once.
+pub const ASKED_AT_ONCE_MAX: usize = 3;
+/// Connections over which whole blobs may be asked for at once; each holds a receive buffer.
 pub const DOWNLOAD_CONNECTIONS_MAX: usize = 12;
-/// Blobs asked for at once on one connection.
+/// Whole blobs asked for at once on one connection.
 pub const WINDOW_MAX: usize = 16;
-/// Requests outstanding on a connection whose v5 peer has not answered one yet.
+/// Whole blobs asked for at once on a connection that has not brought one yet.
 pub const WINDOW_START: usize = 1;
 /// A v5 connection with requests outstanding that brings less than [`STALL_BYTES_MIN`] in this time is closed; its
 /// requests go elsewhere. A v6 connection that brings nothing for so long is not asked for more, and others take over.
@@ -138,10 +150,10 @@ pub const SLOT_TIME_MIN: Duration = Duration::from_millis(250);
 /// How long a turn counts at most, however slow the others are: where all readers are slow, more of them at once fill the
 /// line.
 pub const SLOT_TIME_MAX: Duration = Duration::from_secs(8);
-/// Send buffers that v5 peers may hold at once: nobody can take them back in the midst of a frame.
-pub const V5_SLOTS_MAX: usize = 4;
 /// Blobs of which is remembered that they were served; at the cap all are forgotten.
 pub const SERVED_MAX: usize = 65_536;
+/// Blobs of which a peer told parts, over all channels; further ones are not noted.
+pub const HAVE_UNDER_WAY_MAX: usize = 4096;
 /// Blobs that a peer said it lacks, remembered per connection; at the cap the peer is not asked for more. The memory is
 /// cleared each [`ASK_AGAIN_INTERVAL`] in which none arrive.
 pub const REFUSED_MAX: usize = 1024;
@@ -319,19 +331,21 @@ const _: () = {
     assert!(SEQUENCE_SIGNED_MAX <= SEQUENCE_STEP_MAX);
     assert!(HEADER_LEN + DATA_LEN_MAX + TAG_LEN == 1_048_613); // spec v5, Frame
     // While every download connection holds a buffer, some are left for what is being written.
-    assert!(RECV_BUFFERS_MAX > DOWNLOAD_CONNECTIONS_MAX && RECV_BUFFERS_MAX > TRANSFERS_MAX);
-    assert!(UPLOAD_SLOTS <= SEND_BUFFERS_MAX && V5_SLOTS_MAX < SEND_BUFFERS_MAX);
+    assert!(RECV_BUFFERS_MAX > DOWNLOAD_CONNECTIONS_MAX);
+    assert!(UPLOAD_SLOTS <= PART_SEND_BUFFERS_MAX && PARTS_LOADED_MAX <= PART_SEND_BUFFERS_MAX);
+    assert!(PART_WINDOW_START <= PART_WINDOW_MAX && PART_WINDOW_MAX <= PARTS_UNDER_WAY_MAX);
     assert!(SLOT_TIME_MIN.as_millis() <= SLOT_TIME_START.as_millis());
     assert!(SLOT_TIME_START.as_millis() <= SLOT_TIME_MAX.as_millis());
     assert!(1 + PIECE_HEADER_LEN + PIECE_LEN_MAX <= CONTROL_LEN_MAX);
     assert!(HAVES_PER_MINUTE * 2 * UNASKED_MESSAGE_BYTES <= UNASKED_BYTES_PER_MINUTE / 2);
     assert!(HAVES_BURST * 2 * UNASKED_MESSAGE_BYTES <= UNASKED_BYTES_BURST / 2);
     assert!(CONTROL_LEN_MAX as u64 + UNASKED_MESSAGE_BYTES < UNASKED_BYTES_BURST);
-    assert!(WINDOW_MAX * 2 <= WANTS_MAX && HAVE_BLOBS_MAX / 8 <= HAVE_BYTES_MAX);
+    assert!(HAVE_BLOBS_MAX / 8 <= HAVE_BYTES_MAX);
     assert!(ANSWERS_LOADED_MAX <= SEND_BUFFERS_MAX);
     assert!(WINDOW_START <= WINDOW_MAX && WINDOW_MAX <= REQUESTS_QUEUED_MAX);
     // The blobs in memory stay well below the 64 MiB that a node may take.
-    assert!((RECV_BUFFERS_MAX + SEND_BUFFERS_MAX) * BLOB_LEN < 48 << 20);
+    let blobs = (RECV_BUFFERS_MAX + SEND_BUFFERS_MAX) * BLOB_LEN;
+    assert!(blobs + (PARTS_UNDER_WAY_MAX + PART_SEND_BUFFERS_MAX) * PART_LEN < 48 << 20);
     assert!(DHT_JOBS_MAX as u64 <= DHT_OPS_BURST);
     assert!(DHT_JOBS_RESERVED < DHT_JOBS_MAX && DHT_OPS_RESERVED < DHT_OPS_BURST);
     assert!(DHT_RESERVED_PER_MINUTE < DHT_OPS_PER_MINUTE);

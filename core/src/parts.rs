@@ -10,7 +10,10 @@ use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use zeroize::Zeroize;
 
-use crate::blob::{BLOB_LEN, NATIVE_NONCE, PLAIN_LEN, TAG_LEN};
+use core::fmt;
+use core::ops::{BitAnd, BitOr, Not, Sub};
+
+use crate::blob::{self, BLOB_LEN, NATIVE_NONCE, PLAIN_LEN, TAG_LEN};
 use crate::ids::{Root, Secret};
 
 /// Bytes of a part.
@@ -26,9 +29,101 @@ const FIRST_BLOCK_LEN: u64 = 64;
 
 const _: () = assert!(PARTS == 16 && BLOB_LEN == PARTS * PART_LEN + TAG_LEN);
 
+/// Some of a blob's parts: the bit of value 2^*n* is part *n*.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mask(pub u16);
+
+impl Mask {
+    /// No part.
+    pub const NONE: Self = Self(0);
+    /// All sixteen.
+    pub const ALL: Self = Self(u16::MAX);
+
+    /// One part; none where there is no such part.
+    pub const fn one(part: usize) -> Self {
+        if part < PARTS { Self(1 << part) } else { Self::NONE }
+    }
+
+    /// The first `count` parts.
+    pub const fn first(count: usize) -> Self {
+        if count >= PARTS { Self::ALL } else { Self((1 << count) - 1) }
+    }
+
+    /// Whether a part is in it.
+    pub const fn has(self, part: usize) -> bool {
+        part < PARTS && self.0 & 1 << part != 0
+    }
+
+    /// Whether all parts of another are in it.
+    pub const fn covers(self, other: Self) -> bool {
+        other.0 & !self.0 == 0
+    }
+
+    /// Whether no part is in it.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Counts the parts.
+    pub const fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// The parts, ascending.
+    pub fn iter(self) -> impl Iterator<Item = usize> + Clone {
+        (0..PARTS).filter(move |part| self.has(*part))
+    }
+
+    /// The last part.
+    pub fn last(self) -> Option<usize> {
+        self.0.checked_ilog2().map(|part| part as usize)
+    }
+}
+
+impl BitOr for Mask {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitAnd for Mask {
+    type Output = Self;
+    fn bitand(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
+impl Not for Mask {
+    type Output = Self;
+    fn not(self) -> Self {
+        Self(!self.0)
+    }
+}
+
+/// The parts of one that are not in another.
+impl Sub for Mask {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+/// The parts that hold a blob's content, rounded up to a class of 1, 2, 4, 8 or 16 (`docs/protocol.md` §2), since what is asked
+/// for tells peers the length. `part_len`: bytes of a part.
+pub fn needed(content_len: usize, part_len: usize) -> Mask {
+    Mask::first(content_len.div_ceil(part_len).max(1).next_power_of_two())
+}
+
 /// What a blob's parts are checked by: their chaining values in order, then the blob's tag.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Values([u8; VALUES_LEN]);
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Values")
+    }
+}
 
 impl Values {
     /// Those of a sealed blob.
@@ -108,6 +203,18 @@ pub fn reseal_part(key: &Secret, values: &Values, part: usize, buf: &mut [u8]) -
     is_right
 }
 
+/// Makes what of a part is filling, in place, and checks the whole part: `buf` is [`PART_LEN`] bytes, of which those that hold
+/// content are there. `false`: the blob is not what a content of `content_len` bytes under this key gives, or the
+/// bytes that were there are wrong.
+pub fn complete_part(key: &Secret, values: &Values, content_len: usize, part: usize, buf: &mut [u8]) -> bool {
+    let start = part * PART_LEN;
+    let content = content_len.saturating_sub(start).min(buf.len());
+    let filling = &mut buf[content..];
+    blob::fill(key, start.saturating_sub(content_len), filling);
+    crypt(key, start + content, filling);
+    values.check(part, buf)
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::vec;
@@ -146,6 +253,38 @@ mod tests {
         }
         assert!(!values.check(PARTS, &blob[..PART_LEN]) && !values.check(usize::MAX, &blob[..PART_LEN]));
         assert_ne!(Values::from_bytes([0; VALUES_LEN]).root(), values.root());
+    }
+
+    #[test]
+    fn filling_is_made_and_what_is_not_so_is_noticed() {
+        for len in [0, 1, 12, PART_LEN - 1, PART_LEN, PART_LEN + 5, PLAIN_LEN - 1, PLAIN_LEN] {
+            let content: Vec<u8> = (0..len).map(|n| n.to_le_bytes()[0]).collect();
+            let (key, blob) = sealed(&content);
+            let values = Values::of(&blob);
+            for part in 0..PARTS {
+                let right = &blob[part * PART_LEN..][..PART_LEN];
+                let here = len.saturating_sub(part * PART_LEN).min(PART_LEN);
+                let mut buf = vec![0; PART_LEN];
+                buf[..here].copy_from_slice(&right[..here]);
+                assert!(complete_part(&key, &values, len, part, &mut buf) && buf == right, "{len} {part}");
+                let is_at_end = (part * PART_LEN..(part + 1) * PART_LEN).contains(&(len + 1));
+                assert!(!is_at_end || !complete_part(&key, &values, len + 1, part, &mut buf), "{len} {part}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_content_s_parts_are_of_few_classes() {
+        let count = |len| needed(len, PART_LEN).len();
+        assert_eq!(
+            [0, 1, PART_LEN, PART_LEN + 1, 3 * PART_LEN, 9 * PART_LEN, PLAIN_LEN].map(count),
+            [1, 1, 1, 2, 4, 16, 16]
+        );
+        assert_eq!(
+            (Mask::first(3).iter().collect::<Vec<_>>(), Mask(0x8001).last()),
+            (vec![0, 1, 2], Some(15))
+        );
+        assert!(Mask::one(16).is_empty() && !Mask::ALL.has(16) && Mask::ALL.covers(Mask(7)));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 
 use crate::blob::{self, BlobRef, TAG_LEN};
 use crate::error::Violation;
-use crate::ids::{BlobName, Secret};
+use crate::ids::{BlobName, Root, Secret};
+use crate::parts::{PARTS, Values};
 use crate::rng::Rng;
 use crate::transport::{Ciphers, Handshake, KEY_LEN, Opener, Role, Sealer, Session};
 use crate::tree::Shape;
@@ -30,8 +31,13 @@ pub trait BlobFormat: 'static {
     fn seal_blob(secret: &Secret, buf: &mut [u8], len: usize) -> BlobRef;
     /// As [`blob::open`].
     fn open_blob(at: &BlobRef, buf: &mut [u8]) -> bool;
+    /// Bytes of a part.
+    const PART_LEN: usize = Self::PLAIN_LEN / PARTS;
+
     /// As [`blob::verify`].
     fn verify_blob(name: &BlobName, blob: &[u8]) -> bool;
+    /// As [`Values::root`].
+    fn root_of(values: &Values) -> Root;
 }
 
 /// The protocol's suite: blobs of 2^20 bytes with ChaCha20-Poly1305 and SHA-256, connections with X25519 and
@@ -52,6 +58,10 @@ impl BlobFormat for RealSuite {
 
     fn verify_blob(name: &BlobName, blob: &[u8]) -> bool {
         blob::verify(name, blob)
+    }
+
+    fn root_of(values: &Values) -> Root {
+        values.root()
     }
 }
 

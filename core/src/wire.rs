@@ -7,5 +7,5 @@ pub const KEY_LEN: usize = 32;
 pub const HEADER_LEN: usize = 4;
 /// Bytes of a frame's authentication tag (§9).
 pub const TAG_LEN: usize = 16;
-/// Bytes of number and offset in front of a PIECE's content (§12).
-pub const PIECE_HEADER_LEN: usize = 8;
+/// Bytes of number, part and half in front of a PIECE's content (§12).
+pub const PIECE_HEADER_LEN: usize = 6;

@@ -3,11 +3,11 @@
 
 mod v6;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::ops::Range;
 use core::str::from_utf8;
 
 use serde_json::Value;
@@ -18,8 +18,9 @@ use crate::bep44::SignedItem;
 use crate::error::{ParseError, Violation};
 use crate::hex;
 use crate::identity::PublicKey;
-use crate::ids::{BlobId, BlobName};
+use crate::ids::{BlobId, Root};
 use crate::limits::{ANNOUNCE_HOPS_MAX, GOSSIP_CHANNELS_MAX, PEERS_MAX, PIECE_LEN_MAX, TEXT_LEN_MAX};
+use crate::parts::{Mask, PARTS, VALUES_LEN, Values};
 pub use crate::wire::PIECE_HEADER_LEN;
 
 /// The lowest version that a node serves.
@@ -46,8 +47,28 @@ pub mod kind {
     pub const CANCEL: u8 = 0x15;
     pub const ASK_HAVE: u8 = 0x16;
     pub const HAVE: u8 = 0x17;
+    pub const PARTS: u8 = 0x18;
     pub const ERROR: u8 = 0xFF;
 }
+
+/// What WANT asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// The asker's number for it; no other open WANT of the connection has it.
+    pub number: u32,
+    /// The blob.
+    pub root: Root,
+    /// Its parts that are wanted; not empty.
+    pub mask: Mask,
+    /// Whether the blob's values are to come before them.
+    pub values: bool,
+    /// Bytes of the last of these parts that are wanted, where not all are: a multiple of [`EXACT_STEP`], below
+    /// [`crate::parts::PART_LEN`].
+    pub last_len: Option<u32>,
+}
+
+/// The last part of a WANT may be cut at a multiple of so many bytes.
+pub const EXACT_STEP: u32 = 4096;
 
 /// A message. Everything in it is parsed and within its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +81,8 @@ pub enum Message {
         sequences: BTreeMap<PublicKey, u64>,
         /// Where the sender listens (not in v5).
         port: Option<u16>,
+        /// What the sender can do beyond its version (not in v5); no bit is assigned.
+        features: u64,
     },
     /// Ask for a blob.
     Request(BlobId),
@@ -91,30 +114,32 @@ pub enum Message {
     Head(Tag, Option<SignedItem>),
     /// Push the heads of these channels from here on; replaces any earlier list.
     Watch(Vec<Tag>),
-    /// Ask for a range of a blob, answered by PIECEs in order.
-    Want {
-        /// The asker's number for it; no other open range of the connection has it.
-        id: u32,
-        /// The blob.
-        blob: BlobName,
-        /// Bytes of the blob; never empty, within the blob of any suite.
-        range: Range<u32>,
+    /// Ask for parts of a blob.
+    Want(Want),
+    /// The values of a blob that was asked for, not yet checked.
+    Parts {
+        /// The asker's number.
+        number: u32,
+        /// The blob's values.
+        values: Box<Values>,
     },
-    /// The next bytes of a range; none: the range is refused.
+    /// Half a part of a blob that was asked for.
     Piece {
         /// The asker's number.
-        id: u32,
-        /// Where in the blob the bytes begin.
-        offset: u32,
-        /// At most [`crate::limits::PIECE_LEN_MAX`].
+        number: u32,
+        /// The part, below [`PARTS`].
+        part: u8,
+        /// 0: its first half; 1: the rest.
+        half: u8,
+        /// At most [`crate::limits::PIECE_LEN_MAX`]; none of part 0, half 0: what is left is refused.
         bytes: Vec<u8>,
     },
-    /// Give up the part of a range from `from` on.
+    /// Give up parts that were asked for.
     Cancel {
         /// The asker's number.
-        id: u32,
-        /// Offset in the blob.
-        from: u32,
+        number: u32,
+        /// The parts.
+        mask: Mask,
     },
     /// Ask which blobs of a channel's version the peer has, now and from here on.
     AskHave(Tag, u64),
@@ -144,9 +169,10 @@ impl Message {
             kind::OK => Ok(Self::Ok(text(payload))),
             kind::ERROR => Ok(Self::Error(text(payload))),
             kind::PIECE => {
-                let (id, offset, bytes) = split_piece(payload).ok_or(Violation::Malformed)?;
-                Ok(Self::Piece { id, offset, bytes: bytes.to_vec() })
+                let (number, part, half, bytes) = split_piece(payload).ok_or(Violation::Malformed)?;
+                Ok(Self::Piece { number, part, half, bytes: bytes.to_vec() })
             }
+            kind::PARTS => decode_parts(payload).ok_or(Violation::Malformed),
             other => v6::decode(other, payload).unwrap_or(Ok(Self::Unknown(other))),
         }
     }
@@ -163,8 +189,8 @@ impl Message {
 
     fn kind_and_payload(&self) -> (u8, Vec<u8>) {
         match self {
-            Self::Hello { version, sequences, port } => {
-                (kind::HELLO, encode_hello(*version, sequences, *port))
+            Self::Hello { version, sequences, port, features } => {
+                (kind::HELLO, encode_hello(*version, sequences, *port, *features))
             }
             Self::Request(id) => (kind::REQUEST, id.to_hex().into_bytes()),
             Self::Data(bytes) => (kind::DATA, bytes.clone()),
@@ -192,13 +218,16 @@ impl Message {
             }
             Self::Ok(text) => (kind::OK, text.clone().into_bytes()),
             Self::Error(text) => (kind::ERROR, text.clone().into_bytes()),
-            Self::Piece { id, offset, bytes } => {
-                (kind::PIECE, [&piece_header(*id, *offset), &bytes[..]].concat())
+            Self::Piece { number, part, half, bytes } => {
+                (kind::PIECE, [&piece_header(*number, *part, *half), &bytes[..]].concat())
+            }
+            Self::Parts { number, values } => {
+                (kind::PARTS, [&number.to_be_bytes(), &values.as_bytes()[..]].concat())
             }
             Self::GetHead { .. }
             | Self::Head(..)
             | Self::Watch(_)
-            | Self::Want { .. }
+            | Self::Want(_)
             | Self::Cancel { .. }
             | Self::AskHave(..)
             | Self::Have(..) => v6::encode(self).expect("it writes each of these"),
@@ -208,19 +237,26 @@ impl Message {
     }
 }
 
-pub(crate) fn piece_header(id: u32, offset: u32) -> [u8; PIECE_HEADER_LEN] {
-    let mut header = [0; PIECE_HEADER_LEN];
-    header[..4].copy_from_slice(&id.to_be_bytes());
-    header[4..].copy_from_slice(&offset.to_be_bytes());
+pub(crate) fn piece_header(number: u32, part: u8, half: u8) -> [u8; PIECE_HEADER_LEN] {
+    let mut header = [part, half, 0, 0, 0, 0];
+    header.rotate_left(2);
+    header[..4].copy_from_slice(&number.to_be_bytes());
     header
 }
 
-/// Splits a PIECE's payload into number, offset and content; `None` where it is shorter than its header or too long.
-pub(crate) fn split_piece(payload: &[u8]) -> Option<(u32, u32, &[u8])> {
-    let (id, rest) = payload.split_first_chunk()?;
-    let (offset, bytes) = rest.split_first_chunk()?;
-    let fits = bytes.len() <= PIECE_LEN_MAX;
-    fits.then_some((u32::from_be_bytes(*id), u32::from_be_bytes(*offset), bytes))
+/// Splits a PIECE's payload into number, part, half and content; `None` where it is shorter than its header or too long, or names
+/// a part or half that no blob has.
+pub(crate) fn split_piece(payload: &[u8]) -> Option<(u32, u8, u8, &[u8])> {
+    let (number, rest) = payload.split_first_chunk()?;
+    let (&[part, half], bytes) = rest.split_first_chunk()?;
+    let fits = bytes.len() <= PIECE_LEN_MAX && usize::from(part) < PARTS && half < 2;
+    fits.then_some((u32::from_be_bytes(*number), part, half, bytes))
+}
+
+fn decode_parts(payload: &[u8]) -> Option<Message> {
+    let (number, values) = payload.split_first_chunk()?;
+    let values: [u8; VALUES_LEN] = values.try_into().ok()?;
+    Some(Message::Parts { number: u32::from_be_bytes(*number), values: Box::new(Values::from_bytes(values)) })
 }
 
 fn blob_id(payload: &[u8]) -> Result<BlobId, Violation> {
@@ -244,14 +280,20 @@ fn parse(payload: &[u8]) -> Result<Value, Violation> {
     serde_json::from_slice(payload).map_err(|_| Violation::Malformed)
 }
 
-fn encode_hello(version: Option<u64>, sequences: &BTreeMap<PublicKey, u64>, port: Option<u16>) -> Vec<u8> {
+fn encode_hello(
+    version: Option<u64>,
+    sequences: &BTreeMap<PublicKey, u64>,
+    port: Option<u16>,
+    features: u64,
+) -> Vec<u8> {
     let gossip =
         sequences.iter().take(GOSSIP_CHANNELS_MAX).map(|(k, seq)| (k.to_string(), Value::from(*seq)));
     let gossip = Value::Object(gossip.collect());
     let gossip = Value::Object([("sequences".to_string(), gossip)].into_iter().collect());
     let version = version.map(|v| ("v".to_string(), Value::from(v)));
     let port = port.map(|p| ("port".to_string(), Value::from(p)));
-    let fields = [("gossip".to_string(), gossip)].into_iter().chain(version).chain(port);
+    let features = (features != 0).then(|| ("features".to_string(), Value::from(features)));
+    let fields = [("gossip".to_string(), gossip)].into_iter().chain(version).chain(port).chain(features);
     json(&Value::Object(fields.collect()))
 }
 
@@ -277,7 +319,8 @@ fn decode_hello(payload: &[u8]) -> Result<Message, Violation> {
         }
     }
     let port = hello.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
-    Ok(Message::Hello { version, sequences, port: port.filter(|port| *port != 0) })
+    let features = hello.get("features").and_then(Value::as_u64).unwrap_or(0);
+    Ok(Message::Hello { version, sequences, port: port.filter(|port| *port != 0), features })
 }
 
 fn decode_peers(payload: &[u8]) -> Result<Message, Violation> {
@@ -335,8 +378,13 @@ mod tests {
     fn messages_survive_the_wire() {
         let identity = Identity::new(&Secret::new([3; 32]), None);
         let messages = [
-            Message::Hello { version: Some(5), sequences: BTreeMap::from([(key(), 7)]), port: None },
-            Message::Hello { version: Some(6), sequences: BTreeMap::new(), port: Some(6881) },
+            Message::Hello {
+                version: Some(5),
+                sequences: BTreeMap::from([(key(), 7)]),
+                port: None,
+                features: 0,
+            },
+            Message::Hello { version: Some(6), sequences: BTreeMap::new(), port: Some(6881), features: 5 },
             Message::Request(BlobId([0xAB; 32])),
             Message::Data(b"bytes".to_vec()),
             Message::FindPeers(BlobId([1; 32])),
@@ -350,14 +398,38 @@ mod tests {
             Message::Head(Tag([1; 16]), None),
             Message::Head(Tag([1; 16]), SignedItem::sign(&identity, 9, b"v".to_vec())),
             Message::Watch([Tag([1; 16]), Tag([2; 16])].into()),
-            Message::Want { id: 9, blob: BlobId([5; 32]), range: 61_696..123_392 },
-            Message::Piece { id: 9, offset: 61_696, bytes: b"bytes".to_vec() },
-            Message::Piece { id: u32::MAX, offset: 0, bytes: Vec::new() },
-            Message::Cancel { id: 9, from: 0 },
+            Message::Want(Want {
+                number: 9,
+                root: Root([5; 32]),
+                mask: Mask::ALL,
+                values: true,
+                last_len: None,
+            }),
+            Message::Want(Want {
+                number: u32::MAX,
+                root: Root([5; 32]),
+                mask: Mask(2),
+                values: false,
+                last_len: Some(61_440),
+            }),
+            Message::Parts { number: 9, values: Box::new(Values::from_bytes([3; VALUES_LEN])) },
+            Message::Piece { number: 9, part: 15, half: 1, bytes: b"bytes".to_vec() },
+            Message::Piece { number: u32::MAX, part: 0, half: 0, bytes: Vec::new() },
+            Message::Cancel { number: 9, mask: Mask(0x8001) },
             Message::AskHave(Tag([1; 16]), u64::MAX),
-            Message::Have(Tag([1; 16]), 7, Have::All),
-            Message::Have(Tag([1; 16]), 7, Have::Bitmap([0x80, 1].into())),
-            Message::Have(Tag([1; 16]), 7, Have::Positions([0, 70_000].into())),
+            Message::Have(Tag([1; 16]), 7, Have::default()),
+            Message::Have(Tag([1; 16]), 7, Have { all: true, ..Have::default() }),
+            Message::Have(Tag([1; 16]), 7, Have { bitmap: [0x80, 1].into(), ..Have::default() }),
+            Message::Have(
+                Tag([1; 16]),
+                7,
+                Have {
+                    positions: [0, 70_000].into(),
+                    under_way: [(3, Mask(5)), (70_001, Mask::ALL)].into(),
+                    replaces: true,
+                    ..Have::default()
+                },
+            ),
             Message::Ok("ok".into()),
             Message::Error("Not Found".into()),
             Message::Unknown(0x42),
@@ -375,7 +447,7 @@ mod tests {
         };
         let want = |v, seqs: &[u64]| {
             let sequences = seqs.iter().map(|s| (key(), *s)).collect();
-            Ok(alloc::format!("{:?}", Message::Hello { version: v, sequences, port: None }))
+            Ok(alloc::format!("{:?}", Message::Hello { version: v, sequences, port: None, features: 0 }))
         };
         let key = key();
         assert_eq!(hello("{}"), want(None, &[]));
@@ -404,7 +476,11 @@ mod tests {
             (kind::HEAD, b"\xA0"),
             (kind::WATCH, b"\xA1\x01\x81\x41\x00"),
             (kind::WATCH, &[0x81; 1000]),
-            (kind::PIECE, &[0; 7]),
+            (kind::PIECE, &[0; 5]),
+            (kind::PIECE, &[0, 0, 0, 0, 16, 0, 1]),
+            (kind::PIECE, &[0, 0, 0, 0, 0, 2, 1]),
+            (kind::PARTS, &[0; 4 + VALUES_LEN - 1]),
+            (kind::PARTS, &[0; 4 + VALUES_LEN + 1]),
             (kind::WANT, b"\xA1\x01\x05"),
             (kind::CANCEL, b"\xA1\x01\x20"),
             (kind::ASK_HAVE, b"\xA1\x02\x05"),

@@ -1,4 +1,4 @@
-//! The messages beyond v5, except PIECE: CBOR maps with small integer keys (`docs/protocol.md` §12). Unknown keys are
+//! The messages beyond v5, except PARTS and PIECE: CBOR maps with small integer keys (`docs/protocol.md` §12). Unknown keys are
 //! ignored; the frame bounds arrays and texts.
 
 use alloc::vec;
@@ -6,37 +6,43 @@ use alloc::vec::Vec;
 
 use ciborium::Value;
 
-use super::{Message, kind};
+use super::{EXACT_STEP, Message, Want, kind};
 use crate::bep44::SignedItem;
-use crate::blob::BLOB_LEN;
 use crate::error::Violation;
 use crate::identity::PublicKey;
-use crate::ids::{BlobId, BlobName, Root};
+use crate::ids::Root;
 use crate::limits::{CBOR_DEPTH_MAX, HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX, WATCH_TAGS_MAX};
+use crate::parts::{Mask, PART_LEN};
 
 /// A channel's name between two peers: BLAKE2b-128 of its topic, keyed with a secret of their connection, so that
 /// only a peer that knows the topic recognises it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(pub [u8; 16]);
 
-/// Which blobs of a channel's version a peer has, by their positions (`docs/protocol.md` §12).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Have {
-    /// Every one.
-    All,
-    /// A bit for each position, the first byte's highest bit for position 0; positions beyond the end are missing.
-    Bitmap(Vec<u8>),
+/// Which blobs of a channel's version a peer has, by their positions (`docs/protocol.md` §12). It adds to what was said before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Have {
+    /// All that was said before no longer counts.
+    pub replaces: bool,
+    /// Every blob.
+    pub all: bool,
+    /// A bit for each position, the first byte's highest bit for position 0; positions beyond the end are not said.
+    pub bitmap: Vec<u8>,
     /// The blobs at these positions.
-    Positions(Vec<u32>),
+    pub positions: Vec<u32>,
+    /// Parts of the blobs at these positions.
+    pub under_way: Vec<(u32, Mask)>,
 }
 
-/// The channel's tag, or the number of a range.
+/// The channel's tag, or the number of a WANT.
 const TAG: u64 = 1;
-/// The known sequence, the item's public key, the blob id, or where a cancelled part begins.
+/// The known sequence, the item's public key, the blob's root, or the cancelled parts.
 const SECOND: u64 = 2;
 const THIRD: u64 = 3;
 const FOURTH: u64 = 4;
 const FIFTH: u64 = 5;
+const SIXTH: u64 = 6;
+const SEVENTH: u64 = 7;
 
 pub(super) fn encode(message: &Message) -> Option<(u8, Vec<u8>)> {
     let (kind, fields) = match message {
@@ -60,30 +66,22 @@ pub(super) fn encode(message: &Message) -> Option<(u8, Vec<u8>)> {
             let tags = tags.iter().take(WATCH_TAGS_MAX).map(|tag| bytes(&tag.0)).collect();
             (kind::WATCH, vec![(TAG, Value::Array(tags))])
         }
-        Message::Want { id, blob, range } => {
-            let fields = [
-                (TAG, Value::from(*id)),
-                (if blob.root().is_some() { SECOND } else { 6 }, bytes(blob.as_bytes())),
-                (THIRD, Value::from(range.start)),
-                (FOURTH, Value::from(range.end - range.start)),
-            ];
-            (kind::WANT, fields.into())
+        Message::Want(Want { number, root, mask, values, last_len }) => {
+            let fields =
+                [(TAG, Value::from(*number)), (SECOND, bytes(&root.0)), (THIRD, Value::from(mask.0))];
+            let values = values.then_some((FOURTH, Value::Bool(true)));
+            let last_len = last_len.map(|len| (FIFTH, Value::from(len)));
+            (kind::WANT, fields.into_iter().chain(values).chain(last_len).collect())
         }
-        Message::Cancel { id, from } => {
-            (kind::CANCEL, vec![(TAG, Value::from(*id)), (SECOND, Value::from(*from))])
+        Message::Cancel { number, mask } => {
+            (kind::CANCEL, vec![(TAG, Value::from(*number)), (SECOND, Value::from(mask.0))])
         }
         Message::AskHave(tag, sequence) => {
             (kind::ASK_HAVE, vec![(TAG, bytes(&tag.0)), (SECOND, Value::from(*sequence))])
         }
         Message::Have(tag, sequence, have) => {
-            let have = match have {
-                Have::Bitmap(bits) => (THIRD, bytes(bits)),
-                Have::Positions(positions) => {
-                    (FOURTH, Value::Array(positions.iter().map(|p| Value::from(*p)).collect()))
-                }
-                Have::All => (FIFTH, Value::Bool(true)),
-            };
-            (kind::HAVE, vec![(TAG, bytes(&tag.0)), (SECOND, Value::from(*sequence)), have])
+            let of = [(TAG, bytes(&tag.0)), (SECOND, Value::from(*sequence))];
+            (kind::HAVE, of.into_iter().chain(have_fields(have)).collect())
         }
         _ => return None,
     };
@@ -91,6 +89,21 @@ pub(super) fn encode(message: &Message) -> Option<(u8, Vec<u8>)> {
     let mut payload = Vec::new();
     ciborium::into_writer(&Value::Map(map), &mut payload).expect("writing to memory does not fail");
     Some((kind, payload))
+}
+
+fn have_fields(have: &Have) -> impl Iterator<Item = (u64, Value)> {
+    let numbers = |numbers: Vec<Value>| (!numbers.is_empty()).then_some(Value::Array(numbers));
+    let positions = have.positions.iter().take(HAVE_POSITIONS_MAX).map(|at| Value::from(*at));
+    let under_way = have.under_way.iter().take(HAVE_POSITIONS_MAX);
+    let under_way = under_way.flat_map(|(at, mask)| [Value::from(*at), Value::from(mask.0)]);
+    let fields = [
+        (THIRD, (!have.bitmap.is_empty()).then(|| bytes(&have.bitmap))),
+        (FOURTH, numbers(positions.collect())),
+        (FIFTH, have.all.then_some(Value::Bool(true))),
+        (SIXTH, numbers(under_way.collect())),
+        (SEVENTH, have.replaces.then_some(Value::Bool(true))),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name, value?)))
 }
 
 fn bytes(bytes: &[u8]) -> Value {
@@ -141,6 +154,21 @@ impl Fields {
     fn tag(&self) -> Option<Tag> {
         self.bytes(TAG).map(Tag)
     }
+
+    /// Whether a field is there; where it is, it must be true.
+    fn is_true(&self, name: u64) -> Option<bool> {
+        match self.get(name) {
+            None => Some(false),
+            Some(value) => value.as_bool().filter(|value| *value),
+        }
+    }
+
+    /// The first numbers of an array, none where there is no such field.
+    fn numbers(&self, name: u64, len_max: usize) -> Option<Vec<u64>> {
+        let Some(array) = self.get(name) else { return Some(Vec::new()) };
+        let numbers = array.as_array()?.iter().take(len_max);
+        numbers.map(|value| u64::try_from(value.as_integer()?).ok()).collect()
+    }
 }
 
 fn get_head(fields: &Fields) -> Option<Message> {
@@ -173,17 +201,21 @@ fn watch(fields: &Fields) -> Option<Message> {
 }
 
 fn want(fields: &Fields) -> Option<Message> {
-    let (start, len): (u32, u32) = (fields.integer(THIRD)?, fields.integer(FOURTH)?);
-    let range = start..start.checked_add(len)?;
-    let is_within = !range.is_empty() && range.end as usize <= BLOB_LEN;
-    let (root, id) = (fields.bytes(SECOND).map(Root), fields.bytes(6).map(BlobId));
-    let blob = root.map(BlobName::Native).or(id.map(BlobName::V5))?;
-    let id = fields.integer(TAG)?;
-    is_within.then_some(Message::Want { id, blob, range })
+    let mask = Mask(fields.integer(THIRD)?);
+    let last_len: Option<u32> = match fields.get(FIFTH) {
+        Some(_) => Some(fields.integer(FIFTH)?),
+        None => None,
+    };
+    let fits = |len: u32| len > 0 && len.is_multiple_of(EXACT_STEP) && (len as usize) < PART_LEN;
+    if mask.is_empty() || !last_len.is_none_or(fits) {
+        return None;
+    }
+    let (number, root) = (fields.integer(TAG)?, Root(fields.bytes(SECOND)?));
+    Some(Message::Want(Want { number, root, mask, values: fields.is_true(FOURTH)?, last_len }))
 }
 
 fn cancel(fields: &Fields) -> Option<Message> {
-    Some(Message::Cancel { id: fields.integer(TAG)?, from: fields.integer(SECOND)? })
+    Some(Message::Cancel { number: fields.integer(TAG)?, mask: Mask(fields.integer(SECOND)?) })
 }
 
 fn ask_have(fields: &Fields) -> Option<Message> {
@@ -191,18 +223,18 @@ fn ask_have(fields: &Fields) -> Option<Message> {
 }
 
 fn have(fields: &Fields) -> Option<Message> {
-    let have = if let Some(bits) = fields.get(THIRD) {
-        let mut bits = bits.as_bytes()?.clone();
-        bits.truncate(HAVE_BLOBS_MAX / 8);
-        Have::Bitmap(bits)
-    } else if let Some(positions) = fields.get(FOURTH) {
-        let positions = positions.as_array()?.iter().take(HAVE_POSITIONS_MAX);
-        let position = |value: &Value| u32::try_from(value.as_integer()?).ok();
-        Have::Positions(positions.map(position).collect::<Option<_>>()?)
-    } else if fields.get(FIFTH)?.as_bool()? {
-        Have::All
-    } else {
-        return None;
+    let mut bitmap = match fields.get(THIRD) {
+        Some(bits) => bits.as_bytes()?.clone(),
+        None => Vec::new(),
     };
-    Some(Message::Have(fields.tag()?, fields.integer(SECOND)?, have))
+    bitmap.truncate(HAVE_BLOBS_MAX / 8);
+    let positions = fields.numbers(FOURTH, HAVE_POSITIONS_MAX)?;
+    let positions = positions.iter().map(|at| u32::try_from(*at).ok()).collect::<Option<_>>()?;
+    let under_way = fields.numbers(SIXTH, 2 * HAVE_POSITIONS_MAX)?;
+    let is_odd = fields.get(SIXTH).and_then(Value::as_array).is_some_and(|array| array.len() % 2 == 1);
+    let pair = |[at, mask]: &[u64; 2]| Some((u32::try_from(*at).ok()?, Mask(u16::try_from(*mask).ok()?)));
+    let under_way = under_way.as_chunks::<2>().0.iter().map(pair).collect::<Option<_>>()?;
+    let (all, replaces) = (fields.is_true(FIFTH)?, fields.is_true(SEVENTH)?);
+    let have = Have { replaces, all, bitmap, positions, under_way };
+    (!is_odd).then_some(Message::Have(fields.tag()?, fields.integer(SECOND)?, have))
 }

@@ -1,14 +1,13 @@
 //! The three outgoing lanes: control messages first, then the answers to the peer's requests, strictly in their order,
-//! then pieces of the ranges that the peer wants.
+//! then the parts that the peer wants.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::answers::{Answers, Ready};
-use super::ranges::Owed;
+use super::owed::{self, Owed};
 use crate::buffer::Buffer;
 use crate::codec::{self, Message, kind};
-use crate::ids::BlobName;
 use crate::limits::{CONTROL_LEN_MAX, CONTROL_QUEUE_MAX, REQUESTS_QUEUED_MAX};
 use crate::transport::{Ciphers, Link};
 
@@ -45,7 +44,7 @@ impl Lanes {
 
     /// Whether part of a blob, or its refusal, can be sent.
     pub(super) fn has_blob(&self) -> bool {
-        self.answers.has_ready() || self.owed.has_piece()
+        self.answers.has_ready() || self.owed.has_message()
     }
 
     /// Gives an idle link all control messages; returns whether there were any.
@@ -57,7 +56,7 @@ impl Lanes {
         is_any
     }
 
-    /// Gives an idle link the next answer or else the next piece; returns how many bytes of a blob it holds.
+    /// Gives an idle link the next answer to a REQUEST or else to a WANT; returns how many bytes of a blob it holds.
     pub(super) fn give_blob<C: Ciphers>(&mut self, link: &mut Link<C>) -> usize {
         match self.answers.take_ready() {
             Some(Ready::Blob(buffer)) => {
@@ -70,41 +69,23 @@ impl Lanes {
                 0
             }
             None => {
-                let sent = self.owed.send_piece(|piece| {
-                    let header = codec::piece_header(piece.id, piece.offset);
-                    link.send(&[&[kind::PIECE], &header, piece.bytes]);
-                    piece.bytes.len()
+                let sent = self.owed.send(|answer| match answer {
+                    owed::Answer::Values { number, values } => {
+                        link.send(&[&[kind::PARTS], &number.to_be_bytes(), values.as_bytes()]);
+                        0
+                    }
+                    owed::Answer::Piece { number, part, half, bytes } => {
+                        let part = u8::try_from(*part).expect("a blob has sixteen parts");
+                        link.send(&[&[kind::PIECE], &codec::piece_header(*number, part, *half), bytes]);
+                        bytes.len()
+                    }
                 });
                 sent.unwrap_or_default()
             }
         }
     }
 
-    /// Returns the blobs to read: that of the next request, and those of the ranges.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = BlobName> {
-        self.answers.next_to_read().map(BlobName::V5).into_iter().chain(self.owed.waiting())
-    }
-
-    /// Marks a blob that [`Self::waiting`] named as being read.
-    pub(super) fn reading(&mut self, id: BlobName) {
-        if !matches!(id, BlobName::V5(id) if self.answers.reading(id)) {
-            self.owed.loading(&id);
-        }
-    }
-
-    /// Takes the store's answer. Gives the buffer back where no request or range waits for it.
-    pub(super) fn read_done(&mut self, id: BlobName, blob: Option<Buffer>) -> Option<Buffer> {
-        let done = match id {
-            BlobName::V5(id) => self.answers.read_done(id, blob),
-            BlobName::Native(_) => Err(blob),
-        };
-        match done {
-            Ok(()) => None,
-            Err(blob) => self.owed.loaded(&id, blob),
-        }
-    }
-
-    /// Whether the peer waits for a blob or a range.
+    /// Whether the peer waits for a blob or a part.
     pub(super) fn owes_answers(&self) -> bool {
         !self.answers.is_empty() || !self.owed.is_empty()
     }

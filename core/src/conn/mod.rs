@@ -3,7 +3,7 @@
 //!
 //! It knows no other connection, no peer's reputation and no policy: the layer above tells it what to ask for, reads
 //! blobs for it, and judges what it reports. It sends in three lanes: control messages first, then the answers to the
-//! peer's requests, strictly in their order, then pieces of the ranges that the peer wants.
+//! peer's requests, strictly in their order, then the parts that the peer wants.
 //!
 //! - **Bytes in**: [`Conn::recv_space`], then [`Conn::received`], which says what they amounted to. Space is empty while
 //!   too much waits for the peer or for us: back-pressure. [`Conn::take_readable`] tells when there is space again.
@@ -11,7 +11,8 @@
 //!   chunk, [`Conn::take_writable`] tells when there are more.
 //! - **Asking**: [`Conn::request`] (with a buffer, see [`Conn::needs_buffer`]), [`Conn::want`], [`Conn::ask_for_peers`],
 //!   [`Conn::ask_to_publish`].
-//! - **Answering**: [`Conn::waiting`] names blobs to read, [`Conn::reading`] and [`Conn::read_done`] take them.
+//! - **Answering**: [`Conn::waiting_blob`] and [`Conn::waiting_parts`] name what to read, [`Conn::reading_blob`],
+//!   [`Conn::blob_done`], [`Conn::reading_part`] and [`Conn::part_done`] take it.
 //!
 //! After a [`Violation`] nothing more is read; queued messages, and the reason ([`Conn::drain`]), may still be sent unless
 //! the link is dead.
@@ -72,27 +73,29 @@
 mod answers;
 mod incoming;
 mod lanes;
-mod ranges;
+mod owed;
 mod requests;
 mod unasked;
+mod wanted;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
-use core::ops::Range;
 use core::time::Duration;
 
 pub use incoming::{Incoming, Piece};
 use lanes::Lanes;
-use ranges::{Brought, Wanted};
 use requests::{Answered, Question, Requests};
 use unasked::Unasked;
+use wanted::{Brought, Wanted};
 
 use crate::bep44::SignedItem;
 use crate::buffer::Buffer;
 use crate::codec::{self, Message, kind};
 use crate::error::Violation;
-use crate::ids::{BlobId, BlobName, Secret, SessionId};
+use crate::ids::{BlobId, Root, Secret, SessionId};
+use crate::parts::{Mask, PART_LEN, Values};
 use crate::suite::RealSuite;
 use crate::time::Instant;
 use crate::transport::{Ciphers, Link, Received, Role};
@@ -124,10 +127,15 @@ pub struct Conn<C: Ciphers = RealSuite> {
 impl<C: Ciphers> Conn<C> {
     /// A connection over a link on which nothing has moved yet.
     pub fn new(link: Link<C>, now: Instant) -> Self {
+        Self::with_parts(link, PART_LEN, now)
+    }
+
+    /// [`Self::new`], in a suite with parts of another length.
+    pub(crate) fn with_parts(link: Link<C>, part_len: usize, now: Instant) -> Self {
         Self {
             link,
             requests: Requests::default(),
-            wanted: Wanted::default(),
+            wanted: Wanted::new(part_len),
             lanes: Lanes::default(),
             unasked: Unasked::new(now),
             is_over: false,
@@ -249,13 +257,12 @@ impl<C: Ciphers> Conn<C> {
         }
         let len = plaintext.len();
         match Message::decode(&plaintext)? {
-            Message::Want { id, blob, range } => {
-                self.lanes.owed.want(id, blob, range).map(|()| Incoming::Request)
-            }
-            Message::Cancel { id, from } => {
-                self.lanes.owed.cancel(id, from);
+            Message::Want(want) => self.lanes.owed.want(&want).map(|()| Incoming::Request),
+            Message::Cancel { number, mask } => {
+                self.lanes.owed.cancel(number, mask);
                 Ok(Incoming::Cancelled)
             }
+            Message::Parts { number, values } => self.on_values(number, values),
             Message::Request(id) => {
                 self.lanes.answers.owe(id);
                 Ok(Incoming::Request)
@@ -274,15 +281,21 @@ impl<C: Ciphers> Conn<C> {
         }
     }
 
+    fn on_values(&mut self, number: u32, values: Box<Values>) -> Result<Incoming, Violation> {
+        Ok(match self.wanted.take_values(number)? {
+            Brought::Wanted(root) => Incoming::Values(root, values),
+            Brought::Refused(..) | Brought::Late => Incoming::Nothing,
+        })
+    }
+
     fn on_piece(&mut self, plaintext: Vec<u8>) -> Result<Incoming, Violation> {
-        let (id, offset, bytes) = codec::split_piece(&plaintext[1..]).ok_or(Violation::Malformed)?;
+        let (number, part, half, bytes) = codec::split_piece(&plaintext[1..]).ok_or(Violation::Malformed)?;
         let len = bytes.len();
-        Ok(match self.wanted.take(id, offset, len)? {
-            Brought::Bytes { blob, offset, len } => {
-                let start = 1 + codec::PIECE_HEADER_LEN;
-                Incoming::Piece(Piece::new(blob, offset, plaintext, start..start + len))
+        Ok(match self.wanted.take(number, part, half, len)? {
+            Brought::Wanted(root) => {
+                Incoming::Piece(Piece::new(root, part, half, plaintext, 1 + codec::PIECE_HEADER_LEN))
             }
-            Brought::Refused(blob) => Incoming::Refused(blob),
+            Brought::Refused(root, left) => Incoming::Refused(root, left),
             Brought::Late => Incoming::Late(len),
         })
     }
@@ -343,28 +356,31 @@ impl<C: Ciphers> Conn<C> {
         self.requests.take_unused_buffer()
     }
 
-    /// Asks a v6 peer for a range of a blob; returns the range's number.
-    pub fn want(&mut self, blob: BlobName, range: Range<u32>) -> u32 {
-        let (id, message) = self.wanted.ask(blob, range);
+    /// Asks a v6 peer for parts of a blob, and for its values before them. `last_len`: bytes of the last of these parts, where not
+    /// all are wanted.
+    ///
+    /// # Panics
+    /// Where `mask` is empty.
+    pub fn want(&mut self, root: Root, mask: Mask, values: bool, last_len: Option<u32>) {
+        let message = self.wanted.ask(root, mask, values, last_len);
         self.push(&message);
-        id
     }
 
-    /// Gives up the part of a range from `from` on.
-    pub fn cut(&mut self, id: u32, from: u32) {
-        if let Some(message) = self.wanted.cut(id, from) {
+    /// Gives up parts of a blob.
+    pub fn cancel(&mut self, root: &Root, mask: Mask) {
+        for message in self.wanted.cancel(root, mask) {
             self.push(&message);
         }
     }
 
-    /// Counts the ranges asked for that have not come whole.
-    pub fn ranges(&self) -> usize {
-        self.wanted.open()
+    /// Counts the parts asked for that have not come whole.
+    pub fn parts_outstanding(&self) -> usize {
+        self.wanted.open_parts()
     }
 
-    /// Counts the bytes of ranges asked for that have not come.
-    pub fn range_bytes(&self) -> u64 {
-        self.wanted.open_bytes()
+    /// Whether [`Self::want`] may be called: few WANTs are open.
+    pub fn may_want(&self) -> bool {
+        self.wanted.has_room()
     }
 
     /// Asks for peers; the return value is as in [`Self::ask_to_publish`].
@@ -422,27 +438,47 @@ impl<C: Ciphers> Conn<C> {
 
     // --- what the peer asks for -----------------------------------------------------------------------------
 
-    /// Returns the blobs to read: that of the next request, and those of the ranges.
-    pub fn waiting(&self) -> impl Iterator<Item = BlobName> {
-        self.lanes.waiting()
+    /// The blob of the next request, to be read.
+    pub fn waiting_blob(&self) -> Option<BlobId> {
+        self.lanes.answers.next_to_read()
     }
 
-    /// Counts the blobs that are being read or sent for the peer, as answers to requests and for ranges.
+    /// The parts of blobs to be read, those asked for longest first.
+    pub fn waiting_parts(&self) -> impl Iterator<Item = (Root, Mask)> {
+        self.lanes.owed.waiting()
+    }
+
+    /// Counts what is being read or sent for the peer: blobs as answers to requests, and parts.
     pub fn slots(&self) -> (usize, usize) {
         (self.lanes.answers.slots() + usize::from(self.link.is_sending_blob()), self.lanes.owed.slots())
     }
 
-    /// Marks a blob that [`Self::waiting`] named as being read.
-    pub fn reading(&mut self, id: BlobName) {
-        self.lanes.reading(id);
+    /// Marks the blob of [`Self::waiting_blob`] as being read.
+    pub fn reading_blob(&mut self, id: BlobId) {
+        self.lanes.answers.reading(id);
+    }
+
+    /// Marks a part that [`Self::waiting_parts`] named as being read.
+    pub fn reading_part(&mut self, root: &Root, part: usize) {
+        self.lanes.owed.loading(root, part);
     }
 
     /// Takes the store's answer; `None`: it has no such blob. Gives the buffer back where the peer does not wait for it.
-    pub fn read_done(&mut self, id: BlobName, blob: Option<Buffer>) -> Option<Buffer> {
-        self.lanes.read_done(id, blob)
+    pub fn blob_done(&mut self, id: BlobId, blob: Option<Buffer>) -> Option<Buffer> {
+        self.lanes.answers.read_done(id, blob).err().flatten()
     }
 
-    /// Takes the buffer of a range that is being sent; the range waits for another slot.
+    /// Takes the store's answer; `None`: it does not have the part. Gives the buffer back likewise.
+    pub fn part_done(
+        &mut self,
+        root: &Root,
+        part: usize,
+        found: Option<(Buffer, Box<Values>)>,
+    ) -> Option<Buffer> {
+        self.lanes.owed.loaded(root, part, found)
+    }
+
+    /// Takes the buffer of a part that is being sent; the part waits for another slot.
     pub fn unload(&mut self) -> Option<Buffer> {
         self.lanes.owed.unload()
     }

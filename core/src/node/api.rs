@@ -1,5 +1,6 @@
 //! A node's inputs and outputs: the control plane's vocabulary.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,8 +12,9 @@ use crate::blob::BlobRef;
 use crate::buffer::Buffer;
 use crate::error::{CloseReason, Violation};
 use crate::identity::PublicKey;
-use crate::ids::{BlobName, ConnId, InfoHash, JobId, Secret, Topic};
+use crate::ids::{BlobId, BlobName, ConnId, InfoHash, JobId, Root, Secret, Topic};
 use crate::manifest::{HeadError, Manifest};
+use crate::parts::{Mask, Values};
 use crate::time::UnixTime;
 use crate::tree::TreeRef;
 
@@ -28,6 +30,9 @@ pub struct Config {
     pub private_dht: bool,
     /// Whether the node puts and looks up heads on the DHT for peers that have no DHT.
     pub gateway: bool,
+    /// Whether blobs are taken whole from peers, so that these learn nothing of the lengths of what is in them
+    /// (`docs/threat-model.md`); otherwise the parts that hold content.
+    pub takes_all: bool,
     /// Most bytes sent each second, over all connections; `None`: no limit. Less than
     /// [`crate::limits::RATE_LIMIT_MIN`] counts as that.
     pub upload_bytes_per_sec: Option<u64>,
@@ -126,15 +131,27 @@ pub enum Action {
 /// Work that needs a disk, a network or another processor.
 #[derive(Debug)]
 pub enum Job {
-    /// Read a blob into [`Buffer::blob_mut`]; answered by [`JobResult::BlobRead`].
-    ReadBlob(BlobName, Buffer),
+    /// Read into [`Buffer::blob_mut`] the v5 blob with this id, or the native one whose bytes have it ([`Job::NoteIds`]); answered
+    /// by [`JobResult::BlobRead`].
+    ReadBlob(BlobId, Buffer),
     /// Check [`Buffer::blob`] with [`crate::blob::verify`] and store it if it matches; answered by
-    /// [`JobResult::BlobWritten`].
-    WriteBlob(BlobName, Buffer),
+    /// [`JobResult::BlobWritten`]. Of a native blob that was asked for by an id, whether its bytes have the id is said too.
+    WriteBlob(BlobName, BlobId, Buffer),
+    /// Read a part of a blob, whole or under way, into [`Buffer::blob_mut`], and check it; answered by [`JobResult::PartRead`].
+    ReadPart(Root, usize, Buffer),
+    /// Check [`Buffer::blob`] with the values ([`Values::check`]) and store it if it is this part; answered by
+    /// [`JobResult::PartWritten`].
+    WritePart(Root, usize, Arc<Values>, Buffer),
+    /// Make a blob whole of the parts that are stored, where it is not, and say what its content is; answered by
+    /// [`JobResult::BlobFinished`].
+    FinishBlob(Root, Vec<Claim>),
     /// Say which of these blobs are stored; answered by [`JobResult::Have`].
     Have(Vec<BlobName>),
-    /// Read a blob from the store and open it with [`crate::blob::open`]; answered by [`JobResult::Opened`].
-    OpenBlob(BlobRef),
+    /// Note which native blobs have these ids, as their author says; answered by [`JobResult::IdsNoted`]. It is only believed
+    /// once the bytes were hashed.
+    NoteIds(Vec<(BlobId, Root)>),
+    /// Read a native blob from the store, with content of this many bytes, and open it; answered by [`JobResult::Opened`].
+    OpenBlob(BlobRef, u32),
     /// Store a record durably (`None`: delete it), after all earlier ones of the same key; answered by
     /// [`JobResult::Persisted`].
     Persist(RecordKey, Option<Vec<u8>>),
@@ -162,10 +179,18 @@ pub enum JobResult {
     BlobRead(Buffer, bool),
     /// The buffer, and what became of its blob.
     BlobWritten(Buffer, Written),
-    /// Whether each blob is stored, in the job's order.
-    Have(Vec<bool>),
-    /// The blob's plaintext, without its tag; `None` where it is not stored or does not open (the store has then removed
-    /// it).
+    /// The buffer, and the blob's values if it holds the part; if not, the part is not stored or unreadable.
+    PartRead(Buffer, Option<Box<Values>>),
+    /// The buffer, and what became of its part.
+    PartWritten(Buffer, Written),
+    /// Whether each claim is right, in the job's order. An error: the blob is not whole. [`Written::Mismatch`]: parts
+    /// that were stored are not there any more.
+    BlobFinished(Result<Vec<bool>, Written>),
+    /// What of each blob is stored, in the job's order.
+    Have(Vec<Held>),
+    /// They are noted.
+    IdsNoted,
+    /// The blob's content; `None` where it is not stored or is not canonical (`docs/protocol.md` §2).
     Opened(Option<Vec<u8>>),
     /// Whether the record is durable.
     Persisted(bool),
@@ -175,13 +200,35 @@ pub enum JobResult {
     DhtDone(Result<(), DhtError>),
 }
 
-/// What became of a blob to write.
+/// What somebody says that a native blob holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Content of this many bytes, sealed under this key, and filling (`docs/protocol.md` §2).
+    Content(Secret, u32),
+    /// Slices.
+    Pack,
+}
+
+/// What of a blob is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Nothing.
+    Nothing,
+    /// These parts, and its values, of a native blob.
+    Parts(Mask, Box<Values>),
+    /// All.
+    Whole,
+}
+
+/// What became of a blob or part to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// Its hash matched and it is stored.
     Stored,
     /// Its hash did not match; nothing is stored.
     Mismatch,
+    /// It has the id by which it was asked for, but not the root: whoever said that the two are of one blob is at fault.
+    NotOfRoot,
     /// No space or quota left; nothing is stored.
     NoSpace,
     /// The disk failed; nothing is stored.

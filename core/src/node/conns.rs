@@ -186,7 +186,7 @@ impl<S: Suite> Conns<S> {
     pub(super) fn open(&mut self, cx: &mut Cx, role: Role, peer: PeerAddr) -> ConnId {
         let now = cx.now();
         let entry = Entry {
-            conn: Conn::new(Link::v5(role, &mut self.rng), now),
+            conn: Conn::with_parts(Link::v5(role, &mut self.rng), S::PART_LEN, now),
             peer,
             listens_at: None,
             opened: now,
@@ -307,7 +307,7 @@ impl<S: Suite> Conns<S> {
 
     /// Makes our HELLO. It names no channel to a v6 peer, or one of unknown version.
     pub(super) fn hello(&self, sequences: BTreeMap<PublicKey, u64>) -> Message {
-        Message::Hello { version: Some(VERSION), sequences, port: self.listen_port }
+        Message::Hello { version: Some(VERSION), sequences, port: self.listen_port, features: 0 }
     }
 
     /// Notes a HELLO. `true`: it is the first, which says what the peer speaks.

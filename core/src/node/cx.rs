@@ -4,12 +4,11 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::api::{Action, Event, Job, RecordKey};
-use super::downloads::Contribution;
+use super::api::{Action, Claim, Event, Job, RecordKey};
 use super::timers::{Timer, Timers};
 use crate::addr::PeerAddr;
 use crate::identity::PublicKey;
-use crate::ids::{BlobName, ConnId, JobId, Topic};
+use crate::ids::{BlobId, BlobName, ConnId, JobId, Root, Topic};
 use crate::rng::Rng;
 use crate::time::{Instant, UnixTime};
 
@@ -17,10 +16,14 @@ use crate::time::{Instant, UnixTime};
 #[derive(Debug)]
 pub(super) enum Pending {
     Dial(PeerAddr),
-    /// A blob for a peer.
-    Read(ConnId, BlobName),
-    /// A received blob, and the peers that its bytes came from.
-    Write(BlobName, Vec<Contribution>),
+    /// A blob, or a part of one, for a peer.
+    ReadBlob(ConnId, BlobId),
+    ReadPart(ConnId, Root, usize),
+    /// A received blob, or part of one, and the peer that it came from.
+    WriteBlob(BlobName, ConnId, PeerAddr),
+    WritePart(Root, usize, ConnId, PeerAddr),
+    /// A blob whose needed parts are stored, and what it is said to hold.
+    Finish(Root, Vec<Claim>),
     /// Which blobs are stored, for the fetch with this number of a swarm's content.
     Have(Topic, u64, Vec<BlobName>),
     /// An opened blob, likewise.

@@ -26,6 +26,11 @@ impl Pool {
         Some(self.free.pop().unwrap_or_else(|| Buffer::for_blob_of(self.blob_len)))
     }
 
+    /// Whether a buffer is of this pool's kind.
+    pub(super) fn is_of(&self, buffer: &Buffer) -> bool {
+        buffer.blob().len() == self.blob_len
+    }
+
     pub(super) fn has_free(&self) -> bool {
         self.lent < self.max
     }

@@ -1,12 +1,13 @@
-//! Serving. An *upload slot* is one blob, or a range of one, read into a send buffer and sent to one peer.
+//! Serving. An *upload slot* is one part of a blob, or for REQUESTs one blob, read into a send buffer and sent to one peer.
 //!
-//! Few slots are in use at once ([`UPLOAD_SLOTS`]), so that each blob is soon whole at a peer that serves it on. Blobs not
-//! served before come first, so that blobs that only we have spread before others are repeated; then the peer that has
+//! Few slots are in use at once ([`UPLOAD_SLOTS`]), so that each part is soon whole at a peer that serves it on. What was served
+//! least comes first, so that parts that only we have spread before others are repeated; then the peer that has
 //! waited longest. No peer waits for more than two rounds of all waiting peers. A slot that takes several times the median
 //! slot time stops counting, so that slow readers do not keep quick ones waiting, and its buffer goes to another peer that
 //! waits for one. A peer that takes nothing at all gets no further slot until it does.
 
-use alloc::collections::BTreeSet;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
 use core::time::Duration;
@@ -19,20 +20,28 @@ use super::table::ConnTable;
 use super::timers::Timer;
 use crate::buffer::Buffer;
 use crate::conn::Conn;
-use crate::ids::{BlobName, ConnId};
+use crate::ids::{BlobId, ConnId, Root};
 use crate::limits::{
-    ANSWERS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, SLOT_TIME_MAX, SLOT_TIME_MIN, SLOT_TIME_START,
-    UPLOAD_SLOTS, V5_SLOTS_MAX,
+    ANSWERS_LOADED_MAX, PART_SEND_BUFFERS_MAX, PARTS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, SLOT_TIME_MAX,
+    SLOT_TIME_MIN, SLOT_TIME_START, UPLOAD_SLOTS,
 };
+use crate::parts::{PARTS, Values};
 use crate::suite::Suite;
 use crate::time::Instant;
 
 /// A slot counts for at most this many times the median slot time.
 const SLOT_TIMES_USUAL: u32 = 4;
 
-/// The order in which peers and blobs are served, the least first: by slots in use, not overdue, served before, and the
-/// number of the peer's last slot.
-type Rank = (usize, bool, bool, u64);
+/// The order in which peers, blobs and parts are served, the least first: by slots in use, not overdue, how often it was served,
+/// and the number of the peer's last slot.
+type Rank = (usize, bool, u8, u64);
+
+/// What a slot is for.
+#[derive(Clone, Copy, Debug)]
+enum Served {
+    Blob(BlobId),
+    Part(Root, usize),
+}
 
 /// How long a slot counts. It follows the median time of completed slots, not the mean, so that a few very slow readers do
 /// not change it.
@@ -53,22 +62,24 @@ impl Default for SlotTime {
 
 /// The slots that a connection got.
 #[derive(Default)]
-struct Served {
+struct Turns {
     /// The number of the slot in which it was last served, or began to wait; 0: it never asked.
     slot: u64,
 }
 
 /// The upload slots of all connections.
 pub(super) struct Uploads {
+    /// Buffers for whole blobs, and for parts.
     pool: Pool,
-    conns: ConnTable<Served>,
+    part_pool: Pool,
+    conns: ConnTable<Turns>,
     /// Connections that may have a request waiting.
     waiting: BTreeSet<ConnId>,
     /// When each slot of a connection began, oldest first.
     running: Vec<(Instant, ConnId)>,
     slot_time: SlotTime,
-    /// The blobs served so far.
-    served: BTreeSet<BlobName>,
+    /// How often each part of a blob was served.
+    served: BTreeMap<Root, [u8; PARTS]>,
     /// Slots given so far.
     count: u64,
     /// A slot may begin since the last look.
@@ -77,15 +88,16 @@ pub(super) struct Uploads {
 }
 
 impl Uploads {
-    /// Serves blobs of `blob_len` bytes.
-    pub(super) fn new(blob_len: usize) -> Self {
+    /// Serves blobs of `blob_len` bytes, and parts of `part_len`.
+    pub(super) fn new(blob_len: usize, part_len: usize) -> Self {
         Self {
             pool: Pool::new(SEND_BUFFERS_MAX, blob_len),
+            part_pool: Pool::new(PART_SEND_BUFFERS_MAX, part_len),
             conns: ConnTable::default(),
             waiting: BTreeSet::new(),
             running: Vec::new(),
             slot_time: SlotTime::default(),
-            served: BTreeSet::new(),
+            served: BTreeMap::new(),
             count: 0,
             is_due: false,
             bytes_sent: 0,
@@ -93,14 +105,12 @@ impl Uploads {
     }
 
     pub(super) fn opened(&mut self, conn: ConnId) {
-        self.conns.insert(conn, Served::default());
+        self.conns.insert(conn, Turns::default());
     }
 
     /// Forgets a connection that is gone; `buffers` are those that it held.
     pub(super) fn closed(&mut self, conn: ConnId, buffers: Vec<Buffer>) {
-        for buffer in buffers {
-            self.pool.give_back(buffer);
-        }
+        buffers.into_iter().for_each(|buffer| self.give_back(buffer));
         self.conns.remove(conn);
         self.waiting.remove(&conn);
         self.running.retain(|(_, running)| *running != conn);
@@ -109,7 +119,7 @@ impl Uploads {
 
     /// Whether the peer has ever asked for a blob.
     pub(super) fn was_asked_by(&self, conn: ConnId) -> bool {
-        self.conns.get(conn).is_some_and(|served| served.slot > 0)
+        self.conns.get(conn).is_some_and(|turns| turns.slot > 0)
     }
 
     /// Counts the blob bytes sent.
@@ -120,13 +130,24 @@ impl Uploads {
     /// Frees the memory of the free buffers.
     pub(super) fn trim(&mut self) {
         self.pool.trim();
+        self.part_pool.trim();
     }
 
-    fn note_served(&mut self, blob: BlobName) {
+    /// A buffer is free, of either kind.
+    fn give_back(&mut self, buffer: Buffer) {
+        if self.part_pool.is_of(&buffer) {
+            self.part_pool.give_back(buffer);
+        } else {
+            self.pool.give_back(buffer);
+        }
+    }
+
+    fn note_served(&mut self, root: Root, part: usize) {
         if self.served.len() >= SERVED_MAX {
             self.served.clear();
         }
-        self.served.insert(blob);
+        let times = &mut self.served.entry(root).or_default()[part];
+        *times = times.saturating_add(1);
     }
 
     /// Counts the slots that count against [`UPLOAD_SLOTS`], and returns when the first of them stops doing so.
@@ -139,12 +160,12 @@ impl Uploads {
 }
 
 impl Uploads {
-    /// Notes that the peer asks for a blob or a range of one.
+    /// Notes that the peer asks for a blob or parts of one.
     pub(super) fn on_wanted(&mut self, conn: ConnId) {
         if self.waiting.insert(conn)
-            && let Some(served) = self.conns.get_mut(conn)
+            && let Some(turns) = self.conns.get_mut(conn)
         {
-            served.slot = served.slot.max(self.count);
+            turns.slot = turns.slot.max(self.count);
         }
         self.is_due = true;
     }
@@ -168,58 +189,89 @@ impl Uploads {
                 }
                 return;
             }
-            let Some((conn, blob)) = self.next_slot(now, conns) else { return };
-            if self.running.len() >= SEND_BUFFERS_MAX {
+            let Some((conn, what)) = self.next_slot(now, conns) else { return };
+            if matches!(what, Served::Part(..)) && !self.part_pool.has_free() {
                 self.take_buffer_back(now, conns);
             }
-            let Some(buffer) = self.pool.take() else {
-                // Every buffer is at a v5 peer or with the store: giving one back leads here again.
+            if !self.begin_slot(cx, conns, conn, what) {
+                // Every buffer is at a slow peer or with the store: giving one back leads here again.
                 return;
-            };
-            let (Some(line), Some(served)) = (conns.get_mut(conn), self.conns.get_mut(conn)) else { return };
-            line.reading(blob);
-            self.count += 1;
-            served.slot = self.count;
-            self.note_served(blob);
-            self.running.push((now, conn));
-            cx.job(Pending::Read(conn, blob), Job::ReadBlob(blob, buffer));
+            }
         }
     }
 
-    /// Chooses the next peer to serve, and the blob.
-    fn next_slot<S: Suite>(&mut self, now: Instant, conns: &Conns<S>) -> Option<(ConnId, BlobName)> {
+    /// Has the store read something for a peer. `false`: no buffer is free.
+    fn begin_slot<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        what: Served,
+    ) -> bool {
+        let (Some(line), Some(turns)) = (conns.get_mut(conn), self.conns.get_mut(conn)) else { return false };
+        match what {
+            Served::Blob(id) => {
+                let Some(buffer) = self.pool.take() else { return false };
+                line.reading_blob(id);
+                cx.job(Pending::ReadBlob(conn, id), Job::ReadBlob(id, buffer));
+            }
+            Served::Part(root, part) => {
+                let Some(buffer) = self.part_pool.take() else { return false };
+                line.reading_part(&root, part);
+                cx.job(Pending::ReadPart(conn, root, part), Job::ReadPart(root, part, buffer));
+            }
+        }
+        self.count += 1;
+        turns.slot = self.count;
+        if let Served::Part(root, part) = what {
+            self.note_served(root, part);
+        }
+        self.running.push((cx.now(), conn));
+        true
+    }
+
+    /// Chooses the next peer to serve, and what of.
+    fn next_slot<S: Suite>(&mut self, now: Instant, conns: &Conns<S>) -> Option<(ConnId, Served)> {
         let uploads = &*self;
         let patience = 2 * uploads.waiting.len() as u64;
-        let v5_slots = uploads.running.iter().filter(|(_, conn)| !conns.speaks_v6(*conn)).count();
-        let mut best: Option<(Rank, ConnId, BlobName)> = None;
+        let mut best: Option<(Rank, ConnId, Served)> = None;
         let mut idle = Vec::new();
         for conn in &uploads.waiting {
-            let (Some(line), Some(served)) = (conns.get(*conn), uploads.conns.get(*conn)) else { continue };
-            let (answers, ranges) = line.slots();
-            let slots = answers + ranges;
-            let may = slots < ANSWERS_LOADED_MAX
-                && (conns.speaks_v6(*conn) || v5_slots < V5_SLOTS_MAX)
-                && !line.is_stuck(now, uploads.slot_time.0);
-            let mut waiting = line.waiting().peekable();
-            if waiting.peek().is_none() {
+            let (Some(line), Some(turns)) = (conns.get(*conn), uploads.conns.get(*conn)) else { continue };
+            let (answers, parts) = line.slots();
+            let is_overdue = uploads.count - turns.slot > patience;
+            let mut consider = |times: u8, what: Served| {
+                let times = if is_overdue { 0 } else { times };
+                let rank = (answers + parts, !is_overdue, times, turns.slot);
+                if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
+                    best = Some((rank, *conn, what));
+                }
+            };
+            if line.waiting_blob().is_none() && line.waiting_parts().next().is_none() {
                 idle.push(*conn);
             }
-            if !may {
+            if line.is_stuck(now, uploads.slot_time.0) {
                 continue;
             }
-            let is_overdue = uploads.count - served.slot > patience;
-            for blob in waiting {
-                let is_repeat = !is_overdue && uploads.served.contains(&blob);
-                let rank = (slots, !is_overdue, is_repeat, served.slot);
-                if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
-                    best = Some((rank, *conn, blob));
+            if answers < ANSWERS_LOADED_MAX
+                && uploads.pool.has_free()
+                && let Some(id) = line.waiting_blob()
+            {
+                consider(0, Served::Blob(id));
+            }
+            if parts < PARTS_LOADED_MAX {
+                for (root, mask) in line.waiting_parts() {
+                    let times = uploads.served.get(&root).copied().unwrap_or_default();
+                    if let Some(part) = mask.iter().min_by_key(|part| times[*part]) {
+                        consider(times[part], Served::Part(root, part));
+                    }
                 }
             }
         }
         for conn in idle {
             self.waiting.remove(&conn);
         }
-        best.map(|(_, conn, blob)| (conn, blob))
+        best.map(|(_, conn, what)| (conn, what))
     }
 
     /// Takes the buffer of the longest overdue slot of a v6 peer, which waits for another, as all buffers are lent.
@@ -233,7 +285,7 @@ impl Uploads {
         for conn in slow {
             let buffer = conns.get_mut(conn).and_then(Conn::unload);
             if let Some(buffer) = buffer {
-                self.pool.give_back(buffer);
+                self.part_pool.give_back(buffer);
                 self.waiting.insert(conn);
                 self.count_slots(now, conns, conn);
                 return;
@@ -242,23 +294,43 @@ impl Uploads {
     }
 
     /// Takes the store's answer: the buffer, and whether it holds the blob.
-    pub(super) fn on_read<S: Suite>(
+    pub(super) fn on_blob_read<S: Suite>(
         &mut self,
         cx: &Cx,
         conns: &mut Conns<S>,
         conn: ConnId,
-        (id, buffer, found): (BlobName, Buffer, bool),
+        (id, buffer, found): (BlobId, Buffer, bool),
     ) {
         let (ready, unused) = if found { (Some(buffer), None) } else { (None, Some(buffer)) };
         let left = match conns.get_mut(conn) {
-            Some(line) => line.read_done(id, ready),
+            Some(line) => line.blob_done(id, ready),
             None => ready,
         };
         left.into_iter().chain(unused).for_each(|buffer| self.pool.give_back(buffer));
         self.free_slots(cx, conns, conn, None);
     }
 
-    /// Notes that the peer cancelled a range, or the rest of one.
+    /// Takes the store's answer: the buffer, and the blob's values where it holds the part.
+    pub(super) fn on_part_read<S: Suite>(
+        &mut self,
+        cx: &Cx,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        ((root, part), buffer, values): ((Root, usize), Buffer, Option<Box<Values>>),
+    ) {
+        let (ready, unused) = match values {
+            Some(values) => (Some((buffer, values)), None),
+            None => (None, Some(buffer)),
+        };
+        let left = match conns.get_mut(conn) {
+            Some(line) => line.part_done(&root, part, ready),
+            None => ready.map(|(buffer, _)| buffer),
+        };
+        left.into_iter().chain(unused).for_each(|buffer| self.part_pool.give_back(buffer));
+        self.free_slots(cx, conns, conn, None);
+    }
+
+    /// Notes that the peer cancelled parts.
     pub(super) fn on_cancelled<S: Suite>(&mut self, cx: &Cx, conns: &mut Conns<S>, conn: ConnId) {
         self.free_slots(cx, conns, conn, None);
     }
@@ -288,13 +360,11 @@ impl Uploads {
         let mut free: Vec<Buffer> = spent.into_iter().collect();
         if let Some(line) = conns.get_mut(conn) {
             free.extend(core::iter::from_fn(|| line.take_spent()));
-            if line.waiting().next().is_some() {
+            if line.waiting_blob().is_some() || line.waiting_parts().next().is_some() {
                 self.waiting.insert(conn);
             }
         }
-        for buffer in free {
-            self.pool.give_back(buffer);
-        }
+        free.into_iter().for_each(|buffer| self.give_back(buffer));
         self.is_due = true;
         self.count_slots(cx.now(), conns, conn)
     }

@@ -40,7 +40,9 @@ impl Shape {
     /// # Panics
     /// Where that is not a whole number of links, from two to [`FANOUT`].
     pub const fn new(plain_len: usize) -> Self {
-        assert!(plain_len.is_multiple_of(BLOB_REF_LEN) && plain_len >= 2 * BLOB_REF_LEN && plain_len <= PLAIN_LEN);
+        assert!(
+            plain_len.is_multiple_of(BLOB_REF_LEN) && plain_len >= 2 * BLOB_REF_LEN && plain_len <= PLAIN_LEN
+        );
         Self { plain_len }
     }
 
@@ -240,6 +242,12 @@ impl Node {
     /// Counts the children: none for a data node, at most [`FANOUT`] otherwise.
     pub fn child_count(&self) -> usize {
         self.site().child_count(self.shape)
+    }
+
+    /// Counts the bytes of its blob's content.
+    pub fn content_len(&self) -> u32 {
+        let len = if self.height == 0 { self.len } else { (self.child_count() * BLOB_REF_LEN) as u64 };
+        u32::try_from(len).expect("at most a blob's bytes")
     }
 
     /// Reads the child at `index` from the opened blob's plaintext; `None` where there is none, or `plain` ends before it.

@@ -133,9 +133,8 @@ impl Channels {
         (tag, version): (Tag, u64),
         have: Have,
     ) {
-        if let Some((topic, news)) = self.swarms.on_have(env.conns, conn, tag, version, have) {
+        if let Some(topic) = self.swarms.on_have(env.conns, conn, tag, version, have) {
             env.downloads.has_more_of(conn, topic);
-            env.downloads.relieve_seeds(env.cx, env.conns, &self.swarms, conn, (topic, &news));
         }
     }
 

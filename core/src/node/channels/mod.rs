@@ -22,6 +22,7 @@ use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
 use crate::ids::{BlobName, ConnId, Secret, Topic};
 use crate::limits::CHANNELS_MAX;
+use crate::parts::Mask;
 use crate::suite::Suite;
 use crate::time::Instant;
 use crate::tree::{Shape, TreeRef};
@@ -329,6 +330,19 @@ impl Channels {
         self.on_content(env, *place.topic(), effects);
     }
 
+    /// A blob that was wanted at a place is here, but is not what its reference promises.
+    pub(super) fn on_unfit<S: Suite>(&mut self, env: &mut Env<'_, S>, place: &Place, name: BlobName) {
+        let effects = self.contents.on_unfit(*place.topic(), name);
+        self.on_content(env, *place.topic(), effects);
+    }
+
+    /// Parts of a blob that is wanted at a place are here: peers are told.
+    pub(super) fn on_parts<S: Suite>(&mut self, env: &mut Env<'_, S>, place: &Place, mask: Mask) {
+        if self.swarms.on_parts(place.topic(), place.position(), mask) {
+            self.swarms.tell_stored(env.cx, env.conns, *place.topic());
+        }
+    }
+
     /// The store is without a blob that a peer asked for: it may be one of a swarm that both are in, or one that v5 peers look
     /// for.
     pub(super) fn on_asked_in_vain<S: Suite>(&mut self, env: &mut Env<'_, S>, conn: ConnId) {
@@ -346,11 +360,11 @@ impl Channels {
             match effect {
                 Effect::Job(pending, job) => env.cx.job(pending, job),
                 Effect::Event(event) => env.cx.event(event),
-                Effect::Want(id, place) => {
+                Effect::Want(wanted, place) => {
                     if env.downloads.is_empty() {
                         env.cx.set_timer_sooner(Timer::Swarm(topic), env.cx.now());
                     }
-                    env.downloads.want(id, place);
+                    env.downloads.want(&wanted, place);
                     self.swarms.on_missing(env.conns, topic);
                 }
                 Effect::DropWants => env.downloads.drop_wants_soon(env.cx.now(), &topic),

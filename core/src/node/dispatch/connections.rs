@@ -9,7 +9,7 @@ use crate::codec::{Message, Tag, VERSION};
 use crate::conn::Incoming;
 use crate::error::{CloseReason, Violation};
 use crate::identity::PublicKey;
-use crate::ids::{BlobId, BlobName, ConnId, Topic};
+use crate::ids::{BlobId, ConnId, Topic};
 use crate::node::api::{Action, Event};
 use crate::node::channels::GetHead;
 use crate::suite::Suite;
@@ -42,14 +42,13 @@ impl<S: Suite> Dispatcher<S> {
         let Some(closed) = self.conns.remove(&mut self.cx, id) else { return false };
         let (known_as, was_keyed) = (closed.known_as().cloned(), closed.was_keyed());
         let (went_unanswered, told) = (closed.went_unanswered(), closed.reason(reason));
-        let (mut line, peer) = closed.into_parts();
+        let (line, peer) = closed.into_parts();
         self.throttles.closed(id);
         self.peers.closed(id);
         self.gossip.closed(id);
         self.channels.closed(id);
-        let requested = line.take_outstanding().map(BlobName::V5);
         let (receiving, sending) = line.into_buffers();
-        let has_brought = self.downloads.closed(&mut self.conns, id, requested, receiving);
+        let has_brought = self.downloads.closed(&mut self.conns, id, receiving);
         self.uploads.closed(id, sending);
         if let Some(address) = known_as
             && self.peers.connection(&address).is_none_or(|conn| conn == id)
@@ -107,12 +106,17 @@ impl<S: Suite> Dispatcher<S> {
                 if let Some(peer) = conns.address(conn) {
                     self.peers.speaks(peer, !conns.speaks_v6(conn));
                 }
-                self.downloads.on_blob(cx, conns, conn, id.into(), buffer);
+                self.downloads.on_blob(cx, conns, conn, id, buffer);
+            }
+            Incoming::Values(root, values) => {
+                if let Err(violation) = self.downloads.on_values::<S>(root, values) {
+                    self.shut_out(conn, violation);
+                }
             }
             Incoming::Piece(piece) => self.downloads.on_piece(cx, conns, conn, &piece),
             Incoming::Late(len) => self.downloads.on_late(len),
-            Incoming::Refused(id) => self.downloads.on_refused(conns, conn, id),
-            Incoming::NotFound(id) => self.downloads.on_not_found(conns, conn, id.into()),
+            Incoming::Refused(root, mask) => self.downloads.on_refused(conns, conn, root, mask),
+            Incoming::NotFound(id) => self.downloads.on_not_found(conns, conn, id),
             Incoming::Message(message) => self.on_message(conn, message),
             Incoming::PublishAnswered(answer) => {
                 self.with_publications(|publications, env| publications.on_put_answered(env, conn, answer));
@@ -122,7 +126,7 @@ impl<S: Suite> Dispatcher<S> {
 
     fn on_message(&mut self, conn: ConnId, message: Message) {
         match message {
-            Message::Hello { version, sequences, port } => {
+            Message::Hello { version, sequences, port, features: _ } => {
                 let excess =
                     port.and_then(|port| self.conns.on_listen_port(&self.cx, &mut self.peers, conn, port));
                 if let Some((conn, reason)) = excess {
@@ -171,7 +175,8 @@ impl<S: Suite> Dispatcher<S> {
                 self.with_channels(|channels, env| channels.on_have(env, conn, (tag, version), have));
             }
             // The connection handles these itself.
-            Message::Want { .. }
+            Message::Want(_)
+            | Message::Parts { .. }
             | Message::Piece { .. }
             | Message::Cancel { .. }
             | Message::Error(_)

@@ -6,14 +6,15 @@ mod connections;
 use alloc::vec::Vec;
 
 use super::api::{
-    Action, Command, Config, Draft, Event, Input, Job, JobResult, NodeStatus, PublishError, RecordKey,
+    Action, Command, Config, Draft, Event, Held, Input, Job, JobResult, NodeStatus, PublishError, RecordKey,
     TargetStatus,
 };
+use super::channels::contents::Place;
 use super::channels::{self, Channels};
 use super::conns::Conns;
 use super::cx::{Cx, Pending};
 use super::dht::{DhtQueue, Purpose};
-use super::downloads::Downloads;
+use super::downloads::{Downloads, Outcome};
 use super::gateway::Gateway;
 use super::gossip::Gossip;
 use super::peers::{Need, Peers, Source};
@@ -26,8 +27,9 @@ use crate::bep44::SignedItem;
 use crate::conn::Incoming;
 use crate::error::{CloseReason, Violation};
 use crate::identity::{Identity, PublicKey};
-use crate::ids::{ConnId, JobId, Topic};
+use crate::ids::{BlobName, ConnId, JobId, Topic};
 use crate::limits::{INBOUND_FETCHING_MAX, INBOUND_MAX};
+use crate::parts::Mask;
 use crate::rng::Rng;
 use crate::suite::Suite;
 use crate::time::{Instant, UnixTime};
@@ -63,8 +65,8 @@ impl<S: Suite> Dispatcher<S> {
             cx: Cx::new(rng.fork("node"), now, unix),
             peers: Peers::new(config.private_dht, now),
             channels: Channels::new(S::SHAPE, now),
-            downloads: Downloads::new(S::BLOB_LEN),
-            uploads: Uploads::new(S::BLOB_LEN),
+            downloads: Downloads::new(S::BLOB_LEN, S::PART_LEN, config.takes_all),
+            uploads: Uploads::new(S::BLOB_LEN, S::PART_LEN),
             throttles: Throttles::new(config.upload_bytes_per_sec, config.download_bytes_per_sec, now),
             dht: DhtQueue::new(now, config.listen_port),
             publications: Publications::new(identity),
@@ -271,29 +273,37 @@ impl<S: Suite> Dispatcher<S> {
         // A job that is not ours, or answered twice, is the driver's fault and changes nothing.
         let Some(pending) = self.cx.answered(job) else { return };
         match (pending, result) {
-            (Pending::Read(conn, id), JobResult::BlobRead(buffer, found)) => {
-                self.uploads.on_read(&self.cx, &mut self.conns, conn, (id, buffer, found));
+            (Pending::ReadBlob(conn, id), JobResult::BlobRead(buffer, found)) => {
+                self.uploads.on_blob_read(&self.cx, &mut self.conns, conn, (id, buffer, found));
                 if !found {
                     self.with_channels(|channels, env| channels.on_asked_in_vain(env, conn));
                 }
             }
-            (Pending::Write(id, parts), JobResult::BlobWritten(buffer, written)) => {
-                let outcome = self.downloads.on_written(&mut self.cx, id, parts, &buffer, written);
-                let (places, by, lies) = outcome.into_parts();
-                for peer in &by {
-                    self.peers.served(&mut self.cx, peer);
+            (Pending::ReadPart(conn, root, part), JobResult::PartRead(buffer, values)) => {
+                let found = values.is_some();
+                self.uploads.on_part_read(&self.cx, &mut self.conns, conn, ((root, part), buffer, values));
+                if !found {
+                    self.with_channels(|channels, env| channels.on_asked_in_vain(env, conn));
                 }
-                for lie in lies {
-                    self.ban(lie.peer(), Violation::WrongBlob);
-                    self.close(lie.conn(), CloseReason::Violation(Violation::WrongBlob));
-                }
-                for place in places {
-                    self.with_channels(|channels, env| channels.on_stored(env, &place, id));
-                }
-                self.downloads.give_back(&mut self.conns, buffer);
             }
-            (Pending::Have(topic, fetch, ids), JobResult::Have(have)) => {
-                self.with_channels(|channels, env| channels.on_have_job(env, (topic, fetch), &ids, &have));
+            (Pending::WriteBlob(name, conn, peer), JobResult::BlobWritten(buffer, written)) => {
+                let (cx, conns) = (&mut self.cx, &mut self.conns);
+                let (by, wrote) = ((conn, peer), (buffer, written));
+                let outcome = self.downloads.on_blob_written(cx, conns, name, by, wrote);
+                self.on_outcome(name, outcome);
+            }
+            (Pending::WritePart(root, part, conn, peer), JobResult::PartWritten(buffer, written)) => {
+                let (cx, conns) = (&mut self.cx, &mut self.conns);
+                let (by, wrote) = ((conn, peer), (buffer, written));
+                let outcome = self.downloads.on_part_written(cx, conns, (root, part), by, wrote);
+                self.on_outcome(root.into(), outcome);
+            }
+            (Pending::Finish(root, claims), JobResult::BlobFinished(finished)) => {
+                let outcome = self.downloads.on_finished(&mut self.cx, (root, &claims), finished);
+                self.on_outcome(root.into(), outcome);
+            }
+            (Pending::Have(topic, fetch, names), JobResult::Have(held)) => {
+                self.on_held((topic, fetch), &names, &held);
             }
             (Pending::Open(topic, fetch, id), JobResult::Opened(plain)) => {
                 let (of, plain) = ((topic, fetch), plain.as_deref());
@@ -306,6 +316,42 @@ impl<S: Suite> Dispatcher<S> {
             (Pending::Ban(event), JobResult::Persisted(_)) => self.cx.event(event),
             (Pending::Record, JobResult::Persisted(_)) => {}
             (_, result) => debug_assert!(false, "the answer does not fit its job: {result:?}"),
+        }
+    }
+
+    /// What of some blobs is stored: those that are not whole are fetched, but for the parts that are here.
+    fn on_held(&mut self, of: (Topic, u64), names: &[BlobName], held: &[Held]) {
+        let have: Vec<bool> = held.iter().map(|held| *held == Held::Whole).collect();
+        self.with_channels(|channels, env| channels.on_have_job(env, of, names, &have));
+        for (name, held) in names.iter().zip(held) {
+            if let (BlobName::Native(root), Held::Parts(mask, values)) = (name, held) {
+                let parts = self.downloads.on_held(&mut self.cx, *root, *mask, values);
+                self.tell_of_parts(&parts);
+            }
+        }
+    }
+
+    fn tell_of_parts(&mut self, parts: &[(Place, Mask)]) {
+        for (place, mask) in parts {
+            self.with_channels(|channels, env| channels.on_parts(env, place, *mask));
+        }
+    }
+
+    /// Does what follows from something that was written.
+    fn on_outcome(&mut self, name: BlobName, outcome: Outcome) {
+        if let Some(peer) = &outcome.by {
+            self.peers.served(&mut self.cx, peer);
+        }
+        if let Some((conn, peer)) = &outcome.lie {
+            self.ban(peer, Violation::WrongBlob);
+            self.close(*conn, CloseReason::Violation(Violation::WrongBlob));
+        }
+        self.tell_of_parts(&outcome.parts);
+        for place in &outcome.stored {
+            self.with_channels(|channels, env| channels.on_stored(env, place, name));
+        }
+        for place in &outcome.unfit {
+            self.with_channels(|channels, env| channels.on_unfit(env, place, name));
         }
     }
 
@@ -333,7 +379,7 @@ impl<S: Suite> Dispatcher<S> {
                         self.peers.hurry(&self.cx);
                     }
                 }
-                Timer::Store => self.downloads.on_store_timer(),
+                Timer::Store => self.downloads.on_store_timer(&mut self.cx),
                 Timer::Review => self.review(),
                 Timer::Uploads => self.uploads.on_timer(),
                 Timer::Have => self.with_channels(Channels::on_have_timer),

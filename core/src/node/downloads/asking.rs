@@ -1,35 +1,32 @@
-//! Which connection is asked for which blob.
+//! Which connection is asked for what.
 
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::mem;
 
 use super::Downloads;
-use super::candidates::Candidate;
-use super::takeover::REVIEW_INTERVAL;
-use super::transfer::Request;
-use crate::buffer::Buffer;
-use crate::ids::{BlobName, ConnId, Topic};
-use crate::limits::{DOWNLOAD_CONNECTIONS_MAX, STALL_TIMEOUT, TRANSFERS_MAX};
+use super::again::REVIEW_INTERVAL;
+use super::wants::Want;
+use crate::ids::{BlobName, ConnId, Root, Topic};
+use crate::limits::PARTS_UNDER_WAY_MAX;
 use crate::node::channels::contents::{Place, Urgency};
 use crate::node::channels::swarms::Swarms;
 use crate::node::conns::Conns;
 use crate::node::cx::Cx;
 use crate::node::timers::Timer;
+use crate::parts::Mask;
 use crate::suite::Suite;
 
 /// Up to this many connected peers that have everything, they are left to what nobody else has.
 const SCARCE_SEEDS_MAX: usize = 3;
 
-/// What came of trying to ask a connection for a blob.
+/// What came of trying to ask a connection for more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Yes,
     /// It has nothing that is missing.
     Useless,
-    /// It may have, but enough v5 peers are asked already.
-    Later,
-    /// There is no room for a further blob.
+    /// It may have, but enough is under way.
     Full,
 }
 
@@ -43,18 +40,12 @@ enum Preference {
 
 /// In which order connections are asked, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct AskOrder {
+struct AskOrder {
     outstanding: usize,
     preference: Preference,
     slowness: Reverse<u32>,
     lot: u64,
     conn: ConnId,
-}
-
-impl AskOrder {
-    pub(super) fn conn(&self) -> ConnId {
-        self.conn
-    }
 }
 
 /// In which order a peer is asked for blobs, the least first.
@@ -64,25 +55,31 @@ struct BlobOrder {
     is_data: bool,
     /// Where blobs are wanted in order, their place in it.
     order: u64,
+    is_untouched: bool,
     availability: u16,
     lot: u64,
 }
 
 impl Downloads {
-    /// Whether the peer may have a blob: v6 peers tell us; for v5 peers we guess.
-    pub(super) fn may_have<S: Suite>(
+    /// What a peer has of a blob, as far as it said, and the place of which it said so; for v5 peers we guess.
+    pub(super) fn has_of<S: Suite>(
         &self,
         conns: &Conns<S>,
         swarms: &Swarms,
         conn: ConnId,
-        id: &BlobName,
-        place: &Place,
-    ) -> bool {
-        if self.lines.get(conn).is_none_or(|line| line.refused.contains(id)) {
-            return false;
+        name: &BlobName,
+        want: &Want,
+    ) -> Option<(Place, Mask)> {
+        if self.lines.get(conn).is_none_or(|line| line.refused.contains(name)) {
+            return None;
         }
-        let says_so = |place: &Place| swarms.view(conn, place.topic()).has(place.position());
-        !conns.speaks_v6(conn) || says_so(place) || self.wants.places(id).iter().any(says_so)
+        if !conns.speaks_v6(conn) {
+            let place = want.places().first().filter(|_| want.id().is_some())?;
+            return Some((place.0, Mask::ALL));
+        }
+        let told = |place: &Place| swarms.view(conn, place.topic()).parts(place.position());
+        let mut places = want.places().iter().map(|(place, _)| (*place, told(place)));
+        places.find(|(_, mask)| !mask.is_empty())
     }
 
     /// Where seeds are few, they are asked for what nobody else has, and others for the rest.
@@ -106,23 +103,14 @@ impl Downloads {
     /// to have nothing useful.
     pub(crate) fn assign<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) -> bool {
         self.note_interests(swarms);
-        if self.store_rests {
+        if self.store_rests || !mem::take(&mut self.is_due) {
             return false;
         }
-        let is_any_useless = mem::take(&mut self.is_due) && self.ask_in_turn(cx, conns, swarms);
-        self.claim_places(cx, conns, swarms);
-        is_any_useless
-    }
-
-    /// Asks each connection for one blob more, again and again while there is room.
-    fn ask_in_turn<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) -> bool {
         let mut is_any_useless = false;
-        // What makes room for one sees to it that this is looked at again.
-        while self.has_room_for_more() {
+        loop {
             let epoch = self.wants.epoch();
-            let order = self.ask_order(cx, conns, swarms);
             let mut progress = false;
-            for AskOrder { conn, .. } in order {
+            for AskOrder { conn, .. } in self.ask_order(cx, conns, swarms) {
                 match self.assign_to(cx, conns, swarms, conn) {
                     Asked::Yes => progress = true,
                     Asked::Useless => {
@@ -131,25 +119,19 @@ impl Downloads {
                             is_any_useless = true;
                         }
                     }
-                    Asked::Full if !self.has_ready_v5() => return is_any_useless,
-                    // A v5 connection takes a buffer only when its blob comes.
-                    Asked::Later | Asked::Full => {}
+                    Asked::Full => {}
                 }
             }
             if !progress {
                 break;
             }
+            cx.set_timer_sooner(Timer::Review, cx.now() + REVIEW_INTERVAL);
         }
         is_any_useless
     }
 
-    /// The connections that may be asked for one blob more, in the order in which they are.
-    pub(super) fn ask_order<S: Suite>(
-        &self,
-        cx: &mut Cx,
-        conns: &Conns<S>,
-        swarms: &Swarms,
-    ) -> Vec<AskOrder> {
+    /// The connections that may be asked for more, in the order in which they are.
+    fn ask_order<S: Suite>(&self, cx: &mut Cx, conns: &Conns<S>, swarms: &Swarms) -> Vec<AskOrder> {
         let (now, epoch, salt) = (cx.now(), self.wants.epoch(), cx.rng().u64());
         let askable = || self.candidates.iter().filter(|(_, candidate)| candidate.is_askable());
         let seeds = askable().filter(|(id, _)| swarms.is_seed(*id)).count();
@@ -172,20 +154,7 @@ impl Downloads {
         order
     }
 
-    /// Whether anything can be asked for at all, whoever has it.
-    fn has_room_for_more(&mut self) -> bool {
-        self.has_room_for_transfer() || self.wants.has_orphans() || self.has_ready_v5()
-    }
-
-    fn has_ready_v5(&self) -> bool {
-        self.candidates.iter().any(|(_, candidate)| candidate.is_v5() && candidate.has_room())
-    }
-
-    pub(super) fn has_room_for_transfer(&self) -> bool {
-        self.pool.has_free() && self.wants.transfers().len() < TRANSFERS_MAX
-    }
-
-    /// Asks a connection for one blob more.
+    /// Asks a connection for parts of one blob more, or for one blob more.
     fn assign_to<S: Suite>(
         &mut self,
         cx: &mut Cx,
@@ -193,138 +162,101 @@ impl Downloads {
         swarms: &Swarms,
         conn: ConnId,
     ) -> Asked {
-        if !conns.speaks_v6(conn) {
-            return self.assign_to_v5(cx, conns, swarms, conn);
-        }
-        let may_bring = |id: &BlobName, place: &Place| self.may_have(conns, swarms, conn, id, place);
-        if let Some((blob, at)) = self.wants.orphan(may_bring) {
-            self.ask_for_segment(cx, conns, conn, &blob, at);
-            return Asked::Yes;
-        }
-        if !self.has_room_for_transfer() && !self.wants.has_orphans() {
-            return Asked::Full;
-        }
-        let Some(found) = self.pick_and_forget(conns, swarms, conn, |_| true) else { return Asked::Useless };
-        if self.wants.transfers().len() >= TRANSFERS_MAX {
-            match self.wants.give_up_abandoned() {
-                Some(buffer) => self.pool.give_back(buffer),
-                None => return Asked::Full,
+        let Some((name, place)) = self.pick_and_forget(conns, swarms, conn) else { return Asked::Useless };
+        match (name, self.wants.get(&name).and_then(Want::id)) {
+            (BlobName::Native(root), _) if conns.speaks_v6(conn) => {
+                let mask = self.choose_parts(conns, swarms, conn, (root, &place));
+                if mask.is_empty() {
+                    return Asked::Full;
+                }
+                self.ask_for_parts(cx, conns, conn, (root, &place), mask);
+                Asked::Yes
             }
+            (_, Some(id)) if self.may_ask_whole(conns, conn) => {
+                self.ask_whole(cx, conns, conn, (name, id), &place);
+                Asked::Yes
+            }
+            _ => Asked::Full,
         }
-        let Some(buffer) = self.pool.take() else { return Asked::Full };
-        self.begin(cx, conns, conn, found, buffer);
-        Asked::Yes
     }
 
-    /// Begins the transfer of a blob.
-    pub(super) fn begin<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
+    /// Which of the missing parts of a blob a peer is asked for: as many as there is room for, in order where the content is
+    /// played, else others than other nodes ask for first.
+    fn choose_parts<S: Suite>(
+        &self,
+        conns: &Conns<S>,
+        swarms: &Swarms,
         conn: ConnId,
-        (blob, place): (BlobName, Place),
-        buffer: Buffer,
-    ) {
-        self.wants.begin(blob, place, buffer);
-        self.ask_for_segment(cx, conns, conn, &blob, 0);
-        cx.set_timer_sooner(Timer::Review, cx.now() + REVIEW_INTERVAL);
+        (root, place): (Root, &Place),
+    ) -> Mask {
+        let name = BlobName::Native(root);
+        let (Some(line), Some(requests)) = (self.lines.get(conn), conns.get(conn)) else { return Mask::NONE };
+        let Some(want) = self.wants.get(&name).filter(|_| requests.may_want()) else { return Mask::NONE };
+        let has = swarms.view(conn, place.topic()).parts(place.position());
+        let window = line.part_window(self.part_len).saturating_sub(requests.parts_outstanding());
+        let room = window.min(PARTS_UNDER_WAY_MAX.saturating_sub(self.wants.parts_under_way()));
+        let mut parts: Vec<usize> = (want.transfer().unasked() & has).iter().collect();
+        if !place.in_order() && place.urgency().deadline().is_none() {
+            let salt = line.salt ^ self.wants.epoch();
+            parts.sort_by_key(|part| mix(*part as u64, salt));
+        }
+        parts.iter().take(room).fold(Mask::NONE, |mask, part| mask | Mask::one(*part))
     }
 
-    /// The queued blob that is best asked of a peer.
+    /// The queued blob of which a peer is best asked.
     pub(super) fn pick<S: Suite>(
         &self,
         conns: &Conns<S>,
         swarms: &Swarms,
         conn: ConnId,
     ) -> Option<(BlobName, Place)> {
-        self.look(conns, swarms, conn, |_| true).0
+        self.look(conns, swarms, conn).0
     }
 
-    /// The queued blob that is best asked of a peer, and the swarms of which a v6 peer has none, of those that are `fit`.
+    /// The queued blob of which a peer is best asked, and the swarms of which a v6 peer has none.
     pub(super) fn look<S: Suite>(
         &self,
         conns: &Conns<S>,
         swarms: &Swarms,
         conn: ConnId,
-        fit: impl Fn(&Topic) -> bool,
     ) -> (Option<(BlobName, Place)>, Vec<Topic>) {
         let Some(line) = self.lines.get(conn) else { return (None, Vec::new()) };
         let is_v6 = conns.speaks_v6(conn);
         let salt = line.salt ^ self.wants.epoch();
         // Most blobs that are looked at are of one swarm: what is known of it is looked up once.
         let mut of = None;
-        let rank = |order: u64, id: &BlobName, place: &Place| {
+        let rank = |name: &BlobName, want: &Want, place: &Place| {
             let view = match of {
                 Some((topic, view)) if topic == *place.topic() => view,
                 _ => of.insert((*place.topic(), swarms.view(conn, place.topic()))).1,
             };
             let position = place.position();
-            let has = !is_v6 || view.has(position);
-            (has && !line.refused.contains(id)).then(|| {
+            let has_some = match name {
+                BlobName::Native(_) if is_v6 => {
+                    !(view.parts(position) & want.transfer().unasked()).is_empty()
+                }
+                // A v5 peer is asked for the whole of it.
+                BlobName::Native(_) => want.id().is_some() && want.transfer().is_idle(),
+                BlobName::V5(_) => !is_v6 || view.has(position),
+            };
+            (has_some && !line.refused.contains(name)).then(|| {
                 let (order, availability) =
-                    if place.in_order() { (order, 0) } else { (u64::MAX, view.availability(position)) };
-                let (urgency, is_data) = (place.urgency(), !place.is_index());
-                BlobOrder { urgency, is_data, order, availability, lot: mix(position, salt) }
+                    if place.in_order() { (position, 0) } else { (u64::MAX, view.availability(position)) };
+                BlobOrder {
+                    urgency: place.urgency(),
+                    is_data: !place.is_index(),
+                    order,
+                    is_untouched: want.is_untouched(),
+                    availability,
+                    lot: mix(position, salt),
+                }
             })
         };
         if is_v6 {
-            self.wants.pick_of(line.interests.iter().copied().filter(fit), rank)
+            self.wants.pick_of(line.interests.iter().copied(), rank)
         } else {
             (self.wants.pick(rank), Vec::new())
         }
-    }
-
-    pub(super) fn ask_for_segment<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        conn: ConnId,
-        blob: &BlobName,
-        at: usize,
-    ) {
-        let now = cx.now();
-        let Some(bounds) = self.wants.transfers().get(blob).and_then(|transfer| transfer.bounds(at)) else {
-            return;
-        };
-        let Some(peer) = conns.address(conn).cloned() else { return };
-        let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else { return };
-        let range = requests.want(*blob, bounds);
-        line.rate.begin(now);
-        if requests.outstanding() + requests.ranges() == 1 {
-            line.brought = now;
-        }
-        self.wants.ask(blob, at, Request::new(conn, peer, range, now));
-        self.sum_up(conns, conn);
-    }
-
-    fn assign_to_v5<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        swarms: &Swarms,
-        conn: ConnId,
-    ) -> Asked {
-        let now = cx.now();
-        let is_asked = |candidate: &Candidate| candidate.is_v5() && candidate.outstanding() > 0;
-        let downloading = self.candidates.iter().filter(|(_, candidate)| is_asked(candidate)).count();
-        let Some((blob, place)) = self.pick(conns, swarms, conn) else { return Asked::Useless };
-        let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else {
-            return Asked::Useless;
-        };
-        let had = requests.outstanding();
-        if had == 0 && downloading >= DOWNLOAD_CONNECTIONS_MAX {
-            return Asked::Later;
-        }
-        let BlobName::V5(id) = blob else { return Asked::Useless };
-        requests.request(id);
-        if had == 0 {
-            line.checked = (requests.progress_bytes(), now);
-            cx.set_timer_sooner(Timer::Conn(conn), now + STALL_TIMEOUT);
-        }
-        self.wants.asked(blob, &place, conn);
-        self.lend_buffer(conns, conn);
-        self.sum_up(conns, conn);
-        Asked::Yes
     }
 }
 

@@ -6,7 +6,9 @@ use core::time::Duration;
 use super::super::conns::Conns;
 use super::super::cx::Cx;
 use super::Downloads;
-use crate::ids::Topic;
+use super::transfer::Transfer;
+use crate::ids::{BlobName, Topic};
+use crate::parts::Mask;
 use crate::suite::Suite;
 use crate::time::Instant;
 
@@ -23,24 +25,24 @@ impl Downloads {
     /// The same, and what is in flight is cancelled, unless it is wanted again before long.
     pub(crate) fn drop_wants_soon(&mut self, now: Instant, topic: &Topic) {
         self.wants.drop_wants(topic);
-        self.wants.give_up_at(topic, now + DROPPED_PATIENCE);
+        self.wants.give_up_at(now + DROPPED_PATIENCE);
     }
 
     /// The same, and what is in flight is cancelled at once.
     pub(crate) fn cancel_wants<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, topic: &Topic) {
         self.wants.drop_wants(topic);
-        self.wants.give_up_at(topic, cx.now());
+        self.wants.give_up_at(cx.now());
         self.cancel_due(cx, conns);
     }
 
     /// Cancels what nobody has wanted for long enough.
     pub(super) fn cancel_due<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>) {
-        let (requests, buffers) = self.wants.give_up_due(cx.now());
-        for request in &requests {
-            self.cut(conns, request, 0);
-        }
-        for buffer in buffers {
-            self.give_back(conns, buffer);
+        for name in self.wants.due_to_give_up(cx.now()) {
+            let Some((asked, buffers)) = self.wants.with_transfer(&name, Transfer::give_up) else { continue };
+            buffers.into_iter().for_each(|buffer| self.part_pool.give_back(buffer));
+            if let BlobName::Native(root) = name {
+                asked.into_iter().for_each(|conn| self.cancel(conns, conn, root, Mask::ALL));
+            }
         }
     }
 }

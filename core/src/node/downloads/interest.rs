@@ -21,8 +21,8 @@ impl Downloads {
 
     /// Whether a v6 peer is asked for nothing, has nothing that is missing, and has brought nothing for [`USELESS_AFTER`].
     pub(crate) fn is_at_rest<S: Suite>(&self, now: Instant, conns: &Conns<S>, conn: ConnId) -> bool {
-        let is_asked = conns.get(conn).is_none_or(|requests| requests.ranges() > 0);
-        let rests = |line: &Line| line.interests.is_empty() && now.since(line.brought) >= USELESS_AFTER;
+        let is_asked = super::is_asked(conns, conn);
+        let rests = |line: &Line| line.interests.is_empty() && now.since(line.brought_at) >= USELESS_AFTER;
         conns.speaks_v6(conn) && !is_asked && self.lines.get(conn).is_some_and(rests)
     }
 
@@ -50,16 +50,14 @@ impl Downloads {
         }
     }
 
-    /// The queued blob that is best asked of a peer, of swarms that are `fit`; those of which it has none are of no interest any
-    /// more.
+    /// The queued blob of which a peer is best asked; swarms of which it has none are of no interest any more.
     pub(super) fn pick_and_forget<S: Suite>(
         &mut self,
         conns: &Conns<S>,
         swarms: &Swarms,
         conn: ConnId,
-        fit: impl Fn(&Topic) -> bool,
     ) -> Option<(BlobName, Place)> {
-        let (found, in_vain) = self.look(conns, swarms, conn, fit);
+        let (found, in_vain) = self.look(conns, swarms, conn);
         if let Some(line) = self.lines.get_mut(conn) {
             for topic in &in_vain {
                 line.interests.remove(topic);

@@ -1,302 +1,219 @@
-//! One blob in flight from v6 peers: a buffer that segments of one or several peers fill.
+//! One native blob on its way: a part is wanted, under way from one peer or more, or here; that is all.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::time::Duration;
 
-use super::super::channels::contents::Place;
-use crate::addr::PeerAddr;
 use crate::buffer::Buffer;
 use crate::ids::ConnId;
-use crate::limits::SEGMENTS_MAX;
+use crate::parts::{Mask, Values};
 use crate::time::Instant;
 
-/// Whose bytes lie where in a blob.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Contribution {
-    conn: ConnId,
-    peer: PeerAddr,
-    start: u32,
-    end: u32,
-}
-
-impl Contribution {
-    pub(super) fn new(conn: ConnId, peer: PeerAddr, start: u32, end: u32) -> Self {
-        Self { conn, peer, start, end }
-    }
-
-    pub(crate) fn conn(&self) -> ConnId {
-        self.conn
-    }
-
-    pub(crate) fn peer(&self) -> &PeerAddr {
-        &self.peer
-    }
-
-    /// Its bytes of a blob.
-    pub(super) fn of<'a>(&self, blob: &'a [u8]) -> &'a [u8] {
-        &blob[self.start as usize..self.end as usize]
-    }
-}
-
-/// A request for a segment: who is asked, by the connection's number for the range, and when something last happened to it.
-#[derive(Clone, Debug)]
+/// A part that a connection was asked for and has not brought whole.
+#[derive(Debug)]
 pub(super) struct Request {
     conn: ConnId,
-    peer: PeerAddr,
-    range: u32,
+    part: usize,
     asked: Instant,
-    moved: Instant,
+    /// Its first half, once that came.
+    begun: Option<Buffer>,
 }
 
 impl Request {
-    pub(super) fn new(conn: ConnId, peer: PeerAddr, range: u32, now: Instant) -> Self {
-        Self { conn, peer, range, asked: now, moved: now }
-    }
-
     pub(super) fn conn(&self) -> ConnId {
         self.conn
     }
 
-    pub(super) fn range(&self) -> u32 {
-        self.range
+    pub(super) fn part(&self) -> usize {
+        self.part
     }
 
-    /// How long nothing has come of it.
-    pub(super) fn waited(&self, now: Instant) -> Duration {
-        now.since(self.moved)
-    }
-
-    /// How long ago it was made.
-    pub(super) fn age(&self, now: Instant) -> Duration {
-        now.since(self.asked)
-    }
-}
-
-/// A part of the blob that one peer brings, in order; without a request nobody is asked for it at the moment.
-#[derive(Clone, Debug)]
-pub(super) struct Segment {
-    request: Option<Request>,
-    start: u32,
-    next: u32,
-    end: u32,
-}
-
-impl Segment {
-    pub(super) fn request(&self) -> Option<&Request> {
-        self.request.as_ref()
-    }
-
-    pub(super) fn is_whole(&self) -> bool {
-        self.next == self.end
+    pub(super) fn asked(&self) -> Instant {
+        self.asked
     }
 
     pub(super) fn is_begun(&self) -> bool {
-        self.next > self.start
-    }
-
-    fn is_of(&self, conn: ConnId) -> bool {
-        self.request.as_ref().is_some_and(|request| request.conn == conn)
-    }
-
-    /// Nobody is asked for what is missing of it.
-    pub(super) fn is_orphan(&self) -> bool {
-        self.request.is_none() && !self.is_whole()
-    }
-
-    /// Bytes that are missing.
-    pub(super) fn missing(&self) -> u32 {
-        self.end - self.next
-    }
-
-    /// Where what is missing begins, and the middle of it.
-    pub(super) fn next(&self) -> u32 {
-        self.next
-    }
-
-    pub(super) fn middle(&self) -> u32 {
-        self.next + self.missing() / 2
+        self.begun.is_some()
     }
 }
 
-/// What became of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fed {
-    /// No segment goes on with them.
-    Unwanted,
-    /// The first of a segment, and how long they took.
-    First(Duration),
-    More,
-}
-
-/// A blob in flight.
+/// What of a blob is here, and what is under way from whom.
+#[derive(Debug, Default)]
 pub(super) struct Transfer {
-    /// Where the blob stands in a swarm that wants it.
-    place: Place,
-    buffer: Buffer,
-    /// They partition the blob, in order.
-    segments: Vec<Segment>,
-    /// It is to come from one peer alone, since bytes of several did not fit together.
-    is_alone: bool,
-    /// How often a segment of it was taken from a peer for another.
-    takeovers: u32,
-    /// When it is given up, as nobody wants the blob any more.
-    given_up_at: Option<Instant>,
+    /// The parts that must come from peers.
+    needed: Mask,
+    values: Option<Arc<Values>>,
+    here: Mask,
+    /// Those that came whole and are being written.
+    writing: Mask,
+    requests: Vec<Request>,
+    /// The store makes the blob whole.
+    is_finishing: bool,
 }
 
 impl Transfer {
-    /// A transfer of the whole blob, of which nobody is asked yet.
-    pub(super) fn new(place: Place, buffer: Buffer, is_alone: bool, takeovers: u32) -> Self {
-        let end = u32::try_from(buffer.blob().len()).expect("a blob is 2^20 bytes or shorter");
-        let segments = [Segment { request: None, start: 0, next: 0, end }].into();
-        Self { place, buffer, segments, is_alone, takeovers, given_up_at: None }
+    /// These parts must come from peers too.
+    pub(super) fn need(&mut self, mask: Mask) {
+        self.needed = self.needed | mask;
     }
 
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+    pub(super) fn values(&self) -> Option<&Arc<Values>> {
+        self.values.as_ref()
     }
 
-    pub(super) fn set_place(&mut self, place: Place) {
-        self.place = place;
+    pub(super) fn requests(&self) -> &[Request] {
+        &self.requests
     }
 
-    pub(super) fn takeovers(&self) -> u32 {
-        self.takeovers
+    /// The parts that are here.
+    pub(super) fn here(&self) -> Mask {
+        self.here
     }
 
-    /// When it is given up, as nobody wants the blob any more.
-    pub(super) fn given_up_at(&self) -> Option<Instant> {
-        self.given_up_at
+    /// The parts that somebody is asked for.
+    pub(super) fn asked(&self) -> Mask {
+        self.requests.iter().fold(Mask::NONE, |mask, request| mask | Mask::one(request.part))
     }
 
-    pub(super) fn give_up_at(&mut self, at: Option<Instant>) {
-        self.given_up_at = at;
+    /// The parts that nobody is asked for.
+    pub(super) fn unasked(&self) -> Mask {
+        if self.is_finishing { Mask::NONE } else { self.needed - self.here - self.writing - self.asked() }
     }
 
-    pub(super) fn segments(&self) -> &[Segment] {
-        &self.segments
+    /// Something of it came or is under way.
+    pub(super) fn is_begun(&self) -> bool {
+        !self.here.is_empty() || !self.is_idle()
     }
 
-    /// What peers are asked for.
-    pub(super) fn requests(&self) -> impl Iterator<Item = &Request> {
-        self.segments.iter().filter(|segment| !segment.is_whole()).filter_map(Segment::request)
+    /// Nobody is asked for any of it, and nothing is being written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.requests.is_empty() && self.writing.is_empty() && !self.is_finishing
     }
 
-    /// How long nothing has come of it.
-    pub(super) fn waited(&self, now: Instant) -> Duration {
-        self.requests().map(|request| request.waited(now)).min().unwrap_or(Duration::MAX)
+    /// Counts what is under way: requests, and parts that are being written.
+    pub(super) fn under_way(&self) -> usize {
+        self.requests.len() + self.writing.len()
     }
 
-    /// How long ago it was asked for.
-    fn age(&self, now: Instant) -> Duration {
-        self.requests().map(|request| request.age(now)).max().unwrap_or_default()
+    /// The store holds the whole blob: what was asked for is no longer wanted.
+    pub(super) fn found_whole(&mut self) -> (Vec<ConnId>, Vec<Buffer>) {
+        self.here = Mask::ALL;
+        self.give_up()
     }
 
-    /// In which order transfers are given up for those of other swarms, the least first.
-    pub(super) fn loss(&self, now: Instant) -> (bool, Duration) {
-        (self.has_begun(), self.age(now))
+    /// Parts and values that the store holds from an earlier time.
+    pub(super) fn found(&mut self, here: Mask, values: Values) {
+        if self.values.is_none() {
+            self.values = Some(Arc::new(values));
+        }
+        self.here = self.here | here;
     }
 
-    /// Something of it has come.
-    pub(super) fn has_begun(&self) -> bool {
-        self.segments.iter().any(Segment::is_begun)
+    // --- what comes -----------------------------------------------------------------------------------------
+
+    /// Values that give the blob's root.
+    pub(super) fn set_values(&mut self, values: Values) {
+        self.values.get_or_insert_with(|| Arc::new(values));
     }
 
-    /// The bytes of a segment.
-    pub(super) fn bounds(&self, at: usize) -> Option<core::ops::Range<u32>> {
-        self.segments.get(at).map(|segment| segment.start..segment.end)
+    /// A connection is asked for parts.
+    pub(super) fn ask(&mut self, conn: ConnId, mask: Mask, now: Instant) {
+        let request = |part| Request { conn, part, asked: now, begun: None };
+        self.requests.extend(mask.iter().map(request));
     }
 
-    /// Somebody is asked for a segment.
-    pub(super) fn ask(&mut self, at: usize, request: Request) {
-        if let Some(segment) = self.segments.get_mut(at) {
-            segment.request = Some(request);
+    fn request(&self, conn: ConnId, part: usize) -> Option<usize> {
+        self.requests.iter().position(|request| request.conn == conn && request.part == part)
+    }
+
+    /// What a connection was asked for of a part.
+    pub(super) fn request_of(&self, conn: ConnId, part: usize) -> Option<&Request> {
+        self.request(conn, part).map(|at| &self.requests[at])
+    }
+
+    /// Whether a connection is asked for a part.
+    pub(super) fn is_asked(&self, conn: ConnId, part: usize) -> bool {
+        self.request(conn, part).is_some()
+    }
+
+    /// How many connections are asked for a part.
+    pub(super) fn askers(&self, part: usize) -> usize {
+        self.requests.iter().filter(|request| request.part == part).count()
+    }
+
+    /// The first half of a part came; the rest follows. Gives the buffer back where nobody waits for it.
+    pub(super) fn keep_half(&mut self, conn: ConnId, part: usize, buffer: Buffer) -> Option<Buffer> {
+        match self.request(conn, part) {
+            Some(at) => self.requests[at].begun.replace(buffer),
+            None => Some(buffer),
         }
     }
 
-    /// Bytes for the segment that the connection brings and that goes on at `offset`.
-    pub(super) fn feed(&mut self, conn: ConnId, offset: u32, bytes: &[u8], now: Instant) -> Fed {
-        let fits = |s: &&mut Segment| s.is_of(conn) && s.next == offset && !s.is_whole();
-        let Some(segment) = self.segments.iter_mut().find(fits) else { return Fed::Unwanted };
-        let is_first = !segment.is_begun();
-        let room = &mut self.buffer.blob_mut()[segment.next as usize..segment.end as usize];
-        let n = room.len().min(bytes.len());
-        room[..n].copy_from_slice(&bytes[..n]);
-        segment.next += u32::try_from(n).expect("within the blob");
-        let Some(request) = &mut segment.request else { return Fed::More };
-        request.moved = now;
-        if is_first { Fed::First(request.age(now)) } else { Fed::More }
+    /// Takes the first half of a part, to add the second to it.
+    pub(super) fn take_half(&mut self, conn: ConnId, part: usize) -> Option<Buffer> {
+        self.request(conn, part).and_then(|at| self.requests[at].begun.take())
     }
 
-    pub(super) fn is_whole(&self) -> bool {
-        self.segments.iter().all(Segment::is_whole)
-    }
-
-    /// Nobody is asked for any of it.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.segments.iter().all(|segment| segment.is_whole() || segment.is_orphan())
-    }
-
-    /// Nothing of it has come, or what has come is of no use without the peer that brought it.
-    pub(super) fn is_worthless(&self) -> bool {
-        self.is_alone || !self.has_begun()
-    }
-
-    pub(super) fn can_split(&self) -> bool {
-        !self.is_alone && self.segments.len() < SEGMENTS_MAX
-    }
-
-    /// What is missing of a segment from `from` on goes to another peer, since this one is too slow: the request that is cut
-    /// there, and the segment to ask for.
-    pub(super) fn take_over(&mut self, at: usize, from: u32) -> (Option<Request>, usize) {
-        let request = self.segments[at].request.clone();
-        self.takeovers += 1;
-        (request, self.orphan(at, from))
-    }
-
-    /// Nobody is asked any more for what is missing of a segment from `from` on; what came of it stays its peer's. The index
-    /// of the new segment.
-    fn orphan(&mut self, at: usize, from: u32) -> usize {
-        let segment = &mut self.segments[at];
-        let from = from.clamp(segment.next, segment.end);
-        let rest = Segment { request: None, start: from, next: from, end: segment.end };
-        segment.end = from;
-        if segment.start == segment.end {
-            self.segments[at] = rest;
-            return at;
+    /// A part came whole over a connection, and is to be written, unless it is here already. `false`: it is.
+    pub(super) fn came(&mut self, conn: ConnId, part: usize) -> bool {
+        if let Some(at) = self.request(conn, part) {
+            self.requests.remove(at);
         }
-        self.segments.insert(at + 1, rest);
-        at + 1
+        let is_missing = !(self.here | self.writing).has(part);
+        if is_missing {
+            self.writing = self.writing | Mask::one(part);
+        }
+        is_missing
     }
 
-    /// The connection brings nothing more. `false`: it was asked for nothing.
-    pub(super) fn release(&mut self, conn: ConnId) -> bool {
-        let is_asked = self.segments.iter().any(|segment| segment.is_of(conn));
-        while let Some(at) = self.segments.iter().position(|s| s.is_of(conn) && !s.is_whole()) {
-            self.orphan(at, 0);
+    /// What became of a part that was written. Where it is stored, what others were asked for of it is no longer wanted: they,
+    /// and their buffers.
+    pub(super) fn written(&mut self, part: usize, is_stored: bool) -> (Vec<ConnId>, Vec<Buffer>) {
+        let mask = Mask::one(part);
+        self.writing = self.writing - mask;
+        if !is_stored {
+            return (Vec::new(), Vec::new());
         }
-        is_asked
+        self.here = self.here | mask;
+        self.take_requests(|request| request.part == part)
     }
 
-    /// The buffer, and who brought what, adjacent segments of one connection as one.
-    pub(super) fn finish(self) -> (Buffer, Vec<Contribution>) {
-        let mut parts: Vec<Contribution> = Vec::new();
-        for Segment { request, start, next, .. } in self.segments {
-            let Some(Request { conn, peer, .. }) = request else { continue };
-            match parts.last_mut() {
-                Some(last) if last.conn == conn && last.end == start => last.end = next,
-                _ => parts.push(Contribution { conn, peer, start, end: next }),
-            }
-        }
-        (self.buffer, parts)
+    /// Takes all requests that `fit`, as connections and buffers.
+    fn take_requests(&mut self, fit: impl Fn(&Request) -> bool) -> (Vec<ConnId>, Vec<Buffer>) {
+        let (taken, left): (Vec<Request>, Vec<Request>) = self.requests.drain(..).partition(fit);
+        self.requests = left;
+        let conns = taken.iter().map(|request| request.conn).collect();
+        (conns, taken.into_iter().filter_map(|request| request.begun).collect())
+    }
+
+    /// A connection brings nothing more of these parts. Their buffers.
+    pub(super) fn release(&mut self, conn: ConnId, mask: Mask) -> Vec<Buffer> {
+        self.take_requests(|request| request.conn == conn && mask.has(request.part)).1
+    }
+
+    /// Nothing of it is wanted any more: the connections that were asked, and their buffers.
+    pub(super) fn give_up(&mut self) -> (Vec<ConnId>, Vec<Buffer>) {
+        self.take_requests(|_| true)
+    }
+
+    /// Whether all that must come from peers is here, and the store does not yet make the blob whole.
+    pub(super) fn is_to_be_finished(&self) -> bool {
+        !self.is_finishing && !self.needed.is_empty() && self.here.covers(self.needed)
+    }
+
+    pub(super) fn set_finishing(&mut self, is_finishing: bool) {
+        self.is_finishing = is_finishing;
+    }
+
+    /// The store has lost what it held.
+    pub(super) fn lost(&mut self) {
+        self.here = Mask::NONE;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::blob::BLOB_LEN;
-    use crate::ids::Topic;
-    use alloc::vec;
+    use crate::parts::{PART_LEN, VALUES_LEN};
 
     const NOW: Instant = Instant(0);
 
@@ -304,46 +221,38 @@ mod tests {
         ConnId { slot, generation: 0 }
     }
 
-    fn transfer() -> Transfer {
-        let mut transfer = Transfer::new(Place::new(Topic([1; 32]), 0, false), Buffer::new(), false, 0);
-        transfer.ask(0, request(1));
-        transfer
-    }
-
-    fn request(slot: u32) -> Request {
-        Request::new(conn(slot), "127.0.0.1:1".parse().expect("an address"), 0, NOW)
+    fn buffer() -> Buffer {
+        Buffer::for_blob_of(PART_LEN)
     }
 
     #[test]
-    fn two_peers_fill_one_blob_and_it_is_known_who_brought_what() {
-        let end = u32::try_from(BLOB_LEN).expect("small");
-        let mut transfer = transfer();
-        assert_eq!(transfer.feed(conn(1), 0, &vec![1; 600_000], NOW), Fed::First(Duration::ZERO));
-        assert_eq!(transfer.feed(conn(1), 0, &[1; 10], NOW), Fed::Unwanted, "in order only");
-        let (cut, rest) = transfer.take_over(0, 800_000);
-        assert_eq!(cut.map(|request| request.conn()), Some(conn(1)));
-        transfer.ask(rest, request(2));
-        assert_eq!(transfer.feed(conn(1), 800_000, &[1; 10], NOW), Fed::Unwanted, "it is another's");
-        assert_eq!(transfer.feed(conn(2), 800_000, &vec![2; BLOB_LEN], NOW), Fed::First(Duration::ZERO));
-        assert!(!transfer.is_whole());
-        assert_eq!(transfer.feed(conn(1), 600_000, &vec![1; BLOB_LEN], NOW), Fed::More);
-        assert!(transfer.is_whole());
-        let (buffer, parts) = transfer.finish();
-        assert_eq!((buffer.blob()[799_999], buffer.blob()[800_000]), (1, 2));
-        let parts: Vec<_> = parts.iter().map(|part| (part.conn, part.start, part.end)).collect();
-        assert_eq!(parts, [(conn(1), 0, 800_000), (conn(2), 800_000, end)]);
+    fn a_part_is_wanted_under_way_or_here() {
+        let mut transfer = Transfer::default();
+        transfer.need(Mask::first(2));
+        assert_eq!((transfer.unasked(), transfer.is_begun()), (Mask(3), false));
+        transfer.ask(conn(1), Mask(3), NOW);
+        transfer.ask(conn(2), Mask(1), NOW);
+        assert_eq!((transfer.unasked(), transfer.askers(0), transfer.askers(1)), (Mask::NONE, 2, 1));
+        assert!(transfer.keep_half(conn(2), 0, buffer()).is_none());
+        assert!(transfer.keep_half(conn(2), 1, buffer()).is_some(), "it was not asked for it");
+        assert!(transfer.came(conn(1), 0));
+        let (others, buffers) = transfer.written(0, true);
+        assert_eq!((others, buffers.len()), (Vec::from([conn(2)]), 1));
+        assert!(!transfer.came(conn(2), 0), "it is here");
+        transfer.release(conn(1), Mask::ALL);
+        assert_eq!((transfer.unasked(), transfer.is_to_be_finished()), (Mask(2), false));
+        transfer.found(Mask(2), Values::from_bytes([0; VALUES_LEN]));
+        assert!(transfer.is_to_be_finished() && transfer.is_idle());
     }
 
     #[test]
-    fn what_a_lost_peer_brought_stays_and_the_rest_goes_to_another() {
-        let mut transfer = transfer();
-        transfer.feed(conn(1), 0, &[1; 100], NOW);
-        assert!(transfer.release(conn(1)) && !transfer.release(conn(2)));
-        assert!(transfer.is_abandoned() && !transfer.is_worthless());
-        let at = transfer.segments.iter().position(Segment::is_orphan).expect("the rest");
-        assert_eq!(transfer.bounds(at).map(|bounds| bounds.start), Some(100));
-        transfer.ask(at, request(2));
-        transfer.release(conn(2));
-        assert_eq!(transfer.segments.len(), 2, "what brought nothing leaves nothing");
+    fn a_wrong_part_is_wanted_again() {
+        let mut transfer = Transfer::default();
+        transfer.need(Mask(1));
+        transfer.ask(conn(1), Mask(1), NOW);
+        assert!(transfer.take_half(conn(1), 0).is_none());
+        assert!(transfer.came(conn(1), 0) && transfer.unasked().is_empty());
+        transfer.written(0, false);
+        assert_eq!(transfer.unasked(), Mask(1));
     }
 }

@@ -1,70 +1,88 @@
-//! Which blobs are wanted, and of whom. A wanted blob is in exactly one state: queued, asked whole of one v5 peer, in flight
-//! in segments, or being written.
+//! Which blobs are wanted, where they stand, and what is known of each: of a native blob its [`Transfer`], of a v5 blob who is asked
+//! for it. A blob is in the queues of its swarms while something of it is missing that nobody is asked for.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::super::channels::contents::Place;
+use super::super::channels::contents::{Place, Wanted};
 use super::queue::Queues;
-use super::transfer::{Contribution, Fed, Request, Segment, Transfer};
-use crate::buffer::Buffer;
-use crate::ids::{BlobName, ConnId, Topic};
+use super::transfer::Transfer;
+use crate::ids::{BlobId, BlobName, ConnId, Root, Topic};
+use crate::node::api::Claim;
+use crate::parts::{self, Mask};
 use crate::time::Instant;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Queued,
-    Asked(ConnId),
-    /// There is a [`Transfer`] for it.
-    InFlight,
-    Writing,
-}
-
-/// What somebody contributed to a blob that did not match, to be held against the right one.
-#[derive(Clone, Debug)]
-pub(super) struct Suspect {
-    part: Contribution,
-    /// SHA-256 of the part.
-    digest: [u8; 32],
-}
-
-impl Suspect {
-    pub(super) fn new(part: Contribution, digest: [u8; 32]) -> Self {
-        Self { part, digest }
-    }
-
-    /// The part, if it is not what the right blob has there.
-    pub(super) fn convict(self, digest_of: impl Fn(&Contribution) -> [u8; 32]) -> Option<Contribution> {
-        (self.digest != digest_of(&self.part)).then_some(self.part)
-    }
-}
-
-struct Want {
+/// A wanted blob.
+pub(super) struct Want {
     /// Place in the queues, kept when the blob is queued again.
     order: u64,
-    state: State,
-    /// Where it stands, the most urgent first: in several swarms, or in one more than once.
-    places: Vec<Place>,
-    /// Whose bytes made it wrong, unless they are cleared.
-    suspects: Vec<Suspect>,
-    /// [`Transfer::takeovers`] of the transfers that were given up: patience that was gained is kept, also where somebody
-    /// refuses the blob in between.
-    takeovers: u32,
+    is_queued: bool,
+    /// Where it stands, the most urgent first: in several swarms, or in one more than once; and what it is said to hold there.
+    places: Vec<(Place, Claim)>,
+    /// Its id: a v5 blob's name, or what the author of a native one says.
+    id: Option<BlobId>,
+    /// Who is asked for the whole of it.
+    asked: Vec<(ConnId, Instant)>,
+    /// The whole of it came and is being written.
+    is_writing: bool,
+    /// What of a native blob is here and under way.
+    transfer: Transfer,
+    /// When what is under way is given up, as nobody wants the blob any more.
+    given_up_at: Option<Instant>,
 }
 
-/// The wanted blobs. Bounded by what the contents have in hand ([`crate::limits::WANTED_MAX`]) and, for transfers, by the
-/// receive buffers.
+impl Want {
+    pub(super) fn id(&self) -> Option<BlobId> {
+        self.id
+    }
+
+    pub(super) fn places(&self) -> &[(Place, Claim)] {
+        &self.places
+    }
+
+    pub(super) fn transfer(&self) -> &Transfer {
+        &self.transfer
+    }
+
+    /// The whole of it came and is being written.
+    pub(super) fn is_writing(&self) -> bool {
+        self.is_writing
+    }
+
+    pub(super) fn asked(&self) -> &[(ConnId, Instant)] {
+        &self.asked
+    }
+
+    /// Nothing of it is here or under way.
+    pub(super) fn is_untouched(&self) -> bool {
+        !self.is_writing && self.asked.is_empty() && !self.transfer.is_begun()
+    }
+
+    /// Nobody is asked for any of it.
+    fn is_idle(&self) -> bool {
+        !self.is_writing && self.asked.is_empty() && self.transfer.is_idle()
+    }
+
+    /// Whether something is missing that nobody is asked for.
+    fn is_to_be_asked(&self, name: &BlobName) -> bool {
+        let is_missing = match name {
+            BlobName::Native(_) => !self.transfer.unasked().is_empty(),
+            BlobName::V5(_) => true,
+        };
+        is_missing && !self.is_writing && self.asked.is_empty() && !self.places.is_empty()
+    }
+}
+
+/// The wanted blobs. Bounded by what the contents have in hand ([`crate::limits::WANTED_MAX`]).
 pub(super) struct Wants {
-    by_id: BTreeMap<BlobName, Want>,
-    /// Those that stand in more than one place.
-    several: BTreeSet<BlobName>,
+    by_name: BTreeMap<BlobName, Want>,
     queues: Queues,
-    queued: usize,
-    transfers: BTreeMap<BlobName, Transfer>,
-    /// Their positions, which are asked for more often than they change.
-    in_flight: Vec<(u64, BlobName)>,
-    /// There may be a segment that nobody is asked for.
-    may_have_orphans: bool,
+    /// Blobs of which nobody is asked.
+    idle: usize,
+    /// Blobs of which something is under way.
+    busy: BTreeSet<BlobName>,
+    /// Parts of them, of all together.
+    parts_under_way: usize,
     next_order: u64,
     /// Grows whenever there is something to ask for that there was not: a connection that was of no use may be now.
     epoch: u64,
@@ -73,149 +91,197 @@ pub(super) struct Wants {
 impl Default for Wants {
     fn default() -> Self {
         Self {
-            by_id: BTreeMap::new(),
-            several: BTreeSet::new(),
+            by_name: BTreeMap::new(),
             queues: Queues::default(),
-            queued: 0,
-            transfers: BTreeMap::new(),
-            in_flight: Vec::new(),
-            may_have_orphans: false,
+            idle: 0,
+            busy: BTreeSet::new(),
+            parts_under_way: 0,
             next_order: 0,
             epoch: 1,
         }
     }
 }
 
+/// What a blob is said to hold at a place, and the parts that must come from peers.
+fn claim(wanted: &Wanted, part_len: usize, takes_all: bool) -> (Claim, Mask) {
+    match wanted {
+        Wanted::Native { blob, len, .. } => {
+            let needed = if takes_all { Mask::ALL } else { parts::needed(*len as usize, part_len) };
+            (Claim::Content(blob.key.clone(), *len), needed)
+        }
+        Wanted::Pack(_) | Wanted::V5(_) => (Claim::Pack, Mask::ALL),
+    }
+}
+
 impl Wants {
     // --- what is wanted -------------------------------------------------------------------------------------
 
-    pub(super) fn want(&mut self, id: BlobName, place: Place) {
-        if let Some(want) = self.by_id.get_mut(&id) {
-            if let Some(at) = want.places.iter().position(|known| known.is_same(&place)) {
+    /// A blob is missing. `takes_all`: also the parts that could be made here.
+    pub(super) fn want(&mut self, wanted: &Wanted, place: Place, part_len: usize, takes_all: bool) {
+        let name = wanted.name();
+        let (claim, needed) = claim(wanted, part_len, takes_all);
+        let id = match wanted {
+            Wanted::Native { id, .. } => *id,
+            Wanted::Pack(_) => None,
+            Wanted::V5(id) => Some(*id),
+        };
+        if !self.by_name.contains_key(&name) {
+            let want = Want {
+                order: self.next_order,
+                is_queued: false,
+                places: Vec::new(),
+                id,
+                asked: Vec::new(),
+                is_writing: false,
+                transfer: Transfer::default(),
+                given_up_at: None,
+            };
+            self.next_order += 1;
+            self.idle += 1;
+            self.by_name.insert(name, want);
+        }
+        self.change(&name, |want| {
+            want.id = want.id.or(id);
+            if let Some(at) = want.places.iter().position(|(known, _)| known.is_same(&place)) {
                 // Of a range and the file around it, the more urgent counts.
-                if want.places[at].urgency() <= place.urgency() {
+                if want.places[at].0.urgency() <= place.urgency() {
                     return;
                 }
                 want.places.remove(at);
             }
-            let at = want.places.partition_point(|known| known.urgency() <= place.urgency());
-            want.places.insert(at, place);
-            if want.places.len() > 1 {
-                self.several.insert(id);
-            }
-            if want.state == State::Queued {
-                enqueue(&mut self.queues, want, id);
-            }
-            if let Some(transfer) = self.transfers.get_mut(&id) {
-                transfer.set_place(want.places[0]);
-                self.transfers_changed();
-            }
-            self.epoch += 1;
-            return;
-        }
-        let order = self.next_order;
-        self.next_order += 1;
-        self.epoch += 1;
-        self.queued += 1;
-        self.queues.insert(order, id, place);
-        let (state, places) = (State::Queued, [place].into());
-        self.by_id.insert(id, Want { order, state, places, suspects: Vec::new(), takeovers: 0 });
+            let at = want.places.partition_point(|(known, _)| known.urgency() <= place.urgency());
+            want.places.insert(at, (place, claim));
+            want.transfer.need(needed);
+            want.given_up_at = None;
+        });
+        self.requeue(&name);
     }
 
     /// What only one swarm wanted and nobody was asked for is dropped. What is in flight arrives and is stored, unless it is given
     /// up ([`Self::give_up_at`]).
     pub(super) fn drop_wants(&mut self, topic: &Topic) {
-        let Self { by_id: wants, several, queues, queued, transfers, .. } = self;
-        queues.forget(topic);
-        wants.retain(|id, want| {
-            let before = want.places.len();
-            want.places.retain(|place| place.topic() != topic);
-            if want.places.len() <= 1 {
-                several.remove(id);
-            }
-            if let (Some(place), Some(transfer)) = (want.places.first(), transfers.get_mut(id)) {
-                transfer.set_place(*place);
-            }
-            let is_gone = want.places.is_empty() && before > 0 && want.state == State::Queued;
-            *queued -= usize::from(is_gone);
-            !is_gone
-        });
-        self.transfers_changed();
+        self.queues.forget(topic);
+        let of_topic = |want: &&Want| want.places.iter().any(|(place, _)| place.topic() == topic);
+        let names: Vec<BlobName> =
+            self.by_name.iter().filter(|(_, want)| of_topic(want)).map(|(name, _)| *name).collect();
+        for name in names {
+            self.change(&name, |want| want.places.retain(|(place, _)| place.topic() != topic));
+        }
     }
 
-    /// What is in flight for this swarm and that nobody wants any more is given up at `at`, unless somebody does by then.
-    pub(super) fn give_up_at(&mut self, topic: &Topic, at: Instant) {
-        for (id, transfer) in self.transfers.iter_mut().filter(|(_, it)| it.place().topic() == topic) {
-            if self.by_id.get(id).is_none_or(|want| want.places.is_empty()) {
-                transfer.give_up_at(Some(at));
+    /// What is in flight and nobody wants any more is given up at `at`, unless somebody does by then.
+    pub(super) fn give_up_at(&mut self, at: Instant) {
+        for name in &self.busy {
+            if let Some(want) = self.by_name.get_mut(name).filter(|want| want.places.is_empty()) {
+                want.given_up_at.get_or_insert(at);
             }
         }
     }
 
-    /// Gives up what is due for it: what peers were asked for, and the buffers.
-    pub(super) fn give_up_due(&mut self, now: Instant) -> (Vec<Request>, Vec<Buffer>) {
-        let (mut requests, mut due) = (Vec::new(), Vec::new());
-        for (id, transfer) in &mut self.transfers {
-            if self.by_id.get(id).is_some_and(|want| !want.places.is_empty()) {
-                transfer.give_up_at(None);
-            } else if transfer.given_up_at().is_some_and(|at| at <= now) {
-                requests.extend(transfer.requests().cloned());
-                due.push(*id);
-            }
-        }
-        (requests, due.iter().filter_map(|id| self.give_up(id)).collect())
+    /// The blobs that are due to be given up.
+    pub(super) fn due_to_give_up(&self, now: Instant) -> Vec<BlobName> {
+        let is_due = |want: &Want| want.given_up_at.is_some_and(|at| at <= now);
+        self.busy.iter().filter(|name| self.by_name.get(name).is_some_and(is_due)).copied().collect()
     }
 
-    /// Asked whole of a v5 peer.
-    pub(super) fn asked(&mut self, id: BlobName, place: &Place, conn: ConnId) {
-        self.set(id, State::Asked(conn));
+    /// Takes a blob out, and what it was wanted for.
+    pub(super) fn remove(&mut self, name: &BlobName) -> Vec<(Place, Claim)> {
+        self.change(name, |want| want.is_writing = true);
+        self.busy.remove(name);
+        self.by_name.remove(name).map_or_else(Vec::new, |want| want.places)
+    }
+
+    pub(super) fn get(&self, name: &BlobName) -> Option<&Want> {
+        self.by_name.get(name)
+    }
+
+    /// Changes a blob's transfer.
+    pub(super) fn with_transfer<T>(
+        &mut self,
+        name: &BlobName,
+        step: impl FnOnce(&mut Transfer) -> T,
+    ) -> Option<T> {
+        self.change(name, |want| step(&mut want.transfer))
+    }
+
+    /// A connection is asked for the whole blob.
+    pub(super) fn asked_whole(&mut self, name: &BlobName, place: &Place, conn: ConnId, now: Instant) {
+        self.change(name, |want| want.asked.push((conn, now)));
         self.queues.served(place.topic());
     }
 
-    pub(super) fn writing(&mut self, id: BlobName) {
-        self.set(id, State::Writing);
+    /// The whole blob will not come over a connection, or has come over it. `false`: it was not asked for it.
+    pub(super) fn not_asked_whole(&mut self, name: &BlobName, conn: ConnId, is_writing: bool) -> bool {
+        let was_asked = self.change(name, |want| {
+            let before = want.asked.len();
+            want.asked.retain(|(asked, _)| *asked != conn);
+            want.is_writing |= is_writing;
+            want.asked.len() < before
+        });
+        was_asked.unwrap_or_default()
     }
 
-    /// Asked in vain; whoever still wants it gets it from someone else.
-    pub(super) fn requeue(&mut self, id: BlobName) {
-        self.set(id, State::Queued);
+    /// The store did not take the whole blob.
+    pub(super) fn not_written(&mut self, name: &BlobName) {
+        self.change(name, |want| want.is_writing = false);
     }
 
-    fn set(&mut self, id: BlobName, state: State) {
-        let Some(want) = self.by_id.get_mut(&id) else { return };
-        let before = core::mem::replace(&mut want.state, state);
-        self.queued -= usize::from(before == State::Queued);
-        if state != State::Queued {
-            for place in &want.places {
+    /// A native blob turned out not to have the id that its author says.
+    pub(super) fn forget_id(&mut self, name: &BlobName) {
+        self.change(name, |want| want.id = None);
+    }
+
+    /// A blob is no longer wanted at places that `are_done`.
+    pub(super) fn forget_places(&mut self, name: &BlobName, are_done: impl Fn(&Place) -> bool) {
+        self.change(name, |want| want.places.retain(|(place, _)| !are_done(place)));
+    }
+
+    /// A swarm has had its turn.
+    pub(super) fn served(&mut self, topic: &Topic) {
+        self.queues.served(topic);
+    }
+
+    /// Lets `step` change a blob, and brings queues and counts up to date.
+    fn change<T>(&mut self, name: &BlobName, step: impl FnOnce(&mut Want) -> T) -> Option<T> {
+        let want = self.by_name.get_mut(name)?;
+        let (was_idle, was_under_way) = (want.is_idle(), want.transfer.under_way());
+        let result = step(want);
+        let is_idle = want.is_idle();
+        self.parts_under_way = self.parts_under_way + want.transfer.under_way() - was_under_way;
+        self.idle = self.idle + usize::from(is_idle) - usize::from(was_idle);
+        let is_to_be_asked = want.is_to_be_asked(name);
+        if is_to_be_asked && !want.is_queued {
+            self.epoch += 1;
+        } else if !is_to_be_asked && want.is_queued {
+            want.is_queued = false;
+            for (place, _) in &want.places {
                 self.queues.remove(want.order, place.topic());
             }
-        } else if want.places.is_empty() {
-            self.by_id.remove(&id);
-            self.several.remove(&id);
+        }
+        if is_idle {
+            self.busy.remove(name);
         } else {
-            self.epoch += 1;
-            self.queued += 1;
-            enqueue(&mut self.queues, want, id);
+            self.busy.insert(*name);
         }
-    }
-
-    /// It is stored: where it was wanted, and who is to be held against its bytes.
-    pub(super) fn stored(&mut self, id: BlobName) -> (Vec<Place>, Vec<Suspect>) {
-        self.set(id, State::Writing);
-        self.several.remove(&id);
-        self.by_id.remove(&id).map_or_else(Default::default, |want| (want.places, want.suspects))
-    }
-
-    /// Bytes of several peers made it wrong; it comes from one alone from here on.
-    pub(super) fn suspect(&mut self, id: BlobName, suspects: Vec<Suspect>) {
-        if let Some(want) = self.by_id.get_mut(&id) {
-            want.suspects = suspects;
+        let is_gone = is_idle && want.places.is_empty();
+        if is_to_be_asked && !want.is_queued {
+            self.requeue(name);
         }
+        if is_gone {
+            self.idle -= 1;
+            self.by_name.remove(name);
+        }
+        Some(result)
     }
 
-    /// Whether the v5 connection was asked for this blob.
-    pub(super) fn is_asked(&self, id: &BlobName, conn: ConnId) -> bool {
-        self.by_id.get(id).is_some_and(|want| want.state == State::Asked(conn))
+    /// Puts a blob into the queues of its swarms, at its most urgent place in each.
+    fn requeue(&mut self, name: &BlobName) {
+        let Some(want) = self.by_name.get_mut(name).filter(|want| want.is_to_be_asked(name)) else { return };
+        want.is_queued = true;
+        self.epoch += 1;
+        for (place, _) in want.places.iter().rev() {
+            self.queues.insert(want.order, *name, *place);
+        }
     }
 
     // --- what to ask for ------------------------------------------------------------------------------------
@@ -225,26 +291,23 @@ impl Wants {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.by_name.is_empty()
     }
 
     /// Blobs are missing, and nobody is asked for any.
     pub(super) fn is_starved(&self) -> bool {
-        self.transfers.is_empty() && self.queued == self.by_id.len()
+        self.idle == self.by_name.len()
     }
 
-    pub(super) fn is_queue_empty(&self) -> bool {
-        self.queues.is_empty()
+    /// The id of a queued blob that v5 peers may have.
+    pub(super) fn example(&self) -> Option<BlobId> {
+        let names = self.queues.in_turn().flat_map(|topic| self.queues.of(topic)).map(|(_, name, _)| name);
+        names.take(EXAMPLES).find_map(|name| self.by_name.get(name)?.id)
     }
 
-    /// A queued blob.
-    pub(super) fn example(&self) -> Option<BlobName> {
-        self.queues.first()
-    }
-
-    /// The queued blobs of a swarm.
-    pub(super) fn queued(&self, topic: &Topic) -> impl Iterator<Item = BlobName> {
-        self.queues.of(topic).map(|(_, id, _)| *id)
+    /// The ids of a swarm's queued blobs, where they have one.
+    pub(super) fn queued_ids(&self, topic: &Topic) -> impl Iterator<Item = BlobId> {
+        self.queues.of(topic).filter_map(|(_, name, _)| self.by_name.get(name)?.id)
     }
 
     /// The swarms of which blobs were queued since the last call.
@@ -257,7 +320,7 @@ impl Wants {
     pub(super) fn pick_of<R: Ord>(
         &self,
         topics: impl Iterator<Item = Topic>,
-        mut rank: impl FnMut(u64, &BlobName, &Place) -> Option<R>,
+        mut rank: impl FnMut(&BlobName, &Want, &Place) -> Option<R>,
     ) -> (Option<(BlobName, Place)>, Vec<Topic>) {
         let mut turns: Vec<_> = topics.map(|topic| (self.queues.turn(&topic), topic)).collect();
         turns.sort_unstable();
@@ -275,7 +338,7 @@ impl Wants {
     /// The queued blob of the least rank, of the swarm whose turn it is of all that have one with a rank.
     pub(super) fn pick<R: Ord>(
         &self,
-        mut rank: impl FnMut(u64, &BlobName, &Place) -> Option<R>,
+        mut rank: impl FnMut(&BlobName, &Want, &Place) -> Option<R>,
     ) -> Option<(BlobName, Place)> {
         self.queues.in_turn().find_map(|topic| self.best_of(topic, &mut rank))
     }
@@ -283,297 +346,45 @@ impl Wants {
     fn best_of<R: Ord>(
         &self,
         topic: &Topic,
-        rank: &mut impl FnMut(u64, &BlobName, &Place) -> Option<R>,
+        rank: &mut impl FnMut(&BlobName, &Want, &Place) -> Option<R>,
     ) -> Option<(BlobName, Place)> {
-        let ranked = self.queues.of(topic).filter_map(|(order, id, place)| {
-            let mut ranked = |place: &Place| rank(order, id, place).map(|rank| (rank, (*id, *place)));
-            let others = self.places(id).iter().filter(|other| other.topic() == topic);
-            ranked(place).or_else(|| others.clone().find_map(&mut ranked))
+        let ranked = self.queues.of(topic).filter_map(|(_, name, place)| {
+            let want = self.by_name.get(name)?;
+            if let Some(rank) = rank(name, want, place) {
+                return Some((rank, (*name, *place)));
+            }
+            let others = want.places.iter().map(|(place, _)| place).filter(|it| it.topic() == topic);
+            others.skip(1).find_map(|place| Some((rank(name, want, place)?, (*name, *place))))
         });
         ranked.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, best)| best)
     }
 
-    /// Where a blob stands that has more than one place.
-    pub(super) fn places(&self, id: &BlobName) -> &[Place] {
-        if self.several.is_empty() || !self.several.contains(id) {
-            return &[];
-        }
-        self.by_id.get(id).map_or(&[], |want| &want.places)
+    /// The blobs of which something is under way.
+    pub(super) fn busy(&self) -> impl Iterator<Item = (&BlobName, &Want)> {
+        self.busy.iter().filter_map(|name| Some((name, self.by_name.get(name)?)))
     }
 
-    // --- transfers ------------------------------------------------------------------------------------------
-
-    pub(super) fn transfers(&self) -> &BTreeMap<BlobName, Transfer> {
-        &self.transfers
+    /// The blobs of which a connection is asked for something.
+    pub(super) fn busy_with(&self, conn: ConnId) -> Vec<BlobName> {
+        let is_asked = |want: &Want| {
+            let of_parts = || want.transfer.requests().iter().any(|request| request.conn() == conn);
+            want.asked.iter().any(|(asked, _)| *asked == conn) || of_parts()
+        };
+        self.busy().filter(|(_, want)| is_asked(want)).map(|(name, _)| *name).collect()
     }
 
-    /// A queued blob is to come in segments.
-    pub(super) fn begin(&mut self, id: BlobName, place: Place, buffer: Buffer) {
-        self.may_have_orphans = true;
-        let want = self.by_id.get(&id);
-        let is_alone = want.is_some_and(|want| !want.suspects.is_empty());
-        let takeovers = want.map_or(0, |want| want.takeovers);
-        self.set(id, State::InFlight);
-        self.queues.served(place.topic());
-        let earlier = self.transfers.insert(id, Transfer::new(place, buffer, is_alone, takeovers));
-        debug_assert!(earlier.is_none(), "a queued blob is not in flight");
-        self.transfers_changed();
+    /// The native blobs of which all that must come from peers is here.
+    pub(super) fn to_be_finished(&self) -> Vec<Root> {
+        let is_due = |want: &Want| want.transfer.is_to_be_finished();
+        let due = self.by_name.iter().filter(|(_, want)| is_due(want));
+        due.filter_map(|(name, _)| name.root()).collect()
     }
 
-    fn transfers_changed(&mut self) {
-        self.in_flight.clear();
-        self.in_flight.extend(self.transfers.iter().map(|(id, transfer)| (transfer.place().position(), *id)));
-    }
-
-    /// The transfers of blobs at these positions of a swarm.
-    pub(super) fn transfers_at(
-        &self,
-        topic: Topic,
-        positions: &[u64],
-    ) -> impl Iterator<Item = (BlobName, &Transfer)> {
-        let in_flight = self.in_flight.iter().filter(|(position, _)| positions.contains(position));
-        let transfers = in_flight.filter_map(|(_, id)| Some((*id, self.transfers.get(id)?)));
-        transfers.filter(move |(_, transfer)| *transfer.place().topic() == topic)
-    }
-
-    /// Whether there is a segment that nobody is asked for.
-    pub(super) fn has_orphans(&mut self) -> bool {
-        let mut segments = self.transfers.values().flat_map(Transfer::segments);
-        self.may_have_orphans = self.may_have_orphans && segments.any(Segment::is_orphan);
-        self.may_have_orphans
-    }
-
-    /// A segment of which nobody is asked and that `may_bring` takes, by its blob and index.
-    pub(super) fn orphan(&self, may_bring: impl Fn(&BlobName, &Place) -> bool) -> Option<(BlobName, usize)> {
-        if !self.may_have_orphans {
-            return None;
-        }
-        self.transfers.iter().find_map(|(id, transfer)| {
-            let at = transfer.segments().iter().position(Segment::is_orphan)?;
-            may_bring(id, transfer.place()).then_some((*id, at))
-        })
-    }
-
-    /// Somebody is asked for a segment.
-    pub(super) fn ask(&mut self, id: &BlobName, at: usize, request: Request) {
-        if let Some(transfer) = self.transfers.get_mut(id) {
-            transfer.ask(at, request);
-        }
-    }
-
-    /// Bytes of a blob came over a connection.
-    pub(super) fn feed(&mut self, id: &BlobName, conn: ConnId, offset: u32, bytes: &[u8], now: Instant) -> Fed {
-        let transfer = self.transfers.get_mut(id);
-        transfer.map_or(Fed::Unwanted, |transfer| transfer.feed(conn, offset, bytes, now))
-    }
-
-    /// A segment's rest goes to another peer: see [`Transfer::take_over`].
-    pub(super) fn take_over(
-        &mut self,
-        id: &BlobName,
-        at: usize,
-        from: u32,
-    ) -> Option<(Option<Request>, usize)> {
-        self.may_have_orphans = true;
-        self.transfers.get_mut(id).map(|transfer| transfer.take_over(at, from))
-    }
-
-    /// The whole blob has come and is being written.
-    pub(super) fn take_whole(&mut self, id: &BlobName) -> Option<(Buffer, Vec<Contribution>)> {
-        if !self.transfers.get(id)?.is_whole() {
-            return None;
-        }
-        let transfer = self.transfers.remove(id)?;
-        self.transfers_changed();
-        self.writing(*id);
-        Some(transfer.finish())
-    }
-
-    /// A connection brings nothing more of these blobs (`None`: of any). What nothing has come of, or must come from one
-    /// peer alone, is queued again; its buffers.
-    pub(super) fn release(&mut self, conn: ConnId, only: Option<&BlobName>) -> Vec<Buffer> {
-        let mut affected: Vec<BlobName> = Vec::new();
-        for (id, transfer) in &mut self.transfers {
-            if only.is_none_or(|only| only == id) && transfer.release(conn) {
-                affected.push(*id);
-            }
-        }
-        if !affected.is_empty() {
-            self.may_have_orphans = true;
-            self.epoch += 1;
-        }
-        affected.into_iter().filter_map(|id| self.give_up_idle(&id)).collect()
-    }
-
-    fn give_up_idle(&mut self, id: &BlobName) -> Option<Buffer> {
-        let transfer = self.transfers.get(id)?;
-        let is_wanted = self.by_id.get(id).is_some_and(|want| !want.places.is_empty());
-        let is_useless = transfer.is_worthless() || !is_wanted;
-        (transfer.is_abandoned() && is_useless).then(|| self.give_up(id))?
-    }
-
-    /// What of a swarm was asked for last, and of what nothing has come if need be: the blob that is given up for another swarm.
-    pub(super) fn youngest(&self, topic: &Topic, now: Instant, may_have_begun: bool) -> Option<BlobName> {
-        let fits = |it: &Transfer| it.place().topic() == topic && (may_have_begun || !it.has_begun());
-        let transfers = self.transfers.iter().filter(|(_, transfer)| fits(transfer));
-        transfers.min_by_key(|(_, transfer)| transfer.loss(now)).map(|(id, _)| *id)
-    }
-
-    /// What peers are asked for of a blob.
-    pub(super) fn requests(&self, id: &BlobName) -> Vec<Request> {
-        self.transfers.get(id).into_iter().flat_map(Transfer::requests).cloned().collect()
-    }
-
-    /// Gives a transfer up; its buffer.
-    pub(super) fn give_up(&mut self, id: &BlobName) -> Option<Buffer> {
-        let transfer = self.transfers.remove(id)?;
-        if let Some(want) = self.by_id.get_mut(id) {
-            want.takeovers = transfer.takeovers();
-        }
-        let (buffer, _) = transfer.finish();
-        self.transfers_changed();
-        self.requeue(*id);
-        Some(buffer)
-    }
-
-    /// Gives up a transfer of which nobody is asked any more, for the sake of others.
-    pub(super) fn give_up_abandoned(&mut self) -> Option<Buffer> {
-        let id = self.transfers.iter().find(|(_, transfer)| transfer.is_abandoned()).map(|(id, _)| *id)?;
-        self.give_up(&id)
+    /// Counts the parts under way, of all blobs.
+    pub(super) fn parts_under_way(&self) -> usize {
+        self.parts_under_way
     }
 }
 
-/// Puts a wanted blob into the queue of each swarm that wants it.
-fn enqueue(queues: &mut Queues, want: &Want, id: BlobName) {
-    // Of several places in one swarm the first, as the most urgent, is that of the queue.
-    for place in want.places.iter().rev() {
-        queues.insert(want.order, id, *place);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CONN: ConnId = ConnId { slot: 0, generation: 0 };
-
-    fn place(n: u8) -> Place {
-        at(n, 0)
-    }
-
-    fn at(n: u8, position: u64) -> Place {
-        Place::new(Topic([n; 32]), position, false)
-    }
-
-    fn id(n: u8) -> BlobName {
-        BlobName([n; 32])
-    }
-
-    fn first(wants: &Wants, missing: &[u8]) -> Option<BlobName> {
-        wants.pick(|order, id, _| (!missing.contains(&id.0[0])).then_some(order)).map(|(id, _)| id)
-    }
-
-    #[test]
-    fn what_is_in_flight_has_its_place_in_the_newest_version() {
-        let mut wants = Wants::default();
-        let (old, new) = (at(1, 7), at(1, 3));
-        wants.want(id(1), old);
-        wants.begin(id(1), old, Buffer::new());
-        wants.drop_wants(old.topic());
-        wants.want(id(1), new);
-        let at = |position: u64| wants.transfers_at(*new.topic(), &[position]).count();
-        assert_eq!((at(7), at(3)), (0, 1));
-    }
-
-    #[test]
-    fn a_blob_asked_in_vain_goes_back_to_its_place() {
-        let mut wants = Wants::default();
-        (3..6).for_each(|n| wants.want(id(n), place(1)));
-        wants.asked(id(3), &place(1), CONN);
-        assert_eq!(first(&wants, &[]), Some(id(4)));
-        assert!(wants.is_asked(&id(3), CONN));
-        let epoch = wants.epoch();
-        wants.requeue(id(3));
-        assert!(wants.epoch() > epoch, "a peer that had nothing to bring may have this");
-        assert_eq!(first(&wants, &[]), Some(id(3)));
-        assert_eq!(first(&wants, &[3, 4]), Some(id(5)));
-    }
-
-    #[test]
-    fn a_blob_in_several_places_is_asked_of_a_peer_that_has_any_of_them() {
-        let mut wants = Wants::default();
-        let later = at(1, 7);
-        wants.want(id(1), place(1));
-        let epoch = wants.epoch();
-        wants.want(id(1), later);
-        wants.want(id(1), later);
-        assert!(wants.epoch() > epoch, "a peer that had nothing to bring may have this");
-        assert_eq!(wants.pick(|_, _, at| (*at == later).then_some(0)), Some((id(1), later)));
-        wants.begin(id(1), later, Buffer::new());
-        assert_eq!(wants.orphan(|id, _| wants.places(id) == [place(1), later]), Some((id(1), 0)));
-        assert_eq!(wants.stored(id(1)).0, [place(1), later]);
-        assert!(wants.places(&id(1)).is_empty());
-    }
-
-    #[test]
-    fn a_dropped_swarm_takes_only_its_own_queue_along() {
-        let mut wants = Wants::default();
-        wants.want(id(1), place(1));
-        wants.want(id(1), place(2));
-        wants.want(id(2), place(1));
-        wants.want(id(3), place(1));
-        wants.asked(id(3), &place(1), CONN);
-        wants.drop_wants(place(1).topic());
-        assert_eq!((wants.queued(place(1).topic()).count(), wants.example()), (0, Some(id(1))));
-        assert!(wants.pick(|_, _, p| p.is_same(&place(2)).then_some(0)).is_some());
-        assert!(wants.is_asked(&id(3), CONN), "it is in flight");
-        wants.requeue(id(3));
-        assert!(first(&wants, &[1]).is_none(), "nobody wants it any more");
-        assert_eq!(wants.stored(id(1)).0, [place(2)]);
-        assert!(wants.is_empty() && wants.is_queue_empty());
-    }
-
-    #[test]
-    fn swarms_are_picked_from_in_turn_and_one_of_no_use_costs_the_others_nothing() {
-        let mut wants = Wants::default();
-        (0..100).for_each(|n| wants.want(id(n), place(1)));
-        wants.want(id(200), place(2));
-        let both = || [place(1), place(2)].into_iter().map(|place| *place.topic());
-        let any = |order: u64, _: &BlobName, _: &Place| Some(order);
-        let (blob, first) = wants.pick_of(both(), any).0.expect("one of the first swarm");
-        assert_eq!((blob, *first.topic()), (id(0), *place(1).topic()));
-        wants.begin(blob, first, Buffer::new());
-        assert_eq!(wants.pick_of(both(), any).0.map(|(id, _)| id), Some(id(200)), "the other's turn");
-        let only_second = |order, _: &BlobName, at: &Place| at.is_same(&place(2)).then_some(order);
-        assert_eq!(wants.pick(only_second).map(|(id, _)| id), Some(id(200)));
-        wants.requeue(blob);
-        wants.asked(id(200), &place(2), CONN);
-        let none = |_, _: &BlobName, _: &Place| None::<u64>;
-        let in_vain = Vec::from([*place(2).topic(), *place(1).topic()]);
-        assert_eq!(
-            wants.pick_of(both(), none),
-            (None, in_vain),
-            "one has none queued, the other none with a rank"
-        );
-    }
-
-    #[test]
-    fn what_a_lost_connection_brought_is_kept_unless_it_is_nothing() {
-        let mut wants = Wants::default();
-        for n in 1..=2 {
-            wants.want(id(n), place(1));
-            wants.begin(id(n), place(1), Buffer::new());
-            let peer = "127.0.0.1:1".parse().expect("an address");
-            wants.ask(&id(n), 0, Request::new(CONN, peer, 0, Instant(0)));
-        }
-        wants.feed(&id(1), CONN, 0, b"bytes", Instant(0));
-        assert_eq!(wants.release(CONN, None).len(), 1, "the other's buffer is free");
-        assert_eq!(first(&wants, &[]), Some(id(2)));
-        assert_eq!(wants.orphan(|_, _| true), Some((id(1), 1)));
-        wants.take_over(&id(1), 1, 5);
-        assert!(wants.give_up_abandoned().is_some() && wants.give_up_abandoned().is_none());
-        assert_eq!(first(&wants, &[]), Some(id(1)));
-        wants.begin(id(1), place(1), Buffer::new());
-        assert_eq!(wants.transfers()[&id(1)].takeovers(), 1, "the patience that was gained is not lost");
-    }
-}
+/// Queued blobs that are looked at for one with an id.
+const EXAMPLES: usize = 64;

@@ -16,7 +16,7 @@ use core::mem;
 use super::files::{Files, blob_count};
 use super::selection::{Priority, Selection, Urgency};
 use super::walk::{Next, Walk};
-use super::{Extent, Progress};
+use super::{Extent, Progress, Wanted};
 use crate::blob::BlobRef;
 use crate::ids::{BlobName, InfoHash};
 use crate::limits::{BODY_LEN_MAX, FILES_AT_ONCE_MAX, WANTED_PER_FETCH_MAX};
@@ -30,7 +30,7 @@ pub(super) enum Ask {
     Have(Vec<BlobName>),
     /// Get this blob, which stands at a position; `is_index`: others are only known once it is here.
     Want {
-        id: BlobName,
+        wanted: Wanted,
         position: u64,
         is_index: bool,
         urgency: Urgency,
@@ -38,7 +38,7 @@ pub(super) enum Ask {
     /// Nothing of what was wanted is wanted any more.
     DropWants,
     /// Open this stored blob.
-    Open(BlobRef),
+    Open(BlobRef, u32),
     Manifest(Arc<Manifest>),
     BodyRefused(BodyError),
     FileComplete(usize),
@@ -84,6 +84,7 @@ impl WalkId {
 /// A walk that waits for a blob.
 #[derive(Clone)]
 struct Part {
+    wanted: Wanted,
     walk: WalkId,
     position: u64,
     /// The index node that the blob is; `None` for data.
@@ -283,7 +284,8 @@ impl Fetch {
             for part in self.in_hand.get(id).into_iter().flatten() {
                 let is_index = part.node.is_some() || part.walk == WalkId::Body;
                 let urgency = self.walks.get(&part.walk).map_or(Urgency::USUAL, Walk::urgency);
-                asks.push(Ask::Want { id: *id, position: part.position, is_index, urgency });
+                let wanted = part.wanted.clone();
+                asks.push(Ask::Want { wanted, position: part.position, is_index, urgency });
             }
         }
         self.advance(asks);
@@ -302,7 +304,7 @@ impl Fetch {
             self.stored.push(part.position);
             if let Some(node) = &part.node {
                 if self.opening.insert(id) {
-                    asks.push(Ask::Open(node.blob.clone()));
+                    asks.push(Ask::Open(node.blob.clone(), node.content_len()));
                 }
                 to_open.push(part);
                 continue;
@@ -356,6 +358,15 @@ impl Fetch {
         self.advance(asks);
     }
 
+    /// A blob is whole, but is not what its reference promises: its author's fault.
+    pub(super) fn on_unfit(&mut self, name: BlobName, asks: &mut Vec<Ask>) {
+        for part in self.in_hand.remove(&name).unwrap_or_default() {
+            self.in_hand_count -= 1;
+            self.refuse_part(&part, asks);
+        }
+        self.advance(asks);
+    }
+
     /// A stored index blob does not open under its reference's key, or does not hold what it promises: the author's fault.
     fn refuse_part(&mut self, part: &Part, asks: &mut Vec<Ask>) {
         if let Stage::Body(_) = self.stage {
@@ -403,7 +414,8 @@ impl Fetch {
             match (&self.stage, id) {
                 (Stage::Body(body), WalkId::Body) => {
                     let leaves = walk.and_then(Walk::into_leaves).unwrap_or_default();
-                    asks.extend(leaves.first().map(|leaf| Ask::Open(leaf.clone())));
+                    let len = u32::try_from(body.size.min(1 << 20)).unwrap_or(0);
+                    asks.extend(leaves.first().map(|leaf| Ask::Open(leaf.clone(), len)));
                     self.stage = Stage::Reading { body: body.clone(), leaves, bytes: Vec::new() };
                 }
                 (_, WalkId::File(_, file)) => {
@@ -480,17 +492,20 @@ impl Fetch {
                 Next::Blob(blob, position, node) => {
                     self.in_hand_count += 1;
                     // Also one that is in hand already: a peer that has it may know of this place only.
-                    self.to_check.push(blob);
-                    let part = Part { walk: id, position, node, is_again: false };
-                    self.in_hand.entry(blob).or_default().push(part);
+                    let name = blob.name();
+                    self.to_check.push(name);
+                    let part = Part { wanted: blob, walk: id, position, node, is_again: false };
+                    self.in_hand.entry(name).or_default().push(part);
                 }
                 Next::Reopen(position, node) => {
                     self.in_hand_count += 1;
                     let blob = node.blob.clone();
-                    let part = Part { walk: id, position, node: Some(node), is_again: true };
+                    let (len, id_) = (node.content_len(), None);
+                    let wanted = Wanted::Native { blob: blob.clone(), len, id: id_ };
+                    let part = Part { wanted, walk: id, position, node: Some(node), is_again: true };
                     self.in_hand.entry(blob.root.into()).or_default().push(part);
                     if self.opening.insert(blob.root.into()) {
-                        asks.push(Ask::Open(blob));
+                        asks.push(Ask::Open(blob, len));
                     }
                 }
                 Next::Wait | Next::End => return,
@@ -526,7 +541,8 @@ impl Fetch {
         let shape = body.shape;
         let read = bytes.len().div_ceil(shape.plain_len()).max(1);
         if let Some(leaf) = leaves.get(read) {
-            asks.push(Ask::Open(leaf.clone()));
+            let len = body.size - bytes.len() as u64;
+            asks.push(Ask::Open(leaf.clone(), u32::try_from(len.min(shape.plain_len() as u64)).unwrap_or(0)));
             return;
         }
         match Manifest::from_cbor_in(shape, bytes) {

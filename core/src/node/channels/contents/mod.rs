@@ -14,8 +14,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
 
+use crate::blob::BlobRef;
 use crate::identity::PublicKey;
-use crate::ids::{BlobName, InfoHash, Topic};
+use crate::ids::{BlobId, BlobName, InfoHash, Root, Topic};
 use crate::limits::{CHANNELS_MAX, WANTED_MAX, WANTED_PER_FETCH_MAX, WANTED_PER_FETCH_MIN};
 use crate::manifest::HeadContent;
 use crate::node::api::{Event, Job};
@@ -76,13 +77,36 @@ impl Place {
     }
 }
 
+/// A missing blob, and what it is said to hold.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
+    /// A native blob with `len` bytes of content, and its id, as its author says.
+    Native {
+        blob: BlobRef,
+        len: u32,
+        id: Option<BlobId>,
+    },
+    Pack(Root),
+    V5(BlobId),
+}
+
+impl Wanted {
+    pub(crate) fn name(&self) -> BlobName {
+        match self {
+            Self::Native { blob, .. } => BlobName::Native(blob.root),
+            Self::Pack(root) => BlobName::Native(*root),
+            Self::V5(id) => BlobName::V5(*id),
+        }
+    }
+}
+
 /// What a content asks of the rest of the node.
 #[derive(Debug)]
 pub(crate) enum Effect {
     Job(Pending, Job),
     Event(Event),
     /// A blob is missing.
-    Want(BlobName, Place),
+    Want(Wanted, Place),
     /// Nothing that was wanted for the content is wanted any more.
     DropWants,
     /// Whether v5 peers may have its blobs, known to them one by one.
@@ -265,6 +289,11 @@ impl Contents {
     /// A blob that was wanted is stored.
     pub(crate) fn on_stored(&mut self, topic: Topic, id: BlobName) -> Vec<Effect> {
         self.step(topic, |fetch, asks| fetch.on_stored(id, asks))
+    }
+
+    /// A blob that was wanted is here, but is not what its reference promises.
+    pub(crate) fn on_unfit(&mut self, topic: Topic, name: BlobName) -> Vec<Effect> {
+        self.step(topic, |fetch, asks| fetch.on_unfit(name, asks))
     }
 
     /// Lets the fetch or the look-up of a number go on: an answer to one is none to another.
@@ -451,12 +480,12 @@ impl Content {
         let (target, sequence) = (self.target, self.version);
         Some(match ask {
             Ask::Have(ids) => Effect::Job(Pending::Have(topic, number, ids.clone()), Job::Have(ids)),
-            Ask::Open(blob) => {
-                Effect::Job(Pending::Open(topic, number, blob.root.into()), Job::OpenBlob(blob))
+            Ask::Open(blob, len) => {
+                Effect::Job(Pending::Open(topic, number, blob.root.into()), Job::OpenBlob(blob, len))
             }
-            Ask::Want { id, position, is_index, urgency } => {
+            Ask::Want { wanted, position, is_index, urgency } => {
                 let in_order = self.fetch.is_in_order();
-                Effect::Want(id, Place { topic, position, is_index, in_order, urgency })
+                Effect::Want(wanted, Place { topic, position, is_index, in_order, urgency })
             }
             Ask::DropWants => Effect::DropWants,
             Ask::Manifest(_) if self.is_refetch => return None,

@@ -115,7 +115,7 @@ impl Contents {
         if !fetch.is_satisfied() && !fetch.is_refused() {
             content.recheck.fetch = Some(fetch);
         }
-        asks.retain(|ask| matches!(ask, Ask::Have(_) | Ask::Open(_)));
+        asks.retain(|ask| matches!(ask, Ask::Have(_) | Ask::Open(..)));
         asks.into_iter().filter_map(|ask| content.effect(topic, number, ask)).collect()
     }
 

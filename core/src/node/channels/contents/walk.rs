@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use super::Wanted;
 use super::selection::Urgency;
 use crate::blob::BlobRef;
 use crate::ids::BlobName;
@@ -12,13 +13,13 @@ use crate::tree::{Cursor, Node, Step, TreeRef};
 enum Way {
     Tree(Cursor),
     /// The blobs of a chunk list, and the next one.
-    Chunks(Vec<BlobName>, usize),
+    Chunks(Vec<Wanted>, usize),
 }
 
 /// What a walk comes to.
 pub(super) enum Next {
     /// A blob, its position, and the index node that it is, if it is one.
-    Blob(BlobName, u64, Option<Node>),
+    Blob(Wanted, u64, Option<Node>),
     /// An index blob that was passed, and must be opened again; its position.
     Reopen(u64, Node),
     /// Nothing before an index blob in hand is opened.
@@ -53,7 +54,7 @@ impl Walk {
     pub(super) fn whole(reference: &Reference, base: u64, urgency: Urgency) -> Self {
         let way = match reference {
             Reference::Tree(tree) => Way::Tree(Cursor::whole(tree)),
-            Reference::Chunks(chunks) => Way::Chunks(chunks.iter().map(Chunk::name).collect(), 0),
+            Reference::Chunks(chunks) => Way::Chunks(chunks.iter().map(wanted).collect(), 0),
         };
         Self::new(way, base, urgency)
     }
@@ -69,7 +70,7 @@ impl Walk {
                     if end <= bytes.start {
                         before += 1;
                     } else if start < bytes.end && !bytes.is_empty() {
-                        ids.push(chunk.name());
+                        ids.push(wanted(chunk));
                     }
                     start = end;
                 }
@@ -101,14 +102,15 @@ impl Walk {
             Way::Chunks(ids, at) => {
                 let Some(id) = ids.get(*at) else { return Next::End };
                 *at += 1;
-                Next::Blob(*id, self.base + *at as u64 - 1, None)
+                Next::Blob(id.clone(), self.base + *at as u64 - 1, None)
             }
             Way::Tree(_) if self.has_index_in_hand => Next::Wait,
             Way::Tree(cursor) => match cursor.step() {
                 Step::End => Next::End,
                 Step::NeedsIndex(node) => Next::Reopen(self.base + node.position, node),
                 Step::Blob(node) => {
-                    let (id, position) = (BlobName::Native(node.blob.root), self.base + node.position);
+                    let position = self.base + node.position;
+                    let id = Wanted::Native { blob: node.blob.clone(), len: node.content_len(), id: None };
                     if node.height > 0 {
                         return Next::Blob(id, position, Some(node));
                     }
@@ -169,5 +171,15 @@ impl Walk {
 
     pub(super) fn into_leaves(self) -> Option<Vec<BlobRef>> {
         self.leaves
+    }
+}
+
+fn wanted(chunk: &Chunk) -> Wanted {
+    match chunk.root {
+        Some(root) => {
+            let blob = BlobRef { root, key: chunk.key.clone() };
+            Wanted::Native { blob, len: chunk.real_size, id: Some(chunk.id) }
+        }
+        None => Wanted::V5(chunk.id),
     }
 }

@@ -3,23 +3,22 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::mem;
+use core::time::Duration;
 
 use super::super::contents::{Extent, Progress};
 use super::availability::Availability;
 use super::positions::{Positions, Stored};
-use super::share::{Share, Tell, Theirs};
+use super::share::{News, Share, Tell, Theirs};
 use super::{Member, State, Swarm, Swarms};
 use crate::bucket::Bucket;
 use crate::codec::{Have, Message, Tag};
 use crate::ids::{ConnId, Topic};
-use crate::limits::{HAVE_BYTES_MAX, HAVE_INTERVAL, HAVE_POSITION_BYTES};
+use crate::limits::{HAVE_BYTES_MAX, HAVE_INTERVAL_MAX, HAVE_INTERVAL_MIN, HAVE_POSITION_BYTES};
 use crate::node::conns::Conns;
 use crate::node::cx::Cx;
 use crate::node::timers::Timer;
+use crate::parts::Mask;
 use crate::suite::Suite;
-
-/// New positions of one HAVE that are reported.
-const REPORTED_MAX: usize = 64;
 
 impl Swarms {
     // --- what we have ---------------------------------------------------------------------------------------
@@ -74,6 +73,16 @@ impl Swarms {
             self.count(topic, version, total);
         }
         has_more
+    }
+
+    /// A part takes so long to come: peers are told at three times of it.
+    pub(crate) fn set_part_time(&mut self, time: Duration) {
+        self.have_interval = (time * 3).clamp(HAVE_INTERVAL_MIN, HAVE_INTERVAL_MAX);
+    }
+
+    /// Parts of a blob of the newest version are here. `true`: peers can be told of it.
+    pub(crate) fn on_parts(&mut self, topic: &Topic, position: u64, mask: Mask) -> bool {
+        self.by_topic.get_mut(topic).is_some_and(|swarm| swarm.stored.add_parts(position, mask))
     }
 
     /// A blob of the newest version is missing: for the first, peers are asked what they have.
@@ -147,7 +156,7 @@ impl Swarms {
         tag: Tag,
         version: u64,
         have: Have,
-    ) -> Option<(Topic, Vec<u64>)> {
+    ) -> Option<Topic> {
         let member = self.members.get_mut(conn)?;
         let topic = *member.tags.get(&tag)?;
         let swarm = self.by_topic.get_mut(&topic)?;
@@ -155,39 +164,44 @@ impl Swarms {
         let share = member.shares.get_mut(&topic)?;
         // Of other versions than ours, and where nothing can be missing, only what takes no room is kept.
         let is_needed = swarm.may_miss(version);
-        if version < swarm.availability.version() || (!is_needed && have != Have::All) {
+        if version < swarm.availability.version() || (!is_needed && !have.all) {
             return None;
         }
         let earlier = share.take_theirs();
         if let Some(earlier) = earlier.as_ref().filter(|theirs| theirs.version() != version) {
             swarm.availability.remove(earlier);
         }
-        let mut theirs =
-            earlier.filter(|theirs| theirs.version() == version).unwrap_or_else(|| Theirs::new(version));
-        let (mut news, mut count) = (Vec::new(), 0);
-        let mut add = |position: usize| {
-            // Positions that the version does not have are never asked for; the bound holds for them too.
-            if position / 8 < room && theirs.add(position) {
+        let mut theirs = earlier.filter(|it| it.version() == version).unwrap_or_else(|| Theirs::new(version));
+        if have.replaces {
+            swarm.availability.remove(&theirs);
+            theirs = Theirs::new(version);
+        }
+        let mut count = u64::from(have.all);
+        let mut note = |position: usize, said: News| {
+            if said == News::Blob {
                 swarm.availability.add_one(position);
-                count += 1;
-                if news.len() < REPORTED_MAX {
-                    news.push(position as u64);
-                }
             }
+            count += u64::from(said != News::Nothing);
         };
-        match have {
-            Have::All => {
-                swarm.availability.remove(&theirs);
-                theirs = Theirs::all(version);
+        // Positions that the version does not have are never asked for; the bound holds for them too.
+        let listed = have.positions.iter().map(|position| *position as usize);
+        for position in Positions::from_bitmap(have.bitmap).iter().chain(listed) {
+            if position / 8 < room {
+                note(position, theirs.add(position));
             }
-            Have::Bitmap(bits) => Positions::from_bitmap(bits).iter().for_each(add),
-            Have::Positions(positions) => positions.iter().for_each(|position| add(*position as usize)),
+        }
+        for (position, mask) in have.under_way {
+            note(position as usize, theirs.add_parts(position, mask));
+        }
+        if have.all {
+            swarm.availability.remove(&theirs);
+            theirs = Theirs::all(version);
         }
         share.set_theirs(theirs);
         if let Some(line) = conns.get_mut(conn) {
             line.was_news(count * HAVE_POSITION_BYTES);
         }
-        Some((topic, news))
+        (count > 0).then_some(topic)
     }
 
     // --- telling --------------------------------------------------------------------------------------------
@@ -218,9 +232,9 @@ impl Swarms {
         self.tell_due(cx, conns);
     }
 
-    /// Tells of the swarms of which there is more to tell, not more often than each [`HAVE_INTERVAL`].
+    /// Tells of the swarms of which there is more to tell, not more often than each interval.
     pub(crate) fn tell_due<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>) {
-        let next = self.told_at + HAVE_INTERVAL;
+        let next = self.told_at + self.have_interval;
         if cx.now() < next {
             return cx.set_timer_sooner(Timer::Have, next);
         }
@@ -237,7 +251,7 @@ impl Swarms {
         }
     }
 
-    /// Tells a peer what it does not know yet, not more often than each [`HAVE_INTERVAL`]; that all is here, at once.
+    /// Tells a peer what it does not know yet, not more often than each interval; that all is here, at once.
     pub(super) fn tell_peer<S: Suite>(
         &mut self,
         cx: &mut Cx,
@@ -257,7 +271,7 @@ impl Swarms {
         if !line.has_control_room() {
             return self.tell_later(cx, topic);
         }
-        let have = match next_have(cx, swarm, share, &mut member.haves_out) {
+        let have = match next_have(cx, swarm, share, &mut member.haves_out, self.have_interval) {
             Tell::Nothing => return,
             Tell::Later => return self.tell_later(cx, topic),
             Tell::Now(have) => have,
@@ -271,7 +285,7 @@ impl Swarms {
 
     fn tell_later(&mut self, cx: &mut Cx, topic: Topic) {
         self.have_due.insert(topic);
-        cx.set_timer_sooner(Timer::Have, self.told_at + HAVE_INTERVAL);
+        cx.set_timer_sooner(Timer::Have, self.told_at + self.have_interval);
     }
 }
 
@@ -282,7 +296,7 @@ fn room_for(member: &Member, topic: &Topic) -> usize {
 }
 
 /// What a peer is told next.
-fn next_have(cx: &Cx, swarm: &Swarm, share: &mut Share, haves_out: &mut Bucket) -> Tell {
+fn next_have(cx: &Cx, swarm: &Swarm, share: &mut Share, haves_out: &mut Bucket, interval: Duration) -> Tell {
     let (now, version) = (cx.now(), swarm.availability.version());
     if swarm.state == State::All {
         return Tell::Now(share.tell_all(version, now));
@@ -290,7 +304,7 @@ fn next_have(cx: &Cx, swarm: &Swarm, share: &mut Share, haves_out: &mut Bucket) 
     if !share.is_behind(version, &swarm.stored) {
         return Tell::Nothing;
     }
-    if share.told_at().is_some_and(|at| at + HAVE_INTERVAL > now) || !haves_out.take(now) {
+    if share.told_at().is_some_and(|at| at + interval > now) || !haves_out.take(now) {
         return Tell::Later;
     }
     share.tell_more(version, &swarm.stored, now)

@@ -12,15 +12,17 @@ mod watch;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::time::Duration;
 
 use crate::bucket::Bucket;
 use crate::codec::Tag;
 use crate::identity::PublicKey;
 use crate::ids::{ConnId, Topic};
-use crate::limits::{HAVES_BURST, HAVES_PER_MINUTE};
+use crate::limits::{HAVE_INTERVAL_MIN, HAVES_BURST, HAVES_PER_MINUTE};
 use crate::node::conns::Conns;
 use crate::node::cx::Cx;
 use crate::node::table::ConnTable;
+use crate::parts::Mask;
 use crate::suite::Suite;
 use crate::time::Instant;
 use availability::Availability;
@@ -108,6 +110,8 @@ pub(crate) struct Swarms {
     have_due: BTreeSet<Topic>,
     /// When peers were last told.
     told_at: Instant,
+    /// How often peers are told at most.
+    have_interval: Duration,
     /// When the next WATCH to everybody may follow.
     watch_next: Instant,
 }
@@ -119,6 +123,7 @@ impl Swarms {
             members: ConnTable::default(),
             have_due: BTreeSet::new(),
             told_at: now,
+            have_interval: HAVE_INTERVAL_MIN,
             watch_next: now,
         }
     }
@@ -254,8 +259,13 @@ pub(crate) struct View<'a> {
 impl View<'_> {
     /// Whether the peer said that it has a blob of the newest version.
     pub(crate) fn has(&self, position: u64) -> bool {
+        self.parts(position) == Mask::ALL
+    }
+
+    /// The parts of a blob of the newest version that the peer said it has.
+    pub(crate) fn parts(&self, position: u64) -> Mask {
         let version = self.availability.map_or(0, Availability::version);
-        self.share.is_some_and(|share| share.has(version, position))
+        self.share.map_or(Mask::NONE, |share| share.parts(version, position))
     }
 
     pub(crate) fn availability(&self, position: u64) -> u16 {

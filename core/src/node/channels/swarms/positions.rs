@@ -1,8 +1,10 @@
 //! Positions of blobs (`docs/protocol.md` §12): the blobs that somebody has of a version.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::limits::HAVE_BLOBS_MAX;
+use crate::parts::Mask;
 
 /// Positions, up to [`HAVE_BLOBS_MAX`]; those beyond are left out. Takes memory up to the highest one in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +51,8 @@ impl Positions {
 pub(super) struct Stored {
     positions: Positions,
     log: Vec<u32>,
+    /// Parts of blobs that are not whole.
+    under_way: BTreeMap<u32, Mask>,
 }
 
 impl Stored {
@@ -56,8 +60,30 @@ impl Stored {
         if let Ok(position) = u32::try_from(position)
             && self.positions.add(position as usize)
         {
+            self.under_way.remove(&position);
             self.log.push(position);
         }
+    }
+
+    /// Parts of a blob are here. `true`: more than before.
+    pub(super) fn add_parts(&mut self, position: u64, mask: Mask) -> bool {
+        let Ok(position) = u32::try_from(position) else { return false };
+        if mask.is_empty() || position as usize >= HAVE_BLOBS_MAX || self.positions.has(position as usize) {
+            return false;
+        }
+        let known = self.under_way.entry(position).or_default();
+        let is_more = !known.covers(mask);
+        *known = *known | mask;
+        is_more
+    }
+
+    /// The parts of blobs that are not whole.
+    pub(super) fn under_way(&self) -> impl Iterator<Item = (u32, Mask)> {
+        self.under_way.iter().map(|(position, mask)| (*position, *mask))
+    }
+
+    pub(super) fn is_under_way(&self, position: u32) -> bool {
+        self.under_way.contains_key(&position)
     }
 
     pub(super) fn len(&self) -> usize {

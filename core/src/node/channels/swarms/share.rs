@@ -1,10 +1,11 @@
 //! What a peer and we told each other of a swarm.
 
-use alloc::vec::Vec;
+use alloc::collections::BTreeMap;
 
 use super::positions::{Positions, Stored};
 use crate::codec::{Have, Tag};
-use crate::limits::{HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX};
+use crate::limits::{HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX, HAVE_UNDER_WAY_MAX};
+use crate::parts::Mask;
 use crate::time::Instant;
 
 /// What a peer has of a version.
@@ -13,31 +14,73 @@ pub(super) struct Theirs {
     version: u64,
     is_all: bool,
     positions: Positions,
+    /// Parts of blobs that the peer does not have whole.
+    under_way: BTreeMap<u32, Mask>,
 }
 
 impl Theirs {
     /// Nothing, as far as it said.
     pub(super) fn new(version: u64) -> Self {
-        Self { version, is_all: false, positions: Positions::default() }
+        Self { version, is_all: false, positions: Positions::default(), under_way: BTreeMap::new() }
     }
 
     pub(super) fn all(version: u64) -> Self {
-        Self { version, is_all: true, positions: Positions::default() }
+        Self { is_all: true, ..Self::new(version) }
     }
 
     pub(super) fn version(&self) -> u64 {
         self.version
     }
 
-    /// `true`: it was not said before. Of a peer that has all, nothing is.
-    pub(super) fn add(&mut self, position: usize) -> bool {
-        !self.is_all && self.positions.add(position)
+    /// The peer has a blob. Of a peer that has all, nothing is news.
+    pub(super) fn add(&mut self, position: usize) -> News {
+        if self.is_all || !self.positions.add(position) {
+            return News::Nothing;
+        }
+        let parts = u32::try_from(position).ok().and_then(|position| self.under_way.remove(&position));
+        if parts.is_some() { News::More } else { News::Blob }
     }
 
-    /// The positions that were said; none where the peer has all.
-    pub(super) fn listed(&self) -> impl Iterator<Item = usize> {
-        self.positions.iter()
+    /// The peer has parts of a blob.
+    pub(super) fn add_parts(&mut self, position: u32, mask: Mask) -> News {
+        if self.is_all || self.positions.has(position as usize) || mask.is_empty() {
+            return News::Nothing;
+        }
+        if let Some(known) = self.under_way.get_mut(&position) {
+            let is_news = !known.covers(mask);
+            *known = *known | mask;
+            return if is_news { News::More } else { News::Nothing };
+        }
+        if self.under_way.len() >= HAVE_UNDER_WAY_MAX {
+            return News::Nothing;
+        }
+        self.under_way.insert(position, mask);
+        News::Blob
     }
+
+    /// The positions of blobs of which the peer has something; none where it has all.
+    pub(super) fn listed(&self) -> impl Iterator<Item = usize> {
+        self.positions.iter().chain(self.under_way.keys().map(|position| *position as usize))
+    }
+
+    /// The parts of a blob that the peer has.
+    fn parts(&self, position: u64) -> Mask {
+        let at = usize::try_from(position).unwrap_or(usize::MAX);
+        if self.is_all || at >= HAVE_BLOBS_MAX || self.positions.has(at) {
+            return Mask::ALL;
+        }
+        u32::try_from(position).ok().and_then(|at| self.under_way.get(&at)).copied().unwrap_or_default()
+    }
+}
+
+/// What a peer's word on a blob adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    Nothing,
+    /// More of a blob of which it had something.
+    More,
+    /// Something of a blob of which it had nothing.
+    Blob,
 }
 
 /// One swarm as both ends of a connection see it.
@@ -51,6 +94,8 @@ pub(super) struct Share {
     /// The version that the peer last asked for, and how much of our log it was told.
     asked_us: u64,
     told: usize,
+    /// The parts of blobs under way that it was told.
+    told_parts: BTreeMap<u32, Mask>,
     told_all: u64,
     told_at: Option<Instant>,
 }
@@ -65,7 +110,16 @@ pub(super) enum Tell {
 
 impl Share {
     pub(super) fn new(tag: Tag) -> Self {
-        Self { tag, theirs: None, asked_them: 0, asked_us: 0, told: 0, told_all: 0, told_at: None }
+        Self {
+            tag,
+            theirs: None,
+            asked_them: 0,
+            asked_us: 0,
+            told: 0,
+            told_parts: BTreeMap::new(),
+            told_all: 0,
+            told_at: None,
+        }
     }
 
     pub(super) fn tag(&self) -> Tag {
@@ -87,13 +141,10 @@ impl Share {
         self.theirs = Some(theirs);
     }
 
-    /// Whether the peer has a blob of a version, as far as it said; beyond what HAVE tells it may.
-    pub(super) fn has(&self, version: u64, position: u64) -> bool {
-        let Some(theirs) = self.theirs.as_ref().filter(|theirs| theirs.version == version) else {
-            return false;
-        };
-        let position = usize::try_from(position).unwrap_or(usize::MAX);
-        theirs.is_all || position >= HAVE_BLOBS_MAX || theirs.positions.has(position)
+    /// The parts that the peer has of a blob of a version, as far as it said; beyond what HAVE tells it may have all.
+    pub(super) fn parts(&self, version: u64, position: u64) -> Mask {
+        let theirs = self.theirs.as_ref().filter(|theirs| theirs.version == version);
+        theirs.map_or(Mask::NONE, |theirs| theirs.parts(position))
     }
 
     /// The version of which the peer has all.
@@ -122,7 +173,7 @@ impl Share {
     /// Another version is the newest: what was said of earlier ones no longer counts. A peer may have learnt of it before us.
     pub(super) fn begin_version(&mut self, version: u64) {
         self.theirs = self.theirs.take().filter(|theirs| theirs.version >= version);
-        self.told = 0;
+        (self.told, self.told_parts) = (0, BTreeMap::new());
     }
 
     /// We have lost some of what we told that we have.
@@ -136,11 +187,13 @@ impl Share {
         // Each version is told once, but to a peer that had all of it.
         if version > self.asked_us {
             (self.asked_us, self.told, self.told_all, self.told_at) = (version, 0, 0, None);
+            self.told_parts = BTreeMap::new();
         } else if version < self.asked_us || !had_all {
             return false;
         }
         if had_all {
             (self.theirs, self.told, self.told_all) = (None, 0, 0);
+            self.told_parts = BTreeMap::new();
         }
         true
     }
@@ -152,13 +205,27 @@ impl Share {
 
     /// That we have all of a version, which is said unasked too, so that a peer that is missing something knows it at once.
     pub(super) fn tell_all(&mut self, version: u64, now: Instant) -> Have {
-        (self.told_all, self.told_at) = (version, Some(now));
-        Have::All
+        (self.told_all, self.told_at, self.told_parts) = (version, Some(now), BTreeMap::new());
+        Have { all: true, ..Have::default() }
     }
 
     /// Whether the peer asked for a version, and there is something that it was not told.
     pub(super) fn is_behind(&self, version: u64, stored: &Stored) -> bool {
-        self.asked_us == version && self.told < stored.len()
+        self.asked_us == version
+            && (self.told < stored.len() || self.parts_to_tell(version, stored).next().is_some())
+    }
+
+    /// The parts of blobs under way that the peer was not told, and that it does not have itself.
+    fn parts_to_tell<'a>(
+        &'a self,
+        version: u64,
+        stored: &'a Stored,
+    ) -> impl Iterator<Item = (u32, Mask)> + 'a {
+        let news = stored.under_way().map(move |(position, mask)| {
+            let known = self.told_parts.get(&position).copied().unwrap_or_default();
+            (position, mask - known - self.parts(version, position.into()))
+        });
+        news.filter(|(_, mask)| !mask.is_empty())
     }
 
     /// When the peer was last told something.
@@ -169,20 +236,26 @@ impl Share {
     /// The next part of what we have stored of a version.
     pub(super) fn tell_more(&mut self, version: u64, stored: &Stored, now: Instant) -> Tell {
         let news = stored.since(self.told);
-        let have = if self.told == 0 && news.len() * 4 > stored.bitmap().len() {
+        let mut have = Have::default();
+        if self.told == 0 && news.len() * 4 > stored.bitmap().len() {
             self.told = stored.len();
-            Have::Bitmap(stored.bitmap().to_vec())
+            have.bitmap = stored.bitmap().to_vec();
         } else {
             let news = &news[..news.len().min(HAVE_POSITIONS_MAX)];
             self.told += news.len();
             // What the peer has too, it need not know of us.
-            let unknown = news.iter().filter(|position| !self.has(version, u64::from(**position)));
-            let unknown: Vec<u32> = unknown.copied().collect();
-            if unknown.is_empty() {
-                return Tell::Nothing;
-            }
-            Have::Positions(unknown)
-        };
+            let is_unknown = |at: &&u32| self.parts(version, u64::from(**at)) != Mask::ALL;
+            have.positions = news.iter().filter(is_unknown).copied().collect();
+        }
+        have.under_way = self.parts_to_tell(version, stored).take(HAVE_POSITIONS_MAX).collect();
+        self.told_parts.retain(|position, _| stored.is_under_way(*position));
+        for (position, mask) in &have.under_way {
+            let told = self.told_parts.entry(*position).or_default();
+            *told = *told | *mask;
+        }
+        if have == Have::default() {
+            return Tell::Nothing;
+        }
         self.told_at = Some(now);
         Tell::Now(have)
     }

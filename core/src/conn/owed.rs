@@ -1,0 +1,333 @@
+//! The parts that a v6 peer asked us for (`docs/protocol.md` §12). [`WANTS_MAX`] bounds them.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::buffer::Buffer;
+use crate::codec::Want;
+use crate::error::Violation;
+use crate::ids::Root;
+use crate::limits::WANTS_MAX;
+use crate::parts::{Mask, Values};
+
+/// What the peer asked for under one number.
+struct Owing {
+    number: u32,
+    root: Root,
+    /// The parts that wait for an upload slot.
+    waiting: Mask,
+    /// Those that the store is reading, and those of them that were cancelled meanwhile.
+    loading: Mask,
+    cancelled: Mask,
+    loaded: VecDeque<(usize, Buffer)>,
+    /// Parts of which the first half was sent.
+    half_sent: Mask,
+    /// The values are to be sent first, as soon as they are known.
+    values_due: bool,
+    values: Option<Box<Values>>,
+    /// The last part and how many bytes of it are wanted, where not all are.
+    cut: Option<(usize, usize)>,
+    /// The store does not have the blob, or a part of it: the rest is refused.
+    is_missing: bool,
+}
+
+impl Owing {
+    /// Whether its last byte, its refusal or a CANCEL of the rest is still to come (`docs/protocol.md` §12).
+    fn is_open(&self) -> bool {
+        let left = self.waiting | (self.loading - self.cancelled);
+        self.is_missing || !left.is_empty() || !self.loaded.is_empty()
+    }
+
+    /// Whether nothing refers to it.
+    fn is_done(&self) -> bool {
+        !self.is_open() && self.loading.is_empty()
+    }
+
+    fn has_message(&self) -> bool {
+        self.is_missing || !self.loaded.is_empty()
+    }
+}
+
+/// The next message of a WANT's answer.
+pub(super) enum Answer<'a> {
+    /// PARTS.
+    Values { number: u32, values: &'a Values },
+    /// PIECE; without bytes, what is left is refused.
+    Piece { number: u32, part: usize, half: u8, bytes: &'a [u8] },
+}
+
+/// What the peer asked for, oldest first.
+#[derive(Default)]
+pub(super) struct Owed {
+    wants: VecDeque<Owing>,
+    /// Buffers that are no longer needed.
+    spent: Vec<Buffer>,
+}
+
+impl Owed {
+    pub(super) fn want(&mut self, want: &Want) -> Result<(), Violation> {
+        // Cancelled ones that wait for the store's answer do not count: few are read at once.
+        let mut open = 0;
+        for owing in self.wants.iter().filter(|owing| owing.is_open()) {
+            if owing.number == want.number {
+                return Err(Violation::WantRepeated);
+            }
+            open += 1;
+        }
+        if open >= WANTS_MAX {
+            return Err(Violation::TooManyWants);
+        }
+        let last = want.mask.last().unwrap_or_default();
+        self.wants.push_back(Owing {
+            number: want.number,
+            root: want.root,
+            waiting: want.mask,
+            loading: Mask::NONE,
+            cancelled: Mask::NONE,
+            loaded: VecDeque::new(),
+            half_sent: Mask::NONE,
+            values_due: want.values,
+            values: None,
+            cut: want.last_len.map(|len| (last, len as usize)),
+            is_missing: false,
+        });
+        Ok(())
+    }
+
+    pub(super) fn cancel(&mut self, number: u32, mask: Mask) {
+        let Some(at) = self.wants.iter().position(|owing| owing.number == number && owing.is_open()) else {
+            return;
+        };
+        let owing = &mut self.wants[at];
+        owing.waiting = owing.waiting - mask;
+        owing.cancelled = owing.cancelled | (owing.loading & mask);
+        let is_gone = |(part, _): &(usize, Buffer)| mask.has(*part);
+        let (gone, left): (Vec<_>, Vec<_>) = owing.loaded.drain(..).partition(is_gone);
+        owing.loaded = left.into();
+        self.spent.extend(gone.into_iter().map(|(_, buffer)| buffer));
+        self.tidy();
+    }
+
+    /// Forgets what is done.
+    fn tidy(&mut self) {
+        self.wants.retain(|owing| !owing.is_done());
+    }
+
+    /// Returns the parts of blobs that wait for a slot, oldest first.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (Root, Mask)> {
+        let waits = self.wants.iter().filter(|owing| !owing.is_missing && !owing.waiting.is_empty());
+        waits.map(|owing| (owing.root, owing.waiting))
+    }
+
+    /// Counts the parts that are being read or sent.
+    pub(super) fn slots(&self) -> usize {
+        self.wants.iter().map(|owing| owing.loading.len() + owing.loaded.len()).sum()
+    }
+
+    /// Marks a part that [`Self::waiting`] named as being read.
+    pub(super) fn loading(&mut self, root: &Root, part: usize) {
+        let waits = |owing: &&mut Owing| owing.root == *root && owing.waiting.has(part);
+        if let Some(owing) = self.wants.iter_mut().find(waits) {
+            owing.waiting = owing.waiting - Mask::one(part);
+            owing.loading = owing.loading | Mask::one(part);
+            owing.cancelled = owing.cancelled - Mask::one(part);
+        }
+    }
+
+    /// Takes the store's answer. Gives the buffer back where nobody waits for it.
+    pub(super) fn loaded(
+        &mut self,
+        root: &Root,
+        part: usize,
+        found: Option<(Buffer, Box<Values>)>,
+    ) -> Option<Buffer> {
+        let reads = |owing: &&mut Owing| owing.root == *root && owing.loading.has(part);
+        let Some(owing) = self.wants.iter_mut().find(reads) else { return found.map(|(buffer, _)| buffer) };
+        owing.loading = owing.loading - Mask::one(part);
+        let is_cancelled = owing.cancelled.has(part);
+        owing.cancelled = owing.cancelled - Mask::one(part);
+        let mut unused = None;
+        match found {
+            Some((buffer, _)) if is_cancelled || owing.is_missing => unused = Some(buffer),
+            Some((buffer, values)) => {
+                owing.values = owing.values_due.then_some(values);
+                owing.loaded.push_back((part, buffer));
+            }
+            None if is_cancelled => {}
+            None => {
+                (owing.is_missing, owing.waiting) = (true, Mask::NONE);
+                self.spent.extend(owing.loaded.drain(..).map(|(_, buffer)| buffer));
+            }
+        }
+        self.tidy();
+        unused
+    }
+
+    /// Takes the buffer of a part that is being sent; the part waits for another slot.
+    pub(super) fn unload(&mut self) -> Option<Buffer> {
+        let owing = self.wants.iter_mut().find(|owing| !owing.loaded.is_empty())?;
+        let (part, buffer) = owing.loaded.pop_back()?;
+        owing.waiting = owing.waiting | Mask::one(part);
+        Some(buffer)
+    }
+
+    pub(super) fn has_message(&self) -> bool {
+        self.wants.iter().any(Owing::has_message)
+    }
+
+    /// Hands the next message to `write`.
+    pub(super) fn send<T>(&mut self, write: impl FnOnce(&Answer<'_>) -> T) -> Option<T> {
+        let owing = self.wants.iter_mut().find(|owing| owing.has_message())?;
+        let number = owing.number;
+        if owing.is_missing {
+            let sent = write(&Answer::Piece { number, part: 0, half: 0, bytes: &[] });
+            owing.is_missing = false;
+            self.tidy();
+            return Some(sent);
+        }
+        if let Some(values) = owing.values.take().filter(|_| owing.values_due) {
+            owing.values_due = false;
+            return Some(write(&Answer::Values { number, values: &values }));
+        }
+        let (part, buffer) = owing.loaded.front()?;
+        let part = *part;
+        let bytes = buffer.blob();
+        let half_len = bytes.len().div_ceil(2);
+        let wanted =
+            owing.cut.filter(|(cut, _)| *cut == part).map_or(bytes.len(), |(_, len)| len.min(bytes.len()));
+        let is_second = owing.half_sent.has(part);
+        let range = if is_second { half_len.min(wanted)..wanted } else { 0..half_len.min(wanted) };
+        let is_last = range.end == wanted;
+        let sent = write(&Answer::Piece { number, part, half: u8::from(is_second), bytes: &bytes[range] });
+        if is_last {
+            owing.half_sent = owing.half_sent - Mask::one(part);
+            self.spent.extend(owing.loaded.pop_front().map(|(_, buffer)| buffer));
+            self.tidy();
+        } else {
+            owing.half_sent = owing.half_sent | Mask::one(part);
+        }
+        Some(sent)
+    }
+
+    /// Takes a buffer that is no longer needed.
+    pub(super) fn take_spent(&mut self) -> Option<Buffer> {
+        self.spent.pop()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.wants.is_empty()
+    }
+
+    /// Returns all buffers that it holds; the connection is over.
+    pub(super) fn into_buffers(self) -> impl Iterator<Item = Buffer> {
+        self.wants.into_iter().flat_map(|owing| owing.loaded).map(|(_, buffer)| buffer).chain(self.spent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::PIECE_LEN_MAX;
+    use crate::parts::{PART_LEN, VALUES_LEN};
+
+    const ROOT: Root = Root([1; 32]);
+
+    fn want(number: u32, mask: u16) -> Want {
+        Want { number, root: ROOT, mask: Mask(mask), values: false, last_len: None }
+    }
+
+    fn part() -> Option<(Buffer, Box<Values>)> {
+        Some((Buffer::for_blob_of(PART_LEN), Box::new(Values::from_bytes([7; VALUES_LEN]))))
+    }
+
+    /// Loads a part; whether somebody waits for it.
+    fn load(owed: &mut Owed, number: usize) -> bool {
+        owed.loading(&ROOT, number);
+        owed.loaded(&ROOT, number, part()).is_none()
+    }
+
+    /// What is sent: number, part, half and length; of values, the number and 99.
+    fn sent(owed: &mut Owed) -> Vec<(u32, usize, u8, usize)> {
+        let answer = |answer: &Answer<'_>| match answer {
+            Answer::Values { number, .. } => (*number, 99, 0, 0),
+            Answer::Piece { number, part, half, bytes } => (*number, *part, *half, bytes.len()),
+        };
+        core::iter::from_fn(|| owed.send(answer)).collect()
+    }
+
+    #[test]
+    fn values_come_before_the_halves_of_each_part_and_the_buffers_come_back() {
+        let mut owed = Owed::default();
+        owed.want(&Want { values: true, ..want(7, 0b11) }).expect("the first");
+        assert_eq!(owed.waiting().collect::<Vec<_>>(), [(ROOT, Mask(0b11))]);
+        assert!(load(&mut owed, 1) && load(&mut owed, 0));
+        assert_eq!((owed.waiting().count(), owed.slots()), (0, 2));
+        const HALF: usize = PIECE_LEN_MAX;
+        let pieces = [(7, 99, 0, 0), (7, 1, 0, HALF), (7, 1, 1, HALF), (7, 0, 0, HALF), (7, 0, 1, HALF)];
+        assert_eq!(sent(&mut owed), pieces);
+        assert_eq!((owed.spent.len(), owed.is_empty()), (2, true));
+    }
+
+    #[test]
+    fn cancelled_parts_are_not_sent_even_while_they_are_read() {
+        let mut owed = Owed::default();
+        owed.want(&want(1, 0b111)).expect("few");
+        assert!(load(&mut owed, 0));
+        owed.loading(&ROOT, 1);
+        owed.cancel(1, Mask(0b011));
+        assert_eq!(owed.spent.len(), 1);
+        assert!(owed.loaded(&ROOT, 1, part()).is_some(), "nobody waits for it");
+        assert!(load(&mut owed, 2));
+        assert_eq!(sent(&mut owed).iter().map(|(_, part, ..)| *part).collect::<Vec<_>>(), [2, 2]);
+        owed.want(&want(2, 1)).expect("few");
+        owed.loading(&ROOT, 0);
+        owed.cancel(2, Mask::ALL);
+        owed.want(&want(2, 1)).expect("it was cancelled, though the store reads it");
+        assert!(owed.loaded(&ROOT, 0, part()).is_some() && owed.waiting().count() == 1);
+    }
+
+    #[test]
+    fn what_the_store_lacks_is_refused_with_all_that_is_left() {
+        let mut owed = Owed::default();
+        owed.want(&want(1, 0b111)).expect("few");
+        assert!(load(&mut owed, 0));
+        owed.loading(&ROOT, 1);
+        assert!(owed.loaded(&ROOT, 1, None).is_none());
+        assert_eq!(owed.want(&want(1, 1)), Err(Violation::WantRepeated), "its refusal is not sent");
+        assert_eq!((sent(&mut owed), owed.is_empty()), (Vec::from([(1, 0, 0, 0)]), true));
+    }
+
+    #[test]
+    fn a_number_that_is_open_is_not_used_again_and_few_are_open() {
+        let mut owed = Owed::default();
+        for number in 0..u32::try_from(WANTS_MAX).expect("small") {
+            owed.want(&want(number, 1)).expect("there is room");
+        }
+        assert_eq!(owed.want(&want(3, 1)), Err(Violation::WantRepeated));
+        assert_eq!(owed.want(&want(1000, 1)), Err(Violation::TooManyWants));
+        owed.cancel(3, Mask(1));
+        owed.want(&want(3, 1)).expect("cancelled");
+    }
+
+    #[test]
+    fn a_slot_can_be_taken_back_and_the_part_goes_on_where_it_was() {
+        let mut owed = Owed::default();
+        owed.want(&want(1, 1)).expect("few");
+        assert!(load(&mut owed, 0));
+        assert_eq!(owed.send(|_| ()), Some(()));
+        assert!(owed.unload().is_some() && owed.unload().is_none());
+        assert!(!owed.has_message() && owed.waiting().count() == 1);
+        assert!(load(&mut owed, 0));
+        assert_eq!(sent(&mut owed), [(1, 0, 1, PIECE_LEN_MAX)]);
+    }
+
+    #[test]
+    fn the_last_part_is_cut_where_the_peer_says() {
+        let mut owed = Owed::default();
+        owed.want(&Want { last_len: Some(4096), ..want(1, 0b11) }).expect("few");
+        assert!(load(&mut owed, 1) && load(&mut owed, 0));
+        let lens: Vec<usize> = sent(&mut owed).iter().map(|(.., len)| *len).collect();
+        assert_eq!(lens, [4096, PIECE_LEN_MAX, PIECE_LEN_MAX]);
+    }
+}

@@ -1,0 +1,265 @@
+//! Native blobs, which come by parts.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::super::api::{Claim, Job, Written};
+use super::super::channels::contents::Place;
+use super::super::conns::Conns;
+use super::super::cx::{Cx, Pending};
+use super::{Downloads, Outcome};
+use crate::addr::PeerAddr;
+use crate::buffer::Buffer;
+use crate::conn::Piece;
+use crate::error::Violation;
+use crate::ids::{BlobName, ConnId, Root};
+use crate::parts::{Mask, Values};
+use crate::suite::Suite;
+
+/// A peer is remembered again after so many parts.
+const PARTS_PER_MEMORY: u64 = 64;
+
+impl Downloads {
+    /// Asks a v6 peer for parts of a blob, and for its values while they are not here.
+    pub(super) fn ask_for_parts<S: Suite>(
+        &mut self,
+        cx: &Cx,
+        conns: &mut Conns<S>,
+        conn: ConnId,
+        (root, place): (Root, &Place),
+        mask: Mask,
+    ) {
+        let now = cx.now();
+        let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else { return };
+        let name = BlobName::Native(root);
+        let needs_values = self.wants.with_transfer(&name, |transfer| {
+            transfer.ask(conn, mask, now);
+            transfer.values().is_none()
+        });
+        let Some(needs_values) = needs_values else { return };
+        if requests.outstanding() + requests.parts_outstanding() == 0 {
+            (line.asked_idle, line.brought_at) = (Some(now), now);
+        }
+        requests.want(root, mask, needs_values, None);
+        line.rate.begin(now);
+        self.wants.served(place.topic());
+        self.sum_up(conns, conn);
+    }
+
+    /// The store holds parts of a blob from an earlier time.
+    pub(crate) fn on_held(
+        &mut self,
+        cx: &mut Cx,
+        root: Root,
+        mask: Mask,
+        values: &Values,
+    ) -> Vec<(Place, Mask)> {
+        let name = BlobName::Native(root);
+        self.wants.with_transfer(&name, |transfer| transfer.found(mask, values.clone()));
+        self.finish_if_here(cx, root);
+        self.places_of_parts(root)
+    }
+
+    /// The parts of a blob that are here, at each of its places.
+    fn places_of_parts(&self, root: Root) -> Vec<(Place, Mask)> {
+        let Some(want) = self.wants.get(&BlobName::Native(root)) else { return Vec::new() };
+        want.places().iter().map(|(place, _)| (*place, want.transfer().here())).collect()
+    }
+
+    /// A blob's values came over a connection.
+    ///
+    /// # Errors
+    /// They are not those of the blob.
+    pub(crate) fn on_values<S: Suite>(&mut self, root: Root, values: Box<Values>) -> Result<(), Violation> {
+        if S::root_of(&values) != root {
+            return Err(Violation::WrongBlob);
+        }
+        self.wants.with_transfer(&BlobName::Native(root), |transfer| transfer.set_values(*values));
+        Ok(())
+    }
+
+    /// Half a part came over a connection.
+    pub(crate) fn on_piece<S: Suite>(&mut self, cx: &mut Cx, conns: &Conns<S>, conn: ConnId, piece: &Piece) {
+        let (now, bytes, name) = (cx.now(), piece.bytes(), BlobName::Native(piece.root));
+        let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get(conn)) else { return };
+        line.rate.add(now, bytes.len(), requests.parts_outstanding() == 0);
+        line.note_brought(now);
+        if let Some(candidate) = self.candidates.get_mut(conn) {
+            // A connection that had stalled and goes on is of use again.
+            self.is_due |= candidate.is_backed_off(now);
+            candidate.back_off_until(now);
+        }
+        let request = self.wants.get(&name).and_then(|want| want.transfer().request_of(conn, piece.part));
+        match request.map(|request| (request.is_begun(), request.asked())) {
+            None => self.bytes_duplicate += bytes.len() as u64,
+            Some((_, asked)) if !piece.is_second => {
+                self.usual_wait = (self.usual_wait * 7 + now.since(asked)) / 8;
+                self.keep_half(conn, piece);
+            }
+            Some((true, _)) => self.complete(cx, conns, conn, piece),
+            Some((false, _)) => debug_assert!(false, "the connection takes halves in order"),
+        }
+        self.sum_up(conns, conn);
+        self.is_due = true;
+    }
+
+    fn keep_half(&mut self, conn: ConnId, piece: &Piece) {
+        let Some(mut buffer) = self.part_pool.take() else { return };
+        let bytes = piece.bytes();
+        buffer.blob_mut()[..bytes.len()].copy_from_slice(bytes);
+        let name = BlobName::Native(piece.root);
+        let unused = self.wants.with_transfer(&name, |it| it.keep_half(conn, piece.part, buffer));
+        unused.flatten().into_iter().for_each(|buffer| self.part_pool.give_back(buffer));
+    }
+
+    /// The second half of a part came: the part is checked and written.
+    fn complete<S: Suite>(&mut self, cx: &mut Cx, conns: &Conns<S>, conn: ConnId, piece: &Piece) {
+        let (name, bytes) = (BlobName::Native(piece.root), piece.bytes());
+        let came = self.wants.with_transfer(&name, |transfer| {
+            let buffer = transfer.take_half(conn, piece.part)?;
+            let values = transfer.values().cloned();
+            Some((buffer, values.filter(|_| transfer.came(conn, piece.part))))
+        });
+        let Some((mut buffer, values)) = came.flatten() else { return };
+        let (Some(values), Some(peer)) = (values, conns.address(conn).cloned()) else {
+            self.bytes_duplicate += self.part_len as u64;
+            return self.part_pool.give_back(buffer);
+        };
+        buffer.blob_mut()[self.part_len.div_ceil(2)..][..bytes.len()].copy_from_slice(bytes);
+        let (root, part) = (piece.root, piece.part);
+        cx.job(Pending::WritePart(root, part, conn, peer), Job::WritePart(root, part, values, buffer));
+    }
+
+    /// Bytes of parts came that were cancelled before.
+    pub(crate) fn on_late(&mut self, len: usize) {
+        self.bytes_duplicate += len as u64;
+    }
+
+    /// The peer does not serve parts of a blob that it said it has.
+    pub(crate) fn on_refused<S: Suite>(&mut self, conns: &Conns<S>, conn: ConnId, root: Root, mask: Mask) {
+        let name = BlobName::Native(root);
+        let buffers = self.wants.with_transfer(&name, |transfer| transfer.release(conn, mask));
+        buffers.into_iter().flatten().for_each(|buffer| self.part_pool.give_back(buffer));
+        if let Some(line) = self.lines.get_mut(conn) {
+            line.refused.insert(name);
+            if conns.get(conn).is_none_or(|requests| requests.parts_outstanding() == 0) {
+                line.rate.end();
+            }
+        }
+        self.is_due = true;
+        self.sum_up(conns, conn);
+    }
+
+    // --- what is written ------------------------------------------------------------------------------------
+
+    /// The store has taken a part that a peer brought, or not.
+    pub(crate) fn on_part_written<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        (root, part): (Root, usize),
+        (conn, peer): (ConnId, PeerAddr),
+        (buffer, written): (Buffer, Written),
+    ) -> Outcome {
+        self.part_pool.give_back(buffer);
+        self.is_due = true;
+        let (name, is_stored) = (BlobName::Native(root), written == Written::Stored);
+        let dropped = self.wants.with_transfer(&name, |transfer| transfer.written(part, is_stored));
+        let (others, buffers) = dropped.unwrap_or_default();
+        buffers.into_iter().for_each(|buffer| self.part_pool.give_back(buffer));
+        for other in others {
+            self.cancel(conns, other, root, Mask::one(part));
+        }
+        let mut outcome = Outcome::default();
+        match written {
+            Written::Stored => {
+                self.bytes_received += self.part_len as u64;
+                if let Some(line) = self.lines.get_mut(conn) {
+                    outcome.by = (line.brought % PARTS_PER_MEMORY == 0).then_some(peer);
+                    line.brought += 1;
+                }
+                outcome.parts = self.places_of_parts(root);
+                self.finish_if_here(cx, root);
+            }
+            Written::Mismatch | Written::NotOfRoot => outcome.lie = Some((conn, peer)),
+            Written::NoSpace | Written::Failed => self.let_store_rest(cx, written),
+        }
+        outcome
+    }
+
+    /// Parts are no longer wanted of a peer.
+    pub(super) fn cancel<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, root: Root, mask: Mask) {
+        let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else { return };
+        requests.cancel(&root, mask);
+        if requests.parts_outstanding() == 0 {
+            line.rate.end();
+            line.asked_idle = None;
+        }
+        self.sum_up(conns, conn);
+    }
+
+    /// Lets the store make a blob whole once all that must come from peers is here.
+    pub(super) fn finish_if_here(&mut self, cx: &mut Cx, root: Root) {
+        let name = BlobName::Native(root);
+        if !self.wants.get(&name).is_some_and(|want| want.transfer().is_to_be_finished()) {
+            return;
+        }
+        self.wants.with_transfer(&name, |transfer| transfer.set_finishing(true));
+        let mut claims: Vec<Claim> = Vec::new();
+        for (_, claim) in self.wants.get(&name).into_iter().flat_map(|want| want.places()) {
+            if !claims.contains(claim) {
+                claims.push(claim.clone());
+            }
+        }
+        cx.job(Pending::Finish(root, claims.clone()), Job::FinishBlob(root, claims));
+    }
+
+    /// The store takes blobs again: those of which all is here are made whole.
+    pub(super) fn finish_what_is_here(&mut self, cx: &mut Cx) {
+        for root in self.wants.to_be_finished() {
+            self.finish_if_here(cx, root);
+        }
+    }
+
+    /// The store has made a blob whole, and says which of the claims are right, or could not.
+    pub(crate) fn on_finished(
+        &mut self,
+        cx: &mut Cx,
+        (root, claims): (Root, &[Claim]),
+        finished: Result<Vec<bool>, Written>,
+    ) -> Outcome {
+        let name = BlobName::Native(root);
+        self.is_due = true;
+        self.wants.with_transfer(&name, |transfer| transfer.set_finishing(false));
+        let rights = match finished {
+            Ok(rights) => rights,
+            Err(why @ (Written::NoSpace | Written::Failed)) => {
+                self.let_store_rest(cx, why);
+                return Outcome::default();
+            }
+            Err(_) => {
+                self.wants.with_transfer(&name, super::transfer::Transfer::lost);
+                return Outcome::default();
+            }
+        };
+        let mut outcome = Outcome::default();
+        let places = self.wants.get(&name).map_or_else(Vec::new, |want| want.places().to_vec());
+        let mut is_left = false;
+        for (place, claim) in places {
+            match claims.iter().position(|known| *known == claim).and_then(|at| rights.get(at)) {
+                Some(true) => outcome.stored.push(place),
+                Some(false) => outcome.unfit.push(place),
+                None => is_left = true,
+            }
+        }
+        let is_done = |place: &Place| outcome.stored.contains(place) || outcome.unfit.contains(place);
+        if is_left {
+            // Somebody else wants it meanwhile, and says something else of it.
+            self.wants.forget_places(&name, is_done);
+            self.finish_if_here(cx, root);
+        } else {
+            self.wants.remove(&name);
+        }
+        outcome
+    }
+}
