@@ -3,6 +3,8 @@ use crate::blob::BLOB_LEN;
 use crate::limits::{
     REQUESTS_QUEUED_MAX, UNASKED_BYTES_BURST, UNASKED_BYTES_PER_MINUTE, UNASKED_MESSAGE_BYTES,
 };
+use crate::codec::Want;
+use crate::parts::VALUES_LEN;
 use crate::rng::Rng;
 use alloc::vec;
 
@@ -51,9 +53,9 @@ fn blob(fill: u8) -> Buffer {
 }
 
 fn serve(conn: &mut Conn, fill: u8) {
-    let id = conn.waiting().next().expect("a request waits");
-    conn.reading(id);
-    assert!(conn.read_done(id, Some(blob(fill))).is_none());
+    let id = conn.waiting_blob().expect("a request waits");
+    conn.reading_blob(id);
+    assert!(conn.blob_done(id, Some(blob(fill))).is_none());
 }
 
 #[test]
@@ -96,13 +98,13 @@ fn answers_keep_the_order_of_the_requests() {
     }
     pump(&mut dialler, &mut listener, usize::MAX).expect("honest");
     for id in [1, 2].map(|i| BlobId([i; 32])) {
-        assert_eq!(listener.waiting().next(), Some(id));
-        listener.reading(id);
+        assert_eq!(listener.waiting_blob(), Some(id));
+        listener.reading_blob(id);
     }
-    assert_eq!(listener.waiting().next(), None, "two are loaded at most");
-    assert!(listener.read_done(BlobId([2; 32]), Some(blob(2))).is_none());
+    assert_eq!(listener.waiting_blob(), None, "two are loaded at most");
+    assert!(listener.blob_done(BlobId([2; 32]), Some(blob(2))).is_none());
     assert!(listener.send_chunk(NOW).is_empty(), "the first answer is not there yet");
-    assert!(listener.read_done(BlobId([1; 32]), None).is_none());
+    assert!(listener.blob_done(BlobId([1; 32]), None).is_none());
     assert!(listener.take_writable());
     dialler.give_buffer(Buffer::new());
     let got = pump(&mut listener, &mut dialler, usize::MAX).expect("honest");
@@ -112,7 +114,7 @@ fn answers_keep_the_order_of_the_requests() {
 #[test]
 fn a_late_answer_of_the_store_gives_its_buffer_back() {
     let (_, mut listener) = keyed(usize::MAX);
-    assert!(listener.read_done(BlobId([1; 32]), Some(Buffer::new())).is_some());
+    assert!(listener.blob_done(BlobId([1; 32]), Some(Buffer::new())).is_some());
 }
 
 #[test]
@@ -268,14 +270,39 @@ fn draining_sends_the_reason_and_reads_no_more() {
 
 #[test]
 fn a_want_with_an_open_number_ends_the_connection_and_one_with_a_free_number_does_not() {
-    let want = |id| Message::Want { id, blob: BlobId([1; 32]), range: 0..100 };
+    let want = |number| {
+        let (root, mask) = (Root([1; 32]), Mask(1));
+        Message::Want(Want { number, root, mask, values: false, last_len: None })
+    };
     let (mut dialler, mut listener) = keyed(usize::MAX);
-    for message in [want(7), want(8), Message::Cancel { id: 7, from: 0 }, want(7)] {
+    for message in [want(7), want(8), Message::Cancel { number: 7, mask: Mask(1) }, want(7)] {
         dialler.push(&message);
         assert!(pump(&mut dialler, &mut listener, 64).is_ok());
     }
     dialler.push(&want(8));
     assert_eq!(pump(&mut dialler, &mut listener, 64).map(|_| ()), Err(Violation::WantRepeated));
+}
+
+#[test]
+fn parts_arrive_after_the_values_whatever_the_pieces() {
+    for piece in [999, usize::MAX] {
+        let (mut dialler, mut listener) = keyed(piece);
+        let (root, values) = (Root([1; 32]), Values::from_bytes([9; VALUES_LEN]));
+        dialler.want(root, Mask(0b100), true, None);
+        assert!(matches!(pump(&mut dialler, &mut listener, piece).as_deref(), Ok([Incoming::Request])));
+        assert_eq!(listener.waiting_parts().collect::<Vec<_>>(), [(root, Mask(0b100))]);
+        listener.reading_part(&root, 2);
+        let mut part = Buffer::for_blob_of(PART_LEN);
+        part.blob_mut()[PART_LEN - 1] = 7;
+        assert!(listener.part_done(&root, 2, Some((part, Box::new(values.clone())))).is_none());
+        let got = pump(&mut listener, &mut dialler, piece).expect("honest");
+        let [Incoming::Values(_, came), Incoming::Piece(first), Incoming::Piece(second)] = &got[..] else {
+            panic!("{got:?}")
+        };
+        assert!(**came == values && first.part == 2 && !first.is_second && second.is_second);
+        assert_eq!((second.bytes().len(), second.bytes().last()), (PART_LEN / 2, Some(&7)));
+        assert_eq!((dialler.parts_outstanding(), listener.take_spent().is_some()), (0, true));
+    }
 }
 
 #[test]

@@ -40,10 +40,6 @@ impl Candidate {
         self.is_askable && self.has_room
     }
 
-    pub(super) fn is_v5(&self) -> bool {
-        self.is_askable && self.is_v5
-    }
-
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding
     }

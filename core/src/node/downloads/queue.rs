@@ -98,10 +98,6 @@ impl Queues {
         self.turns.extend(turn.map(|turn| (turn, topic)));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.turns.is_empty()
-    }
-
     /// The swarms with queued blobs, in turn.
     pub(super) fn in_turn(&self) -> impl Iterator<Item = &Topic> {
         self.turns.iter().map(|(_, topic)| topic)
@@ -117,17 +113,12 @@ impl Queues {
         let blobs = self.by_topic.get(topic).into_iter().flat_map(|queue| &queue.blobs);
         blobs.map(|(order, (id, place))| (*order, id, place))
     }
-
-    /// A queued blob of the swarm whose turn it is.
-    pub(super) fn first(&self) -> Option<BlobName> {
-        let topic = self.in_turn().next()?;
-        self.of(topic).next().map(|(_, id, _)| *id)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Root;
     use alloc::vec::Vec;
 
     fn topic(n: u8) -> Topic {
@@ -135,7 +126,7 @@ mod tests {
     }
 
     fn insert(queues: &mut Queues, order: u64, n: u8) {
-        queues.insert(order, BlobName([n; 32]), Place::new(topic(n), order, false));
+        queues.insert(order, BlobName::Native(Root([n; 32])), Place::new(topic(n), order, false));
     }
 
     fn turns(queues: &Queues) -> Vec<Topic> {
@@ -156,8 +147,8 @@ mod tests {
         queues.remove(100, &topic(2));
         assert_eq!(turns(&queues), [topic(1), topic(3)]);
         queues.forget(&topic(1));
-        assert_eq!((turns(&queues), queues.first()), (Vec::from([topic(3)]), Some(BlobName([3; 32]))));
+        assert_eq!(turns(&queues), [topic(3)]);
         queues.remove(101, &topic(3));
-        assert!(queues.is_empty() && queues.first().is_none());
+        assert!(turns(&queues).is_empty());
     }
 }

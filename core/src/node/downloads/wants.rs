@@ -388,3 +388,90 @@ impl Wants {
 
 /// Queued blobs that are looked at for one with an id.
 const EXAMPLES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONN: ConnId = ConnId { slot: 0, generation: 0 };
+    const NOW: Instant = Instant(0);
+
+    fn at(n: u8, position: u64) -> Place {
+        Place::new(Topic([n; 32]), position, false)
+    }
+
+    fn name(n: u8) -> BlobName {
+        BlobName::Native(Root([n; 32]))
+    }
+
+    fn want(wants: &mut Wants, n: u8, place: Place) {
+        wants.want(&Wanted::Pack(Root([n; 32])), place, parts::PART_LEN, false);
+    }
+
+    fn ask(wants: &mut Wants, n: u8, mask: Mask) {
+        wants.with_transfer(&name(n), |transfer| transfer.ask(CONN, mask, NOW));
+    }
+
+    fn first(wants: &Wants) -> Option<BlobName> {
+        wants.pick(|_, want, _| Some(want.order)).map(|(name, _)| name)
+    }
+
+    #[test]
+    fn a_blob_is_queued_while_something_of_it_is_missing_that_nobody_is_asked_for() {
+        let mut wants = Wants::default();
+        (1..=2).for_each(|n| want(&mut wants, n, at(1, 0)));
+        ask(&mut wants, 1, Mask::first(15));
+        assert_eq!((first(&wants), wants.parts_under_way(), wants.is_starved()), (Some(name(1)), 15, false));
+        ask(&mut wants, 1, Mask::one(15));
+        assert_eq!(first(&wants), Some(name(2)));
+        let epoch = wants.epoch();
+        wants.with_transfer(&name(1), |transfer| transfer.release(CONN, Mask::ALL));
+        assert!(wants.epoch() > epoch, "a peer that had nothing to bring may have this");
+        assert_eq!((first(&wants), wants.parts_under_way(), wants.is_starved()), (Some(name(1)), 0, true));
+    }
+
+    #[test]
+    fn a_blob_in_several_places_is_asked_of_a_peer_that_has_any_of_them() {
+        let mut wants = Wants::default();
+        let later = at(1, 7);
+        want(&mut wants, 1, at(1, 0));
+        let epoch = wants.epoch();
+        want(&mut wants, 1, later);
+        want(&mut wants, 1, later);
+        assert!(wants.epoch() > epoch, "a peer that had nothing to bring may have this");
+        assert_eq!(wants.pick(|_, _, at| (*at == later).then_some(0)), Some((name(1), later)));
+        let places: Vec<Place> = wants.remove(&name(1)).into_iter().map(|(place, _)| place).collect();
+        assert_eq!((places, wants.is_empty()), (Vec::from([at(1, 0), later]), true));
+    }
+
+    #[test]
+    fn a_dropped_swarm_takes_only_its_own_queue_along() {
+        let mut wants = Wants::default();
+        want(&mut wants, 1, at(1, 0));
+        want(&mut wants, 1, at(2, 0));
+        (2..=3).for_each(|n| want(&mut wants, n, at(1, 0)));
+        ask(&mut wants, 3, Mask::one(0));
+        wants.drop_wants(at(1, 0).topic());
+        assert_eq!(wants.pick(|_, _, at| Some(at.position())), Some((name(1), at(2, 0))));
+        assert!(wants.get(&name(2)).is_none() && wants.get(&name(3)).is_some(), "one is in flight");
+        wants.give_up_at(NOW);
+        assert_eq!(wants.due_to_give_up(NOW), [name(3)]);
+        wants.with_transfer(&name(3), Transfer::give_up);
+        assert!(wants.get(&name(3)).is_none(), "nobody wants it any more");
+    }
+
+    #[test]
+    fn swarms_are_picked_from_in_turn_and_one_of_no_use_costs_the_others_nothing() {
+        let mut wants = Wants::default();
+        (0..100).for_each(|n| want(&mut wants, n, at(1, 0)));
+        want(&mut wants, 200, at(2, 0));
+        let both = || [at(1, 0), at(2, 0)].into_iter().map(|place| *place.topic());
+        let any = |_: &BlobName, want: &Want, _: &Place| Some(want.order);
+        assert_eq!(wants.pick_of(both(), any).0, Some((name(0), at(1, 0))));
+        ask(&mut wants, 0, Mask::ALL);
+        wants.served(at(1, 0).topic());
+        assert_eq!(wants.pick_of(both(), any).0, Some((name(200), at(2, 0))), "the other's turn");
+        let none = |_: &BlobName, _: &Want, _: &Place| None::<u64>;
+        assert_eq!(wants.pick_of(both(), none), (None, Vec::from([*at(2, 0).topic(), *at(1, 0).topic()])));
+    }
+}
