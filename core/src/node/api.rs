@@ -133,8 +133,9 @@ pub enum Job {
     WriteBlob(BlobName, Buffer),
     /// Say which of these blobs are stored; answered by [`JobResult::Have`].
     Have(Vec<BlobName>),
-    /// Read a blob from the store and open it with [`crate::blob::open`]; answered by [`JobResult::Opened`].
-    OpenBlob(BlobRef),
+    /// Read the first bytes of a native blob's content, of this number, from the store, and open them
+    /// ([`crate::parts::crypt`]); answered by [`JobResult::Opened`].
+    OpenBlob(BlobRef, u32),
     /// Store a record durably (`None`: delete it), after all earlier ones of the same key; answered by
     /// [`JobResult::Persisted`].
     Persist(RecordKey, Option<Vec<u8>>),
@@ -164,8 +165,7 @@ pub enum JobResult {
     BlobWritten(Buffer, Written),
     /// Whether each blob is stored, in the job's order.
     Have(Vec<bool>),
-    /// The blob's plaintext, without its tag; `None` where it is not stored or does not open (the store has then removed
-    /// it).
+    /// Exactly the bytes that were asked for; `None` where they are not stored.
     Opened(Option<Vec<u8>>),
     /// Whether the record is durable.
     Persisted(bool),
@@ -273,6 +273,15 @@ pub enum Event {
     },
     /// The channel's body is stored but is no manifest.
     BodyRefused {
+        /// The channel.
+        channel: PublicKey,
+        /// The head's sequence.
+        sequence: u64,
+        /// Why.
+        error: crate::manifest::BodyError,
+    },
+    /// Some of the channel's files cannot be had: a page of the body is stored but is no page. The other files arrive.
+    PageRefused {
         /// The channel.
         channel: PublicKey,
         /// The head's sequence.

@@ -346,13 +346,15 @@ impl Channels {
             match effect {
                 Effect::Job(pending, job) => env.cx.job(pending, job),
                 Effect::Event(event) => env.cx.event(event),
-                Effect::Want(id, place) => {
+                Effect::Want(wanted, place) => {
                     if env.downloads.is_empty() {
                         env.cx.set_timer_sooner(Timer::Swarm(topic), env.cx.now());
                     }
-                    env.downloads.want(id, place);
+                    env.downloads.want(wanted, place);
                     self.swarms.on_missing(env.conns, topic);
                 }
+                // Nothing is looked up by them yet.
+                Effect::Claims(_) => {}
                 Effect::DropWants => env.downloads.drop_wants_soon(env.cx.now(), &topic),
                 Effect::HasChunks(has_chunks) => self.swarms.set_has_chunks(&topic, has_chunks),
                 Effect::Version(version, progress) => {

@@ -24,7 +24,7 @@ use core::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::api::{Event, Job, Written};
-use super::channels::contents::Place;
+use super::channels::contents::{Place, Wanted};
 use super::channels::swarms::Swarms;
 use super::conns::Conns;
 use super::cx::{Cx, Pending};
@@ -261,8 +261,8 @@ impl Downloads {
     // --- what is wanted -------------------------------------------------------------------------------------
 
     /// A blob is missing.
-    pub(super) fn want(&mut self, id: BlobName, place: Place) {
-        self.wants.want(id, place);
+    pub(super) fn want(&mut self, wanted: Wanted, place: Place) {
+        self.wants.want(wanted.name(), place);
         (self.is_due, self.are_claims_due) = (true, true);
     }
 

@@ -362,7 +362,14 @@ impl Wants {
     }
 
     /// Bytes of a blob came over a connection.
-    pub(super) fn feed(&mut self, id: &BlobName, conn: ConnId, offset: u32, bytes: &[u8], now: Instant) -> Fed {
+    pub(super) fn feed(
+        &mut self,
+        id: &BlobName,
+        conn: ConnId,
+        offset: u32,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Fed {
         let transfer = self.transfers.get_mut(id);
         transfer.map_or(Fed::Unwanted, |transfer| transfer.feed(conn, offset, bytes, now))
     }

@@ -7,8 +7,8 @@ use core::cmp::Reverse;
 use core::fmt;
 use core::ops::Range;
 
-use crate::identity::PublicKey;
 use crate::hex;
+use crate::identity::PublicKey;
 use crate::ids::Topic;
 use crate::limits::{PATH_LEN_MAX, SELECTED_FILES_MAX, SELECTED_RANGES_MAX};
 use crate::time::Instant;
