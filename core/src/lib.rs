@@ -94,6 +94,7 @@ extern crate alloc;
 
 pub mod addr;
 mod base32;
+mod base64;
 pub mod bep44;
 pub mod blob;
 mod bucket;

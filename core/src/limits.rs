@@ -165,13 +165,23 @@ pub const TREE_DEPTH_MAX: u8 = 4;
 /// Longest manifest body; a longer one is refused.
 pub const BODY_LEN_MAX: u64 = 8 << 20;
 /// Items in a manifest; more are malformed.
-pub const ITEMS_MAX: usize = 100_000;
-/// Chunks in all v5 file entries of one manifest; more are malformed.
-pub const CHUNKS_MAX: usize = 100_000;
-/// Longest path of an item in bytes, and its number of components.
-pub const PATH_LEN_MAX: usize = 1024;
-/// Components of an item's path.
-pub const PATH_COMPONENTS_MAX: usize = 32;
+pub const ITEMS_MAX: usize = 1 << 20;
+/// Bytes of all files of a manifest together; more are malformed.
+pub const CONTENT_BYTES_MAX: u64 = 1 << 60;
+/// Longest page of a body; a longer one is malformed.
+pub const PAGE_LEN_MAX: usize = 256 << 10;
+/// Items in a page; more are malformed.
+pub const PAGE_ITEMS_MAX: usize = 1 << 16;
+/// From this length on a writer ends a page where an item's name says so ([`PAGE_CUT`]).
+pub const PAGE_LEN_MIN: usize = 16 << 10;
+/// A page ends after one in this many items.
+pub const PAGE_CUT: u32 = 256;
+/// Extents, or chunks, of a file; more are malformed.
+pub const EXTENTS_MAX: usize = 4096;
+/// Packs of a version; more are malformed.
+pub const PACKS_MAX: usize = 1 << 16;
+/// Longest path of an item in bytes, and longest target of a symlink.
+pub const PATH_LEN_MAX: usize = 4096;
 /// Longest component of a path in bytes (what common file systems take).
 pub const NAME_LEN_MAX: usize = 255;
 /// Longest title of a channel or a collection in bytes; a longer one is malformed.
@@ -201,10 +211,12 @@ pub const WANTED_PER_FETCH_MAX: usize = 1024;
 pub const WANTED_MAX: usize = 16 * WANTED_PER_FETCH_MAX;
 /// Blobs that a fetch may have in hand, however many others there are.
 pub const WANTED_PER_FETCH_MIN: usize = 64;
+/// What authors call blobs, in one batch; further ones follow in others.
+pub const CLAIMS_MAX: usize = 1024;
 /// Longest head that came from elsewhere than the DHT; a longer one is refused.
 pub const HEAD_LEN_MAX: usize = 1 << 20;
 /// Files that one selection names; one with more is refused.
-pub const SELECTED_FILES_MAX: usize = ITEMS_MAX;
+pub const SELECTED_FILES_MAX: usize = 100_000;
 /// Ranges that one selection names; one with more is refused.
 pub const SELECTED_RANGES_MAX: usize = 64;
 /// Files of one channel that are fetched side by side, in the manifest's order.
@@ -323,6 +335,8 @@ pub const RECHECKS_MAX: usize = 4;
 pub const RECHECK_TURN: Duration = Duration::from_secs(1);
 
 const _: () = {
+    // What the shortest items leave of a page's length.
+    assert!(PAGE_LEN_MAX / 6 <= PAGE_ITEMS_MAX && PAGE_ITEMS_MAX <= ITEMS_MAX && PAGE_LEN_MIN < PAGE_LEN_MAX);
     assert!(CHANNELS_MAX * WANTED_PER_FETCH_MIN <= 4 * WANTED_MAX);
     assert!(DATA_LEN_MAX > CONTROL_LEN_MAX);
     // A chunk's id and key alone are 128 hex digits.

@@ -1,41 +1,105 @@
-//! The body: deterministic CBOR (RFC 8949 §4.2.1), read and written item by item (`docs/protocol.md` §5).
-//!
-//! It is read straight into the manifest's types, without a tree of generic values between: a hostile body of 8 MiB
-//! would need some 250 MiB as such a tree. Reading checks that each item's head is the one the encoder would write, and
-//! that keys ascend, so each content has one encoding.
+//! The body: what a channel says of itself, and where the pages of its collections are (`docs/protocol.md` §5).
 
-use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use ciborium_ll::{Decoder, Encoder, Header};
-
-use super::{BodyError, Chunk, Collection, EntryPath, FileEntry, Item, Manifest, Reference};
-use crate::blob::NONCE_LEN;
-use crate::ids::{BlobId, Secret};
-use crate::limits::{BODY_LEN_MAX, CBOR_DEPTH_MAX, CHUNKS_MAX, COLLECTIONS_MAX, ITEMS_MAX};
+use super::cbor::{Reader, Result, Writer, count};
+use super::{BodyError, EntryPath, PageRef, is_magnet};
+use crate::ids::{BlobId, Root};
+use crate::limits::{
+    BODY_LEN_MAX, COLLECTIONS_MAX, CONTENT_BYTES_MAX, DESCRIPTION_LEN_MAX, ITEMS_MAX, PACKS_MAX,
+    PAGE_ITEMS_MAX, PAGE_LEN_MAX, TITLE_LEN_MAX,
+};
 use crate::tree::{Shape, TreeRef};
 
 /// Value of key 0: the body's format. Any other is refused.
-const FORMAT: u64 = 1;
-/// Fields of a chunk.
-const CHUNK_FIELDS: usize = 6;
-/// Longest head of a CBOR item.
-const HEADER_LEN_MAX: usize = 9;
+const FORMAT: u64 = 2;
+/// Fields of a page's reference.
+const PAGE_FIELDS: usize = 4;
+/// Bytes of an id in the stream of ids.
+pub(crate) const ID_LEN: u64 = size_of::<BlobId>() as u64;
 
-type Result<T> = core::result::Result<T, &'static str>;
+/// A channel's body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Body {
+    /// Title; may be empty.
+    pub title: String,
+    /// Description; may be empty.
+    pub description: String,
+    /// Collections, in the author's order.
+    pub collections: Vec<BodyCollection>,
+    /// Packs, by their numbers.
+    pub packs: BTreeMap<u32, Root>,
+    /// The ids of the blobs, one for each position before its own.
+    pub ids: Option<TreeRef>,
+    /// The sum of all files' sizes.
+    pub bytes: u64,
+}
 
-impl Manifest {
+/// A collection, whose items lie in pages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BodyCollection {
+    /// Title; may be empty.
+    pub title: String,
+    /// Its pages, in the order of their items.
+    pub pages: Vec<PageRef>,
+}
+
+impl Body {
+    /// Its pages, in order.
+    pub fn pages(&self) -> impl Iterator<Item = &PageRef> {
+        self.collections.iter().flat_map(|collection| &collection.pages)
+    }
+
+    /// How many items it has.
+    pub fn item_count(&self) -> u64 {
+        self.pages().map(|page| u64::from(page.items)).sum()
+    }
+
+    /// Counts the positions (`docs/protocol.md` §12) before those of the ids, where the body has `body_blobs` itself. `None`
+    /// where they are more than a number holds.
+    pub(crate) fn positions(&self, body_blobs: u64) -> Option<u64> {
+        let front = body_blobs.checked_add(self.packs.len() as u64)?;
+        self.pages()
+            .try_fold(front, |sum, page| sum.checked_add(page.tree.blob_count())?.checked_add(page.blobs))
+    }
+
     /// The body's deterministic CBOR (RFC 8949 §4.2).
     pub fn to_cbor(&self) -> Vec<u8> {
-        let mut w = Writer(Vec::new());
-        let members = [!self.title.is_empty(), !self.description.is_empty(), !self.collections.is_empty()];
-        w.header(Header::Map(Some(1 + count(members))));
+        let (mut w, items) = (Writer::default(), self.item_count());
+        let members = [
+            !self.title.is_empty(),
+            !self.description.is_empty(),
+            !self.collections.is_empty(),
+            !self.packs.is_empty(),
+            self.ids.is_some(),
+            items > 0,
+        ];
+        w.map(1 + count(members));
         w.uint(0);
         w.uint(FORMAT);
         w.text_member(1, &self.title);
         w.text_member(2, &self.description);
         w.array_member(3, &self.collections, Writer::collection);
+        if !self.packs.is_empty() {
+            w.uint(4);
+            w.map(self.packs.len());
+            for (number, root) in &self.packs {
+                w.uint((*number).into());
+                w.bytes(&root.0);
+            }
+        }
+        if let Some(ids) = &self.ids {
+            w.uint(6);
+            w.bytes(&*ids.to_bytes());
+        }
+        if items > 0 {
+            w.uint(11);
+            w.array(2);
+            w.uint(self.bytes);
+            w.uint(items);
+        }
         w.0
     }
 
@@ -50,129 +114,91 @@ impl Manifest {
         if bytes.len() as u64 > BODY_LEN_MAX {
             return Err(BodyError::TooLarge);
         }
-        let manifest = Reader { rest: bytes, shape }.document().map_err(BodyError::Malformed)?;
-        manifest.check()?;
-        Ok(manifest)
+        let read = |mut body: Self, totals| {
+            body.check(totals)?;
+            let own = shape.blob_count(bytes.len() as u64);
+            let positions = own.and_then(|own| body.positions(own)).ok_or("it has too many blobs")?;
+            let is_whole = |ids: &TreeRef| positions.checked_mul(ID_LEN) == Some(ids.size);
+            if !body.ids.as_ref().is_none_or(is_whole) {
+                return Err("it does not have one id for each blob");
+            }
+            Ok(body)
+        };
+        let document = Reader { rest: bytes, shape }.whole(Reader::body);
+        document.and_then(|(body, totals)| read(body, totals)).map_err(BodyError::Malformed)
+    }
+
+    /// Checks what the body says, `totals` being the bytes and items in it.
+    fn check(&mut self, totals: Option<(u64, u64)>) -> Result<()> {
+        if self.title.len() > TITLE_LEN_MAX || self.description.len() > DESCRIPTION_LEN_MAX {
+            return Err("the channel's title or description is too long");
+        }
+        if self.collections.iter().any(|collection| collection.title.len() > TITLE_LEN_MAX) {
+            return Err("a collection's title is too long");
+        }
+        self.collections.iter().flat_map(|collection| &collection.pages).try_for_each(check_page)?;
+        let is_sorted = |one: &BodyCollection| one.pages.is_sorted_by(|a, b| a.first < b.first);
+        if !self.collections.iter().all(is_sorted) {
+            return Err("a collection's pages do not ascend");
+        }
+        let (bytes, items) = match totals {
+            Some((_, 0)) => return Err("sums of nothing are not left out"),
+            Some(totals) => totals,
+            None => (0, 0),
+        };
+        if items > ITEMS_MAX as u64 || bytes > CONTENT_BYTES_MAX {
+            return Err("there are too many items, or too many bytes");
+        }
+        if items != self.item_count() {
+            return Err("the number of items is not the sum of the pages'");
+        }
+        self.bytes = bytes;
+        Ok(())
     }
 }
 
-fn count<const N: usize>(members: [bool; N]) -> usize {
-    members.into_iter().filter(|present| *present).count()
+fn check_page(page: &PageRef) -> Result<()> {
+    if page.tree.size > PAGE_LEN_MAX as u64 {
+        return Err("a page is longer than 256 KiB");
+    }
+    if page.items == 0 || page.items as usize > PAGE_ITEMS_MAX {
+        return Err("a page has no items or too many");
+    }
+    let is_name = is_magnet(&page.first) || EntryPath::new(&page.first).is_ok();
+    is_name.then_some(()).ok_or("a page begins with neither a path nor a magnet URI")
 }
-
-struct Writer(Vec<u8>);
 
 impl Writer {
-    fn header(&mut self, header: Header) {
-        let mut buf = [0; HEADER_LEN_MAX];
-        self.0.extend_from_slice(encode(header, &mut buf));
-    }
-
-    fn uint(&mut self, value: u64) {
-        self.header(Header::Positive(value));
-    }
-
-    fn bytes(&mut self, value: &[u8]) {
-        self.header(Header::Bytes(Some(value.len())));
-        self.0.extend_from_slice(value);
-    }
-
-    fn text(&mut self, value: &str) {
-        self.header(Header::Text(Some(value.len())));
-        self.0.extend_from_slice(value.as_bytes());
-    }
-
-    fn text_member(&mut self, key: u64, value: &str) {
-        if !value.is_empty() {
-            self.uint(key);
-            self.text(value);
-        }
-    }
-
-    fn array_member<T>(&mut self, key: u64, values: &[T], write: fn(&mut Self, &T)) {
-        if !values.is_empty() {
-            self.uint(key);
-            self.header(Header::Array(Some(values.len())));
-            for value in values {
-                write(self, value);
-            }
-        }
-    }
-
-    fn collection(&mut self, collection: &Collection) {
-        let members = [!collection.title.is_empty(), !collection.items.is_empty()];
-        self.header(Header::Map(Some(count(members))));
+    fn collection(&mut self, collection: &BodyCollection) {
+        self.map(count([!collection.title.is_empty(), !collection.pages.is_empty()]));
         self.text_member(1, &collection.title);
-        self.array_member(2, &collection.items, Self::item);
+        self.array_member(2, &collection.pages, Self::page);
     }
 
-    fn item(&mut self, item: &Item) {
-        let file = match item {
-            Item::Magnet(uri) => return self.text(uri),
-            Item::File(file) => file,
-        };
-        self.header(Header::Map(Some(3 + count([file.modified_ms.is_some(), file.executable]))));
-        self.text_member(1, file.path.as_str());
-        self.uint(2);
-        self.uint(file.size);
-        if let Some(time) = file.modified_ms {
-            self.uint(3);
-            self.uint(time);
-        }
-        if file.executable {
-            self.uint(4);
-            self.header(Header::Simple(ciborium_ll::simple::TRUE));
-        }
-        match &file.reference {
-            Reference::Tree(tree) => {
-                self.uint(5);
-                self.bytes(&*tree.to_bytes());
-            }
-            Reference::Chunks(chunks) => {
-                // An empty file may have no chunk, but still has a reference.
-                self.uint(6);
-                self.header(Header::Array(Some(chunks.len())));
-                for chunk in chunks {
-                    self.chunk(chunk);
-                }
-            }
-        }
-    }
-
-    fn chunk(&mut self, chunk: &Chunk) {
-        self.header(Header::Array(Some(CHUNK_FIELDS)));
-        self.bytes(&chunk.id.0);
-        self.uint(chunk.offset.into());
-        self.uint(chunk.length.into());
-        self.bytes(chunk.key.expose());
-        self.bytes(&chunk.nonce);
-        self.uint(chunk.real_size.into());
+    fn page(&mut self, page: &PageRef) {
+        self.array(PAGE_FIELDS);
+        self.bytes(&*page.tree.to_bytes());
+        self.text(&page.first);
+        self.uint(page.items.into());
+        self.uint(page.blobs);
     }
 }
 
-/// Writes the only deterministic encoding of an item's head: the shortest.
-fn encode(header: Header, buf: &mut [u8; HEADER_LEN_MAX]) -> &[u8] {
-    let mut space = &mut buf[..];
-    Encoder::from(&mut space).push(header).expect("a head is at most 9 bytes");
-    let len = HEADER_LEN_MAX - space.len();
-    &buf[..len]
-}
-
-struct Reader<'a> {
-    rest: &'a [u8],
-    shape: Shape,
-}
-
-impl<'a> Reader<'a> {
-    fn document(mut self) -> Result<Manifest> {
-        let mut manifest = Manifest::default();
-        let mut format = None;
+impl Reader<'_> {
+    fn body(&mut self) -> Result<(Body, Option<(u64, u64)>)> {
+        let (mut body, mut format, mut totals) = (Body::default(), None, None);
         self.map(|r, key| {
             match key {
                 0 => format = Some(r.uint()?),
-                1 => manifest.title = r.filled_text()?,
-                2 => manifest.description = r.filled_text()?,
-                3 => manifest.collections = r.filled_array(COLLECTIONS_MAX, Self::collection)?,
+                1 => body.title = r.filled_text()?,
+                2 => body.description = r.filled_text()?,
+                3 => body.collections = r.filled_array(COLLECTIONS_MAX, Self::collection)?,
+                4 => body.packs = r.packs()?,
+                6 => body.ids = Some(r.tree()?),
+                11 => {
+                    r.fields(2, "the sums are not two numbers")?;
+                    totals = Some((r.uint()?, r.uint()?));
+                }
                 _ => return r.skip(),
             }
             Ok(())
@@ -180,18 +206,29 @@ impl<'a> Reader<'a> {
         if format != Some(FORMAT) {
             return Err("it has a format that this version does not know: update");
         }
-        if !self.rest.is_empty() {
-            return Err("bytes follow its end");
-        }
-        Ok(manifest)
+        Ok((body, totals))
     }
 
-    fn collection(&mut self) -> Result<Collection> {
-        let mut collection = Collection::default();
+    fn packs(&mut self) -> Result<BTreeMap<u32, Root>> {
+        let mut packs = BTreeMap::new();
+        let count = self.table(|r, number| {
+            let number = u32::try_from(number).map_err(|_| "a pack's number is too large")?;
+            packs.insert(number, Root(r.bytes_array()?));
+            Ok(())
+        })?;
+        match count {
+            0 => Err("an empty table is not left out"),
+            1..=PACKS_MAX => Ok(packs),
+            _ => Err("there are too many packs"),
+        }
+    }
+
+    fn collection(&mut self) -> Result<BodyCollection> {
+        let mut collection = BodyCollection::default();
         self.map(|r, key| {
             match key {
                 1 => collection.title = r.filled_text()?,
-                2 => collection.items = r.filled_array(ITEMS_MAX, Self::item)?,
+                2 => collection.pages = r.filled_array(ITEMS_MAX, Self::page)?,
                 _ => return r.skip(),
             }
             Ok(())
@@ -199,189 +236,13 @@ impl<'a> Reader<'a> {
         Ok(collection)
     }
 
-    fn item(&mut self) -> Result<Item> {
-        if self.rest.first().is_some_and(|first| first >> 5 == 3) {
-            return Ok(Item::Magnet(self.text()?.to_owned()));
-        }
-        let (mut path, mut size, mut modified_ms, mut executable) = (None, None, None, false);
-        let mut reference = None;
-        self.map(|r, key| {
-            match key {
-                1 => path = Some(EntryPath::new(r.text()?).map_err(|_| "a path could leave its folder")?),
-                2 => size = Some(r.uint()?),
-                3 => modified_ms = Some(r.uint()?),
-                4 => executable = r.truth()?,
-                5 => {
-                    let tree = TreeRef::from_bytes_in(r.shape, &r.bytes_array()?);
-                    reference = Some(Reference::Tree(tree.ok_or("a tree's depth does not fit its size")?));
-                }
-                6 if reference.is_some() => return Err("a file has two references"),
-                6 => reference = Some(Reference::Chunks(r.array(CHUNKS_MAX, Self::chunk)?)),
-                _ => return r.skip(),
-            }
-            Ok(())
-        })?;
-        Ok(Item::File(FileEntry {
-            path: path.ok_or("a file has no path")?,
-            size: size.ok_or("a file has no size")?,
-            modified_ms,
-            executable,
-            reference: reference.ok_or("a file has no reference")?,
-        }))
-    }
-
-    fn chunk(&mut self) -> Result<Chunk> {
-        if self.header()? != Header::Array(Some(CHUNK_FIELDS)) {
-            return Err("a chunk does not have six fields");
-        }
-        Ok(Chunk {
-            id: BlobId(self.bytes_array()?),
-            root: None,
-            offset: self.uint_32()?,
-            length: self.uint_32()?,
-            key: Secret::new(self.bytes_array()?),
-            nonce: self.bytes_array::<NONCE_LEN>()?,
-            real_size: self.uint_32()?,
+    fn page(&mut self) -> Result<PageRef> {
+        self.fields(PAGE_FIELDS, "a page does not have four fields")?;
+        Ok(PageRef {
+            tree: self.tree()?,
+            first: self.text()?.into(),
+            items: self.uint_32()?,
+            blobs: self.uint()?,
         })
-    }
-
-    /// Takes the next item's head; refuses one that is not the shortest.
-    fn header(&mut self) -> Result<Header> {
-        let mut decoder = Decoder::from(self.rest);
-        let header = decoder.pull().map_err(|_| "it ends too early or is not CBOR")?;
-        let (head, rest) = self.rest.split_at(decoder.offset());
-        if encode(header, &mut [0; HEADER_LEN_MAX]) != head {
-            return Err("a number or length is not in its shortest form");
-        }
-        // RFC 8949 §3.3; of those below 24, the second byte would not be the shortest form.
-        if matches!(header, Header::Simple(24..=31)) {
-            return Err("a simple value is not well-formed");
-        }
-        self.rest = rest;
-        Ok(header)
-    }
-
-    fn uint(&mut self) -> Result<u64> {
-        match self.header()? {
-            Header::Positive(value) => Ok(value),
-            _ => Err("a field is not a number"),
-        }
-    }
-
-    fn uint_32(&mut self) -> Result<u32> {
-        u32::try_from(self.uint()?).map_err(|_| "a chunk's number is too large")
-    }
-
-    fn truth(&mut self) -> Result<bool> {
-        match self.header()? {
-            Header::Simple(ciborium_ll::simple::TRUE) => Ok(true),
-            _ => Err("executable is there but not true"),
-        }
-    }
-
-    fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(len).ok_or("it ends too early")?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    fn bytes_array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        if self.header()? != Header::Bytes(Some(N)) {
-            return Err("a field is not a byte string of its length");
-        }
-        self.take(N)?.try_into().map_err(|_| "it ends too early")
-    }
-
-    fn text(&mut self) -> Result<&'a str> {
-        match self.header()? {
-            Header::Text(Some(len)) => {
-                core::str::from_utf8(self.take(len)?).map_err(|_| "a text is not UTF-8")
-            }
-            _ => Err("a field is not a text"),
-        }
-    }
-
-    /// Takes a text, which may not be empty: the member would be left out.
-    fn filled_text(&mut self) -> Result<String> {
-        Some(self.text()?)
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned)
-            .ok_or("an empty text is not left out")
-    }
-
-    fn array<T>(&mut self, len_max: usize, read: fn(&mut Self) -> Result<T>) -> Result<Vec<T>> {
-        match self.header()? {
-            Header::Array(Some(len)) if len <= len_max => (0..len).map(|_| read(self)).collect(),
-            Header::Array(Some(_)) => Err("there are too many collections, items or chunks"),
-            _ => Err("a field is not an array"),
-        }
-    }
-
-    /// Takes an array, which may not be empty: the member would be left out.
-    fn filled_array<T>(&mut self, len_max: usize, read: fn(&mut Self) -> Result<T>) -> Result<Vec<T>> {
-        Some(self.array(len_max, read)?)
-            .filter(|items| !items.is_empty())
-            .ok_or("an empty array is not left out")
-    }
-
-    /// Takes a map with ascending integer keys; `read` takes each value. Skips negative keys, which are all unknown.
-    fn map(&mut self, mut read: impl FnMut(&mut Self, u64) -> Result<()>) -> Result<()> {
-        let Header::Map(Some(len)) = self.header()? else { return Err("a field is not a map") };
-        let mut previous: &[u8] = &[];
-        for _ in 0..len {
-            let at = self.rest;
-            let header = self.header()?;
-            self.check_ascent(at, &mut previous)?;
-            match header {
-                Header::Positive(key) => read(self, key)?,
-                Header::Negative(_) => self.skip()?,
-                _ => return Err("a map's key is not a number"),
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks that the key that begins at `at` and was just read comes after the map's `previous` one: bytewise order of
-    /// the encoded keys (RFC 8949 §4.2.1).
-    fn check_ascent(&self, at: &'a [u8], previous: &mut &'a [u8]) -> Result<()> {
-        let key = &at[..at.len() - self.rest.len()];
-        if key <= *previous {
-            return Err("a map's keys do not ascend");
-        }
-        *previous = key;
-        Ok(())
-    }
-
-    /// Skips the value of an unknown key.
-    fn skip(&mut self) -> Result<()> {
-        self.skip_below(CBOR_DEPTH_MAX)
-    }
-
-    fn skip_below(&mut self, depth_left: usize) -> Result<()> {
-        let below = depth_left.checked_sub(1).ok_or("it is nested too deep")?;
-        match self.header()? {
-            Header::Positive(_) | Header::Negative(_) | Header::Float(_) | Header::Simple(_) => Ok(()),
-            Header::Bytes(Some(len)) => self.take(len).map(drop),
-            Header::Text(Some(len)) => {
-                core::str::from_utf8(self.take(len)?).map(drop).map_err(|_| "a text is not UTF-8")
-            }
-            Header::Array(Some(len)) => (0..len).try_for_each(|_| self.skip_below(below)),
-            Header::Tag(_) => self.skip_below(below),
-            Header::Map(Some(len)) => {
-                let mut previous: &[u8] = &[];
-                for _ in 0..len {
-                    let at = self.rest;
-                    self.skip_below(below)?;
-                    self.check_ascent(at, &mut previous)?;
-                    self.skip_below(below)?;
-                }
-                Ok(())
-            }
-            Header::Bytes(None)
-            | Header::Text(None)
-            | Header::Array(None)
-            | Header::Map(None)
-            | Header::Break => Err("a length is indefinite"),
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The head: v5's signed JSON manifest, with `root` where the content does not fit in it (`docs/protocol.md` §6).
+//! The head: v5's signed JSON manifest, with `body` where the content does not fit in it (`docs/protocol.md` §6).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,8 +30,8 @@ const SECRETBOX_NONCE_LEN: usize = 24;
 pub enum HeadContent {
     /// The content itself, in v5's form, which has no place for the channel's title or description.
     Inline(Vec<Collection>),
-    /// A pointer to the body.
-    Root(TreeRef),
+    /// The body's tree.
+    Body(TreeRef),
 }
 
 impl HeadContent {
@@ -50,19 +50,19 @@ impl HeadContent {
             Self::Inline(collections) => {
                 (Json::Array(collections.iter().map(collection_to_value).collect()), None)
             }
-            Self::Root(tree) => (Json::Array(Vec::new()), Some(entry::tree_to_value(tree))),
+            Self::Body(tree) => (Json::Array(Vec::new()), Some(entry::tree_to_value(tree))),
         }
     }
 
-    /// Reads the object with `collections` and perhaps `root`, which takes precedence.
+    /// Reads the object with `collections` and perhaps `body`, which takes precedence.
     fn from_value(shape: Shape, value: &Json) -> Result<Self, &'static str> {
-        if let Some(root) = value.get("root") {
-            return entry::tree_from_value(shape, root).map(Self::Root);
+        if let Some(body) = value.get("body") {
+            let tree = entry::tree_from_value(shape, body);
+            return tree.map(Self::Body).ok_or("its body is not a tree's reference of 98 characters");
         }
         let list = value.get("collections").and_then(Json::as_array).ok_or("it has no collections")?;
-        let collections =
-            list.iter().map(|value| collection_from_value(shape, value)).collect::<Result<Vec<_>, _>>()?;
-        check_collections(&collections)?;
+        let collections = list.iter().map(collection_from_value).collect::<Result<Vec<_>, _>>()?;
+        check_collections(shape, &collections)?;
         Ok(Self::Inline(collections))
     }
 }
@@ -93,20 +93,20 @@ impl Head {
         seal: Option<(&Secret, [u8; NONCE_LEN])>,
     ) -> String {
         let public_key = Some(Json::hex(identity.public_key().as_bytes()));
-        let (collections, root) = content.to_members();
+        let (collections, body) = content.to_members();
         let timestamp = Some(Json::Uint(timestamp_ms));
         let mut document = match seal {
             None => Json::object([
+                ("body", body),
                 ("collections", Some(collections)),
                 ("publicKey", public_key),
-                ("root", root),
                 ("sequence", Some(Json::Uint(sequence))),
                 ("timestamp", timestamp),
             ]),
             Some((read_key, nonce)) => {
                 let inner = Json::object([
+                    ("body", body),
                     ("collections", Some(collections)),
-                    ("root", root),
                     ("timestamp", timestamp),
                 ]);
                 let plain = Zeroizing::new(inner.to_text());
@@ -252,7 +252,7 @@ fn collection_to_value(collection: &Collection) -> Json {
     ])
 }
 
-fn collection_from_value(shape: Shape, value: &Json) -> Result<Collection, &'static str> {
+fn collection_from_value(value: &Json) -> Result<Collection, &'static str> {
     let title = match value.get("title") {
         None => String::new(),
         Some(title) => title.as_text().ok_or("a collection's title is not a text")?.into(),
@@ -260,7 +260,7 @@ fn collection_from_value(shape: Shape, value: &Json) -> Result<Collection, &'sta
     let items = value.get("items").and_then(Json::as_array).ok_or("a collection has no items")?;
     let item = |item: &Json| match item {
         Json::Text(uri) => Ok(Item::Magnet(uri.clone())),
-        file => entry::from_value(shape, file).map(Item::File),
+        file => entry::from_value(file).map(Item::File),
     };
     Ok(Collection { title, items: items.iter().map(item).collect::<Result<_, _>>()? })
 }

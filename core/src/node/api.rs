@@ -327,6 +327,15 @@ pub enum Event {
         /// Why.
         error: crate::manifest::BodyError,
     },
+    /// Some of the channel's files cannot be had: a page of the body is stored but is no page. The other files arrive.
+    PageRefused {
+        /// The channel.
+        channel: PublicKey,
+        /// The head's sequence.
+        sequence: u64,
+        /// Why.
+        error: crate::manifest::BodyError,
+    },
     /// All blobs of one file are stored. Repeated for complete files when more is selected later.
     FileComplete {
         /// What it is of.

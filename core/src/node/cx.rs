@@ -113,6 +113,11 @@ impl Cx {
         self.job(pending, Job::Persist(key, value));
     }
 
+    /// Has the store note which native blobs have these ids, as their author says.
+    pub(super) fn note_ids(&mut self, ids: Vec<(BlobId, Root)>) {
+        self.job(Pending::Record, Job::NoteIds(ids));
+    }
+
     /// Takes the meaning of a job's answer. `None`: it is no job of ours, or was answered before.
     pub(super) fn answered(&mut self, job: JobId) -> Option<Pending> {
         self.jobs.remove(&job)

@@ -73,8 +73,24 @@ impl Shape {
         (0..=height.min(TREE_DEPTH_MAX)).map(|height| self.leaves(height)).sum()
     }
 
+    /// Counts the blobs of the tree of a stream, index blobs included; `None` where no tree holds it.
+    pub(crate) fn blob_count(self, size: u64) -> Option<u64> {
+        Some(self.position_below(self.depth_for(size)?, self.leaf_count(size) - 1) + 1)
+    }
+
+    /// Returns the position of a data blob in a tree. Each node on the way down to it comes after its parent and the
+    /// parent's earlier children, which are all full.
+    fn position_below(self, depth: u8, data_blob: u64) -> u64 {
+        let (mut position, mut left) = (0, data_blob);
+        for height in (0..depth).rev() {
+            position += 1 + left / self.leaves(height) * self.blobs(height);
+            left %= self.leaves(height);
+        }
+        position
+    }
+
     /// Returns the least depth that holds `size` bytes; `None` where even [`TREE_DEPTH_MAX`] does not.
-    fn depth_for(self, size: u64) -> Option<u8> {
+    pub(crate) fn depth_for(self, size: u64) -> Option<u8> {
         (0..=TREE_DEPTH_MAX).find(|&depth| size <= self.span(depth))
     }
 
@@ -124,12 +140,12 @@ impl TreeRef {
     /// Counts the blobs, index blobs included.
     pub fn blob_count(&self) -> u64 {
         // The last data blob is the last blob of all.
-        self.position_below(self.data_blob_count() - 1) + 1
+        self.shape.position_below(self.depth, self.data_blob_count() - 1) + 1
     }
 
     /// Returns the position of a data blob; `None` beyond the last.
     pub fn position_of(&self, data_blob: u64) -> Option<u64> {
-        (data_blob < self.data_blob_count()).then(|| self.position_below(data_blob))
+        (data_blob < self.data_blob_count()).then(|| self.shape.position_below(self.depth, data_blob))
     }
 
     /// Returns the blob at a position; `None` beyond the last.
@@ -141,17 +157,6 @@ impl TreeRef {
             site = site.child(self.shape, usize::try_from(index).ok()?)?;
         }
         Some(site)
-    }
-
-    /// Returns the position of a data blob. Each node on the way down to it comes after its parent and the parent's earlier
-    /// children, which are all full.
-    fn position_below(&self, data_blob: u64) -> u64 {
-        let (mut position, mut left) = (0, data_blob);
-        for height in (0..self.depth).rev() {
-            position += 1 + left / self.shape.leaves(height) * self.shape.blobs(height);
-            left %= self.shape.leaves(height);
-        }
-        position
     }
 
     /// Writes size (big-endian), depth and reference. The result holds a key: wipe it after use.
@@ -239,15 +244,18 @@ impl Node {
         Site { position: self.position, height: self.height, offset: self.offset, len: self.len }
     }
 
+    /// Bytes of content in its blob: its part of the stream, or its links.
+    pub fn content_len(&self) -> u32 {
+        let len = match self.height {
+            0 => self.len,
+            _ => (self.child_count() * BLOB_REF_LEN) as u64,
+        };
+        u32::try_from(len).expect("a blob holds at most 2^20 bytes")
+    }
+
     /// Counts the children: none for a data node, at most [`FANOUT`] otherwise.
     pub fn child_count(&self) -> usize {
         self.site().child_count(self.shape)
-    }
-
-    /// Counts the bytes of its blob's content.
-    pub fn content_len(&self) -> u32 {
-        let len = if self.height == 0 { self.len } else { (self.child_count() * BLOB_REF_LEN) as u64 };
-        u32::try_from(len).expect("at most a blob's bytes")
     }
 
     /// Reads the child at `index` from the opened blob's plaintext; `None` where there is none, or `plain` ends before it.

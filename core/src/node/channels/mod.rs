@@ -367,6 +367,7 @@ impl Channels {
                     env.downloads.want(&wanted, place);
                     self.swarms.on_missing(env.conns, topic);
                 }
+                Effect::Claims(claims) => env.cx.note_ids(claims),
                 Effect::DropWants => env.downloads.drop_wants_soon(env.cx.now(), &topic),
                 Effect::HasChunks(has_chunks) => self.swarms.set_has_chunks(&topic, has_chunks),
                 Effect::Version(version, progress) => {

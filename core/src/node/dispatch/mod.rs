@@ -314,7 +314,7 @@ impl<S: Suite> Dispatcher<S> {
             }
             (Pending::Dht, result) => self.on_dht_done(job, &result),
             (Pending::Ban(event), JobResult::Persisted(_)) => self.cx.event(event),
-            (Pending::Record, JobResult::Persisted(_)) => {}
+            (Pending::Record, JobResult::Persisted(_) | JobResult::IdsNoted) => {}
             (_, result) => debug_assert!(false, "the answer does not fit its job: {result:?}"),
         }
     }

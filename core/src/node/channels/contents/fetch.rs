@@ -1,27 +1,33 @@
-//! Fetching one version's content: the body's tree, then the trees and chunks of the files that are selected, with a bounded
-//! number of blobs in hand. It says which blobs are missing; who is asked for them is not its business.
+//! Fetching one version's content: the body's tree, those of its pages, then the trees, packs and chunks of the files that are
+//! selected, and last the ids, with a bounded number of blobs in hand. It says which blobs are missing; who is asked for them is
+//! not its business.
 //!
-//! Each blob in hand is in one state: being looked up in the store, wanted, or, for an index blob and a body's data, being
+//! Each blob in hand is in one state: being looked up in the store, wanted, or, for an index blob and a document's data, being
 //! opened. What is stored counts at once, so a fetch that is begun again goes on where it was. Once all that is selected is
 //! stored, nothing of the content is held but some numbers.
 
 mod choice;
+mod claims;
+mod documents;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::mem;
 
-use super::files::{Files, blob_count};
+use super::files::Files;
 use super::selection::{Priority, Selection, Urgency};
 use super::walk::{Next, Walk};
-use super::{Extent, Progress, Wanted};
+use super::{Coverage, Progress, Wanted};
 use crate::blob::BlobRef;
-use crate::ids::{BlobName, InfoHash};
-use crate::limits::{BODY_LEN_MAX, FILES_AT_ONCE_MAX, WANTED_PER_FETCH_MAX};
-use crate::manifest::{BodyError, HeadContent, Manifest, Reference};
+use crate::ids::{BlobId, BlobName, InfoHash, Root};
+use crate::limits::{BODY_LEN_MAX, CLAIMS_MAX, FILES_AT_ONCE_MAX, WANTED_PER_FETCH_MAX};
+use crate::manifest::{BodyError, Collection, Extent, HeadContent, Manifest, Reference};
 use crate::tree::{Node, TreeRef};
+use claims::Claims;
+use documents::Documents;
 
 /// What a fetch asks for, and what it has found out.
 #[derive(Debug)]
@@ -37,10 +43,13 @@ pub(super) enum Ask {
     },
     /// Nothing of what was wanted is wanted any more.
     DropWants,
-    /// Open this stored blob.
+    /// Open so many bytes of content of this stored blob.
     Open(BlobRef, u32),
     Manifest(Arc<Manifest>),
     BodyRefused(BodyError),
+    PageRefused(BodyError),
+    /// What the author calls blobs.
+    Claims(Vec<(BlobId, Root)>),
     FileComplete(usize),
     FileRefused(usize),
 }
@@ -62,20 +71,21 @@ enum FileState {
     Refused,
 }
 
-/// Which walk: the body's, that of a range, or that of a file. The earlier take blobs in hand first, so they are in the order of
+/// Which walk: that of a document (0: the body, n: its n-th page), of a range, of a file, or of the ids. The earlier take blobs in hand first, so they are in the order of
 /// their urgency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum WalkId {
-    Body,
+    Document(usize),
     /// Its place among the ranges, and its file.
     Range(usize, usize),
     File(Reverse<Priority>, usize),
+    Ids,
 }
 
 impl WalkId {
     fn file(self) -> Option<usize> {
         match self {
-            Self::Body => None,
+            Self::Document(_) | Self::Ids => None,
             Self::Range(_, file) | Self::File(_, file) => Some(file),
         }
     }
@@ -84,8 +94,8 @@ impl WalkId {
 /// A walk that waits for a blob.
 #[derive(Clone)]
 struct Part {
-    wanted: Wanted,
     walk: WalkId,
+    wanted: Wanted,
     position: u64,
     /// The index node that the blob is; `None` for data.
     node: Option<Node>,
@@ -94,15 +104,25 @@ struct Part {
 }
 
 enum Stage {
-    /// The body's blobs are fetched.
-    Body(TreeRef),
-    /// The body's data blobs are opened one by one.
-    Reading { body: TreeRef, leaves: Vec<BlobRef>, bytes: Vec<u8> },
+    /// The body and its pages are fetched and read.
+    Documents(Box<Documents>),
     /// The files' blobs are fetched.
     Files,
     /// All that is selected is stored.
     Satisfied { has_all: bool },
     /// The body cannot be used, or some file could not.
+    Refused,
+}
+
+/// The ids of the blobs: the tree, and while it is not here the position of its first blob.
+enum Ids {
+    /// There are none.
+    None,
+    Waiting(TreeRef, u64),
+    Walked(TreeRef, u64),
+    Done(TreeRef),
+    /// Nothing is selected that they would be of.
+    Skipped(TreeRef, u64),
     Refused,
 }
 
@@ -116,6 +136,19 @@ pub(super) struct Fetch {
     states: Vec<FileState>,
     /// The position of each file's first blob.
     starts: Vec<u64>,
+    /// Files whose path counts for another.
+    repeated: BTreeSet<usize>,
+    /// The position of the first pack.
+    packs_start: u64,
+    /// Packs that are stored, by their positions.
+    packs_stored: BTreeSet<u64>,
+    /// Blobs of the body and its pages.
+    document_blobs: u64,
+    has_refused_page: bool,
+    /// The trees of the pages that were read, and their positions.
+    page_trees: Vec<(TreeRef, u64)>,
+    ids: Ids,
+    claims: Option<Box<Claims>>,
     /// Files that are selected and not begun, in the order in which they are.
     waiting: VecDeque<usize>,
     walks: BTreeMap<WalkId, Walk>,
@@ -152,6 +185,14 @@ impl Fetch {
             selection,
             states: Vec::new(),
             starts: Vec::new(),
+            repeated: BTreeSet::new(),
+            packs_start: 0,
+            packs_stored: BTreeSet::new(),
+            document_blobs: 0,
+            has_refused_page: false,
+            page_trees: Vec::new(),
+            ids: Ids::None,
+            claims: None,
             waiting: VecDeque::new(),
             walks: BTreeMap::new(),
             in_hand: BTreeMap::new(),
@@ -168,20 +209,14 @@ impl Fetch {
             chunks: Vec::new(),
         };
         match source {
-            Source::Head(HeadContent::Inline(collections)) => {
-                fetch.begin_manifest(Manifest { collections, ..Manifest::default() }, asks);
-            }
-            Source::Head(HeadContent::Root(body)) if body.size > BODY_LEN_MAX => {
+            Source::Head(HeadContent::Inline(collections)) => fetch.begin_inline(collections, asks),
+            Source::Head(HeadContent::Body(body)) if body.size > BODY_LEN_MAX => {
                 fetch.refuse_body(BodyError::TooLarge, asks);
             }
-            Source::Head(HeadContent::Root(body)) => {
-                fetch.blobs_total = body.blob_count();
-                fetch.begin_body(body);
-                fetch.advance(asks);
-            }
+            Source::Head(HeadContent::Body(body)) => fetch.begin_documents(body, asks),
             Source::Tree(tree) => {
-                fetch.files = Files::Tree(Reference::Tree(tree));
-                fetch.begin_files(asks);
+                fetch.files = Files::Tree(Reference::Extents([Extent::Tree(tree)].into()));
+                fetch.begin_files(alloc::vec![0], asks);
             }
         }
         fetch
@@ -210,7 +245,7 @@ impl Fetch {
     /// What it is doing, in words.
     pub(super) fn waiting(&self) -> &'static str {
         match self.stage {
-            Stage::Body(_) | Stage::Reading { .. } => "the channel's body",
+            Stage::Documents(_) => "the channel's body",
             Stage::Files if self.is_tree() => "the tree's blobs",
             Stage::Files => "the channel's blobs",
             Stage::Satisfied { .. } => "nothing",
@@ -238,9 +273,9 @@ impl Fetch {
     /// What of the version is here; positions, those found since the last call.
     pub(super) fn take_progress(&mut self) -> Progress {
         let extent = match self.stage {
-            Stage::Satisfied { has_all: true } => Extent::All,
-            Stage::Satisfied { has_all: false } => Extent::Selected,
-            _ => Extent::Part,
+            Stage::Satisfied { has_all: true } => Coverage::All,
+            Stage::Satisfied { has_all: false } => Coverage::Selected,
+            _ => Coverage::Part,
         };
         (mem::take(&mut self.stored), self.blobs_total, extent)
     }
@@ -282,7 +317,7 @@ impl Fetch {
                 continue;
             }
             for part in self.in_hand.get(id).into_iter().flatten() {
-                let is_index = part.node.is_some() || part.walk == WalkId::Body;
+                let is_index = part.node.is_some() || matches!(part.walk, WalkId::Document(_));
                 let urgency = self.walks.get(&part.walk).map_or(Urgency::USUAL, Walk::urgency);
                 let wanted = part.wanted.clone();
                 asks.push(Ask::Want { wanted, position: part.position, is_index, urgency });
@@ -319,18 +354,23 @@ impl Fetch {
         }
     }
 
-    /// A part is through. Ranges count nothing: their blobs come again with their files.
+    /// A part is through. Ranges count nothing: their blobs come again with their files. A pack counts once.
     fn count(&mut self, part: &Part) {
         self.in_hand_count -= 1;
-        if !part.is_again && !matches!(part.walk, WalkId::Range(..)) {
+        if matches!(part.wanted, Wanted::Pack(_)) {
+            self.blobs_stored += u64::from(self.packs_stored.insert(part.position));
+        } else if !part.is_again && !matches!(part.walk, WalkId::Range(..)) {
             self.blobs_stored += 1;
         }
     }
 
     /// An opened blob's plaintext; `None` where it is not stored after all, or its key does not fit.
     pub(super) fn on_opened(&mut self, id: BlobName, plain: Option<&[u8]>, asks: &mut Vec<Ask>) {
-        if let Stage::Reading { .. } = self.stage {
-            return self.on_body_data(plain, asks);
+        if self.claims.is_some() {
+            return self.on_claims_opened(id, plain, asks);
+        }
+        if self.is_reading(&id) {
+            return self.on_document_data(id, plain, asks);
         }
         self.opening.remove(&id);
         let Some(parts) = self.in_hand.remove(&id) else { return };
@@ -358,30 +398,39 @@ impl Fetch {
         self.advance(asks);
     }
 
-    /// A blob is whole, but is not what its reference promises: its author's fault.
+    /// A blob came whole, and is not what its key and its content's length make: the author's fault.
     pub(super) fn on_unfit(&mut self, name: BlobName, asks: &mut Vec<Ask>) {
-        for part in self.in_hand.remove(&name).unwrap_or_default() {
-            self.in_hand_count -= 1;
-            self.refuse_part(&part, asks);
+        let Some(parts) = self.in_hand.remove(&name) else { return };
+        self.opening.remove(&name);
+        // A pack is what its bytes are.
+        let (packs, unfit): (Vec<Part>, _) =
+            parts.into_iter().partition(|part| matches!(part.wanted, Wanted::Pack(_)));
+        self.in_hand_count -= unfit.len();
+        if !packs.is_empty() {
+            self.in_hand.insert(name, packs);
+            self.to_check.push(name);
+        }
+        for part in &unfit {
+            self.refuse_part(part, asks);
         }
         self.advance(asks);
     }
 
-    /// A stored index blob does not open under its reference's key, or does not hold what it promises: the author's fault.
+    /// A stored blob does not hold what its reference promises: the author's fault.
     fn refuse_part(&mut self, part: &Part, asks: &mut Vec<Ask>) {
-        if let Stage::Body(_) = self.stage {
-            return self
-                .refuse_body(BodyError::Malformed("its blobs do not open under the keys given"), asks);
+        const WHY: BodyError = BodyError::Malformed("its blobs do not hold what it says of them");
+        match part.walk {
+            WalkId::Document(0) => return self.refuse_body(WHY, asks),
+            WalkId::Document(page) => return self.refuse_page(page, WHY, asks),
+            WalkId::Ids => {
+                self.drop_walks(|id| id == WalkId::Ids);
+                self.ids = Ids::Refused;
+                return;
+            }
+            WalkId::Range(..) | WalkId::File(..) => {}
         }
         let Some(file) = part.walk.file() else { return };
-        let is_of_file = |id: &WalkId| id.file() == Some(file);
-        self.walks.retain(|id, _| !is_of_file(id));
-        for parts in self.in_hand.values_mut() {
-            let before = parts.len();
-            parts.retain(|part| !is_of_file(&part.walk));
-            self.in_hand_count -= before - parts.len();
-        }
-        self.in_hand.retain(|_, parts| !parts.is_empty());
+        self.drop_walks(|id| id.file() == Some(file));
         self.waiting.retain(|waiting| *waiting != file);
         if self.states[file] != FileState::Refused {
             self.states[file] = FileState::Refused;
@@ -389,21 +438,32 @@ impl Fetch {
         }
     }
 
+    /// Drops walks, and what is in hand of them.
+    fn drop_walks(&mut self, is_dropped: impl Fn(WalkId) -> bool) {
+        self.walks.retain(|id, _| !is_dropped(*id));
+        for parts in self.in_hand.values_mut() {
+            let before = parts.len();
+            parts.retain(|part| !is_dropped(part.walk));
+            self.in_hand_count -= before - parts.len();
+        }
+        self.in_hand.retain(|_, parts| !parts.is_empty());
+    }
+
     // --- going on -------------------------------------------------------------------------------------------
 
     /// Goes on as far as what is stored allows.
     fn advance(&mut self, asks: &mut Vec<Ask>) {
         self.finish_walks(asks);
-        let is_due = self.in_hand_count <= self.in_hand_max / 2 || self.is_pressed();
-        if is_due && !matches!(self.stage, Stage::Reading { .. }) {
+        if self.in_hand_count <= self.in_hand_max / 2 || self.is_pressed() {
             self.refill(asks);
         }
         if !self.is_checking && !self.to_check.is_empty() {
             self.is_checking = true;
             asks.push(Ask::Have(mem::take(&mut self.to_check)));
         }
-        // Files without blobs, such as an empty chunk list, finish without a step of their own.
+        // Files without blobs, such as an empty one, finish without a step of their own.
         self.finish_walks(asks);
+        self.finish_documents(asks);
     }
 
     fn finish_walks(&mut self, asks: &mut Vec<Ask>) {
@@ -411,21 +471,27 @@ impl Fetch {
             self.walks.iter().filter(|(_, walk)| walk.is_finished()).map(|(id, _)| *id).collect();
         for id in finished {
             let walk = self.walks.remove(&id);
-            match (&self.stage, id) {
-                (Stage::Body(body), WalkId::Body) => {
+            match id {
+                WalkId::Document(document) => {
                     let leaves = walk.and_then(Walk::into_leaves).unwrap_or_default();
-                    let len = u32::try_from(body.size.min(1 << 20)).unwrap_or(0);
-                    asks.extend(leaves.first().map(|leaf| Ask::Open(leaf.clone(), len)));
-                    self.stage = Stage::Reading { body: body.clone(), leaves, bytes: Vec::new() };
+                    self.read_document(document, leaves, asks);
                 }
-                (_, WalkId::File(_, file)) => {
+                WalkId::File(_, file) => {
                     self.states[file] = FileState::Done;
-                    asks.push(Ask::FileComplete(file));
+                    if !self.repeated.contains(&file) {
+                        asks.push(Ask::FileComplete(file));
+                    }
                 }
-                (_, WalkId::Body | WalkId::Range(..)) => {}
+                WalkId::Ids => {
+                    if let Ids::Walked(tree, _) = &self.ids {
+                        self.ids = Ids::Done(tree.clone());
+                    }
+                }
+                WalkId::Range(..) => {}
             }
         }
-        if matches!(self.stage, Stage::Files) && self.walks.is_empty() && self.waiting.is_empty() {
+        let is_idle = self.walks.is_empty() && self.waiting.is_empty();
+        if is_idle && matches!(self.stage, Stage::Files) && !matches!(self.ids, Ids::Waiting(..)) {
             self.rest();
         }
     }
@@ -436,15 +502,20 @@ impl Fetch {
             self.stage = Stage::Refused;
             return;
         }
-        let has_all = self.states.iter().all(|state| *state == FileState::Done);
+        let has_ids = matches!(self.ids, Ids::None | Ids::Done(..));
+        let has_all =
+            has_ids && !self.has_refused_page && self.states.iter().all(|state| *state == FileState::Done);
         let chunks = self.files.iter().filter_map(|(_, _, reference)| match reference {
             Reference::Chunks(chunks) if has_all => Some(chunks),
             _ => None,
         });
         self.chunks = chunks.flatten().map(|chunk| chunk.id.info_hash()).collect();
+        self.line_up_claims();
         self.stage = Stage::Satisfied { has_all };
         self.files = Files::Unknown;
         (self.states, self.starts, self.reopened) = (Vec::new(), Vec::new(), BTreeSet::new());
+        (self.repeated, self.packs_stored) = (BTreeSet::new(), BTreeSet::new());
+        self.page_trees = Vec::new();
         // A map that has become empty keeps memory.
         self.walks = BTreeMap::new();
         if self.in_hand.is_empty() && self.opening.is_empty() {
@@ -477,34 +548,57 @@ impl Fetch {
             if self.in_hand_count >= self.in_hand_max || self.walks.len() >= FILES_AT_ONCE_MAX {
                 return;
             }
-            let Some(file) = self.waiting.pop_front() else { return };
-            let Some((path, _, reference)) = self.files.get(file) else { return };
+            if !self.begin_walk() {
+                return;
+            }
+        }
+    }
+
+    /// Begins the next page, file, or the ids. `false`: there is none.
+    fn begin_walk(&mut self) -> bool {
+        if let Stage::Documents(documents) = &mut self.stage {
+            let Some((document, tree, start)) = documents.next_page() else { return false };
+            let walk = Walk::keeping_leaves(&tree, start, Urgency::USUAL);
+            self.walks.insert(WalkId::Document(document), walk);
+            return true;
+        }
+        if !matches!(self.stage, Stage::Files) {
+            return false;
+        }
+        if let Some(file) = self.waiting.pop_front() {
+            let Some((path, _, reference)) = self.files.get(file) else { return false };
             let priority = self.selection.priority(path);
-            let walk = Walk::whole(reference, self.starts[file], Urgency::of_file(priority));
+            let walk = Walk::whole(file, reference, self.starts[file], Urgency::of_file(priority));
             self.states[file] = FileState::Walked;
             self.walks.insert(WalkId::File(Reverse(priority), file), walk);
+            return true;
         }
+        let Ids::Waiting(tree, start) = &self.ids else { return false };
+        let walk = Walk::tree(tree, *start, Urgency::of_file(Priority::Low));
+        self.ids = Ids::Walked(tree.clone(), *start);
+        self.walks.insert(WalkId::Ids, walk);
+        true
     }
 
     fn take_in_hand(&mut self, id: WalkId, walk: &mut Walk, room: usize, asks: &mut Vec<Ask>) {
         while self.in_hand_count < room {
-            match walk.next() {
-                Next::Blob(blob, position, node) => {
+            match walk.next(&self.files, self.packs_start) {
+                Next::Blob(wanted, position, node) => {
                     self.in_hand_count += 1;
+                    let name = wanted.name();
                     // Also one that is in hand already: a peer that has it may know of this place only.
-                    let name = blob.name();
                     self.to_check.push(name);
-                    let part = Part { wanted: blob, walk: id, position, node, is_again: false };
+                    let part = Part { walk: id, wanted, position, node, is_again: false };
                     self.in_hand.entry(name).or_default().push(part);
                 }
                 Next::Reopen(position, node) => {
                     self.in_hand_count += 1;
-                    let blob = node.blob.clone();
-                    let (len, id_) = (node.content_len(), None);
-                    let wanted = Wanted::Native { blob: blob.clone(), len, id: id_ };
-                    let part = Part { wanted, walk: id, position, node: Some(node), is_again: true };
-                    self.in_hand.entry(blob.root.into()).or_default().push(part);
-                    if self.opening.insert(blob.root.into()) {
+                    let (blob, len) = (node.blob.clone(), node.content_len());
+                    let (name, wanted) =
+                        (blob.root.into(), Wanted::Native { blob: blob.clone(), len, id: None });
+                    let part = Part { walk: id, wanted, position, node: Some(node), is_again: true };
+                    self.in_hand.entry(name).or_default().push(part);
+                    if self.opening.insert(name) {
                         asks.push(Ask::Open(blob, len));
                     }
                 }
@@ -515,70 +609,41 @@ impl Fetch {
         walk.release();
     }
 
-    // --- the body -------------------------------------------------------------------------------------------
-
-    fn begin_body(&mut self, body: TreeRef) {
-        self.walks.insert(WalkId::Body, Walk::keeping_leaves(&body, Urgency::USUAL));
-        self.stage = Stage::Body(body);
-    }
-
-    fn on_body_data(&mut self, plain: Option<&[u8]>, asks: &mut Vec<Ask>) {
-        let Stage::Reading { body, leaves, bytes } = &mut self.stage else { return };
-        let Some(plain) = plain else {
-            if self.reopened.insert(body.blob.root.into()) {
-                // A blob went missing between being stored and being read: once more from the start.
-                let body = body.clone();
-                self.blobs_stored = 0;
-                self.begin_body(body);
-                self.advance(asks);
-            } else {
-                self.refuse_body(BodyError::Malformed("its blobs do not open under the keys given"), asks);
-            }
-            return;
-        };
-        let rest = usize::try_from(body.size).map_or(usize::MAX, |size| size - bytes.len());
-        bytes.extend(&plain[..plain.len().min(rest)]);
-        let shape = body.shape;
-        let read = bytes.len().div_ceil(shape.plain_len()).max(1);
-        if let Some(leaf) = leaves.get(read) {
-            let len = body.size - bytes.len() as u64;
-            asks.push(Ask::Open(leaf.clone(), u32::try_from(len.min(shape.plain_len() as u64)).unwrap_or(0)));
-            return;
-        }
-        match Manifest::from_cbor_in(shape, bytes) {
-            Ok(manifest) => self.begin_manifest(manifest, asks),
-            Err(error) => self.refuse_body(error, asks),
-        }
-    }
-
-    fn refuse_body(&mut self, error: BodyError, asks: &mut Vec<Ask>) {
-        self.stage = Stage::Refused;
-        self.walks.clear();
-        self.in_hand.clear();
-        self.in_hand_count = 0;
-        asks.push(Ask::BodyRefused(error));
-    }
-
     // --- the files ------------------------------------------------------------------------------------------
 
-    fn begin_manifest(&mut self, manifest: Manifest, asks: &mut Vec<Ask>) {
-        let manifest = Arc::new(manifest);
+    fn begin_inline(&mut self, collections: Vec<Collection>, asks: &mut Vec<Ask>) {
+        let manifest = Arc::new(Manifest { collections, ..Manifest::default() });
         asks.push(Ask::Manifest(manifest.clone()));
+        let chunks = manifest.files().flat_map(|file| match &file.reference {
+            Reference::Chunks(chunks) => &**chunks,
+            _ => &[],
+        });
+        let claims: Vec<_> = chunks.filter_map(|chunk| Some((chunk.id, chunk.root?))).collect();
+        for batch in claims.chunks(CLAIMS_MAX) {
+            asks.push(Ask::Claims(batch.to_vec()));
+        }
         self.files = Files::of_manifest(manifest);
-        self.begin_files(asks);
+        let mut next = 0;
+        let starts = self.files.iter().map(|(_, _, reference)| {
+            let start = next;
+            next += reference.blob_count();
+            start
+        });
+        let starts = starts.collect();
+        self.begin_files(starts, asks);
     }
 
-    fn begin_files(&mut self, asks: &mut Vec<Ask>) {
-        let body_blobs = self.blobs_total;
-        (self.starts, self.content_bytes) = (Vec::new(), 0);
-        let mut next = body_blobs;
-        for (_, size, reference) in self.files.iter() {
-            self.starts.push(next);
-            self.content_bytes = self.content_bytes.saturating_add(size);
-            next = next.saturating_add(blob_count(reference));
+    /// Begins with the files, whose first blobs stand at `starts`.
+    fn begin_files(&mut self, starts: Vec<u64>, asks: &mut Vec<Ask>) {
+        if !matches!(self.stage, Stage::Documents(_)) {
+            let blobs = self.files.iter().map(|(_, _, reference)| reference.blob_count());
+            self.blobs_total = blobs.fold(0, u64::saturating_add);
         }
-        self.blobs_total = next;
-        self.states = alloc::vec![FileState::Waiting; self.starts.len()];
+        let bytes = self.files.iter().map(|(_, size, _)| size);
+        self.content_bytes = bytes.fold(0, u64::saturating_add);
+        // Some may be refused already.
+        self.states.resize(starts.len(), FileState::Waiting);
+        self.starts = starts;
         self.stage = Stage::Files;
         self.line_up();
         self.advance(asks);

@@ -77,15 +77,16 @@ impl Place {
     }
 }
 
-/// A missing blob, and what it is said to hold.
+/// A blob that is wanted: its name, and what else is known of it.
 #[derive(Clone, Debug)]
 pub(crate) enum Wanted {
-    /// A native blob with `len` bytes of content, and its id, as its author says.
+    /// A native blob with `len` bytes of content. `id`: what its author says that its id is, where that was said beside it.
     Native {
         blob: BlobRef,
         len: u32,
         id: Option<BlobId>,
     },
+    /// A pack, of which nothing but the name is known.
     Pack(Root),
     V5(BlobId),
 }
@@ -107,6 +108,8 @@ pub(crate) enum Effect {
     Event(Event),
     /// A blob is missing.
     Want(Wanted, Place),
+    /// What the author says that ids of native blobs are.
+    Claims(Vec<(BlobId, Root)>),
     /// Nothing that was wanted for the content is wanted any more.
     DropWants,
     /// Whether v5 peers may have its blobs, known to them one by one.
@@ -125,7 +128,7 @@ pub(crate) enum Effect {
 
 /// How much of a version is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
+pub(crate) enum Coverage {
     Part,
     /// All that is selected.
     Selected,
@@ -133,7 +136,7 @@ pub(crate) enum Extent {
 }
 
 /// What of a version is here: positions found since the last look, the blobs in all, and how much of it that makes.
-pub(crate) type Progress = (Vec<u64>, u64, Extent);
+pub(crate) type Progress = (Vec<u64>, u64, Coverage);
 
 struct Content {
     target: Target,
@@ -291,7 +294,7 @@ impl Contents {
         self.step(topic, |fetch, asks| fetch.on_stored(id, asks))
     }
 
-    /// A blob that was wanted is here, but is not what its reference promises.
+    /// A blob that was wanted came whole, and is not what its key and its content's length make: the author's fault.
     pub(crate) fn on_unfit(&mut self, topic: Topic, name: BlobName) -> Vec<Effect> {
         self.step(topic, |fetch, asks| fetch.on_unfit(name, asks))
     }
@@ -340,13 +343,14 @@ impl Contents {
     fn translate(
         &mut self,
         topic: Topic,
-        asks: Vec<Ask>,
+        mut asks: Vec<Ask>,
         tell: impl FnOnce(u64, Progress) -> Effect,
     ) -> Vec<Effect> {
         let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
         if content.fetch.is_satisfied() || content.fetch.is_refused() {
             self.active.remove(&topic);
         }
+        content.fetch.begin_claims(&mut asks);
         let told = tell(content.version, content.fetch.take_progress());
         let has_manifest = asks.iter().any(|ask| matches!(ask, Ask::Manifest(_)));
         let has_chunks = has_manifest.then(|| Effect::HasChunks(content.fetch.has_chunks()));
@@ -488,6 +492,7 @@ impl Content {
                 Effect::Want(wanted, Place { topic, position, is_index, in_order, urgency })
             }
             Ask::DropWants => Effect::DropWants,
+            Ask::Claims(claims) => Effect::Claims(claims),
             Ask::Manifest(_) if self.is_refetch => return None,
             // What was told of files before is told again only where more of them were selected.
             Ask::FileComplete(_) if self.is_refetch && !self.is_reselected => return None,
@@ -496,6 +501,10 @@ impl Content {
             }
             Ask::BodyRefused(error) => {
                 Effect::Event(Event::BodyRefused { channel: self.channel()?, sequence, error })
+            }
+            Ask::PageRefused(_) if self.is_refetch => return None,
+            Ask::PageRefused(error) => {
+                Effect::Event(Event::PageRefused { channel: self.channel()?, sequence, error })
             }
             Ask::FileComplete(file) => Effect::Event(Event::FileComplete { target, sequence, file }),
             Ask::FileRefused(file) => Effect::Event(Event::FileRefused { target, sequence, file }),

@@ -146,7 +146,7 @@ impl Contents {
 mod tests {
     use super::*;
     use crate::blob::BlobRef;
-    use crate::ids::{BlobName, Secret};
+    use crate::ids::{BlobName, Root, Secret};
     use crate::node::channels::contents::Selection;
     use crate::node::cx::Pending;
     use crate::rng::Rng;
@@ -154,7 +154,7 @@ mod tests {
     use crate::tree::TreeRef;
 
     fn tree(n: u8) -> TreeRef {
-        TreeRef::new(1, 0, BlobRef { id: BlobName([n; 32]), key: Secret::new([n; 32]) }).expect("one blob")
+        TreeRef::new(1, 0, BlobRef { root: Root([n; 32]), key: Secret::new([n; 32]) }).expect("one blob")
     }
 
     fn asked(effects: &[Effect]) -> Option<u64> {
@@ -173,7 +173,7 @@ mod tests {
         for (topic, n) in topics.clone().zip(0..) {
             let begun = contents.begin_tree(now, topic, 1, tree(n), Selection::default());
             let number = asked(&begun).expect("the store is asked");
-            contents.on_have(topic, number, &[BlobName([n; 32])], &[true]);
+            contents.on_have(topic, number, &[BlobName::Native(Root([n; 32]))], &[true]);
             assert!(contents.is_satisfied(&topic));
         }
         contents.on_asked_in_vain(&mut cx, |_, _| true);
@@ -188,7 +188,7 @@ mod tests {
             assert!((1..=RECHECKS_MAX).contains(&begun.len()));
             assert!(look_up_due(&mut contents, now).is_empty(), "the others wait");
             for (topic, number) in &begun {
-                contents.on_have(*topic, *number, &[BlobName(topic.0)], &[true]);
+                contents.on_have(*topic, *number, &[BlobName::Native(Root(topic.0))], &[true]);
             }
             (now, all) = (now + RECHECK_TURN, all + begun.len());
         }

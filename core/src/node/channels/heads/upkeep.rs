@@ -52,7 +52,7 @@ impl Heads {
             return Some(Adopted::Item);
         }
         upkeep.root = match &read.content {
-            HeadContent::Root(root) => Some(root.clone()),
+            HeadContent::Body(body) => Some(body.clone()),
             HeadContent::Inline(_) => None,
         };
         upkeep.copies = None;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::mem;
 use core::time::Duration;
 
-use super::super::contents::{Extent, Progress};
+use super::super::contents::{Coverage, Progress};
 use super::availability::Availability;
 use super::positions::{Positions, Stored};
 use super::share::{News, Share, Tell, Theirs};
@@ -30,7 +30,7 @@ impl Swarms {
         conns: &mut Conns<S>,
         topic: Topic,
         version: u64,
-        (stored, total, extent): Progress,
+        (stored, total, coverage): Progress,
     ) {
         for (_, member) in self.members.iter_mut() {
             if let Some(share) = member.shares.get_mut(&topic) {
@@ -41,7 +41,7 @@ impl Swarms {
             (swarm.state, swarm.stored) = (State::Partial { is_missing: false }, Stored::default());
         }
         self.count(topic, version, total);
-        self.on_progress(topic, (stored, total, extent));
+        self.on_progress(topic, (stored, total, coverage));
         self.tell_stored(cx, conns, topic);
     }
 
@@ -55,18 +55,18 @@ impl Swarms {
     }
 
     /// More blobs of the newest version are stored, or known to exist. `true`: peers can be told of it.
-    pub(crate) fn on_progress(&mut self, topic: Topic, (stored, total, extent): Progress) -> bool {
+    pub(crate) fn on_progress(&mut self, topic: Topic, (stored, total, coverage): Progress) -> bool {
         let Some(swarm) = self.by_topic.get_mut(&topic) else { return false };
         let before = swarm.stored.len();
         for position in stored {
             swarm.stored.add(position);
         }
-        let has_more = swarm.stored.len() > before || extent == Extent::All;
-        match extent {
-            Extent::Part => {}
-            Extent::Selected => swarm.state = State::Satisfied,
+        let has_more = swarm.stored.len() > before || coverage == Coverage::All;
+        match coverage {
+            Coverage::Part => {}
+            Coverage::Selected => swarm.state = State::Satisfied,
             // That all is here is said in fewer words.
-            Extent::All => (swarm.state, swarm.stored) = (State::All, Stored::default()),
+            Coverage::All => (swarm.state, swarm.stored) = (State::All, Stored::default()),
         }
         let version = swarm.availability.version();
         if swarm.availability.total() != total {

@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use core::mem;
 
 use super::super::selection::{FileRange, Priority, Selection, Urgency};
-use super::{Ask, Fetch, FileState, Stage, Walk, WalkId, blob_count};
+use super::{Ask, Fetch, FileState, Ids, Stage, Walk, WalkId};
 
 impl Fetch {
     /// Puts what is selected and not here in the order in which it is fetched.
@@ -23,6 +24,7 @@ impl Fetch {
         }
         order.sort_unstable();
         self.waiting = order.into_iter().map(|(_, file)| file).collect();
+        self.line_up_ids();
         let mut ranges: Vec<&FileRange> = self.selection.ranges.iter().collect();
         ranges.sort_by_key(|range| Urgency::of_range(range.deadline));
         for (n, range) in ranges.into_iter().enumerate() {
@@ -31,14 +33,29 @@ impl Fetch {
                 && self.states[file] != FileState::Refused
             {
                 let urgency = Urgency::of_range(range.deadline);
-                let walk = Walk::range(reference, &range.bytes, self.starts[file], urgency);
+                let walk = Walk::range(file, reference, &range.bytes, self.starts[file], urgency);
                 self.walks.insert(WalkId::Range(n, file), walk);
             }
         }
     }
 
-    /// Whether something is selected of a file that cannot be had.
+    /// The ids are fetched last, where they are of anything.
+    fn line_up_ids(&mut self) {
+        let is_skipped =
+            !self.states.is_empty() && self.states.iter().all(|state| *state == FileState::Skipped);
+        self.ids = match mem::replace(&mut self.ids, Ids::None) {
+            Ids::Waiting(tree, start) | Ids::Walked(tree, start) | Ids::Skipped(tree, start) => {
+                if is_skipped { Ids::Skipped(tree, start) } else { Ids::Waiting(tree, start) }
+            }
+            ids @ (Ids::None | Ids::Done(..) | Ids::Refused) => ids,
+        };
+    }
+
+    /// Whether something is selected of a file that cannot be had. What a refused page holds nobody knows.
     pub(super) fn is_refused_selected(&self) -> bool {
+        if self.has_refused_page && self.selection.others != Priority::Skip {
+            return true;
+        }
         let states = self.files.iter().zip(&self.states);
         let mut refused = states.filter(|(_, state)| **state == FileState::Refused);
         refused.any(|((path, ..), _)| {
@@ -51,7 +68,7 @@ impl Fetch {
     pub(crate) fn select(&mut self, selection: Selection, asks: &mut Vec<Ask>) -> bool {
         self.selection = selection;
         match self.stage {
-            Stage::Body(_) | Stage::Reading { .. } => true,
+            Stage::Documents(_) => true,
             Stage::Refused if self.files.len() == 0 => true,
             Stage::Satisfied { .. } => false,
             Stage::Files | Stage::Refused => {
@@ -70,10 +87,10 @@ impl Fetch {
 
     /// Files that are begun again count anew.
     fn recount(&mut self) {
-        let body_blobs = self.starts.first().copied().unwrap_or(self.blobs_total);
         let files = self.files.iter().zip(&self.states);
         let done = files.filter(|(_, state)| **state == FileState::Done);
-        self.blobs_stored =
-            body_blobs + done.map(|((_, _, reference), _)| blob_count(reference)).sum::<u64>();
+        let of_files: u64 = done.map(|((_, _, reference), _)| reference.blob_count()).sum();
+        let of_ids = if let Ids::Done(tree) = &self.ids { tree.blob_count() } else { 0 };
+        self.blobs_stored = self.document_blobs + self.packs_stored.len() as u64 + of_files + of_ids;
     }
 }
