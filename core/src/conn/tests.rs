@@ -1,9 +1,9 @@
 use super::*;
 use crate::blob::BLOB_LEN;
+use crate::codec::Want;
 use crate::limits::{
     REQUESTS_QUEUED_MAX, UNASKED_BYTES_BURST, UNASKED_BYTES_PER_MINUTE, UNASKED_MESSAGE_BYTES,
 };
-use crate::codec::Want;
 use crate::parts::VALUES_LEN;
 use crate::rng::Rng;
 use alloc::vec;

@@ -69,12 +69,13 @@ impl Availability {
 
 #[cfg(test)]
 mod tests {
+    use super::super::share::News;
     use super::*;
     use crate::limits::HAVE_BLOBS_MAX;
 
     fn theirs(version: u64, positions: &[usize]) -> Theirs {
         let mut theirs = Theirs::new(version);
-        assert!(positions.iter().all(|position| theirs.add(*position)));
+        assert!(positions.iter().all(|position| theirs.add(*position) == News::Blob));
         theirs
     }
 
