@@ -15,12 +15,12 @@ use crate::limits::{EXTENTS_MAX, PAGE_LEN_MIN};
 use crate::tree::{Cursor, Step};
 
 /// Small blobs, so that pages and ids have index blobs too.
-const SHAPE: Shape = Shape::new(1024);
+pub(crate) const SHAPE: Shape = Shape::new(1024);
 
 /// Blobs that are named by their content and not sealed.
-#[derive(Default)]
-struct Blobs {
-    stored: BTreeMap<Root, Vec<u8>>,
+#[derive(Clone, Default)]
+pub(crate) struct Blobs {
+    pub(crate) stored: BTreeMap<Root, Vec<u8>>,
     as_v5: BTreeSet<(Root, BlobId)>,
     /// It says the id of no blob.
     has_no_ids: bool,
@@ -49,18 +49,18 @@ impl AuthorStore for Blobs {
     }
 }
 
-fn id_of(root: &Root) -> BlobId {
+pub(crate) fn id_of(root: &Root) -> BlobId {
     BlobId(root.0.map(|byte| !byte))
 }
 
 impl Blobs {
-    fn tree(&mut self, content: &[u8]) -> TreeRef {
+    pub(crate) fn tree(&mut self, content: &[u8]) -> TreeRef {
         let Ok(tree) = TreeRef::write(SHAPE, content, |buf, len| self.store(buf, len));
         tree
     }
 
     /// The blobs of a tree in the order of their positions, and its content.
-    fn walk(&self, tree: &TreeRef) -> (Vec<Root>, Vec<u8>) {
+    pub(crate) fn walk(&self, tree: &TreeRef) -> (Vec<Root>, Vec<u8>) {
         let (mut cursor, mut roots, mut content) = (Cursor::whole(tree), Vec::new(), Vec::new());
         loop {
             match cursor.step() {
@@ -78,7 +78,7 @@ impl Blobs {
         }
     }
 
-    fn body(&self, tree: &TreeRef) -> Body {
+    pub(crate) fn body(&self, tree: &TreeRef) -> Body {
         Body::from_cbor_in(tree.shape, &self.walk(tree).1).expect("our own body")
     }
 
@@ -94,28 +94,28 @@ fn path(text: &str) -> EntryPath {
     EntryPath::new(text).expect("a good path")
 }
 
-fn entry(at: &str, size: u64, reference: Reference) -> FileEntry {
+pub(crate) fn entry(at: &str, size: u64, reference: Reference) -> FileEntry {
     FileEntry { path: path(at), size, modified_ms: None, executable: false, reference, blake3: None }
 }
 
-fn extents(at: &str, extents: Vec<Extent>) -> Item {
+pub(crate) fn extents(at: &str, extents: Vec<Extent>) -> Item {
     let reference = Reference::Extents(extents);
     Item::File(entry(at, reference.size().expect("short"), reference))
 }
 
-fn slice(pack: u32, offset: u32, length: u32) -> Slice {
+pub(crate) fn slice(pack: u32, offset: u32, length: u32) -> Slice {
     Slice { pack, offset, length, key: Secret::new([offset.to_le_bytes()[0]; 32]) }
 }
 
-fn of(items: Vec<Item>) -> Manifest {
+pub(crate) fn of(items: Vec<Item>) -> Manifest {
     Manifest { collections: vec![Collection { title: "All".to_string(), items }], ..Manifest::default() }
 }
 
-fn folder(at: &str) -> Item {
+pub(crate) fn folder(at: &str) -> Item {
     Item::File(entry(at, 0, Reference::Folder))
 }
 
-fn store(manifest: &Manifest, blobs: &mut Blobs) -> Result<TreeRef, BodyError> {
+pub(crate) fn store(manifest: &Manifest, blobs: &mut Blobs) -> Result<TreeRef, BodyError> {
     manifest.store(SHAPE, true, blobs).map_err(|error| match error {
         FormError::Manifest(error) => error,
         FormError::Store(never) => match never {},
