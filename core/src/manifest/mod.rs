@@ -10,7 +10,7 @@ mod json;
 mod page;
 mod path;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 use alloc::collections::{BTreeMap, BTreeSet};

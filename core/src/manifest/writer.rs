@@ -33,6 +33,9 @@ impl Manifest {
         let native = self.as_native(shape);
         let collections: Vec<_> =
             native.collections.iter().map(cut).collect::<Result<_, _>>().map_err(refuse)?;
+        // Of the body itself alone there is nothing to say.
+        let with_ids =
+            with_ids && (!self.packs.is_empty() || collections.iter().any(|cuts| !cuts.is_empty()));
         let mut body = native.body(shape, with_ids, &collections);
         if body.to_cbor().len() as u64 > BODY_LEN_MAX {
             return Err(BodyError::TooLarge.into());

@@ -493,7 +493,7 @@ impl Content {
             }
             Ask::DropWants => Effect::DropWants,
             Ask::Claims(claims) => Effect::Claims(claims),
-            Ask::Manifest(_) if self.is_refetch => return None,
+            Ask::Manifest(_) | Ask::PageRefused(_) if self.is_refetch => return None,
             // What was told of files before is told again only where more of them were selected.
             Ask::FileComplete(_) if self.is_refetch && !self.is_reselected => return None,
             Ask::Manifest(manifest) => {
@@ -502,7 +502,6 @@ impl Content {
             Ask::BodyRefused(error) => {
                 Effect::Event(Event::BodyRefused { channel: self.channel()?, sequence, error })
             }
-            Ask::PageRefused(_) if self.is_refetch => return None,
             Ask::PageRefused(error) => {
                 Effect::Event(Event::PageRefused { channel: self.channel()?, sequence, error })
             }
