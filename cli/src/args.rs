@@ -166,6 +166,9 @@ pub(crate) struct Publish {
     /// Seal the manifest with the identity's read key, so that only holders of the private URI can read it
     #[arg(long)]
     pub(crate) private: bool,
+    /// Leave out the SHA-256 of each blob, by which v5 peers and other stores know it
+    #[arg(long)]
+    pub(crate) no_ids: bool,
     /// Seal the manifest with the read key (64 hex digits) in FILE; `-` is stdin. A key itself is refused here
     #[arg(short = 's', long = "secret-file", value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
@@ -391,6 +394,9 @@ pub(crate) struct LimitArgs {
     /// Bytes a second to receive at most, likewise [default: without a limit]
     #[arg(long = "download-limit", value_name = "RATE", env = "MEGATORRENT_DOWNLOAD_LIMIT", value_parser = rate)]
     pub(crate) download: Option<u64>,
+    /// Fetch blobs whole, also what could be made here, so that peers learn no lengths; a short file then costs a MiB
+    #[arg(long)]
+    pub(crate) whole: bool,
 }
 
 /// Bytes a second: a number, with k, M or G for thousands, millions or thousands of millions.

@@ -90,7 +90,7 @@ impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
         let exit = match &error {
             StateError::Held(_) => Exit::Permission,
-            StateError::Version(..) => Exit::Other,
+            StateError::Version(..) => Exit::Integrity,
             StateError::Corrupt(..) => Exit::Integrity,
             StateError::Io(_, error) => exit_of(error.kind()),
         };
@@ -174,6 +174,7 @@ impl From<PublishError> for Failure {
 fn exit_of_store(error: &StoreError) -> Exit {
     match error {
         StoreError::NoSpace(_) => Exit::NoSpace,
+        StoreError::Format(_) => Exit::Integrity,
         StoreError::Io(_, _, error) => exit_of(error.kind()),
     }
 }

@@ -41,6 +41,7 @@ pub(crate) fn options(dir: &Path, network: &NetworkArgs) -> Result<Options, Fail
 pub(crate) fn limit(options: &mut Options, limits: &LimitArgs) {
     options.upload_bytes_per_sec = limits.upload;
     options.download_bytes_per_sec = limits.download;
+    options.takes_all = limits.whole;
 }
 
 /// Allows this process as many open files as the system lets it have: each connection is one, and what is usually allowed

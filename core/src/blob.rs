@@ -13,6 +13,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::ids::{BlobId, BlobName, Root, Secret};
+use crate::parts::Values;
 use crate::rng::Rng;
 
 /// Bytes of plaintext in a blob.
@@ -65,9 +66,18 @@ impl BlobRef {
 /// # Panics
 /// Where `buf` is not [`BLOB_LEN`] bytes long, or `len` is above [`PLAIN_LEN`].
 pub fn seal(secret: &Secret, buf: &mut [u8], len: usize) -> BlobRef {
+    seal_valued(secret, buf, len).0
+}
+
+/// [`seal`], and the blob's values, which cost nothing beside its root.
+///
+/// # Panics
+/// As [`seal`] does.
+pub fn seal_valued(secret: &Secret, buf: &mut [u8], len: usize) -> (BlobRef, Values) {
     let key = Secret::new(*blake3::keyed_hash(secret.expose(), &buf[..len]).as_bytes());
-    let root = seal_with_key(&key, buf, len);
-    BlobRef { root, key }
+    seal_bytes(&key, buf, len);
+    let values = Values::of(buf);
+    (BlobRef { root: values.root(), key }, values)
 }
 
 /// Native sealing under a known key: reproduces a blob from its content. The result is the blob's root, which is the
@@ -76,10 +86,14 @@ pub fn seal(secret: &Secret, buf: &mut [u8], len: usize) -> BlobRef {
 /// # Panics
 /// Where `buf` is not [`BLOB_LEN`] bytes long, or `len` is above [`PLAIN_LEN`].
 pub fn seal_with_key(key: &Secret, buf: &mut [u8], len: usize) -> Root {
+    seal_bytes(key, buf, len);
+    Root(*blake3::hash(buf).as_bytes())
+}
+
+fn seal_bytes(key: &Secret, buf: &mut [u8], len: usize) {
     assert!(buf.len() == BLOB_LEN, "a blob has one length");
     fill(key, 0, &mut buf[..PLAIN_LEN][len..]);
     seal_piece(key, &NATIVE_NONCE, buf);
-    Root(*blake3::hash(buf).as_bytes())
 }
 
 /// Writes filling: what stands `offset` bytes behind the end of a native blob's content, before the seal.

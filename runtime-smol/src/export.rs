@@ -8,6 +8,7 @@
 //!
 //! Unix only, as are those calls; another system needs its own form of `Folder`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io;
@@ -20,8 +21,9 @@ use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 use megatorrent_core::blob::{BLOB_LEN, BlobRef, PLAIN_LEN};
-use megatorrent_core::ids::BlobName;
-use megatorrent_core::manifest::{Chunk, FileEntry, Reference};
+use megatorrent_core::ids::{BlobName, Root};
+use megatorrent_core::manifest::{Chunk, Extent, FileEntry, Reference, Slice};
+use megatorrent_core::parts;
 use megatorrent_core::tree::{Cursor, Step, TreeRef};
 use rustix::fs::{self as sys, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -38,6 +40,8 @@ const WORKERS_MAX: usize = 16;
 pub struct Export<'a> {
     /// The file.
     pub entry: &'a FileEntry,
+    /// The channel's packs, by number.
+    pub packs: &'a BTreeMap<u32, Root>,
     /// Where its blobs are.
     pub store: &'a Store,
     /// What knows which files we wrote.
@@ -155,11 +159,7 @@ pub fn export(
     cancel: &AtomicBool,
 ) -> Result<Exported, ExportError> {
     let entry = request.entry;
-    let size = match &entry.reference {
-        Reference::Tree(tree) => tree.size,
-        Reference::Chunks(chunks) => chunks.iter().map(|chunk| u64::from(chunk.real_size)).sum(),
-    };
-    if size != entry.size {
+    if entry.reference.size() != Some(entry.size) {
         return Err(ExportError::Inconsistent(request.out_dir.join(entry.path.as_str())));
     }
     let target = Target::open(request.out_dir, entry.path.as_str())?;
@@ -184,42 +184,37 @@ pub fn export(
     if is_ours { run.write(&target, digest, true) } else { Err(ExportError::Exists(target.path)) }
 }
 
-/// The data blobs of a tree as v5's chunk list, in order. At most `chunks_max`; `None` where there are more.
-pub fn tree_chunks(
-    tree: &TreeRef,
-    store: &Store,
-    chunks_max: usize,
-) -> Result<Option<Vec<Chunk>>, ExportError> {
-    let mut chunks = Vec::new();
-    for piece in data_blobs(tree, store) {
-        let Piece { chunk, .. } = piece?;
-        if chunks.len() == chunks_max {
-            return Ok(None);
-        }
-        chunks.push(chunk);
-    }
-    Ok(Some(chunks))
-}
-
 /// BLAKE3 over all that an entry says of its file, so that a record tells one version from another.
 fn digest(entry: &FileEntry) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&entry.size.to_be_bytes());
     hasher.update(&entry.modified_ms.unwrap_or(u64::MAX).to_be_bytes());
+    hasher.update(&[u8::from(entry.executable)]);
     match &entry.reference {
-        Reference::Tree(tree) => {
-            hasher.update(&[u8::from(entry.executable), 0]);
-            hasher.update(&*tree.to_bytes());
+        Reference::Extents(extents) => {
+            for extent in extents {
+                match extent {
+                    Extent::Tree(tree) => drop(hasher.update(b"T").update(&*tree.to_bytes())),
+                    Extent::Slice(Slice { pack, offset, length, key }) => {
+                        hasher.update(b"S").update(key.expose());
+                        for number in [pack, offset, length] {
+                            hasher.update(&number.to_be_bytes());
+                        }
+                    }
+                }
+            }
         }
         Reference::Chunks(chunks) => {
-            hasher.update(&[u8::from(entry.executable), 1]);
             for chunk in chunks {
-                hasher.update(&chunk.id.0).update(chunk.key.expose()).update(&chunk.nonce);
+                hasher.update(b"C").update(chunk.name().as_bytes());
+                hasher.update(chunk.key.expose()).update(&chunk.nonce);
                 for number in [chunk.offset, chunk.length, chunk.real_size] {
                     hasher.update(&number.to_be_bytes());
                 }
             }
         }
+        Reference::Symlink(target) => drop(hasher.update(b"L").update(target.as_bytes())),
+        Reference::Folder => drop(hasher.update(b"F")),
     }
     *hasher.finalize().as_bytes()
 }
@@ -328,8 +323,8 @@ impl Run<'_> {
             }
             // The lock ends with the statement.
             let piece = lock(pieces).next();
-            let Some(Piece { chunk, offset }) = piece.transpose()? else { break };
-            let content = open_chunk(&chunk, store, &mut buf)?;
+            let Some(Piece { source, offset }) = piece.transpose()? else { break };
+            let content = source.open(store, &mut buf)?;
             if !take(content, offset)? {
                 return Ok(false);
             }
@@ -342,45 +337,125 @@ impl Run<'_> {
 /// Takes a piece's content and its offset in the file; `false`: no further piece is needed.
 type Take<'a> = dyn Fn(&[u8], u64) -> Result<bool, ExportError> + Sync + 'a;
 
-/// A part of a file that comes out of one blob.
+/// A stretch of a file that comes out of one blob.
 struct Piece {
-    chunk: Chunk,
+    source: Source,
     offset: u64,
 }
 
-/// A file's pieces, in order. An index blob of its tree is read when the first below it is asked for.
-type Pieces<'a> = Box<dyn Iterator<Item = Result<Piece, ExportError>> + Send + 'a>;
+/// Where a stretch's bytes are.
+enum Source {
+    /// The content of a native blob, with this many bytes.
+    Native(BlobRef, u32),
+    Chunk(Chunk),
+    /// A slice of a pack; without a root, the channel has no such pack.
+    Slice(Option<Root>, Slice),
+}
 
-fn pieces<'a>(request: &Export<'a>) -> Pieces<'a> {
-    match &request.entry.reference {
-        Reference::Tree(tree) => Box::new(data_blobs(tree, request.store)),
-        Reference::Chunks(chunks) => Box::new(chunks.iter().scan(0, |next, chunk| {
-            let offset = *next;
-            *next += u64::from(chunk.real_size);
-            Some(Ok(Piece { chunk: chunk.clone(), offset }))
-        })),
+impl Source {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Native(_, len) => u64::from(*len),
+            Self::Chunk(chunk) => u64::from(chunk.real_size),
+            Self::Slice(_, slice) => u64::from(slice.length),
+        }
+    }
+
+    fn name(&self) -> BlobName {
+        match self {
+            Self::Native(blob, _) => blob.root.into(),
+            Self::Chunk(chunk) => chunk.name(),
+            Self::Slice(root, _) => root.unwrap_or(Root([0; 32])).into(),
+        }
+    }
+
+    /// The content, within `buf` of [`BLOB_LEN`] bytes.
+    fn open<'b>(&self, store: &Store, buf: &'b mut [u8]) -> Result<&'b [u8], ExportError> {
+        let failed = |e| ExportError::new("read a blob in", store.root(), e);
+        let name = self.name();
+        if !store.read(&name, buf).map_err(failed)? {
+            return Err(ExportError::Missing(name));
+        }
+        let range = match self {
+            Self::Native(blob, len) => {
+                let range = 0..*len as usize;
+                parts::crypt(&blob.key, 0, &mut buf[range.clone()]);
+                Some(range)
+            }
+            Self::Chunk(chunk) => chunk.open(buf),
+            Self::Slice(_, slice) => slice.open(buf),
+        };
+        match range {
+            Some(range) => Ok(&buf[range]),
+            None if store.remove_if_corrupt(&name).map_err(failed)? => Err(ExportError::Missing(name)),
+            None => Err(ExportError::Unreadable(name)),
+        }
     }
 }
 
-/// The pieces of a tree: its data blobs.
-fn data_blobs(tree: &TreeRef, store: &Store) -> impl Iterator<Item = Result<Piece, ExportError>> {
+/// A file's pieces, in order. An index blob of a tree is read when the first below it is asked for.
+type Pieces<'a> = Box<dyn Iterator<Item = Result<Piece, ExportError>> + Send + 'a>;
+
+fn pieces<'a>(request: &Export<'a>) -> Pieces<'a> {
+    let (store, packs) = (request.store, request.packs);
+    match &request.entry.reference {
+        Reference::Extents(extents) => {
+            let sources = extents.iter().flat_map(move |extent| sources(extent, store, packs));
+            Box::new(placed(sources))
+        }
+        Reference::Chunks(chunks) => {
+            Box::new(placed(chunks.iter().map(|chunk| Ok(Source::Chunk(chunk.clone())))))
+        }
+        Reference::Symlink(_) | Reference::Folder => Box::new(std::iter::empty()),
+    }
+}
+
+/// Each source where the one before ends.
+fn placed(
+    sources: impl Iterator<Item = Result<Source, ExportError>>,
+) -> impl Iterator<Item = Result<Piece, ExportError>> {
+    sources.scan(0, |next, source| {
+        Some(source.map(|source| {
+            let offset = *next;
+            *next += source.len();
+            Piece { source, offset }
+        }))
+    })
+}
+
+fn sources<'a>(
+    extent: &'a Extent,
+    store: &'a Store,
+    packs: &BTreeMap<u32, Root>,
+) -> Box<dyn Iterator<Item = Result<Source, ExportError>> + Send + 'a> {
+    match extent {
+        Extent::Tree(tree) => Box::new(data_blobs(tree, store)),
+        Extent::Slice(slice) => {
+            let source = Source::Slice(packs.get(&slice.pack).copied(), slice.clone());
+            Box::new(std::iter::once(Ok(source)))
+        }
+    }
+}
+
+/// The data blobs of a tree.
+fn data_blobs(tree: &TreeRef, store: &Store) -> impl Iterator<Item = Result<Source, ExportError>> {
     let mut cursor = Cursor::whole(tree);
     std::iter::from_fn(move || next_data_blob(&mut cursor, store).transpose())
 }
 
-fn next_data_blob(cursor: &mut Cursor, store: &Store) -> Result<Option<Piece>, ExportError> {
+fn next_data_blob(cursor: &mut Cursor, store: &Store) -> Result<Option<Source>, ExportError> {
     loop {
         match cursor.step() {
             // It is read when the cursor needs it.
             Step::Blob(node) if node.height > 0 => {}
             Step::Blob(node) => {
-                let len = u32::try_from(node.len).expect("a data node covers at most a blob's plaintext");
-                return Ok(Some(Piece { chunk: Chunk::from_ref(&node.blob, len), offset: node.offset }));
+                let len = node.content_len();
+                return Ok(Some(Source::Native(node.blob, len)));
             }
             Step::NeedsIndex(node) => {
-                let plain = Zeroizing::new(open_index(&node.blob, store)?);
+                let plain = Zeroizing::new(open_index(&node.blob, node.content_len(), store)?);
                 if !cursor.open(&node.blob.root, &plain) {
-                    return Err(ExportError::Unreadable(node.blob.root));
+                    return Err(ExportError::Unreadable(node.blob.root.into()));
                 }
             }
             Step::End => return Ok(None),
@@ -388,25 +463,33 @@ fn next_data_blob(cursor: &mut Cursor, store: &Store) -> Result<Option<Piece>, E
     }
 }
 
-/// The plaintext of a stored index blob: keys, to be wiped after use.
-pub fn open_index(link: &BlobRef, store: &Store) -> Result<Vec<u8>, ExportError> {
-    match store.open_blob(link).map_err(|e| ExportError::new("read a blob in", store.root(), e))? {
-        Some(plain) => Ok(plain),
-        None if store.has(&blob.root) => Err(ExportError::Unreadable(blob.root)),
-        None => Err(ExportError::Missing(blob.root)),
+/// The data blobs of a file's trees and the bytes of content in each, in order. At most `blobs_max`; `None` where there are
+/// more, or slices.
+pub fn data_blobs_of(
+    extents: &[Extent],
+    store: &Store,
+    blobs_max: usize,
+) -> Result<Option<Vec<(BlobRef, u32)>>, ExportError> {
+    let mut blobs = Vec::new();
+    for extent in extents {
+        let Extent::Tree(tree) = extent else { return Ok(None) };
+        for source in data_blobs(tree, store) {
+            let Source::Native(blob, len) = source? else { return Ok(None) };
+            if blobs.len() == blobs_max {
+                return Ok(None);
+            }
+            blobs.push((blob, len));
+        }
     }
+    Ok(Some(blobs))
 }
 
-/// A chunk's content, out of its blob, within `buf`.
-fn open_chunk<'b>(chunk: &Chunk, store: &Store, buf: &'b mut [u8]) -> Result<&'b [u8], ExportError> {
-    let failed = |e| ExportError::new("read a blob in", store.root(), e);
-    if !store.read(&chunk.id, buf).map_err(failed)? {
-        return Err(ExportError::Missing(chunk.id));
-    }
-    match chunk.open(buf) {
-        Some(range) => Ok(&buf[range]),
-        None if store.remove_if_corrupt(&chunk.id).map_err(failed)? => Err(ExportError::Missing(chunk.id)),
-        None => Err(ExportError::Unreadable(chunk.id)),
+/// The content of a stored index blob, `len` bytes: keys, to be wiped after use.
+pub fn open_index(blob: &BlobRef, len: u32, store: &Store) -> Result<Vec<u8>, ExportError> {
+    match store.open_blob(blob, len).map_err(|e| ExportError::new("read a blob in", store.root(), e))? {
+        Some(plain) => Ok(plain),
+        None if store.has(&blob.root.into()) => Err(ExportError::Unreadable(blob.root.into())),
+        None => Err(ExportError::Missing(blob.root.into())),
     }
 }
 

@@ -1,7 +1,8 @@
-//! From a stream of bytes to the blobs of a tree, on several cores and in bounded memory.
+//! From a stream of bytes to the blobs of a file, on several cores and in bounded memory.
 //!
-//! Each worker takes the stream's next 2^20 bytes, seals them in its own buffer and stores the blob. Their links are
-//! put back in order and go into core's [`TreeWriter`], which asks for an index blob whenever one is full.
+//! Each worker takes the stream's next 2^20 bytes, seals them in its own buffer and stores the blob. The references are
+//! put back in order and go into core's [`TreeWriter`], which asks for an index blob whenever one is full. A short file needs
+//! none: it is the list of its data blobs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +13,11 @@ use std::thread;
 
 use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::ids::Secret;
+use megatorrent_core::manifest::Extent;
 use megatorrent_core::tree::{TreeRef, TreeWriter};
+
+/// Data blobs of a file that is listed without an index blob: up to 16 MiB.
+const LISTED_MAX: usize = 16;
 
 use crate::store::{Store, StoreError, lock};
 
@@ -52,11 +57,11 @@ impl std::error::Error for IngestError {
     }
 }
 
-/// Turns `input`, read to its end, into the blobs of a tree. Their keys come from their content and `secret`, so the
+/// Turns `input`, read to its end, into the blobs of a file, and returns what it is joined from: nothing of an empty input. Their keys come from their content and `secret`, so the
 /// same bytes under the same secret give the same reference, and blobs that are stored already cost no disk.
 ///
 /// `progress` is called with the size of each piece that is stored, from any worker. `cancel` ends the work at the
-/// next piece. An empty input gives one blob.
+/// next piece.
 pub fn ingest(
     input: impl Read + Send,
     store: &Store,
@@ -64,7 +69,7 @@ pub fn ingest(
     workers: usize,
     progress: &(dyn Fn(u64) + Sync),
     cancel: &AtomicBool,
-) -> Result<TreeRef, IngestError> {
+) -> Result<Vec<Extent>, IngestError> {
     let source = Mutex::new(Source { input, next: 0, size: 0, ended: false });
     let merge = Mutex::new(Merge::default());
     let run = Run {
@@ -96,7 +101,11 @@ pub fn ingest(
     })?;
     let source = run.source.into_inner().unwrap_or_else(PoisonError::into_inner);
     let merge = run.merge.into_inner().unwrap_or_else(PoisonError::into_inner);
-    merge.tree.finish(source.size, |buf, len| seal_and_store(store, secret, buf, len))
+    if merge.next as usize <= LISTED_MAX {
+        return Ok(listed(&merge.first, source.size).collect());
+    }
+    let tree = merge.tree.finish(source.size, |buf, len| seal_and_store(store, secret, buf, len))?;
+    Ok(vec![Extent::Tree(tree)])
 }
 
 /// What the workers share.
@@ -126,6 +135,8 @@ struct Source<R> {
 #[derive(Default)]
 struct Merge {
     tree: TreeWriter,
+    /// The first references.
+    first: Vec<BlobRef>,
     /// Index of the link that the tree takes next.
     next: u64,
     /// Links that came before their turn.
@@ -166,7 +177,7 @@ impl<R: Read> Run<'_, R> {
         }
         let len = read_full(&mut source.input, buf).map_err(IngestError::Read)?;
         source.ended = len < buf.len();
-        if len == 0 && source.next > 0 {
+        if len == 0 {
             return Ok(None);
         }
         let index = source.next;
@@ -189,11 +200,23 @@ impl<R: Read> Run<'_, R> {
         merge.waiting.insert(index, link);
         while let Some(link) = merge.waiting.remove(&merge.next) {
             merge.next += 1;
+            if merge.first.len() < LISTED_MAX {
+                merge.first.push(link.clone());
+            }
             merge.tree.push(link, |buf, len| seal_and_store(self.store, self.secret, buf, len))?;
         }
         self.merged.notify_all();
         Ok(())
     }
+}
+
+/// The data blobs of a stream of `size` bytes, each as a tree of its own.
+fn listed(blobs: &[BlobRef], size: u64) -> impl Iterator<Item = Extent> {
+    let tree = move |(blob, n): (&BlobRef, u64)| {
+        let len = (size - n * PLAIN_LEN as u64).min(PLAIN_LEN as u64);
+        TreeRef::new(len, 0, blob.clone()).expect("one blob holds it")
+    };
+    blobs.iter().zip(0..).map(tree).map(Extent::Tree)
 }
 
 /// Seals the blob whose content is the first `len` bytes of `buf`, and stores it.
@@ -206,9 +229,9 @@ pub fn seal_and_store(
     buf: &mut [u8],
     len: usize,
 ) -> Result<BlobRef, IngestError> {
-    let link = blob::seal(secret, buf, len);
-    store.write(&link.id, buf).map_err(IngestError::Store)?;
-    Ok(link)
+    let (blob, values) = blob::seal_valued(secret, buf, len);
+    store.write_native(&blob.root, &values, Some(blob::id(buf)), buf).map_err(IngestError::Store)?;
+    Ok(blob)
 }
 
 /// Reads until `buf` is full or the input ends, and returns how much it got.

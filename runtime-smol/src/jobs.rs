@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 
-use megatorrent_core::ids::JobId;
-use megatorrent_core::node::{Job, JobResult, RecordKey, Written};
+use megatorrent_core::ids::{BlobId, BlobName, JobId};
+use megatorrent_core::node::{Held, Job, JobResult, RecordKey, Written};
 use smol::channel::{self, Receiver, Sender};
 
 use crate::state::State;
@@ -61,7 +61,8 @@ impl Jobs {
         let mut threads = Vec::new();
         for _ in 0..workers {
             let (store, jobs, answers) = (store.clone(), blobs_out.clone(), answers_in.clone());
-            threads.push(spawn("blobs", move || serve_blobs(&store, &jobs, &answers))?);
+            let state = Arc::clone(state);
+            threads.push(spawn("blobs", move || serve_blobs(&store, &state, &jobs, &answers))?);
         }
         let state = Arc::clone(state);
         threads.push(spawn("records", move || serve_records(&state, &records_out, &answers_in))?);
@@ -129,43 +130,73 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     thread::Builder::new().name(name.to_owned()).stack_size(STACK_LEN).spawn(work)
 }
 
-fn serve_blobs(store: &Store, jobs: &Receiver<(JobId, Job)>, answers: &Sender<Answer>) {
+fn serve_blobs(store: &Store, state: &State, jobs: &Receiver<(JobId, Job)>, answers: &Sender<Answer>) {
     while let Ok((id, job)) = jobs.recv_blocking() {
-        if answers.try_send((id, perform(store, job))).is_err() {
+        if answers.try_send((id, perform(store, state, job))).is_err() {
             return; // Nobody waits for answers any more.
         }
     }
 }
 
-fn perform(store: &Store, job: Job) -> JobResult {
+fn perform(store: &Store, state: &State, job: Job) -> JobResult {
     match job {
-        Job::ReadBlob(id, mut buffer) => match store.read(&id, buffer.blob_mut()) {
-            Ok(found) => JobResult::BlobRead(buffer, found),
-            Err(error) => {
-                tracing::warn!(%error, "a blob cannot be read");
-                JobResult::BlobRead(buffer, false)
-            }
-        },
-        Job::WriteBlob(id, buffer) => {
-            let written = store.verify_and_write(&id, buffer.blob());
+        Job::ReadBlob(id, mut buffer) => {
+            let found = or_warn(read_by_id(store, state, &id, buffer.blob_mut()), "a blob cannot be read");
+            JobResult::BlobRead(buffer, found.unwrap_or_default())
+        }
+        Job::WriteBlob(name, id, buffer) => {
+            let written = store.verify_and_write(&name, &id, buffer.blob());
             JobResult::BlobWritten(buffer, written)
         }
-        Job::Have(ids) => JobResult::Have(ids.iter().map(|id| store.has(id)).collect()),
-        Job::OpenBlob(link) => JobResult::Opened(store.open_blob(&link).unwrap_or_else(|error| {
-            tracing::warn!(%error, "a blob cannot be read");
-            None
-        })),
+        Job::ReadPart(root, part, mut buffer) => {
+            let read = store.read_part(&root, part, buffer.blob_mut());
+            let values = or_warn(read, "a part of a blob cannot be read").flatten();
+            JobResult::PartRead(buffer, values.map(Box::new))
+        }
+        Job::WritePart(root, part, values, buffer) => {
+            let written = store.write_part(&root, part, &values, buffer.blob());
+            JobResult::PartWritten(buffer, written)
+        }
+        Job::FinishBlob(root, claims) => JobResult::BlobFinished(store.finish(&root, &claims)),
+        Job::Have(names) => JobResult::Have(names.iter().map(|name| store.held(name)).collect()),
+        Job::OpenBlob(blob, len) => {
+            let content = or_warn(store.open_blob(&blob, len), "a blob cannot be read").flatten();
+            JobResult::Opened(content)
+        }
+        Job::NoteIds(ids) => {
+            or_warn(state.note_ids(&ids), "ids of blobs cannot be noted");
+            JobResult::IdsNoted
+        }
         job @ (Job::Persist(..) | Job::Dht(_)) => failure(job),
     }
+}
+
+/// Reads the v5 blob with an id, or the native one of which an author says that it has it, once it is known to.
+fn read_by_id(store: &Store, state: &State, id: &BlobId, buf: &mut [u8]) -> io::Result<bool> {
+    if store.read(&BlobName::V5(*id), buf)? {
+        return Ok(true);
+    }
+    match or_warn(state.root_of(id), "the ids of blobs cannot be read").flatten() {
+        Some(root) => store.read_by_id(id, &root, buf),
+        None => Ok(false),
+    }
+}
+
+fn or_warn<T, E: fmt::Display>(result: Result<T, E>, what: &str) -> Option<T> {
+    result.inspect_err(|error| tracing::warn!(%error, "{what}")).ok()
 }
 
 /// The answer to a job that cannot be done.
 fn failure(job: Job) -> JobResult {
     match job {
         Job::ReadBlob(_, buffer) => JobResult::BlobRead(buffer, false),
-        Job::WriteBlob(_, buffer) => JobResult::BlobWritten(buffer, Written::Failed),
-        Job::Have(ids) => JobResult::Have(vec![false; ids.len()]),
-        Job::OpenBlob(_) => JobResult::Opened(None),
+        Job::WriteBlob(_, _, buffer) => JobResult::BlobWritten(buffer, Written::Failed),
+        Job::ReadPart(_, _, buffer) => JobResult::PartRead(buffer, None),
+        Job::WritePart(.., buffer) => JobResult::PartWritten(buffer, Written::Failed),
+        Job::FinishBlob(..) => JobResult::BlobFinished(Err(Written::Failed)),
+        Job::Have(names) => JobResult::Have(vec![Held::Nothing; names.len()]),
+        Job::OpenBlob(..) => JobResult::Opened(None),
+        Job::NoteIds(_) => JobResult::IdsNoted,
         Job::Persist(..) => JobResult::Persisted(false),
         Job::Dht(op) => crate::dht::failed(&op, megatorrent_core::node::DhtError::Failed),
     }

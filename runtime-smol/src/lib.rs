@@ -84,6 +84,8 @@ pub struct Options {
     pub upload_bytes_per_sec: Option<u64>,
     /// Bytes received each second, likewise.
     pub download_bytes_per_sec: Option<u64>,
+    /// Whether it fetches the filling of blobs too, so that peers learn no lengths.
+    pub takes_all: bool,
 }
 
 impl Options {
@@ -99,6 +101,7 @@ impl Options {
             gateway: false,
             upload_bytes_per_sec: None,
             download_bytes_per_sec: None,
+            takes_all: false,
         }
     }
 }
@@ -190,6 +193,7 @@ impl Runtime {
             dht_port,
             bootstrap,
             gateway,
+            takes_all,
             ..
         } = options;
         let plan = Plan::new(dht, listen.map(|addr| addr.ip()), &bootstrap);
@@ -209,6 +213,7 @@ impl Runtime {
             gateway: gateway && plan.is_some(),
             upload_bytes_per_sec,
             download_bytes_per_sec,
+            takes_all,
         };
         let mut node = Node::new(config, identity, *seed, clock.now(), driver::wall_time());
         restore(&mut node, &state)?;

@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::PublicKey;
+use megatorrent_core::ids::{BlobId, Root};
 use megatorrent_core::node::RecordKey;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 /// Bytes of pages that the database keeps in memory.
 const CACHE_BYTES: usize = 1 << 20;
 /// The form of the tables and their keys; a database with another number is refused.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -27,6 +28,8 @@ const CHANNELS: Table = TableDefinition::new("channels");
 const BANS: Table = TableDefinition::new("bans");
 const PEERS: Table = TableDefinition::new("peers");
 const FILES: Table = TableDefinition::new("files");
+/// Which native blob has an id, as its author says: id to root.
+const IDS: Table = TableDefinition::new("ids");
 const META: Table = TableDefinition::new("meta");
 const VERSION_KEY: &[u8] = b"version";
 
@@ -163,6 +166,30 @@ impl State {
         self.put(table, &key, value, Durability::Immediate)
     }
 
+    /// Notes which native blobs have these ids, as their author says. A crash may undo it: it is noted again when the channel's
+    /// content is looked at.
+    pub fn note_ids(&self, ids: &[(BlobId, Root)]) -> Result<(), StateError> {
+        guarded(&self.path, || {
+            let mut write = self.database.begin_write()?;
+            write.set_durability(Durability::None)?;
+            {
+                let mut table = write.open_table(IDS)?;
+                for (id, root) in ids {
+                    table.insert(&id.0[..], &root.0[..])?;
+                }
+            }
+            Ok(write.commit()?)
+        })
+    }
+
+    /// Which native blob has an id, as an author says.
+    pub fn root_of(&self, id: &BlobId) -> Result<Option<Root>, StateError> {
+        guarded(&self.path, || {
+            let value = self.database.begin_read()?.open_table(IDS)?.get(&id.0[..])?;
+            Ok(value.and_then(|value| value.value().try_into().ok()).map(Root))
+        })
+    }
+
     /// What is known of the file that was written at `path`.
     pub fn file(&self, path: &Path) -> Result<Option<FileRecord>, StateError> {
         guarded(&self.path, || {
@@ -216,7 +243,7 @@ impl State {
             Some(other) => Err(StateError::Version(self.path.clone(), other)),
             None => guarded(&self.path, || {
                 let write = self.database.begin_write()?;
-                for table in [CHANNELS, BANS, PEERS, FILES] {
+                for table in [CHANNELS, BANS, PEERS, FILES, IDS] {
                     drop(write.open_table(table)?);
                 }
                 write.open_table(META)?.insert(VERSION_KEY, [VERSION].as_slice())?;

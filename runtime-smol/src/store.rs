@@ -1,4 +1,5 @@
-//! The blob store: `DIR/blobs/ab/<64 hex digits>`, one file for each blob.
+//! The blob store: `DIR/blobs/ab/<64 hex digits>`, one file for each blob, named by the root of a native blob and the id of a v5 one.
+//! Behind the bytes of a native blob stand its values and, once they were hashed, its id (`native.rs`).
 //!
 //! A blob is written to a temporary file and renamed, so that whatever kills the process, a file under a blob's name
 //! is whole. Only a machine that goes down can tear a renamed file whose bytes had not reached the disk. The file
@@ -9,6 +10,8 @@
 //! Several processes may use one store at once (`ingest` beside a running node): each holds a shared lock on
 //! `blobs/boot`, and only who is alone clears away what a killed process left.
 
+mod native;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -18,9 +21,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
-use megatorrent_core::ids::BlobName;
+use megatorrent_core::blob::{self, BLOB_LEN};
+use megatorrent_core::ids::{BlobId, BlobName, Root};
 use megatorrent_core::node::Written;
+use megatorrent_core::parts::Values;
 
 /// Ids remembered as checked while the store is not yet trusted (some 3 MiB). At the cap they are forgotten, and a
 /// blob that is used again is hashed again.
@@ -38,6 +42,8 @@ const SYNCED: &str = "synced";
 const UNKNOWN_BOOT: &str = "unknown";
 /// Longest content of `blobs/boot` that is read.
 const BOOT_LEN_MAX: u64 = 256;
+/// `blobs/format` says in which form the blobs are stored.
+const FORMAT: &str = "2\n";
 
 /// Why a blob could not be stored.
 #[derive(Debug)]
@@ -46,6 +52,8 @@ pub enum StoreError {
     NoSpace(PathBuf),
     /// The disk failed: what was done, to what, and the system's error.
     Io(&'static str, PathBuf, io::Error),
+    /// The blobs here are stored in another form.
+    Format(PathBuf),
 }
 
 impl StoreError {
@@ -71,6 +79,12 @@ impl fmt::Display for StoreError {
                 write!(f, "no space is left for {}: free some, or use another folder (-d)", path.display())
             }
             Self::Io(what, path, error) => write!(f, "cannot {what} {}: {error}", path.display()),
+            Self::Format(path) => write!(
+                f,
+                "{} holds blobs in a form that this program does not know: use the program that wrote them, or another \
+                 folder (-d)",
+                path.display()
+            ),
         }
     }
 }
@@ -78,7 +92,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::NoSpace(_) => None,
+            Self::NoSpace(_) | Self::Format(_) => None,
             Self::Io(_, _, error) => Some(error),
         }
     }
@@ -107,6 +121,8 @@ struct Inner {
     unreadable: Mutex<BTreeSet<BlobName>>,
     /// Reads so far.
     reads: AtomicU64,
+    /// Native blobs of which parts are stored.
+    partials: native::Partials,
 }
 
 impl Store {
@@ -118,6 +134,7 @@ impl Store {
         for temp in temps.clone() {
             fs::create_dir_all(&temp).map_err(|e| StoreError::new("create", &temp, e))?;
         }
+        check_format(&root)?;
         let boot_path = root.join("boot");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -142,6 +159,7 @@ impl Store {
             checked: Mutex::new(BTreeSet::new()),
             unreadable: Mutex::new(BTreeSet::new()),
             reads: AtomicU64::new(0),
+            partials: native::Partials::open(dir)?,
         })))
     }
 
@@ -156,7 +174,7 @@ impl Store {
         if self.needs_check(id) || lock(&self.0.unreadable).contains(id) {
             return self.read(id, &mut vec![0; BLOB_LEN]).unwrap_or(false);
         }
-        fs::metadata(self.path(id)).is_ok_and(|m| m.is_file() && m.len() == BLOB_LEN as u64)
+        fs::metadata(self.path(id)).is_ok_and(|m| m.is_file() && m.len() == file_len(id))
     }
 
     /// Reads a blob into `buf`, [`BLOB_LEN`] bytes. `false`: it is not stored. A file of another length is no blob:
@@ -185,55 +203,53 @@ impl Store {
     ///
     /// # Panics
     /// Where `blob` is not [`BLOB_LEN`] bytes long.
-    pub fn write(&self, id: &BlobName, blob: &[u8]) -> Result<(), StoreError> {
+    pub fn write(&self, name: &BlobName, blob: &[u8]) -> Result<(), StoreError> {
         assert_eq!(blob.len(), BLOB_LEN, "a blob has one length");
-        if self.has(id) {
+        match name {
+            BlobName::V5(_) => self.write_file(name, &[blob]),
+            BlobName::Native(root) => self.write_native(root, &Values::of(blob), None, blob),
+        }
+    }
+
+    /// Stores the file of a blob, in pieces.
+    fn write_file(&self, name: &BlobName, pieces: &[&[u8]]) -> Result<(), StoreError> {
+        if self.has(name) {
             return Ok(());
         }
         self.mark_boot()?;
-        self.ensure_folder(id)?;
+        self.ensure_folder(name)?;
         let number = self.0.next_temp.fetch_add(1, Relaxed);
         let temp = temp_folder(&self.0.root, number).join(format!("{}-{number}", std::process::id()));
-        let path = self.path(id);
-        let result =
-            write_new(&temp, blob).map_err(|e| StoreError::new("write a blob in", &self.0.root, e)).and_then(
-                |()| fs::rename(&temp, &path).map_err(|e| StoreError::new("rename a blob to", &path, e)),
-            );
+        let written =
+            write_new(&temp, pieces).map_err(|e| StoreError::new("write a blob in", &self.0.root, e));
+        let result = written.and_then(|()| self.move_in(&temp, name));
         if result.is_err() {
             let _ = fs::remove_file(&temp);
-            // Somebody may have removed the folder.
-            self.0.folders[usize::from(id.0[0])].store(false, Relaxed);
-        } else if self.is_checking() {
-            self.note_checked(id);
         }
         result
     }
 
-    /// Stores a blob that came from a peer, if its hash is its id.
-    pub fn verify_and_write(&self, id: &BlobName, blob: &[u8]) -> Written {
-        if blob.len() != BLOB_LEN || !blob::verify(id, blob) {
-            return Written::Mismatch;
+    /// Gives a file that holds a whole blob its name.
+    fn move_in(&self, from: &Path, name: &BlobName) -> Result<(), StoreError> {
+        let path = self.path(name);
+        let moved = fs::rename(from, &path).map_err(|e| StoreError::new("rename a blob to", &path, e));
+        if moved.is_err() {
+            // Somebody may have removed the folder.
+            self.0.folders[usize::from(name.as_bytes()[0])].store(false, Relaxed);
+        } else if self.is_checking() {
+            self.note_checked(name);
         }
-        match self.write(id, blob) {
-            Ok(()) => Written::Stored,
-            Err(StoreError::NoSpace(_)) => Written::NoSpace,
-            Err(StoreError::Io(..)) => Written::Failed,
-        }
+        moved
     }
 
-    /// The plaintext of a native blob, [`PLAIN_LEN`] bytes. `None`: it is not stored or does not open. One that does
-    /// not open because it is not what its name says is removed, so that it will be fetched again.
-    pub fn open_blob(&self, link: &BlobRef) -> io::Result<Option<Vec<u8>>> {
-        let mut buf = vec![0; BLOB_LEN];
-        if !self.read(&link.id, &mut buf)? {
-            return Ok(None);
+    /// Stores a blob that a peer was asked for by an id, if its bytes are those of its name.
+    pub fn verify_and_write(&self, name: &BlobName, id: &BlobId, blob: &[u8]) -> Written {
+        if blob.len() != BLOB_LEN || !blob::verify(name, blob) {
+            // A native blob's author may have said that it has an id which is another blob's.
+            let is_of_id = blob.len() == BLOB_LEN && blob::id(blob) == *id;
+            return if is_of_id { Written::NotOfRoot } else { Written::Mismatch };
         }
-        if blob::open(link, &mut buf) {
-            buf.truncate(PLAIN_LEN);
-            return Ok(Some(buf));
-        }
-        self.remove_if_corrupt(&link.id)?;
-        Ok(None)
+        written(self.write(name, blob))
     }
 
     /// Hashes a blob that did not open, and removes it where it is not what its name says. `true`: it is not stored
@@ -256,10 +272,13 @@ impl Store {
             }
             for file in fs::read_dir(folder.path())? {
                 let file = file?;
-                let id = file.file_name().to_str().and_then(|name| name.parse::<BlobName>().ok());
+                let bytes = file.file_name().to_str().and_then(|name| name.parse::<BlobId>().ok());
                 // A file that vanishes while we look was removed, not stored.
-                let whole = file.metadata().is_ok_and(|m| m.len() == BLOB_LEN as u64);
-                if let Some(id) = id.filter(|id| whole && self.path(id) == file.path())
+                let len = file.metadata().map_or(0, |metadata| metadata.len());
+                let names =
+                    bytes.map(|BlobId(bytes)| [BlobName::Native(Root(bytes)), BlobName::V5(BlobId(bytes))]);
+                let name = names.into_iter().flatten().find(|name| file_len(name) == len);
+                if let Some(id) = name.filter(|id| self.path(id) == file.path())
                     && visit(id).is_break()
                 {
                     return Ok(());
@@ -340,7 +359,7 @@ impl Store {
 
     /// Where a blob is, or would be.
     fn path(&self, id: &BlobName) -> PathBuf {
-        let hex = id.to_hex();
+        let hex = id.to_string();
         let mut path = self.0.root.join(&hex[..2]);
         path.push(hex);
         path
@@ -373,7 +392,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        if file.metadata()?.len() != buf.len() as u64 {
+        if file.metadata()?.len() != file_len(id) {
             return Ok(false);
         }
         file.read_exact(buf)?;
@@ -402,9 +421,9 @@ impl Store {
     }
 
     fn ensure_folder(&self, id: &BlobName) -> Result<(), StoreError> {
-        let exists = &self.0.folders[usize::from(id.0[0])];
+        let exists = &self.0.folders[usize::from(id.as_bytes()[0])];
         if !exists.load(Relaxed) {
-            let folder = self.0.root.join(format!("{:02x}", id.0[0]));
+            let folder = self.0.root.join(format!("{:02x}", id.as_bytes()[0]));
             fs::create_dir_all(&folder).map_err(|e| StoreError::new("create", &folder, e))?;
             exists.store(true, Relaxed);
         }
@@ -423,10 +442,45 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Bytes of a blob's file.
+fn file_len(name: &BlobName) -> u64 {
+    match name {
+        BlobName::Native(_) => native::FILE_LEN,
+        BlobName::V5(_) => BLOB_LEN as u64,
+    }
+}
+
+/// What became of something, in core's words.
+fn written(result: Result<(), StoreError>) -> Written {
+    match result {
+        Ok(()) => Written::Stored,
+        Err(StoreError::NoSpace(_)) => Written::NoSpace,
+        Err(StoreError::Io(..) | StoreError::Format(_)) => Written::Failed,
+    }
+}
+
+/// Refuses blobs in another form, and marks an empty folder as one with this.
+fn check_format(root: &Path) -> Result<(), StoreError> {
+    let path = root.join("format");
+    match fs::read_to_string(&path) {
+        Ok(text) if text == FORMAT => Ok(()),
+        Ok(_) => Err(StoreError::Format(root.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if has_folder(root).map_err(|e| StoreError::new("list", root, e))? {
+                return Err(StoreError::Format(root.to_owned()));
+            }
+            fs::write(&path, FORMAT).map_err(|e| StoreError::new("write", &path, e))
+        }
+        // Not a text: not ours.
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(StoreError::Format(root.to_owned())),
+        Err(error) => Err(StoreError::new("read", &path, error)),
+    }
+}
+
+fn write_new(path: &Path, pieces: &[&[u8]]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    reserve(&file, bytes.len() as u64)?;
-    file.write_all(bytes)
+    reserve(&file, pieces.iter().map(|piece| piece.len() as u64).sum())?;
+    pieces.iter().try_for_each(|piece| file.write_all(piece))
 }
 
 /// Asks for the space of a file's first `len` bytes before they are written. In one piece it costs the system less
@@ -514,7 +568,7 @@ mod tests {
     fn a_blob_that_could_not_be_read_counts_as_stored_once_it_can() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path(), false).expect("it opens");
-        let (id, blob) = (BlobName([7; 32]), vec![1; BLOB_LEN]);
+        let (id, blob) = (BlobName::V5(BlobId([7; 32])), vec![1; BLOB_LEN]);
         store.write(&id, &blob).expect("stored");
         store.note_readable(&id, false);
         fs::rename(store.path(&id), dir.path().join("away")).expect("renamed");

@@ -178,23 +178,17 @@ impl Stage<'_> {
         let file = File::open(&show.original)
             .map_err(|error| Failure::file("cannot read", &show.original, &error))?;
         let store = Home::blobs_only(&self.folder.join("author"))?;
-        let tree =
+        let extents =
             smol::unblock(move || ingest(file, &store, &secret, WORKERS, &|_| {}, &AtomicBool::new(false)));
-        let tree = tree.await?;
+        let reference = Reference::Extents(extents.await?);
         self.step(&format!(
             "author encrypts {} into {}",
             HumanBytes(show.size),
-            count(tree.blob_count(), "blob")
+            count(reference.blob_count(), "blob")
         ))?;
         let name = show.original.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let path = EntryPath::new(name).or_else(|_| EntryPath::new("file")).expect("a plain name is a path");
-        Ok(FileEntry {
-            path,
-            size: tree.size,
-            modified_ms: None,
-            executable: false,
-            reference: Reference::Tree(tree),
-        })
+        Ok(FileEntry { path, size: show.size, modified_ms: None, executable: false, reference, blake3: None })
     }
 
     async fn publish(
@@ -206,7 +200,7 @@ impl Stage<'_> {
     ) -> Result<(), Failure> {
         let collections = vec![Collection { title: "Demo".into(), items: vec![Item::File(entry)] }];
         let manifest = Manifest { collections, ..Manifest::default() };
-        let content: HeadContent = publish::head_content(&manifest, author.store(), secret, true)?;
+        let content: HeadContent = publish::head_content(&manifest, author.store(), secret, true, true)?;
         author.dht_joined().await;
         author.command(Command::Publish(Draft {
             content,
@@ -238,7 +232,8 @@ impl Stage<'_> {
         let original = show.original.clone();
         let digest = smol::unblock(move || {
             let (entry, store, state, out_dir) = (&entry, &store, &state, out_dir.as_path());
-            let request = Export { entry, store, state, out_dir, workers: WORKERS, sync: false };
+            let packs = &manifest.packs;
+            let request = Export { entry, packs, store, state, out_dir, workers: WORKERS, sync: false };
             export(&request, &|_| {}, &AtomicBool::new(false))?;
             compare(&original, &out_dir.join(entry.path.as_str()))
         })

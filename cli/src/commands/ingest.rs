@@ -9,11 +9,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use futures_lite::future;
 use indicatif::{HumanBytes, ProgressBar};
+use megatorrent_core::blob::BlobRef;
 use megatorrent_core::ids::Secret;
-use megatorrent_core::limits::CHUNKS_MAX;
-use megatorrent_core::manifest::{Chunk, EntryPath, FileEntry, Reference, entry};
-use megatorrent_core::tree::TreeRef;
-use megatorrent_runtime_smol::export;
+use megatorrent_core::limits::EXTENTS_MAX;
+use megatorrent_core::manifest::{Chunk, EntryPath, Extent, FileEntry, Reference, entry};
+use megatorrent_runtime_smol::export::{self, ExportError};
 use megatorrent_runtime_smol::home::Home;
 use megatorrent_runtime_smol::ingest::ingest;
 use megatorrent_runtime_smol::store::Store;
@@ -46,12 +46,14 @@ pub(crate) fn run(args: &Ingest, output: Output) -> Result<(), Failure> {
     let bar = input.metadata.as_ref().map_or_else(|| output.spinner(), |m| output.bytes_bar(m.len()));
     bar.set_message(path.as_str().to_owned());
     let (modified_ms, executable) = input.metadata.as_ref().map_or((None, false), attributes);
-    let tree = smol::block_on(seal(input, store.clone(), secret, bar.clone(), &interrupts))?;
+    let extents = smol::block_on(seal(input, store.clone(), secret, bar.clone(), &interrupts))?;
     bar.finish_and_clear();
 
-    let (size, blobs) = (tree.size, tree.blob_count());
-    let reference = if args.v5 { Reference::Chunks(chunks(&tree, &store)?) } else { Reference::Tree(tree) };
-    let text = entry::to_json(&FileEntry { path: path.clone(), size, modified_ms, executable, reference });
+    let reference =
+        if args.v5 { Reference::Chunks(chunks(&extents, &store)?) } else { Reference::Extents(extents) };
+    let (size, blobs) = (reference.size().unwrap_or_default(), reference.blob_count());
+    let file = FileEntry { path: path.clone(), size, modified_ms, executable, reference, blake3: None };
+    let text = entry::to_json(&file);
     output.note(&format!("{}: {} in {}", path.as_str(), HumanBytes(size), count(blobs, "blob")));
     let Some(entry) = &args.output else {
         return output.line(&text);
@@ -142,7 +144,7 @@ async fn seal(
     secret: Secret,
     bar: ProgressBar,
     interrupts: &Interrupts,
-) -> Result<TreeRef, Failure> {
+) -> Result<Vec<Extent>, Failure> {
     // One more than there are processors, since one at a time reads the input and those that wait for it seal nothing.
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX - 1) + 1;
     let cancel = Arc::new(AtomicBool::new(false));
@@ -166,10 +168,16 @@ async fn seal(
 }
 
 /// The data blobs as v5's chunk list.
-fn chunks(tree: &TreeRef, store: &Store) -> Result<Vec<Chunk>, Failure> {
-    export::tree_chunks(tree, store, CHUNKS_MAX)?.ok_or_else(|| {
+fn chunks(extents: &[Extent], store: &Store) -> Result<Vec<Chunk>, Failure> {
+    let blobs = export::data_blobs_of(extents, store, EXTENTS_MAX)?.ok_or_else(|| {
         let message =
-            format!("a v5 list has at most {CHUNKS_MAX} chunks; leave out --v5 for a file of this size");
+            format!("a v5 list has at most {EXTENTS_MAX} chunks; leave out --v5 for a file of this size");
         Failure::new(Exit::Other, message)
-    })
+    })?;
+    let chunk = |(blob, len): &(BlobRef, u32)| {
+        let failed = |error: io::Error| Failure::file("cannot read a blob in", store.root(), &error);
+        let id = store.id_of(&blob.root).map_err(failed)?;
+        Ok(Chunk::from_ref(blob, id.ok_or(ExportError::Missing(blob.root.into()))?, *len))
+    };
+    blobs.iter().map(chunk).collect()
 }

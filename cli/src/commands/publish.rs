@@ -1,12 +1,13 @@
 //! `publish`: entries into a signed manifest, and its head onto the DHT.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use futures_lite::future;
-use megatorrent_core::blob::BlobRef;
+use megatorrent_core::blob::{BLOB_LEN, BlobRef};
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::Secret;
+use megatorrent_core::ids::{BlobId, BlobName, Root, Secret};
 use megatorrent_core::manifest::{
     AuthorStore, Collection, FileEntry, FormError, HeadContent, Item, Manifest, Reference, entry,
 };
@@ -15,7 +16,7 @@ use megatorrent_core::time::UnixTime;
 use megatorrent_core::tree::Shape;
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::dht::DhtMode;
-use megatorrent_runtime_smol::export::{ExportError, open_index, tree_chunks};
+use megatorrent_runtime_smol::export::{ExportError, data_blobs_of};
 use megatorrent_runtime_smol::ingest::seal_and_store;
 use megatorrent_runtime_smol::store::Store;
 use megatorrent_runtime_smol::{Handle, Runtime};
@@ -69,7 +70,8 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     let published = node::block_on(async |executor| {
         let mut options = node::options(&args.data.dir, &args.network)?;
         warn_of_missing_blobs(&manifest, &options.home.store, output);
-        let content = head_content(&manifest, &options.home.store, &identity.content_secret(), private)?;
+        let content =
+            head_content(&manifest, &options.home.store, &identity.content_secret(), private, !args.no_ids)?;
         options.identity = Some(identity);
         if !args.gateways.is_empty() {
             options.dht = DhtMode::Off;
@@ -140,7 +142,7 @@ fn manifest(args: &Publish) -> Result<Manifest, Failure> {
         items.push(Item::File(file));
     }
     let collections = vec![Collection { title: args.title.clone(), items }];
-    let manifest = Manifest { title: String::new(), description: String::new(), collections };
+    let manifest = Manifest { collections, ..Manifest::default() };
     manifest.check().map_err(|error| Failure::usage(format!("these entries make no channel: {error}")))?;
     Ok(manifest)
 }
@@ -158,12 +160,14 @@ fn warn_of_missing_blobs(manifest: &Manifest, store: &Store, output: Output) {
 
 fn is_stored(file: &FileEntry, store: &Store) -> bool {
     match &file.reference {
-        Reference::Chunks(chunks) => chunks.iter().all(|chunk| store.has(&chunk.id)),
-        Reference::Tree(tree) => match tree_chunks(tree, store, CHECKED_BLOBS_MAX) {
-            Ok(Some(chunks)) => chunks.iter().all(|chunk| store.has(&chunk.id)),
-            Ok(None) => store.has(&tree.blob.root),
+        Reference::Chunks(chunks) => chunks.iter().all(|chunk| store.has(&chunk.name())),
+        Reference::Extents(extents) => match data_blobs_of(extents, store, CHECKED_BLOBS_MAX) {
+            Ok(Some(blobs)) => blobs.iter().all(|(blob, _)| store.has(&blob.root.into())),
+            // A long one is not looked through; a slice's pack is known to the manifest alone.
+            Ok(None) => true,
             Err(_) => false,
         },
+        Reference::Symlink(_) | Reference::Folder => true,
     }
 }
 
@@ -173,9 +177,10 @@ pub(super) fn head_content(
     store: &Store,
     secret: &Secret,
     private: bool,
+    with_ids: bool,
 ) -> Result<HeadContent, Failure> {
-    HeadContent::of(manifest, Shape::REAL, private, &mut Blobs { store, secret }).map_err(|error| match error
-    {
+    let blobs = &mut Blobs { store, secret };
+    HeadContent::of(manifest, Shape::REAL, private, with_ids, blobs).map_err(|error| match error {
         FormError::Manifest(error) => Failure::usage(error.to_string()),
         FormError::Store(failure) => failure,
     })
@@ -187,19 +192,34 @@ struct Blobs<'a> {
     secret: &'a Secret,
 }
 
+impl Blobs<'_> {
+    fn read<T>(&self, read: impl FnOnce(&Store) -> io::Result<T>) -> Result<T, Failure> {
+        let failed = |error: io::Error| Failure::file("cannot read a blob in", self.store.root(), &error);
+        read(self.store).map_err(failed)
+    }
+}
+
 impl AuthorStore for Blobs<'_> {
     type Error = Failure;
 
-    fn open(&mut self, link: &BlobRef) -> Result<Option<Vec<u8>>, Failure> {
-        match open_index(link, self.store) {
-            Ok(plain) => Ok(Some(plain)),
-            Err(ExportError::Missing(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    fn open(&mut self, blob: &BlobRef) -> Result<Option<Vec<u8>>, Failure> {
+        self.read(|store| store.open_index(blob))
     }
 
     fn store(&mut self, buf: &mut [u8], len: usize) -> Result<BlobRef, Failure> {
         Ok(seal_and_store(self.store, self.secret, buf, len)?)
+    }
+
+    fn id(&mut self, root: &Root) -> Result<Option<BlobId>, Failure> {
+        self.read(|store| store.id_of(root))
+    }
+
+    fn store_v5(&mut self, root: &Root, id: &BlobId) -> Result<(), Failure> {
+        let mut blob = vec![0; BLOB_LEN];
+        if self.read(|store| store.read(&BlobName::Native(*root), &mut blob))? {
+            self.store.write(&BlobName::V5(*id), &blob)?;
+        }
+        Ok(())
     }
 }
 

@@ -123,9 +123,11 @@ impl Exports {
         let (store, state, out_dir) = (self.store.clone(), self.state.clone(), self.out_dir.clone());
         let (file, cancelled, bytes, workers) =
             (entry.clone(), cancel.clone(), self.bytes.clone(), self.workers);
+        let manifest = current.manifest.clone();
         let task = smol::unblock(move || {
             let request = Export {
                 entry: &file,
+                packs: &manifest.packs,
                 store: &store,
                 state: &state,
                 out_dir: &out_dir,

@@ -11,6 +11,7 @@ mod status;
 pub(crate) mod swarms;
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::api::Event;
 use super::conns::Conns;
@@ -334,6 +335,11 @@ impl Channels {
     pub(super) fn on_unfit<S: Suite>(&mut self, env: &mut Env<'_, S>, place: &Place, name: BlobName) {
         let effects = self.contents.on_unfit(*place.topic(), name);
         self.on_content(env, *place.topic(), effects);
+    }
+
+    /// A part takes so long to come.
+    pub(super) fn set_part_time(&mut self, time: Duration) {
+        self.swarms.set_part_time(time);
     }
 
     /// Parts of a blob that is wanted at a place are here: peers are told.

@@ -332,6 +332,7 @@ impl<S: Suite> Dispatcher<S> {
     }
 
     fn tell_of_parts(&mut self, parts: &[(Place, Mask)]) {
+        self.channels.set_part_time(self.downloads.part_time());
         for (place, mask) in parts {
             self.with_channels(|channels, env| channels.on_parts(env, place, *mask));
         }

@@ -50,6 +50,8 @@ use wants::Wants;
 const WINDOW_TIME: Duration = Duration::from_millis(250);
 /// Parts beyond that, so that a slow connection is never without a request.
 const WINDOW_SPARE: usize = 2;
+/// A pause longer than this says nothing of how long parts take.
+const PART_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long the store rests after it had no room or failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
 
@@ -149,6 +151,9 @@ pub(super) struct Downloads {
     is_due: bool,
     /// How long the first bytes of what is asked for usually take.
     usual_wait: Duration,
+    /// When a part was stored last, and how far apart they usually are.
+    stored_at: Instant,
+    part_time: Duration,
     bytes_received: u64,
     bytes_duplicate: u64,
 }
@@ -169,6 +174,8 @@ impl Downloads {
             store_rests: false,
             is_due: false,
             usual_wait: Duration::ZERO,
+            stored_at: Instant(0),
+            part_time: Duration::ZERO,
             bytes_received: 0,
             bytes_duplicate: 0,
         }
@@ -321,6 +328,16 @@ impl Downloads {
         let open: Vec<ConnId> = conns.ids().into_iter().filter(|id| conns.is_askable(*id)).collect();
         let is_usable = |id: &&ConnId| is_asked(conns, **id) || self.pick(conns, swarms, **id).is_some();
         (open.len(), open.iter().filter(is_usable).count())
+    }
+
+    /// How long a part takes to come, as far as parts of late show.
+    pub(super) fn part_time(&self) -> Duration {
+        self.part_time
+    }
+
+    fn note_stored(&mut self, now: Instant) {
+        let since = now.since(self.stored_at).min(PART_TIME_MAX);
+        (self.stored_at, self.part_time) = (now, (self.part_time * 7 + since) / 8);
     }
 
     // --- the store ------------------------------------------------------------------------------------------

@@ -174,6 +174,7 @@ impl Downloads {
         match written {
             Written::Stored => {
                 self.bytes_received += self.part_len as u64;
+                self.note_stored(cx.now());
                 if let Some(line) = self.lines.get_mut(conn) {
                     outcome.by = (line.brought % PARTS_PER_MEMORY == 0).then_some(peer);
                     line.brought += 1;
