@@ -28,10 +28,10 @@ struct Press<'a, S> {
 
 impl<S: Suite> Press<'_, S> {
     fn blob(&mut self, buf: &mut [u8], len: usize) -> BlobRef {
-        let link = S::seal_blob(&self.secret, buf, len);
-        let written = self.store.write::<S>(self.pool, blob.root, buf);
+        let blob = S::seal_blob(&self.secret, buf, len);
+        let written = self.store.write::<S>(self.pool, blob.root.into(), buf);
         assert_eq!(written, Written::Stored, "the author's store takes the author's blobs");
-        link
+        blob
     }
 
     fn tree(&mut self, content: &[u8]) -> TreeRef {
@@ -118,7 +118,7 @@ impl<S: Suite> World<S> {
             Reference::Chunks(chunks) => {
                 let mut content = Vec::new();
                 for chunk in chunks {
-                    let mut blob = self.store(id).blob(&chunk.id)?.to_vec();
+                    let mut blob = self.store(id).blob(&chunk.id.into())?.to_vec();
                     let range = chunk.open(&mut blob)?;
                     content.extend_from_slice(&blob[range]);
                 }

@@ -2,13 +2,13 @@
 
 use megatorrent_core::blob::{BlobRef, TAG_LEN};
 use megatorrent_core::error::Violation;
-use megatorrent_core::ids::{BlobName, Secret, SessionId};
+use megatorrent_core::ids::{BlobName, Root, Secret, SessionId};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::BlobFormat;
 use megatorrent_core::transport::{Ciphers, KEY_LEN, Open, Role, Seal, Session};
 
 /// It keeps nothing secret and prevents no forgery, but every byte on the wire is at the real suite's place: a frame's tag,
-/// a blob's tag and a blob's id are checksums, so that a flipped bit, a frame out of order or a wrong blob is noticed.
+/// a blob's tag and a blob's root are checksums, so that a flipped bit, a frame out of order or a wrong blob is noticed.
 ///
 /// No driver of real sockets can take a node over it, since they name the real node's type:
 ///
@@ -94,16 +94,16 @@ impl<const PLAIN_LEN: usize> BlobFormat for NullSuite<PLAIN_LEN> {
             *filling = key[i % key.len()];
         }
         *tag = blob_tag(&key, plain);
-        BlobRef { id: blob_id(buf), key: Secret::new(key) }
+        BlobRef { root: root(buf), key: Secret::new(key) }
     }
 
-    fn open_blob(link: &BlobRef, buf: &mut [u8]) -> bool {
+    fn open_blob(blob: &BlobRef, buf: &mut [u8]) -> bool {
         let sealed = buf.split_last_chunk::<TAG_LEN>();
         sealed.is_some_and(|(plain, tag)| *tag == blob_tag(blob.key.expose(), plain))
     }
 
-    fn verify_blob(id: &BlobName, blob: &[u8]) -> bool {
-        blob_id(blob) == *id
+    fn verify_blob(name: &BlobName, blob: &[u8]) -> bool {
+        root(blob).0 == *name.as_bytes()
     }
 }
 
@@ -132,8 +132,8 @@ fn blob_tag(key: &[u8; 32], plain: &[u8]) -> [u8; TAG_LEN] {
     first(checksum(checksum(3, key)[0], plain))
 }
 
-fn blob_id(blob: &[u8]) -> BlobName {
-    BlobName(to_bytes(checksum(4, blob)))
+fn root(blob: &[u8]) -> Root {
+    Root(to_bytes(checksum(4, blob)))
 }
 
 /// 256 bits that depend on every bit of `start` and `bytes`. Each step is a bijection of a lane, so one changed word
@@ -223,11 +223,11 @@ mod tests {
         };
         let ((link, mut blob), (other, _)) = (seal(b"content"), seal(b"content\0"));
         assert_eq!(seal(b"content").0, link, "equal content gives one blob");
-        assert!(other.id != blob.root && other.key != blob.key);
-        assert!(S::verify_blob(&blob.root, &blob) && S::open_blob(&link, &mut blob));
-        let wrong = BlobRef { key: other.key, ..blob.clone() };
+        assert!(other.root != link.root && other.key != link.key);
+        assert!(S::verify_blob(&link.root.into(), &blob) && S::open_blob(&link, &mut blob));
+        let wrong = BlobRef { key: other.key, ..link.clone() };
         assert!(!S::open_blob(&wrong, &mut blob));
         blob[500] ^= 1;
-        assert!(!S::verify_blob(&blob.root, &blob) && !S::open_blob(&link, &mut blob));
+        assert!(!S::verify_blob(&link.root.into(), &blob) && !S::open_blob(&link, &mut blob));
     }
 }

@@ -127,9 +127,9 @@ impl Store {
     }
 
     /// Opens a stored blob; returns its plaintext.
-    pub(crate) fn open<S: Suite>(&self, link: &BlobRef) -> Option<Vec<u8>> {
-        let mut bytes = self.blob(&blob.root)?.to_vec();
-        if !S::open_blob(link, &mut bytes) {
+    pub(crate) fn open<S: Suite>(&self, blob: &BlobRef) -> Option<Vec<u8>> {
+        let mut bytes = self.blob(&blob.root.into())?.to_vec();
+        if !S::open_blob(blob, &mut bytes) {
             return None;
         }
         bytes.truncate(S::PLAIN_LEN);
@@ -185,10 +185,10 @@ impl Store {
                 JobResult::BlobWritten(buffer, if is_unsaid { Written::Failed } else { written })
             }
             Job::Have(ids) => JobResult::Have(ids.iter().map(|id| self.blobs.contains_key(id)).collect()),
-            Job::OpenBlob(link) => {
-                let plain = self.open::<S>(&link);
+            Job::OpenBlob(blob) => {
+                let plain = self.open::<S>(&blob);
                 if plain.is_none() {
-                    self.remove(&blob.root);
+                    self.remove(&blob.root.into());
                 }
                 JobResult::Opened(plain)
             }

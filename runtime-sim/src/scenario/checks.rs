@@ -31,7 +31,7 @@ impl<S: Suite> Stage<S> {
         if let Some((host, id)) = wrong {
             self.object(
                 Checker::Stores,
-                &format!("host {} has stored wrong bytes as blob {}", host.0, id.to_hex()),
+                &format!("host {} has stored wrong bytes as blob {id}", host.0),
             );
         }
     }
