@@ -402,8 +402,7 @@ impl<S: Suite> Adversaries<S> {
         match self.list[index].attack {
             Attack::WrongBlob | Attack::SlowLoris => Answer::Bytes(self.noise(range.len())),
             Attack::BitFlip | Attack::Replay => {
-                let right = world.store(self.author).blob(blob).and_then(|blob| blob.get(range));
-                right.map_or(Answer::Silence, |bytes| Answer::Bytes(bytes.to_vec()))
+                world.store(self.author).range(blob, range).map_or(Answer::Silence, Answer::Bytes)
             }
             Attack::Garbage | Attack::Silence => Answer::Silence,
             Attack::PexFlood
@@ -612,7 +611,7 @@ mod tests {
             let author = world.add_host(HostConfig { identity_seed, ..HostConfig::default() });
             world.ingest(author, "file", b"content");
             let id = world.store(author).blob_ids().next().expect("the file's");
-            let blob = world.store(author).blob(&id).expect("it is stored").to_vec();
+            let blob = world.store(author).blob(&id).expect("it is stored");
             let machine = world.add_machine(HostConfig::default());
             world.take_stranger_events();
             let mut rng = Rng::new([1; 32]);

@@ -49,6 +49,7 @@ pub mod picture;
 mod queue;
 pub mod scenario;
 pub mod shrink;
+mod sparse;
 mod store;
 mod stranger;
 mod table;

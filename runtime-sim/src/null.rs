@@ -1,4 +1,4 @@
-//! Small blobs and checksums in place of ciphers, so that thousands of nodes fit one thread.
+//! Checksums in place of ciphers, and blobs that are mostly zeros, so that thousands of nodes fit one thread.
 
 use megatorrent_core::blob::{BlobRef, TAG_LEN};
 use megatorrent_core::error::Violation;
@@ -6,6 +6,8 @@ use megatorrent_core::ids::{BlobName, Root, Secret, SessionId};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::BlobFormat;
 use megatorrent_core::transport::{Ciphers, KEY_LEN, Open, Role, Seal, Session};
+
+use crate::sparse::without_trailing_zeros;
 
 /// It keeps nothing secret and prevents no forgery, but every byte on the wire is at the real suite's place: a frame's tag,
 /// a blob's tag and a blob's root are checksums, so that a flipped bit, a frame out of order or a wrong blob is noticed.
@@ -30,8 +32,12 @@ use megatorrent_core::transport::{Ciphers, KEY_LEN, Open, Role, Seal, Session};
 /// drive(Node::with_suite(Config::default(), None, [1; 32], Instant(0), UnixTime(0)));
 /// ```
 ///
-/// `PLAIN_LEN` is the bytes of plaintext in a blob, within the bounds of [`megatorrent_core::tree::Shape::new`]. The usual 1024
-/// are 16 links in an index blob, so that a few hundred blobs make a tree of depth 2.
+/// What is filling in a real blob is zeros here, and a sealed blob is its plaintext and a tag. So content of which most bytes are
+/// zeros has no weight: checksums pass over trailing zeros, and links and stores keep none
+/// ([`crate::WorldConfig::has_weight`]). Above them every length is the true one.
+///
+/// `PLAIN_LEN` is the bytes of plaintext in a blob, within the bounds of [`megatorrent_core::tree::Shape::new`]: 2^20 are a real
+/// blob's. The usual 1024 are 16 links in an index blob, so that a few hundred blobs make a tree of depth 2.
 #[derive(Debug)]
 pub enum NullSuite<const PLAIN_LEN: usize = 1024> {}
 
@@ -90,9 +96,7 @@ impl<const PLAIN_LEN: usize> BlobFormat for NullSuite<PLAIN_LEN> {
         assert!(buf.len() == Self::BLOB_LEN, "a blob has one length");
         let key = to_bytes(checksum(checksum(2, secret.expose())[0], &buf[..len]));
         let (plain, tag) = buf.split_last_chunk_mut::<TAG_LEN>().expect("a blob has room for its tag");
-        for (i, filling) in plain[len..].iter_mut().enumerate() {
-            *filling = key[i % key.len()];
-        }
+        plain[len..].fill(0);
         *tag = blob_tag(&key, plain);
         BlobRef { root: root(buf), key: Secret::new(key) }
     }
@@ -132,12 +136,14 @@ fn blob_tag(key: &[u8; 32], plain: &[u8]) -> [u8; TAG_LEN] {
     first(checksum(checksum(3, key)[0], plain))
 }
 
+/// Its tag comes first, so that the plaintext's trailing zeros are trailing ones.
 fn root(blob: &[u8]) -> Root {
-    Root(to_bytes(checksum(4, blob)))
+    let (plain, tag) = blob.split_at(blob.len().saturating_sub(TAG_LEN));
+    Root(to_bytes(checksum(checksum(4, tag)[0], plain)))
 }
 
 /// 256 bits that depend on every bit of `start` and `bytes`. Each step is a bijection of a lane, so one changed word
-/// always changes the result.
+/// always changes the result. Trailing zeros cost next to nothing.
 fn checksum(start: u64, bytes: &[u8]) -> [u64; 4] {
     const ODD: [u64; 4] =
         [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xd6e8_feb8_6659_fd93];
@@ -147,14 +153,14 @@ fn checksum(start: u64, bytes: &[u8]) -> [u64; 4] {
             *lane = (*lane ^ u64::from_le_bytes(*word)).wrapping_mul(odd).rotate_left(29);
         }
     };
-    let (blocks, rest) = bytes.as_chunks::<32>();
+    let (blocks, rest) = without_trailing_zeros(bytes).as_chunks::<32>();
     for block in blocks {
         mix(block);
     }
     let mut last = [0; 32];
     last[..rest.len()].copy_from_slice(rest);
     mix(&last);
-    // The length distinguishes a short end from one with zeros; then each lane affects the others.
+    // The length distinguishes ends with more zeros or fewer; then each lane affects the others.
     lanes[0] ^= bytes.len() as u64;
     for i in 0..8 {
         let from = lanes[i % 4];

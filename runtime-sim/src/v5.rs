@@ -363,7 +363,7 @@ impl<S: Suite> Peers<S> {
     fn serve(&mut self, world: &mut World<S>, socket: Socket, blob: BlobId) {
         let Some((_, session)) = self.sessions.get(&socket) else { return };
         let found = world.store(session.host).blob(&blob.into());
-        let answer = found.map_or(Message::Error("Not Found".into()), |bytes| Message::Data(bytes.to_vec()));
+        let answer = found.map_or(Message::Error("Not Found".into()), Message::Data);
         self.send(world, socket, &answer);
         self.answered(world, socket);
     }
