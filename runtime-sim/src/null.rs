@@ -3,6 +3,7 @@
 use megatorrent_core::blob::{BlobRef, TAG_LEN};
 use megatorrent_core::error::Violation;
 use megatorrent_core::ids::{BlobName, Root, Secret, SessionId};
+use megatorrent_core::parts::{PARTS, VALUES_LEN, Values};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::BlobFormat;
 use megatorrent_core::transport::{Ciphers, KEY_LEN, Open, Role, Seal, Session};
@@ -98,7 +99,7 @@ impl<const PLAIN_LEN: usize> BlobFormat for NullSuite<PLAIN_LEN> {
         let (plain, tag) = buf.split_last_chunk_mut::<TAG_LEN>().expect("a blob has room for its tag");
         plain[len..].fill(0);
         *tag = blob_tag(&key, plain);
-        BlobRef { root: root(buf), key: Secret::new(key) }
+        BlobRef { root: root_of(&values_of(buf)), key: Secret::new(key) }
     }
 
     fn open_blob(blob: &BlobRef, buf: &mut [u8]) -> bool {
@@ -107,7 +108,7 @@ impl<const PLAIN_LEN: usize> BlobFormat for NullSuite<PLAIN_LEN> {
     }
 
     fn verify_blob(name: &BlobName, blob: &[u8]) -> bool {
-        root(blob).0 == *name.as_bytes()
+        blob.len() == Self::BLOB_LEN && root_of(&values_of(blob)).0 == *name.as_bytes()
     }
 }
 
@@ -136,10 +137,27 @@ fn blob_tag(key: &[u8; 32], plain: &[u8]) -> [u8; TAG_LEN] {
     first(checksum(checksum(3, key)[0], plain))
 }
 
-/// Its tag comes first, so that the plaintext's trailing zeros are trailing ones.
-fn root(blob: &[u8]) -> Root {
+/// As [`Values::of`]: a checksum for each sixteenth of the plaintext, then the tag.
+fn values_of(blob: &[u8]) -> Values {
     let (plain, tag) = blob.split_at(blob.len().saturating_sub(TAG_LEN));
-    Root(to_bytes(checksum(checksum(4, tag)[0], plain)))
+    let mut values = [0; VALUES_LEN];
+    let (of_parts, of_tag) = values.split_at_mut(VALUES_LEN - TAG_LEN);
+    let parts = plain.chunks((plain.len() / PARTS).max(1));
+    for (n, (value, part)) in of_parts.as_chunks_mut::<32>().0.iter_mut().zip(parts).enumerate() {
+        *value = part_value(n, part);
+    }
+    of_tag[..tag.len()].copy_from_slice(tag);
+    Values::from_bytes(values)
+}
+
+/// What a part is checked by.
+fn part_value(part: usize, bytes: &[u8]) -> [u8; 32] {
+    to_bytes(checksum(5 + part as u64, bytes))
+}
+
+/// As [`Values::root`].
+fn root_of(values: &Values) -> Root {
+    Root(to_bytes(checksum(4, values.as_bytes())))
 }
 
 /// 256 bits that depend on every bit of `start` and `bytes`. Each step is a bijection of a lane, so one changed word
@@ -219,6 +237,7 @@ mod tests {
     fn a_blob_of_any_length_is_named_by_its_bytes_and_opens_under_its_key() {
         is_named_by_its_bytes_and_opens_under_its_key::<NullSuite>();
         is_named_by_its_bytes_and_opens_under_its_key::<NullSuite<61_440>>();
+        is_named_by_its_bytes_and_opens_under_its_key::<NullSuite<{ 1 << 20 }>>();
     }
 
     fn is_named_by_its_bytes_and_opens_under_its_key<S: BlobFormat>() {
@@ -233,7 +252,11 @@ mod tests {
         assert!(S::verify_blob(&link.root.into(), &blob) && S::open_blob(&link, &mut blob));
         let wrong = BlobRef { key: other.key, ..link.clone() };
         assert!(!S::open_blob(&wrong, &mut blob));
-        blob[500] ^= 1;
-        assert!(!S::verify_blob(&link.root.into(), &blob) && !S::open_blob(&link, &mut blob));
+        for at in [0, 500, S::PLAIN_LEN - 1, S::PLAIN_LEN, S::BLOB_LEN - 1] {
+            blob[at] ^= 1;
+            assert!(!S::verify_blob(&link.root.into(), &blob) && !S::open_blob(&link, &mut blob), "{at}");
+            blob[at] ^= 1;
+        }
+        assert!(S::verify_blob(&link.root.into(), &blob));
     }
 }
