@@ -9,7 +9,8 @@ static ZEROS: [u8; 4096] = [0; 4096];
 #[derive(Debug)]
 pub(crate) struct Sparse {
     len: usize,
-    /// Where each stretch that is kept begins, in order, and its bytes' end in [`Self::kept`].
+    /// Where each stretch that is kept begins, in order, and its bytes' end in [`Self::kept`]. None where all is kept, or
+    /// nothing.
     stretches: Box<[(u32, u32)]>,
     kept: Box<[u8]>,
 }
@@ -21,12 +22,10 @@ impl Sparse {
     /// Where they are 4 GiB or longer.
     pub(crate) fn new(bytes: &[u8], has_weight: bool) -> Self {
         let offset = |n: usize| u32::try_from(n).expect("no blob or piece is as long as 4 GiB");
-        let (mut stretches, mut kept) = (Vec::<(u32, u32)>::new(), Vec::new());
         if has_weight || bytes.len() < BLOCK {
-            stretches.push((0, offset(bytes.len())));
-            kept.extend_from_slice(bytes);
-            return Self { len: bytes.len(), stretches: stretches.into(), kept: kept.into() };
+            return Self { len: bytes.len(), stretches: Box::default(), kept: bytes.into() };
         }
+        let (mut stretches, mut kept) = (Vec::<(u32, u32)>::new(), Vec::new());
         let mut is_after_zeros = true;
         for (n, block) in bytes.chunks(BLOCK).enumerate() {
             if *block == ZEROS[..block.len()] {
@@ -55,6 +54,9 @@ impl Sparse {
     pub(crate) fn copy_to(&self, from: usize, space: &mut [u8]) {
         let end = from + space.len();
         assert!(end <= self.len, "no more is read than there is");
+        if self.stretches.is_empty() && !self.kept.is_empty() {
+            return space.copy_from_slice(&self.kept[from..end]);
+        }
         let (mut at, mut kept_from) = (from, 0);
         for &(start, kept_to) in &self.stretches {
             let (start, kept) = (start as usize, &self.kept[kept_from..kept_to as usize]);

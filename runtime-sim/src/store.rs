@@ -46,6 +46,8 @@ impl Pool {
 pub struct Store {
     blobs: BTreeMap<BlobName, Arc<Sparse>>,
     records: BTreeMap<RecordKey, Vec<u8>>,
+    /// Bytes that it took from peers.
+    fetched: u64,
     blobs_max: usize,
     failing: bool,
     bug: Option<Bug>,
@@ -60,6 +62,7 @@ impl Store {
         Self {
             blobs: BTreeMap::new(),
             records: BTreeMap::new(),
+            fetched: 0,
             blobs_max,
             failing: false,
             bug: None,
@@ -165,6 +168,20 @@ impl Store {
         Some(bytes)
     }
 
+    /// Bytes that it took from peers, even if they are lost since.
+    pub(crate) fn fetched(&self) -> u64 {
+        self.fetched
+    }
+
+    /// Checks and stores a blob that a peer sent.
+    pub(crate) fn fetch<S: Suite>(&mut self, pool: &mut Pool, id: BlobName, bytes: &[u8]) -> Written {
+        let written = self.write::<S>(pool, id, bytes);
+        if written == Written::Stored {
+            self.fetched += bytes.len() as u64;
+        }
+        written
+    }
+
     /// Checks and stores a blob.
     pub(crate) fn write<S: Suite>(&mut self, pool: &mut Pool, id: BlobName, bytes: &[u8]) -> Written {
         let matches = S::verify_blob(&id, bytes);
@@ -209,7 +226,7 @@ impl Store {
                 JobResult::BlobRead(buffer, filled)
             }
             Job::WriteBlob(id, buffer) => {
-                let written = self.write::<S>(pool, id, buffer.blob());
+                let written = self.fetch::<S>(pool, id, buffer.blob());
                 let is_unsaid = self.bug == Some(Bug::StoredUnsaid) && written == Written::Stored;
                 JobResult::BlobWritten(buffer, if is_unsaid { Written::Failed } else { written })
             }

@@ -272,7 +272,7 @@ impl<S: Suite> Peers<S> {
     fn on_data(&mut self, world: &mut World<S>, socket: Socket, bytes: &[u8]) {
         let Some((_, Session { host, blob: Some(blob), .. })) = self.sessions.get(&socket) else { return };
         let (host, blob) = (*host, *blob);
-        let written = world.hosts[host.index()].store.write::<S>(&mut world.pool, blob.into(), bytes);
+        let written = world.hosts[host.index()].store.fetch::<S>(&mut world.pool, blob.into(), bytes);
         if written == Written::Stored {
             if let Some(peer) = self.by_host.get_mut(&host) {
                 peer.stored.insert(blob);

@@ -101,11 +101,9 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// Content between hosts that no store needed, in thousandths.
+    /// Content between hosts that no store took, in thousandths.
     pub(super) fn duplicates_permille(&self) -> u64 {
-        let stored: u64 =
-            self.peers.values().map(|peer| self.world.store(peer.host).blob_count() as u64).sum();
-        let useful = (stored + self.lost) * S::BLOB_LEN as u64;
+        let useful: u64 = self.peers.values().map(|peer| self.world.store(peer.host).fetched()).sum();
         let sent: u64 = self.world.flows().map(|(_, _, bytes)| bytes).sum();
         sent.saturating_sub(useful) * 1000 / sent.max(1)
     }

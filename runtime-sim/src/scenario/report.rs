@@ -104,7 +104,7 @@ pub struct Report {
     pub exchanges: Vec<Exchange>,
     /// The run of the same swarm without its adversaries, if there was one.
     pub peaceful: Option<Peaceful>,
-    /// Content on the wire that no store needed, in thousandths of all content on the wire.
+    /// Content on the wire that no store took, in thousandths of all content on the wire.
     pub duplicates_permille: u64,
     /// The least time in which the links could carry everything to all peers, where nothing else limits them.
     pub fluid_bound: Option<Duration>,

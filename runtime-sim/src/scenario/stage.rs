@@ -106,8 +106,6 @@ pub(super) struct Stage<S: Suite> {
     pub(super) has_forked: bool,
     pub(super) healed: Option<Instant>,
     before: Traffic,
-    /// Blobs that were stored and are lost.
-    pub(super) lost: u64,
     rng: Rng,
 }
 
@@ -161,7 +159,6 @@ impl<S: Suite> Stage<S> {
             has_forked: false,
             healed: None,
             before: Traffic::default(),
-            lost: 0,
             rng,
         }
     }
