@@ -17,6 +17,7 @@
 
 #![expect(clippy::cast_precision_loss, reason = "figures for a reader need three digits")]
 
+mod goals;
 mod honest;
 #[path = "../measure/mod.rs"]
 mod measure;
@@ -39,7 +40,8 @@ fn main() {
     let part = number("PART", String::new());
     let is_wanted = |name: &str| part.is_empty() || part == name;
     if is_wanted("honest") {
-        honest::table(&list("PEERS", "20,100"), &list("BLOBS", "4,8,16,32,128"), &list("SEEDS", "1,2,3"));
+        let (peers, blobs) = (list("PEERS", "20,100"), list("BLOBS", "4,8,16,32,128"));
+        honest::table(&peers, &blobs, &list("SEEDS", "1,2,3"), number("WEIGHT", false));
     }
     if is_wanted("race") {
         races();
