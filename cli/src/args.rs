@@ -285,7 +285,7 @@ pub(crate) struct Demo {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Scenarios:
-  flash-crowd    all peers come at once; the time is compared with the lower bound of the links
+  flash-crowd    all peers come at once; the time is compared with the honest bound of the links
   author-leaves  the author goes for good as soon as one other peer has everything
   partition      the swarm falls into two halves, later one way only, and heals
   churn          peers come, crash, lose their disks and come back
@@ -306,7 +306,8 @@ With --json, one line each: {\"event\":\"simulation\",\"scenario\",\"seed\",\"co
 {\"event\":\"timeline\",\"seconds\",\"kind\",\"text\"} for what happened,
 {\"event\":\"left_out\",\"count\"} where that is too much, then
   {\"event\":\"result\",\"scenario\",\"seed\",\"peers\",\"adversaries\",\"blobs\",\"complete\",\"median_ms\",\"last_ms\",
-   \"lower_bound_ms\",\"ratio_permille\",\"without_adversaries\",\"exchanges\",\"completions_ms\",\"updates_ms\",
+   \"fluid_bound_ms\",\"honest_bound_ms\",\"discovery_ms\",\"ratio_permille\",\"fluid_ratio_permille\",
+   \"without_adversaries\",\"exchanges\",\"completions_ms\",\"updates_ms\",
    \"content_bytes\",\"control_bytes\",\"handshake_bytes\",\"duplicates_permille\",\"dials\",\"dht_operations\",
    \"virtual_ms\",\"trace_entries\",\"trace_hash\",\"again\"}
 or where a checker objects an error with exit code 5, with the command that shows it again.

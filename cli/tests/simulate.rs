@@ -29,14 +29,16 @@ fn one_seed_is_one_swarm_and_the_first_line_names_it() {
     let result = first.last().unwrap();
     assert_eq!((&result["complete"], &result["peers"]), (&3.into(), &3.into()));
     assert_eq!(result["trace_hash"].as_str().unwrap().len(), 64);
-    assert!(result["ratio_permille"].as_u64().unwrap() >= 1000);
+    let member = |name: &str| result[name].as_u64().unwrap();
+    assert!(member("fluid_ratio_permille") >= 1000 && member("ratio_permille") > 0);
+    assert!(member("honest_bound_ms") > member("fluid_bound_ms") && member("discovery_ms") > 0);
 
     let mixed = lines(&["--scenario", "mixed"]);
     assert!(
         mixed.last().unwrap()["exchanges"].as_array().unwrap().iter().any(|sent| sent["from"] == "v5 peers")
     );
     let null = lines(&["--scenario", "hostile", "--null"]);
-    assert!(null[0]["mode"].as_str().unwrap().starts_with("null crypto, blobs of 16 KiB"));
+    assert!(null[0]["mode"].as_str().unwrap().starts_with("null crypto, blobs of 1 MiB"));
     let result = null.last().unwrap();
     assert!(result["again"].as_str().unwrap().contains(" --null"));
     assert!(result["without_adversaries"]["slowdown_permille"].is_u64());

@@ -10,7 +10,7 @@ use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::client::{Client, Heard};
 use megatorrent_core::codec::{Have, Message, Tag, VERSION};
 use megatorrent_core::identity::Identity;
-use megatorrent_core::ids::{BlobName, Secret, Topic};
+use megatorrent_core::ids::{BlobId, BlobName, Secret, Topic};
 use megatorrent_core::limits::PEERS_MAX;
 use megatorrent_core::manifest::{Head, HeadContent};
 use megatorrent_core::rng::Rng;
@@ -328,7 +328,7 @@ impl<S: Suite> Adversaries<S> {
             Message::Hello { .. } if role == Some(Role::Listener) => self.say_hello(world, index, socket),
             // It claims to follow all channels that the node follows.
             Message::Watch(tags) => self.send(world, index, socket, &Message::Watch(tags)),
-            Message::Request(id) => self.on_request(world, index, socket, id),
+            Message::Request(id) => self.on_request(world, index, socket, id.into()),
             Message::Want { id, blob, range } => self.on_want(world, index, socket, id, blob, range),
             Message::AskHave(tag, sequence) => self.on_ask_have(world, index, socket, tag, sequence),
             Message::FindPeers(_) if attack != Attack::Silence => {
@@ -402,8 +402,7 @@ impl<S: Suite> Adversaries<S> {
         match self.list[index].attack {
             Attack::WrongBlob | Attack::SlowLoris => Answer::Bytes(self.noise(range.len())),
             Attack::BitFlip | Attack::Replay => {
-                let right = world.store(self.author).blob(blob).and_then(|blob| blob.get(range));
-                right.map_or(Answer::Silence, |bytes| Answer::Bytes(bytes.to_vec()))
+                world.store(self.author).range(blob, range).map_or(Answer::Silence, Answer::Bytes)
             }
             Attack::Garbage | Attack::Silence => Answer::Silence,
             Attack::PexFlood
@@ -500,7 +499,7 @@ impl<S: Suite> Adversaries<S> {
         };
         let id = if self.rng.below(2) == 0 { self.topic.0 } else { self.rng.bytes_32() };
         let hops = u8::try_from(self.rng.below(256)).expect("below 256");
-        Message::Announce(BlobName(id), address, hops)
+        Message::Announce(BlobId(id), address, hops)
     }
 
     /// Sybils name each other; others name dead addresses.
@@ -612,7 +611,7 @@ mod tests {
             let author = world.add_host(HostConfig { identity_seed, ..HostConfig::default() });
             world.ingest(author, "file", b"content");
             let id = world.store(author).blob_ids().next().expect("the file's");
-            let blob = world.store(author).blob(&id).expect("it is stored").to_vec();
+            let blob = world.store(author).blob(&id).expect("it is stored");
             let machine = world.add_machine(HostConfig::default());
             world.take_stranger_events();
             let mut rng = Rng::new([1; 32]);

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::blob::BlobRef;
 use megatorrent_core::identity::Identity;
-use megatorrent_core::ids::Secret;
+use megatorrent_core::ids::{BlobName, Secret};
 use megatorrent_core::manifest::{
     AuthorStore, Collection, EntryPath, FileEntry, HeadContent, Item, Manifest, Reference,
 };
@@ -28,10 +28,10 @@ struct Press<'a, S> {
 
 impl<S: Suite> Press<'_, S> {
     fn blob(&mut self, buf: &mut [u8], len: usize) -> BlobRef {
-        let link = S::seal_blob(&self.secret, buf, len);
-        let written = self.store.write::<S>(self.pool, blob.root, buf);
+        let blob = S::seal_blob(&self.secret, buf, len);
+        let written = self.store.write::<S>(self.pool, blob.root.into(), buf);
         assert_eq!(written, Written::Stored, "the author's store takes the author's blobs");
-        link
+        blob
     }
 
     fn tree(&mut self, content: &[u8]) -> TreeRef {
@@ -113,35 +113,45 @@ impl<S: Suite> World<S> {
 
     /// Reads a file from a host's store; `None` while a blob is missing or does not open.
     pub fn read_file(&self, id: HostId, file: &FileEntry) -> Option<Vec<u8>> {
+        let mut content = Vec::new();
+        self.read_blobs(id, file, |_, bytes| content.extend_from_slice(bytes))?;
+        Some(content)
+    }
+
+    /// Reads a file's data blobs in order; `None` where one is missing or does not open.
+    pub(crate) fn read_blobs(
+        &self,
+        id: HostId,
+        file: &FileEntry,
+        mut read: impl FnMut(BlobName, &[u8]),
+    ) -> Option<()> {
         match &file.reference {
-            Reference::Tree(tree) => self.read_tree(id, tree),
+            Reference::Tree(tree) => self.read_tree(id, tree, read),
             Reference::Chunks(chunks) => {
-                let mut content = Vec::new();
                 for chunk in chunks {
-                    let mut blob = self.store(id).blob(&chunk.id)?.to_vec();
+                    let mut blob = self.store(id).blob(&chunk.id.into())?;
                     let range = chunk.open(&mut blob)?;
-                    content.extend_from_slice(&blob[range]);
+                    read(chunk.id.into(), &blob[range]);
                 }
-                Some(content)
+                Some(())
             }
         }
     }
 
-    fn read_tree(&self, id: HostId, tree: &TreeRef) -> Option<Vec<u8>> {
+    fn read_tree(&self, id: HostId, tree: &TreeRef, mut read: impl FnMut(BlobName, &[u8])) -> Option<()> {
         let mut cursor = Cursor::whole(tree);
-        let mut content = Vec::new();
         loop {
             match cursor.step() {
                 Step::Blob(node) if node.height > 0 => {}
                 Step::Blob(node) => {
                     let plain = self.store(id).open::<S>(&node.blob)?;
-                    content.extend_from_slice(&plain[node.part(&(0..tree.size))]);
+                    read(node.blob.root.into(), &plain[node.part(&(0..tree.size))]);
                 }
                 Step::NeedsIndex(node) => {
                     let plain = self.store(id).open::<S>(&node.blob)?;
                     assert!(cursor.open(&node.blob.root, &plain), "a blob's plaintext has one length");
                 }
-                Step::End => return Some(content),
+                Step::End => return Some(()),
             }
         }
     }

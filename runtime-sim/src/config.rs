@@ -21,6 +21,8 @@ pub struct WorldConfig {
     pub uplink_queue: Duration,
     /// The duration of a store's job, in microseconds.
     pub disk_us: RangeInclusive<u64>,
+    /// Whether zeros on links and in stores take memory. Nothing that happens depends on it.
+    pub has_weight: bool,
     /// The DHT.
     pub dht: DhtConfig,
 }
@@ -34,6 +36,7 @@ impl Default for WorldConfig {
             cut_bytes_min: 1,
             uplink_queue: Duration::from_millis(100),
             disk_us: 50..=8_000,
+            has_weight: false,
             dht: DhtConfig::default(),
         }
     }

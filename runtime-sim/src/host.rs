@@ -146,7 +146,7 @@ impl<S: Suite> Host<S> {
     /// Checks a blob that is about to be written: it must be neither being written nor stored.
     pub(crate) fn begin_write(&mut self, id: &BlobName) {
         check!(Blobs, self.writing.insert(*id), "blob {id:?} is written twice at once");
-        let is_stored = self.store.blob(id).is_some_and(|blob| S::verify_blob(id, blob));
+        let is_stored = self.store.blob(id).is_some_and(|blob| S::verify_blob(id, &blob));
         check!(Blobs, !is_stored, "blob {id:?} was fetched again, though it is stored");
     }
 

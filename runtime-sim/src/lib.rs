@@ -3,7 +3,7 @@
 //! # Goals
 //! - The nodes are the real ones: core seals, frames and opens every byte, and the links cut the stream at arbitrary
 //!   places. Core is driven like a real driver does, by its public methods alone. For thousands of nodes, a world over
-//!   [`NullSuite`] has small blobs and checksums in place of ciphers; nothing else differs.
+//!   [`NullSuite`] has checksums in place of ciphers, and content of zeros has no weight there; nothing else differs.
 //! - One `u64` draws everything. Two runs of one seed have the same [`World::trace_hash`], on any machine.
 //! - No tick: the clock jumps from event to event, and a node is woken exactly at its own deadline, so that chance never
 //!   makes up for a forgotten one. No step visits all nodes.
@@ -49,6 +49,7 @@ pub mod picture;
 mod queue;
 pub mod scenario;
 pub mod shrink;
+mod sparse;
 mod store;
 mod stranger;
 mod table;

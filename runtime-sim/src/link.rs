@@ -8,6 +8,7 @@ use megatorrent_core::ids::{ConnId, JobId};
 use megatorrent_core::time::Instant;
 
 use crate::host::HostId;
+use crate::sparse::Sparse;
 use crate::traffic::Meter;
 
 /// A link, for the world's methods on links; never used twice.
@@ -102,7 +103,7 @@ impl Link {
 pub(crate) struct Pipe {
     /// The pieces sent and not yet read; their first [`Self::arrived`] bytes can be read. So a pipe takes no more memory
     /// than its content.
-    pieces: VecDeque<Box<[u8]>>,
+    pieces: VecDeque<Sparse>,
     /// Bytes read of the first piece.
     begun: usize,
     /// The counter of sent bytes.
@@ -123,7 +124,7 @@ pub(crate) struct Pipe {
 
 impl Pipe {
     /// Adds a sent piece.
-    pub(crate) fn put(&mut self, piece: Box<[u8]>) {
+    pub(crate) fn put(&mut self, piece: Sparse) {
         self.pieces.push_back(piece);
     }
 
@@ -132,7 +133,7 @@ impl Pipe {
         let (wanted, mut done) = (space.len().min(self.arrived), 0);
         while let Some(piece) = self.pieces.front().filter(|_| done < wanted) {
             let n = (piece.len() - self.begun).min(wanted - done);
-            space[done..done + n].copy_from_slice(&piece[self.begun..self.begun + n]);
+            piece.copy_to(self.begun, &mut space[done..done + n]);
             done += n;
             self.begun += n;
             if self.begun == piece.len() {

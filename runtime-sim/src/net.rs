@@ -15,6 +15,7 @@ use crate::dice::Dice;
 use crate::faults::Bug;
 use crate::host::HostId;
 use crate::link::{End, Link, LinkId, Side};
+use crate::sparse::Sparse;
 use crate::stranger::StrangerEvent;
 use crate::trace::Kind;
 use crate::traffic::has_open_frames;
@@ -341,7 +342,7 @@ impl<S: Suite> World<S> {
                     return None;
                 }
                 let n = cut(&mut self.dice_links, &self.config).min(room).min(chunk.len());
-                pipe.put(chunk[..n].into());
+                pipe.put(Sparse::new(&chunk[..n], self.config.has_weight));
                 pipe.content += pipe.meter.count(&chunk[..n], has_open_frames::<S>(), &mut self.counts);
                 node.sent(self.now, *conn, n);
                 self.look_at_announces(id, side);
@@ -349,13 +350,13 @@ impl<S: Suite> World<S> {
             }
             End::Raw { unsent, .. } if !unsent.is_empty() => {
                 let n = cut(&mut self.dice_links, &self.config).min(room).min(unsent.len());
-                let piece: Box<[u8]> = unsent.drain(..n).collect();
+                let piece: Vec<u8> = unsent.drain(..n).collect();
                 // A machine's bytes count like a node's, those of other strangers do not.
                 let is_counted = link.hosts[side as usize].is_some();
                 let counts = if is_counted { &mut self.counts } else { &mut self.uncounted };
                 let content = pipe.meter.count(&piece, has_open_frames::<S>(), counts);
                 pipe.content += if is_counted { content } else { 0 };
-                pipe.put(piece);
+                pipe.put(Sparse::new(&piece, self.config.has_weight));
                 self.look_at_announces(id, side);
                 Some(n)
             }

@@ -1,14 +1,17 @@
-//! Small blobs and checksums in place of ciphers, so that thousands of nodes fit one thread.
+//! Checksums in place of ciphers, and blobs that are mostly zeros, so that thousands of nodes fit one thread.
 
 use megatorrent_core::blob::{BlobRef, TAG_LEN};
 use megatorrent_core::error::Violation;
-use megatorrent_core::ids::{BlobName, Secret, SessionId};
+use megatorrent_core::ids::{BlobName, Root, Secret, SessionId};
+use megatorrent_core::parts::{PARTS, VALUES_LEN, Values};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::BlobFormat;
 use megatorrent_core::transport::{Ciphers, KEY_LEN, Open, Role, Seal, Session};
 
+use crate::sparse::without_trailing_zeros;
+
 /// It keeps nothing secret and prevents no forgery, but every byte on the wire is at the real suite's place: a frame's tag,
-/// a blob's tag and a blob's id are checksums, so that a flipped bit, a frame out of order or a wrong blob is noticed.
+/// a blob's tag and a blob's root are checksums, so that a flipped bit, a frame out of order or a wrong blob is noticed.
 ///
 /// No driver of real sockets can take a node over it, since they name the real node's type:
 ///
@@ -30,8 +33,12 @@ use megatorrent_core::transport::{Ciphers, KEY_LEN, Open, Role, Seal, Session};
 /// drive(Node::with_suite(Config::default(), None, [1; 32], Instant(0), UnixTime(0)));
 /// ```
 ///
-/// `PLAIN_LEN` is the bytes of plaintext in a blob, within the bounds of [`megatorrent_core::tree::Shape::new`]. The usual 1024
-/// are 16 links in an index blob, so that a few hundred blobs make a tree of depth 2.
+/// What is filling in a real blob is zeros here, and a sealed blob is its plaintext and a tag. So content of which most bytes are
+/// zeros has no weight: checksums pass over trailing zeros, and links and stores keep none
+/// ([`crate::WorldConfig::has_weight`]). Above them every length is the true one.
+///
+/// `PLAIN_LEN` is the bytes of plaintext in a blob, within the bounds of [`megatorrent_core::tree::Shape::new`]: 2^20 are a real
+/// blob's. The usual 1024 are 16 links in an index blob, so that a few hundred blobs make a tree of depth 2.
 #[derive(Debug)]
 pub enum NullSuite<const PLAIN_LEN: usize = 1024> {}
 
@@ -90,20 +97,18 @@ impl<const PLAIN_LEN: usize> BlobFormat for NullSuite<PLAIN_LEN> {
         assert!(buf.len() == Self::BLOB_LEN, "a blob has one length");
         let key = to_bytes(checksum(checksum(2, secret.expose())[0], &buf[..len]));
         let (plain, tag) = buf.split_last_chunk_mut::<TAG_LEN>().expect("a blob has room for its tag");
-        for (i, filling) in plain[len..].iter_mut().enumerate() {
-            *filling = key[i % key.len()];
-        }
+        plain[len..].fill(0);
         *tag = blob_tag(&key, plain);
-        BlobRef { id: blob_id(buf), key: Secret::new(key) }
+        BlobRef { root: root_of(&values_of(buf)), key: Secret::new(key) }
     }
 
-    fn open_blob(link: &BlobRef, buf: &mut [u8]) -> bool {
+    fn open_blob(blob: &BlobRef, buf: &mut [u8]) -> bool {
         let sealed = buf.split_last_chunk::<TAG_LEN>();
         sealed.is_some_and(|(plain, tag)| *tag == blob_tag(blob.key.expose(), plain))
     }
 
-    fn verify_blob(id: &BlobName, blob: &[u8]) -> bool {
-        blob_id(blob) == *id
+    fn verify_blob(name: &BlobName, blob: &[u8]) -> bool {
+        blob.len() == Self::BLOB_LEN && root_of(&values_of(blob)).0 == *name.as_bytes()
     }
 }
 
@@ -132,12 +137,31 @@ fn blob_tag(key: &[u8; 32], plain: &[u8]) -> [u8; TAG_LEN] {
     first(checksum(checksum(3, key)[0], plain))
 }
 
-fn blob_id(blob: &[u8]) -> BlobName {
-    BlobName(to_bytes(checksum(4, blob)))
+/// As [`Values::of`]: a checksum for each sixteenth of the plaintext, then the tag.
+fn values_of(blob: &[u8]) -> Values {
+    let (plain, tag) = blob.split_at(blob.len().saturating_sub(TAG_LEN));
+    let mut values = [0; VALUES_LEN];
+    let (of_parts, of_tag) = values.split_at_mut(VALUES_LEN - TAG_LEN);
+    let parts = plain.chunks((plain.len() / PARTS).max(1));
+    for (n, (value, part)) in of_parts.as_chunks_mut::<32>().0.iter_mut().zip(parts).enumerate() {
+        *value = part_value(n, part);
+    }
+    of_tag[..tag.len()].copy_from_slice(tag);
+    Values::from_bytes(values)
+}
+
+/// What a part is checked by.
+fn part_value(part: usize, bytes: &[u8]) -> [u8; 32] {
+    to_bytes(checksum(5 + part as u64, bytes))
+}
+
+/// As [`Values::root`].
+fn root_of(values: &Values) -> Root {
+    Root(to_bytes(checksum(4, values.as_bytes())))
 }
 
 /// 256 bits that depend on every bit of `start` and `bytes`. Each step is a bijection of a lane, so one changed word
-/// always changes the result.
+/// always changes the result. Trailing zeros cost next to nothing.
 fn checksum(start: u64, bytes: &[u8]) -> [u64; 4] {
     const ODD: [u64; 4] =
         [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xd6e8_feb8_6659_fd93];
@@ -147,14 +171,14 @@ fn checksum(start: u64, bytes: &[u8]) -> [u64; 4] {
             *lane = (*lane ^ u64::from_le_bytes(*word)).wrapping_mul(odd).rotate_left(29);
         }
     };
-    let (blocks, rest) = bytes.as_chunks::<32>();
+    let (blocks, rest) = without_trailing_zeros(bytes).as_chunks::<32>();
     for block in blocks {
         mix(block);
     }
     let mut last = [0; 32];
     last[..rest.len()].copy_from_slice(rest);
     mix(&last);
-    // The length distinguishes a short end from one with zeros; then each lane affects the others.
+    // The length distinguishes ends with more zeros or fewer; then each lane affects the others.
     lanes[0] ^= bytes.len() as u64;
     for i in 0..8 {
         let from = lanes[i % 4];
@@ -213,6 +237,7 @@ mod tests {
     fn a_blob_of_any_length_is_named_by_its_bytes_and_opens_under_its_key() {
         is_named_by_its_bytes_and_opens_under_its_key::<NullSuite>();
         is_named_by_its_bytes_and_opens_under_its_key::<NullSuite<61_440>>();
+        is_named_by_its_bytes_and_opens_under_its_key::<NullSuite<{ 1 << 20 }>>();
     }
 
     fn is_named_by_its_bytes_and_opens_under_its_key<S: BlobFormat>() {
@@ -223,11 +248,15 @@ mod tests {
         };
         let ((link, mut blob), (other, _)) = (seal(b"content"), seal(b"content\0"));
         assert_eq!(seal(b"content").0, link, "equal content gives one blob");
-        assert!(other.id != blob.root && other.key != blob.key);
-        assert!(S::verify_blob(&blob.root, &blob) && S::open_blob(&link, &mut blob));
-        let wrong = BlobRef { key: other.key, ..blob.clone() };
+        assert!(other.root != link.root && other.key != link.key);
+        assert!(S::verify_blob(&link.root.into(), &blob) && S::open_blob(&link, &mut blob));
+        let wrong = BlobRef { key: other.key, ..link.clone() };
         assert!(!S::open_blob(&wrong, &mut blob));
-        blob[500] ^= 1;
-        assert!(!S::verify_blob(&blob.root, &blob) && !S::open_blob(&link, &mut blob));
+        for at in [0, 500, S::PLAIN_LEN - 1, S::PLAIN_LEN, S::BLOB_LEN - 1] {
+            blob[at] ^= 1;
+            assert!(!S::verify_blob(&link.root.into(), &blob) && !S::open_blob(&link, &mut blob), "{at}");
+            blob[at] ^= 1;
+        }
+        assert!(S::verify_blob(&link.root.into(), &blob));
     }
 }

@@ -124,13 +124,7 @@ pub fn numbers(report: &Report) -> Vec<(String, String)> {
         ("median time".into(), time(report.median())),
         ("last peer's time".into(), time(report.last())),
     ];
-    if let (Some(bound), Some(ratio)) = (report.lower_bound, report.ratio_permille()) {
-        let ratio = big(ratio) / 1000.0;
-        rows.push((
-            "lower bound".into(),
-            format!("{}; the last peer took {ratio:.2} times it", time(Some(bound))),
-        ));
-    }
+    rows.extend(bounds(report, time));
     if let (Some(peaceful), Some(slowdown)) = (&report.peaceful, report.slowdown_permille()) {
         rows.push((
             "without adversaries".into(),
@@ -171,6 +165,22 @@ pub fn numbers(report: &Report) -> Vec<(String, String)> {
         ("DHT operations".into(), traffic.dht_ops.to_string()),
     ]);
     rows
+}
+
+/// What the links allow, where nothing else limits the swarm.
+fn bounds(report: &Report, time: impl Fn(Option<Duration>) -> String) -> Vec<(String, String)> {
+    let (Some(ratio), Some(fluid_ratio)) = (report.ratio_permille(), report.fluid_ratio_permille()) else {
+        return Vec::new();
+    };
+    let row = |name: &str, bound, ratio, from| {
+        let ratio = big(ratio) / 1000.0;
+        (name.to_owned(), format!("{}; the last peer took {ratio:.2} times it{from}", time(bound)))
+    };
+    vec![
+        ("discovery".into(), format!("half of the peers had a connection after {}", time(report.discovery))),
+        row("honest bound", report.honest_bound, ratio, " from discovery on"),
+        row("fluid bound", report.fluid_bound, fluid_ratio, ""),
+    ]
 }
 
 fn title(report: &Report) -> String {
@@ -276,7 +286,7 @@ fn completion(out: &mut String, report: &Report, end: f64, marks: usize) {
     }
     let complete = line_of(&|sample| percent(count(sample.complete), peers));
     chart.path(out, &thinned(&complete), true, &style(BLUE, ""));
-    if let Some(bound) = report.lower_bound.map(|bound| bound.as_secs_f64()).filter(|bound| *bound <= end) {
+    if let Some(bound) = report.honest_end().map(|bound| bound.as_secs_f64()).filter(|bound| *bound <= end) {
         let (x, bottom) = (chart.x(bound), COMPLETION_TOP + CHART_HEIGHT);
         line(out, (x, COMPLETION_TOP), (x, bottom), "stroke=\"#009e73\" stroke-width=\"2\"");
     }
@@ -288,8 +298,8 @@ fn completion(out: &mut String, report: &Report, end: f64, marks: usize) {
     if marks <= MARKS_MAX {
         legend.push(("events", "#bbb", "2 3"));
     }
-    if report.lower_bound.is_some() {
-        legend.push(("lower bound", GREEN, ""));
+    if report.honest_bound.is_some() {
+        legend.push(("honest bound", GREEN, ""));
     } else if !report.timeline.iter().all(|entry| entry.kind != "heal") {
         legend.push(("healed", GREEN, "2 3"));
     }

@@ -1,6 +1,7 @@
 //! A host's disk: blobs and durable records. It outlives the node's crash.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use megatorrent_core::blob::BlobRef;
@@ -10,29 +11,43 @@ use megatorrent_core::suite::Suite;
 
 use crate::dice::Dice;
 use crate::faults::Bug;
+use crate::sparse::Sparse;
 
 /// One in this many reads is hashed, as in the real store, which so finds blobs that its disk has damaged.
 const READS_PER_CHECK: u64 = 16;
 
 /// The verified blobs of all stores: equal blobs of many hosts take memory once.
-#[derive(Default)]
-pub(crate) struct Pool(BTreeMap<BlobName, Weak<[u8]>>);
+pub(crate) struct Pool {
+    known: BTreeMap<BlobName, Weak<Sparse>>,
+    /// Whether zeros take memory.
+    has_weight: bool,
+}
 
 impl Pool {
-    fn intern(&mut self, id: BlobName, bytes: &[u8]) -> Arc<[u8]> {
-        if let Some(known) = self.0.get(&id).and_then(Weak::upgrade) {
+    pub(crate) fn new(has_weight: bool) -> Self {
+        Self { known: BTreeMap::new(), has_weight }
+    }
+
+    fn intern(&mut self, id: BlobName, bytes: &[u8]) -> Arc<Sparse> {
+        if let Some(known) = self.known.get(&id).and_then(Weak::upgrade) {
             return known;
         }
-        let fresh: Arc<[u8]> = bytes.into();
-        self.0.insert(id, Arc::downgrade(&fresh));
+        let fresh = self.keep(bytes);
+        self.known.insert(id, Arc::downgrade(&fresh));
         fresh
+    }
+
+    fn keep(&self, bytes: &[u8]) -> Arc<Sparse> {
+        Arc::new(Sparse::new(bytes, self.has_weight))
     }
 }
 
 /// A host's blobs and records.
 pub struct Store {
-    blobs: BTreeMap<BlobName, Arc<[u8]>>,
+    blobs: BTreeMap<BlobName, Arc<Sparse>>,
     records: BTreeMap<RecordKey, Vec<u8>>,
+    /// Bytes that it took from peers.
+    fetched: u64,
     blobs_max: usize,
     failing: bool,
     bug: Option<Bug>,
@@ -47,6 +62,7 @@ impl Store {
         Self {
             blobs: BTreeMap::new(),
             records: BTreeMap::new(),
+            fetched: 0,
             blobs_max,
             failing: false,
             bug: None,
@@ -76,8 +92,24 @@ impl Store {
     }
 
     /// A blob's bytes, sealed as they are stored.
-    pub fn blob(&self, id: &BlobName) -> Option<&[u8]> {
-        self.blobs.get(id).map(AsRef::as_ref)
+    pub fn blob(&self, id: &BlobName) -> Option<Vec<u8>> {
+        self.blobs.get(id).map(|blob| blob.to_vec())
+    }
+
+    /// The part of a blob's bytes within `range`; `None` too where the blob ends before that.
+    pub(crate) fn range(&self, id: &BlobName, range: Range<usize>) -> Option<Vec<u8>> {
+        let blob = self.blobs.get(id).filter(|blob| range.end <= blob.len())?;
+        let mut bytes = vec![0; range.len()];
+        blob.copy_to(range.start, &mut bytes);
+        Some(bytes)
+    }
+
+    /// Whether both stores hold the same bytes as a blob. For bytes that were right when they were written, that takes no time.
+    pub(crate) fn has_same(&self, other: &Self, id: &BlobName) -> bool {
+        match (self.blobs.get(id), other.blobs.get(id)) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs) || ours == theirs,
+            _ => false,
+        }
     }
 
     /// The durable records, in order.
@@ -103,7 +135,7 @@ impl Store {
             let mut bytes = stored.to_vec();
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
-            *stored = bytes.into();
+            *stored = Arc::new(Sparse::new(&bytes, true));
         }
         true
     }
@@ -127,13 +159,27 @@ impl Store {
     }
 
     /// Opens a stored blob; returns its plaintext.
-    pub(crate) fn open<S: Suite>(&self, link: &BlobRef) -> Option<Vec<u8>> {
-        let mut bytes = self.blob(&blob.root)?.to_vec();
-        if !S::open_blob(link, &mut bytes) {
+    pub(crate) fn open<S: Suite>(&self, blob: &BlobRef) -> Option<Vec<u8>> {
+        let mut bytes = self.blob(&blob.root.into())?;
+        if !S::open_blob(blob, &mut bytes) {
             return None;
         }
         bytes.truncate(S::PLAIN_LEN);
         Some(bytes)
+    }
+
+    /// Bytes that it took from peers, even if they are lost since.
+    pub(crate) fn fetched(&self) -> u64 {
+        self.fetched
+    }
+
+    /// Checks and stores a blob that a peer sent.
+    pub(crate) fn fetch<S: Suite>(&mut self, pool: &mut Pool, id: BlobName, bytes: &[u8]) -> Written {
+        let written = self.write::<S>(pool, id, bytes);
+        if written == Written::Stored {
+            self.fetched += bytes.len() as u64;
+        }
+        written
     }
 
     /// Checks and stores a blob.
@@ -152,7 +198,7 @@ impl Store {
             self.wrong.push(id);
         }
         self.rotten.remove(&id);
-        self.blobs.insert(id, if matches { pool.intern(id, bytes) } else { bytes.into() });
+        self.blobs.insert(id, if matches { pool.intern(id, bytes) } else { pool.keep(bytes) });
         Written::Stored
     }
 
@@ -173,22 +219,22 @@ impl Store {
                 self.check_read(&id, dice);
                 let stored = self.blobs.get(&id);
                 if let Some(bytes) = stored {
-                    buffer.blob_mut().copy_from_slice(bytes);
+                    bytes.copy_to(0, buffer.blob_mut());
                     buffer.blob_mut()[0] ^= u8::from(self.bug == Some(Bug::ReadWrong));
                 }
                 let filled = stored.is_some();
                 JobResult::BlobRead(buffer, filled)
             }
             Job::WriteBlob(id, buffer) => {
-                let written = self.write::<S>(pool, id, buffer.blob());
+                let written = self.fetch::<S>(pool, id, buffer.blob());
                 let is_unsaid = self.bug == Some(Bug::StoredUnsaid) && written == Written::Stored;
                 JobResult::BlobWritten(buffer, if is_unsaid { Written::Failed } else { written })
             }
             Job::Have(ids) => JobResult::Have(ids.iter().map(|id| self.blobs.contains_key(id)).collect()),
-            Job::OpenBlob(link) => {
-                let plain = self.open::<S>(&link);
+            Job::OpenBlob(blob) => {
+                let plain = self.open::<S>(&blob);
                 if plain.is_none() {
-                    self.remove(&blob.root);
+                    self.remove(&blob.root.into());
                 }
                 JobResult::Opened(plain)
             }

@@ -96,10 +96,10 @@ impl Trace {
 
 fn of_job(job: &Job) -> (Kind, u64) {
     match job {
-        Job::ReadBlob(id, _) => (Kind::ReadBlob, u64::from(id.0[0])),
-        Job::WriteBlob(id, _) => (Kind::WriteBlob, u64::from(id.0[0])),
+        Job::ReadBlob(id, _) => (Kind::ReadBlob, u64::from(id.as_bytes()[0])),
+        Job::WriteBlob(id, _) => (Kind::WriteBlob, u64::from(id.as_bytes()[0])),
         Job::Have(ids) => (Kind::Have, ids.len() as u64),
-        Job::OpenBlob(link) => (Kind::OpenBlob, u64::from(link.id.0[0])),
+        Job::OpenBlob(blob) => (Kind::OpenBlob, u64::from(blob.root.0[0])),
         Job::Persist(_, value) => (Kind::Persist, value.as_ref().map_or(0, |value| value.len() as u64)),
         Job::Dht(_) => (Kind::Dht, 1),
     }

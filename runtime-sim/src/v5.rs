@@ -272,7 +272,7 @@ impl<S: Suite> Peers<S> {
     fn on_data(&mut self, world: &mut World<S>, socket: Socket, bytes: &[u8]) {
         let Some((_, Session { host, blob: Some(blob), .. })) = self.sessions.get(&socket) else { return };
         let (host, blob) = (*host, *blob);
-        let written = world.hosts[host.index()].store.write::<S>(&mut world.pool, blob, bytes);
+        let written = world.hosts[host.index()].store.fetch::<S>(&mut world.pool, blob.into(), bytes);
         if written == Written::Stored {
             if let Some(peer) = self.by_host.get_mut(&host) {
                 peer.stored.insert(blob);
@@ -362,8 +362,8 @@ impl<S: Suite> Peers<S> {
     /// Sends a connection's only answer.
     fn serve(&mut self, world: &mut World<S>, socket: Socket, blob: BlobId) {
         let Some((_, session)) = self.sessions.get(&socket) else { return };
-        let found = world.store(session.host).blob(&blob);
-        let answer = found.map_or(Message::Error("Not Found".into()), |bytes| Message::Data(bytes.to_vec()));
+        let found = world.store(session.host).blob(&blob.into());
+        let answer = found.map_or(Message::Error("Not Found".into()), Message::Data);
         self.send(world, socket, &answer);
         self.answered(world, socket);
     }

@@ -119,13 +119,13 @@ impl<S: Suite> World<S> {
         let rng = Rng::new(bytes);
         Self {
             dht: Dht::new(config.dht.clone(), rng.fork("dht")),
+            pool: Pool::new(config.has_weight),
             config,
             now: Instant(0),
             queue: Queue::new(),
             hosts: Vec::new(),
             addresses: BTreeMap::new(),
             links: Links::default(),
-            pool: Pool::default(),
             trace: Trace::new(),
             seed,
             dice_links: Dice::new(rng.fork("links")),

@@ -3,11 +3,14 @@
 
 #![expect(clippy::cast_precision_loss, reason = "a ratio needs three digits")]
 
+#[path = "../benches/swarm/goals.rs"]
+mod goals;
 #[path = "../benches/swarm/race.rs"]
 mod race;
 #[path = "../benches/swarm/update.rs"]
 mod update;
 
+use goals::{Figures, play};
 use megatorrent_sim::NullSuite;
 use race::Race;
 use update::{REACHED_PERCENT, Update};
@@ -39,6 +42,17 @@ fn ten_peers_complete_near_the_lower_bound() {
 #[test]
 fn thirty_peers_complete_near_the_lower_bound() {
     assert_near_the_bound(30);
+}
+
+#[test]
+#[ignore = "blobs are passed on only when they are whole"]
+fn the_last_of_twenty_equal_peers_is_near_the_honest_bound() {
+    for (blobs, seed) in [(4, 1), (8, 2), (16, 3), (32, 1), (128, 2)] {
+        let report = play(seed, 20, blobs, false);
+        assert_eq!(report.finding, None);
+        let figures = Figures::of(&report);
+        assert_eq!(figures.above(blobs), [false; 3], "{blobs} blobs: {} of the honest bound", figures.ratio);
+    }
 }
 
 #[test]

@@ -15,6 +15,9 @@ const SEEDS: [u64; 8] = [0, 1, 2, 7, 13, 27, 42, 643];
 /// Further ones, which every commit draws for itself.
 const FRESH_SEEDS: u64 = 6;
 
+/// One in this many random worlds is played with weight too.
+const SEEDS_PER_WEIGHED: usize = 10;
+
 /// How much longer the last peer takes where a fifth of all hosts is hostile: never less long, and not for ever.
 const SLOWDOWN_PERMILLE: std::ops::RangeInclusive<u64> = 1_001..=15_000;
 
@@ -70,9 +73,41 @@ fn fresh_seeds() -> impl Iterator<Item = u64> {
 
 #[test]
 fn random_worlds_heal_and_repeat() {
-    for seed in SEEDS.into_iter().chain(fresh_seeds()) {
-        let report = twice(Scenario::Random, &Params { seed, ..Params::default() });
+    for (n, seed) in SEEDS.into_iter().chain(fresh_seeds()).enumerate() {
+        let params = Params { seed, ..Params::default() };
+        let report = twice(Scenario::Random, &params);
         println!("{}: {} acts, {} virtual seconds", report.command(), report.acts, report.took.as_secs());
+        if n % SEEDS_PER_WEIGHED == 0 {
+            weighed(Scenario::Random, &params);
+        }
+    }
+}
+
+/// Plays without weight and with it, and compares all that was seen.
+fn weighed(scenario: Scenario, params: &Params) -> Report {
+    let [light, heavy] =
+        [false, true].map(|weight| run(scenario, &Params { null: true, weight, ..params.clone() }));
+    assert_passes(&light);
+    assert_eq!(light.trace_hash, heavy.trace_hash, "{} is another run with weight", light.command());
+    assert_eq!(light, Report { params: light.params.clone(), ..heavy });
+    light
+}
+
+#[test]
+fn weight_changes_nothing() {
+    for scenario in [
+        Scenario::FlashCrowd,
+        Scenario::Churn,
+        Scenario::Hostile,
+        Scenario::Gateway,
+        Scenario::UpdatePush,
+        Scenario::Random,
+    ] {
+        for seed in [1, 2] {
+            let report = weighed(scenario, &params(seed, 8, 3));
+            assert_eq!(report.crypto, Crypto::Null);
+            assert!(report.traffic.data > 8 << 20, "true lengths are on the wire: {:?}", report.traffic);
+        }
     }
 }
 
@@ -151,12 +186,12 @@ fn v5_and_v6_peers_complete_from_each_other() {
 }
 
 #[test]
-fn small_blobs_are_asked_for_or_needed_and_always_said() {
+fn null_crypto_is_asked_for_or_needed_and_always_said() {
     let asked = Params { null: true, ..params(4, 60, 8) };
     assert_eq!(asked.crypto(Scenario::Churn), Crypto::Null);
     let report = twice(Scenario::Churn, &asked);
     assert!(report.command().ends_with(" --null") && report.traffic.data > 0);
-    assert!(picture::svg(&report, "commit").contains("null crypto, blobs of 16 KiB"));
+    assert!(picture::svg(&report, "commit").contains("null crypto, blobs of 1 MiB without weight"));
     assert_eq!(params(4, REAL_PEERS_MAX, 8).crypto(Scenario::Churn), Crypto::Real);
     assert_eq!(params(4, REAL_PEERS_MAX + 1, 8).crypto(Scenario::Churn), Crypto::Null);
     assert_eq!(asked.crypto(Scenario::Mixed), Crypto::Real, "v5 peers know no other");
@@ -181,10 +216,14 @@ fn an_update_is_known_to_all_and_measured() {
 }
 
 #[test]
-fn no_swarm_is_faster_than_the_lower_bound() {
+fn no_swarm_is_faster_than_its_links() {
     let report = run(Scenario::FlashCrowd, &params(1, 6, 8));
     assert_passes(&report);
-    assert!(report.ratio_permille().is_some_and(|ratio| ratio >= 1000), "{report:?}");
+    assert!(report.fluid_ratio_permille().is_some_and(|ratio| ratio >= 1000), "{report:?}");
+    assert!(
+        report.honest_bound > report.fluid_bound && report.ratio_permille() < report.fluid_ratio_permille()
+    );
+    assert!(report.discovery.is_some_and(|discovery| discovery > Duration::ZERO));
 }
 
 // --- checkers that must see ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ use std::time::Duration;
 use megatorrent_core::addr::{OnionAddr, PeerAddr};
 use megatorrent_core::client::{Client, Heard};
 use megatorrent_core::codec::Message;
-use megatorrent_core::ids::{BlobName, Secret};
+use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::{
     GATEWAY_PATIENCE_MIN, ITEM_LIFETIME, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_PER_NETWORK_MAX,
 };
@@ -391,7 +391,7 @@ fn answer(client: &mut Client) {
         client.send(&match heard {
             Heard::Message(Message::Request(_)) => Message::Error("Not Found".into()),
             Heard::Message(Message::FindPeers(_)) => Message::Peers(Vec::new()),
-            Heard::Message(Message::Empty) => Message::FindPeers(BlobName([0; 32])),
+            Heard::Message(Message::Empty) => Message::FindPeers(BlobId([0; 32])),
             _ => continue,
         });
     }

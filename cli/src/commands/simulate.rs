@@ -24,6 +24,7 @@ pub(crate) fn run(args: &Simulate, output: Output) -> Result<(), Failure> {
         blobs: args.blobs,
         only: args.only.as_ref().map(|only| only.0.clone()),
         null: args.null,
+        weight: false,
         bound: args.bound.map(Duration::from_secs),
         bug: None,
     };
@@ -97,8 +98,11 @@ fn result(report: &Report) -> Value {
         "complete": report.completions.len(),
         "median_ms": report.median().map(millis),
         "last_ms": report.last().map(millis),
-        "lower_bound_ms": report.lower_bound.map(millis),
+        "fluid_bound_ms": report.fluid_bound.map(millis),
+        "honest_bound_ms": report.honest_bound.map(millis),
+        "discovery_ms": report.discovery.map(millis),
         "ratio_permille": report.ratio_permille(),
+        "fluid_ratio_permille": report.fluid_ratio_permille(),
         "without_adversaries": report.peaceful.as_ref().map(|peaceful| json!({
             "median_ms": peaceful.median.map(millis),
             "last_ms": peaceful.last.map(millis),

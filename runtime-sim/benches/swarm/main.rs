@@ -2,8 +2,10 @@
 //! `cargo bench -p megatorrent-sim --bench swarm`.
 //!
 //! Environment, each with what is usual in parentheses:
-//! - `PART` (both): `race` or `update` alone.
+//! - `PART` (all): `honest`, `race` or `update` alone.
 //! - `NODES` (`10,100,1000`; for the update `1000`), `BLOBS` (1024), `SEED` (1).
+//! - For `honest`, which plays the scenario `flash-crowd`: `PEERS` (`20,100`), `BLOBS` (`4,8,16,32,128`), `SEEDS` (`1,2,3`),
+//!   `WEIGHT` (false). It asks for no other variable.
 //! - `PLAIN` (262144): bytes of plaintext in a null blob: 1024, 15360, 61440, 262144 or 1048576.
 //! - `REAL`: real cryptography and blobs of 1 MiB instead, 10 nodes, 64 blobs and 4 MB/s unless named otherwise.
 //! - `RATE` (1000000): bytes that each node, the seeder too, uploads in a second; `DOWN` (4): times that what it downloads
@@ -15,6 +17,8 @@
 
 #![expect(clippy::cast_precision_loss, reason = "figures for a reader need three digits")]
 
+mod goals;
+mod honest;
 #[path = "../measure/mod.rs"]
 mod measure;
 mod race;
@@ -22,6 +26,8 @@ mod table;
 mod timeline;
 mod update;
 
+use std::fmt::Debug;
+use std::str::FromStr;
 use std::time::Duration;
 
 use measure::{flag, number, processor_time};
@@ -32,10 +38,15 @@ use update::{REACHED_PERCENT, Update};
 
 fn main() {
     let part = number("PART", String::new());
-    if part != "update" {
+    let is_wanted = |name: &str| part.is_empty() || part == name;
+    if is_wanted("honest") {
+        let (peers, blobs) = (list("PEERS", "20,100"), list("BLOBS", "4,8,16,32,128"));
+        honest::table(&peers, &blobs, &list("SEEDS", "1,2,3"), number("WEIGHT", false));
+    }
+    if is_wanted("race") {
         races();
     }
-    if part != "race" {
+    if is_wanted("update") {
         let most = nodes("1000").into_iter().max();
         show_update(number("SEED", 1), most.expect("a list has an element"));
     }
@@ -115,6 +126,11 @@ fn all<S: Suite>(usual_nodes: &str, blobs: usize, rate: u64) {
 }
 
 fn nodes(usual: &str) -> Vec<usize> {
-    let text = number("NODES", usual.to_owned());
-    text.split(',').map(|count| count.trim().parse().expect("NODES is a list of numbers")).collect()
+    list("NODES", usual)
+}
+
+/// The numbers in an environment variable.
+fn list<T: FromStr<Err: Debug>>(name: &str, usual: &str) -> Vec<T> {
+    let text = number(name, usual.to_owned());
+    text.split(',').map(|count| count.trim().parse().expect(name)).collect()
 }

@@ -228,12 +228,10 @@ impl<S: Suite> Stage<S> {
         let first = self.world.store(host).blob_ids().next();
         match (store, first) {
             (Fate::Wiped, _) => {
-                self.lost += self.world.store(host).blob_count() as u64;
                 self.world.wipe(host);
                 " and loses its disk"
             }
             (Fate::LosesBlob, Some(id)) => {
-                self.lost += 1;
                 self.world.store_mut(host).remove(&id);
                 " and loses a blob"
             }

@@ -1,9 +1,9 @@
 //! The checkers of the whole swarm.
 
-use std::time::Duration;
-
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::error::Violation;
+use megatorrent_core::ids::BlobName;
+use megatorrent_core::manifest::FileEntry;
 use megatorrent_core::suite::Suite;
 
 use super::stage::Stage;
@@ -20,40 +20,35 @@ impl<S: Suite> Stage<S> {
             let store = self.world.store(host);
             wrong = store.taken_wrongly().first().map(|id| (host, *id)).or(wrong);
             for id in store.blob_ids() {
-                let bytes = store.blob(&id).unwrap_or_default();
-                let is_right =
-                    host != self.author && author.blob(&id) == Some(bytes) || S::verify_blob(&id, bytes);
+                let is_right = host != self.author && store.has_same(author, &id)
+                    || store.blob(&id).is_some_and(|bytes| S::verify_blob(&id, &bytes));
                 if !is_right && !store.rotten().contains(&id) {
                     wrong = Some((host, id));
                 }
             }
         }
         if let Some((host, id)) = wrong {
-            self.object(
-                Checker::Stores,
-                &format!("host {} has stored wrong bytes as blob {}", host.0, id.to_hex()),
-            );
+            self.object(Checker::Stores, &format!("host {} has stored wrong bytes as blob {id}", host.0));
         }
     }
 
     /// No wrong byte is delivered: a peer that says that it is complete has the author's bytes.
     pub(super) fn check_files(&mut self) {
         let mut objection = None;
+        // For each file, a peer that delivers it, and the blobs that it is made of.
+        let mut right: Vec<Option<(HostId, Vec<BlobName>)>> = vec![None; self.files.len()];
         for (index, peer) in &self.peers {
             let is_rotten = !self.world.store(peer.host).rotten().is_empty();
             if peer.left || is_rotten || !self.is_complete(peer) {
                 continue;
             }
-            for (entry, content) in &self.files {
-                let mut delivered = self.world.read_file(peer.host, entry);
-                if let Some(byte) = delivered.as_mut().and_then(|bytes| bytes.first_mut())
-                    && self.world.planted() == Some(Bug::DeliverWrong)
-                {
-                    *byte ^= 1;
+            for ((entry, content), right) in self.files.iter().zip(&mut right) {
+                if right.as_ref().is_some_and(|(other, blobs)| self.have_same(peer.host, *other, blobs)) {
+                    continue;
                 }
                 let path = entry.path.as_str();
-                match delivered {
-                    Some(bytes) if bytes == *content => {}
+                match self.delivers(peer.host, entry, content) {
+                    Some((blobs, true)) => *right = Some((peer.host, blobs)),
                     Some(_) => objection = Some(format!("peer {index} delivers other bytes as {path}")),
                     None => objection = Some(format!("peer {index} is complete and cannot read {path}")),
                 }
@@ -62,6 +57,25 @@ impl<S: Suite> Stage<S> {
         if let Some(text) = objection {
             self.object(Checker::Files, &text);
         }
+    }
+
+    /// Whether two hosts have the same bytes as each of some blobs.
+    fn have_same(&self, host: HostId, other: HostId, blobs: &[BlobName]) -> bool {
+        let [store, other] = [host, other].map(|host| self.world.store(host));
+        blobs.iter().all(|blob| store.has_same(other, blob))
+    }
+
+    /// Reads a file from a host's store: the data blobs that it is made of, and whether their bytes are `content`. `None`: it
+    /// cannot be read.
+    fn delivers(&self, host: HostId, file: &FileEntry, content: &[u8]) -> Option<(Vec<BlobName>, bool)> {
+        let is_bug = self.world.planted() == Some(Bug::DeliverWrong);
+        let (mut blobs, mut rest, mut is_right) = (Vec::new(), content, !is_bug || content.is_empty());
+        self.world.read_blobs(host, file, |blob, bytes| {
+            blobs.push(blob);
+            let expected = rest.split_off(..bytes.len());
+            is_right &= expected == Some(bytes);
+        })?;
+        Some((blobs, is_right && rest.is_empty()))
     }
 
     /// No honest host is banned, except for a wrong blob that its disk has damaged.
@@ -87,29 +101,10 @@ impl<S: Suite> Stage<S> {
         }
     }
 
-    /// Content between hosts that no store needed, in thousandths.
+    /// Content between hosts that no store took, in thousandths.
     pub(super) fn duplicates_permille(&self) -> u64 {
-        let stored: u64 =
-            self.peers.values().map(|peer| self.world.store(peer.host).blob_count() as u64).sum();
-        let useful = (stored + self.lost) * S::BLOB_LEN as u64;
+        let useful: u64 = self.peers.values().map(|peer| self.world.store(peer.host).fetched()).sum();
         let sent: u64 = self.world.flows().map(|(_, _, bytes)| bytes).sum();
         sent.saturating_sub(useful) * 1000 / sent.max(1)
-    }
-
-    /// `max(F/u_seed, F/d_min, N·F/(u_seed + Σu_i))` for a channel of F bytes, N peers and their links' rates.
-    pub(super) fn lower_bound(&self) -> Option<Duration> {
-        if !self.plan.is_measured {
-            return None;
-        }
-        let bytes = (self.world.store(self.author).blob_count() * S::BLOB_LEN) as u64;
-        let configs = || self.plan.members.iter().map(|member| &member.config);
-        let seed = self.plan.author.upload_bytes_per_sec.max(1);
-        let slowest = configs().filter_map(|config| config.download_bytes_per_sec).min().unwrap_or(u64::MAX);
-        let all = seed.saturating_add(configs().map(|config| config.upload_bytes_per_sec).sum());
-        let micros = |bytes: u64, rate: u64| u128::from(bytes) * 1_000_000 / u128::from(rate.max(1));
-        let bound = micros(bytes, seed)
-            .max(micros(bytes, slowest))
-            .max(micros(bytes * self.plan.members.len() as u64, all));
-        u64::try_from(bound).ok().map(Duration::from_micros)
     }
 }

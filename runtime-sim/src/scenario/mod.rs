@@ -6,6 +6,7 @@
 //! bound.
 
 mod acts;
+mod bound;
 mod checks;
 mod options;
 mod plan;
@@ -16,6 +17,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use bound::DISCOVERY_MAX;
+use megatorrent_core::blob::PLAIN_LEN;
 use megatorrent_core::suite::RealSuite;
 pub use plan::{Act, Fate, Kind, Member, Plan, What};
 pub use report::{Entry, Exchange, Finding, Peaceful, Report, Sample};
@@ -118,9 +121,10 @@ pub struct Params {
     pub blobs: Option<usize>,
     /// The plan's acts that happen, by index; `None`: all.
     pub only: Option<Vec<usize>>,
-    /// Whether to use small blobs and null crypto even for few peers. [`Scenario::Mixed`] cannot: v5 is its ciphers and
-    /// lengths.
+    /// Whether to use null crypto even for few peers. [`Scenario::Mixed`] cannot: v5 is its ciphers.
     pub null: bool,
+    /// Whether zeros take memory, which changes nothing but a run's cost: see [`crate::WorldConfig::has_weight`].
+    pub weight: bool,
     /// The virtual time from the healing in which every peer must complete; `None`: the scenario's own bound.
     pub bound: Option<Duration>,
     /// A bug planted in the simulator, to see that a checker finds it.
@@ -141,9 +145,7 @@ impl Params {
     /// A text for a user that says what there is instead.
     pub fn check(&self, scenario: Scenario) -> Result<(), String> {
         if self.null && scenario == Scenario::Mixed {
-            return Err(
-                "mixed has v5 peers, and v5 is its own ciphers and lengths: there is no --null of it".into(),
-            );
+            return Err("mixed has v5 peers, and v5 is its own ciphers: there is no --null of it".into());
         }
         let most = scenario.blobs_max();
         if let Some(blobs) = self.blobs.filter(|blobs| *blobs > most) {
@@ -167,8 +169,8 @@ impl Params {
 pub enum Crypto {
     /// The protocol's own.
     Real,
-    /// Small blobs, and checksums in place of ciphers, so that a swarm may be large. Rates and windows are smaller by the
-    /// same factor as the blobs, so that a run takes about as long as a real one.
+    /// Checksums in place of ciphers, and content of which most bytes are zeros, so that a swarm may be large. Every length
+    /// is the real one.
     Null,
 }
 
@@ -177,21 +179,11 @@ impl Crypto {
     pub fn describe(self) -> &'static str {
         match self {
             Self::Real => "real crypto, blobs of 1 MiB",
-            Self::Null => "null crypto, blobs of 16 KiB",
-        }
-    }
-
-    /// The factor by which its blobs are smaller than real ones.
-    fn scale(self) -> u64 {
-        match self {
-            Self::Real => 1,
-            Self::Null => 64,
+            Self::Null => "null crypto, blobs of 1 MiB without weight",
         }
     }
 }
 
-/// Bytes of plaintext in a small blob.
-const NULL_PLAIN_LEN: usize = 16 * 1024;
 /// Most peers for which a scenario is played with real crypto: more would take too much time and memory.
 /// [`Scenario::Mixed`] has no other crypto.
 pub const REAL_PEERS_MAX: usize = 100;
@@ -221,7 +213,7 @@ pub fn run(scenario: Scenario, params: &Params) -> Report {
 fn play(scenario: Scenario, params: &Params) -> Report {
     match params.crypto(scenario) {
         Crypto::Real => stage::play::<RealSuite>(scenario, params),
-        Crypto::Null => stage::play::<NullSuite<NULL_PLAIN_LEN>>(scenario, params),
+        Crypto::Null => stage::play::<NullSuite<PLAIN_LEN>>(scenario, params),
     }
 }
 

@@ -224,11 +224,6 @@ pub enum Fate {
 
 /// How long a scenario's peers have to complete after the healing.
 const BOUND: Duration = Duration::from_mins(20);
-/// Windows are not made smaller than this, so that no message takes a round trip for each of its parts.
-const WINDOW_BYTES_MIN: usize = 32 * 1024;
-/// Rates are not made smaller than this, as control messages do not become smaller.
-const RATE_MIN: u64 = 16 * 1024;
-
 pub(super) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
@@ -265,26 +260,8 @@ impl Plan {
             Scenario::Random => options::draw(&mut plan, &rng, params.crypto(scenario) == Crypto::Real),
         }
         plan.bound = params.bound.unwrap_or(plan.bound);
-        plan.scale_down(params.crypto(scenario).scale());
+        plan.world.has_weight = params.weight;
         plan
-    }
-
-    /// Fits rates and windows to blobs `times` smaller than real ones.
-    fn scale_down(&mut self, times: u64) {
-        for config in self.members.iter_mut().map(|member| &mut member.config).chain([&mut self.author]) {
-            let fit = |rate: &mut u64| *rate = (*rate / times).max(RATE_MIN.min(*rate));
-            fit(&mut config.upload_bytes_per_sec);
-            let others = [
-                &mut config.download_bytes_per_sec,
-                &mut config.upload_limit_bytes_per_sec,
-                &mut config.download_limit_bytes_per_sec,
-            ];
-            others.into_iter().flatten().for_each(fit);
-        }
-        let times = usize::try_from(times).expect("it is small");
-        let fit = |len: usize| (len / times).max(len.min(WINDOW_BYTES_MIN));
-        (self.world.window_bytes, self.world.cut_bytes_max) =
-            (fit(self.world.window_bytes), fit(self.world.cut_bytes_max));
     }
 
     /// Makes a swarm without acts.

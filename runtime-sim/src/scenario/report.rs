@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::bound::DISCOVERY_MAX;
 use super::{Crypto, Kind, Params, Plan, Scenario};
 use crate::checker::Checker;
 use crate::traffic::Traffic;
@@ -103,10 +104,14 @@ pub struct Report {
     pub exchanges: Vec<Exchange>,
     /// The run of the same swarm without its adversaries, if there was one.
     pub peaceful: Option<Peaceful>,
-    /// Content on the wire that no store needed, in thousandths of all content on the wire.
+    /// Content on the wire that no store took, in thousandths of all content on the wire.
     pub duplicates_permille: u64,
-    /// The least time in which the links could carry everything to all peers, where that is known.
-    pub lower_bound: Option<Duration>,
+    /// The least time in which the links could carry everything to all peers, where nothing else limits them.
+    pub fluid_bound: Option<Duration>,
+    /// That, and the time in which a part crosses the swarm, and three round trips.
+    pub honest_bound: Option<Duration>,
+    /// How long after the publication half of the peers had a connection; `None`: never.
+    pub discovery: Option<Duration>,
     /// Virtual time from the publication to the end.
     pub took: Duration,
     /// The trace hash, equal for two runs of one seed.
@@ -137,7 +142,9 @@ impl Report {
             exchanges: Vec::new(),
             peaceful: None,
             duplicates_permille: 0,
-            lower_bound: None,
+            fluid_bound: None,
+            honest_bound: None,
+            discovery: None,
             took: Duration::ZERO,
             trace_hash: [0; 32],
             trace_len: 0,
@@ -157,10 +164,24 @@ impl Report {
         self.completions.iter().map(|(_, time)| *time).max()
     }
 
-    /// The slowest peer's time in thousandths of the lower bound.
+    /// The slowest peer's time in thousandths of the honest bound, both counted from discovery, at most [`DISCOVERY_MAX`]
+    /// after the peers came.
     pub fn ratio_permille(&self) -> Option<u64> {
-        let (last, bound) = (self.last()?.as_micros(), self.lower_bound?.as_micros());
-        u64::try_from(last * 1000 / bound.max(1)).ok()
+        Some(permille(self.last()?.saturating_sub(self.counted_from()), self.honest_bound?))
+    }
+
+    /// When a swarm that keeps to the honest bound has ended, from the publication on.
+    pub fn honest_end(&self) -> Option<Duration> {
+        Some(self.counted_from() + self.honest_bound?)
+    }
+
+    fn counted_from(&self) -> Duration {
+        self.discovery.unwrap_or(DISCOVERY_MAX).min(DISCOVERY_MAX)
+    }
+
+    /// The slowest peer's time, discovery included, in thousandths of the fluid bound.
+    pub fn fluid_ratio_permille(&self) -> Option<u64> {
+        Some(permille(self.last()?, self.fluid_bound?))
     }
 
     /// Bytes of content that hosts of some kinds sent to hosts of others.
@@ -171,8 +192,7 @@ impl Report {
 
     /// The slowest peer's time in thousandths of that without adversaries.
     pub fn slowdown_permille(&self) -> Option<u64> {
-        let (last, peaceful) = (self.last()?.as_micros(), self.peaceful.as_ref()?.last?.as_micros());
-        u64::try_from(last * 1000 / peaceful.max(1)).ok()
+        Some(permille(self.last()?, self.peaceful.as_ref()?.last?))
     }
 
     /// Adds the run of the same swarm without adversaries.
@@ -229,4 +249,9 @@ impl Report {
         });
         true
     }
+}
+
+/// A time in thousandths of another.
+fn permille(time: Duration, of: Duration) -> u64 {
+    u64::try_from(time.as_micros() * 1000 / of.as_micros().max(1)).unwrap_or(u64::MAX)
 }

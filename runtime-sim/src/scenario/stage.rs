@@ -14,6 +14,7 @@ use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 
+use super::bound::{Lines, needed, part_len};
 use super::plan::{Kind, Plan, secs};
 use super::report::{Exchange, Finding, Report, Sample};
 use super::{Params, Scenario};
@@ -21,7 +22,7 @@ use crate::adversary::{Adversaries, Attack};
 use crate::checker::{Checker, caught};
 use crate::faults::PartitionId;
 use crate::host::HostId;
-use crate::traffic::Traffic;
+use crate::traffic::{Traffic, has_open_frames};
 use crate::v5;
 use crate::world::World;
 
@@ -31,6 +32,8 @@ const PUBLISH_TIME_MAX: Duration = Duration::from_mins(10);
 const CHECK_INTERVAL: Duration = secs(5);
 /// How soon an act that cannot happen yet is tried again.
 pub(super) const RETRY: Duration = secs(2);
+/// Bytes by which the blobs of a weightless content differ.
+const MARK_LEN: usize = 32;
 /// Most peers for which each completion has its own line in the timeline.
 const TOLD_ONE_BY_ONE_MAX: usize = 40;
 
@@ -90,6 +93,8 @@ pub(super) struct Stage<S: Suite> {
     pub(super) partitions: BTreeMap<usize, PartitionId>,
     /// Peers that still have to complete.
     incomplete: BTreeSet<usize>,
+    /// Peers that have had a connection.
+    connected_once: BTreeSet<usize>,
     /// Peers that have completed the first version.
     pub(super) completed_once: BTreeSet<usize>,
     pub(super) newest: u64,
@@ -101,8 +106,6 @@ pub(super) struct Stage<S: Suite> {
     pub(super) has_forked: bool,
     pub(super) healed: Option<Instant>,
     before: Traffic,
-    /// Blobs that were stored and are lost.
-    pub(super) lost: u64,
     rng: Rng,
 }
 
@@ -147,6 +150,7 @@ impl<S: Suite> Stage<S> {
             sample_interval: Duration::from_millis(500),
             partitions: BTreeMap::new(),
             incomplete: BTreeSet::new(),
+            connected_once: BTreeSet::new(),
             completed_once: BTreeSet::new(),
             newest: 0,
             first_head: None,
@@ -155,7 +159,6 @@ impl<S: Suite> Stage<S> {
             has_forked: false,
             healed: None,
             before: Traffic::default(),
-            lost: 0,
             rng,
         }
     }
@@ -317,10 +320,20 @@ impl<S: Suite> Stage<S> {
         self.report.flows = self.world.flows().map(|(from, to, bytes)| (from.0, to.0, bytes)).collect();
         self.report.exchanges = self.exchanges();
         self.report.duplicates_permille = self.duplicates_permille();
-        self.report.lower_bound = self.lower_bound();
+        self.measure();
         self.report.trace_hash = self.world.trace_hash();
         self.report.trace_len = self.world.trace_len();
         self.report
+    }
+
+    /// Compares a swarm that only its links limit with what they allow.
+    fn measure(&mut self) {
+        if self.plan.is_measured {
+            let lines = Lines::of(&self.plan);
+            let content = needed::<S>(self.plan.blobs);
+            self.report.fluid_bound = Some(lines.fluid(content));
+            self.report.honest_bound = Some(lines.honest(content, part_len::<S>()));
+        }
     }
 
     // --- the channel ------------------------------------------------------------------------------------------
@@ -332,7 +345,12 @@ impl<S: Suite> Stage<S> {
     pub(super) fn add_file(&mut self, len: usize) {
         let name = format!("file-{}", self.files.len());
         let mut content = vec![0; len];
-        Rng::new([0; 32]).fork(&format!("content {} {name}", self.report.params.seed)).fill(&mut content);
+        let mut rng = Rng::new([0; 32]).fork(&format!("content {} {name}", self.report.params.seed));
+        if has_open_frames::<S>() {
+            mark::<S>(&mut content, &mut rng);
+        } else {
+            rng.fill(&mut content);
+        }
         let entry = self.world.ingest(self.author, &name, &content);
         self.files.push((entry, content));
     }
@@ -490,6 +508,7 @@ impl<S: Suite> Stage<S> {
                 }
             }
             Event::Complete { sequence, .. } => self.completed(index, sequence),
+            Event::Connected { .. } => self.connected(index),
             Event::Banned { peer, violation, .. } => {
                 let minutes = BAN_TIME.as_secs() / 60;
                 self.tell("ban", format!("peer {index} bans {peer} for {minutes} minutes: it {violation}"));
@@ -498,6 +517,14 @@ impl<S: Suite> Stage<S> {
                 self.tell("head", format!("peer {index} has proof of two heads with one sequence"));
             }
             _ => {}
+        }
+    }
+
+    fn connected(&mut self, index: usize) {
+        if self.connected_once.insert(index)
+            && self.connected_once.len() == self.plan.members.len().div_ceil(2)
+        {
+            self.report.discovery = Some(self.world.now().since(self.start));
         }
     }
 
@@ -606,6 +633,14 @@ impl<S: Suite> Stage<S> {
             "{count} peers are not complete {bound} s after the healing: {}{publishing}",
             words.join("; ")
         )
+    }
+}
+
+/// Makes each blob of a content of zeros another one.
+fn mark<S: Suite>(content: &mut [u8], rng: &mut Rng) {
+    for blob in content.chunks_mut(S::PLAIN_LEN) {
+        let len = blob.len().min(MARK_LEN);
+        rng.fill(&mut blob[..len]);
     }
 }
 

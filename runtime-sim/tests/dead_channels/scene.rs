@@ -56,7 +56,7 @@ pub(crate) fn author(world: &mut World<Small>, number: u16, blobs: usize) -> Aut
         rng.fill(&mut content);
         let file = world.ingest(host, &format!("film {from}"), &content);
         if let Reference::Tree(tree) = &file.reference {
-            index.push(tree.blob.root);
+            index.push(tree.blob.root.into());
         }
         files.push(file);
     }
