@@ -7,8 +7,8 @@
 
 use crate::blob::{self, BlobRef, TAG_LEN};
 use crate::error::Violation;
-use crate::ids::{BlobName, Root, Secret};
-use crate::parts::{PARTS, Values};
+use crate::ids::{BlobId, BlobName, Root, Secret};
+use crate::parts::{self, PARTS, Values};
 use crate::rng::Rng;
 use crate::transport::{Ciphers, Handshake, KEY_LEN, Opener, Role, Sealer, Session};
 use crate::tree::Shape;
@@ -36,8 +36,16 @@ pub trait BlobFormat: 'static {
 
     /// As [`blob::verify`].
     fn verify_blob(name: &BlobName, blob: &[u8]) -> bool;
+    /// As [`blob::id`].
+    fn id_of(blob: &[u8]) -> BlobId;
+    /// As [`Values::of`].
+    fn values_of(blob: &[u8]) -> Values;
     /// As [`Values::root`].
     fn root_of(values: &Values) -> Root;
+    /// As [`Values::check`].
+    fn check_part(values: &Values, part: usize, sealed: &[u8]) -> bool;
+    /// As [`parts::complete_part`].
+    fn complete_part(key: &Secret, values: &Values, content_len: usize, part: usize, buf: &mut [u8]) -> bool;
 }
 
 /// The protocol's suite: blobs of 2^20 bytes with ChaCha20-Poly1305 and SHA-256, connections with X25519 and
@@ -60,8 +68,24 @@ impl BlobFormat for RealSuite {
         blob::verify(name, blob)
     }
 
+    fn id_of(blob: &[u8]) -> BlobId {
+        blob::id(blob)
+    }
+
+    fn values_of(blob: &[u8]) -> Values {
+        Values::of(blob)
+    }
+
     fn root_of(values: &Values) -> Root {
         values.root()
+    }
+
+    fn check_part(values: &Values, part: usize, sealed: &[u8]) -> bool {
+        values.check(part, sealed)
+    }
+
+    fn complete_part(key: &Secret, values: &Values, content_len: usize, part: usize, buf: &mut [u8]) -> bool {
+        parts::complete_part(key, values, content_len, part, buf)
     }
 }
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::client::{Client, Heard};
-use megatorrent_core::codec::{Have, Message, Tag, VERSION};
+use megatorrent_core::codec::{Have, Message, Tag, VERSION, Want};
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::{BlobId, BlobName, Secret, Topic};
 use megatorrent_core::limits::PEERS_MAX;
 use megatorrent_core::manifest::{Head, HeadContent};
+use megatorrent_core::parts::Mask;
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
@@ -124,8 +125,6 @@ const TURN: Duration = Duration::from_secs(2);
 const INJECT_INTERVAL: Duration = Duration::from_mins(10);
 /// Messages that a flood sends each turn on each connection.
 const FLOOD_MESSAGES: usize = 40;
-/// Bytes of a blob in one PIECE.
-const PIECE_LEN: usize = 60 * 1024;
 /// Bytes of a false bitmap: about as many as a frame holds.
 const BITMAP_LEN: usize = 32 * 1024;
 /// Positions in a false HAVE.
@@ -329,7 +328,7 @@ impl<S: Suite> Adversaries<S> {
             // It claims to follow all channels that the node follows.
             Message::Watch(tags) => self.send(world, index, socket, &Message::Watch(tags)),
             Message::Request(id) => self.on_request(world, index, socket, id.into()),
-            Message::Want { id, blob, range } => self.on_want(world, index, socket, id, blob, range),
+            Message::Want(want) => self.on_want(world, index, socket, &want),
             Message::AskHave(tag, sequence) => self.on_ask_have(world, index, socket, tag, sequence),
             Message::FindPeers(_) if attack != Attack::Silence => {
                 let peers = self.false_peers(index);
@@ -361,7 +360,7 @@ impl<S: Suite> Adversaries<S> {
             world,
             index,
             socket,
-            &Message::Hello { version: Some(VERSION), sequences: BTreeMap::new(), port: None },
+            &Message::Hello { version: Some(VERSION), sequences: BTreeMap::new(), port: None, features: 0 },
         );
     }
 
@@ -373,26 +372,27 @@ impl<S: Suite> Adversaries<S> {
         }
     }
 
-    fn on_want(
-        &mut self,
-        world: &mut World<S>,
-        index: usize,
-        socket: Socket,
-        id: u32,
-        blob: BlobName,
-        range: Range<u32>,
-    ) {
-        let offset = range.start;
-        match self.answer(world, index, &blob, range.start as usize..range.end as usize) {
-            Answer::Silence => {}
-            Answer::Refusal => {
-                self.send(world, index, socket, &Message::Piece { id, offset, bytes: Vec::new() });
-            }
-            Answer::Bytes(bytes) => {
-                for (offset, part) in range.step_by(PIECE_LEN).zip(bytes.chunks(PIECE_LEN)) {
-                    let piece = Message::Piece { id, offset, bytes: part.to_vec() };
-                    self.send_content(world, index, socket, &piece);
+    fn on_want(&mut self, world: &mut World<S>, index: usize, socket: Socket, want: &Want) {
+        let (name, number) = (BlobName::Native(want.root), want.number);
+        let whole = world.store(self.author).blob(&name).filter(|_| want.values);
+        let mut values = whole.map(|blob| S::values_of(&blob));
+        for part in want.mask.iter() {
+            let start = part * S::PART_LEN;
+            let bytes = match self.answer(world, index, &name, start..start + S::PART_LEN) {
+                Answer::Silence => return,
+                Answer::Refusal => {
+                    let refusal = Message::Piece { number, part: 0, half: 0, bytes: Vec::new() };
+                    return self.send(world, index, socket, &refusal);
                 }
+                Answer::Bytes(bytes) => bytes,
+            };
+            if let Some(values) = values.take() {
+                self.send(world, index, socket, &Message::Parts { number, values: Box::new(values) });
+            }
+            let part = u8::try_from(part).expect("a blob has sixteen parts");
+            for (half, bytes) in (0..).zip(bytes.chunks(S::PART_LEN.div_ceil(2))) {
+                let piece = Message::Piece { number, part, half, bytes: bytes.to_vec() };
+                self.send_content(world, index, socket, &piece);
             }
         }
     }
@@ -443,7 +443,7 @@ impl<S: Suite> Adversaries<S> {
             session.asked_have = Some((tag, sequence));
         }
         if self.list[index].attack.claims_all() {
-            self.send(world, index, socket, &Message::Have(tag, sequence, Have::All));
+            self.send(world, index, socket, &Message::Have(tag, sequence, all()));
         }
     }
 
@@ -563,18 +563,25 @@ fn have_noise(asked: Option<(Tag, u64)>, rng: &mut Rng) -> Message {
         0 => {
             let mut bitmap = vec![0; BITMAP_LEN];
             rng.fill(&mut bitmap);
-            Have::Bitmap(bitmap)
+            Have { bitmap, ..Have::default() }
         }
         1 => {
             let mut position = || {
                 let [a, b, c, d, ..] = rng.bytes_32();
                 u32::from_be_bytes([a, b, c, d])
             };
-            Have::Positions((0..POSITIONS).map(|_| position()).collect())
+            let positions = (0..POSITIONS).map(|_| position()).collect();
+            let under_way = (0..POSITIONS).map(|n| (position(), Mask(n as u16))).collect();
+            Have { positions, under_way, ..Have::default() }
         }
-        _ => Have::All,
+        _ => all(),
     };
     Message::Have(tag, sequence, have)
+}
+
+/// It has everything.
+fn all() -> Have {
+    Have { all: true, ..Have::default() }
 }
 
 fn pick(rng: &mut Rng, len: usize) -> usize {

@@ -6,17 +6,20 @@ use std::marker::PhantomData;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::blob::BlobRef;
 use megatorrent_core::identity::Identity;
-use megatorrent_core::ids::{BlobName, Secret};
+use megatorrent_core::ids::{BlobId, BlobName, Root, Secret};
 use megatorrent_core::manifest::{
-    AuthorStore, Collection, EntryPath, FileEntry, HeadContent, Item, Manifest, Reference,
+    AuthorStore, Collection, EntryPath, Extent, FileEntry, HeadContent, Item, Manifest, Reference,
 };
 use megatorrent_core::node::{Command, Draft, Written};
 use megatorrent_core::suite::Suite;
-use megatorrent_core::tree::{Cursor, Step, TreeRef};
+use megatorrent_core::tree::{Cursor, Shape, Step, TreeRef};
 
 use crate::host::HostId;
 use crate::store::{Pool, Store};
 use crate::world::World;
+
+/// Data blobs of a file that is listed without an index blob.
+const LISTED_MAX: usize = 16;
 
 /// An author, and the store for its blobs.
 struct Press<'a, S> {
@@ -34,6 +37,14 @@ impl<S: Suite> Press<'_, S> {
         blob
     }
 
+    /// As `ingest` does: a short file is listed without an index blob.
+    fn extents(&mut self, content: &[u8]) -> Vec<Extent> {
+        if content.len() > LISTED_MAX * S::PLAIN_LEN || S::SHAPE != Shape::REAL {
+            return vec![Extent::Tree(self.tree(content))];
+        }
+        content.chunks(S::PLAIN_LEN).map(|part| Extent::Tree(self.tree(part))).collect()
+    }
+
     fn tree(&mut self, content: &[u8]) -> TreeRef {
         let Ok(tree) = TreeRef::write(S::SHAPE, content, |buf, len| Ok::<_, Infallible>(self.blob(buf, len)));
         tree
@@ -43,13 +54,23 @@ impl<S: Suite> Press<'_, S> {
 impl<S: Suite> AuthorStore for Press<'_, S> {
     type Error = Infallible;
 
-    /// Returns nothing: a file of several blobs is listed as a tree, by which [`World::read_file`] reads every host's copy.
-    fn open(&mut self, _: &BlobRef) -> Result<Option<Vec<u8>>, Infallible> {
-        Ok(None)
+    fn open(&mut self, blob: &BlobRef) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.store.open::<S>(blob))
     }
 
     fn store(&mut self, buf: &mut [u8], len: usize) -> Result<BlobRef, Infallible> {
         Ok(self.blob(buf, len))
+    }
+
+    fn id(&mut self, root: &Root) -> Result<Option<BlobId>, Infallible> {
+        Ok(self.store.blob(&BlobName::Native(*root)).map(|blob| S::id_of(&blob)))
+    }
+
+    fn store_v5(&mut self, root: &Root, id: &BlobId) -> Result<(), Infallible> {
+        if let Some(blob) = self.store.blob(&BlobName::Native(*root)) {
+            self.store.write::<S>(self.pool, BlobName::V5(*id), &blob);
+        }
+        Ok(())
     }
 }
 
@@ -66,13 +87,14 @@ impl<S: Suite> World<S> {
     /// # Panics
     /// Where the host has no identity, its store has no room, or `path` is no [`EntryPath`].
     pub fn ingest(&mut self, id: HostId, path: &str, content: &[u8]) -> FileEntry {
-        let tree = self.press(id).1.tree(content);
+        let extents = self.press(id).1.extents(content);
         FileEntry {
             path: EntryPath::new(path).expect("the caller names a valid path"),
             size: content.len() as u64,
             modified_ms: None,
             executable: false,
-            reference: Reference::Tree(tree),
+            reference: Reference::Extents(extents),
+            blake3: None,
         }
     }
 
@@ -105,8 +127,9 @@ impl<S: Suite> World<S> {
             title: title.into(),
             description: String::new(),
             collections: vec![Collection { title: title.into(), items }],
+            ..Manifest::default()
         };
-        let content = HeadContent::of(&manifest, S::SHAPE, private, &mut press)
+        let content = HeadContent::of(&manifest, S::SHAPE, private, S::SHAPE == Shape::REAL, &mut press)
             .expect("the caller's files make a channel");
         self.command(id, Command::Publish(Draft { content, read_key, gateways }));
     }
@@ -126,12 +149,19 @@ impl<S: Suite> World<S> {
         mut read: impl FnMut(BlobName, &[u8]),
     ) -> Option<()> {
         match &file.reference {
-            Reference::Tree(tree) => self.read_tree(id, tree, read),
+            Reference::Extents(extents) => {
+                for extent in extents {
+                    let Extent::Tree(tree) = extent else { return None };
+                    self.read_tree(id, tree, &mut read)?;
+                }
+                Some(())
+            }
+            Reference::Symlink(_) | Reference::Folder => Some(()),
             Reference::Chunks(chunks) => {
                 for chunk in chunks {
-                    let mut blob = self.store(id).blob(&chunk.id.into())?;
+                    let mut blob = self.store(id).blob(&chunk.name())?;
                     let range = chunk.open(&mut blob)?;
-                    read(chunk.id.into(), &blob[range]);
+                    read(chunk.name(), &blob[range]);
                 }
                 Some(())
             }

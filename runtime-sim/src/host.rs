@@ -8,7 +8,8 @@ use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::{BlobName, ConnId, JobId};
 use megatorrent_core::limits::{
     BANS_MAX, CHANNELS_MAX, DHT_JOBS_MAX, DHT_OPS_BURST, DHT_OPS_PER_MINUTE, DIALS_MAX, INBOUND_MAX,
-    OUTBOUND_MAX, PEERS_KNOWN_MAX, RECV_BUFFERS_MAX, SEND_BUFFERS_MAX, WANTED_PER_FETCH_MAX,
+    OUTBOUND_MAX, PART_SEND_BUFFERS_MAX, PARTS_UNDER_WAY_MAX, PEERS_KNOWN_MAX, RECV_BUFFERS_MAX,
+    SEND_BUFFERS_MAX, WANTED_PER_FETCH_MAX,
 };
 use megatorrent_core::node::{Event, Job, Node};
 use megatorrent_core::suite::Suite;
@@ -75,8 +76,8 @@ pub(crate) struct Host<S: Suite> {
     /// When its disk has written all records that it was given: they are written in order.
     pub(crate) records_free_at: Instant,
     last_wake: (Instant, u32),
-    /// Blobs that its disk is writing.
-    pub(crate) writing: BTreeSet<BlobName>,
+    /// Blobs, and parts of them, that its disk is writing.
+    pub(crate) writing: BTreeSet<(BlobName, Option<usize>)>,
     /// The highest sequence that the node reported for each channel, over all its runs.
     sequences: BTreeMap<PublicKey, u64>,
 }
@@ -143,11 +144,10 @@ impl<S: Suite> Host<S> {
         self.last_wake = (now, count);
     }
 
-    /// Checks a blob that is about to be written: it must be neither being written nor stored.
-    pub(crate) fn begin_write(&mut self, id: &BlobName) {
-        check!(Blobs, self.writing.insert(*id), "blob {id:?} is written twice at once");
-        let is_stored = self.store.blob(id).is_some_and(|blob| S::verify_blob(id, &blob));
-        check!(Blobs, !is_stored, "blob {id:?} was fetched again, though it is stored");
+    /// Checks a blob, or a part of one, that is about to be written: it must be neither being written nor stored.
+    pub(crate) fn begin_write(&mut self, id: (BlobName, Option<usize>)) {
+        check!(Blobs, self.writing.insert(id), "{id:?} is written twice at once");
+        check!(Blobs, !self.store.has::<S>(id), "{id:?} was fetched again, though it is stored");
     }
 
     /// Checks what must hold whenever the node has no action left. `bug`: the planted one.
@@ -236,7 +236,7 @@ impl Sockets {
 pub(crate) struct Jobs {
     /// Few jobs, as most kinds are capped. Ids ascend, so a search from the end is short.
     open: Vec<(JobId, JobKind, Instant)>,
-    counts: [usize; 7],
+    counts: [usize; 10],
     answered: u64,
     /// Operations on the DHT, and when the first of them began.
     dht_ops: (u64, Option<Instant>),
@@ -251,6 +251,9 @@ pub(crate) enum JobKind {
     Look = 4,
     Open = 5,
     Record = 6,
+    ReadPart = 7,
+    WritePart = 8,
+    Finish = 9,
 }
 
 impl JobKind {
@@ -258,9 +261,13 @@ impl JobKind {
         match job {
             Job::ReadBlob(..) => Self::Read,
             Job::WriteBlob(..) => Self::Write,
+            Job::ReadPart(..) => Self::ReadPart,
+            Job::WritePart(..) => Self::WritePart,
+            Job::FinishBlob(..) => Self::Finish,
+            Job::NoteIds(_) => Self::Record,
             Job::Dht(_) => Self::Dht,
             Job::Have(_) => Self::Look,
-            Job::OpenBlob(_) => Self::Open,
+            Job::OpenBlob(..) => Self::Open,
             Job::Persist(..) => Self::Record,
         }
     }
@@ -270,9 +277,11 @@ impl JobKind {
             Self::Dial => DIALS_MAX,
             Self::Read => SEND_BUFFERS_MAX,
             Self::Write => RECV_BUFFERS_MAX,
+            Self::ReadPart => PART_SEND_BUFFERS_MAX,
+            Self::WritePart => PARTS_UNDER_WAY_MAX,
             Self::Dht => DHT_JOBS_MAX,
             // The blobs in hand; the worlds' nodes follow few channels.
-            Self::Look | Self::Open => WANTED_PER_FETCH_MAX,
+            Self::Look | Self::Open | Self::Finish => WANTED_PER_FETCH_MAX,
             // At most one for each record that a node can have.
             Self::Record => CHANNELS_MAX + BANS_MAX + PEERS_KNOWN_MAX,
         }

@@ -2,7 +2,7 @@
 
 use megatorrent_core::blob::{BlobRef, TAG_LEN};
 use megatorrent_core::error::Violation;
-use megatorrent_core::ids::{BlobName, Root, Secret, SessionId};
+use megatorrent_core::ids::{BlobId, BlobName, Root, Secret, SessionId};
 use megatorrent_core::parts::{PARTS, VALUES_LEN, Values};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::BlobFormat;
@@ -109,6 +109,30 @@ impl<const PLAIN_LEN: usize> BlobFormat for NullSuite<PLAIN_LEN> {
 
     fn verify_blob(name: &BlobName, blob: &[u8]) -> bool {
         blob.len() == Self::BLOB_LEN && root_of(&values_of(blob)).0 == *name.as_bytes()
+    }
+
+    /// A blob's id is its root.
+    fn id_of(blob: &[u8]) -> BlobId {
+        BlobId(root_of(&values_of(blob)).0)
+    }
+
+    fn values_of(blob: &[u8]) -> Values {
+        values_of(blob)
+    }
+
+    fn root_of(values: &Values) -> Root {
+        root_of(values)
+    }
+
+    fn check_part(values: &Values, part: usize, sealed: &[u8]) -> bool {
+        let value = values.as_bytes().as_chunks::<32>().0.get(part).filter(|_| part < PARTS);
+        sealed.len() == Self::PART_LEN && value == Some(&part_value(part, sealed))
+    }
+
+    fn complete_part(_: &Secret, values: &Values, content_len: usize, part: usize, buf: &mut [u8]) -> bool {
+        let content = content_len.saturating_sub(part * Self::PART_LEN).min(buf.len());
+        buf[content..].fill(0);
+        Self::check_part(values, part, buf)
     }
 }
 

@@ -5,15 +5,16 @@ use std::ops::Range;
 use std::sync::{Arc, Weak};
 
 use megatorrent_core::blob::BlobRef;
-use megatorrent_core::ids::BlobName;
-use megatorrent_core::node::{Job, JobResult, RecordKey, Written};
+use megatorrent_core::ids::{BlobId, BlobName, Root};
+use megatorrent_core::node::{Claim, Held, Job, JobResult, RecordKey, Written};
+use megatorrent_core::parts::{Mask, PARTS, Values};
 use megatorrent_core::suite::Suite;
 
 use crate::dice::Dice;
 use crate::faults::Bug;
 use crate::sparse::Sparse;
 
-/// One in this many reads is hashed, as in the real store, which so finds blobs that its disk has damaged.
+/// One in this many reads of whole blobs is hashed, as in the real store, which so finds blobs that its disk has damaged.
 const READS_PER_CHECK: u64 = 16;
 
 /// The verified blobs of all stores: equal blobs of many hosts take memory once.
@@ -42,9 +43,26 @@ impl Pool {
     }
 }
 
+/// A native blob of which parts are stored.
+struct Partial {
+    values: Arc<Values>,
+    parts: BTreeMap<usize, Sparse>,
+}
+
+impl Partial {
+    fn mask(&self) -> Mask {
+        self.parts.keys().fold(Mask::NONE, |mask, part| mask | Mask::one(*part))
+    }
+}
+
 /// A host's blobs and records.
 pub struct Store {
     blobs: BTreeMap<BlobName, Arc<Sparse>>,
+    /// Of the native ones.
+    values: BTreeMap<Root, Arc<Values>>,
+    partials: BTreeMap<Root, Partial>,
+    /// Which native blob has an id, as its author says.
+    ids: BTreeMap<BlobId, Root>,
     records: BTreeMap<RecordKey, Vec<u8>>,
     /// Bytes that it took from peers.
     fetched: u64,
@@ -61,6 +79,9 @@ impl Store {
     pub(crate) fn new(blobs_max: usize) -> Self {
         Self {
             blobs: BTreeMap::new(),
+            values: BTreeMap::new(),
+            partials: BTreeMap::new(),
+            ids: BTreeMap::new(),
             records: BTreeMap::new(),
             fetched: 0,
             blobs_max,
@@ -94,6 +115,16 @@ impl Store {
     /// A blob's bytes, sealed as they are stored.
     pub fn blob(&self, id: &BlobName) -> Option<Vec<u8>> {
         self.blobs.get(id).map(|blob| blob.to_vec())
+    }
+
+    /// Whether a blob, or a part of one, is stored as it should be.
+    pub(crate) fn has<S: Suite>(&self, (name, part): (BlobName, Option<usize>)) -> bool {
+        let Some(part) = part else {
+            return self.blob(&name).is_some_and(|blob| S::verify_blob(&name, &blob));
+        };
+        let is_whole = self.blobs.contains_key(&name) && !self.rotten.contains(&name);
+        let partial = name.root().and_then(|root| self.partials.get(&root));
+        is_whole || partial.is_some_and(|partial| partial.parts.contains_key(&part))
     }
 
     /// The part of a blob's bytes within `range`; `None` too where the blob ends before that.
@@ -143,6 +174,9 @@ impl Store {
     /// Loses everything, as if the disk were replaced.
     pub(crate) fn wipe(&mut self) {
         self.blobs.clear();
+        self.values.clear();
+        self.partials.clear();
+        self.ids.clear();
         self.rotten.clear();
         self.records.clear();
     }
@@ -155,6 +189,10 @@ impl Store {
     /// Loses a blob; returns whether it was stored.
     pub fn remove(&mut self, id: &BlobName) -> bool {
         self.rotten.remove(id);
+        if let Some(root) = id.root() {
+            self.values.remove(&root);
+            self.partials.remove(&root);
+        }
         self.blobs.remove(id).is_some()
     }
 
@@ -191,22 +229,155 @@ impl Store {
         if self.failing {
             return Written::Failed;
         }
-        if self.blobs.len() >= self.blobs_max && !self.blobs.contains_key(&id) {
+        if !self.has_room_for(&id) {
             return Written::NoSpace;
         }
         if !matches {
             self.wrong.push(id);
         }
         self.rotten.remove(&id);
+        if let Some(root) = id.root() {
+            self.values.entry(root).or_insert_with(|| Arc::new(S::values_of(bytes)));
+            self.partials.remove(&root);
+        }
         self.blobs.insert(id, if matches { pool.intern(id, bytes) } else { pool.keep(bytes) });
         Written::Stored
     }
 
-    /// Reads a blob, which may find the blob damaged and lose it.
-    fn check_read(&mut self, id: &BlobName, dice: &mut Dice) {
-        if self.rotten.contains(id) && dice.below(READS_PER_CHECK) == 0 {
-            self.blobs.remove(id);
+    fn has_room_for(&self, name: &BlobName) -> bool {
+        let is_begun = name.root().is_some_and(|root| self.partials.contains_key(&root));
+        let used = self.blobs.len() + self.partials.len();
+        used < self.blobs_max || is_begun || self.blobs.contains_key(name)
+    }
+
+    // --- parts ----------------------------------------------------------------------------------------------
+
+    fn write_part<S: Suite>(
+        &mut self,
+        pool: &Pool,
+        (root, part): (Root, usize),
+        values: &Arc<Values>,
+        bytes: &[u8],
+    ) -> Written {
+        if !S::check_part(values, part, bytes) && self.bug != Some(Bug::StoreUnchecked) {
+            return Written::Mismatch;
         }
+        if self.failing {
+            return Written::Failed;
+        }
+        if !self.has_room_for(&root.into()) {
+            return Written::NoSpace;
+        }
+        self.fetched += bytes.len() as u64;
+        if !self.blobs.contains_key(&root.into()) {
+            let begun = || Partial { values: Arc::clone(values), parts: BTreeMap::new() };
+            let partial = self.partials.entry(root).or_insert_with(begun);
+            partial.parts.insert(part, Sparse::new(bytes, pool.has_weight));
+        }
+        Written::Stored
+    }
+
+    /// Reads a part, which finds out where it is damaged and loses the blob.
+    fn read_part<S: Suite>(&mut self, root: Root, part: usize, buf: &mut [u8]) -> Option<Box<Values>> {
+        let name = BlobName::Native(root);
+        if let Some(blob) = self.blobs.get(&name) {
+            blob.copy_to(part * S::PART_LEN, buf);
+            let values = self.values.get(&root).filter(|values| S::check_part(values, part, buf));
+            let values = values.map(|values| Box::new((**values).clone()));
+            if values.is_none() {
+                self.blobs.remove(&name);
+                self.values.remove(&root);
+            }
+            return values;
+        }
+        let partial = self.partials.get(&root)?;
+        partial.parts.get(&part)?.copy_to(0, buf);
+        Some(Box::new((*partial.values).clone()))
+    }
+
+    /// Makes a blob whole, and says which claims are right.
+    fn finish<S: Suite>(
+        &mut self,
+        pool: &mut Pool,
+        root: Root,
+        claims: &[Claim],
+    ) -> Result<Vec<bool>, Written> {
+        let name = BlobName::Native(root);
+        if self.failing {
+            return Err(Written::Failed);
+        }
+        if !self.blobs.contains_key(&name) {
+            let partial = self.partials.get_mut(&root).ok_or(Written::Mismatch)?;
+            let is_made = claims.iter().any(|claim| make_rest::<S>(pool, partial, claim));
+            let partial = self.partials.remove(&root).ok_or(Written::Mismatch)?;
+            if !is_made && partial.mask() != Mask::ALL {
+                return Ok(vec![false; claims.len()]);
+            }
+            self.move_partial::<S>(pool, root, &partial);
+        }
+        Ok(claims.iter().map(|claim| self.is_right::<S>(root, claim)).collect())
+    }
+
+    fn move_partial<S: Suite>(&mut self, pool: &mut Pool, root: Root, partial: &Partial) {
+        let name = BlobName::Native(root);
+        let known = pool.known.get(&name).and_then(Weak::upgrade);
+        let known = known.filter(|_| self.bug != Some(Bug::StoreUnchecked));
+        let blob = known.unwrap_or_else(|| {
+            let mut bytes = vec![0; S::BLOB_LEN];
+            for (part, sparse) in &partial.parts {
+                sparse.copy_to(0, &mut bytes[part * S::PART_LEN..][..S::PART_LEN]);
+            }
+            bytes[S::PLAIN_LEN..].copy_from_slice(partial.values.tag());
+            if S::verify_blob(&name, &bytes) {
+                pool.intern(name, &bytes)
+            } else {
+                self.wrong.push(name);
+                pool.keep(&bytes)
+            }
+        });
+        self.values.insert(root, Arc::clone(&partial.values));
+        self.rotten.remove(&name);
+        self.blobs.insert(name, blob);
+    }
+
+    /// Whether a whole blob holds what somebody says.
+    fn is_right<S: Suite>(&self, root: Root, claim: &Claim) -> bool {
+        let Claim::Content(key, len) = claim else { return true };
+        let (Some(blob), Some(values)) = (self.blobs.get(&root.into()), self.values.get(&root)) else {
+            return false;
+        };
+        let mut buf = vec![0; S::PART_LEN];
+        filled::<S>(*len).all(|part| {
+            blob.copy_to(part * S::PART_LEN, &mut buf);
+            S::complete_part(key, values, *len as usize, part, &mut buf)
+        })
+    }
+
+    fn held(&self, name: &BlobName) -> Held {
+        let partial = name.root().and_then(|root| self.partials.get(&root));
+        match (self.blobs.contains_key(name), partial) {
+            (true, _) => Held::Whole,
+            (false, Some(partial)) => Held::Parts(partial.mask(), Box::new((*partial.values).clone())),
+            (false, None) => Held::Nothing,
+        }
+    }
+
+    // --- jobs -----------------------------------------------------------------------------------------------
+
+    /// Reads a whole blob by its id, which may find it damaged and lose it.
+    fn read_by_id<S: Suite>(&mut self, dice: &mut Dice, id: BlobId, buf: &mut [u8]) -> bool {
+        let root = self.ids.get(&id).copied();
+        let names = [Some(BlobName::V5(id)), root.map(BlobName::Native)];
+        let Some(name) = names.into_iter().flatten().find(|name| self.blobs.contains_key(name)) else {
+            return false;
+        };
+        if self.rotten.contains(&name) && dice.below(READS_PER_CHECK) == 0 {
+            self.blobs.remove(&name);
+            return false;
+        }
+        let Some(blob) = self.blobs.get(&name) else { return false };
+        blob.copy_to(0, buf);
+        matches!(name, BlobName::V5(_)) || S::id_of(buf) == id
     }
 
     /// Does a job of the disk. The dice say which reads are hashed.
@@ -214,29 +385,39 @@ impl Store {
     /// # Panics
     /// On a DHT job, which no disk does.
     pub(crate) fn perform<S: Suite>(&mut self, pool: &mut Pool, dice: &mut Dice, job: Job) -> JobResult {
+        let is_wrong = self.bug == Some(Bug::ReadWrong);
+        let is_unsaid = self.bug == Some(Bug::StoredUnsaid);
+        let said = |written| if is_unsaid && written == Written::Stored { Written::Failed } else { written };
         match job {
             Job::ReadBlob(id, mut buffer) => {
-                self.check_read(&id, dice);
-                let stored = self.blobs.get(&id);
-                if let Some(bytes) = stored {
-                    bytes.copy_to(0, buffer.blob_mut());
-                    buffer.blob_mut()[0] ^= u8::from(self.bug == Some(Bug::ReadWrong));
-                }
-                let filled = stored.is_some();
-                JobResult::BlobRead(buffer, filled)
+                let found = self.read_by_id::<S>(dice, id, buffer.blob_mut());
+                buffer.blob_mut()[0] ^= u8::from(is_wrong);
+                JobResult::BlobRead(buffer, found)
             }
-            Job::WriteBlob(id, buffer) => {
-                let written = self.fetch::<S>(pool, id, buffer.blob());
-                let is_unsaid = self.bug == Some(Bug::StoredUnsaid) && written == Written::Stored;
-                JobResult::BlobWritten(buffer, if is_unsaid { Written::Failed } else { written })
+            Job::WriteBlob(name, id, buffer) => {
+                let written = self.fetch::<S>(pool, name, buffer.blob());
+                let is_of_id = written == Written::Mismatch && S::id_of(buffer.blob()) == id;
+                JobResult::BlobWritten(buffer, if is_of_id { Written::NotOfRoot } else { said(written) })
             }
-            Job::Have(ids) => JobResult::Have(ids.iter().map(|id| self.blobs.contains_key(id)).collect()),
-            Job::OpenBlob(blob) => {
-                let plain = self.open::<S>(&blob);
-                if plain.is_none() {
-                    self.remove(&blob.root.into());
-                }
-                JobResult::Opened(plain)
+            Job::ReadPart(root, part, mut buffer) => {
+                let values = self.read_part::<S>(root, part, buffer.blob_mut());
+                buffer.blob_mut()[0] ^= u8::from(is_wrong);
+                JobResult::PartRead(buffer, values)
+            }
+            Job::WritePart(root, part, values, buffer) => {
+                let written = self.write_part::<S>(pool, (root, part), &values, buffer.blob());
+                JobResult::PartWritten(buffer, said(written))
+            }
+            Job::FinishBlob(root, claims) => JobResult::BlobFinished(self.finish::<S>(pool, root, &claims)),
+            Job::Have(names) => JobResult::Have(names.iter().map(|name| self.held(name)).collect()),
+            Job::OpenBlob(blob, len) => {
+                let is_right = self.is_right::<S>(blob.root, &Claim::Content(blob.key.clone(), len));
+                let plain = self.open::<S>(&blob).filter(|_| is_right);
+                JobResult::Opened(plain.map(|plain| plain[..len as usize].to_vec()))
+            }
+            Job::NoteIds(ids) => {
+                self.ids.extend(ids);
+                JobResult::IdsNoted
             }
             Job::Persist(key, value) => JobResult::Persisted(self.persist(key, value)),
             Job::Dht(_) => unreachable!("a DHT job is dispatched to the DHT"),
@@ -253,4 +434,30 @@ impl Store {
         };
         true
     }
+}
+
+/// The parts that hold filling where the content has `len` bytes.
+fn filled<S: Suite>(len: u32) -> Range<usize> {
+    (len as usize / S::PART_LEN).min(PARTS)..PARTS
+}
+
+/// Makes the parts that are missing of a blob. `false`: they do not come out so, or content is missing.
+fn make_rest<S: Suite>(pool: &Pool, partial: &mut Partial, claim: &Claim) -> bool {
+    let Claim::Content(key, len) = claim else { return partial.mask() == Mask::ALL };
+    if !partial.mask().covers(Mask::first((*len as usize).div_ceil(S::PART_LEN))) {
+        return false;
+    }
+    let mut made = Vec::new();
+    for part in filled::<S>(*len) {
+        let mut buf = vec![0; S::PART_LEN];
+        if let Some(known) = partial.parts.get(&part) {
+            known.copy_to(0, &mut buf);
+        }
+        if !S::complete_part(key, &partial.values, *len as usize, part, &mut buf) {
+            return false;
+        }
+        made.push((part, Sparse::new(&buf, pool.has_weight)));
+    }
+    partial.parts.extend(made);
+    true
 }

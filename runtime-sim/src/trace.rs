@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     OpenBlob = 33,
     Persist = 34,
     Dht = 35,
+    FinishBlob = 36,
+    NoteIds = 37,
     Head = 40,
     Complete = 41,
     Published = 42,
@@ -96,10 +98,14 @@ impl Trace {
 
 fn of_job(job: &Job) -> (Kind, u64) {
     match job {
-        Job::ReadBlob(id, _) => (Kind::ReadBlob, u64::from(id.as_bytes()[0])),
-        Job::WriteBlob(id, _) => (Kind::WriteBlob, u64::from(id.as_bytes()[0])),
+        Job::ReadBlob(id, _) => (Kind::ReadBlob, u64::from(id.0[0])),
+        Job::WriteBlob(id, ..) => (Kind::WriteBlob, u64::from(id.as_bytes()[0])),
         Job::Have(ids) => (Kind::Have, ids.len() as u64),
-        Job::OpenBlob(blob) => (Kind::OpenBlob, u64::from(blob.root.0[0])),
+        Job::ReadPart(root, part, _) => (Kind::ReadBlob, u64::from(root.0[0]) << 4 | *part as u64),
+        Job::WritePart(root, part, ..) => (Kind::WriteBlob, u64::from(root.0[0]) << 4 | *part as u64),
+        Job::FinishBlob(root, _) => (Kind::FinishBlob, u64::from(root.0[0])),
+        Job::NoteIds(ids) => (Kind::NoteIds, ids.len() as u64),
+        Job::OpenBlob(blob, _) => (Kind::OpenBlob, u64::from(blob.root.0[0])),
         Job::Persist(_, value) => (Kind::Persist, value.as_ref().map_or(0, |value| value.len() as u64)),
         Job::Dht(_) => (Kind::Dht, 1),
     }

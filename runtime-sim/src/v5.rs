@@ -336,8 +336,12 @@ impl<S: Suite> Peers<S> {
         let Some((_, session)) = self.sessions.get(&socket) else { return };
         let Some(blob) = session.blob else { return };
         let sequences = self.by_host.get(&session.host).map(|peer| (peer.channel, peer.sequence));
-        let hello =
-            Message::Hello { version: Some(VERSION), sequences: sequences.into_iter().collect(), port: None };
+        let hello = Message::Hello {
+            version: Some(VERSION),
+            sequences: sequences.into_iter().collect(),
+            port: None,
+            features: 0,
+        };
         self.send(world, socket, &hello);
         self.send(world, socket, &Message::Request(blob));
     }
@@ -401,7 +405,8 @@ fn chunks(collections: &[Collection]) -> Option<BTreeSet<BlobId>> {
         match item {
             Item::File(file) => match &file.reference {
                 Reference::Chunks(chunks) => blobs.extend(chunks.iter().map(|chunk| chunk.id)),
-                Reference::Tree(_) => return None,
+                Reference::Extents(_) => return None,
+                Reference::Symlink(_) | Reference::Folder => {}
             },
             Item::Magnet(_) => {}
         }

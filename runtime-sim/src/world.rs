@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::{JobId, Secret};
+use megatorrent_core::ids::{BlobName, JobId, Secret};
 use megatorrent_core::limits::{INBOUND_MAX, OUTBOUND_MAX};
 use megatorrent_core::node::{Action, Command, Config, DhtError, DhtOp, Event, Input, Job, JobResult, Node};
 use megatorrent_core::rng::Rng;
@@ -170,6 +170,7 @@ impl<S: Suite> World<S> {
         }
         let seed = self.rng_nodes.fork(&format!("{} {}", id.0, host.epoch)).bytes_32();
         let config = Config {
+            takes_all: false,
             listen_port: (host.config.listens && host.config.name.is_none()).then_some(LISTEN_PORT),
             own_address: host.config.name.clone(),
             private_dht: false,
@@ -505,8 +506,8 @@ impl<S: Suite> World<S> {
     fn begin_job(&mut self, id: HostId, job_id: JobId, job: Job) {
         let host = &mut self.hosts[id.index()];
         host.jobs.begin(job_id, JobKind::of(&job), self.now, self.faults.bug);
-        if let Job::WriteBlob(blob, _) = &job {
-            host.begin_write(blob);
+        if let Some(written) = written_by(&job) {
+            host.begin_write(written);
         }
         let epoch = host.epoch;
         let job = match job {
@@ -542,8 +543,8 @@ impl<S: Suite> World<S> {
             return;
         }
         host.store.plant(self.faults.bug);
-        if let Job::WriteBlob(blob, _) = &job {
-            host.writing.remove(blob);
+        if let Some(written) = written_by(&job) {
+            host.writing.remove(&written);
         }
         let result = host.store.perform::<S>(&mut self.pool, &mut self.dice_reads, job);
         match self.faults.bug {
@@ -601,5 +602,14 @@ impl<S: Suite> Drop for World<S> {
         if std::thread::panicking() {
             eprintln!("the world's seed is {}, its time {} ns", self.seed, self.now.0);
         }
+    }
+}
+
+/// The blob, or the part of one, that a job writes.
+fn written_by(job: &Job) -> Option<(BlobName, Option<usize>)> {
+    match job {
+        Job::WriteBlob(name, ..) => Some((*name, None)),
+        Job::WritePart(root, part, ..) => Some(((*root).into(), Some(*part))),
+        _ => None,
     }
 }

@@ -16,7 +16,7 @@ use megatorrent_core::time::UnixTime;
 use megatorrent_core::tree::Shape;
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::dht::DhtMode;
-use megatorrent_runtime_smol::export::{ExportError, data_blobs_of};
+use megatorrent_runtime_smol::export::data_blobs_of;
 use megatorrent_runtime_smol::ingest::seal_and_store;
 use megatorrent_runtime_smol::store::Store;
 use megatorrent_runtime_smol::{Handle, Runtime};
