@@ -14,6 +14,9 @@ use megatorrent_sim::{HostConfig, HostId, World, WorldConfig};
 /// Time in which the seeder's announce reaches the DHT, after its head is there.
 const SEEDER_READY: Duration = Duration::from_secs(30);
 
+/// Bytes by which blobs differ.
+const MARK_LEN: usize = 32;
+
 /// What is raced.
 pub(crate) struct Race {
     pub(crate) seed: u64,
@@ -78,8 +81,10 @@ impl Race {
         let identity_seed = Some(Secret::new([7; 32]));
         let seeder = world.add_host(HostConfig { identity_seed, ..config.clone() });
         let channel = world.channel(seeder).expect("it has an identity");
+        // Zeros have no weight; a mark makes each blob another one.
         let mut content = vec![0; self.blobs * S::PLAIN_LEN];
-        Rng::new([0; 32]).fork(&format!("race {}", self.seed)).fill(&mut content);
+        let mut rng = Rng::new([0; 32]).fork(&format!("race {}", self.seed));
+        content.chunks_mut(S::PLAIN_LEN).for_each(|blob| rng.fill(&mut blob[..MARK_LEN]));
         let file = world.ingest(seeder, "film", &content);
         world.publish(seeder, "Channel", &[file], false);
         let is_published = |world: &World<S>| {
