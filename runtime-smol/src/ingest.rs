@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
 use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
-use megatorrent_core::ids::Secret;
+use megatorrent_core::ids::{BlobName, Secret};
 use megatorrent_core::tree::{TreeRef, TreeWriter};
 
 use crate::store::{Store, StoreError, lock};
@@ -206,9 +206,9 @@ pub fn seal_and_store(
     buf: &mut [u8],
     len: usize,
 ) -> Result<BlobRef, IngestError> {
-    let link = blob::seal(secret, buf, len);
-    store.write(&link.id, buf).map_err(IngestError::Store)?;
-    Ok(link)
+    let blob = blob::seal(secret, buf, len);
+    store.write(&BlobName::Native(blob.root), buf).map_err(IngestError::Store)?;
+    Ok(blob)
 }
 
 /// Reads until `buf` is full or the input ends, and returns how much it got.
