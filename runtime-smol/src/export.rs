@@ -6,7 +6,12 @@
 //! holds the very bytes. No symbolic link below the output folder is followed: every step goes from an open folder to
 //! the next (`openat` with `O_NOFOLLOW`), so a link that appears in the meantime changes nothing.
 //!
+//! What this system cannot take, or what could lead out of the output folder, is refused in words, and other files are written
+//! all the same. Any name that core lets through is safe on Unix, where only `/` divides components.
+//!
 //! Unix only, as are those calls; another system needs its own form of `Folder`.
+
+mod links;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,10 +25,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
-use megatorrent_core::blob::{BLOB_LEN, BlobRef, PLAIN_LEN};
+use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::ids::{BlobName, Root};
 use megatorrent_core::manifest::{Chunk, Extent, FileEntry, Reference, Slice};
-use megatorrent_core::parts;
 use megatorrent_core::tree::{Cursor, Step, TreeRef};
 use rustix::fs::{self as sys, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -34,13 +38,16 @@ use crate::store::{Store, boot_id, is_no_space, lock, reserve};
 
 /// Workers; more asked for are not started. Each takes 1 MiB.
 const WORKERS_MAX: usize = 16;
+/// How the hidden files begin and end.
+const TEMP_PREFIX: &str = ".megatorrent-";
+const TEMP_SUFFIX: &str = ".part";
 
 /// What to write, and where.
 #[derive(Clone, Copy, Debug)]
 pub struct Export<'a> {
-    /// The file.
+    /// The file, or the symlink or empty folder.
     pub entry: &'a FileEntry,
-    /// The channel's packs, by number.
+    /// The channel's packs, which slices lie in.
     pub packs: &'a BTreeMap<u32, Root>,
     /// Where its blobs are.
     pub store: &'a Store,
@@ -71,6 +78,8 @@ pub enum ExportError {
     Exists(PathBuf),
     /// A symbolic link, or a file, stands where a folder of the path should be.
     NotAFolder(PathBuf),
+    /// This name or this symlink cannot be made here; why.
+    Refused(PathBuf, &'static str),
     /// Another process is writing this file.
     Busy(PathBuf),
     /// A blob is not stored (any more).
@@ -106,15 +115,16 @@ impl fmt::Display for ExportError {
             Self::Exists(path) => write!(
                 f,
                 "{} exists and is not the channel's: move it away, or name another output folder (-o)",
-                path.display()
+                shown(path)
             ),
             Self::NotAFolder(path) => write!(
                 f,
                 "{} is a link or a file where the channel has a folder: move it away, or name another output folder \
                  (-o)",
-                path.display()
+                shown(path)
             ),
-            Self::Busy(path) => write!(f, "another process is writing {}", path.display()),
+            Self::Refused(path, why) => write!(f, "{} is not made: {why}", shown(path)),
+            Self::Busy(path) => write!(f, "another process is writing {}", shown(path)),
             Self::Missing(id) => write!(f, "blob {id} is not stored: it must be fetched again"),
             Self::Unreadable(id) => {
                 write!(
@@ -125,20 +135,34 @@ impl fmt::Display for ExportError {
             Self::Inconsistent(path) => write!(
                 f,
                 "the channel gives {} two different sizes: its author must publish the file anew",
-                path.display()
+                shown(path)
             ),
             Self::NoSpace(path) => {
                 write!(
                     f,
                     "no space is left for {}: free some, or name another output folder (-o)",
-                    path.display()
+                    shown(path)
                 )
             }
-            Self::Io(what, path, error) => write!(f, "cannot {what} {}: {error}", path.display()),
+            Self::Io(what, path, error) => write!(f, "cannot {what} {}: {error}", shown(path)),
             Self::State(error) => error.fmt(f),
             Self::Cancelled => f.write_str("cancelled"),
         }
     }
+}
+
+/// A path for a screen: what would make it look like another is escaped.
+fn shown(path: &Path) -> String {
+    let text = path.display().to_string();
+    let escape =
+        |c: char| if c.is_control() || reorders(c) { c.escape_unicode().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
+/// Whether a screen would show what follows in another order (Unicode's bidirectional marks, embeddings, overrides and
+/// isolates), or on another line.
+fn reorders(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl std::error::Error for ExportError {
@@ -159,12 +183,18 @@ pub fn export(
     cancel: &AtomicBool,
 ) -> Result<Exported, ExportError> {
     let entry = request.entry;
+    check_name(request)?;
+    match &entry.reference {
+        Reference::Symlink(target) => return links::symlink(request, target),
+        Reference::Folder => return links::folder(request),
+        Reference::Extents(_) | Reference::Chunks(_) => {}
+    }
     if entry.reference.size() != Some(entry.size) {
         return Err(ExportError::Inconsistent(request.out_dir.join(entry.path.as_str())));
     }
     let target = Target::open(request.out_dir, entry.path.as_str())?;
     let known = request.state.file(&target.path).map_err(ExportError::State)?;
-    let digest = digest(entry);
+    let digest = digest(request);
     let run = Run { request, progress, cancel, stop: AtomicBool::new(false) };
     let Some(found) = target.stat()? else {
         return run.write(&target, digest, false);
@@ -184,37 +214,73 @@ pub fn export(
     if is_ours { run.write(&target, digest, true) } else { Err(ExportError::Exists(target.path)) }
 }
 
+/// Refuses a name that a file of ours under way may have.
+fn check_name(request: &Export<'_>) -> Result<(), ExportError> {
+    let path = request.entry.path.as_str();
+    let is_ours = |name: &str| name.starts_with(TEMP_PREFIX) && name.ends_with(TEMP_SUFFIX);
+    if path.split('/').any(is_ours) {
+        let why = "its name is one that this program gives to files that are not written whole yet";
+        return Err(ExportError::Refused(request.out_dir.join(path), why));
+    }
+    Ok(())
+}
+
+/// The data blobs of a file's trees in order, each with the bytes of its content. At most `blobs_max`; `None` where there are
+/// more, or slices.
+pub fn data_blobs(
+    extents: &[Extent],
+    store: &Store,
+    blobs_max: usize,
+) -> Result<Option<Vec<(BlobRef, u32)>>, ExportError> {
+    let mut blobs = Vec::new();
+    for extent in extents {
+        let Extent::Tree(tree) = extent else { return Ok(None) };
+        let mut cursor = Cursor::whole(tree);
+        while let Some((blob, len, _)) = next_data_blob(&mut cursor, store)? {
+            if blobs.len() == blobs_max {
+                return Ok(None);
+            }
+            blobs.push((blob, len));
+        }
+    }
+    Ok(Some(blobs))
+}
+
 /// BLAKE3 over all that an entry says of its file, so that a record tells one version from another.
-fn digest(entry: &FileEntry) -> [u8; 32] {
+fn digest(request: &Export<'_>) -> [u8; 32] {
+    let entry = request.entry;
     let mut hasher = blake3::Hasher::new();
     hasher.update(&entry.size.to_be_bytes());
     hasher.update(&entry.modified_ms.unwrap_or(u64::MAX).to_be_bytes());
     hasher.update(&[u8::from(entry.executable)]);
+    let numbers = |hasher: &mut blake3::Hasher, numbers: [u32; 3]| {
+        for number in numbers {
+            hasher.update(&number.to_be_bytes());
+        }
+    };
     match &entry.reference {
         Reference::Extents(extents) => {
             for extent in extents {
                 match extent {
-                    Extent::Tree(tree) => drop(hasher.update(b"T").update(&*tree.to_bytes())),
-                    Extent::Slice(Slice { pack, offset, length, key }) => {
-                        hasher.update(b"S").update(key.expose());
-                        for number in [pack, offset, length] {
-                            hasher.update(&number.to_be_bytes());
-                        }
+                    Extent::Tree(tree) => {
+                        hasher.update(&[0]).update(&*tree.to_bytes());
+                    }
+                    Extent::Slice(slice) => {
+                        let root = request.packs.get(&slice.pack).map_or([0; 32], |root| root.0);
+                        hasher.update(&[1]).update(&root).update(slice.key.expose());
+                        numbers(&mut hasher, [slice.pack, slice.offset, slice.length]);
                     }
                 }
             }
         }
         Reference::Chunks(chunks) => {
             for chunk in chunks {
-                hasher.update(b"C").update(chunk.name().as_bytes());
+                hasher.update(&[2]).update(chunk.name().as_bytes());
                 hasher.update(chunk.key.expose()).update(&chunk.nonce);
-                for number in [chunk.offset, chunk.length, chunk.real_size] {
-                    hasher.update(&number.to_be_bytes());
-                }
+                numbers(&mut hasher, [chunk.offset, chunk.length, chunk.real_size]);
             }
         }
-        Reference::Symlink(target) => drop(hasher.update(b"L").update(target.as_bytes())),
-        Reference::Folder => drop(hasher.update(b"F")),
+        Reference::Symlink(_) | Reference::Folder => {}
     }
     *hasher.finalize().as_bytes()
 }
@@ -323,8 +389,8 @@ impl Run<'_> {
             }
             // The lock ends with the statement.
             let piece = lock(pieces).next();
-            let Some(Piece { source, offset }) = piece.transpose()? else { break };
-            let content = source.open(store, &mut buf)?;
+            let Some(Piece { sealed, offset }) = piece.transpose()? else { break };
+            let content = sealed.open(store, &mut buf)?;
             if !take(content, offset)? {
                 return Ok(false);
             }
@@ -337,60 +403,19 @@ impl Run<'_> {
 /// Takes a piece's content and its offset in the file; `false`: no further piece is needed.
 type Take<'a> = dyn Fn(&[u8], u64) -> Result<bool, ExportError> + Sync + 'a;
 
-/// A stretch of a file that comes out of one blob.
+/// A part of a file that comes out of one blob.
 struct Piece {
-    source: Source,
+    sealed: Sealed,
     offset: u64,
 }
 
-/// Where a stretch's bytes are.
-enum Source {
-    /// The content of a native blob, with this many bytes.
-    Native(BlobRef, u32),
+/// Where the bytes of a piece are.
+enum Sealed {
+    /// A native data blob, and the bytes of its content.
+    Blob(BlobRef, usize),
+    /// A slice, and its pack.
+    Slice(Slice, Root),
     Chunk(Chunk),
-    /// A slice of a pack; without a root, the channel has no such pack.
-    Slice(Option<Root>, Slice),
-}
-
-impl Source {
-    fn len(&self) -> u64 {
-        match self {
-            Self::Native(_, len) => u64::from(*len),
-            Self::Chunk(chunk) => u64::from(chunk.real_size),
-            Self::Slice(_, slice) => u64::from(slice.length),
-        }
-    }
-
-    fn name(&self) -> BlobName {
-        match self {
-            Self::Native(blob, _) => blob.root.into(),
-            Self::Chunk(chunk) => chunk.name(),
-            Self::Slice(root, _) => root.unwrap_or(Root([0; 32])).into(),
-        }
-    }
-
-    /// The content, within `buf` of [`BLOB_LEN`] bytes.
-    fn open<'b>(&self, store: &Store, buf: &'b mut [u8]) -> Result<&'b [u8], ExportError> {
-        let failed = |e| ExportError::new("read a blob in", store.root(), e);
-        let name = self.name();
-        if !store.read(&name, buf).map_err(failed)? {
-            return Err(ExportError::Missing(name));
-        }
-        let range = match self {
-            Self::Native(blob, len) => {
-                let range = 0..*len as usize;
-                parts::crypt(&blob.key, 0, &mut buf[range.clone()]);
-                Some(range)
-            }
-            Self::Chunk(chunk) => chunk.open(buf),
-            Self::Slice(_, slice) => slice.open(buf),
-        };
-        match range {
-            Some(range) => Ok(&buf[range]),
-            None if store.remove_if_corrupt(&name).map_err(failed)? => Err(ExportError::Missing(name)),
-            None => Err(ExportError::Unreadable(name)),
-        }
-    }
 }
 
 /// A file's pieces, in order. An index blob of a tree is read when the first below it is asked for.
@@ -398,60 +423,58 @@ type Pieces<'a> = Box<dyn Iterator<Item = Result<Piece, ExportError>> + Send + '
 
 fn pieces<'a>(request: &Export<'a>) -> Pieces<'a> {
     let (store, packs) = (request.store, request.packs);
+    let path = request.out_dir.join(request.entry.path.as_str());
     match &request.entry.reference {
         Reference::Extents(extents) => {
-            let sources = extents.iter().flat_map(move |extent| sources(extent, store, packs));
-            Box::new(placed(sources))
+            Box::new(with_offsets(extents, Extent::size).flat_map(move |(extent, offset)| -> Pieces<'a> {
+                match extent {
+                    Extent::Tree(tree) => Box::new(tree_pieces(tree, store, offset)),
+                    Extent::Slice(slice) => {
+                        let sealed = packs.get(&slice.pack).map(|root| Sealed::Slice(slice.clone(), *root));
+                        let piece = sealed.map(|sealed| Piece { sealed, offset });
+                        Box::new(std::iter::once(piece.ok_or(ExportError::Inconsistent(path.clone()))))
+                    }
+                }
+            }))
         }
         Reference::Chunks(chunks) => {
-            Box::new(placed(chunks.iter().map(|chunk| Ok(Source::Chunk(chunk.clone())))))
+            let pieces = with_offsets(chunks, |chunk| chunk.real_size.into());
+            Box::new(pieces.map(|(chunk, offset)| Ok(Piece { sealed: Sealed::Chunk(chunk.clone()), offset })))
         }
         Reference::Symlink(_) | Reference::Folder => Box::new(std::iter::empty()),
     }
 }
 
-/// Each source where the one before ends.
-fn placed(
-    sources: impl Iterator<Item = Result<Source, ExportError>>,
-) -> impl Iterator<Item = Result<Piece, ExportError>> {
-    sources.scan(0, |next, source| {
-        Some(source.map(|source| {
-            let offset = *next;
-            *next += source.len();
-            Piece { source, offset }
-        }))
+/// What a file consists of, each with its offset in the file.
+fn with_offsets<T>(all: &[T], size: impl Fn(&T) -> u64) -> impl Iterator<Item = (&T, u64)> {
+    all.iter().scan(0, move |next, one| {
+        let offset = *next;
+        *next += size(one);
+        Some((one, offset))
     })
 }
 
-fn sources<'a>(
-    extent: &'a Extent,
-    store: &'a Store,
-    packs: &BTreeMap<u32, Root>,
-) -> Box<dyn Iterator<Item = Result<Source, ExportError>> + Send + 'a> {
-    match extent {
-        Extent::Tree(tree) => Box::new(data_blobs(tree, store)),
-        Extent::Slice(slice) => {
-            let source = Source::Slice(packs.get(&slice.pack).copied(), slice.clone());
-            Box::new(std::iter::once(Ok(source)))
-        }
-    }
-}
-
-/// The data blobs of a tree.
-fn data_blobs(tree: &TreeRef, store: &Store) -> impl Iterator<Item = Result<Source, ExportError>> {
+/// The pieces of a tree, which begins at `start` in the file: its data blobs.
+fn tree_pieces(
+    tree: &TreeRef,
+    store: &Store,
+    start: u64,
+) -> impl Iterator<Item = Result<Piece, ExportError>> {
     let mut cursor = Cursor::whole(tree);
-    std::iter::from_fn(move || next_data_blob(&mut cursor, store).transpose())
+    let piece = move |(blob, len, offset)| {
+        let len = usize::try_from(len).unwrap_or(PLAIN_LEN);
+        Piece { sealed: Sealed::Blob(blob, len), offset: start + offset }
+    };
+    std::iter::from_fn(move || next_data_blob(&mut cursor, store).map(|found| found.map(piece)).transpose())
 }
 
-fn next_data_blob(cursor: &mut Cursor, store: &Store) -> Result<Option<Source>, ExportError> {
+/// The next data blob, the bytes of its content, and its offset in the stream.
+fn next_data_blob(cursor: &mut Cursor, store: &Store) -> Result<Option<(BlobRef, u32, u64)>, ExportError> {
     loop {
         match cursor.step() {
             // It is read when the cursor needs it.
             Step::Blob(node) if node.height > 0 => {}
-            Step::Blob(node) => {
-                let len = node.content_len();
-                return Ok(Some(Source::Native(node.blob, len)));
-            }
+            Step::Blob(node) => return Ok(Some((node.blob.clone(), node.content_len(), node.offset))),
             Step::NeedsIndex(node) => {
                 let plain = Zeroizing::new(open_index(&node.blob, node.content_len(), store)?);
                 if !cursor.open(&node.blob.root, &plain) {
@@ -463,33 +486,42 @@ fn next_data_blob(cursor: &mut Cursor, store: &Store) -> Result<Option<Source>, 
     }
 }
 
-/// The data blobs of a file's trees and the bytes of content in each, in order. At most `blobs_max`; `None` where there are
-/// more, or slices.
-pub fn data_blobs_of(
-    extents: &[Extent],
-    store: &Store,
-    blobs_max: usize,
-) -> Result<Option<Vec<(BlobRef, u32)>>, ExportError> {
-    let mut blobs = Vec::new();
-    for extent in extents {
-        let Extent::Tree(tree) = extent else { return Ok(None) };
-        for source in data_blobs(tree, store) {
-            let Source::Native(blob, len) = source? else { return Ok(None) };
-            if blobs.len() == blobs_max {
-                return Ok(None);
-            }
-            blobs.push((blob, len));
-        }
-    }
-    Ok(Some(blobs))
-}
-
 /// The content of a stored index blob, `len` bytes: keys, to be wiped after use.
-pub fn open_index(blob: &BlobRef, len: u32, store: &Store) -> Result<Vec<u8>, ExportError> {
+fn open_index(blob: &BlobRef, len: u32, store: &Store) -> Result<Vec<u8>, ExportError> {
+    let name = BlobName::Native(blob.root);
     match store.open_blob(blob, len).map_err(|e| ExportError::new("read a blob in", store.root(), e))? {
         Some(plain) => Ok(plain),
-        None if store.has(&blob.root.into()) => Err(ExportError::Unreadable(blob.root.into())),
-        None => Err(ExportError::Missing(blob.root.into())),
+        None if store.has(&name) => Err(ExportError::Unreadable(name)),
+        None => Err(ExportError::Missing(name)),
+    }
+}
+
+impl Sealed {
+    fn name(&self) -> BlobName {
+        match self {
+            Self::Blob(blob, _) => blob.root.into(),
+            Self::Slice(_, pack) => (*pack).into(),
+            Self::Chunk(chunk) => chunk.name(),
+        }
+    }
+
+    /// The content, out of its blob, within `buf`.
+    fn open<'b>(&self, store: &Store, buf: &'b mut [u8]) -> Result<&'b [u8], ExportError> {
+        let failed = |e| ExportError::new("read a blob in", store.root(), e);
+        let name = self.name();
+        if !store.read(&name, buf).map_err(failed)? {
+            return Err(ExportError::Missing(name));
+        }
+        let range = match self {
+            Self::Blob(blob, len) => blob::open(blob, buf).then_some(0..*len),
+            Self::Slice(slice, _) => slice.open(buf),
+            Self::Chunk(chunk) => chunk.open(buf),
+        };
+        match range {
+            Some(range) => Ok(&buf[range]),
+            None if store.remove_if_corrupt(&name).map_err(failed)? => Err(ExportError::Missing(name)),
+            None => Err(ExportError::Unreadable(name)),
+        }
     }
 }
 
@@ -590,7 +622,7 @@ impl<'a> Temp<'a> {
         // with, so that a left-over has the permissions that are wanted.
         let hash =
             blake3::Hasher::new().update(&[u8::from(executable)]).update(target.name.as_bytes()).finalize();
-        let name = format!(".megatorrent-{}.part", &hash.to_hex()[..16]);
+        let name = format!("{TEMP_PREFIX}{}{TEMP_SUFFIX}", &hash.to_hex()[..16]);
         let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = sys::openat(&target.folder.fd, &name, flags, mode)

@@ -169,7 +169,7 @@ async fn seal(
 
 /// The data blobs as v5's chunk list.
 fn chunks(extents: &[Extent], store: &Store) -> Result<Vec<Chunk>, Failure> {
-    let blobs = export::data_blobs_of(extents, store, EXTENTS_MAX)?.ok_or_else(|| {
+    let blobs = export::data_blobs(extents, store, EXTENTS_MAX)?.ok_or_else(|| {
         let message =
             format!("a v5 list has at most {EXTENTS_MAX} chunks; leave out --v5 for a file of this size");
         Failure::new(Exit::Other, message)

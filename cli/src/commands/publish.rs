@@ -16,7 +16,7 @@ use megatorrent_core::time::UnixTime;
 use megatorrent_core::tree::Shape;
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::dht::DhtMode;
-use megatorrent_runtime_smol::export::data_blobs_of;
+use megatorrent_runtime_smol::export::data_blobs;
 use megatorrent_runtime_smol::ingest::seal_and_store;
 use megatorrent_runtime_smol::store::Store;
 use megatorrent_runtime_smol::{Handle, Runtime};
@@ -161,7 +161,7 @@ fn warn_of_missing_blobs(manifest: &Manifest, store: &Store, output: Output) {
 fn is_stored(file: &FileEntry, store: &Store) -> bool {
     match &file.reference {
         Reference::Chunks(chunks) => chunks.iter().all(|chunk| store.has(&chunk.name())),
-        Reference::Extents(extents) => match data_blobs_of(extents, store, CHECKED_BLOBS_MAX) {
+        Reference::Extents(extents) => match data_blobs(extents, store, CHECKED_BLOBS_MAX) {
             Ok(Some(blobs)) => blobs.iter().all(|(blob, _)| store.has(&blob.root.into())),
             // A long one is not looked through; a slice's pack is known to the manifest alone.
             Ok(None) => true,
