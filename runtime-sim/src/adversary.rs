@@ -593,11 +593,14 @@ mod tests {
     use super::*;
     use crate::config::{HostConfig, WorldConfig};
     use megatorrent_core::limits::ANNOUNCE_HOPS_MAX;
+    use megatorrent_core::parts::PART_LEN;
     use megatorrent_core::suite::RealSuite;
 
     const TAG: Tag = Tag([7; 16]);
     /// Bytes of the blob that are asked for.
-    const LEN: u32 = 123_456;
+    /// The parts asked for.
+    const MASK: Mask = Mask::first(2);
+    const LEN: usize = 2 * PART_LEN;
 
     /// A peer that asks one adversary for a blob's range, and hears it out.
     struct Asker {
@@ -634,7 +637,8 @@ mod tests {
             let mut asker = Self { world, adversaries, socket, client, blob, heard, is_broken };
             asker.run();
             let get_head = |known| Message::GetHead { tag: TAG, known, look_up: None };
-            let want = Message::Want { id: 9, blob: id, range: 0..LEN };
+            let root = id.root().expect("a native blob");
+            let want = Message::Want(Want { number: 9, root, mask: MASK, values: true, last_len: None });
             for message in [Message::AskHave(TAG, 1), want, get_head(3), get_head(4)] {
                 asker.client.send(&message);
             }
@@ -681,16 +685,14 @@ mod tests {
         /// Returns the bytes of all PIECEs that opened, in order; `None`: none came.
         fn pieces(&self) -> Option<Vec<u8>> {
             let piece = |message: &Message| match message {
-                Message::Piece { id: 9, offset, bytes } => Some((*offset, bytes.clone())),
+                Message::Piece { number: 9, part, half, bytes } => Some(((*part, *half), bytes.clone())),
                 _ => None,
             };
             let pieces: Vec<_> = self.heard.iter().filter_map(piece).collect();
-            let (offsets, parts): (Vec<u32>, Vec<Vec<u8>>) = pieces.into_iter().unzip();
-            assert!(
-                offsets.into_iter().eq((0..LEN).step_by(PIECE_LEN).take(parts.len())),
-                "one after the other"
-            );
-            (!parts.is_empty()).then(|| parts.concat())
+            let (places, bytes): (Vec<(u8, u8)>, Vec<Vec<u8>>) = pieces.into_iter().unzip();
+            let all = [(0, 0), (0, 1), (1, 0), (1, 1)];
+            assert!(places.iter().eq(all.iter().take(bytes.len())), "one after the other");
+            (!bytes.is_empty()).then(|| bytes.concat())
         }
 
         /// Returns the heads that came and were not refused: the sequence of each, and whether it is the right one.
@@ -723,13 +725,13 @@ mod tests {
         }
 
         fn claims_all(&self) -> bool {
-            self.heard.contains(&Message::Have(TAG, 1, Have::All))
+            self.heard.contains(&Message::Have(TAG, 1, all()))
         }
     }
 
     #[test]
     fn each_kind_lies_in_its_own_way() {
-        let len = LEN as usize;
+        let len = LEN;
         for attack in Attack::ALL.into_iter().chain([Attack::FalseGateway]) {
             let asker = Asker::ask(attack);
             let right = &asker.blob[..len];

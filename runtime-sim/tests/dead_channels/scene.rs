@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::{BlobName, Secret};
-use megatorrent_core::manifest::Reference;
+use megatorrent_core::manifest::{Extent, Reference};
 use megatorrent_core::node::Event;
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::BlobFormat;
@@ -55,7 +55,9 @@ pub(crate) fn author(world: &mut World<Small>, number: u16, blobs: usize) -> Aut
         let mut content = vec![0; (blobs - from).min(FILE_BLOBS) * Small::PLAIN_LEN];
         rng.fill(&mut content);
         let file = world.ingest(host, &format!("film {from}"), &content);
-        if let Reference::Tree(tree) = &file.reference {
+        if let Reference::Extents(extents) = &file.reference
+            && let [Extent::Tree(tree)] = &extents[..]
+        {
             index.push(tree.blob.root.into());
         }
         files.push(file);
