@@ -122,7 +122,7 @@ pub const PARTS_LOADED_MAX: usize = 4;
 /// Parts asked for at once on one connection.
 pub const PART_WINDOW_MAX: usize = 256;
 /// Parts asked for at once on a connection that has not brought any yet.
-pub const PART_WINDOW_START: usize = 4;
+pub const PART_WINDOW_START: usize = 2;
 /// Peers that one part is asked of at once.
 pub const ASKED_AT_ONCE_MAX: usize = 3;
 /// Connections over which whole blobs may be asked for at once; each holds a receive buffer.
@@ -150,6 +150,8 @@ pub const SLOT_TIME_MIN: Duration = Duration::from_millis(250);
 /// How long a turn counts at most, however slow the others are: where all readers are slow, more of them at once fill the
 /// line.
 pub const SLOT_TIME_MAX: Duration = Duration::from_secs(8);
+/// Stored blobs of which is remembered that others are known by them, so that they are served first.
+pub const INDEX_KNOWN_MAX: usize = 65_536;
 /// Blobs of which is remembered that they were served; at the cap all are forgotten.
 pub const SERVED_MAX: usize = 65_536;
 /// Blobs of which a peer told parts, over all channels; further ones are not noted.

@@ -378,6 +378,11 @@ impl<C: Ciphers> Conn<C> {
         self.wanted.open_parts()
     }
 
+    /// Whether some bytes of a message have come and the rest has not.
+    pub fn is_inside_message(&self) -> bool {
+        self.link.is_inside_message()
+    }
+
     /// Whether [`Self::want`] may be called: few WANTs are open.
     pub fn may_want(&self) -> bool {
         self.wanted.has_room()

@@ -100,6 +100,8 @@ impl Owed {
             return;
         };
         let owing = &mut self.wants[at];
+        // A part that is sent in half is sent to its end.
+        let mask = mask - owing.half_sent;
         owing.waiting = owing.waiting - mask;
         owing.cancelled = owing.cancelled | (owing.loading & mask);
         let is_gone = |(part, _): &(usize, Buffer)| mask.has(*part);

@@ -16,6 +16,8 @@ struct Asked {
     /// Its values are to come first.
     values: bool,
     left: Mask,
+    /// Those of them that were cancelled. They may have been on their way.
+    cancelled: Mask,
     /// Those of which the first half has come.
     begun: Mask,
     /// The last part and how many bytes of it were asked for, where not all.
@@ -29,7 +31,7 @@ pub(super) enum Brought {
     Wanted(Root),
     /// The peer does not serve these parts of a blob.
     Refused(Root, Mask),
-    /// Only what was cancelled.
+    /// Only what was cancelled long ago.
     Late,
 }
 
@@ -39,9 +41,10 @@ pub(super) struct Wanted {
     /// Bytes of half a part.
     half_len: usize,
     next_number: u32,
-    open: BTreeMap<u32, Asked>,
+    /// By number. Of what was cancelled whole, the newest [`WANTS_MAX`] are kept.
+    asked: BTreeMap<u32, Asked>,
     open_parts: usize,
-    /// How many cancelled bytes, and PARTS, may still come, because they may have been in flight.
+    /// How many bytes, and PARTS, of others that were cancelled may still come.
     late_bytes: u64,
     late_values: u32,
 }
@@ -50,7 +53,14 @@ impl Wanted {
     /// Of blobs with parts of `part_len` bytes.
     pub(super) fn new(part_len: usize) -> Self {
         let half_len = part_len.div_ceil(2);
-        Self { half_len, next_number: 0, open: BTreeMap::new(), open_parts: 0, late_bytes: 0, late_values: 0 }
+        Self {
+            half_len,
+            next_number: 0,
+            asked: BTreeMap::new(),
+            open_parts: 0,
+            late_bytes: 0,
+            late_values: 0,
+        }
     }
 
     /// Asks for parts of a blob; returns the message that asks. `last_len`: bytes of the last part, where not all are wanted.
@@ -62,33 +72,50 @@ impl Wanted {
         let number = self.next_number;
         self.next_number = self.next_number.wrapping_add(1);
         let cut = last_len.map(|len| (last, len as usize));
-        self.open.insert(number, Asked { root, values, left: mask, begun: Mask::NONE, cut });
+        let (cancelled, begun) = (Mask::NONE, Mask::NONE);
+        self.asked.insert(number, Asked { root, values, left: mask, cancelled, begun, cut });
         self.open_parts += mask.len();
         Message::Want(Want { number, root, mask, values, last_len })
     }
 
-    /// Gives up parts of a blob, under whatever numbers they were asked for; returns the messages that say so.
+    /// Gives up parts of a blob, under whatever numbers they were asked for; returns the messages that say so. What was on its way
+    /// still comes, as if it had not been given up.
     pub(super) fn cancel(&mut self, root: &Root, mask: Mask) -> impl Iterator<Item = Message> + use<> {
         let mut messages = Vec::new();
-        for (number, asked) in self.open.iter_mut().filter(|(_, asked)| asked.root == *root) {
-            let gone = asked.left & mask;
+        for (number, asked) in self.asked.iter_mut().filter(|(_, asked)| asked.root == *root) {
+            let gone = (asked.left & mask) - asked.cancelled;
             if gone.is_empty() {
                 continue;
             }
-            let whole = 2 * self.half_len * gone.len();
-            self.late_bytes += (whole - self.half_len * (gone & asked.begun).len()) as u64;
             self.open_parts -= gone.len();
-            asked.left = asked.left - gone;
-            self.late_values += u32::from(asked.values && asked.left.is_empty());
+            asked.cancelled = asked.cancelled | gone;
             messages.push(Message::Cancel { number: *number, mask: gone });
         }
-        self.open.retain(|_, asked| !asked.left.is_empty());
+        self.forget_cancelled();
         messages.into_iter()
+    }
+
+    /// Of what was cancelled whole, only how much of it may still come is kept in the end.
+    fn forget_cancelled(&mut self) {
+        let is_cancelled = |asked: &Asked| asked.cancelled.covers(asked.left);
+        let mut excess =
+            self.asked.values().filter(|asked| is_cancelled(asked)).count().saturating_sub(WANTS_MAX);
+        while let Some(number) = (excess > 0).then(|| self.oldest(is_cancelled)).flatten() {
+            excess -= 1;
+            let Some(asked) = self.asked.remove(&number) else { return };
+            let halves = 2 * asked.left.len() - (asked.left & asked.begun).len();
+            self.late_bytes += (self.half_len * halves) as u64;
+            self.late_values += u32::from(asked.values);
+        }
+    }
+
+    fn oldest(&self, fits: impl Fn(&Asked) -> bool) -> Option<u32> {
+        self.asked.iter().find(|(_, asked)| fits(asked)).map(|(number, _)| *number)
     }
 
     /// Takes a PARTS.
     pub(super) fn take_values(&mut self, number: u32) -> Result<Brought, Violation> {
-        if let Some(asked) = self.open.get_mut(&number) {
+        if let Some(asked) = self.asked.get_mut(&number) {
             let was_due = core::mem::replace(&mut asked.values, false);
             return if was_due { Ok(Brought::Wanted(asked.root)) } else { Err(Violation::UnaskedData) };
         }
@@ -99,15 +126,15 @@ impl Wanted {
     /// Takes a PIECE with `len` bytes of a part's half.
     pub(super) fn take(&mut self, number: u32, part: u8, half: u8, len: usize) -> Result<Brought, Violation> {
         let part = usize::from(part);
-        let Some(asked) = self.open.get_mut(&number) else { return self.late(number, len) };
+        let Some(asked) = self.asked.get_mut(&number) else { return self.late(number, len) };
         if len == 0 && (part, half) == (0, 0) {
-            let (root, left) = (asked.root, asked.left);
+            let (root, left) = (asked.root, asked.left - asked.cancelled);
             self.open_parts -= left.len();
-            self.open.remove(&number);
+            self.asked.remove(&number);
             return Ok(Brought::Refused(root, left));
         }
         if !asked.left.has(part) {
-            return self.late(number, len);
+            return Err(Violation::UnaskedData);
         }
         let wanted = asked.cut.filter(|(cut, _)| *cut == part).map_or(2 * self.half_len, |(_, len)| len);
         let is_second = asked.begun.has(part);
@@ -118,10 +145,10 @@ impl Wanted {
         }
         let root = asked.root;
         if is_second || wanted <= self.half_len {
+            self.open_parts -= usize::from(!asked.cancelled.has(part));
             asked.left = asked.left - Mask::one(part);
-            self.open_parts -= 1;
             if asked.left.is_empty() {
-                self.open.remove(&number);
+                self.asked.remove(&number);
             }
         } else {
             asked.begun = asked.begun | Mask::one(part);
@@ -146,7 +173,7 @@ impl Wanted {
 
     /// Whether another WANT may be sent.
     pub(super) fn has_room(&self) -> bool {
-        self.open.len() < WANTS_MAX
+        self.asked.values().filter(|asked| !asked.cancelled.covers(asked.left)).count() < WANTS_MAX
     }
 }
 
@@ -193,12 +220,17 @@ mod tests {
         assert_eq!(wanted.take(0, 0, 0, HALF), Ok(Brought::Wanted(ROOT)));
         let cancelled: Vec<_> = wanted.cancel(&ROOT, Mask(1)).collect();
         assert_eq!(cancelled, [Message::Cancel { number: 0, mask: Mask(1) }]);
-        assert_eq!(wanted.cancel(&ROOT, Mask(1)).count(), 0);
-        assert_eq!(wanted.take(0, 0, 1, HALF), Ok(Brought::Late));
+        assert_eq!((wanted.cancel(&ROOT, Mask(1)).count(), wanted.open_parts()), (0, 1));
+        assert_eq!(wanted.take(0, 0, 1, HALF), Ok(Brought::Wanted(ROOT)));
         assert_eq!(wanted.take(0, 0, 1, HALF), UNASKED);
         assert_eq!(wanted.cancel(&ROOT, Mask::ALL).count(), 1);
-        assert_eq!(wanted.take(0, 1, 0, HALF), Ok(Brought::Late));
         assert_eq!((wanted.open_parts(), wanted.take_values(0)), (0, UNASKED));
+        for _ in 0..WANTS_MAX {
+            wanted.ask(ROOT, Mask(1), false, None);
+            wanted.cancel(&ROOT, Mask::ALL);
+        }
+        assert_eq!(wanted.take(0, 1, 0, HALF), Ok(Brought::Late), "it is among the oldest");
+        assert_eq!(wanted.take(1, 0, 0, HALF), Ok(Brought::Wanted(ROOT)));
     }
 
     #[test]

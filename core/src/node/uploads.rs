@@ -1,7 +1,7 @@
 //! Serving. An *upload slot* is one part of a blob, or for REQUESTs one blob, read into a send buffer and sent to one peer.
 //!
-//! Few slots are in use at once ([`UPLOAD_SLOTS`]), so that each part is soon whole at a peer that serves it on. What was served
-//! least comes first, so that parts that only we have spread before others are repeated; then the peer that has
+//! Few slots are in use at once ([`UPLOAD_SLOTS`]), so that each part is soon whole at a peer that serves it on. Index blobs and
+//! documents come first, as nothing else is known without them; then what was served least, so that parts that only we have spread before others are repeated; then the peer that has
 //! waited longest. No peer waits for more than two rounds of all waiting peers. A slot that takes several times the median
 //! slot time stops counting, so that slow readers do not keep quick ones waiting, and its buffer goes to another peer that
 //! waits for one. A peer that takes nothing at all gets no further slot until it does.
@@ -32,9 +32,12 @@ use crate::time::Instant;
 /// A slot counts for at most this many times the median slot time.
 const SLOT_TIMES_USUAL: u32 = 4;
 
-/// The order in which peers, blobs and parts are served, the least first: by slots in use, not overdue, how often it was served,
-/// and the number of the peer's last slot.
-type Rank = (usize, bool, u8, u64);
+/// Each part of an index blob is served this often before all others. Those who got it serve it on.
+const INDEX_FIRST: u8 = 3;
+
+/// The order in which peers, blobs and parts are served, the least first: by slots in use, not overdue, nothing is known by it, how
+/// often it was served, and the number of the peer's last slot.
+type Rank = (usize, bool, bool, u8, u64);
 
 /// What a slot is for.
 #[derive(Clone, Copy, Debug)]
@@ -175,8 +178,13 @@ impl Uploads {
         self.is_due = true;
     }
 
-    /// Gives slots to waiting peers while there is room.
-    pub(super) fn fill_slots<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>) {
+    /// Gives slots to waiting peers while there is room. `is_index`: whether others are known by a blob.
+    pub(super) fn fill_slots<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        is_index: impl Fn(&Root) -> bool,
+    ) {
         let now = cx.now();
         if !mem::take(&mut self.is_due) {
             return;
@@ -189,7 +197,7 @@ impl Uploads {
                 }
                 return;
             }
-            let Some((conn, what)) = self.next_slot(now, conns) else { return };
+            let Some((conn, what)) = self.next_slot(now, conns, &is_index) else { return };
             if matches!(what, Served::Part(..)) && !self.part_pool.has_free() {
                 self.take_buffer_back(now, conns);
             }
@@ -231,7 +239,12 @@ impl Uploads {
     }
 
     /// Chooses the next peer to serve, and what of.
-    fn next_slot<S: Suite>(&mut self, now: Instant, conns: &Conns<S>) -> Option<(ConnId, Served)> {
+    fn next_slot<S: Suite>(
+        &mut self,
+        now: Instant,
+        conns: &Conns<S>,
+        is_index: impl Fn(&Root) -> bool,
+    ) -> Option<(ConnId, Served)> {
         let uploads = &*self;
         let patience = 2 * uploads.waiting.len() as u64;
         let mut best: Option<(Rank, ConnId, Served)> = None;
@@ -240,9 +253,9 @@ impl Uploads {
             let (Some(line), Some(turns)) = (conns.get(*conn), uploads.conns.get(*conn)) else { continue };
             let (answers, parts) = line.slots();
             let is_overdue = uploads.count - turns.slot > patience;
-            let mut consider = |times: u8, what: Served| {
+            let mut consider = |times: u8, is_data: bool, what: Served| {
                 let times = if is_overdue { 0 } else { times };
-                let rank = (answers + parts, !is_overdue, times, turns.slot);
+                let rank = (answers + parts, !is_overdue, is_data, times, turns.slot);
                 if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                     best = Some((rank, *conn, what));
                 }
@@ -257,13 +270,14 @@ impl Uploads {
                 && uploads.pool.has_free()
                 && let Some(id) = line.waiting_blob()
             {
-                consider(0, Served::Blob(id));
+                consider(0, true, Served::Blob(id));
             }
             if parts < PARTS_LOADED_MAX {
                 for (root, mask) in line.waiting_parts() {
                     let times = uploads.served.get(&root).copied().unwrap_or_default();
                     if let Some(part) = mask.iter().min_by_key(|part| times[*part]) {
-                        consider(times[part], Served::Part(root, part));
+                        let is_first = times[part] < INDEX_FIRST && is_index(&root);
+                        consider(times[part], !is_first, Served::Part(root, part));
                     }
                 }
             }

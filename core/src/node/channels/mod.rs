@@ -21,7 +21,7 @@ use super::downloads::Downloads;
 use super::timers::Timer;
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
-use crate::ids::{BlobName, ConnId, Secret, Topic};
+use crate::ids::{BlobName, ConnId, Root, Secret, Topic};
 use crate::limits::CHANNELS_MAX;
 use crate::parts::Mask;
 use crate::suite::Suite;
@@ -335,6 +335,11 @@ impl Channels {
     pub(super) fn on_unfit<S: Suite>(&mut self, env: &mut Env<'_, S>, place: &Place, name: BlobName) {
         let effects = self.contents.on_unfit(*place.topic(), name);
         self.on_content(env, *place.topic(), effects);
+    }
+
+    /// Whether others are known by a stored blob.
+    pub(super) fn is_index(&self, root: &Root) -> bool {
+        self.contents.is_index(root)
     }
 
     /// A part takes so long to come.

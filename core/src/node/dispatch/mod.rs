@@ -27,7 +27,7 @@ use crate::bep44::SignedItem;
 use crate::conn::Incoming;
 use crate::error::{CloseReason, Violation};
 use crate::identity::{Identity, PublicKey};
-use crate::ids::{BlobName, ConnId, JobId, Topic};
+use crate::ids::{BlobName, ConnId, JobId, Root, Topic};
 use crate::limits::{INBOUND_FETCHING_MAX, INBOUND_MAX};
 use crate::parts::Mask;
 use crate::rng::Rng;
@@ -419,7 +419,8 @@ impl<S: Suite> Dispatcher<S> {
     /// Begins the work that has become possible, and wakes the driver.
     pub(super) fn flush(&mut self) {
         if !self.is_shut_down {
-            self.uploads.fill_slots(&mut self.cx, &mut self.conns);
+            let is_index = |root: &Root| self.channels.is_index(root);
+            self.uploads.fill_slots(&mut self.cx, &mut self.conns, is_index);
             self.assign();
             self.connect();
             self.start_dht();

@@ -10,12 +10,13 @@ use super::wants::Want;
 use crate::ids::{BlobName, ConnId, Root, Topic};
 use crate::limits::PARTS_UNDER_WAY_MAX;
 use crate::node::channels::contents::{Place, Urgency};
-use crate::node::channels::swarms::Swarms;
+use crate::node::channels::swarms::{Swarms, View};
 use crate::node::conns::Conns;
 use crate::node::cx::Cx;
 use crate::node::timers::Timer;
 use crate::parts::Mask;
 use crate::suite::Suite;
+use crate::time::Instant;
 
 /// Up to this many connected peers that have everything, they are left to what nobody else has.
 const SCARCE_SEEDS_MAX: usize = 3;
@@ -94,8 +95,10 @@ impl Downloads {
             return Preference::Usual;
         }
         let best = self.pick(conns, swarms, conn);
-        let is_alone =
-            |(_, place): (BlobName, Place)| swarms.availability(place.topic(), place.position()) == 0;
+        let is_alone = |(name, place): (BlobName, Place)| {
+            let want = self.wants.get(&name);
+            want.is_some_and(|want| rarity(&swarms.view(conn, place.topic()), &name, want, &place) == 0)
+        };
         if best.is_some_and(is_alone) { Preference::First } else { Preference::Last }
     }
 
@@ -162,10 +165,16 @@ impl Downloads {
         swarms: &Swarms,
         conn: ConnId,
     ) -> Asked {
-        let Some((name, place)) = self.pick_and_forget(conns, swarms, conn) else { return Asked::Useless };
+        let is_proven = self.lines.get(conn).is_some_and(super::Line::is_proven);
+        if is_proven && self.total_room(cx.now(), conns) == 0 {
+            return Asked::Full;
+        }
+        let Some((name, place)) = self.pick_and_forget(conns, swarms, conn) else {
+            return self.ask_for_asked(cx, conns, swarms, conn);
+        };
         match (name, self.wants.get(&name).and_then(Want::id)) {
             (BlobName::Native(root), _) if conns.speaks_v6(conn) => {
-                let mask = self.choose_parts(conns, swarms, conn, (root, &place));
+                let mask = self.choose_parts(cx.now(), conns, swarms, conn, (root, &place));
                 if mask.is_empty() {
                     return Asked::Full;
                 }
@@ -180,10 +189,33 @@ impl Downloads {
         }
     }
 
+    /// Asks a peer that has nothing else for what others were asked for and have not begun to bring.
+    fn ask_for_asked<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        swarms: &Swarms,
+        conn: ConnId,
+    ) -> Asked {
+        if let Some((root, place, mask)) = self.index_under_way(conns, swarms, conn) {
+            self.ask_for_parts(cx, conns, conn, (root, &place), mask);
+            return Asked::Yes;
+        }
+        let Some((other, root, part)) = self.longest_waiting(cx.now(), conns, swarms, conn) else {
+            return Asked::Useless;
+        };
+        self.withdraw(cx, conns, other, (root, part));
+        if let Some(line) = self.lines.get_mut(conn) {
+            line.has_withdrawn = true;
+        }
+        Asked::Full
+    }
+
     /// Which of the missing parts of a blob a peer is asked for: as many as there is room for, in order where the content is
     /// played, else others than other nodes ask for first.
     fn choose_parts<S: Suite>(
         &self,
+        now: Instant,
         conns: &Conns<S>,
         swarms: &Swarms,
         conn: ConnId,
@@ -195,10 +227,12 @@ impl Downloads {
         let has = swarms.view(conn, place.topic()).parts(place.position());
         let window = line.part_window(self.part_len).saturating_sub(requests.parts_outstanding());
         let room = window.min(PARTS_UNDER_WAY_MAX.saturating_sub(self.wants.parts_under_way()));
+        let room = if line.is_proven() { room.min(self.total_room(now, conns)) } else { room };
         let mut parts: Vec<usize> = (want.transfer().unasked() & has).iter().collect();
         if !place.in_order() && place.urgency().deadline().is_none() {
             let salt = line.salt ^ self.wants.epoch();
-            parts.sort_by_key(|part| mix(*part as u64, salt));
+            let view = swarms.view(conn, place.topic());
+            parts.sort_by_key(|part| (view.availability(place.position(), *part), mix(*part as u64, salt)));
         }
         parts.iter().take(room).fold(Mask::NONE, |mask, part| mask | Mask::one(*part))
     }
@@ -240,8 +274,9 @@ impl Downloads {
                 BlobName::V5(_) => !is_v6 || view.has(position),
             };
             (has_some && !line.refused.contains(name)).then(|| {
-                let (order, availability) =
-                    if place.in_order() { (position, 0) } else { (u64::MAX, view.availability(position)) };
+                let in_order = place.in_order();
+                let order = if in_order { position } else { u64::MAX };
+                let availability = if in_order { 0 } else { rarity(&view, name, want, place) };
                 BlobOrder {
                     urgency: place.urgency(),
                     is_data: !place.is_index(),
@@ -258,6 +293,16 @@ impl Downloads {
             (self.wants.pick(rank), Vec::new())
         }
     }
+}
+
+/// How many connected peers have the rarest part of a blob that is missing and that a peer has.
+fn rarity(view: &View<'_>, name: &BlobName, want: &Want, place: &Place) -> u16 {
+    let position = place.position();
+    let parts = match name {
+        BlobName::Native(_) => view.parts(position) & want.transfer().unasked(),
+        BlobName::V5(_) => Mask::one(0),
+    };
+    parts.iter().map(|part| view.availability(position, part)).min().unwrap_or_default()
 }
 
 /// Spreads numbers: a random order among equals, which is another for each salt.

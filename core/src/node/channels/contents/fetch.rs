@@ -106,6 +106,13 @@ struct Part {
     is_again: bool,
 }
 
+impl Part {
+    /// Others are known by it.
+    fn is_index(&self) -> bool {
+        self.node.is_some() || matches!(self.walk, WalkId::Document(_))
+    }
+}
+
 enum Stage {
     /// The body and its pages are fetched and read.
     Documents(Box<Documents>),
@@ -166,6 +173,8 @@ pub(super) struct Fetch {
     reopened: BTreeSet<BlobName>,
     /// Positions of blobs that were found to be stored since somebody looked.
     stored: Vec<u64>,
+    /// Those of them that others are known by.
+    index: Vec<Root>,
     blobs_stored: u64,
     blobs_total: u64,
     content_bytes: u64,
@@ -206,6 +215,7 @@ impl Fetch {
             opening: BTreeSet::new(),
             reopened: BTreeSet::new(),
             stored: Vec::new(),
+            index: Vec::new(),
             blobs_stored: 0,
             blobs_total: 0,
             content_bytes: 0,
@@ -283,6 +293,11 @@ impl Fetch {
         (mem::take(&mut self.stored), self.blobs_total, extent)
     }
 
+    /// Blobs that others are known by and that were found to be stored since the last call.
+    pub(super) fn take_index(&mut self) -> Vec<Root> {
+        mem::take(&mut self.index)
+    }
+
     /// Whether v5 peers may have blobs of it, known to them one by one.
     pub(super) fn has_chunks(&self) -> bool {
         self.files
@@ -320,7 +335,7 @@ impl Fetch {
                 continue;
             }
             for part in self.in_hand.get(id).into_iter().flatten() {
-                let is_index = part.node.is_some() || matches!(part.walk, WalkId::Document(_));
+                let is_index = part.is_index();
                 let urgency = self.walks.get(&part.walk).map_or(Urgency::USUAL, Walk::urgency);
                 let wanted = part.wanted.clone();
                 asks.push(Ask::Want { wanted, position: part.position, is_index, urgency });
@@ -340,6 +355,11 @@ impl Fetch {
         let mut to_open = Vec::new();
         for part in parts {
             self.stored.push(part.position);
+            if part.is_index()
+                && let Some(root) = id.root()
+            {
+                self.index.push(root);
+            }
             if let Some(node) = &part.node {
                 if self.opening.insert(id) {
                     asks.push(Ask::Open(node.blob.clone(), node.content_len()));

@@ -17,7 +17,7 @@ use core::mem;
 use crate::blob::BlobRef;
 use crate::identity::PublicKey;
 use crate::ids::{BlobId, BlobName, InfoHash, Root, Topic};
-use crate::limits::{CHANNELS_MAX, WANTED_MAX, WANTED_PER_FETCH_MAX, WANTED_PER_FETCH_MIN};
+use crate::limits::{CHANNELS_MAX, INDEX_KNOWN_MAX, WANTED_MAX, WANTED_PER_FETCH_MAX, WANTED_PER_FETCH_MIN};
 use crate::manifest::HeadContent;
 use crate::node::api::{Event, Job};
 use crate::node::cx::Pending;
@@ -170,13 +170,15 @@ pub(crate) struct Contents {
     rechecks: Vec<Topic>,
     /// Fetches so far.
     fetches: u64,
+    /// Stored blobs that others are known by; at [`INDEX_KNOWN_MAX`] they are forgotten.
+    index: BTreeSet<Root>,
 }
 
 impl Contents {
     pub(crate) fn new() -> Self {
         let (by_topic, selections) = (BTreeMap::new(), BTreeMap::new());
         let (active, rechecks) = (BTreeSet::new(), Vec::new());
-        Self { by_topic, selections, active, in_hand: 0, rechecks, fetches: 0 }
+        Self { by_topic, selections, active, in_hand: 0, rechecks, fetches: 0, index: BTreeSet::new() }
     }
 
     // --- beginning and ending -------------------------------------------------------------------------------
@@ -352,6 +354,11 @@ impl Contents {
         }
         content.fetch.begin_claims(&mut asks);
         let told = tell(content.version, content.fetch.take_progress());
+        let index = content.fetch.take_index();
+        if self.index.len() + index.len() > INDEX_KNOWN_MAX {
+            self.index.clear();
+        }
+        self.index.extend(index);
         let has_manifest = asks.iter().any(|ask| matches!(ask, Ask::Manifest(_)));
         let has_chunks = has_manifest.then(|| Effect::HasChunks(content.fetch.has_chunks()));
         let number = content.fetch.number();
@@ -364,6 +371,11 @@ impl Contents {
     /// Blobs of a content that are stored and that it names, as far as they are known, and the bytes of its files.
     pub(crate) fn numbers(&self, topic: &Topic) -> (u64, u64, u64) {
         self.by_topic.get(topic).map_or((0, 0, 0), |content| content.fetch.numbers())
+    }
+
+    /// Whether others are known by a stored blob.
+    pub(crate) fn is_index(&self, root: &Root) -> bool {
+        self.index.contains(root)
     }
 
     /// Whether every blob of a content is stored.

@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::super::contents::{Coverage, Progress};
 use super::availability::Availability;
 use super::positions::{Positions, Stored};
-use super::share::{News, Share, Tell, Theirs};
+use super::share::{Share, Tell, Theirs};
 use super::{Member, State, Swarm, Swarms};
 use crate::bucket::Bucket;
 use crate::codec::{Have, Message, Tag};
@@ -177,21 +177,21 @@ impl Swarms {
             theirs = Theirs::new(version);
         }
         let mut count = u64::from(have.all);
-        let mut note = |position: usize, said: News| {
-            if said == News::Blob {
-                swarm.availability.add_one(position);
-            }
-            count += u64::from(said != News::Nothing);
-        };
         // Positions that the version does not have are never asked for; the bound holds for them too.
         let listed = have.positions.iter().map(|position| *position as usize);
         for position in Positions::from_bitmap(have.bitmap).iter().chain(listed) {
-            if position / 8 < room {
-                note(position, theirs.add(position));
+            if position / 8 < room
+                && let Some(before) = theirs.add(position)
+            {
+                swarm.availability.change(position, before, Mask::ALL);
+                count += 1;
             }
         }
         for (position, mask) in have.under_way {
-            note(position as usize, theirs.add_parts(position, mask));
+            if let Some((before, after)) = theirs.add_parts(position, mask) {
+                swarm.availability.change(position as usize, before, after);
+                count += 1;
+            }
         }
         if have.all {
             swarm.availability.remove(&theirs);

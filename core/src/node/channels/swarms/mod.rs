@@ -231,21 +231,10 @@ impl Swarms {
         }
     }
 
-    /// How many connected peers have a blob, but those that have all.
-    pub(crate) fn availability(&self, topic: &Topic, position: u64) -> u16 {
-        self.by_topic.get(topic).map_or(0, |swarm| swarm.availability.count(position))
-    }
-
     /// Whether a peer has all of some swarm's newest version.
     pub(crate) fn is_seed(&self, conn: ConnId) -> bool {
         let Some(member) = self.members.get(conn) else { return false };
         member.shares.iter().any(|(topic, share)| share.all_of().is_some_and(|of| of == self.version(topic)))
-    }
-
-    /// Whether a peer has all of a swarm's newest version.
-    pub(crate) fn is_seed_of(&self, conn: ConnId, topic: &Topic) -> bool {
-        let share = self.members.get(conn).and_then(|member| member.shares.get(topic));
-        share.and_then(Share::all_of).is_some_and(|of| of == self.version(topic))
     }
 }
 
@@ -268,7 +257,8 @@ impl View<'_> {
         self.share.map_or(Mask::NONE, |share| share.parts(version, position))
     }
 
-    pub(crate) fn availability(&self, position: u64) -> u16 {
-        self.availability.map_or(0, |availability| availability.count(position))
+    /// How many connected peers have a part of a blob, but those that have all of the version.
+    pub(crate) fn availability(&self, position: u64, part: usize) -> u16 {
+        self.availability.map_or(0, |availability| availability.count(position, part))
     }
 }

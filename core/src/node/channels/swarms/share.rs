@@ -32,35 +32,38 @@ impl Theirs {
         self.version
     }
 
-    /// The peer has a blob. Of a peer that has all, nothing is news.
-    pub(super) fn add(&mut self, position: usize) -> News {
+    /// The peer has a blob: what it had of it before. `None`: that is no news. Of a peer that has all, nothing is.
+    pub(super) fn add(&mut self, position: usize) -> Option<Mask> {
         if self.is_all || !self.positions.add(position) {
-            return News::Nothing;
+            return None;
         }
         let parts = u32::try_from(position).ok().and_then(|position| self.under_way.remove(&position));
-        if parts.is_some() { News::More } else { News::Blob }
+        Some(parts.unwrap_or_default())
     }
 
-    /// The peer has parts of a blob.
-    pub(super) fn add_parts(&mut self, position: u32, mask: Mask) -> News {
-        if self.is_all || self.positions.has(position as usize) || mask.is_empty() {
-            return News::Nothing;
+    /// The peer has parts of a blob: what it had of it before, and has. `None`: that is no news.
+    pub(super) fn add_parts(&mut self, position: u32, mask: Mask) -> Option<(Mask, Mask)> {
+        let is_full = self.under_way.len() >= HAVE_UNDER_WAY_MAX && !self.under_way.contains_key(&position);
+        if self.is_all
+            || is_full
+            || position as usize >= HAVE_BLOBS_MAX
+            || self.positions.has(position as usize)
+        {
+            return None;
         }
-        if let Some(known) = self.under_way.get_mut(&position) {
-            let is_news = !known.covers(mask);
-            *known = *known | mask;
-            return if is_news { News::More } else { News::Nothing };
+        if mask == Mask::ALL {
+            return self.add(position as usize).map(|before| (before, mask));
         }
-        if self.under_way.len() >= HAVE_UNDER_WAY_MAX {
-            return News::Nothing;
-        }
-        self.under_way.insert(position, mask);
-        News::Blob
+        let known = self.under_way.entry(position).or_default();
+        let before = *known;
+        *known = before | mask;
+        (*known != before).then_some((before, *known))
     }
 
-    /// The positions of blobs of which the peer has something; none where it has all.
-    pub(super) fn listed(&self) -> impl Iterator<Item = usize> {
-        self.positions.iter().chain(self.under_way.keys().map(|position| *position as usize))
+    /// The positions of blobs of which the peer has something, and the parts; none where it has all.
+    pub(super) fn listed(&self) -> impl Iterator<Item = (usize, Mask)> {
+        let whole = self.positions.iter().map(|position| (position, Mask::ALL));
+        whole.chain(self.under_way.iter().map(|(position, mask)| (*position as usize, *mask)))
     }
 
     /// The parts of a blob that the peer has.
@@ -71,16 +74,6 @@ impl Theirs {
         }
         u32::try_from(position).ok().and_then(|at| self.under_way.get(&at)).copied().unwrap_or_default()
     }
-}
-
-/// What a peer's word on a blob adds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum News {
-    Nothing,
-    /// More of a blob of which it had something.
-    More,
-    /// Something of a blob of which it had nothing.
-    Blob,
 }
 
 /// One swarm as both ends of a connection see it.
