@@ -122,7 +122,7 @@ pub const PARTS_LOADED_MAX: usize = 4;
 /// Parts asked for at once on one connection.
 pub const PART_WINDOW_MAX: usize = 256;
 /// Parts asked for at once on a connection that has not brought any yet.
-pub const PART_WINDOW_START: usize = 2;
+pub const PART_WINDOW_START: usize = 4;
 /// Peers that one part is asked of at once.
 pub const ASKED_AT_ONCE_MAX: usize = 3;
 /// Connections over which whole blobs may be asked for at once; each holds a receive buffer.

@@ -32,8 +32,10 @@ use crate::time::Instant;
 /// A slot counts for at most this many times the median slot time.
 const SLOT_TIMES_USUAL: u32 = 4;
 
-/// Each part of an index blob is served this often before all others. Those who got it serve it on.
+/// Each part of an index blob is served this often before all others, and to a peer that was not served for
+/// [`INDEX_PATIENCE`]. Those who got it serve it on.
 const INDEX_FIRST: u8 = 3;
+const INDEX_PATIENCE: Duration = Duration::from_millis(300);
 
 /// The order in which peers, blobs and parts are served, the least first: by slots in use, not overdue, nothing is known by it, how
 /// often it was served, and the number of the peer's last slot.
@@ -68,6 +70,8 @@ impl Default for SlotTime {
 struct Turns {
     /// The number of the slot in which it was last served, or began to wait; 0: it never asked.
     slot: u64,
+    /// When that was.
+    since: Instant,
 }
 
 /// The upload slots of all connections.
@@ -164,11 +168,11 @@ impl Uploads {
 
 impl Uploads {
     /// Notes that the peer asks for a blob or parts of one.
-    pub(super) fn on_wanted(&mut self, conn: ConnId) {
+    pub(super) fn on_wanted(&mut self, now: Instant, conn: ConnId) {
         if self.waiting.insert(conn)
             && let Some(turns) = self.conns.get_mut(conn)
         {
-            turns.slot = turns.slot.max(self.count);
+            (turns.slot, turns.since) = (turns.slot.max(self.count), now);
         }
         self.is_due = true;
     }
@@ -230,7 +234,7 @@ impl Uploads {
             }
         }
         self.count += 1;
-        turns.slot = self.count;
+        (turns.slot, turns.since) = (self.count, cx.now());
         if let Served::Part(root, part) = what {
             self.note_served(root, part);
         }
@@ -276,7 +280,8 @@ impl Uploads {
                 for (root, mask) in line.waiting_parts() {
                     let times = uploads.served.get(&root).copied().unwrap_or_default();
                     if let Some(part) = mask.iter().min_by_key(|part| times[*part]) {
-                        let is_first = times[part] < INDEX_FIRST && is_index(&root);
+                        let has_waited = now.since(turns.since) >= INDEX_PATIENCE;
+                        let is_first = (times[part] < INDEX_FIRST || has_waited) && is_index(&root);
                         consider(times[part], !is_first, Served::Part(root, part));
                     }
                 }

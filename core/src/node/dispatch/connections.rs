@@ -100,7 +100,7 @@ impl<S: Suite> Dispatcher<S> {
                     self.close(conn, reason);
                 }
             }
-            Incoming::Request => self.uploads.on_wanted(conn),
+            Incoming::Request => self.uploads.on_wanted(cx.now(), conn),
             Incoming::Cancelled => self.uploads.on_cancelled(cx, conns, conn),
             Incoming::Blob(id, buffer) => {
                 if let Some(peer) = conns.address(conn) {

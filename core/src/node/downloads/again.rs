@@ -12,7 +12,6 @@ use super::super::cx::Cx;
 use super::super::timers::Timer;
 use super::Downloads;
 use super::wants::Want;
-use crate::conn::Conn;
 use crate::ids::{BlobName, ConnId, Root};
 use crate::limits::{ASKED_AT_ONCE_MAX, SILENCE_MAX, STALL_TIMEOUT};
 use crate::parts::Mask;
@@ -25,9 +24,6 @@ pub(super) const REVIEW_INTERVAL: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same of a whole blob.
 const PATIENCE_WHOLE: Duration = Duration::from_secs(3);
-/// A part that was asked for and has not begun to come is asked of an idle peer instead after this time, and two times what the
-/// first one took at its quickest.
-const STEAL_AFTER: Duration = Duration::from_millis(100000);
 /// Peers that a part of an index blob is asked of without waiting.
 const INDEX_ASKED_AT_ONCE_MAX: usize = 2;
 /// Where bytes came twice, one in so many and [`DUPLICATES_FREE`] more, what still moves is not asked for again.
@@ -61,7 +57,6 @@ impl Downloads {
     pub(crate) fn review<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) {
         let now = cx.now();
         self.cancel_due(cx, conns);
-        self.release_withdrawn(cx);
         if self.store_rests {
             return;
         }
@@ -117,38 +112,6 @@ impl Downloads {
             let mask = parts.fold(Mask::NONE, |mask, part| mask | Mask::one(part));
             (!mask.is_empty()).then_some((root, place, mask))
         })
-    }
-
-    /// The part that waits longest at a peer which has not begun to bring it, of those that an idle peer has and may bring at once.
-    pub(super) fn longest_waiting<S: Suite>(
-        &self,
-        now: Instant,
-        conns: &Conns<S>,
-        swarms: &Swarms,
-        helper: ConnId,
-    ) -> Option<(ConnId, Root, usize)> {
-        let may_help = self.lines.get(helper).is_some_and(|line| !line.has_withdrawn);
-        if !may_help || !conns.speaks_v6(helper) || super::is_asked(conns, helper) {
-            return None;
-        }
-        let mut longest = None;
-        for (name, want) in self.wants.busy() {
-            let (Some(root), transfer) = (name.root(), want.transfer()) else { continue };
-            let Some((_, has)) = self.has_of(conns, swarms, helper, name, want) else { continue };
-            for request in transfer.requests() {
-                let (conn, waited) = (request.conn(), now.since(request.asked()));
-                let nearest = self.lines.get(conn).and_then(|line| line.nearest).unwrap_or_default();
-                let is_waiting = waited >= STEAL_AFTER + nearest
-                    && !request.is_begun()
-                    && request.withdrawn_until().is_none()
-                    && transfer.askers(request.part()) == 1
-                    && !conns.get(conn).is_some_and(Conn::is_inside_message);
-                if is_waiting && has.has(request.part()) {
-                    longest = longest.max(Some((waited, Reverse(root), request.part(), conn)));
-                }
-            }
-        }
-        longest.map(|(_, Reverse(root), part, conn)| (conn, root, part))
     }
 
     /// The blob whose missing parts take longest, and those of them that a peer may bring sooner. A peer that is not idle is asked

@@ -16,7 +16,6 @@ use crate::node::cx::Cx;
 use crate::node::timers::Timer;
 use crate::parts::Mask;
 use crate::suite::Suite;
-use crate::time::Instant;
 
 /// Up to this many connected peers that have everything, they are left to what nobody else has.
 const SCARCE_SEEDS_MAX: usize = 3;
@@ -165,16 +164,12 @@ impl Downloads {
         swarms: &Swarms,
         conn: ConnId,
     ) -> Asked {
-        let is_proven = self.lines.get(conn).is_some_and(super::Line::is_proven);
-        if is_proven && self.total_room(cx.now(), conns) == 0 {
-            return Asked::Full;
-        }
         let Some((name, place)) = self.pick_and_forget(conns, swarms, conn) else {
             return self.ask_for_asked(cx, conns, swarms, conn);
         };
         match (name, self.wants.get(&name).and_then(Want::id)) {
             (BlobName::Native(root), _) if conns.speaks_v6(conn) => {
-                let mask = self.choose_parts(cx.now(), conns, swarms, conn, (root, &place));
+                let mask = self.choose_parts(conns, swarms, conn, (root, &place));
                 if mask.is_empty() {
                     return Asked::Full;
                 }
@@ -201,21 +196,13 @@ impl Downloads {
             self.ask_for_parts(cx, conns, conn, (root, &place), mask);
             return Asked::Yes;
         }
-        let Some((other, root, part)) = self.longest_waiting(cx.now(), conns, swarms, conn) else {
-            return Asked::Useless;
-        };
-        self.withdraw(cx, conns, other, (root, part));
-        if let Some(line) = self.lines.get_mut(conn) {
-            line.has_withdrawn = true;
-        }
-        Asked::Full
+        Asked::Useless
     }
 
     /// Which of the missing parts of a blob a peer is asked for: as many as there is room for, in order where the content is
     /// played, else others than other nodes ask for first.
     fn choose_parts<S: Suite>(
         &self,
-        now: Instant,
         conns: &Conns<S>,
         swarms: &Swarms,
         conn: ConnId,
@@ -227,7 +214,6 @@ impl Downloads {
         let has = swarms.view(conn, place.topic()).parts(place.position());
         let window = line.part_window(self.part_len).saturating_sub(requests.parts_outstanding());
         let room = window.min(PARTS_UNDER_WAY_MAX.saturating_sub(self.wants.parts_under_way()));
-        let room = if line.is_proven() { room.min(self.total_room(now, conns)) } else { room };
         let mut parts: Vec<usize> = (want.transfer().unasked() & has).iter().collect();
         if !place.in_order() && place.urgency().deadline().is_none() {
             let salt = line.salt ^ self.wants.epoch();

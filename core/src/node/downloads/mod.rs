@@ -47,17 +47,11 @@ use rate::Rate;
 use wants::Wants;
 
 /// A connection is asked for what it brings in this time, beside what it brings while a request is on its way.
-const WINDOW_TIME: Duration = Duration::from_millis(100);
+const WINDOW_TIME: Duration = Duration::from_millis(250);
 /// Parts beyond that, so that a slow connection is never without a request.
-const WINDOW_SPARE: usize = 1;
+const WINDOW_SPARE: usize = 2;
 /// A pause longer than this says nothing of how long parts take.
 const PART_TIME_MAX: Duration = Duration::from_secs(1);
-/// All peers together are asked for what comes in this time, beside what comes while a request is on its way, and for
-/// [`TOTAL_SPARE`] parts.
-const TOTAL_TIME: Duration = Duration::from_millis(1000);
-const TOTAL_SPARE: usize = 60;
-/// A peer that has brought nothing for this long does not count there.
-const TOTAL_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the store rests after it had no room or failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
 
@@ -83,8 +77,6 @@ struct Line {
     /// Progress of requests for whole blobs at the last check, and when that was.
     checked: (u64, Instant),
     waits_for_buffer: bool,
-    /// For its sake something was withdrawn from another since the last look.
-    has_withdrawn: bool,
 }
 
 impl Line {
@@ -101,7 +93,6 @@ impl Line {
             nearest: None,
             checked: (0, now),
             waits_for_buffer: false,
-            has_withdrawn: false,
         }
     }
 
@@ -112,11 +103,6 @@ impl Line {
             let took = now.since(asked);
             self.nearest = Some(self.nearest.map_or(took, |nearest| nearest.min(took)));
         }
-    }
-
-    /// Whether it has shown how fast it is.
-    fn is_proven(&self) -> bool {
-        self.rate.bytes_per_sec() > 0
     }
 
     /// Parts of `part_len` bytes that may be asked for at once.
@@ -260,22 +246,6 @@ impl Downloads {
         };
         let has_room = has_room && line.refused.len() < REFUSED_MAX;
         candidate.set_load(blobs * crate::parts::PARTS + parts, has_room, line.rate.bytes_per_sec());
-    }
-
-    /// Parts that may be asked for in addition, of all peers that have shown how fast they are, and that do not keep us waiting: as
-    /// many as come in a short time, so that what is asked for later is asked where it comes soonest.
-    fn total_room<S: Suite>(&self, now: Instant, conns: &Conns<S>) -> usize {
-        let (mut rate, mut outstanding, mut nearest) = (0, 0, Duration::ZERO);
-        for (conn, line) in self.lines.iter().filter(|(_, line)| line.is_proven()) {
-            let parts = conns.get(conn).map_or(0, |requests| requests.parts_outstanding());
-            if parts > 0 && now.since(line.brought_at) < TOTAL_PATIENCE {
-                (rate, outstanding) = (rate + line.rate.bytes_per_sec(), outstanding + parts);
-                nearest = nearest.max(line.nearest.unwrap_or_default());
-            }
-        }
-        let bytes = u128::from(rate) * (TOTAL_TIME + nearest * 2).as_millis() / 1000;
-        let parts = usize::try_from(bytes / self.part_len as u128).unwrap_or(PARTS_UNDER_WAY_MAX);
-        (parts + TOTAL_SPARE).min(PARTS_UNDER_WAY_MAX).saturating_sub(outstanding)
     }
 
     /// A peer may have something that it did not have.

@@ -2,14 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use super::super::api::{Claim, Job, Written};
 use super::super::channels::contents::Place;
 use super::super::conns::Conns;
 use super::super::cx::{Cx, Pending};
-use super::super::timers::Timer;
-use super::transfer::Request;
 use super::{Downloads, Outcome};
 use crate::addr::PeerAddr;
 use crate::buffer::Buffer;
@@ -19,8 +16,6 @@ use crate::ids::{BlobName, ConnId, Root};
 use crate::parts::{Mask, Values};
 use crate::suite::Suite;
 
-/// What is withdrawn is looked at no more often than this.
-const WITHDRAWN_STEP: Duration = Duration::from_millis(10);
 /// A peer is remembered again after so many parts.
 const PARTS_PER_MEMORY: u64 = 64;
 
@@ -203,38 +198,6 @@ impl Downloads {
             line.asked_idle = None;
         }
         self.sum_up(conns, conn);
-    }
-
-    /// A part that a peer was asked for and has not begun to bring is given up, unless it is on its way: that shows in the time
-    /// that a request takes.
-    pub(super) fn withdraw<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        conn: ConnId,
-        (root, part): (Root, usize),
-    ) {
-        let takes = self.lines.get(conn).and_then(|line| line.nearest).unwrap_or(self.usual_wait);
-        let until = cx.now() + takes;
-        self.wants.with_transfer(&BlobName::Native(root), |transfer| transfer.withdraw(conn, part, until));
-        self.cancel(conns, conn, root, Mask::one(part));
-        cx.set_timer_sooner(Timer::Review, until);
-    }
-
-    /// What was withdrawn and did not come is missing again.
-    pub(super) fn release_withdrawn(&mut self, cx: &mut Cx) {
-        let now = cx.now();
-        let is_withdrawn = |request: &Request| request.withdrawn_until().is_some();
-        let due = self.wants.busy().filter(|(_, want)| want.transfer().requests().iter().any(is_withdrawn));
-        for name in due.map(|(name, _)| *name).collect::<Vec<_>>() {
-            self.wants.with_transfer(&name, |transfer| transfer.release_withdrawn(now));
-            let left = self.wants.get(&name).into_iter().flat_map(|want| want.transfer().requests());
-            if let Some(until) = left.filter_map(Request::withdrawn_until).min() {
-                cx.set_timer_sooner(Timer::Review, until.max(now + WITHDRAWN_STEP));
-            }
-            self.is_due = true;
-        }
-        self.lines.iter_mut().for_each(|(_, line)| line.has_withdrawn = false);
     }
 
     /// Lets the store make a blob whole once all that must come from peers is here.

@@ -16,8 +16,6 @@ pub(super) struct Request {
     asked: Instant,
     /// Its first half, once that came.
     begun: Option<Buffer>,
-    /// It was cancelled, and counts until then, as it may be on its way.
-    withdrawn_until: Option<Instant>,
 }
 
 impl Request {
@@ -35,10 +33,6 @@ impl Request {
 
     pub(super) fn is_begun(&self) -> bool {
         self.begun.is_some()
-    }
-
-    pub(super) fn withdrawn_until(&self) -> Option<Instant> {
-        self.withdrawn_until
     }
 }
 
@@ -123,7 +117,7 @@ impl Transfer {
 
     /// A connection is asked for parts.
     pub(super) fn ask(&mut self, conn: ConnId, mask: Mask, now: Instant) {
-        let request = |part| Request { conn, part, asked: now, begun: None, withdrawn_until: None };
+        let request = |part| Request { conn, part, asked: now, begun: None };
         self.requests.extend(mask.iter().map(request));
     }
 
@@ -189,19 +183,6 @@ impl Transfer {
         self.requests = left;
         let conns = taken.iter().map(|request| request.conn).collect();
         (conns, taken.into_iter().filter_map(|request| request.begun).collect())
-    }
-
-    /// A part that a connection was asked for is cancelled, and may be on its way until then.
-    pub(super) fn withdraw(&mut self, conn: ConnId, part: usize, until: Instant) {
-        if let Some(at) = self.request(conn, part) {
-            self.requests[at].withdrawn_until = Some(until);
-        }
-    }
-
-    /// Nothing came of what was withdrawn until now: it is missing again.
-    pub(super) fn release_withdrawn(&mut self, now: Instant) {
-        self.requests
-            .retain(|request| request.is_begun() || request.withdrawn_until.is_none_or(|until| until > now));
     }
 
     /// A connection brings nothing more of these parts. Their buffers.
