@@ -128,7 +128,7 @@ impl Play {
             play.bench.answer_jobs();
         }
         if is_set(choice, 7) {
-            play.bench.world.blobs.extend(play.content.data.iter().cloned());
+            play.bench.world.store.blobs.extend(play.content.data.iter().cloned());
         }
         play
     }

@@ -103,7 +103,7 @@ fn a_share_is_fetched_told_of_served_and_announced() {
     assert_eq!(before.waiting.as_deref(), Some("the tree's blobs: 1 peers are asked"));
     assert_eq!(before.root.as_ref(), Some(&tree));
     seed.bring_all(&mut bench, &blobs);
-    assert_eq!((bench.world.blobs == blobs, seed.asked.len()), (true, 4));
+    assert_eq!((bench.world.store.blobs == blobs, seed.asked.len()), (true, 4));
     assert_eq!(told(&mut bench), ["file", "complete"]);
     let after = status(&bench);
     assert_eq!((after.blobs_stored, after.complete, after.waiting), (4, true, None));
@@ -146,7 +146,7 @@ fn what_the_store_has_lost_of_a_share_is_told_of_and_fetched_again() {
         seed.bring_all(&mut bench, &blobs);
         let before = seed.asked.len();
         told(&mut bench);
-        bench.world.blobs.remove(&ids[1]);
+        bench.world.store.blobs.remove(&ids[1]);
         let mut asker = member(&mut bench, 2);
         assert_eq!(served(&mut bench, &mut asker, ids[1]), 0);
         bench.sleep(RECHECK_INTERVAL_MIN);
@@ -180,7 +180,7 @@ fn a_share_that_is_left_is_forgotten_and_what_is_stored_of_it_stays() {
     bench.command(Command::Leave(TOPIC));
     bench.sleep(Duration::from_secs(5));
     seed.hear(&mut bench);
-    assert_eq!((seed.open.len(), bench.world.blobs.len()), (0, 2), "what was asked for is cancelled");
+    assert_eq!((seed.open.len(), bench.world.store.blobs.len()), (0, 2), "what was asked for is cancelled");
     assert!(bench.node.swarm_status(&TOPIC).is_none());
     bench.world.announces.clear();
     bench.sleep(2 * ANNOUNCE_INTERVAL);

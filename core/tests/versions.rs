@@ -151,7 +151,7 @@ fn is_lost(event: &Event) -> bool {
 fn only_the_lost_blobs_of_a_selection_are_fetched_again() {
     let folder = Folder::new(SEQUENCE, &FIRST);
     let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
-    bench.world.blobs.remove(&folder.id("b1"));
+    bench.world.store.blobs.remove(&folder.id("b1"));
     let before = seed.asked.len();
     ask_for_lost(&mut bench, &folder, "b1");
     assert_eq!((bench.count(is_lost), folder.extent(&bench)), (1, (false, false)));
@@ -164,7 +164,7 @@ fn only_the_lost_blobs_of_a_selection_are_fetched_again() {
 fn files_selected_while_lost_blobs_are_fetched_again_are_reported() {
     let folder = Folder::new(SEQUENCE, &FIRST);
     let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
-    bench.world.blobs.remove(&folder.id("b1"));
+    bench.world.store.blobs.remove(&folder.id("b1"));
     ask_for_lost(&mut bench, &folder, "b1");
     folder.select(&mut bench, only(&["b", "c"]));
     seed.bring_all(&mut bench, &folder);
@@ -223,7 +223,7 @@ fn lost_blobs_of_deselected_files_are_given_up_and_not_claimed() {
     assert_eq!(folder.extent(&bench), (true, true));
     folder.select(&mut bench, only(&["b"]));
     assert_eq!(folder.extent(&bench), (true, true), "all is there");
-    bench.world.blobs.remove(&folder.id("a1"));
+    bench.world.store.blobs.remove(&folder.id("a1"));
     let before = seed.asked.len();
     let mut leecher = Member::join(&mut bench, 3, &[folder.channel]);
     assert_eq!((leecher.told_positions(), leecher.asked_have.len()), (None, 0));
