@@ -164,7 +164,7 @@ impl Swarms {
         let share = member.shares.get_mut(&topic)?;
         // Of other versions than ours, and where nothing can be missing, only what takes no room is kept.
         let is_needed = swarm.may_miss(version);
-        if version < swarm.availability.version() || (!is_needed && !have.all) {
+        if version < swarm.availability.version() || (!is_needed && !have.all && !have.replaces) {
             return None;
         }
         let earlier = share.take_theirs();
