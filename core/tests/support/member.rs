@@ -207,10 +207,17 @@ impl Member {
         let mut brought = 0;
         loop {
             self.hear(bench);
-            let Some(wanted) = self.open.first() else {
+            let Some(wanted) = self.open.first_mut() else {
                 self.credit = 0;
                 return brought;
             };
+            if let Some(number) = wanted.number.filter(|_| std::mem::take(&mut wanted.values)) {
+                let right = Values::of(blobs.blob(&wanted.blob));
+                let wrong = Values::from_bytes([7; VALUES_LEN]);
+                let values = if self.manner == Manner::LiesOfValues { wrong } else { right };
+                self.send_values(bench, number, values);
+                continue;
+            }
             let len = if wanted.number.is_some() { PIECE_LEN_MAX as u64 } else { BLOB_BYTES };
             if self.credit < len {
                 return brought;
@@ -221,7 +228,7 @@ impl Member {
         }
     }
 
-    /// Brings the values, where they are due, and half a part; or a whole blob.
+    /// Brings half a part, or a whole blob.
     fn bring_next(&mut self, bench: &mut Bench, blobs: &impl Blobs) {
         let wanted = self.open.first_mut().expect("something is asked for");
         let blob = blobs.blob(&wanted.blob);
@@ -231,11 +238,6 @@ impl Member {
             blob[0] ^= u8::from(self.manner == Manner::Lies);
             return self.peer.send_blob(bench, &blob);
         };
-        if std::mem::take(&mut wanted.values) {
-            let wrong = Values::from_bytes([7; VALUES_LEN]);
-            let values = if self.manner == Manner::LiesOfValues { wrong } else { Values::of(blob) };
-            return self.send_values(bench, number, values);
-        }
         let part = wanted.left.iter().next().expect("it is open");
         let half = usize::from(wanted.is_begun);
         let mut bytes = blob[part * PART_LEN + half * PIECE_LEN_MAX..][..PIECE_LEN_MAX].to_vec();
