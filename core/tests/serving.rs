@@ -8,7 +8,9 @@ use std::time::Duration;
 use megatorrent_core::codec::{EXACT_STEP, Message, Want};
 use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::ids::Root;
-use megatorrent_core::limits::{PART_SEND_BUFFERS_MAX, PARTS_LOADED_MAX, PIECE_LEN_MAX, UPLOAD_SLOTS, WANTS_MAX};
+use megatorrent_core::limits::{
+    PART_SEND_BUFFERS_MAX, PARTS_LOADED_MAX, PIECE_LEN_MAX, UPLOAD_SLOTS, WANTS_MAX,
+};
 use megatorrent_core::parts::{Mask, PART_LEN, PARTS};
 use megatorrent_core::time::Instant;
 use support::content::{BLOB_BYTES, Content};
@@ -52,9 +54,11 @@ fn parts_come_in_halves_after_the_values_and_no_others_come() {
     let whole = peer.want(&mut bench, content.root(0), Mask::ALL);
     let some = peer.want(&mut bench, content.root(1), Mask(0b1010));
     peer.hear(&mut bench);
-    assert!(peer.values.iter().all(|(number, values)| {
-        values.root() == content.root(usize::from(*number == some))
-    }));
+    assert!(
+        peer.values
+            .iter()
+            .all(|(number, values)| { values.root() == content.root(usize::from(*number == some)) })
+    );
     let mut named: Vec<u32> = peer.values.iter().map(|(number, _)| *number).collect();
     named.sort_unstable();
     assert_eq!(named, [whole, some], "once for each want");
@@ -105,8 +109,8 @@ fn a_part_that_the_store_has_altered_is_refused_and_not_sent() {
     let stored = bench.world.store.blobs.get_mut(&content.name(0)).expect("it is stored");
     stored[5 * PART_LEN + 3] ^= 1;
     peer.pieces.clear();
-    let [others, altered] = [Mask::ALL - Mask::one(5), Mask::one(5)]
-        .map(|mask| peer.want(&mut bench, content.root(0), mask));
+    let [others, altered] =
+        [Mask::ALL - Mask::one(5), Mask::one(5)].map(|mask| peer.want(&mut bench, content.root(0), mask));
     peer.hear(&mut bench);
     let of = |number| peer.pieces.iter().filter(|it| it.0 == number).map(|it| it.3.len()).sum::<usize>();
     assert_eq!((of(others), of(altered)), ((PARTS - 1) * PART_LEN, 0));
@@ -162,8 +166,9 @@ fn leechers_get_about_the_same_and_a_newcomer_waits_for_two_parts_of_each_at_mos
 fn a_peer_that_does_not_read_delays_no_other() {
     let (content, mut bench) = seeding(8);
     // Each holds a buffer, and two are left.
-    let mut mute: Vec<Member> =
-        (2..PART_SEND_BUFFERS_MAX / PARTS_LOADED_MAX).map(|n| join(&mut bench, u16::try_from(n).expect("few"), &content)).collect();
+    let mut mute: Vec<Member> = (2..PART_SEND_BUFFERS_MAX / PARTS_LOADED_MAX)
+        .map(|n| join(&mut bench, u16::try_from(n).expect("few"), &content))
+        .collect();
     for (n, member) in mute.iter_mut().enumerate() {
         want_all(&mut bench, &content, member, 4, n);
     }
@@ -199,7 +204,8 @@ fn a_missing_blob_is_refused_and_others_are_served() {
 fn an_absurd_want_is_malformed() {
     let (content, mut bench) = seeding(1);
     let root = content.root(0);
-    let want = |mask, last_len| Message::Want(Want { number: 0, root, mask: Mask(mask), values: true, last_len });
+    let want =
+        |mask, last_len| Message::Want(Want { number: 0, root, mask: Mask(mask), values: true, last_len });
     let part_len = u32::try_from(PART_LEN).expect("small");
     for message in [
         want(0, None),

@@ -108,6 +108,10 @@ impl Folder {
         uri::topic(&self.channel, None)
     }
 
+    pub(crate) fn blobs(&self) -> &BlobMap {
+        &self.blobs
+    }
+
     // --- blobs by name --------------------------------------------------------------------------------------
 
     pub(crate) fn blob_name(&self, name: &str) -> BlobName {

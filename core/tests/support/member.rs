@@ -211,16 +211,16 @@ impl Member {
                 self.credit = 0;
                 return brought;
             };
+            let len = if wanted.number.is_some() { PIECE_LEN_MAX as u64 } else { BLOB_BYTES };
+            if self.credit < len {
+                return brought;
+            }
             if let Some(number) = wanted.number.filter(|_| std::mem::take(&mut wanted.values)) {
                 let right = Values::of(blobs.blob(&wanted.blob));
                 let wrong = Values::from_bytes([7; VALUES_LEN]);
                 let values = if self.manner == Manner::LiesOfValues { wrong } else { right };
                 self.send_values(bench, number, values);
                 continue;
-            }
-            let len = if wanted.number.is_some() { PIECE_LEN_MAX as u64 } else { BLOB_BYTES };
-            if self.credit < len {
-                return brought;
             }
             self.credit -= len;
             brought += len;
