@@ -381,7 +381,7 @@ impl Member {
         bench.world.records.iter().any(|(record, value)| *record == key && value.is_some())
     }
 
-    fn keep_alive(&mut self, bench: &mut Bench) {
+    pub(crate) fn keep_alive(&mut self, bench: &mut Bench) {
         if bench.now.since(self.said) >= KEEP_ALIVE {
             self.said = bench.now;
             self.peer.send_keep_alive(bench);

@@ -61,7 +61,7 @@ pub(crate) struct Bench {
     pub(crate) now: Instant,
     pub(crate) world: World,
     /// Whether the world answers each job as soon as it comes.
-    answers: bool,
+    pub(crate) answers: bool,
     /// Jobs without an answer.
     pub(crate) jobs: VecDeque<(JobId, Job)>,
     pub(crate) dials: Vec<(JobId, PeerAddr)>,
