@@ -1,4 +1,4 @@
-//! Any order of honest, lying, silent and refusing peers, of crashes, of connections that end and of a store that fails: in the end all
+//! Any order of honest, lying, silent and refusing peers, of crashes, of connections that end and of a store that fails or loses what was under way: in the end all
 //! is stored byte for byte, only liars are banned, and at no time more peers than allowed are asked for one part.
 
 mod support;
@@ -14,7 +14,7 @@ use megatorrent_core::error::CloseReason;
 use megatorrent_core::ids::BlobName;
 use megatorrent_core::limits::{ASKED_AT_ONCE_MAX, PIECE_LEN_MAX, SILENCE_MAX};
 use megatorrent_core::manifest::{HeadContent, Reference};
-use megatorrent_core::node::{Command, Event, Job, Written};
+use megatorrent_core::node::{Command, Config, Event, Job, Written};
 use megatorrent_core::parts::Mask;
 use proptest::prelude::*;
 use support::content::{BlobMap, SEQUENCE, Sealed, data_of, file, item, sealed};
@@ -97,6 +97,8 @@ enum Step {
     Answers(bool),
     /// Of the jobs that wait, one is answered.
     Answer(usize),
+    /// The store loses a blob under way.
+    Lose(usize),
     /// The node ends and starts again, with what the store holds.
     Crash,
 }
@@ -118,6 +120,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => prop::option::of(any::<bool>()).prop_map(Step::Store),
         1 => any::<bool>().prop_map(Step::Answers),
         4 => any::<usize>().prop_map(Step::Answer),
+        1 => any::<usize>().prop_map(Step::Lose),
         1 => Just(Step::Crash),
     ]
 }
@@ -141,8 +144,8 @@ struct Play {
 }
 
 impl Play {
-    fn new(channel: &'static Channel) -> Self {
-        let mut bench = Bench::answering(CONFIG, None);
+    fn new(channel: &'static Channel, takes_all: bool) -> Self {
+        let mut bench = Bench::answering(Config { takes_all, ..CONFIG }, None);
         bench.world.ends_lookups = true;
         bench.world.heads.insert(identity().public_key(), (channel.head.clone(), 8));
         bench.command(Command::Follow { channel: identity().public_key(), read_key: None });
@@ -222,6 +225,11 @@ impl Play {
                         bench.handle(input);
                     }
                 }
+            }
+            Step::Lose(n) => {
+                let under_way = &mut self.bench().world.store.under_way;
+                let lost = n.checked_rem(under_way.len()).and_then(|at| under_way.keys().nth(at).copied());
+                lost.map(|root| under_way.remove(&root));
             }
             Step::Crash => {
                 let bench = self.bench.take().expect("it is there between steps");
@@ -340,9 +348,10 @@ proptest! {
     #[test]
     fn whatever_happens_all_is_had_in_the_end_and_only_liars_are_banned(
         choice in 0..4_usize,
+        takes_all in any::<bool>(),
         steps in prop::collection::vec(step(), 0..120),
     ) {
-        let mut play = Play::new(Channel::any(choice));
+        let mut play = Play::new(Channel::any(choice), takes_all);
         for step in &steps {
             play.play(step);
         }
