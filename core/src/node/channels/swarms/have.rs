@@ -13,7 +13,9 @@ use super::{Member, State, Swarm, Swarms};
 use crate::bucket::Bucket;
 use crate::codec::{Have, Message, Tag};
 use crate::ids::{ConnId, Topic};
-use crate::limits::{HAVE_BYTES_MAX, HAVE_INTERVAL_MAX, HAVE_INTERVAL_MIN, HAVE_POSITION_BYTES};
+use crate::limits::{
+    HAVE_BYTES_MAX, HAVE_INTERVAL_MAX, HAVE_INTERVAL_MIN, HAVE_POSITION_BYTES, HAVE_UNDER_WAY_MAX,
+};
 use crate::node::conns::Conns;
 use crate::node::cx::Cx;
 use crate::node::timers::Timer;
@@ -160,7 +162,7 @@ impl Swarms {
         let member = self.members.get_mut(conn)?;
         let topic = *member.tags.get(&tag)?;
         let swarm = self.by_topic.get_mut(&topic)?;
-        let room = room_for(member, &topic);
+        let (room, under_way_max) = room_for(member, &topic);
         let share = member.shares.get_mut(&topic)?;
         // Of other versions than ours, and where nothing can be missing, only what takes no room is kept.
         let is_needed = swarm.may_miss(version);
@@ -191,7 +193,7 @@ impl Swarms {
             }
         }
         for (position, mask) in have.under_way {
-            note(position as usize, theirs.add_parts(position, mask));
+            note(position as usize, theirs.add_parts(position, mask, under_way_max));
         }
         if have.all {
             swarm.availability.remove(&theirs);
@@ -289,10 +291,11 @@ impl Swarms {
     }
 }
 
-/// Memory that is left for what a peer has of a swarm.
-fn room_for(member: &Member, topic: &Topic) -> usize {
-    let others = member.shares.iter().filter(|(other, _)| *other != topic);
-    HAVE_BYTES_MAX.saturating_sub(others.map(|(_, share)| share.bytes()).sum())
+/// What the peer's other swarms leave for one: memory for positions, and blobs under way.
+fn room_for(member: &Member, topic: &Topic) -> (usize, usize) {
+    let others = || member.shares.iter().filter(|(other, _)| *other != topic).map(|(_, share)| share);
+    let room = HAVE_BYTES_MAX.saturating_sub(others().map(Share::bytes).sum());
+    (room, HAVE_UNDER_WAY_MAX.saturating_sub(others().map(Share::under_way).sum()))
 }
 
 /// What a peer is told next.

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 
 use super::positions::{Positions, Stored};
 use crate::codec::{Have, Tag};
-use crate::limits::{HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX, HAVE_UNDER_WAY_MAX};
+use crate::limits::{HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX};
 use crate::parts::Mask;
 use crate::time::Instant;
 
@@ -41,8 +41,8 @@ impl Theirs {
         if parts.is_some() { News::More } else { News::Blob }
     }
 
-    /// The peer has parts of a blob.
-    pub(super) fn add_parts(&mut self, position: u32, mask: Mask) -> News {
+    /// The peer has parts of a blob. At most `blobs_max` such blobs are noted.
+    pub(super) fn add_parts(&mut self, position: u32, mask: Mask, blobs_max: usize) -> News {
         if self.is_all || self.positions.has(position as usize) || mask.is_empty() {
             return News::Nothing;
         }
@@ -51,7 +51,7 @@ impl Theirs {
             *known = *known | mask;
             return if is_news { News::More } else { News::Nothing };
         }
-        if self.under_way.len() >= HAVE_UNDER_WAY_MAX {
+        if self.under_way.len() >= blobs_max {
             return News::Nothing;
         }
         self.under_way.insert(position, mask);
@@ -155,6 +155,11 @@ impl Share {
     /// Memory that the peer's positions take.
     pub(super) fn bytes(&self) -> usize {
         self.theirs.as_ref().map_or(0, |theirs| theirs.positions.bitmap().len())
+    }
+
+    /// Counts the blobs of which the peer told parts.
+    pub(super) fn under_way(&self) -> usize {
+        self.theirs.as_ref().map_or(0, |theirs| theirs.under_way.len())
     }
 
     // --- asking it ------------------------------------------------------------------------------------------
