@@ -97,17 +97,22 @@ impl Downloads {
                 self.keep_half(conn, piece);
             }
             Some((true, _)) => self.complete(cx, conns, conn, piece),
-            Some((false, _)) => debug_assert!(false, "the connection takes halves in order"),
+            // There was no buffer for the first half.
+            Some((false, _)) => self.bytes_duplicate += bytes.len() as u64,
         }
         self.sum_up(conns, conn);
         self.is_due = true;
     }
 
     fn keep_half(&mut self, conn: ConnId, piece: &Piece) {
-        let Some(mut buffer) = self.part_pool.take() else { return };
-        let bytes = piece.bytes();
+        let (name, bytes) = (BlobName::Native(piece.root), piece.bytes());
+        let Some(mut buffer) = self.part_pool.take() else {
+            // All of them are with the store, or at other halves: the part is asked for again.
+            self.bytes_duplicate += bytes.len() as u64;
+            self.wants.with_transfer(&name, |it| it.release(conn, Mask::one(piece.part)));
+            return;
+        };
         buffer.blob_mut()[..bytes.len()].copy_from_slice(bytes);
-        let name = BlobName::Native(piece.root);
         let unused = self.wants.with_transfer(&name, |it| it.keep_half(conn, piece.part, buffer));
         unused.flatten().into_iter().for_each(|buffer| self.part_pool.give_back(buffer));
     }
