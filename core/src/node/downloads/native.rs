@@ -260,6 +260,9 @@ impl Downloads {
         let is_done = |place: &Place| outcome.stored.contains(place) || outcome.unfit.contains(place);
         if is_left {
             // Somebody else wants it meanwhile, and says something else of it.
+            if rights.contains(&true) {
+                self.wants.with_transfer(&name, super::transfer::Transfer::made_whole);
+            }
             self.wants.forget_places(&name, is_done);
             self.finish_if_here(cx, root);
         } else {
