@@ -46,14 +46,17 @@ impl Downloads {
         self.sum_up(conns, conn);
     }
 
-    /// The store holds parts of a blob from an earlier time.
-    pub(crate) fn on_held(
+    /// The store holds parts of a blob from an earlier time. Values that it has garbled would make honest peers liars.
+    pub(crate) fn on_held<S: Suite>(
         &mut self,
         cx: &mut Cx,
         root: Root,
         mask: Mask,
         values: &Values,
     ) -> Vec<(Place, Mask)> {
+        if S::root_of(values) != root {
+            return Vec::new();
+        }
         let name = BlobName::Native(root);
         self.wants.with_transfer(&name, |transfer| transfer.found(mask, values.clone()));
         self.finish_if_here(cx, root);
