@@ -9,7 +9,7 @@ use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::HeadContent;
 use megatorrent_core::node::{Command, Config, Event, Job, Written};
-use megatorrent_core::parts::{Mask, PART_LEN, PARTS};
+use megatorrent_core::parts::{Mask, PART_LEN, PARTS, Values};
 use megatorrent_core::tree::TreeRef;
 use megatorrent_core::uri;
 use support::content::{BLOB_BYTES, BlobMap, Content, SEQUENCE, Sealed, file, item};
@@ -107,6 +107,20 @@ fn parts_that_the_store_has_lost_are_fetched_again() {
     bench.world.store.under_way.clear();
     seed.bring_all(&mut bench, &content);
     assert_eq!((content.stored(&bench), seed.closed_for(&bench)), (1, None));
+}
+
+#[test]
+fn values_that_the_store_has_garbled_are_not_believed_and_no_peer_is_banned_for_them() {
+    let content = Content::of_len(&identity(), 100_000);
+    let mut bench = Bench::answering(CONFIG, None);
+    let (_, other) = support::content::data_of(&author(9), 1, 1000);
+    let mut garbled = UnderWay::of(&content.data[0].1, Mask::one(0));
+    garbled.values = Values::of(&other);
+    bench.world.store.under_way.insert(content.root(0), garbled);
+    content.follow(&mut bench);
+    let mut seed = Member::seed(&mut bench, 1, &content);
+    seed.bring_all(&mut bench, &content);
+    assert_eq!((content.stored(&bench), seed.closed_for(&bench), bench.status().bans), (1, None, 0));
 }
 
 #[test]
@@ -279,12 +293,18 @@ fn of_two_channels_that_say_different_things_of_one_blob_the_one_that_is_right_g
 }
 
 #[test]
-fn a_claim_that_comes_while_the_blob_is_made_whole_is_judged_too() {
+fn a_claim_that_comes_while_the_blob_is_made_whole_is_judged_too_without_a_peer() {
+    for size in [500, 70_000] {
+        judge_late_claim(size);
+    }
+}
+
+fn judge_late_claim(size: u64) {
     let [right, wrong] = [3, 4].map(author);
     let (link, blob) = support::content::data_of(&identity(), 1, 1000);
     let blobs: BlobMap = [(link.root.into(), blob)].into();
     let (good, good_index) = channel_of(&right, &[("file", 1000, link.clone())]);
-    let (bad, bad_index) = channel_of(&wrong, &[("file", 500, link.clone())]);
+    let (bad, bad_index) = channel_of(&wrong, &[("file", size, link.clone())]);
     let mut bench = Bench::new(CONFIG, None);
     follow(&mut bench, &right, &good, &good_index);
     bench.answer_jobs();
@@ -307,4 +327,6 @@ fn a_claim_that_comes_while_the_blob_is_made_whole_is_judged_too() {
     assert_eq!((refused(&bench), bench.status().bans), (vec![0], 0));
     let complete = |channel| bench.node.channel_status(&channel).expect("followed").complete;
     assert_eq!([&right, &wrong].map(|author| complete(author.public_key())), [true, false]);
+    seed.hear(&mut bench);
+    assert_eq!(seed.parts_asked(), 1);
 }

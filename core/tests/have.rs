@@ -7,7 +7,8 @@ use std::time::Duration;
 use megatorrent_core::codec::{Have, Message};
 use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::limits::{
-    HAVE_BLOBS_MAX, HAVE_BYTES_MAX, HAVE_INTERVAL_MIN, HAVE_POSITIONS_MAX, UNASKED_BYTES_BURST,
+    HAVE_BLOBS_MAX, HAVE_BYTES_MAX, HAVE_INTERVAL_MIN, HAVE_POSITIONS_MAX, HAVE_UNDER_WAY_MAX,
+    UNASKED_BYTES_BURST,
 };
 use megatorrent_core::node::Command;
 use megatorrent_core::parts::{Mask, PARTS};
@@ -196,6 +197,23 @@ fn of_a_blob_under_way_a_peer_is_asked_for_the_parts_that_it_told_of() {
     peer.bring_all(&mut bench, &content);
     assert_eq!((peer.asked_of(&name), peer.parts_asked()), (Mask::ALL, PARTS), "none twice");
     assert_eq!(content.stored(&bench), 1);
+}
+
+#[test]
+fn what_a_peer_tells_of_blobs_under_way_is_bounded_over_all_channels() {
+    let contents = [3, 4].map(|n| Content::new(&author(n), 1));
+    let channels = [0, 1].map(|n| contents[n].channel);
+    for (others, is_asked) in [(HAVE_UNDER_WAY_MAX - 1, true), (HAVE_UNDER_WAY_MAX, false)] {
+        let mut bench = following(&contents);
+        let mut peer = Member::join(&mut bench, 1, &channels);
+        let others = u32::try_from(others).expect("few");
+        let under_way = (0..others).map(|n| (1000 + n, Mask(1))).collect();
+        peer.say_have(&mut bench, Have { under_way, ..Have::default() });
+        let told = parts_of(contents[1].position(0), Mask(0b11));
+        peer.peer.send(&mut bench, &Message::Have(peer.tags[1], SEQUENCE, told));
+        peer.hear(&mut bench);
+        assert_eq!((peer.parts_asked() > 0, bench.closed.len()), (is_asked, 0));
+    }
 }
 
 #[test]

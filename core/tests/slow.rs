@@ -6,7 +6,10 @@ mod support;
 use std::time::Duration;
 
 use megatorrent_core::error::{CloseReason, Violation};
-use megatorrent_core::limits::{ASKED_AT_ONCE_MAX, PART_WINDOW_START, PIECE_LEN_MAX, SILENCE_MAX};
+use megatorrent_core::limits::{
+    ASKED_AT_ONCE_MAX, PART_WINDOW_START, PARTS_UNDER_WAY_MAX, PIECE_LEN_MAX, SILENCE_MAX,
+};
+use megatorrent_core::node::{Command, FileRange, Job, Selection};
 use megatorrent_core::parts::{Mask, PART_LEN, PARTS, Values};
 use megatorrent_core::time::Instant;
 use support::content::{BLOB_BYTES, Content};
@@ -168,12 +171,72 @@ fn wrong_bytes_of_the_slower_peer_ban_it_only_where_they_are_looked_at() {
     let [mut liar, mut honest] = seeds(&mut bench, &content);
     pass(&mut bench, &content, Duration::from_secs(2), &mut [&mut liar, &mut honest]);
     liar.send_values(&mut bench, 0, Values::of(&content.data[0].1));
-    liar.send_piece(&mut bench, 0, (0, 0), &[9; PIECE_LEN_MAX]);
+    liar.send_piece(&mut bench, 0, (0, 0), &vec![9; PIECE_LEN_MAX]);
     honest.bring(&mut bench, &content, PART_BYTES / 2);
-    liar.send_piece(&mut bench, 0, (0, 1), &[9; PIECE_LEN_MAX]);
+    liar.send_piece(&mut bench, 0, (0, 1), &vec![9; PIECE_LEN_MAX]);
     assert!(liar.closed_for(&bench).is_some());
     honest.bring_all(&mut bench, &content);
     assert_eq!((content.stored(&bench), bench.status().bans, honest.parts_asked()), (1, 1, 1));
+}
+
+#[test]
+fn what_comes_twice_from_many_peers_that_trickle_is_bounded() {
+    let (content, mut bench) = fetching(24);
+    let mut slow: [Member; 6] = seeds(&mut bench, &content);
+    let mut fast = [50, 51].map(|port| Member::seed(&mut bench, port, &content).at(4 * MIB));
+    slow.iter_mut().for_each(|peer| peer.bytes_per_sec = 15_000);
+    let all = slow.iter_mut().chain(&mut fast);
+    complete(&mut bench, &content, &mut all.collect::<Vec<_>>(), Duration::from_secs(12));
+    let status = bench.status();
+    assert!(status.bytes_duplicate <= status.bytes_received / 40 + MIB, "{}", status.bytes_duplicate);
+    assert_eq!((status.bytes_received, bench.closed.len()), (24 * BLOB_BYTES, 0));
+}
+
+#[test]
+#[ignore = "a peer that has other work never has room for more"]
+fn what_is_wanted_by_a_deadline_is_asked_of_a_busy_peer_too() {
+    for is_urgent in [false, true] {
+        let (content, mut bench) = fetching(8);
+        if is_urgent {
+            let bytes = 0..PART_BYTES * 4;
+            let range = FileRange { path: "file".into(), bytes, deadline: Some(Instant(0)) };
+            let selection = Selection { ranges: vec![range], ..Selection::default() };
+            bench.command(Command::Select { channel: content.channel, selection });
+        }
+        let mut silent = Member::with(&mut bench, 1, &content, &[0]);
+        let withheld = silent.asked_of(&content.name(0));
+        let mut busy = Member::seed(&mut bench, 2, &content).at(PART_BYTES * 4);
+        pass(&mut bench, &content, Duration::from_secs(3), &mut [&mut silent, &mut busy]);
+        assert!(busy.parts_open() > 0);
+        let is_asked = busy.asked_of(&content.name(0)).covers(withheld);
+        assert_eq!(is_asked, is_urgent);
+    }
+}
+
+// --- as much as can be under way ----------------------------------------------------------------------------------
+
+#[test]
+fn a_store_that_is_slower_than_the_peers_bounds_what_is_under_way_and_nothing_is_lost() {
+    let (content, mut bench) = fetching(26);
+    let mut silent = Member::seed(&mut bench, 1, &content);
+    let withheld = silent.parts_open() as u64;
+    let mut fast = Member::seed(&mut bench, 2, &content);
+    bench.answers = false;
+    fast.bring_all(&mut bench, &content);
+    let writes = bench.jobs.iter().filter(|(_, job)| matches!(job, Job::WritePart(..))).count();
+    assert_eq!(writes + silent.parts_open(), PARTS_UNDER_WAY_MAX);
+    // What the one withholds is asked of the other, and both bring it at the same time.
+    bench.sleep(Duration::from_secs(2));
+    fast.hear(&mut bench);
+    assert_eq!(fast.parts_open() as u64, withheld);
+    for _ in 0..2 * withheld {
+        silent.bring(&mut bench, &content, PART_BYTES / 2);
+        fast.bring(&mut bench, &content, PART_BYTES / 2);
+    }
+    (bench.answers, silent.bytes_per_sec, fast.bytes_per_sec) = (true, 4 * MIB, 4 * MIB);
+    bench.answer_jobs();
+    complete(&mut bench, &content, &mut [&mut silent, &mut fast], Duration::from_secs(10));
+    assert_eq!(bench.closed, []);
 }
 
 // --- refusals -----------------------------------------------------------------------------------------------------

@@ -112,7 +112,9 @@ fn answer(job: Job, good: bool, n: u8) -> JobResult {
             JobResult::PartRead(buffer, good.then(|| Box::new(values.clone())))
         }
         Job::WritePart(_, _, _, buffer) => JobResult::PartWritten(buffer, written),
-        Job::FinishBlob(_, claims) if good => JobResult::BlobFinished(Ok(vec![n % 2 == 0; claims.len()])),
+        Job::FinishBlob(_, claims) if good => {
+            JobResult::BlobFinished(Ok(vec![n.is_multiple_of(2); claims.len()]))
+        }
         Job::FinishBlob(..) => JobResult::BlobFinished(Err(written)),
         Job::Have(names) => {
             let held = |at: usize| match (good, (usize::from(n) + at) % 3) {
@@ -194,16 +196,10 @@ pub(crate) fn apply(bench: &mut Bench, peers: &mut Vec<Peer>, op: Op) {
                 }
             }
         }
-        Op::Bytes(n, bytes) => with_peer(bench, peers, n, &|b, p| deliver(b, p.conn, &bytes)),
-        Op::Send(n) => with_peer(bench, peers, n, &|b, p| {
-            let len = b.node.send_chunk(b.now, p.conn).len();
-            b.node.sent(b.now, p.conn, len);
-        }),
-        Op::Disconnect(n) => with_peer(bench, peers, n, &|b, p| b.node.disconnected(b.now, p.conn)),
         Op::Answer(n, good) => {
             if let Some((id, job)) = pick(bench.jobs.len(), n).and_then(|at| bench.jobs.remove(at)) {
                 if let Job::Dht(DhtOp::Get(_)) = &job {
-                    let (chunk, _) = if n % 2 == 0 { sealed_native(2) } else { sealed(1) };
+                    let (chunk, _) = if n.is_multiple_of(2) { sealed_native(2) } else { sealed(1) };
                     bench.handle(Input::DhtItem(id, item_of(&chunk, SEQUENCE.cast_signed())));
                 }
                 bench.handle(Input::Done(id, answer(job, good, n)));
@@ -221,6 +217,20 @@ pub(crate) fn apply(bench: &mut Bench, peers: &mut Vec<Peer>, op: Op) {
                 bench.handle(Input::DhtPeers(*id, vec![found]));
             }
         }
+        Op::AddPeer(port) => bench.command(Command::AddPeer(addr(port))),
+        of_peer => apply_to_peer(bench, peers, of_peer),
+    }
+}
+
+/// What a peer says, or how its bytes come.
+fn apply_to_peer(bench: &mut Bench, peers: &mut [Peer], op: Op) {
+    match op {
+        Op::Bytes(n, bytes) => with_peer(bench, peers, n, &|b, p| deliver(b, p.conn, &bytes)),
+        Op::Send(n) => with_peer(bench, peers, n, &|b, p| {
+            let len = b.node.send_chunk(b.now, p.conn).len();
+            b.node.sent(b.now, p.conn, len);
+        }),
+        Op::Disconnect(n) => with_peer(bench, peers, n, &|b, p| b.node.disconnected(b.now, p.conn)),
         Op::Gossip(n, seq) => with_peer(bench, peers, n, &|b, p| {
             p.send(
                 b,
@@ -232,7 +242,6 @@ pub(crate) fn apply(bench: &mut Bench, peers: &mut Vec<Peer>, op: Op) {
                 },
             );
         }),
-        Op::AddPeer(port) => bench.command(Command::AddPeer(addr(port))),
         Op::Request(n, id) => {
             with_peer(bench, peers, n, &|b, p| p.send(b, &Message::Request(BlobId([id; 32]))));
         }
@@ -248,5 +257,6 @@ pub(crate) fn apply(bench: &mut Bench, peers: &mut Vec<Peer>, op: Op) {
             let message = message(p, said);
             p.send(b, &message);
         }),
+        other => unreachable!("{other:?} is not of a peer"),
     }
 }

@@ -174,7 +174,12 @@ impl Store {
             return why;
         }
         self.writes += 1;
-        self.under_way.entry(root).or_insert_with(|| UnderWay::new(values.clone())).add(part, bytes);
+        let new = || UnderWay::new(values.clone());
+        let it = self.under_way.entry(root).or_insert_with(new);
+        if it.values != *values {
+            *it = new();
+        }
+        it.add(part, bytes);
         Written::Stored
     }
 
