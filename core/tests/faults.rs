@@ -17,7 +17,7 @@ use megatorrent_core::manifest::{HeadContent, Reference};
 use megatorrent_core::node::{Command, Config, Event, Job, Written};
 use megatorrent_core::parts::Mask;
 use proptest::prelude::*;
-use support::content::{BlobMap, SEQUENCE, Sealed, data_of, file, item, sealed};
+use support::content::{BlobMap, SEQUENCE, Sealed, data_of, file, item, item_of, sealed, sealed_native};
 use support::member::{Manner, Member, all};
 use support::{Bench, CONFIG, identity};
 
@@ -62,11 +62,19 @@ impl Channel {
         Self { head, blobs: author.0, places }
     }
 
+    /// One native blob, whose head says its id too.
+    fn inline() -> Self {
+        let (chunk, blob) = sealed_native(1);
+        let blobs: BlobMap = [(chunk.name(), blob.clone()), (chunk.id.into(), blob)].into();
+        Self { head: item_of(&chunk, SEQUENCE.cast_signed()), blobs, places: vec![chunk.name()] }
+    }
+
     /// One of some channels.
     fn any(choice: usize) -> &'static Self {
         static CHANNELS: OnceLock<Vec<Channel>> = OnceLock::new();
         let lens = [1000, 200_000, PLAIN_LEN + 70_000, 2 * PLAIN_LEN];
-        let channels = CHANNELS.get_or_init(|| lens.map(Self::of_len).into());
+        let channels = || lens.map(Self::of_len).into_iter().chain([Self::inline()]).collect();
+        let channels = CHANNELS.get_or_init(channels);
         &channels[choice % channels.len()]
     }
 }
@@ -84,6 +92,8 @@ enum Character {
 enum Step {
     /// A peer comes, with all or with parts of some blobs.
     Join(Character, Option<Vec<(u8, u16)>>),
+    /// The node is to dial a v5 peer, which has all.
+    Dial(Character),
     /// A peer tells of more.
     Tell(usize, u8, u16),
     /// A peer brings so many halves of parts.
@@ -109,9 +119,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Character::Liar),
         1 => Just(Character::LiarOfValues),
     ];
+    let of_v5 = prop_oneof![2 => Just(Character::Honest), 1 => Just(Character::Liar)];
     let told = prop::option::of(prop::collection::vec((0..8_u8, any::<u16>()), 0..6));
     prop_oneof![
         4 => (character, told).prop_map(|(character, told)| Step::Join(character, told)),
+        2 => of_v5.prop_map(Step::Dial),
         2 => (any::<usize>(), 0..8_u8, any::<u16>()).prop_map(|(n, at, mask)| Step::Tell(n, at, mask)),
         12 => (any::<usize>(), 1..40_u8).prop_map(|(n, halves)| Step::Bring(n, halves)),
         2 => any::<usize>().prop_map(Step::Refuse),
@@ -169,13 +181,8 @@ impl Play {
         self.next_port += 1;
         let places = self.channel.places.len();
         let bench = self.bench();
-        let mut member = Member::join(bench, port, &[identity().public_key()]);
-        member.manner = match character {
-            Character::Honest => Manner::Honest,
-            Character::Liar => Manner::Lies,
-            Character::LiarOfValues => Manner::LiesOfValues,
-        };
-        let mut player = Player { member, character, told: None, has_lied: false, seen: 0 };
+        let member = Member::join(bench, port, &[identity().public_key()]);
+        let mut player = Player::new(member, character);
         match told {
             None => player.member.say_have(bench, all()),
             Some(told) => {
@@ -191,6 +198,13 @@ impl Play {
     fn play(&mut self, step: &Step) {
         match step {
             Step::Join(character, told) => self.join(*character, told.as_deref()),
+            Step::Dial(character) => {
+                let port = self.next_port;
+                self.next_port += 1;
+                if let Some(member) = Member::v5(self.bench(), port) {
+                    self.players.push(Player::new(member, *character));
+                }
+            }
             Step::Tell(n, at, mask) => self.with(*n, |bench, player, channel| {
                 let at = usize::from(*at) % channel.places.len();
                 player.tell(bench, u32::try_from(at).expect("few"), Mask(*mask));
@@ -309,13 +323,26 @@ impl Play {
             self.wait(STEP, 4 << 20);
         }
         let channel = self.channel;
-        assert!(self.bench().world.store.blobs == channel.blobs, "byte for byte");
+        let stored = &self.bench().world.store.blobs;
+        assert!(
+            channel.places.iter().all(|name| stored.get(name) == channel.blobs.get(name)),
+            "byte for byte"
+        );
         assert!(self.bench().world.store.under_way.is_empty());
         assert!(!self.bench().jobs.iter().any(|(_, job)| matches!(job, Job::FinishBlob(..))));
     }
 }
 
 impl Player {
+    fn new(mut member: Member, character: Character) -> Self {
+        member.manner = match character {
+            Character::Honest => Manner::Honest,
+            Character::Liar => Manner::Lies,
+            Character::LiarOfValues => Manner::LiesOfValues,
+        };
+        Self { member, character, told: None, has_lied: false, seen: 0 }
+    }
+
     fn tell(&mut self, bench: &mut Bench, at: u32, mask: Mask) {
         let Some(told) = &mut self.told else { return };
         let known = told.entry(at).or_default();
@@ -347,7 +374,7 @@ proptest! {
 
     #[test]
     fn whatever_happens_all_is_had_in_the_end_and_only_liars_are_banned(
-        choice in 0..4_usize,
+        choice in 0..5_usize,
         takes_all in any::<bool>(),
         steps in prop::collection::vec(step(), 0..120),
     ) {

@@ -10,9 +10,10 @@ use megatorrent_core::error::CloseReason;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::{BlobName, Root, Topic};
 use megatorrent_core::limits::{KEEP_ALIVE, PIECE_LEN_MAX};
-use megatorrent_core::node::{Event, RecordKey};
+use megatorrent_core::node::{Command, Event, RecordKey};
 use megatorrent_core::parts::{Mask, PART_LEN, VALUES_LEN, Values};
 use megatorrent_core::time::Instant;
+use megatorrent_core::transport::Role;
 use megatorrent_core::uri;
 
 use super::content::{BLOB_BYTES, Blobs, Content, SEQUENCE};
@@ -106,11 +107,29 @@ impl Member {
         peer.say_hello(bench, 6);
         let tags: Vec<Tag> = topics.iter().map(|topic| peer.tag(topic)).collect();
         peer.send(bench, &Message::Watch(tags.clone()));
-        let mut member = Self {
+        let mut member = Self::new(bench, port, peer, tags);
+        member.version = version;
+        member.hear(bench);
+        member
+    }
+
+    /// A v5 peer that the node dials; `None`: it does not.
+    pub(crate) fn v5(bench: &mut Bench, port: u16) -> Option<Self> {
+        bench.command(Command::AddPeer(addr(port)));
+        let conn = bench.take_dial(&addr(port))?;
+        let mut peer = Peer::shake(bench, conn, Role::Listener);
+        peer.say_hello(bench, 5);
+        let mut member = Self::new(bench, port, peer, Vec::new());
+        member.hear(bench);
+        Some(member)
+    }
+
+    fn new(bench: &Bench, port: u16, peer: Peer, tags: Vec<Tag>) -> Self {
+        Self {
             peer,
             port,
             tags,
-            version,
+            version: SEQUENCE,
             bytes_per_sec: 0,
             credit: 0,
             manner: Manner::Honest,
@@ -125,9 +144,7 @@ impl Member {
             errors: Vec::new(),
             said: bench.now,
             next_number: 0,
-        };
-        member.hear(bench);
-        member
+        }
     }
 
     /// Connects, watches the channel, and says that it has these data blobs of it.
@@ -296,7 +313,9 @@ impl Member {
             }
             Message::Cancel { number, mask } => self.cancel(number, mask),
             Message::AskHave(tag, sequence) => self.asked_have.push((tag, sequence)),
-            Message::Have(tag, version, have) if (tag, version) == (self.tags[0], self.version) => {
+            Message::Have(tag, version, have)
+                if (Some(&tag), version) == (self.tags.first(), self.version) =>
+            {
                 self.told.push((now, have));
             }
             Message::Piece { number, part, half, bytes } => self.pieces.push((number, part, half, bytes)),
