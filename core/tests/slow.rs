@@ -184,7 +184,9 @@ fn what_comes_twice_from_many_peers_that_trickle_is_bounded() {
     let (content, mut bench) = fetching(24);
     let mut slow: [Member; 6] = seeds(&mut bench, &content);
     let mut fast = [50, 51].map(|port| Member::seed(&mut bench, port, &content).at(4 * MIB));
-    slow.iter_mut().for_each(|peer| peer.bytes_per_sec = 15_000);
+    for peer in &mut slow {
+        peer.bytes_per_sec = 15_000;
+    }
     let all = slow.iter_mut().chain(&mut fast);
     complete(&mut bench, &content, &mut all.collect::<Vec<_>>(), Duration::from_secs(12));
     let status = bench.status();
