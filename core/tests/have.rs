@@ -8,7 +8,7 @@ use megatorrent_core::codec::{Have, Message};
 use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::limits::{
     HAVE_BLOBS_MAX, HAVE_BYTES_MAX, HAVE_INTERVAL_MIN, HAVE_POSITIONS_MAX, HAVE_UNDER_WAY_MAX,
-    UNASKED_BYTES_BURST,
+    PART_WINDOW_START, UNASKED_BYTES_BURST,
 };
 use megatorrent_core::node::Command;
 use megatorrent_core::parts::{Mask, PARTS};
@@ -170,12 +170,12 @@ fn an_asker_is_not_told_of_parts_that_it_has_itself() {
     let mut bench = following(std::slice::from_ref(&content));
     let mut source = Member::with(&mut bench, 1, &content, &[0]);
     let first = source.asked_of(&content.name(0));
-    assert_eq!(first.len(), 4);
+    assert_eq!(first.len(), PART_WINDOW_START);
     let own = Mask::one(first.iter().next().expect("some"));
     let mut asker = Member::join(&mut bench, 2, &[content.channel]);
     asker.say_have(&mut bench, parts_of(content.position(0), own));
     asker.ask_have(&mut bench, SEQUENCE);
-    source.bring(&mut bench, &content, 2 * TWO);
+    source.bring(&mut bench, &content, PART_WINDOW_START as u64 * TWO / 2);
     bench.sleep(HAVE_INTERVAL_MIN);
     asker.hear(&mut bench);
     assert_eq!(asker.told_parts(), [(content.position(0), first - own)].into());

@@ -87,12 +87,12 @@ fn blobs_of_a_played_file_come_in_order_even_where_others_are_rarer() {
     };
     bench.command(play(true));
     let first = Member::with(&mut bench, 1, &content, &[0, 1, 2, 3, 4, 5]);
-    assert_eq!(first.asked, [(content.name(0), Mask::first(4))], "the parts too");
+    assert_eq!(first.asked, [(content.name(0), Mask::first(PART_WINDOW_START))], "the parts too");
     let mut second = Member::with(&mut bench, 2, &content, &(0..8).collect::<Vec<_>>());
     second.bring(&mut bench, &content, BLOB_BYTES * 3 + BLOB_BYTES / 4);
     assert_eq!(second.asked_for(&content), [0, 1, 2, 3]);
     let asked: Vec<usize> = second.asked.iter().flat_map(|(_, mask)| mask.iter()).collect();
-    let in_order = (4..PARTS).chain((0..3).flat_map(|_| 0..PARTS));
+    let in_order = (PART_WINDOW_START..PARTS).chain((0..3).flat_map(|_| 0..PARTS));
     assert_eq!(asked, in_order.take(asked.len()).collect::<Vec<_>>());
     bench.command(play(false));
     second.bring_all(&mut bench, &content);
