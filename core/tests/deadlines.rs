@@ -7,18 +7,20 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use megatorrent_core::blob::BlobRef;
-use megatorrent_core::codec::{Have, Message};
-use megatorrent_core::ids::Topic;
+use megatorrent_core::codec::{Message, Want};
+use megatorrent_core::ids::{BlobId, Topic};
 use megatorrent_core::limits::PIECE_LEN_MAX;
 use megatorrent_core::manifest::{Head, HeadContent};
 use megatorrent_core::node::{
     Command, Config, DhtError, DhtOp, Draft, Input, JobResult, Priority, Selection,
 };
+use megatorrent_core::parts::{Mask, Values};
 use megatorrent_core::time::{Instant, UnixTime};
 use megatorrent_core::tree::TreeRef;
 use megatorrent_core::uri;
 use proptest::prelude::*;
-use support::content::{BLOB_END, Content, SECRET, SEQUENCE, item};
+use support::content::{Content, SECRET, SEQUENCE, item};
+use support::member::{all, parts_of};
 use support::ops::{Op, apply, pick, with_peer};
 use support::peer::Peer;
 use support::{Bench, UNIX, addr, at, author, identity};
@@ -66,6 +68,7 @@ enum Word {
     Head(bool),
     Want,
     Cancel,
+    Values(bool),
     Piece(bool),
     FindPeers,
     Peers,
@@ -106,6 +109,7 @@ fn config(choice: u8) -> Config {
         own_address: is_set(1).then(|| at(NAME)),
         private_dht: !is_set(2),
         gateway: is_set(3),
+        takes_all: is_set(0),
         upload_bytes_per_sec: limit(4),
         download_bytes_per_sec: limit(5),
     }
@@ -128,7 +132,7 @@ impl Play {
             play.bench.answer_jobs();
         }
         if is_set(choice, 7) {
-            play.bench.world.blobs.extend(play.content.data.iter().cloned());
+            play.bench.world.store.blobs.extend(play.content.data.iter().cloned());
         }
         play
     }
@@ -238,7 +242,7 @@ fn command(content: &Content, n: u8, what: Wish) -> Command {
             Command::Select { channel, selection: Selection { others, ..Selection::default() } }
         }
         Wish::Join => {
-            let link = BlobRef { id: content.id(usize::from(n % 2)), key: SECRET };
+            let link = BlobRef { root: content.root(usize::from(n % 2)), key: SECRET };
             let tree = TreeRef::new(1000, 0, link).expect("one blob");
             Command::Join { topic, tree, selection: Selection::default() }
         }
@@ -260,29 +264,42 @@ fn message(content: &Content, peer: &Peer, what: Word, value: u8) -> Message {
     match what {
         Word::Hello(is_v6, port) => {
             let version = Some(if is_v6 { 6 } else { 5 });
-            Message::Hello { version, sequences: [(author.public_key(), u64::from(value))].into(), port }
+            Message::Hello {
+                version,
+                sequences: [(author.public_key(), u64::from(value))].into(),
+                port,
+                features: 0,
+            }
         }
         Word::Watch => Message::Watch(
             (0..AUTHORS).map(|n| peer.tag(&uri::topic(&support::author(n).public_key(), None))).collect(),
         ),
         Word::Have(has_all) => {
-            let have = if has_all { Have::All } else { Have::Positions(vec![number % 4]) };
+            let have = if has_all { all() } else { parts_of(number % 5, Mask(u16::from(value) << 4 | 0xF)) };
             Message::Have(tag, SEQUENCE, have)
         }
         Word::AskHave => Message::AskHave(tag, SEQUENCE),
         Word::GetHead => Message::GetHead { tag, known: 0, look_up: Some(author.public_key()) },
         Word::Head(is_there) => Message::Head(tag, is_there.then_some(item)),
-        Word::Want => Message::Want { id: number, blob: content.id(0), range: 0..BLOB_END },
-        Word::Cancel => Message::Cancel { id: number, from: 1 },
-        Word::Piece(is_true) => {
-            let (_, blob) = &content.data[usize::from(value / 4 % 2)];
-            let bytes =
-                if is_true { blob[..PIECE_LEN_MAX].to_vec() } else { vec![value; usize::from(value)] };
-            Message::Piece { id: number % 4, offset: 0, bytes }
+        Word::Want => {
+            let mask = Mask(u16::from(value) << 4 | 1);
+            Message::Want(Want { number, root: content.root(0), mask, values: true, last_len: None })
         }
-        Word::FindPeers => Message::FindPeers(content.id(0)),
+        Word::Cancel => Message::Cancel { number, mask: Mask(0xF0F1) },
+        Word::Values(is_true) => {
+            let n = if is_true { usize::from(value / 4 % 2) } else { 0 };
+            Message::Parts { number: number % 4, values: Box::new(Values::of(&content.data[n].1)) }
+        }
+        Word::Piece(is_true) => {
+            let (part, half) = (value / 16, value / 8 % 2);
+            let right = content.part(usize::from(value / 4 % 2), usize::from(part));
+            let right = right[usize::from(half) * PIECE_LEN_MAX..][..PIECE_LEN_MAX].to_vec();
+            let bytes = if is_true { right } else { vec![value; usize::from(value)] };
+            Message::Piece { number: number % 4, part, half, bytes }
+        }
+        Word::FindPeers => Message::FindPeers(BlobId(content.root(0).0)),
         Word::Peers => Message::Peers(vec![addr(u16::from(value))]),
-        Word::Announce => Message::Announce(content.id(0), at(NAME), value),
+        Word::Announce => Message::Announce(BlobId(content.root(0).0), at(NAME), value),
         Word::Publish => Message::Publish(item),
         Word::Refuse => Message::Error("Not Found".into()),
         Word::Nothing => Message::Empty,

@@ -5,14 +5,14 @@ mod support;
 
 use std::time::Duration;
 
-use megatorrent_core::codec::{Have, Message};
+use megatorrent_core::codec::Message;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::limits::{HEAD_LEN_MAX, HEAD_POLL_INTERVAL, REPUT_INTERVAL, SEQUENCE_STEP_MAX};
 use megatorrent_core::manifest::{Head, HeadContent, HeadError};
 use megatorrent_core::node::{Command, Event, Input, Job};
 use support::content::item;
 use support::folder::{Folder, Spec};
-use support::member::Member;
+use support::member::{self, Member};
 use support::peer::Peer;
 use support::{Bench, CONFIG, UNIX, addr, author, identity};
 
@@ -96,7 +96,7 @@ fn what_a_document_names_is_fetched_and_it_is_durable() {
     tell(&mut bench, folder.document());
     assert_eq!((adopted(&bench), sequence(&bench)), (vec![SEQUENCE], SEQUENCE));
     let mut seed = Member::join(&mut bench, 1, &[channel()]);
-    seed.say_have(&mut bench, Have::All);
+    seed.say_have(&mut bench, member::all());
     seed.bring_all(&mut bench, &folder);
     assert_eq!(folder.extent(&bench), (true, true));
     let bench = bench.restarted();

@@ -7,11 +7,13 @@ use std::time::Duration;
 use megatorrent_core::codec::{Have, Message};
 use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::limits::{
-    HAVE_BLOBS_MAX, HAVE_BYTES_MAX, HAVE_INTERVAL, HAVE_POSITIONS_MAX, UNASKED_BYTES_BURST,
+    HAVE_BLOBS_MAX, HAVE_BYTES_MAX, HAVE_INTERVAL_MIN, HAVE_POSITIONS_MAX, HAVE_UNDER_WAY_MAX,
+    PART_WINDOW_START, UNASKED_BYTES_BURST,
 };
 use megatorrent_core::node::Command;
-use support::content::{BLOB_END, Content, SEQUENCE};
-use support::member::Member;
+use megatorrent_core::parts::{Mask, PARTS};
+use support::content::{BLOB_BYTES, Content, SEQUENCE};
+use support::member::{Member, all, bitmap, parts_of, positions};
 use support::{Bench, CONFIG, author, identity};
 
 fn following(contents: &[Content]) -> Bench {
@@ -32,21 +34,21 @@ fn a_peers_claims_take_bounded_memory_and_claims_that_do_not_fit_are_ignored() {
         member.hear(bench);
     };
     let last = u32::try_from(HAVE_BLOBS_MAX - 1).expect("small");
-    let only = Have::Positions(vec![contents[2].position(0)]);
+    let only = positions([contents[2].position(0)]);
     // Each claim takes an eighth of a byte for every position up to the highest.
     const { assert!(HAVE_BYTES_MAX == 2 * (HAVE_BLOBS_MAX / 8)) }
     for (claims, is_asked) in [(0, true), (1, true), (2, false)] {
         let mut bench = following(&contents);
         let mut peer = Member::join(&mut bench, 1, &channels);
         for channel in 0..claims {
-            claim(&mut bench, &mut peer, channel, Have::Positions(vec![last]));
+            claim(&mut bench, &mut peer, channel, positions([last]));
         }
         claim(&mut bench, &mut peer, 2, only.clone());
         assert_eq!(!peer.asked.is_empty(), is_asked, "after {claims} claims");
         assert_eq!(bench.closed, []);
         // A claim of everything takes no memory.
-        claim(&mut bench, &mut peer, 2, Have::All);
-        assert_eq!(peer.asked, [(contents[2].id(0), 0..BLOB_END)]);
+        claim(&mut bench, &mut peer, 2, all());
+        assert_eq!(peer.asked_for(&contents[2]), [0]);
     }
 }
 
@@ -55,7 +57,7 @@ fn a_have_counts_only_for_a_channel_that_both_watch() {
     let [content, unknown] = [3, 4].map(|n| Content::new(&author(n), 1));
     let mut bench = following(std::slice::from_ref(&content));
     let mut peer = Member::join(&mut bench, 1, &[content.channel, unknown.channel]);
-    for have in [Have::All, Have::Positions(vec![1]), Have::Bitmap(vec![0xFF; 100])] {
+    for have in [all(), positions([1]), bitmap(&[0xFF; 100])] {
         peer.peer.send(&mut bench, &Message::Have(peer.tags[1], SEQUENCE, have));
     }
     peer.peer.send(&mut bench, &Message::AskHave(peer.tags[1], SEQUENCE));
@@ -76,7 +78,7 @@ fn a_have_adds_to_earlier_ones_and_one_of_an_older_version_changes_nothing() {
     assert_eq!(holder.asked.len(), 1);
     let mut peer = Member::with(&mut bench, 2, &content, &[0]);
     peer.has(&mut bench, &content, &[1]);
-    peer.peer.send(&mut bench, &Message::Have(peer.tags[0], SEQUENCE - 1, Have::All));
+    peer.peer.send(&mut bench, &Message::Have(peer.tags[0], SEQUENCE - 1, all()));
     bench.node.disconnected(bench.now, holder.peer.conn);
     bench.drain();
     peer.bring_all(&mut bench, &content);
@@ -86,7 +88,7 @@ fn a_have_adds_to_earlier_ones_and_one_of_an_older_version_changes_nothing() {
 }
 
 #[test]
-fn an_asker_is_told_at_once_and_then_twice_a_second_and_all_peers_at_the_end() {
+fn an_asker_is_told_at_once_and_then_at_intervals_and_all_peers_at_the_end() {
     let content = Content::new(&identity(), 12);
     let mut bench = following(std::slice::from_ref(&content));
     let mut source = Member::with(&mut bench, 1, &content, &(0..12).collect::<Vec<_>>());
@@ -96,34 +98,154 @@ fn an_asker_is_told_at_once_and_then_twice_a_second_and_all_peers_at_the_end() {
     asker.ask_have(&mut bench, SEQUENCE);
     asker.ask_have(&mut bench, SEQUENCE - 1);
     let told: Vec<&Have> = asker.told.iter().map(|(_, have)| have).collect();
-    assert_eq!(told, [&Have::Bitmap(vec![0b1100_0000])], "once for each version");
+    assert_eq!(told, [&bitmap(&[0b1110_0000])], "once for each version");
 
-    for _ in 0..11 {
-        bench.sleep(Duration::from_millis(100));
-        source.bring(&mut bench, &content, u64::from(BLOB_END));
+    for _ in 0..4 * 11 {
+        bench.sleep(Duration::from_millis(25));
+        source.bring(&mut bench, &content, BLOB_BYTES / 4);
         asker.hear(&mut bench);
     }
     assert_eq!(content.stored(&bench), 11);
-    for _ in 0..5 {
-        bench.sleep(Duration::from_millis(100));
-        asker.hear(&mut bench);
-    }
-    assert!(asker.told.windows(2).all(|pair| pair[1].0.since(pair[0].0) >= HAVE_INTERVAL));
-    let mut told: Vec<u32> = Vec::new();
-    for (_, have) in &asker.told[1..] {
-        let Have::Positions(positions) = have else { panic!("additions are few: {have:?}") };
-        told.extend(positions);
-    }
-    told.sort_unstable();
+    bench.sleep(HAVE_INTERVAL_MIN);
+    asker.hear(&mut bench);
+    assert!(asker.told.windows(2).all(|pair| pair[1].0.since(pair[0].0) >= HAVE_INTERVAL_MIN));
+    assert!(asker.told[1..].iter().all(|(_, have)| have.bitmap.is_empty() && !have.replaces));
+    let told: Vec<u32> = asker.told[1..].iter().flat_map(|(_, have)| have.positions.clone()).collect();
     let missing = content.number(&source.open[0].blob);
     let stored = (0..12).filter(|n| *n != missing).map(|n| content.position(n));
-    assert_eq!(told, stored.collect::<Vec<u32>>());
+    assert_eq!(sorted(told), stored.collect::<Vec<u32>>(), "each once");
 
-    let hears = asker.told.len();
-    source.bring(&mut bench, &content, u64::from(BLOB_END));
+    source.bring(&mut bench, &content, BLOB_BYTES);
     asker.hear(&mut bench);
-    assert_eq!(asker.told[hears..], [(bench.now, Have::All)]);
-    assert_eq!(source.told, [(bench.now, Have::All)], "even a peer that did not ask");
+    assert_eq!(asker.told.last(), Some(&(bench.now, all())), "at once");
+    assert_eq!(source.told, [(bench.now, all())], "even a peer that did not ask");
+}
+
+fn sorted(mut numbers: Vec<u32>) -> Vec<u32> {
+    numbers.sort_unstable();
+    numbers
+}
+
+// --- parts under way ----------------------------------------------------------------------------------------------
+
+/// Bytes of two parts.
+const TWO: u64 = BLOB_BYTES / 8;
+
+#[test]
+fn parts_that_are_stored_are_told_and_served_while_the_rest_is_under_way() {
+    let content = Content::new(&identity(), 1);
+    let mut bench = following(std::slice::from_ref(&content));
+    let mut source = Member::with(&mut bench, 1, &content, &[0]);
+    let mut asker = Member::join(&mut bench, 2, &[content.channel]);
+    asker.ask_have(&mut bench, SEQUENCE);
+    let (root, at) = (content.root(0), content.position(0));
+    let mut told = Mask::NONE;
+    for _ in 0..3 {
+        source.bring(&mut bench, &content, TWO);
+        bench.sleep(HAVE_INTERVAL_MIN);
+        asker.hear(&mut bench);
+        let here = bench.world.store.here(&root);
+        let (_, newest) = asker.told.last().expect("it is told");
+        assert_eq!(newest.under_way, [(at, here - told)], "only what is news");
+        told = here;
+    }
+    assert_eq!((told.len(), asker.told_parts()[&at]), (6, told));
+
+    let number = asker.want(&mut bench, root, told);
+    asker.hear(&mut bench);
+    assert_eq!(asker.values.iter().map(|(_, values)| values.root()).collect::<Vec<_>>(), [root]);
+    assert_eq!(asker.pieces.len(), 12);
+    for (of, part, half, bytes) in std::mem::take(&mut asker.pieces) {
+        let start = usize::from(half) * bytes.len();
+        assert!(of == number && content.part(0, part.into())[start..start + bytes.len()] == bytes[..]);
+    }
+    let missing = asker.want(&mut bench, root, !told);
+    asker.hear(&mut bench);
+    assert_eq!(asker.pieces, [(missing, 0, 0, Vec::new())], "what it lacks is refused");
+}
+
+#[test]
+fn an_asker_is_not_told_of_parts_that_it_has_itself() {
+    let content = Content::new(&identity(), 1);
+    let mut bench = following(std::slice::from_ref(&content));
+    let mut source = Member::with(&mut bench, 1, &content, &[0]);
+    let first = source.asked_of(&content.name(0));
+    assert_eq!(first.len(), PART_WINDOW_START);
+    let own = Mask::one(first.iter().next().expect("some"));
+    let mut asker = Member::join(&mut bench, 2, &[content.channel]);
+    asker.say_have(&mut bench, parts_of(content.position(0), own));
+    asker.ask_have(&mut bench, SEQUENCE);
+    source.bring(&mut bench, &content, PART_WINDOW_START as u64 * TWO / 2);
+    bench.sleep(HAVE_INTERVAL_MIN);
+    asker.hear(&mut bench);
+    assert_eq!(asker.told_parts(), [(content.position(0), first - own)].into());
+}
+
+#[test]
+fn of_a_blob_under_way_a_peer_is_asked_for_the_parts_that_it_told_of() {
+    let content = Content::new(&identity(), 1);
+    let mut bench = following(std::slice::from_ref(&content));
+    let mut peer = Member::join(&mut bench, 1, &[content.channel]);
+    let (at, name) = (content.position(0), content.name(0));
+    peer.say_have(&mut bench, parts_of(at, Mask(0b100)));
+    assert_eq!(peer.asked_of(&name), Mask(0b100));
+    peer.bring_all(&mut bench, &content);
+    peer.say_have(&mut bench, parts_of(at, Mask(0b1_1000)));
+    assert_eq!(peer.asked_of(&name), Mask(0b1_1100), "it adds to what was said");
+    peer.bring_all(&mut bench, &content);
+    peer.has(&mut bench, &content, &[0]);
+    peer.bring_all(&mut bench, &content);
+    assert_eq!((peer.asked_of(&name), peer.parts_asked()), (Mask::ALL, PARTS), "none twice");
+    assert_eq!(content.stored(&bench), 1);
+}
+
+#[test]
+fn what_a_peer_tells_of_blobs_under_way_is_bounded_over_all_channels() {
+    let contents = [3, 4].map(|n| Content::new(&author(n), 1));
+    let channels = [0, 1].map(|n| contents[n].channel);
+    for (others, is_asked) in [(HAVE_UNDER_WAY_MAX - 1, true), (HAVE_UNDER_WAY_MAX, false)] {
+        let mut bench = following(&contents);
+        let mut peer = Member::join(&mut bench, 1, &channels);
+        let others = u32::try_from(others).expect("few");
+        let under_way = (0..others).map(|n| (1000 + n, Mask(1))).collect();
+        peer.say_have(&mut bench, Have { under_way, ..Have::default() });
+        let told = parts_of(contents[1].position(0), Mask(0b11));
+        peer.peer.send(&mut bench, &Message::Have(peer.tags[1], SEQUENCE, told));
+        peer.hear(&mut bench);
+        assert_eq!((peer.parts_asked() > 0, bench.closed.len()), (is_asked, 0));
+    }
+}
+
+#[test]
+fn a_have_that_replaces_takes_back_what_was_said_before() {
+    let content = Content::new(&identity(), 3);
+    for had in [all(), positions((0..3).map(|n| content.position(n)))] {
+        let mut bench = Bench::answering(CONFIG, None);
+        bench.command(Command::Follow { channel: content.channel, read_key: None });
+        let mut peer = Member::join(&mut bench, 1, &[content.channel]);
+        // Nothing is known to be missing yet.
+        peer.say_have(&mut bench, had);
+        peer.say_have(&mut bench, Have { replaces: true, ..positions([content.position(1)]) });
+        content.follow(&mut bench);
+        bench.sleep(Duration::from_secs(10));
+        peer.hear(&mut bench);
+        peer.say_have(&mut bench, positions([content.position(1)]));
+        peer.bring_all(&mut bench, &content);
+        assert_eq!(peer.asked_for(&content), [1]);
+    }
+}
+
+#[test]
+fn a_have_that_replaces_leaves_what_is_under_way() {
+    let content = Content::new(&identity(), 2);
+    let mut bench = following(std::slice::from_ref(&content));
+    let mut peer = Member::seed(&mut bench, 1, &content);
+    let [first] = peer.asked_for(&content)[..] else { panic!("it is asked for parts of one") };
+    let now = Have { replaces: true, ..positions([content.position(first)]) };
+    peer.say_have(&mut bench, now);
+    peer.bring_all(&mut bench, &content);
+    assert_eq!((peer.asked_for(&content), content.stored(&bench)), (vec![first], 1));
+    assert_eq!(peer.cancelled, []);
 }
 
 #[test]
@@ -138,7 +260,7 @@ fn a_question_about_an_unknown_version_is_answered_once_it_is_known() {
     bench.sleep(Duration::from_secs(10));
     asker.hear(&mut bench);
     let told: Vec<&Have> = asker.told.iter().map(|(_, have)| have).collect();
-    assert_eq!(told, [&Have::Bitmap(vec![0b1000_0000])]);
+    assert_eq!(told, [&bitmap(&[0b1100_0000])]);
     assert_eq!(asker.asked_have, [(asker.tags[0], SEQUENCE)], "and it is asked, too");
 }
 
@@ -153,9 +275,9 @@ fn a_peer_that_watches_a_channel_before_the_node_follows_it_counts() {
     peer.peer.send(&mut bench, &Message::GetHead { tag: peer.tags[1], known: SEQUENCE, look_up: None });
     peer.hear(&mut bench);
     assert!(peer.asked_have.contains(&(peer.tags[1], SEQUENCE)), "{:?}", peer.asked_have);
-    peer.peer.send(&mut bench, &Message::Have(peer.tags[1], SEQUENCE, Have::All));
+    peer.peer.send(&mut bench, &Message::Have(peer.tags[1], SEQUENCE, all()));
     peer.hear(&mut bench);
-    assert_eq!(peer.asked, [(later.id(0), 0..BLOB_END)]);
+    assert_eq!(peer.asked_for(&later), [0]);
 }
 
 #[test]
@@ -163,7 +285,7 @@ fn unseen_positions_are_free_and_a_peer_that_repeats_them_is_banned() {
     let content = Content::new(&identity(), 1);
     let mut bench = following(std::slice::from_ref(&content));
     let mut peer = Member::join(&mut bench, 1, &[content.channel]);
-    let each = |positions: std::ops::Range<u32>| Have::Positions(positions.collect());
+    let each = |range: std::ops::Range<u32>| positions(range);
     let len = u32::try_from(HAVE_POSITIONS_MAX).expect("small");
     // More than the allowance for unsolicited messages.
     let unseen = u32::try_from(HAVE_BLOBS_MAX).expect("small") / len;

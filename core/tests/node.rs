@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
-use megatorrent_core::blob::{BLOB_LEN, BlobRef};
+use megatorrent_core::blob::BLOB_LEN;
 use megatorrent_core::codec::{Message, kind};
 use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::{BlobName, InfoHash, Secret};
+use megatorrent_core::ids::{BlobId, InfoHash, Secret};
 use megatorrent_core::limits::{
     BAN_TIME, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT, INBOUND_MAX, SEQUENCE_STEP_MAX, STALL_BYTES_MIN,
     STALL_TIMEOUT,
 };
-use megatorrent_core::manifest::HeadContent;
+use megatorrent_core::manifest::{Chunk, HeadContent};
 use megatorrent_core::node::{
     Action, Command, DhtError, DhtOp, Draft, Event, Input, Job, JobResult, Node, RecordKey, Takers,
 };
@@ -31,7 +31,7 @@ fn unanswered(identity: Option<Identity>) -> Bench {
 }
 
 /// Follows the channel of [`identity`], whose head (of one blob) the DHT has and whose peers are `ports`.
-fn follow(bench: &mut Bench, link: &BlobRef, ports: &[u16]) -> PublicKey {
+fn follow(bench: &mut Bench, chunk: &Chunk, ports: &[u16]) -> PublicKey {
     let channel = identity().public_key();
     for port in ports {
         bench.command(Command::AddPeer(addr(*port)));
@@ -39,7 +39,7 @@ fn follow(bench: &mut Bench, link: &BlobRef, ports: &[u16]) -> PublicKey {
     bench.command(Command::Follow { channel, read_key: None });
     bench.sleep_until(bench.now);
     let get = bench.dht_job(|op| matches!(op, DhtOp::Get(_))).expect("the head is looked up");
-    bench.handle(Input::DhtItem(get, item_of(link, 5)));
+    bench.handle(Input::DhtItem(get, item_of(chunk, 5)));
     bench.handle(Input::Done(get, JobResult::DhtDone(Ok(()))));
     bench.answer_jobs();
     channel
@@ -58,15 +58,15 @@ fn is_complete(bench: &mut Bench) -> bool {
 
 #[test]
 fn a_blob_is_fetched_checked_and_stored_and_the_channel_is_complete() {
-    let (link, blob) = sealed(1);
+    let (chunk, blob) = sealed(1);
     let mut bench = unanswered(None);
-    let channel = follow(&mut bench, &link, &[1]);
+    let channel = follow(&mut bench, &chunk, &[1]);
     let mut peer = Peer::listen(&mut bench, &addr(1));
     let frames = peer.receive(&mut bench);
     // Nothing is requested before the peer's version is known.
     assert!(matches!(
         &frames[..],
-        [Message::Hello { version: Some(6), sequences, port: Some(6881) }] if sequences.is_empty()
+        [Message::Hello { version: Some(6), sequences, port: Some(6881), .. }] if sequences.is_empty()
     ));
     peer.say_hello(&mut bench, 5);
     let answer = peer.receive(&mut bench);
@@ -74,7 +74,7 @@ fn a_blob_is_fetched_checked_and_stored_and_the_channel_is_complete() {
         &answer[0],
         Message::Hello { sequences, .. } if sequences.get(&channel) == Some(&5)
     ));
-    assert!(answer.contains(&Message::Request(blob.root)));
+    assert!(answer.contains(&Message::Request(chunk.id)));
     peer.send_blob(&mut bench, &blob);
     bench.answer_jobs();
     assert!(bench.event(|e| matches!(e, Event::Complete { sequence: 5, .. })).is_some());
@@ -83,30 +83,30 @@ fn a_blob_is_fetched_checked_and_stored_and_the_channel_is_complete() {
         (status.complete, status.blobs_stored, status.blobs_total, status.waiting),
         (true, 1, 1, None)
     );
-    let is_announced = bench.world.announces.iter().any(|(_, hash)| *hash == blob.root.info_hash());
+    let is_announced = bench.world.announces.iter().any(|(_, hash)| *hash == chunk.id.info_hash());
     assert!(is_announced, "v5 readers look for each blob");
 }
 
 #[test]
 fn a_dialled_peer_that_says_nothing_is_taken_for_v5() {
-    let (link, _) = sealed(1);
+    let (chunk, _) = sealed(1);
     let mut bench = unanswered(None);
-    follow(&mut bench, &link, &[1]);
+    follow(&mut bench, &chunk, &[1]);
     let mut peer = Peer::listen(&mut bench, &addr(1));
     bench.sleep(HELLO_WAIT / 2);
-    assert!(!peer.is_asked_for(&mut bench, &blob.root));
+    assert!(!peer.is_asked_for(&mut bench, &chunk.id));
     bench.sleep(HELLO_WAIT / 2);
-    assert!(peer.is_asked_for(&mut bench, &blob.root));
+    assert!(peer.is_asked_for(&mut bench, &chunk.id));
 }
 
 #[test]
 fn a_wrong_blob_bans_its_peer_for_an_hour_even_after_a_restart_and_comes_from_another() {
-    let (link, blob) = sealed(1);
+    let (chunk, blob) = sealed(1);
     let mut bench = unanswered(None);
-    follow(&mut bench, &link, &[1, 2]);
+    follow(&mut bench, &chunk, &[1, 2]);
     let mut liar = connect(&mut bench, 1);
     let mut honest = connect(&mut bench, 2);
-    let asked = [liar.is_asked_for(&mut bench, &blob.root), honest.is_asked_for(&mut bench, &blob.root)];
+    let asked = [liar.is_asked_for(&mut bench, &chunk.id), honest.is_asked_for(&mut bench, &chunk.id)];
     assert_eq!(asked, [true, false], "one of them is asked");
     let mut wrong = blob.clone();
     wrong[5] ^= 1;
@@ -121,7 +121,7 @@ fn a_wrong_blob_bans_its_peer_for_an_hour_even_after_a_restart_and_comes_from_an
     assert_eq!(key, RecordKey::Ban(addr(1)));
     assert!(bench.event(|e| matches!(e, Event::Banned { violation: Violation::WrongBlob, .. })).is_some());
     assert!(bench.closed_for(liar.conn).is_some());
-    assert!(honest.is_asked_for(&mut bench, &blob.root));
+    assert!(honest.is_asked_for(&mut bench, &chunk.id));
     honest.send_blob(&mut bench, &blob);
     bench.answer_jobs();
     assert!(is_complete(&mut bench));
@@ -141,13 +141,13 @@ fn a_wrong_blob_bans_its_peer_for_an_hour_even_after_a_restart_and_comes_from_an
 
 #[test]
 fn a_peer_that_says_not_found_or_stalls_or_closes_is_replaced() {
-    let (link, blob) = sealed(1);
+    let (chunk, blob) = sealed(1);
     let mut bench = unanswered(None);
-    follow(&mut bench, &link, &[1, 2, 3, 4]);
+    follow(&mut bench, &chunk, &[1, 2, 3, 4]);
     let mut peers: Vec<Peer> = (1..=4).map(|port| connect(&mut bench, port)).collect();
     let mut next = |bench: &mut Bench| {
         let at =
-            peers.iter_mut().position(|peer| peer.is_asked_for(bench, &blob.root)).expect("a peer is asked");
+            peers.iter_mut().position(|peer| peer.is_asked_for(bench, &chunk.id)).expect("a peer is asked");
         peers.remove(at)
     };
     let mut first = next(&mut bench);
@@ -170,7 +170,7 @@ fn a_plain_fetcher_gets_answers_in_order_and_no_hello() {
     let mut bench = unanswered(None);
     let mut peer = Peer::dial(&mut bench, addr(50_000));
     for n in 1..=3 {
-        peer.send(&mut bench, &Message::Request(BlobName([n; 32])));
+        peer.send(&mut bench, &Message::Request(BlobId([n; 32])));
     }
     for (n, found) in [(1, true), (2, false), (3, true)] {
         let read = bench.job(|job| matches!(job, Job::ReadBlob(blob, _) if blob.0[0] == n));
@@ -231,15 +231,20 @@ fn silent_and_idle_connections_end_and_the_oldest_makes_room() {
 
 #[test]
 fn a_gossiped_sequence_makes_the_head_be_looked_up() {
-    let (link, _) = sealed(1);
+    let (chunk, _) = sealed(1);
     let mut bench = unanswered(None);
-    let channel = follow(&mut bench, &link, &[]);
+    let channel = follow(&mut bench, &chunk, &[]);
     let mut peer = Peer::dial(&mut bench, addr(50_000));
     bench.now = bench.now + Duration::from_secs(10);
     for (sequence, looked_up) in [(5, false), (6, true)] {
         peer.send(
             &mut bench,
-            &Message::Hello { version: Some(5), sequences: [(channel, sequence)].into(), port: None },
+            &Message::Hello {
+                version: Some(5),
+                sequences: [(channel, sequence)].into(),
+                port: None,
+                features: 0,
+            },
         );
         bench.sleep_until(bench.now);
         assert_eq!(
@@ -353,7 +358,7 @@ proptest! {
 
 #[test]
 fn info_hashes_are_the_front_of_the_id() {
-    assert_eq!(BlobName([7; 32]).info_hash(), InfoHash([7; 20]));
+    assert_eq!(BlobId([7; 32]).info_hash(), InfoHash([7; 20]));
 }
 
 #[test]
@@ -370,15 +375,15 @@ fn a_subscription_is_remembered_before_its_first_head() {
 
 #[test]
 fn a_peer_that_had_not_a_blob_is_asked_again_later() {
-    let (link, blob) = sealed(1);
+    let (chunk, blob) = sealed(1);
     let mut bench = unanswered(None);
-    follow(&mut bench, &link, &[1]);
+    follow(&mut bench, &chunk, &[1]);
     let mut peer = connect(&mut bench, 1);
-    assert!(peer.is_asked_for(&mut bench, &blob.root));
+    assert!(peer.is_asked_for(&mut bench, &chunk.id));
     peer.send(&mut bench, &Message::Error("Not Found".into()));
-    assert!(!peer.is_asked_for(&mut bench, &blob.root), "not at once");
+    assert!(!peer.is_asked_for(&mut bench, &chunk.id), "not at once");
     bench.sleep(Duration::from_secs(10));
-    assert!(peer.is_asked_for(&mut bench, &blob.root));
+    assert!(peer.is_asked_for(&mut bench, &chunk.id));
     peer.send_blob(&mut bench, &blob);
     bench.answer_jobs();
     assert!(is_complete(&mut bench));
@@ -393,7 +398,7 @@ fn a_banned_peer_that_dials_us_is_refused() {
         let mut peer = Peer::dial(&mut bench, addr(50_000 + port));
         peer.send(
             &mut bench,
-            &Message::Hello { version: Some(6), sequences: BTreeMap::new(), port: Some(port) },
+            &Message::Hello { version: Some(6), sequences: BTreeMap::new(), port: Some(port), features: 0 },
         );
         let closed = bench.closed_for(peer.conn);
         assert_eq!(closed == Some(CloseReason::Banned), turned_away, "from a node that listens on {port}");

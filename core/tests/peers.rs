@@ -11,7 +11,7 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::codec::Message;
 use megatorrent_core::error::CloseReason;
 use megatorrent_core::identity::Identity;
-use megatorrent_core::ids::{BlobName, Secret};
+use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::{
     BAN_TIME, BANS_PER_HOST_MAX, FIND_PEERS_INTERVAL_MAX, FIND_PEERS_INTERVAL_MIN, FIND_PEERS_PAUSE,
     FIND_PEERS_PAUSE_DIALLING, KEEP_ALIVE, OUTBOUND_MAX, OUTBOUND_RESERVED, OUTBOUND_SHARE, PEERS_KNOWN_MAX,
@@ -80,7 +80,7 @@ fn hold_all(bench: &mut Bench, open: &mut Open) {
                 _ => {}
             }
         }
-        peer.send(bench, &Message::FindPeers(BlobName([7; 32])));
+        peer.send(bench, &Message::FindPeers(BlobId([7; 32])));
     }
     open.retain(|_, peer| bench.closed_for(peer.conn).is_none());
 }
@@ -210,8 +210,8 @@ fn a_flood_of_announces_fills_only_its_referrers_share() {
     for minute in 0..20_u16 {
         for n in 0..200 {
             let port = 1 + minute * 200 + n;
-            peer.send(&mut bench, &Message::Announce(BlobName([7; 32]), at(&format!("9.9.9.9:{port}")), 6));
-            peer.send(&mut bench, &Message::Announce(BlobName([7; 32]), at(&format!("8.8.8.8:{port}")), 6));
+            peer.send(&mut bench, &Message::Announce(BlobId([7; 32]), at(&format!("9.9.9.9:{port}")), 6));
+            peer.send(&mut bench, &Message::Announce(BlobId([7; 32]), at(&format!("8.8.8.8:{port}")), 6));
         }
         peer.receive(&mut bench);
         assert_eq!(bench.closed, []);
@@ -237,7 +237,7 @@ fn complete() -> (Bench, Content) {
 }
 
 /// Returns the node's questions, without the messages that begin a connection.
-fn questions(messages: Vec<Message>) -> Vec<BlobName> {
+fn questions(messages: Vec<Message>) -> Vec<BlobId> {
     let question = |message| if let Message::FindPeers(id) = message { Some(id) } else { None };
     messages.into_iter().filter_map(question).collect()
 }
@@ -274,7 +274,10 @@ fn an_author_that_knows_one_peer_asks_it_for_others_and_dials_them() {
         peer.say_hello(&mut bench, version);
         let asked = questions(peer.receive(&mut bench));
         assert_eq!(asked.len(), 1);
-        assert!(content.data.iter().all(|(id, _)| *id != asked[0]), "it does not reveal the node's blobs");
+        assert!(
+            content.data.iter().all(|(name, _)| *name.as_bytes() != asked[0].0),
+            "it does not reveal the node's blobs"
+        );
         assert!(bench.dials.is_empty());
         peer.send(&mut bench, &Message::Peers(vec![far(2), far(3)]));
         assert_eq!(bench.dials.len(), 2);
@@ -366,13 +369,16 @@ fn a_node_with_enough_connections_asks_no_peer_and_with_too_few_one_after_the_ot
 fn come(bench: &mut Bench, n: usize) -> Peer {
     let PeerAddr::Ip(listens) = far(n) else { unreachable!("an IP address") };
     let mut peer = Peer::dial(bench, at(&format!("{}:50000", listens.ip())));
-    peer.send(bench, &Message::Hello { version: Some(6), sequences: BTreeMap::new(), port: Some(1) });
+    peer.send(
+        bench,
+        &Message::Hello { version: Some(6), sequences: BTreeMap::new(), port: Some(1), features: 0 },
+    );
     peer
 }
 
 /// Returns the addresses that the node gives out to a peer.
 fn told(bench: &mut Bench, peer: &mut Peer) -> Vec<PeerAddr> {
-    peer.send(bench, &Message::FindPeers(BlobName([7; 32])));
+    peer.send(bench, &Message::FindPeers(BlobId([7; 32])));
     let answers = peer.receive(bench);
     let answer =
         answers.into_iter().find_map(|m| if let Message::Peers(peers) = m { Some(peers) } else { None });
@@ -501,7 +507,7 @@ fn two_nodes_that_dialled_each_other_keep_the_lower_session_id() {
         let PeerAddr::Ip(listens_at) = far(n) else { panic!("an IP address") };
         let mut accepted = Peer::dial(&mut bench, SocketAddr::new(listens_at.ip(), 50_000).into());
         let (version, port) = (Some(6), Some(listens_at.port()));
-        accepted.send(&mut bench, &Message::Hello { version, sequences: BTreeMap::new(), port });
+        accepted.send(&mut bench, &Message::Hello { version, sequences: BTreeMap::new(), port, features: 0 });
         let keeps_dialled = dialled.session_id() < accepted.session_id();
         let reasons = [&dialled, &accepted].map(|end| bench.closed_for(end.conn));
         let closed = Some(CloseReason::Duplicate);

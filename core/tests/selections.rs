@@ -4,16 +4,17 @@ mod support;
 
 use std::time::Duration;
 
-use megatorrent_core::codec::Have;
+use megatorrent_core::blob::PLAIN_LEN;
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::limits::{
     ANNOUNCE_INTERVAL, CHANNELS_MAX, PATH_LEN_MAX, SELECTED_FILES_MAX, SELECTED_RANGES_MAX,
 };
 use megatorrent_core::node::{Command, Event, Job, Priority, Selection, SelectionError, Target};
-use support::content::{BLOB_END, SEQUENCE};
+use megatorrent_core::parts::{Mask, PARTS};
+use support::content::{BLOB_BYTES, SEQUENCE};
 use support::folder::{Folder, Spec, only, range};
-use support::member::Member;
+use support::member::{Member, positions};
 use support::{Bench, CONFIG};
 
 /// `b` and `d` have their second blob in common.
@@ -50,22 +51,24 @@ fn only_the_blobs_of_two_selected_files_of_five_are_fetched_claimed_and_served()
     let folder = Folder::new(SEQUENCE, &FIVE);
     let (mut bench, mut seed) = selecting(&folder, only(&["b", "d"]));
     seed.bring_all(&mut bench, &folder);
-    let fetched = ["b*", "b0", "b1", "body", "d*", "d0"];
+    let fetched = ["b*", "b0", "b1", "body", "d*", "d0", "page"];
     assert_eq!(sorted(folder.names(&seed.asked)), fetched);
     assert_eq!(folder.extent(&bench), (true, false));
     bench.sleep(Duration::from_mins(1));
     seed.hear(&mut bench);
-    assert_eq!((seed.asked.len(), bench.count(is_selected), bench.count(is_complete)), (6, 1, 0));
+    assert_eq!((bench.count(is_selected), bench.count(is_complete)), (1, 0));
+    // Three blobs of data, and one part of each other: no more of them is content.
+    assert_eq!(seed.parts_asked(), 3 * PARTS + 4);
     let files: Vec<usize> = bench.events.iter().filter_map(file_complete).collect();
     assert_eq!(sorted_numbers(files), [1, 3]);
 
     let mut asker = Member::join(&mut bench, 2, &[folder.channel]);
     asker.ask_have(&mut bench, SEQUENCE);
-    let here = ["body", "b*", "b0", "b1", "d*", "d0", "d1"];
+    let here = ["body", "page", "b*", "b0", "b1", "d*", "d0", "d1"];
     assert_eq!(asker.told_positions(), Some(folder.positions(&here)), "at every position of a repeated blob");
-    for (name, len) in [("b1", BLOB_END as usize), ("a0", 0)] {
+    for (name, len) in [("b1", PLAIN_LEN), ("a0", 0)] {
         asker.pieces.clear();
-        asker.want(&mut bench, folder.id(name), 0..BLOB_END);
+        asker.want(&mut bench, folder.root(name), Mask::ALL);
         asker.hear(&mut bench);
         assert_eq!(asker.pieces.iter().map(|(.., bytes)| bytes.len()).sum::<usize>(), len, "{name}");
     }
@@ -88,7 +91,7 @@ fn sorted_numbers(mut numbers: Vec<usize>) -> Vec<usize> {
 fn files_selected_later_are_fetched_and_no_blob_twice() {
     let folder = Folder::new(SEQUENCE, &FIVE);
     let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
-    seed.bring(&mut bench, &folder, 3 * u64::from(BLOB_END));
+    seed.bring(&mut bench, &folder, BLOB_BYTES);
     assert_eq!(folder.extent(&bench), (false, false));
     // While the first is being fetched, and again when all selected files are complete.
     folder.select(&mut bench, only(&["b", "d"]));
@@ -101,9 +104,9 @@ fn files_selected_later_are_fetched_and_no_blob_twice() {
     folder.select(&mut bench, Selection::default());
     seed.bring_all(&mut bench, &folder);
     assert_eq!((folder.extent(&bench), bench.count(is_complete)), ((true, true), 1));
-    let asked = sorted(folder.names(&seed.asked));
-    assert!(asked.windows(2).all(|pair| pair[0] != pair[1]), "{asked:?}");
-    assert_eq!((asked.len(), bench.status().bytes_duplicate), (13, 0));
+    let asked = folder.names(&seed.asked).len();
+    // Eight blobs of data, and of six others one part each.
+    assert_eq!((asked, seed.parts_asked(), bench.status().bytes_duplicate), (14, 8 * PARTS + 6, 0));
 }
 
 #[test]
@@ -118,11 +121,11 @@ fn a_smaller_selection_is_complete_at_once_where_its_files_are_stored() {
 }
 
 #[test]
-fn ranges_in_flight_that_are_still_selected_go_on() {
+fn parts_in_flight_that_are_still_selected_go_on() {
     let folder = Folder::new(SEQUENCE, &FIVE);
     let (mut bench, mut seed) = selecting(&folder, only(&["a"]));
-    seed.bring(&mut bench, &folder, 2 * u64::from(BLOB_END) + 100_000);
-    assert_eq!(seed.open.len(), 1);
+    seed.bring(&mut bench, &folder, BLOB_BYTES / 2);
+    assert!(!seed.open.is_empty());
     folder.select(&mut bench, only(&["a", "e"]));
     bench.sleep(Duration::from_secs(5));
     seed.hear(&mut bench);
@@ -132,29 +135,31 @@ fn ranges_in_flight_that_are_still_selected_go_on() {
 }
 
 #[test]
-fn a_blob_that_is_being_written_when_the_selection_changes_is_not_fetched_again() {
+fn a_part_that_is_being_written_when_the_selection_changes_is_not_fetched_again() {
     let folder = Folder::new(SEQUENCE, &FIVE);
     let mut bench = Bench::new(CONFIG, None);
     folder.select(&mut bench, only(&["c"]));
     folder.follow(&mut bench);
     bench.answer_jobs();
     let mut seed = folder.seed(&mut bench, 1);
+    for _ in ["body", "page"] {
+        seed.bring_all(&mut bench, &folder);
+        bench.answer_jobs();
+    }
     seed.bring_all(&mut bench, &folder);
-    bench.answer_jobs();
-    seed.bring_all(&mut bench, &folder);
-    assert_eq!(folder.names(&seed.asked), ["body", "c0"]);
-    let (id, write) = bench.job(|job| matches!(job, Job::WriteBlob(..))).expect("it is written");
+    assert_eq!(folder.names(&seed.asked), ["body", "page", "c0"]);
+    let (id, write) = bench.job(|job| matches!(job, Job::WritePart(..))).expect("it is written");
     folder.select(&mut bench, only(&["c", "a"]));
     bench.answer_jobs();
     for input in bench.world.answer(bench.now, id, write) {
         bench.handle(input);
     }
     bench.answer_jobs();
-    while seed.bring(&mut bench, &folder, 10 * u64::from(BLOB_END)) > 0 {
+    while seed.bring(&mut bench, &folder, 10 * BLOB_BYTES) > 0 {
         bench.answer_jobs();
     }
-    assert_eq!(sorted(folder.names(&seed.asked)), ["a*", "a0", "a1", "body", "c0"]);
-    assert_eq!(folder.extent(&bench), (true, false));
+    assert_eq!(sorted(folder.names(&seed.asked)), ["a*", "a0", "a1", "body", "c0", "page"]);
+    assert_eq!((folder.extent(&bench), seed.parts_asked()), ((true, false), 3 * PARTS + 3));
 }
 
 #[test]
@@ -164,15 +169,15 @@ fn availability_learned_while_nothing_was_missing_counts_when_more_is_selected()
     folder.select(&mut bench, only(&["c"]));
     folder.follow(&mut bench);
     let mut peer = Member::join(&mut bench, 1, &[folder.channel]);
-    peer.say_have(&mut bench, Have::Positions(folder.positions(&["body", "c0"])));
+    peer.say_have(&mut bench, positions(folder.positions(&["body", "page", "c0"])));
     peer.bring_all(&mut bench, &folder);
     assert_eq!(folder.extent(&bench), (true, false));
     // It was asked once, and announces each blob from then on.
     assert_eq!(peer.asked_have.len(), 1);
-    peer.say_have(&mut bench, Have::Positions(folder.positions(&["e*", "e0", "e1"])));
+    peer.say_have(&mut bench, positions(folder.positions(&["e*", "e0", "e1"])));
     folder.select(&mut bench, only(&["c", "e"]));
     peer.bring_all(&mut bench, &folder);
-    assert_eq!(folder.names(&peer.asked)[2..], ["e*", "e0", "e1"]);
+    assert_eq!(folder.names(&peer.asked)[3..], ["e*", "e0", "e1"]);
     assert_eq!((folder.extent(&bench), peer.asked_have.len()), ((true, false), 1));
 }
 
@@ -200,10 +205,10 @@ fn peers_are_looked_for_at_once_when_more_is_selected() {
 }
 
 #[test]
-fn while_nothing_is_selected_the_channel_pauses_and_ranges_in_flight_are_cancelled() {
+fn while_nothing_is_selected_the_channel_pauses_and_what_is_in_flight_is_cancelled() {
     let folder = Folder::new(SEQUENCE, &FIVE);
     let (mut bench, mut seed) = selecting(&folder, Selection::default());
-    seed.bring(&mut bench, &folder, 3 * u64::from(BLOB_END));
+    seed.bring(&mut bench, &folder, 3 * BLOB_BYTES);
     assert!(!seed.open.is_empty());
     folder.select(&mut bench, nothing());
     let asked = seed.asked.len();
@@ -214,8 +219,8 @@ fn while_nothing_is_selected_the_channel_pauses_and_ranges_in_flight_are_cancell
     let before = folder.stored(&bench).len();
     folder.select(&mut bench, Selection::default());
     seed.bring_all(&mut bench, &folder);
-    assert_eq!((folder.extent(&bench), folder.stored(&bench).len()), ((true, true), 14));
-    assert!((3..14).contains(&before));
+    assert_eq!((folder.extent(&bench), folder.stored(&bench).len()), ((true, true), 15));
+    assert!((4..15).contains(&before));
     assert_eq!(bench.status().bytes_duplicate, 0);
 }
 
@@ -243,7 +248,7 @@ fn a_selection_beyond_its_limits_is_refused_and_the_older_one_stays() {
         assert_eq!(refusal(&mut bench), Some((Target::Channel(folder.channel), why)));
     }
     seed.bring_all(&mut bench, &folder);
-    assert_eq!(folder.names(&seed.asked), ["body", "c0"]);
+    assert_eq!(folder.names(&seed.asked), ["body", "page", "c0"]);
     assert_eq!(folder.extent(&bench), (true, false));
 }
 

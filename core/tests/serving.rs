@@ -1,16 +1,19 @@
-//! Serving ranges (`docs/protocol.md` §12): upload slots, and the handling of bad requests. One node among scripted peers,
+//! Serving parts (`docs/protocol.md` §12): upload slots, and the handling of bad requests. One node among scripted peers,
 //! in virtual time.
 
 mod support;
 
 use std::time::Duration;
 
-use megatorrent_core::codec::Message;
+use megatorrent_core::codec::{EXACT_STEP, Message, Want};
 use megatorrent_core::error::{CloseReason, Violation};
-use megatorrent_core::ids::BlobName;
-use megatorrent_core::limits::{PIECE_LEN_MAX, SEND_BUFFERS_MAX, UPLOAD_SLOTS, WANTS_MAX};
+use megatorrent_core::ids::Root;
+use megatorrent_core::limits::{
+    PART_SEND_BUFFERS_MAX, PARTS_LOADED_MAX, PIECE_LEN_MAX, UPLOAD_SLOTS, WANTS_MAX,
+};
+use megatorrent_core::parts::{Mask, PART_LEN, PARTS};
 use megatorrent_core::time::Instant;
-use support::content::{BLOB_END, Content};
+use support::content::{BLOB_BYTES, Content};
 use support::member::{Member, drink};
 use support::{Bench, CONFIG, identity};
 
@@ -31,7 +34,7 @@ fn join(bench: &mut Bench, port: u16, content: &Content) -> Member {
 /// Asks for whole blobs from `first` on, and again from the channel's first on after its last.
 fn want_all(bench: &mut Bench, content: &Content, member: &mut Member, wants: usize, first: usize) {
     for n in 0..wants {
-        member.want(bench, content.id((first + n) % content.data.len()), 0..BLOB_END);
+        member.want(bench, content.root((first + n) % content.data.len()), Mask::ALL);
     }
 }
 
@@ -39,31 +42,100 @@ fn got(member: &Member) -> usize {
     member.pieces.iter().map(|(.., bytes)| bytes.len()).sum()
 }
 
+/// The places of the pieces that came, in order.
+fn places(member: &Member) -> Vec<(u32, u8, u8)> {
+    member.pieces.iter().map(|(number, part, half, _)| (*number, *part, *half)).collect()
+}
+
 #[test]
-fn a_range_comes_in_pieces_in_order_and_without_gaps() {
+fn parts_come_in_halves_after_the_values_and_no_others_come() {
     let (content, mut bench) = seeding(2);
     let mut peer = join(&mut bench, 1, &content);
-    let whole = peer.want(&mut bench, content.id(0), 0..BLOB_END);
-    let part = peer.want(&mut bench, content.id(1), 1000..BLOB_END - 1);
+    let whole = peer.want(&mut bench, content.root(0), Mask::ALL);
+    let some = peer.want(&mut bench, content.root(1), Mask(0b1010));
     peer.hear(&mut bench);
-    for (id, blob, start) in [(whole, 0, 0), (part, 1, 1000)] {
-        let mut next = start;
-        for (_, offset, bytes) in peer.pieces.iter().filter(|(piece, ..)| *piece == id) {
-            let at = *offset as usize;
-            assert_eq!(at, next);
-            assert!((1..=PIECE_LEN_MAX).contains(&bytes.len()));
-            assert!(content.data[blob].1[at..at + bytes.len()] == bytes[..]);
-            next += bytes.len();
-        }
-        assert_eq!(next, BLOB_END as usize - usize::from(id == part));
+    assert!(
+        peer.values
+            .iter()
+            .all(|(number, values)| { values.root() == content.root(usize::from(*number == some)) })
+    );
+    let mut named: Vec<u32> = peer.values.iter().map(|(number, _)| *number).collect();
+    named.sort_unstable();
+    assert_eq!(named, [whole, some], "once for each want");
+    for (number, part, half, bytes) in &peer.pieces {
+        let right = content.part(usize::from(*number == some), usize::from(*part));
+        assert!(right[usize::from(*half) * PIECE_LEN_MAX..][..PIECE_LEN_MAX] == bytes[..]);
     }
-    assert_eq!(bench.status().bytes_sent, 2 * u64::from(BLOB_END) - 1001);
+    for (number, mask) in [(whole, Mask::ALL), (some, Mask(0b1010))] {
+        for part in 0..PARTS {
+            let halves = peer.pieces.iter().filter(|it| it.0 == number && usize::from(it.1) == part);
+            let halves: Vec<u8> = halves.map(|(_, _, half, _)| *half).collect();
+            assert_eq!(halves, if mask.has(part) { vec![0, 1] } else { vec![] }, "{part} of {number}");
+        }
+    }
+    assert_eq!(bench.status().bytes_sent, BLOB_BYTES + 2 * PART_LEN as u64);
+}
+
+#[test]
+fn the_last_part_is_cut_where_the_peer_says_and_values_come_only_where_it_asks() {
+    let (content, mut bench) = seeding(1);
+    for (cut, lens) in [
+        (EXACT_STEP, &[EXACT_STEP as usize][..]),
+        (8 * EXACT_STEP, &[PIECE_LEN_MAX]),
+        (9 * EXACT_STEP, &[PIECE_LEN_MAX, EXACT_STEP as usize]),
+        (15 * EXACT_STEP, &[PIECE_LEN_MAX, 7 * EXACT_STEP as usize]),
+    ] {
+        let mut peer = join(&mut bench, 1, &content);
+        let (root, mask) = (content.root(0), Mask(0b101));
+        let want = Want { number: 7, root, mask, values: false, last_len: Some(cut) };
+        peer.peer.send(&mut bench, &Message::Want(want));
+        peer.hear(&mut bench);
+        let of = |part: u8| {
+            let of_part = peer.pieces.iter().filter(move |it| it.1 == part);
+            of_part.map(|(.., bytes)| bytes.len()).collect::<Vec<_>>()
+        };
+        assert_eq!((of(0), of(2)), (vec![PIECE_LEN_MAX; 2], lens.to_vec()), "{cut}");
+        assert!(peer.values.is_empty());
+        bench.node.disconnected(bench.now, peer.peer.conn);
+    }
+}
+
+#[test]
+fn a_part_that_the_store_has_altered_is_refused_and_not_sent() {
+    let (content, mut bench) = seeding(1);
+    let mut peer = join(&mut bench, 1, &content);
+    peer.want(&mut bench, content.root(0), Mask::ALL);
+    peer.hear(&mut bench);
+    let stored = bench.world.store.blobs.get_mut(&content.name(0)).expect("it is stored");
+    stored[5 * PART_LEN + 3] ^= 1;
+    peer.pieces.clear();
+    let [others, altered] =
+        [Mask::ALL - Mask::one(5), Mask::one(5)].map(|mask| peer.want(&mut bench, content.root(0), mask));
+    peer.hear(&mut bench);
+    let of = |number| peer.pieces.iter().filter(|it| it.0 == number).map(|it| it.3.len()).sum::<usize>();
+    assert_eq!((of(others), of(altered)), ((PARTS - 1) * PART_LEN, 0));
+    assert!(peer.pieces.contains(&(altered, 0, 0, Vec::new())));
+}
+
+#[test]
+fn parts_that_were_served_least_come_first() {
+    let (content, mut bench) = seeding(1);
+    let mut first = join(&mut bench, 1, &content);
+    first.want(&mut bench, content.root(0), Mask::first(12));
+    first.hear(&mut bench);
+    let mut second = join(&mut bench, 2, &content);
+    second.want(&mut bench, content.root(0), Mask::ALL);
+    second.hear(&mut bench);
+    let order: Vec<u8> = places(&second).into_iter().filter(|it| it.2 == 0).map(|it| it.1).collect();
+    let mut rare = order[..4].to_vec();
+    rare.sort_unstable();
+    assert_eq!(rare, [12, 13, 14, 15], "{order:?}");
 }
 
 // --- upload slots -------------------------------------------------------------------------------------------------
 
 #[test]
-fn leechers_get_about_the_same_and_a_newcomer_waits_for_two_of_each_at_most() {
+fn leechers_get_about_the_same_and_a_newcomer_waits_for_two_parts_of_each_at_most() {
     const LEECHERS: u16 = 12;
     const { assert!(LEECHERS as usize > 2 * UPLOAD_SLOTS) }
     let (content, mut bench) = seeding(8);
@@ -80,10 +152,11 @@ fn leechers_get_about_the_same_and_a_newcomer_waits_for_two_of_each_at_most() {
     assert!(each.iter().all(|got| (4 * MIB..=7 * MIB + 1000).contains(got)), "{each:?}");
 
     let mut newcomer = join(&mut bench, LEECHERS, &content);
-    newcomer.want(&mut bench, content.id(0), 0..BLOB_END);
+    newcomer.want(&mut bench, content.root(0), Mask::one(0));
     let came = bench.now;
-    while got(&newcomer) < BLOB_END as usize {
-        assert!(bench.now.since(came) < Duration::from_secs(7), "it waits for more than two blobs of each");
+    // Two parts of each take less than half a second.
+    while got(&newcomer) < PART_LEN {
+        assert!(bench.now.since(came) < Duration::from_millis(600), "it waits for more than two of each");
         let all = leechers.iter_mut().chain([&mut newcomer]);
         drink(&mut bench, 4 * MIB, &mut all.collect::<Vec<_>>());
     }
@@ -93,14 +166,15 @@ fn leechers_get_about_the_same_and_a_newcomer_waits_for_two_of_each_at_most() {
 fn a_peer_that_does_not_read_delays_no_other() {
     let (content, mut bench) = seeding(8);
     // Each holds a buffer, and two are left.
-    let mut mute: Vec<Member> =
-        (2..SEND_BUFFERS_MAX).map(|n| join(&mut bench, u16::try_from(n).expect("few"), &content)).collect();
+    let mut mute: Vec<Member> = (2..PART_SEND_BUFFERS_MAX / PARTS_LOADED_MAX)
+        .map(|n| join(&mut bench, u16::try_from(n).expect("few"), &content))
+        .collect();
     for (n, member) in mute.iter_mut().enumerate() {
         want_all(&mut bench, &content, member, 4, n);
     }
     let mut reader = join(&mut bench, 1, &content);
     want_all(&mut bench, &content, &mut reader, 40, 0);
-    while got(&reader) < 40 * BLOB_END as usize {
+    while got(&reader) < 40 * MIB {
         assert!(bench.now < Instant(0) + Duration::from_secs(30), "it got {} bytes", got(&reader));
         drink(&mut bench, 4 * MIB, &mut [&mut reader]);
         for member in &mut mute {
@@ -113,72 +187,83 @@ fn a_peer_that_does_not_read_delays_no_other() {
 // --- requests that are not as they should be ----------------------------------------------------------------------
 
 #[test]
-fn a_range_of_a_missing_blob_is_refused_and_others_are_served() {
+fn a_missing_blob_is_refused_and_others_are_served() {
     let (content, mut bench) = seeding(1);
     let mut peer = join(&mut bench, 1, &content);
-    let unknown = peer.want(&mut bench, BlobName([7; 32]), 100..200);
-    let known = peer.want(&mut bench, content.id(0), 100..200);
+    let unknown = peer.want(&mut bench, Root([7; 32]), Mask(0b11));
+    let known = peer.want(&mut bench, content.root(0), Mask(0b100));
     peer.hear(&mut bench);
     peer.pieces.sort_unstable();
-    let bytes = content.data[0].1[100..200].to_vec();
-    assert_eq!(peer.pieces, [(unknown, 100, Vec::new()), (known, 100, bytes)]);
+    let (first, second) = content.part(0, 2).split_at(PIECE_LEN_MAX);
+    let pieces = [(known, 2, 0, first.to_vec()), (known, 2, 1, second.to_vec())];
+    assert!(peer.pieces[0] == (unknown, 0, 0, Vec::new()) && peer.pieces[1..] == pieces);
     assert_eq!(bench.closed, []);
 }
 
 #[test]
-fn an_absurd_range_is_malformed() {
+fn an_absurd_want_is_malformed() {
     let (content, mut bench) = seeding(1);
-    let want = |range| Message::Want { id: 0, blob: content.id(0), range }.encode();
-    let mut wraps = want(u32::MAX - 1..u32::MAX);
-    // The length, at its end, becomes 23: beyond the greatest offset.
-    *wraps.last_mut().expect("a length") = 23;
-    for plaintext in [want(5..5), want(0..BLOB_END + 1), want(BLOB_END..BLOB_END + 1), wraps] {
+    let root = content.root(0);
+    let want =
+        |mask, last_len| Message::Want(Want { number: 0, root, mask: Mask(mask), values: true, last_len });
+    let part_len = u32::try_from(PART_LEN).expect("small");
+    for message in [
+        want(0, None),
+        want(0, Some(EXACT_STEP)),
+        want(1, Some(0)),
+        want(1, Some(EXACT_STEP - 1)),
+        want(1, Some(part_len)),
+        want(1, Some(u32::MAX)),
+    ] {
         let mut peer = join(&mut bench, 1, &content);
-        peer.peer.send_plaintext(&mut bench, &plaintext);
+        peer.peer.send(&mut bench, &message);
         peer.hear(&mut bench);
         assert_eq!(peer.errors, ["Malformed Message"]);
         assert_eq!(peer.closed_for(&bench), Some(CloseReason::Violation(Violation::Malformed)));
+        bench.events.clear();
     }
-    let mut peer = join(&mut bench, 1, &content);
-    peer.want(&mut bench, content.id(0), BLOB_END - 1..BLOB_END);
-    peer.hear(&mut bench);
-    assert_eq!((got(&peer), peer.closed_for(&bench)), (1, None));
 }
 
 #[test]
-fn more_open_ranges_than_the_protocol_allows_end_the_connection_and_so_does_a_number_twice() {
+fn more_open_wants_than_the_protocol_allows_end_the_connection_and_so_does_a_number_twice() {
     for (numbers, violation) in [(WANTS_MAX, Violation::TooManyWants), (1, Violation::WantRepeated)] {
         let (content, mut bench) = seeding(1);
         let mut peer = join(&mut bench, 1, &content);
         for n in 0..=numbers {
             assert_eq!(peer.closed_for(&bench), None);
-            let id = u32::try_from(if numbers == 1 { 0 } else { n }).expect("few");
-            let message = Message::Want { id, blob: content.id(0), range: 0..BLOB_END };
-            peer.peer.send(&mut bench, &message);
+            let number = u32::try_from(if numbers == 1 { 0 } else { n }).expect("few");
+            let root = content.root(0);
+            let want = Want { number, root, mask: Mask::ALL, values: false, last_len: None };
+            peer.peer.send(&mut bench, &Message::Want(want));
         }
         assert_eq!(peer.closed_for(&bench), Some(CloseReason::Violation(violation)));
     }
 }
 
 #[test]
-fn a_cancel_cuts_its_range_and_one_of_no_open_range_does_nothing() {
+fn cancelled_parts_are_not_sent_and_a_cancel_of_what_is_not_open_does_nothing() {
     let (content, mut bench) = seeding(3);
     let mut peer = join(&mut bench, 1, &content);
-    let ids = [0, 1, 2].map(|n| peer.want(&mut bench, content.id(n), 0..BLOB_END));
-    for (id, from) in [(ids[1], 300_000), (ids[2], 0), (77, 0), (ids[0], BLOB_END), (ids[0], u32::MAX)] {
-        peer.peer.send(&mut bench, &Message::Cancel { id, from });
+    let [whole, some, none] = [0, 1, 2].map(|n| peer.want(&mut bench, content.root(n), Mask::ALL));
+    let cancels = [(some, Mask(0xFFF0)), (none, Mask::ALL), (77, Mask::ALL), (whole, Mask::NONE)];
+    for (number, mask) in cancels {
+        peer.peer.send(&mut bench, &Message::Cancel { number, mask });
     }
     peer.hear(&mut bench);
-    let end = |id| {
-        let pieces = peer.pieces.iter().filter(|(piece, ..)| *piece == id);
-        pieces.map(|(_, offset, bytes)| *offset as usize + bytes.len()).max()
+    let parts = |number| {
+        let of = places(&peer).into_iter().filter(move |it| it.0 == number && it.2 == 1);
+        of.fold(Mask::NONE, |mask, it| mask | Mask::one(it.1.into()))
     };
-    assert_eq!(ids.map(end), [Some(BLOB_END as usize), Some(300_000), None]);
-    // A completed range is not open.
-    peer.peer.send(&mut bench, &Message::Cancel { id: ids[0], from: 0 });
-    assert_eq!(bench.closed, []);
-    for _ in 0..WANTS_MAX {
-        peer.want(&mut bench, content.id(0), 0..1);
+    assert_eq!([whole, some, none].map(parts), [Mask::ALL, Mask::first(4), Mask::NONE]);
+    // A want that was answered is not open, and its number is free.
+    peer.peer.send(&mut bench, &Message::Cancel { number: whole, mask: Mask::ALL });
+    let root = content.root(0);
+    let again = Want { number: whole, root, mask: Mask(1), values: false, last_len: None };
+    peer.peer.send(&mut bench, &Message::Want(again));
+    peer.hear(&mut bench);
+    for _ in 0..2 * WANTS_MAX {
+        let number = peer.want(&mut bench, root, Mask(1));
+        peer.peer.send(&mut bench, &Message::Cancel { number, mask: Mask(1) });
     }
     assert_eq!(bench.closed, [], "they do not count as open");
 }
@@ -192,7 +277,7 @@ fn any_number_of_peers_that_do_not_read_delay_no_other() {
     }
     let mut reader = join(&mut bench, 1, &content);
     want_all(&mut bench, &content, &mut reader, 40, 0);
-    while got(&reader) < 40 * BLOB_END as usize {
+    while got(&reader) < 40 * MIB {
         assert!(bench.now < Instant(0) + Duration::from_secs(45), "it got {} bytes", got(&reader));
         drink(&mut bench, 4 * MIB, &mut [&mut reader]);
         for member in &mut mute {

@@ -2,26 +2,25 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use megatorrent_core::codec::{Have, Message};
-use megatorrent_core::ids::{BlobName, Secret, Topic};
+use megatorrent_core::blob::PLAIN_LEN;
+use megatorrent_core::codec::Message;
+use megatorrent_core::ids::{Root, Secret, Topic};
 use megatorrent_core::limits::{ANNOUNCE_INTERVAL, CHANNELS_MAX, RECHECK_INTERVAL_MIN, SELECTED_RANGES_MAX};
 use megatorrent_core::node::{Command, Event, Priority, Selection, SelectionError, Target, TargetStatus};
+use megatorrent_core::parts::{Mask, PARTS};
 use megatorrent_core::tree::TreeRef;
 use megatorrent_core::uri;
-use support::content::BLOB_END;
+use support::content::{BLOB_BYTES, BlobMap};
 use support::folder::{range, tree};
-use support::member::Member;
+use support::member::{Member, all};
 use support::{Bench, CONFIG, identity};
 
 const TOPIC: Topic = Topic([7; 32]);
 const SHARE: Target = Target::Swarm(TOPIC);
 /// The one version of a share.
 const VERSION: u64 = 1;
-
-type Blobs = BTreeMap<BlobName, Vec<u8>>;
 
 /// The second blob alone.
 fn second() -> Selection {
@@ -42,7 +41,7 @@ fn joined(tree: &TreeRef, selection: Selection) -> (Bench, Member) {
 
 fn seed(bench: &mut Bench, port: u16) -> Member {
     let mut seed = member(bench, port);
-    seed.say_have(bench, Have::All);
+    seed.say_have(bench, all());
     seed
 }
 
@@ -79,18 +78,19 @@ fn news(event: &Event) -> Option<&'static str> {
 }
 
 /// How many bytes of a blob the node brings to who asks.
-fn served(bench: &mut Bench, asker: &mut Member, blob: BlobName) -> usize {
+fn served(bench: &mut Bench, asker: &mut Member, root: Root) -> usize {
     asker.pieces.clear();
-    asker.want(bench, blob, 0..BLOB_END);
+    asker.want(bench, root, Mask::ALL);
     asker.hear(bench);
     asker.pieces.iter().map(|(.., bytes)| bytes.len()).sum()
 }
 
 /// The data blobs, in order.
-fn data(tree: &TreeRef, blobs: &Blobs, numbers: &[u8]) -> Vec<BlobName> {
-    let ids: Vec<BlobName> = numbers.iter().map(|n| support::content::data(&identity(), *n).0).collect();
-    assert!(ids.iter().all(|id| blobs.contains_key(id) && *id != tree.blob.root));
-    ids
+fn data(tree: &TreeRef, blobs: &BlobMap, numbers: &[u8]) -> Vec<Root> {
+    let roots: Vec<Root> = numbers.iter().map(|n| support::content::data(&identity(), *n).0.root).collect();
+    let is_data = |root: &Root| blobs.contains_key(&(*root).into()) && *root != tree.blob.root;
+    assert!(roots.iter().all(is_data));
+    roots
 }
 
 #[test]
@@ -103,14 +103,14 @@ fn a_share_is_fetched_told_of_served_and_announced() {
     assert_eq!(before.waiting.as_deref(), Some("the tree's blobs: 1 peers are asked"));
     assert_eq!(before.root.as_ref(), Some(&tree));
     seed.bring_all(&mut bench, &blobs);
-    assert_eq!((bench.world.blobs == blobs, seed.asked.len()), (true, 4));
+    assert_eq!((bench.world.store.blobs == blobs, seed.parts_asked()), (true, 3 * PARTS + 1));
     assert_eq!(told(&mut bench), ["file", "complete"]);
     let after = status(&bench);
     assert_eq!((after.blobs_stored, after.complete, after.waiting), (4, true, None));
 
     let mut asker = member(&mut bench, 2);
     assert_eq!(asker.told_positions(), None, "also who did not ask is told that all is here");
-    assert_eq!(served(&mut bench, &mut asker, tree.blob.root), BLOB_END as usize);
+    assert_eq!(served(&mut bench, &mut asker, tree.blob.root), PLAIN_LEN);
     assert_eq!(bench.closed, []);
     bench.sleep(ANNOUNCE_INTERVAL);
     let announced: Vec<_> = bench.world.announces.iter().map(|(_, hash)| *hash).collect();
@@ -123,8 +123,8 @@ fn of_a_share_no_more_is_fetched_than_is_selected() {
     let ids = data(&tree, &blobs, &[0, 1, 2]);
     let (mut bench, mut seed) = joined(&tree, second());
     seed.bring_all(&mut bench, &blobs);
-    let wanted: Vec<BlobName> = seed.asked.iter().map(|(id, _)| *id).collect();
-    assert_eq!(wanted, [tree.blob.root, ids[1]]);
+    assert_eq!(seed.asked_of(&tree.blob.root.into()), Mask::one(0));
+    assert_eq!((seed.asked_of(&ids[1].into()), seed.parts_asked()), (Mask::ALL, PARTS + 1));
     assert_eq!((extent(&bench), told(&mut bench)), ((true, false), vec!["selection"]));
     let mut asker = member(&mut bench, 2);
     asker.ask_have(&mut bench, VERSION);
@@ -133,7 +133,7 @@ fn of_a_share_no_more_is_fetched_than_is_selected() {
     join(&mut bench, &tree, Selection::default());
     assert_eq!(extent(&bench), (false, false));
     seed.bring_all(&mut bench, &blobs);
-    assert_eq!((extent(&bench), seed.asked.len()), ((true, true), 4));
+    assert_eq!((extent(&bench), seed.parts_asked()), ((true, true), 3 * PARTS + 1));
     assert_eq!(told(&mut bench), ["file", "complete"]);
 }
 
@@ -144,17 +144,17 @@ fn what_the_store_has_lost_of_a_share_is_told_of_and_fetched_again() {
     for (selection, is_all) in [(Selection::default(), true), (second(), false)] {
         let (mut bench, mut seed) = joined(&tree, selection);
         seed.bring_all(&mut bench, &blobs);
-        let before = seed.asked.len();
+        let before = seed.parts_asked();
         told(&mut bench);
-        bench.world.blobs.remove(&ids[1]);
+        bench.world.store.blobs.remove(&ids[1].into());
         let mut asker = member(&mut bench, 2);
         assert_eq!(served(&mut bench, &mut asker, ids[1]), 0);
         bench.sleep(RECHECK_INTERVAL_MIN);
         assert_eq!((told(&mut bench), extent(&bench)), (vec!["lost"], (false, false)));
         seed.bring_all(&mut bench, &blobs);
-        assert_eq!((seed.asked.len() - before, extent(&bench)), (1, (true, is_all)));
+        assert_eq!((seed.parts_asked() - before, extent(&bench)), (PARTS, (true, is_all)));
         assert_eq!(told(&mut bench), [if is_all { "complete" } else { "selection" }]);
-        assert_eq!(served(&mut bench, &mut asker, ids[1]), BLOB_END as usize);
+        assert_eq!(served(&mut bench, &mut asker, ids[1]), PLAIN_LEN);
     }
 }
 
@@ -165,7 +165,7 @@ fn a_share_whose_index_does_not_open_is_refused_and_says_so() {
     let (mut bench, mut seed) = joined(&tree, Selection::default());
     seed.bring_all(&mut bench, &blobs);
     assert_eq!(told(&mut bench), ["refused"]);
-    assert_eq!(seed.asked.len(), 1);
+    assert_eq!(seed.parts_asked(), 1);
     let waiting = status(&bench).waiting;
     assert_eq!(waiting.as_deref(), Some("nothing that could come, as the tree cannot be used"));
     assert_eq!(seed.closed_for(&bench), None, "it is not the peer's lie");
@@ -175,24 +175,26 @@ fn a_share_whose_index_does_not_open_is_refused_and_says_so() {
 fn a_share_that_is_left_is_forgotten_and_what_is_stored_of_it_stays() {
     let (tree, blobs) = tree(&[0, 1, 2]);
     let (mut bench, mut seed) = joined(&tree, Selection::default());
-    seed.bring(&mut bench, &blobs, 2 * u64::from(BLOB_END) + 100_000);
-    assert_eq!(seed.open.len(), 1);
+    // The index, a blob, and half of another.
+    seed.bring(&mut bench, &blobs, BLOB_BYTES * 3 / 2 + BLOB_BYTES / 16);
+    assert!(!seed.open.is_empty());
+    let asked = seed.parts_asked();
     bench.command(Command::Leave(TOPIC));
     bench.sleep(Duration::from_secs(5));
     seed.hear(&mut bench);
-    assert_eq!((seed.open.len(), bench.world.blobs.len()), (0, 2), "what was asked for is cancelled");
+    assert_eq!((seed.open.len(), bench.world.store.blobs.len()), (0, 2), "what was asked for is cancelled");
     assert!(bench.node.swarm_status(&TOPIC).is_none());
     bench.world.announces.clear();
     bench.sleep(2 * ANNOUNCE_INTERVAL);
-    assert_eq!((bench.world.announces.len(), seed.asked.len()), (0, 3));
+    assert_eq!((bench.world.announces.len(), seed.parts_asked()), (0, asked));
 
     // It is joined again, and goes on where it was.
     let mut seed = self::seed(&mut bench, 2);
     join(&mut bench, &tree, Selection::default());
     seed.peer.send(&mut bench, &Message::Watch(seed.tags.clone()));
-    seed.say_have(&mut bench, Have::All);
+    seed.say_have(&mut bench, all());
     seed.bring_all(&mut bench, &blobs);
-    assert_eq!((extent(&bench), seed.asked.len()), ((true, true), 2));
+    assert_eq!((extent(&bench), seed.parts_asked()), ((true, true), 3 * PARTS / 2));
 }
 
 #[test]

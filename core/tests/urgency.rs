@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use megatorrent_core::blob::PLAIN_LEN;
-use megatorrent_core::codec::{Have, Message};
+use megatorrent_core::codec::Message;
 use megatorrent_core::limits::WANTED_PER_FETCH_MAX;
 use megatorrent_core::node::{FileRange, Job, Priority, Selection};
 use megatorrent_core::time::Instant;
-use support::content::{BLOB_END, Content, SEQUENCE};
+use support::content::{BLOB_BYTES, BlobMap, Content, SEQUENCE};
 use support::folder::{Folder, Spec, only, range};
-use support::member::Member;
+use support::member::{Member, all};
 use support::{Bench, CONFIG, author};
 
 /// Files of one blob.
@@ -31,13 +31,13 @@ fn selecting(folder: &Folder, selection: Selection) -> (Bench, Member) {
     folder.select(&mut bench, selection);
     folder.follow(&mut bench);
     let mut seed = Member::join(&mut bench, 1, &[folder.channel]);
-    seed.say_have(&mut bench, Have::All);
+    seed.say_have(&mut bench, all());
     (bench, seed)
 }
 
 /// Returns the order in which a peer that brings one blob after the other is asked.
 fn fetched<'a>(folder: &'a Folder, bench: &mut Bench, seed: &mut Member) -> Vec<&'a str> {
-    while seed.bring(bench, folder, u64::from(BLOB_END)) > 0 {}
+    while seed.bring(bench, folder, BLOB_BYTES) > 0 {}
     folder.names(&seed.asked)
 }
 
@@ -68,7 +68,7 @@ fn files_come_by_priority_and_equal_ones_in_the_manifests_order_where_order_coun
 fn a_changed_priority_applies_to_blobs_that_are_not_fetched_yet() {
     let folder = Folder::new(SEQUENCE, &SINGLES);
     let (mut bench, mut seed) = selecting(&folder, Selection { in_order: true, ..normal_first(&["a", "b"]) });
-    seed.bring(&mut bench, &folder, u64::from(BLOB_END));
+    seed.bring(&mut bench, &folder, BLOB_BYTES);
     folder.select(&mut bench, Selection { in_order: true, ..normal_first(&["e"]) });
     // The range in flight goes on.
     assert_eq!(fetched(&folder, &mut bench, &mut seed), ["a0", "b0", "e0", "c0", "d0"]);
@@ -114,30 +114,31 @@ fn a_channel_with_deadlines_comes_before_those_without() {
     folder.follow(&mut bench);
     let mut seed = Member::join(&mut bench, 1, &[content.channel, folder.channel]);
     // The peer is asked at once for blobs of the channel that it claims first.
-    seed.say_have(&mut bench, Have::All);
-    seed.peer.send(&mut bench, &Message::Have(seed.tags[1], SEQUENCE, Have::All));
-    seed.bring(&mut bench, &content, u64::from(BLOB_END));
-    seed.hear(&mut bench);
-    assert_eq!(folder.names(&seed.asked)[1..], ["d0"]);
-    seed.bring(&mut bench, &folder, u64::from(BLOB_END));
-    seed.bring(&mut bench, &content, u64::from(BLOB_END));
-    seed.hear(&mut bench);
-    assert_eq!(folder.names(&seed.asked).len(), 4, "then both in turn");
-    assert_eq!(content.stored(&bench), 2);
+    seed.say_have(&mut bench, all());
+    seed.peer.send(&mut bench, &Message::Have(seed.tags[1], SEQUENCE, all()));
+    let mut blobs: BlobMap = content.data.iter().cloned().collect();
+    blobs.extend(folder.blobs().clone());
+    seed.bring(&mut bench, &blobs, 2 * BLOB_BYTES);
+    assert_eq!(folder.names(&seed.asked)[..2], ["another channel's", "d0"]);
+    let last = seed.asked.iter().rposition(|(name, _)| *name == folder.blob_name("d0"));
+    seed.bring_all(&mut bench, &blobs);
+    let then = &seed.asked[last.expect("it was asked for") + 1..][..20];
+    let of_folder = then.iter().filter(|(name, _)| folder.blobs().contains_key(name)).count();
+    assert_eq!(of_folder, 10, "then both in turn");
 }
 
 #[test]
 fn a_blob_of_two_files_is_as_urgent_as_the_more_urgent_one() {
     let folder = Folder::new(SEQUENCE, &[("b", &[4, 1, 5, 2, 6, 7]), ("d", &[2, 3])]);
     let mut bench = Bench::answering(CONFIG, None);
-    folder.store(&mut bench, |name| ["body", "b*"].contains(&name));
+    folder.store(&mut bench, |name| ["body", "page", "b*"].contains(&name));
     folder.select(
         &mut bench,
         Selection { files: [("d".into(), Priority::High)].into(), ..Selection::default() },
     );
     folder.follow(&mut bench);
     let mut seed = Member::join(&mut bench, 1, &[folder.channel]);
-    seed.say_have(&mut bench, Have::All);
+    seed.say_have(&mut bench, all());
     let order = fetched(&folder, &mut bench, &mut seed);
     // One more was asked for before the index was read.
     assert_eq!((order[0], sorted(order[2..4].to_vec())), ("d*", vec!["b3", "d1"]), "{order:?}");
@@ -187,9 +188,9 @@ fn a_range_of_a_skipped_file_is_fetched_alone_and_an_empty_range_is_nothing() {
 
 #[test]
 fn a_long_range_does_not_delay_an_earlier_deadline() {
-    let folder = Folder::of_many(SEQUENCE, &[("a", 3000), ("b", 2), ("c", 2)]);
+    let folder = Folder::of_many(SEQUENCE, &[("a", 1000), ("b", 2), ("c", 2)]);
     let due = |path, secs| FileRange { deadline: Some(at(secs)), ..range(path, 0..1) };
-    let ranges = vec![range("a", 0..3000), due("c", 20), due("b", 10)];
+    let ranges = vec![range("a", 0..1000), due("c", 20), due("b", 10)];
     let (mut bench, mut seed) = selecting(&folder, Selection { ranges, ..Selection::default() });
     seed.refuse(&mut bench);
     seed.refuse(&mut bench);
@@ -198,17 +199,17 @@ fn a_long_range_does_not_delay_an_earlier_deadline() {
 
 #[test]
 fn a_long_file_does_not_delay_a_more_urgent_one_whose_index_comes_late() {
-    let folder = Folder::of_many(SEQUENCE, &[("a", 3000), ("z", 40)]);
+    let folder = Folder::of_many(SEQUENCE, &[("a", 1000), ("z", 40)]);
     let high = Selection { files: [("z".into(), Priority::High)].into(), ..Selection::default() };
     let ranges = vec![FileRange { deadline: Some(at(5)), ..range("z", 30..31) }];
     for (selection, next) in [(high, None), (Selection { ranges, ..Selection::default() }, Some("z30"))] {
         let mut bench = Bench::answering(CONFIG, None);
-        folder.store(&mut bench, |name| ["body", "a*"].contains(&name));
+        folder.store(&mut bench, |name| ["body", "page", "a*"].contains(&name));
         folder.select(&mut bench, selection);
         folder.follow(&mut bench);
         let mut seed = Member::join(&mut bench, 1, &[folder.channel]);
-        seed.say_have(&mut bench, Have::All);
-        seed.bring(&mut bench, &folder, u64::from(BLOB_END));
+        seed.say_have(&mut bench, all());
+        seed.bring(&mut bench, &folder, BLOB_BYTES / 16);
         // One more was asked for before the index was read.
         seed.refuse(&mut bench);
         seed.hear(&mut bench);
@@ -220,9 +221,9 @@ fn a_long_file_does_not_delay_a_more_urgent_one_whose_index_comes_late() {
 
 #[test]
 fn the_wanted_blobs_are_bounded_however_many_are_missing() {
-    let folder = Folder::of_many(SEQUENCE, &[("a", 3000), ("b", 3000)]);
+    let folder = Folder::of_many(SEQUENCE, &[("a", 1000), ("b", 1000)]);
     let everything = Selection::default();
-    let ranges = vec![range("a", 0..3000), range("b", 0..3000)];
+    let ranges = vec![range("a", 0..1000), range("b", 0..1000)];
     for selection in [everything.clone(), Selection { ranges, ..everything }] {
         let mut bench = Bench::new(CONFIG, None);
         folder.store_index(&mut bench);
@@ -231,7 +232,7 @@ fn the_wanted_blobs_are_bounded_however_many_are_missing() {
         let mut missing = BTreeSet::new();
         while let Some((id, job)) = bench.jobs.pop_front() {
             if let Job::Have(ids) = &job {
-                missing.extend(ids.iter().filter(|id| !bench.world.blobs.contains_key(id)).copied());
+                missing.extend(ids.iter().filter(|id| !bench.world.store.blobs.contains_key(id)).copied());
             }
             for input in bench.world.answer(bench.now, id, job) {
                 bench.handle(input);

@@ -4,12 +4,12 @@ mod support;
 
 use std::time::Duration;
 
-use megatorrent_core::codec::Have;
 use megatorrent_core::limits::HEAD_POLL_INTERVAL;
 use megatorrent_core::node::{Command, Event, Job, Selection};
-use support::content::{BLOB_END, SEQUENCE};
+use megatorrent_core::parts::Mask;
+use support::content::{BLOB_BYTES, SEQUENCE};
 use support::folder::{Folder, Spec, only};
-use support::member::Member;
+use support::member::{Member, all};
 use support::{Bench, CONFIG};
 
 const FIRST: [Spec<'_>; 4] = [("a", &[0, 1]), ("b", &[2, 3]), ("c", &[4]), ("d", &[5])];
@@ -29,7 +29,7 @@ fn update<'a>(bench: &mut Bench, seed: &mut Member, folder: &'a Folder) -> Vec<&
     bench.sleep(HEAD_POLL_INTERVAL + Duration::from_secs(10));
     let before = seed.asked.len();
     seed.version = folder.sequence;
-    seed.say_have(bench, Have::All);
+    seed.say_have(bench, all());
     seed.bring_all(bench, folder);
     sorted(folder.names(&seed.asked[before..]))
 }
@@ -56,14 +56,14 @@ fn files_stay_selected_by_their_paths_in_newer_versions() {
     let (mut bench, mut seed) = selecting(&Folder::new(one, &FIRST), only(&["b"]));
     // One selected file has changed, and another file is new.
     let second = Folder::new(two, &[("a", &[0, 1]), ("b", &[2, 9]), ("e", &[8])]);
-    assert_eq!(update(&mut bench, &mut seed, &second), ["b*", "b1", "body"]);
+    assert_eq!(update(&mut bench, &mut seed, &second), ["b*", "b1", "body", "page"]);
     // The selected file has another name.
     let third = Folder::new(three, &[("a", &[0, 1]), ("e", &[8]), ("f", &[2, 9, 7])]);
-    assert_eq!(update(&mut bench, &mut seed, &third), ["body"]);
+    assert_eq!(update(&mut bench, &mut seed, &third), ["body", "page"]);
     assert_eq!(third.extent(&bench), (true, false));
     // The file is back, and has more in it.
     let fourth = Folder::new(four, &[("b", &[2, 9, 7])]);
-    assert_eq!(update(&mut bench, &mut seed, &fourth), ["b*", "b2", "body"]);
+    assert_eq!(update(&mut bench, &mut seed, &fourth), ["b*", "b2", "body", "page"]);
     assert_eq!((fourth.extent(&bench), completed(&bench)), ((true, true), vec![one, two, three]));
     let is_complete = |event: &Event| matches!(event, Event::Complete { .. });
     assert_eq!(bench.count(is_complete), 1, "all that the fourth names is selected");
@@ -77,7 +77,7 @@ fn a_newer_version_takes_over_in_the_middle_of_a_fetch() {
     first.select(&mut bench, only(&["b", "c"]));
     first.follow(&mut bench);
     let mut seed = first.seed(&mut bench, 1);
-    seed.bring(&mut bench, &first, 2 * u64::from(BLOB_END));
+    seed.bring(&mut bench, &first, 2 * BLOB_BYTES);
     let second = Folder::new(SEQUENCE + 1, &[("b", &[2, 3]), ("c", &[6])]).after(&first);
     update(&mut bench, &mut seed, &second);
     assert_eq!((second.extent(&bench), completed(&bench)), ((true, true), vec![]));
@@ -105,7 +105,7 @@ fn a_selection_may_come_before_the_channel_is_followed_or_its_head_is_known() {
         bench.sleep(Duration::from_secs(10));
         let mut seed = folder.seed(&mut bench, 1);
         seed.bring_all(&mut bench, &folder);
-        assert_eq!(folder.names(&seed.asked), ["body", "d0"]);
+        assert_eq!(folder.names(&seed.asked), ["body", "page", "d0"]);
         assert_eq!(completed(&bench), [SEQUENCE]);
     }
 }
@@ -136,7 +136,7 @@ fn after_a_restart_the_selection_holds_once_the_driver_has_set_it_again() {
 /// Lets a peer ask for a blob that the store has lost, after which the node rechecks the store.
 fn ask_for_lost(bench: &mut Bench, folder: &Folder, name: &str) {
     let mut asker = Member::join(bench, 9, &[folder.channel]);
-    asker.want(bench, folder.id(name), 0..BLOB_END);
+    asker.want(bench, folder.root(name), Mask::ALL);
     asker.hear(bench);
     bench.sleep(Duration::from_secs(1));
     bench.node.disconnected(bench.now, asker.peer.conn);
@@ -151,7 +151,7 @@ fn is_lost(event: &Event) -> bool {
 fn only_the_lost_blobs_of_a_selection_are_fetched_again() {
     let folder = Folder::new(SEQUENCE, &FIRST);
     let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
-    bench.world.blobs.remove(&folder.id("b1"));
+    bench.world.store.blobs.remove(&folder.blob_name("b1"));
     let before = seed.asked.len();
     ask_for_lost(&mut bench, &folder, "b1");
     assert_eq!((bench.count(is_lost), folder.extent(&bench)), (1, (false, false)));
@@ -164,7 +164,7 @@ fn only_the_lost_blobs_of_a_selection_are_fetched_again() {
 fn files_selected_while_lost_blobs_are_fetched_again_are_reported() {
     let folder = Folder::new(SEQUENCE, &FIRST);
     let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
-    bench.world.blobs.remove(&folder.id("b1"));
+    bench.world.store.blobs.remove(&folder.blob_name("b1"));
     ask_for_lost(&mut bench, &folder, "b1");
     folder.select(&mut bench, only(&["b", "c"]));
     seed.bring_all(&mut bench, &folder);
@@ -176,18 +176,19 @@ fn files_selected_while_lost_blobs_are_fetched_again_are_reported() {
 fn an_answer_to_an_earlier_recheck_does_not_count_for_a_later_one() {
     let folder = Folder::new(SEQUENCE, &FIRST);
     let mut bench = Bench::new(CONFIG, None);
-    folder.store(&mut bench, |name| name == "body" || name.starts_with('b'));
+    folder.store(&mut bench, |name| ["body", "page"].contains(&name) || name.starts_with('b'));
     folder.select(&mut bench, only(&["b"]));
     folder.follow(&mut bench);
     bench.answer_jobs();
     assert_eq!(completed(&bench), [SEQUENCE]);
     let mut asker = Member::join(&mut bench, 1, &[folder.channel]);
-    asker.want(&mut bench, folder.id("a0"), 0..BLOB_END);
+    asker.want(&mut bench, folder.root("a0"), Mask::ALL);
     asker.hear(&mut bench);
     bench.answer_jobs();
     bench.sleep(Duration::from_secs(1));
     // The recheck comes as far as the file's index blob.
-    let is_open = |name: &str, job: &Job| matches!(job, Job::OpenBlob(link) if blob.root == folder.id(name));
+    let is_open =
+        |name: &str, job: &Job| matches!(job, Job::OpenBlob(blob, _) if blob.root == folder.root(name));
     let mut held = None;
     while held.is_none() {
         let (id, job) = bench.jobs.pop_front().expect("it is opened");
@@ -223,7 +224,7 @@ fn lost_blobs_of_deselected_files_are_given_up_and_not_claimed() {
     assert_eq!(folder.extent(&bench), (true, true));
     folder.select(&mut bench, only(&["b"]));
     assert_eq!(folder.extent(&bench), (true, true), "all is there");
-    bench.world.blobs.remove(&folder.id("a1"));
+    bench.world.store.blobs.remove(&folder.blob_name("a1"));
     let before = seed.asked.len();
     let mut leecher = Member::join(&mut bench, 3, &[folder.channel]);
     assert_eq!((leecher.told_positions(), leecher.asked_have.len()), (None, 0));
@@ -235,10 +236,10 @@ fn lost_blobs_of_deselected_files_are_given_up_and_not_claimed() {
     assert_eq!((folder.extent(&bench), completed(&bench)), ((true, false), vec![SEQUENCE]));
     let mut asker = Member::join(&mut bench, 2, &[folder.channel]);
     asker.ask_have(&mut bench, SEQUENCE);
-    assert_eq!(asker.told_positions(), Some(folder.positions(&["body", "b*", "b0", "b1"])));
+    assert_eq!(asker.told_positions(), Some(folder.positions(&["body", "page", "b*", "b0", "b1"])));
     // It is fetched again where it is selected again.
     folder.select(&mut bench, Selection::default());
-    seed.say_have(&mut bench, Have::All);
+    seed.say_have(&mut bench, all());
     seed.bring_all(&mut bench, &folder);
     assert_eq!(folder.names(&seed.asked[before..]), ["a1"]);
     assert_eq!(folder.extent(&bench), (true, true));

@@ -115,17 +115,6 @@ impl<S: Suite> Host<S> {
 
     /// Keeps an event, after checking what it claims.
     pub(crate) fn report(&mut self, now: Instant, event: Event) {
-        if std::env::var_os("MT_TRACE").is_some() {
-            let what = match &event {
-                Event::Head { .. } => "head",
-                Event::Manifest { .. } => "manifest",
-                Event::Complete { .. } => "complete",
-                _ => "",
-            };
-            if what != "" {
-                eprintln!("{:.3} {} {:?}", now.0 as f64 / 1e9, what, self.address);
-            }
-        }
         if let Event::Head { channel, sequence } = &event {
             let highest = self.sequences.entry(*channel).or_default();
             check!(

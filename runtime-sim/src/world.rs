@@ -504,28 +504,6 @@ impl<S: Suite> World<S> {
     // --- jobs -----------------------------------------------------------------------------------------------
 
     fn begin_job(&mut self, id: HostId, job_id: JobId, job: Job) {
-        if std::env::var_os("MT_READS").is_some() {
-            if let Job::ReadPart(root, part, _) = &job {
-                eprintln!(
-                    "{:.3} read {} {:02x}{:02x} {}",
-                    self.now.0 as f64 / 1e9,
-                    id.0,
-                    root.0[0],
-                    root.0[1],
-                    part
-                );
-            }
-            if let Job::WritePart(root, part, ..) = &job {
-                eprintln!(
-                    "{:.3} write {} {:02x}{:02x} {}",
-                    self.now.0 as f64 / 1e9,
-                    id.0,
-                    root.0[0],
-                    root.0[1],
-                    part
-                );
-            }
-        }
         let host = &mut self.hosts[id.index()];
         host.jobs.begin(job_id, JobKind::of(&job), self.now, self.faults.bug);
         if let Some(written) = written_by(&job) {

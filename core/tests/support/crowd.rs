@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use megatorrent_core::codec::{Have, Message};
+use megatorrent_core::codec::Message;
 use megatorrent_core::limits::{KEEP_ALIVE, KEPT_CONNECTIONS};
 use megatorrent_core::node::Command;
 use megatorrent_core::uri;
 
 use super::content::{Content, SEQUENCE};
+use super::member;
 use super::peer::Peer;
 use super::{Bench, addr};
 
@@ -52,7 +53,7 @@ impl Crowd {
         let tag = peer.tag(&uri::topic(&content.channel, None));
         peer.say_hello(bench, 6);
         peer.send(bench, &Message::Watch(vec![tag]));
-        peer.send(bench, &Message::Have(tag, SEQUENCE, Have::All));
+        peer.send(bench, &Message::Have(tag, SEQUENCE, member::all()));
         self.peers.push(peer);
     }
 

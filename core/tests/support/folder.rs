@@ -1,24 +1,21 @@
-//! Channels of several files, none of whose blobs a node has at first. Each blob has a short name: `body`, the file's path with
-//! a star for its index blob, and with a number for a data blob: `a*`, `a0`, `a1`.
+//! Channels of several files, none of whose blobs a node has at first. Each blob has a short name: `body`, `page`, the file's path
+//! with a star for its index blob, and with a number for a data blob: `a*`, `a0`, `a1`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use megatorrent_core::bep44::SignedItem;
-use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
-use megatorrent_core::codec::Have;
+use megatorrent_core::blob::{self, BlobRef, PLAIN_LEN};
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::ids::{BlobName, Secret, Topic};
-use megatorrent_core::manifest::{
-    Chunk, Collection, EntryPath, FileEntry, Head, HeadContent, Item, Manifest, Reference,
-};
+use megatorrent_core::ids::{BlobName, Root, Secret, Topic};
+use megatorrent_core::manifest::{Chunk, Extent, FileEntry, Head, HeadContent, Item, Reference};
 use megatorrent_core::node::{Command, FileRange, Priority, Selection, TargetStatus};
-use megatorrent_core::tree::{TreeRef, TreeWriter};
+use megatorrent_core::parts::Mask;
+use megatorrent_core::tree::TreeRef;
 use megatorrent_core::uri;
 
-use super::content::{Blobs, SECRET, data, item};
-use super::member::Member;
+use super::content::{BlobMap, Blobs, SECRET, Sealed, data, file, item};
+use super::member::{self, Member};
 use super::{Bench, UNIX, identity};
 
 /// A file: its path, and the numbers of its data blobs. Files may have some in common.
@@ -31,7 +28,7 @@ pub(crate) struct Folder {
     content: HeadContent,
     /// By position.
     named: Vec<(String, BlobName)>,
-    blobs: BTreeMap<BlobName, Vec<u8>>,
+    blobs: BlobMap,
 }
 
 impl Folder {
@@ -40,7 +37,7 @@ impl Folder {
         Self::build(sequence, files, Builder::tree)
     }
 
-    /// Files that are chunk lists.
+    /// Files that are lists of v5 chunks.
     pub(crate) fn of_chunks(sequence: u64, files: &[Spec<'_>]) -> Self {
         Self::build(sequence, files, Builder::chunks)
     }
@@ -51,22 +48,23 @@ impl Folder {
         let mut items = Vec::new();
         for (n, (path, count)) in files.iter().enumerate() {
             let made_up = |i: usize| {
-                let mut id = [0xEE; 32];
-                id[..8].copy_from_slice(&(i as u64).to_be_bytes());
-                id[8] = u8::try_from(n).expect("few");
-                BlobName(id)
+                let mut root = [0xEE; 32];
+                root[..8].copy_from_slice(&(i as u64).to_be_bytes());
+                root[8] = u8::try_from(n).expect("few");
+                BlobRef { root: Root(root), key: SECRET }
             };
-            let ids: Vec<BlobName> = (0..*count).map(made_up).collect();
-            items.push(builder.tree(path, &ids));
+            let blobs: Vec<BlobRef> = (0..*count).map(made_up).collect();
+            items.push(builder.tree(path, &blobs));
         }
         builder.finish(sequence, items)
     }
 
-    /// Files that are trees; the index blob of one does not open under the key that the manifest has.
+    /// Files that are trees; the index blob of one is not what the key that the manifest has for it gives.
     pub(crate) fn with_broken(sequence: u64, files: &[Spec<'_>], broken: &str) -> Self {
-        Self::build(sequence, files, |builder, path, ids| {
-            let mut item = builder.tree(path, ids);
-            if let Item::File(FileEntry { reference: Reference::Tree(tree), .. }) = &mut item
+        Self::build(sequence, files, |builder, path, blobs| {
+            let mut item = builder.tree(path, blobs);
+            if let Item::File(FileEntry { reference: Reference::Extents(extents), .. }) = &mut item
+                && let [Extent::Tree(tree)] = &mut extents[..]
                 && path == broken
             {
                 tree.blob.key = Secret::new([0xBB; 32]);
@@ -78,15 +76,15 @@ impl Folder {
     fn build(
         sequence: u64,
         files: &[Spec<'_>],
-        reference: impl Fn(&mut Builder, &str, &[BlobName]) -> Item,
+        reference: impl Fn(&mut Builder, &str, &[BlobRef]) -> Item,
     ) -> Self {
         let mut builder = Builder::default();
         let mut items = Vec::new();
         for (path, numbers) in files {
-            let blobs: Vec<(BlobName, Vec<u8>)> = numbers.iter().map(|n| data(&identity(), *n)).collect();
-            let ids: Vec<BlobName> = blobs.iter().map(|(id, _)| *id).collect();
-            builder.blobs.extend(blobs);
-            items.push(reference(&mut builder, path, &ids));
+            let blobs: Vec<(BlobRef, Vec<u8>)> = numbers.iter().map(|n| data(&identity(), *n)).collect();
+            let links: Vec<BlobRef> = blobs.iter().map(|(link, _)| link.clone()).collect();
+            builder.sealed.0.extend(blobs.into_iter().map(|(link, blob)| (link.root.into(), blob)));
+            items.push(reference(&mut builder, path, &links));
         }
         builder.finish(sequence, items)
     }
@@ -110,10 +108,18 @@ impl Folder {
         uri::topic(&self.channel, None)
     }
 
+    pub(crate) fn blobs(&self) -> &BlobMap {
+        &self.blobs
+    }
+
     // --- blobs by name --------------------------------------------------------------------------------------
 
-    pub(crate) fn id(&self, name: &str) -> BlobName {
+    pub(crate) fn blob_name(&self, name: &str) -> BlobName {
         self.named[self.position(name) as usize].1
+    }
+
+    pub(crate) fn root(&self, name: &str) -> Root {
+        self.blob_name(name).root().expect("it is native")
     }
 
     pub(crate) fn position(&self, name: &str) -> u32 {
@@ -131,14 +137,15 @@ impl Folder {
         named.map_or("another channel's", |(name, _)| name)
     }
 
-    /// The names of the blobs asked for, in order.
-    pub(crate) fn names(&self, asked: &[(BlobName, Range<u32>)]) -> Vec<&str> {
-        asked.iter().map(|(id, _)| self.name(id)).collect()
+    /// The names of the blobs of which parts were asked for, in order, each once.
+    pub(crate) fn names(&self, asked: &[(BlobName, Mask)]) -> Vec<&str> {
+        let mut seen = BTreeSet::new();
+        asked.iter().filter(|(blob, _)| seen.insert(*blob)).map(|(blob, _)| self.name(blob)).collect()
     }
 
     /// The names of the blobs in the node's store, by position.
     pub(crate) fn stored(&self, bench: &Bench) -> Vec<&str> {
-        let stored = self.named.iter().filter(|(_, id)| bench.world.blobs.contains_key(id));
+        let stored = self.named.iter().filter(|(_, id)| bench.world.store.blobs.contains_key(id));
         stored.map(|(name, _)| name.as_str()).collect()
     }
 
@@ -153,7 +160,7 @@ impl Folder {
     pub(crate) fn seed(&self, bench: &mut Bench, port: u16) -> Member {
         let mut seed = Member::join(bench, port, &[self.channel]);
         seed.version = self.sequence;
-        seed.say_have(bench, Have::All);
+        seed.say_have(bench, member::all());
         seed
     }
 
@@ -169,12 +176,12 @@ impl Folder {
         let ids: BTreeSet<BlobName> =
             self.named.iter().filter(|(name, _)| fits(name)).map(|(_, id)| *id).collect();
         let blobs = self.blobs.iter().filter(|(id, _)| ids.contains(id));
-        bench.world.blobs.extend(blobs.map(|(id, blob)| (*id, blob.clone())));
+        bench.world.store.blobs.extend(blobs.map(|(id, blob)| (*id, blob.clone())));
     }
 
-    /// Gives the node's store the body and all index blobs.
+    /// Gives the node's store the body, its page and all index blobs.
     pub(crate) fn store_index(&self, bench: &mut Bench) {
-        self.store(bench, |name| name == "body" || name.ends_with('*'));
+        self.store(bench, |name| name == "body" || name == "page" || name.ends_with('*'));
     }
 
     pub(crate) fn select(&self, bench: &mut Bench, selection: Selection) {
@@ -213,83 +220,58 @@ pub(crate) fn range(path: &str, blobs: Range<u64>) -> FileRange {
 #[derive(Default)]
 struct Builder {
     named: Vec<(String, BlobName)>,
-    blobs: BTreeMap<BlobName, Vec<u8>>,
+    sealed: Sealed,
 }
 
 impl Builder {
-    fn seal(&mut self, buffer: &mut [u8], len: usize) -> BlobRef {
-        let link = blob::seal(&SECRET, buffer, len);
-        self.blobs.insert(blob.root, buffer.to_vec());
-        link
-    }
-
-    fn tree(&mut self, path: &str, ids: &[BlobName]) -> Item {
-        let mut index = Vec::new();
-        let mut store = |buffer: &mut [u8], len: usize| {
-            let link = self.seal(buffer, len);
-            index.push((format!("{path}*"), blob.root));
-            Ok::<BlobRef, Infallible>(link)
-        };
-        let mut writer = TreeWriter::new();
-        for id in ids {
-            // No test opens them.
-            let Ok(()) = writer.push(BlobRef { id: *id, key: SECRET }, &mut store);
-        }
-        let Ok(tree) = writer.finish(PLAIN_LEN as u64 * ids.len() as u64, &mut store);
-        assert!(index.len() <= 1, "positions are those of trees of one level");
+    fn tree(&mut self, path: &str, blobs: &[BlobRef]) -> Item {
+        let size = PLAIN_LEN as u64 * blobs.len() as u64;
+        let tree = self.sealed.tree(blobs.iter().cloned(), size);
+        assert!(tree.depth <= 1, "positions are those of trees of one level");
+        let index = (tree.depth == 1).then(|| (format!("{path}*"), tree.blob.root.into()));
         self.named.extend(index);
-        self.name_data(path, ids);
-        file(path, tree.size, Reference::Tree(tree))
+        self.name_data(path, blobs.iter().map(|blob| blob.root.into()));
+        file(path, size, tree.into())
     }
 
-    fn chunks(&mut self, path: &str, ids: &[BlobName]) -> Item {
-        self.name_data(path, ids);
+    fn chunks(&mut self, path: &str, blobs: &[BlobRef]) -> Item {
         let real_size = u32::try_from(PLAIN_LEN).expect("2^20");
-        let chunk = |id: &BlobName| Chunk::from_ref(&BlobRef { id: *id, key: SECRET }, real_size);
-        let size = PLAIN_LEN as u64 * ids.len() as u64;
-        file(path, size, Reference::Chunks(ids.iter().map(chunk).collect()))
+        let mut chunks = Vec::new();
+        for link in blobs {
+            let blob = &self.sealed.0[&link.root.into()];
+            let id = blob::id(blob);
+            self.sealed.0.insert(id.into(), blob.clone());
+            chunks.push(Chunk { root: None, ..Chunk::from_ref(link, id, real_size) });
+        }
+        self.name_data(path, chunks.iter().map(Chunk::name));
+        file(path, PLAIN_LEN as u64 * blobs.len() as u64, Reference::Chunks(chunks))
     }
 
-    fn name_data(&mut self, path: &str, ids: &[BlobName]) {
-        let named = ids.iter().enumerate().map(|(n, id)| (format!("{path}{n}"), *id));
-        self.named.extend(named);
+    fn name_data(&mut self, path: &str, blobs: impl Iterator<Item = BlobName>) {
+        self.named.extend(blobs.enumerate().map(|(n, name)| (format!("{path}{n}"), name)));
     }
 
     fn finish(mut self, sequence: u64, items: Vec<Item>) -> Folder {
-        let collections = vec![Collection { title: String::new(), items }];
-        let mut body = Manifest { collections, ..Manifest::default() }.to_cbor();
-        let len = body.len();
-        body.resize(BLOB_LEN, 0);
-        let link = self.seal(&mut body, len);
-        self.named.insert(0, ("body".to_string(), blob.root));
-        let root = TreeRef::new(len as u64, 0, link).expect("one blob");
-        let Self { named, blobs } = self;
+        let before: BTreeSet<BlobName> = self.sealed.0.keys().copied().collect();
+        let body = self.sealed.body(items, false);
+        let body_name = BlobName::Native(body.blob.root);
+        let page = self.sealed.0.keys().find(|name| !before.contains(name) && **name != body_name);
+        self.named.insert(0, ("body".to_string(), body_name));
+        self.named.insert(1, ("page".to_string(), *page.expect("there is one page")));
+        let Self { named, sealed: Sealed(blobs) } = self;
         let channel = identity().public_key();
-        Folder { channel, sequence, content: HeadContent::Root(root), named, blobs }
+        Folder { channel, sequence, content: HeadContent::Body(body), named, blobs }
     }
-}
-
-fn file(path: &str, size: u64, reference: Reference) -> Item {
-    let path = EntryPath::new(path).expect("valid");
-    Item::File(FileEntry { path, size, modified_ms: None, executable: false, reference })
 }
 
 /// A tree of data blobs with these numbers, without a manifest: its reference, and its blobs.
-pub(crate) fn tree(numbers: &[u8]) -> (TreeRef, BTreeMap<BlobName, Vec<u8>>) {
-    let mut builder = Builder::default();
-    let blobs: Vec<(BlobName, Vec<u8>)> = numbers.iter().map(|n| data(&identity(), *n)).collect();
-    let ids: Vec<BlobName> = blobs.iter().map(|(id, _)| *id).collect();
-    builder.blobs.extend(blobs);
-    let Item::File(FileEntry { reference: Reference::Tree(tree), .. }) = builder.tree("tree", &ids) else {
-        unreachable!("it is made of a tree")
-    };
-    (tree, builder.blobs)
-}
-
-impl Blobs for BTreeMap<BlobName, Vec<u8>> {
-    fn blob(&self, id: &BlobName) -> &[u8] {
-        &self[id]
-    }
+pub(crate) fn tree(numbers: &[u8]) -> (TreeRef, BlobMap) {
+    let mut sealed = Sealed::default();
+    let blobs: Vec<(BlobRef, Vec<u8>)> = numbers.iter().map(|n| data(&identity(), *n)).collect();
+    let size = PLAIN_LEN as u64 * blobs.len() as u64;
+    let tree = sealed.tree(blobs.iter().map(|(link, _)| link.clone()), size);
+    sealed.0.extend(blobs.into_iter().map(|(link, blob)| (link.root.into(), blob)));
+    (tree, sealed.0)
 }
 
 /// The secret of a read key.

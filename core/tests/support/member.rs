@@ -1,21 +1,22 @@
 //! Scripted v6 peers: they follow a channel as the node does, send the messages that a test chooses, and bring and take
 //! bytes at its rate.
 
-use std::collections::BTreeSet;
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
-use megatorrent_core::codec::{Have, Message, Tag};
+use megatorrent_core::codec::{self, Have, Message, Tag};
 use megatorrent_core::error::CloseReason;
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::ids::{BlobName, Topic};
-use megatorrent_core::limits::KEEP_ALIVE;
-use megatorrent_core::node::{Event, RecordKey};
+use megatorrent_core::ids::{BlobName, Root, Topic};
+use megatorrent_core::limits::{KEEP_ALIVE, PIECE_LEN_MAX};
+use megatorrent_core::node::{Command, Event, RecordKey};
+use megatorrent_core::parts::{Mask, PART_LEN, VALUES_LEN, Values};
 use megatorrent_core::time::Instant;
+use megatorrent_core::transport::Role;
 use megatorrent_core::uri;
 
-use super::content::{BLOB_END, Blobs, Content, PIECE_MAX, SEQUENCE};
+use super::content::{BLOB_BYTES, Blobs, Content, SEQUENCE};
 use super::peer::Peer;
 use super::{Bench, addr};
 
@@ -24,13 +25,45 @@ const STEP: Duration = Duration::from_millis(50);
 /// Bytes that a socket takes at once.
 const SIP_LEN: usize = 16 * 1024;
 
-/// A range that the node asked of a member.
+/// All of a version.
+pub(crate) fn all() -> Have {
+    Have { all: true, ..Have::default() }
+}
+
+pub(crate) fn positions(positions: impl IntoIterator<Item = u32>) -> Have {
+    Have { positions: positions.into_iter().collect(), ..Have::default() }
+}
+
+pub(crate) fn bitmap(bits: &[u8]) -> Have {
+    Have { bitmap: bits.to_vec(), ..Have::default() }
+}
+
+/// Parts of one blob.
+pub(crate) fn parts_of(position: u32, mask: Mask) -> Have {
+    Have { under_way: vec![(position, mask)], ..Have::default() }
+}
+
+/// What the node asked of a member and has not got.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Want {
-    pub(crate) id: u32,
+pub(crate) struct Wanted {
+    /// `None`: it was asked for by REQUEST.
+    pub(crate) number: Option<u32>,
     pub(crate) blob: BlobName,
-    pub(crate) next: u32,
-    pub(crate) end: u32,
+    pub(crate) left: Mask,
+    /// The first half of the first part of these was brought.
+    is_begun: bool,
+    values: bool,
+}
+
+/// How a member brings parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Manner {
+    #[default]
+    Honest,
+    /// It changes the first byte of each half.
+    Lies,
+    /// It sends other values than the blob's.
+    LiesOfValues,
 }
 
 /// A peer, and the node's messages to it so far, oldest first.
@@ -44,19 +77,21 @@ pub(crate) struct Member {
     /// Bytes that it brings each second.
     pub(crate) bytes_per_sec: u64,
     credit: u64,
-    /// It changes the first byte of each piece.
-    pub(crate) lies: bool,
-    /// Ranges that are not complete.
-    pub(crate) open: Vec<Want>,
-    pub(crate) asked: Vec<(BlobName, Range<u32>)>,
-    pub(crate) cancelled: Vec<(u32, u32)>,
+    pub(crate) manner: Manner,
+    /// What is not complete.
+    pub(crate) open: Vec<Wanted>,
+    pub(crate) asked: Vec<(BlobName, Mask)>,
+    pub(crate) cancelled: Vec<(BlobName, Mask)>,
     pub(crate) asked_have: Vec<(Tag, u64)>,
     pub(crate) told: Vec<(Instant, Have)>,
-    /// Number, offset and bytes.
-    pub(crate) pieces: Vec<(u32, u32, Vec<u8>)>,
+    /// Number, part, half and bytes.
+    pub(crate) pieces: Vec<(u32, u8, u8, Vec<u8>)>,
+    pub(crate) values: Vec<(u32, Values)>,
+    /// Whole blobs.
+    pub(crate) blobs: Vec<Vec<u8>>,
     pub(crate) errors: Vec<String>,
     said: Instant,
-    next_id: u32,
+    next_number: u32,
 }
 
 impl Member {
@@ -72,26 +107,44 @@ impl Member {
         peer.say_hello(bench, 6);
         let tags: Vec<Tag> = topics.iter().map(|topic| peer.tag(topic)).collect();
         peer.send(bench, &Message::Watch(tags.clone()));
-        let mut member = Self {
+        let mut member = Self::new(bench, port, peer, tags);
+        member.version = version;
+        member.hear(bench);
+        member
+    }
+
+    /// A v5 peer that the node dials; `None`: it does not.
+    pub(crate) fn v5(bench: &mut Bench, port: u16) -> Option<Self> {
+        bench.command(Command::AddPeer(addr(port)));
+        let conn = bench.take_dial(&addr(port))?;
+        let mut peer = Peer::shake(bench, conn, Role::Listener);
+        peer.say_hello(bench, 5);
+        let mut member = Self::new(bench, port, peer, Vec::new());
+        member.hear(bench);
+        Some(member)
+    }
+
+    fn new(bench: &Bench, port: u16, peer: Peer, tags: Vec<Tag>) -> Self {
+        Self {
             peer,
             port,
             tags,
-            version,
+            version: SEQUENCE,
             bytes_per_sec: 0,
             credit: 0,
-            lies: false,
+            manner: Manner::Honest,
             open: Vec::new(),
             asked: Vec::new(),
             cancelled: Vec::new(),
             asked_have: Vec::new(),
             told: Vec::new(),
             pieces: Vec::new(),
+            values: Vec::new(),
+            blobs: Vec::new(),
             errors: Vec::new(),
             said: bench.now,
-            next_id: 0,
-        };
-        member.hear(bench);
-        member
+            next_number: 0,
+        }
     }
 
     /// Connects, watches the channel, and says that it has these data blobs of it.
@@ -104,7 +157,7 @@ impl Member {
     /// Connects, watches the channel, and says that it has all of it.
     pub(crate) fn seed(bench: &mut Bench, port: u16, content: &Content) -> Self {
         let mut member = Self::join(bench, port, &[content.channel]);
-        member.say_have(bench, Have::All);
+        member.say_have(bench, all());
         member
     }
 
@@ -116,8 +169,7 @@ impl Member {
     // --- messages to the node -------------------------------------------------------------------------------
 
     pub(crate) fn has(&mut self, bench: &mut Bench, content: &Content, blobs: &[usize]) {
-        let positions = blobs.iter().map(|n| content.position(*n)).collect();
-        self.say_have(bench, Have::Positions(positions));
+        self.say_have(bench, positions(blobs.iter().map(|n| content.position(*n))));
     }
 
     pub(crate) fn say_have(&mut self, bench: &mut Bench, have: Have) {
@@ -130,58 +182,97 @@ impl Member {
         self.hear(bench);
     }
 
-    /// Asks for a range; returns its number.
-    pub(crate) fn want(&mut self, bench: &mut Bench, blob: BlobName, range: Range<u32>) -> u32 {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.peer.send(bench, &Message::Want { id, blob, range });
-        id
+    /// Asks for parts, and for the values before them; returns the number.
+    pub(crate) fn want(&mut self, bench: &mut Bench, root: Root, mask: Mask) -> u32 {
+        let number = self.next_number;
+        self.next_number += 1;
+        let want = codec::Want { number, root, mask, values: true, last_len: None };
+        self.peer.send(bench, &Message::Want(want));
+        number
     }
 
-    pub(crate) fn send_piece(&mut self, bench: &mut Bench, id: u32, offset: u32, bytes: &[u8]) {
-        self.peer.send(bench, &Message::Piece { id, offset, bytes: bytes.to_vec() });
+    pub(crate) fn send_values(&mut self, bench: &mut Bench, number: u32, values: Values) {
+        self.peer.send(bench, &Message::Parts { number, values: Box::new(values) });
         self.hear(bench);
     }
 
-    /// Refuses all ranges asked for.
+    pub(crate) fn send_piece(
+        &mut self,
+        bench: &mut Bench,
+        number: u32,
+        (part, half): (u8, u8),
+        bytes: &[u8],
+    ) {
+        self.peer.send(bench, &Message::Piece { number, part, half, bytes: bytes.to_vec() });
+        self.hear(bench);
+    }
+
+    /// Refuses all that it is asked for.
     pub(crate) fn refuse(&mut self, bench: &mut Bench) {
         self.hear(bench);
-        for Want { id, next, .. } in std::mem::take(&mut self.open) {
-            self.send_piece(bench, id, next, &[]);
+        for Wanted { number, .. } in std::mem::take(&mut self.open) {
+            match number {
+                Some(number) => self.send_piece(bench, number, (0, 0), &[]),
+                None => self.peer.send(bench, &Message::Error("Not Found".into())),
+            }
         }
     }
 
-    /// Brings up to this many bytes of the ranges asked for, the oldest range first; returns how many.
+    /// Brings up to this many bytes of what it is asked for, the oldest want first; returns how many.
     pub(crate) fn bring(&mut self, bench: &mut Bench, blobs: &impl Blobs, bytes: u64) -> u64 {
         self.credit += bytes;
         let mut brought = 0;
         loop {
             self.hear(bench);
-            let Some(want) = self.open.first_mut() else {
+            let Some(wanted) = self.open.first_mut() else {
                 self.credit = 0;
                 return brought;
             };
-            let len = (want.end - want.next).min(PIECE_MAX);
-            if self.credit < u64::from(len) {
+            let len = if wanted.number.is_some() { PIECE_LEN_MAX as u64 } else { BLOB_BYTES };
+            if self.credit < len {
                 return brought;
             }
-            let (id, offset) = (want.id, want.next);
-            let blob = blobs.blob(&want.blob);
-            let mut piece = blob[offset as usize..(offset + len) as usize].to_vec();
-            piece[0] ^= u8::from(self.lies);
-            want.next += len;
-            if want.next == want.end {
-                self.open.remove(0);
+            if let Some(number) = wanted.number.filter(|_| std::mem::take(&mut wanted.values)) {
+                let right = Values::of(blobs.blob(&wanted.blob));
+                let wrong = Values::from_bytes([7; VALUES_LEN]);
+                let values = if self.manner == Manner::LiesOfValues { wrong } else { right };
+                self.send_values(bench, number, values);
+                continue;
             }
-            self.credit -= u64::from(len);
-            brought += u64::from(len);
-            self.send_piece(bench, id, offset, &piece);
+            self.credit -= len;
+            brought += len;
+            self.bring_next(bench, blobs);
         }
     }
 
-    /// Brings all ranges asked for, including those that the node asks for meanwhile.
+    /// Brings half a part, or a whole blob.
+    fn bring_next(&mut self, bench: &mut Bench, blobs: &impl Blobs) {
+        let wanted = self.open.first_mut().expect("something is asked for");
+        let blob = blobs.blob(&wanted.blob);
+        let Some(number) = wanted.number else {
+            self.open.remove(0);
+            let mut blob = blob.to_vec();
+            blob[0] ^= u8::from(self.manner == Manner::Lies);
+            return self.peer.send_blob(bench, &blob);
+        };
+        let part = wanted.left.iter().next().expect("it is open");
+        let half = usize::from(wanted.is_begun);
+        let mut bytes = blob[part * PART_LEN + half * PIECE_LEN_MAX..][..PIECE_LEN_MAX].to_vec();
+        bytes[0] ^= u8::from(self.manner == Manner::Lies);
+        wanted.is_begun = !wanted.is_begun;
+        if half == 1 {
+            wanted.left = wanted.left - Mask::one(part);
+            if wanted.left.is_empty() {
+                self.open.remove(0);
+            }
+        }
+        let place = (u8::try_from(part).expect("few"), u8::try_from(half).expect("two"));
+        self.send_piece(bench, number, place, &bytes);
+    }
+
+    /// Brings all that it is asked for, and what the node asks for meanwhile.
     pub(crate) fn bring_all(&mut self, bench: &mut Bench, blobs: &impl Blobs) {
-        while self.bring(bench, blobs, u64::from(BLOB_END)) > 0 {}
+        while self.bring(bench, blobs, BLOB_BYTES) > 0 {}
     }
 
     // --- messages from the node -----------------------------------------------------------------------------
@@ -203,46 +294,92 @@ impl Member {
 
     fn note(&mut self, now: Instant, message: Message) {
         match message {
-            Message::Want { id, blob, range } => {
-                self.open.push(Want { id, blob, next: range.start, end: range.end });
-                self.asked.push((blob, range));
+            Message::Want(want) => {
+                let (blob, left) = (want.root.into(), want.mask);
+                let number = Some(want.number);
+                self.open.push(Wanted { number, blob, left, is_begun: false, values: want.values });
+                self.asked.push((blob, left));
             }
-            Message::Cancel { id, from } => {
-                self.cancelled.push((id, from));
-                for want in self.open.iter_mut().filter(|want| want.id == id) {
-                    want.end = want.end.min(from.max(want.next));
-                }
-                self.open.retain(|want| want.next < want.end);
+            Message::Request(id) => {
+                let blob = BlobName::V5(id);
+                self.open.push(Wanted {
+                    number: None,
+                    blob,
+                    left: Mask::ALL,
+                    is_begun: false,
+                    values: false,
+                });
+                self.asked.push((blob, Mask::ALL));
             }
+            Message::Cancel { number, mask } => self.cancel(number, mask),
             Message::AskHave(tag, sequence) => self.asked_have.push((tag, sequence)),
-            Message::Have(tag, version, have) if (tag, version) == (self.tags[0], self.version) => {
+            Message::Have(tag, version, have)
+                if (Some(&tag), version) == (self.tags.first(), self.version) =>
+            {
                 self.told.push((now, have));
             }
-            Message::Piece { id, offset, bytes } => self.pieces.push((id, offset, bytes)),
+            Message::Piece { number, part, half, bytes } => self.pieces.push((number, part, half, bytes)),
+            Message::Parts { number, values } => self.values.push((number, *values)),
+            Message::Data(bytes) => self.blobs.push(bytes),
             Message::Error(text) => self.errors.push(text),
             _ => {}
         }
     }
 
-    /// The data blobs that it was asked for, in order.
-    pub(crate) fn asked_for(&self, content: &Content) -> Vec<usize> {
-        self.asked.iter().map(|(id, _)| content.number(id)).collect()
+    fn cancel(&mut self, number: u32, mask: Mask) {
+        let Some(wanted) = self.open.iter_mut().find(|wanted| wanted.number == Some(number)) else { return };
+        self.cancelled.push((wanted.blob, mask));
+        let is_first_gone = wanted.left.iter().next().is_some_and(|part| mask.has(part));
+        wanted.is_begun &= !is_first_gone;
+        wanted.left = wanted.left - mask;
+        self.open.retain(|wanted| !wanted.left.is_empty());
     }
 
-    /// The positions that the node claimed, in order; `None`: the node claimed to have all.
+    /// The data blobs of which it was asked for parts, in order, each once.
+    pub(crate) fn asked_for(&self, content: &Content) -> Vec<usize> {
+        let mut seen = BTreeSet::new();
+        let numbers = self.asked.iter().map(|(blob, _)| content.number(blob));
+        numbers.filter(|number| seen.insert(*number)).collect()
+    }
+
+    /// The parts of a blob that it was asked for.
+    pub(crate) fn asked_of(&self, blob: &BlobName) -> Mask {
+        let of_blob = self.asked.iter().filter(|(asked, _)| asked == blob);
+        of_blob.fold(Mask::NONE, |mask, (_, more)| mask | *more)
+    }
+
+    /// Counts the parts that it was asked for.
+    pub(crate) fn parts_asked(&self) -> usize {
+        self.asked.iter().map(|(_, mask)| mask.len()).sum()
+    }
+
+    /// Counts the parts that it is asked for and has not brought.
+    pub(crate) fn parts_open(&self) -> usize {
+        self.open.iter().map(|wanted| wanted.left.len()).sum()
+    }
+
+    /// The positions that the node said it has whole, in order; `None`: it said that it has all.
     pub(crate) fn told_positions(&self) -> Option<Vec<u32>> {
         let mut told = BTreeSet::new();
         for (_, have) in &self.told {
-            match have {
-                Have::All => return None,
-                Have::Positions(positions) => told.extend(positions),
-                Have::Bitmap(bits) => {
-                    let has = |at: &u32| bits[*at as usize / 8] & (0x80 >> (at % 8)) != 0;
-                    told.extend((0..u32::try_from(bits.len()).expect("short") * 8).filter(has));
-                }
+            if have.all {
+                return None;
             }
+            told.extend(&have.positions);
+            let has = |at: &u32| have.bitmap[*at as usize / 8] & (0x80 >> (at % 8)) != 0;
+            told.extend((0..u32::try_from(have.bitmap.len()).expect("short") * 8).filter(has));
         }
         Some(told.into_iter().collect())
+    }
+
+    /// The parts of blobs under way that the node said it has, by position.
+    pub(crate) fn told_parts(&self) -> BTreeMap<u32, Mask> {
+        let mut told: BTreeMap<u32, Mask> = BTreeMap::new();
+        for (position, mask) in self.told.iter().flat_map(|(_, have)| &have.under_way) {
+            let known = told.entry(*position).or_default();
+            *known = *known | *mask;
+        }
+        told
     }
 
     /// Why its connection ended, according to the node's event; `None`: it did not.
@@ -263,7 +400,7 @@ impl Member {
         bench.world.records.iter().any(|(record, value)| *record == key && value.is_some())
     }
 
-    fn keep_alive(&mut self, bench: &mut Bench) {
+    pub(crate) fn keep_alive(&mut self, bench: &mut Bench) {
         if bench.now.since(self.said) >= KEEP_ALIVE {
             self.said = bench.now;
             self.peer.send_keep_alive(bench);

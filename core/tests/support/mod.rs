@@ -9,6 +9,7 @@ pub(crate) mod heap;
 pub(crate) mod member;
 pub(crate) mod ops;
 pub(crate) mod peer;
+pub(crate) mod store;
 pub(crate) mod world;
 
 use std::collections::VecDeque;
@@ -30,6 +31,7 @@ pub(crate) const CONFIG: Config = Config {
     own_address: None,
     private_dht: true,
     gateway: false,
+    takes_all: false,
     upload_bytes_per_sec: None,
     download_bytes_per_sec: None,
 };
@@ -59,7 +61,7 @@ pub(crate) struct Bench {
     pub(crate) now: Instant,
     pub(crate) world: World,
     /// Whether the world answers each job as soon as it comes.
-    answers: bool,
+    pub(crate) answers: bool,
     /// Jobs without an answer.
     pub(crate) jobs: VecDeque<(JobId, Job)>,
     pub(crate) dials: Vec<(JobId, PeerAddr)>,

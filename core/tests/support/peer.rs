@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::client::{Client, Heard};
 use megatorrent_core::codec::{Message, Tag};
-use megatorrent_core::ids::{BlobName, ConnId, SessionId, Topic};
+use megatorrent_core::ids::{BlobId, ConnId, SessionId, Topic};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::transport::Role;
 
@@ -52,6 +52,9 @@ impl Peer {
     // --- to the node ----------------------------------------------------------------------------------------
 
     pub(crate) fn send(&mut self, bench: &mut Bench, message: &Message) {
+        if matches!(message, Message::Request(_)) {
+            self.client.admit_blobs();
+        }
         self.client.send(message);
         self.deliver_output(bench);
     }
@@ -75,7 +78,7 @@ impl Peer {
 
     pub(crate) fn say_hello(&mut self, bench: &mut Bench, version: u64) {
         let (version, sequences) = (Some(version), BTreeMap::new());
-        self.send(bench, &Message::Hello { version, sequences, port: None });
+        self.send(bench, &Message::Hello { version, sequences, port: None, features: 0 });
     }
 
     // --- from the node --------------------------------------------------------------------------------------
@@ -109,7 +112,7 @@ impl Peer {
     }
 
     /// Whether the node sends a REQUEST for a blob.
-    pub(crate) fn is_asked_for(&mut self, bench: &mut Bench, id: &BlobName) -> bool {
+    pub(crate) fn is_asked_for(&mut self, bench: &mut Bench, id: &BlobId) -> bool {
         self.receive(bench).contains(&Message::Request(*id))
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use megatorrent_core::bep44::SignedItem;
-use megatorrent_core::blob;
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::ids::{BlobName, InfoHash, JobId};
-use megatorrent_core::node::{DhtOp, Input, Job, JobResult, RecordKey, Written};
+use megatorrent_core::ids::{InfoHash, JobId};
+use megatorrent_core::node::{DhtOp, Input, Job, JobResult, RecordKey};
 use megatorrent_core::time::Instant;
+
+use super::store::Store;
 
 /// DHT nodes that store a put item.
 const REPLICAS: u32 = 20;
@@ -15,8 +16,7 @@ const REPLICAS: u32 = 20;
 /// The store and the DHT. Both are empty at first, and accept everything.
 #[derive(Default)]
 pub(crate) struct World {
-    /// The stored blobs.
-    pub(crate) blobs: BTreeMap<BlobName, Vec<u8>>,
+    pub(crate) store: Store,
     /// The records that were stored (`None`: deleted), oldest first.
     pub(crate) records: Vec<(RecordKey, Option<Vec<u8>>)>,
     /// Whether records cannot be stored.
@@ -45,31 +45,13 @@ impl World {
     /// Returns a job's inputs: the DHT's findings, then the answer.
     pub(crate) fn answer(&mut self, now: Instant, id: JobId, job: Job) -> Vec<Input> {
         let result = match job {
-            Job::ReadBlob(blob, mut buffer) => {
-                let stored = self.blobs.get(&blob);
-                if let Some(stored) = stored {
-                    buffer.blob_mut().copy_from_slice(stored);
-                }
-                JobResult::BlobRead(buffer, stored.is_some())
-            }
-            Job::WriteBlob(blob, buffer) => {
-                let fits = blob::verify(&blob, buffer.blob());
-                if fits {
-                    self.blobs.insert(blob, buffer.blob().to_vec());
-                }
-                JobResult::BlobWritten(buffer, if fits { Written::Stored } else { Written::Mismatch })
-            }
-            Job::Have(ids) => JobResult::Have(ids.iter().map(|id| self.blobs.contains_key(id)).collect()),
-            Job::OpenBlob(link) => JobResult::Opened(self.blobs.get(&blob.root).and_then(|sealed| {
-                let mut blob = sealed.clone();
-                blob::open(&link, &mut blob).then(|| blob[..blob::PLAIN_LEN].to_vec())
-            })),
             Job::Persist(..) if self.refuses_records => JobResult::Persisted(false),
             Job::Persist(key, value) => {
                 self.records.push((key, value));
                 JobResult::Persisted(true)
             }
             Job::Dht(op) => return self.answer_dht(now, id, op),
+            of_store => self.store.answer(of_store),
         };
         vec![Input::Done(id, result)]
     }

@@ -325,7 +325,7 @@ impl<S: Suite> Dispatcher<S> {
         self.with_channels(|channels, env| channels.on_have_job(env, of, names, &have));
         for (name, held) in names.iter().zip(held) {
             if let (BlobName::Native(root), Held::Parts(mask, values)) = (name, held) {
-                let parts = self.downloads.on_held(&mut self.cx, *root, *mask, values);
+                let parts = self.downloads.on_held::<S>(&mut self.cx, *root, *mask, values);
                 self.tell_of_parts(&parts);
             }
         }

@@ -11,6 +11,7 @@ use super::super::conns::Conns;
 use super::super::cx::Cx;
 use super::super::timers::Timer;
 use super::Downloads;
+use super::transfer::Request;
 use super::wants::Want;
 use crate::ids::{BlobName, ConnId, Root};
 use crate::limits::{ASKED_AT_ONCE_MAX, SILENCE_MAX, STALL_TIMEOUT};
@@ -132,7 +133,10 @@ impl Downloads {
             }
             let (mask, left) = match name {
                 BlobName::Native(_) if conns.speaks_v6(helper) => {
-                    self.slow_parts(now, conns, want, helper, has)
+                    match self.slow_parts(now, conns, want, helper, has) {
+                        (Mask::NONE, _) => self.parts_of_slow_whole(now, conns, want, helper, has),
+                        slow => slow,
+                    }
                 }
                 _ => self.slow_whole(now, want, helper),
             };
@@ -177,9 +181,30 @@ impl Downloads {
         (slow, longest)
     }
 
+    /// Of a blob that takes too long whole, the parts that a peer may be asked for, and how long it has taken.
+    fn parts_of_slow_whole<S: Suite>(
+        &self,
+        now: Instant,
+        conns: &Conns<S>,
+        want: &Want,
+        helper: ConnId,
+        has: Mask,
+    ) -> (Mask, Duration) {
+        let (slow, left) = self.slow_whole(now, want, helper);
+        let (Some(line), Some(requests)) = (self.lines.get(helper), conns.get(helper)) else {
+            return (Mask::NONE, Duration::ZERO);
+        };
+        let room = line.part_window(self.part_len).saturating_sub(requests.parts_outstanding());
+        let parts = (slow & has & want.transfer().unasked()).iter().take(room);
+        (parts.fold(Mask::NONE, |mask, part| mask | Mask::one(part)), left)
+    }
+
+    /// Whether a blob takes too long whole, or a native one by parts, so that a peer may be asked for all of it; and how long.
     fn slow_whole(&self, now: Instant, want: &Want, helper: ConnId) -> (Mask, Duration) {
         let is_helper = |(conn, _): &(ConnId, Instant)| *conn == helper;
-        let latest = want.asked().iter().map(|(_, at)| now.since(*at)).min().unwrap_or_default();
+        let of_parts = want.transfer().requests().iter().map(Request::asked);
+        let asked = want.asked().iter().map(|(_, at)| *at).chain(of_parts);
+        let latest = asked.map(|at| now.since(at)).min().unwrap_or_default();
         let is_slow = latest > PATIENCE_WHOLE + self.usual_wait * 2
             && want.asked().len() < ASKED_AT_ONCE_MAX
             && !want.asked().iter().any(is_helper);

@@ -79,7 +79,9 @@ impl Downloads {
         }
         let told = |place: &Place| swarms.view(conn, place.topic()).parts(place.position());
         let mut places = want.places().iter().map(|(place, _)| (*place, told(place)));
-        places.find(|(_, mask)| !mask.is_empty())
+        // A v5 blob has no parts.
+        let is_any = |mask: Mask| if name.root().is_some() { !mask.is_empty() } else { mask == Mask::ALL };
+        places.find(|(_, mask)| is_any(*mask))
     }
 
     /// Where seeds are few, they are asked for what nobody else has, and others for the rest.

@@ -46,14 +46,17 @@ impl Downloads {
         self.sum_up(conns, conn);
     }
 
-    /// The store holds parts of a blob from an earlier time.
-    pub(crate) fn on_held(
+    /// The store holds parts of a blob from an earlier time. Values that it has garbled would make honest peers liars.
+    pub(crate) fn on_held<S: Suite>(
         &mut self,
         cx: &mut Cx,
         root: Root,
         mask: Mask,
         values: &Values,
     ) -> Vec<(Place, Mask)> {
+        if S::root_of(values) != root {
+            return Vec::new();
+        }
         let name = BlobName::Native(root);
         self.wants.with_transfer(&name, |transfer| transfer.found(mask, values.clone()));
         self.finish_if_here(cx, root);
@@ -97,7 +100,7 @@ impl Downloads {
                 self.keep_half(conn, piece);
             }
             Some((true, _)) => self.complete(cx, conns, conn, piece),
-            // Its first half was of an earlier request, and given up.
+            // There was no buffer for the first half, or it was given up.
             Some((false, _)) => self.bytes_duplicate += bytes.len() as u64,
         }
         self.sum_up(conns, conn);
@@ -105,10 +108,14 @@ impl Downloads {
     }
 
     fn keep_half(&mut self, conn: ConnId, piece: &Piece) {
-        let Some(mut buffer) = self.part_pool.take() else { return };
-        let bytes = piece.bytes();
+        let (name, bytes) = (BlobName::Native(piece.root), piece.bytes());
+        let Some(mut buffer) = self.part_pool.take() else {
+            // All of them are with the store, or at other halves: the part is asked for again.
+            self.bytes_duplicate += bytes.len() as u64;
+            self.wants.with_transfer(&name, |it| it.release(conn, Mask::one(piece.part)));
+            return;
+        };
         buffer.blob_mut()[..bytes.len()].copy_from_slice(bytes);
-        let name = BlobName::Native(piece.root);
         let unused = self.wants.with_transfer(&name, |it| it.keep_half(conn, piece.part, buffer));
         unused.flatten().into_iter().for_each(|buffer| self.part_pool.give_back(buffer));
     }
@@ -257,6 +264,9 @@ impl Downloads {
         let is_done = |place: &Place| outcome.stored.contains(place) || outcome.unfit.contains(place);
         if is_left {
             // Somebody else wants it meanwhile, and says something else of it.
+            if rights.contains(&true) {
+                self.wants.with_transfer(&name, super::transfer::Transfer::made_whole);
+            }
             self.wants.forget_places(&name, is_done);
             self.finish_if_here(cx, root);
         } else {

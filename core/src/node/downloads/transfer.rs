@@ -96,8 +96,13 @@ impl Transfer {
 
     /// The store holds the whole blob: what was asked for is no longer wanted.
     pub(super) fn found_whole(&mut self) -> (Vec<ConnId>, Vec<Buffer>) {
-        self.here = Mask::ALL;
+        self.made_whole();
         self.give_up()
+    }
+
+    /// The store has made the blob whole.
+    pub(super) fn made_whole(&mut self) {
+        self.here = Mask::ALL;
     }
 
     /// Parts and values that the store holds from an earlier time.

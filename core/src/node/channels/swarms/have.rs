@@ -13,7 +13,9 @@ use super::{Member, State, Swarm, Swarms};
 use crate::bucket::Bucket;
 use crate::codec::{Have, Message, Tag};
 use crate::ids::{ConnId, Topic};
-use crate::limits::{HAVE_BYTES_MAX, HAVE_INTERVAL_MAX, HAVE_INTERVAL_MIN, HAVE_POSITION_BYTES};
+use crate::limits::{
+    HAVE_BYTES_MAX, HAVE_INTERVAL_MAX, HAVE_INTERVAL_MIN, HAVE_POSITION_BYTES, HAVE_UNDER_WAY_MAX,
+};
 use crate::node::conns::Conns;
 use crate::node::cx::Cx;
 use crate::node::timers::Timer;
@@ -160,11 +162,11 @@ impl Swarms {
         let member = self.members.get_mut(conn)?;
         let topic = *member.tags.get(&tag)?;
         let swarm = self.by_topic.get_mut(&topic)?;
-        let room = room_for(member, &topic);
+        let (room, under_way_max) = room_for(member, &topic);
         let share = member.shares.get_mut(&topic)?;
         // Of other versions than ours, and where nothing can be missing, only what takes no room is kept.
         let is_needed = swarm.may_miss(version);
-        if version < swarm.availability.version() || (!is_needed && !have.all) {
+        if version < swarm.availability.version() || (!is_needed && !have.all && !have.replaces) {
             return None;
         }
         let earlier = share.take_theirs();
@@ -188,7 +190,7 @@ impl Swarms {
             }
         }
         for (position, mask) in have.under_way {
-            if let Some((before, after)) = theirs.add_parts(position, mask) {
+            if let Some((before, after)) = theirs.add_parts(position, mask, under_way_max) {
                 swarm.availability.change(position as usize, before, after);
                 count += 1;
             }
@@ -289,10 +291,11 @@ impl Swarms {
     }
 }
 
-/// Memory that is left for what a peer has of a swarm.
-fn room_for(member: &Member, topic: &Topic) -> usize {
-    let others = member.shares.iter().filter(|(other, _)| *other != topic);
-    HAVE_BYTES_MAX.saturating_sub(others.map(|(_, share)| share.bytes()).sum())
+/// What the peer's other swarms leave for one: memory for positions, and blobs under way.
+fn room_for(member: &Member, topic: &Topic) -> (usize, usize) {
+    let others = || member.shares.iter().filter(|(other, _)| *other != topic).map(|(_, share)| share);
+    let room = HAVE_BYTES_MAX.saturating_sub(others().map(Share::bytes).sum());
+    (room, HAVE_UNDER_WAY_MAX.saturating_sub(others().map(Share::under_way).sum()))
 }
 
 /// What a peer is told next.

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 
 use super::positions::{Positions, Stored};
 use crate::codec::{Have, Tag};
-use crate::limits::{HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX, HAVE_UNDER_WAY_MAX};
+use crate::limits::{HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX};
 use crate::parts::Mask;
 use crate::time::Instant;
 
@@ -41,9 +41,10 @@ impl Theirs {
         Some(parts.unwrap_or_default())
     }
 
-    /// The peer has parts of a blob: what it had of it before, and has. `None`: that is no news.
-    pub(super) fn add_parts(&mut self, position: u32, mask: Mask) -> Option<(Mask, Mask)> {
-        let is_full = self.under_way.len() >= HAVE_UNDER_WAY_MAX && !self.under_way.contains_key(&position);
+    /// The peer has parts of a blob: what it had of it before, and has. `None`: that is no news. At most `blobs_max` such blobs are
+    /// noted.
+    pub(super) fn add_parts(&mut self, position: u32, mask: Mask, blobs_max: usize) -> Option<(Mask, Mask)> {
+        let is_full = self.under_way.len() >= blobs_max && !self.under_way.contains_key(&position);
         if self.is_all
             || is_full
             || position as usize >= HAVE_BLOBS_MAX
@@ -148,6 +149,11 @@ impl Share {
     /// Memory that the peer's positions take.
     pub(super) fn bytes(&self) -> usize {
         self.theirs.as_ref().map_or(0, |theirs| theirs.positions.bitmap().len())
+    }
+
+    /// Counts the blobs of which the peer told parts.
+    pub(super) fn under_way(&self) -> usize {
+        self.theirs.as_ref().map_or(0, |theirs| theirs.under_way.len())
     }
 
     // --- asking it ------------------------------------------------------------------------------------------
