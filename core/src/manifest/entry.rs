@@ -204,10 +204,22 @@ impl Slice {
     /// Opens the slice in place in the whole pack; returns the range of `pack` that then holds the content. Changes nothing and
     /// returns `None` where the tag does not match or the slice does not lie within the pack.
     pub fn open(&self, pack: &mut [u8]) -> Option<Range<usize>> {
+        let place = self.place()?;
+        let content = place.start..place.end - TAG_LEN;
+        blob::open_piece(&self.key, &NATIVE_NONCE, pack.get_mut(place)?).then_some(content)
+    }
+
+    /// Seals the slice in place, whose content stands at its place in the pack. `false`: it does not lie within the pack.
+    pub fn seal(&self, pack: &mut [u8]) -> bool {
+        let Some(piece) = self.place().and_then(|place| pack.get_mut(place)) else { return false };
+        blob::seal_piece(&self.key, &NATIVE_NONCE, piece);
+        true
+    }
+
+    /// Its sealed bytes in the pack.
+    fn place(&self) -> Option<Range<usize>> {
         let start = usize::try_from(self.offset).ok()?;
-        let end = start.checked_add(usize::try_from(self.length).ok()?)?;
-        let piece = pack.get_mut(start..end.checked_add(TAG_LEN)?)?;
-        blob::open_piece(&self.key, &NATIVE_NONCE, piece).then_some(start..end)
+        Some(start..start.checked_add(usize::try_from(self.length).ok()?)?.checked_add(TAG_LEN)?)
     }
 
     /// The bytes that it takes in its pack, with what rounds them up.
