@@ -2,6 +2,7 @@
 //!
 //! Four nodes with folders, sockets and DHT of their own run in this process; they share nothing but 127.0.0.1.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,7 +17,7 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::blob::PLAIN_LEN;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
-use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Manifest, Reference};
+use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Manifest};
 use megatorrent_core::node::{Command, Draft, Event, Target};
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::export::{Export, export};
@@ -193,7 +194,8 @@ impl Stage<'_> {
             size: tree.size,
             modified_ms: None,
             executable: false,
-            reference: Reference::Tree(tree),
+            reference: tree.into(),
+            blake3: None,
         })
     }
 
@@ -206,7 +208,7 @@ impl Stage<'_> {
     ) -> Result<(), Failure> {
         let collections = vec![Collection { title: "Demo".into(), items: vec![Item::File(entry)] }];
         let manifest = Manifest { collections, ..Manifest::default() };
-        let content: HeadContent = publish::head_content(&manifest, author.store(), secret, true)?;
+        let content: HeadContent = publish::head_content(&manifest, author.store(), secret, true, true)?;
         author.dht_joined().await;
         author.command(Command::Publish(Draft {
             content,
@@ -238,7 +240,15 @@ impl Stage<'_> {
         let original = show.original.clone();
         let digest = smol::unblock(move || {
             let (entry, store, state, out_dir) = (&entry, &store, &state, out_dir.as_path());
-            let request = Export { entry, store, state, out_dir, workers: WORKERS, sync: false };
+            let request = Export {
+                entry,
+                packs: &BTreeMap::new(),
+                store,
+                state,
+                out_dir,
+                workers: WORKERS,
+                sync: false,
+            };
             export(&request, &|_| {}, &AtomicBool::new(false))?;
             compare(&original, &out_dir.join(entry.path.as_str()))
         })

@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use futures_lite::future;
 use indicatif::{HumanBytes, ProgressBar};
 use megatorrent_core::ids::Secret;
-use megatorrent_core::limits::CHUNKS_MAX;
+use megatorrent_core::limits::EXTENTS_MAX;
 use megatorrent_core::manifest::{Chunk, EntryPath, FileEntry, Reference, entry};
 use megatorrent_core::tree::TreeRef;
 use megatorrent_runtime_smol::export;
@@ -44,15 +44,22 @@ pub(crate) fn run(args: &Ingest, output: Output) -> Result<(), Failure> {
     let store = Home::blobs_only(&args.data.dir)?;
 
     let bar = input.metadata.as_ref().map_or_else(|| output.spinner(), |m| output.bytes_bar(m.len()));
-    bar.set_message(path.as_str().to_owned());
+    bar.set_message(path.to_string());
     let (modified_ms, executable) = input.metadata.as_ref().map_or((None, false), attributes);
     let tree = smol::block_on(seal(input, store.clone(), secret, bar.clone(), &interrupts))?;
     bar.finish_and_clear();
 
     let (size, blobs) = (tree.size, tree.blob_count());
-    let reference = if args.v5 { Reference::Chunks(chunks(&tree, &store)?) } else { Reference::Tree(tree) };
-    let text = entry::to_json(&FileEntry { path: path.clone(), size, modified_ms, executable, reference });
-    output.note(&format!("{}: {} in {}", path.as_str(), HumanBytes(size), count(blobs, "blob")));
+    let reference = if args.v5 { Reference::Chunks(chunks(&tree, &store)?) } else { tree.into() };
+    let text = entry::to_json(&FileEntry {
+        path: path.clone(),
+        size,
+        modified_ms,
+        executable,
+        reference,
+        blake3: None,
+    });
+    output.note(&format!("{path}: {} in {}", HumanBytes(size), count(blobs, "blob")));
     let Some(entry) = &args.output else {
         return output.line(&text);
     };
@@ -167,9 +174,9 @@ async fn seal(
 
 /// The data blobs as v5's chunk list.
 fn chunks(tree: &TreeRef, store: &Store) -> Result<Vec<Chunk>, Failure> {
-    export::tree_chunks(tree, store, CHUNKS_MAX)?.ok_or_else(|| {
+    export::tree_chunks(tree, store, EXTENTS_MAX)?.ok_or_else(|| {
         let message =
-            format!("a v5 list has at most {CHUNKS_MAX} chunks; leave out --v5 for a file of this size");
+            format!("a v5 list has at most {EXTENTS_MAX} chunks; leave out --v5 for a file of this size");
         Failure::new(Exit::Other, message)
     })
 }

@@ -4,18 +4,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_lite::future;
+use megatorrent_core::blob::BLOB_LEN;
 use megatorrent_core::blob::BlobRef;
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::Secret;
+use megatorrent_core::ids::{BlobId, BlobName, Root, Secret};
 use megatorrent_core::manifest::{
-    AuthorStore, Collection, FileEntry, FormError, HeadContent, Item, Manifest, Reference, entry,
+    AuthorStore, Collection, Extent, FileEntry, FormError, HeadContent, Item, Manifest, Reference, entry,
 };
 use megatorrent_core::node::{Command, DhtError, Draft, Event, PublishError, Takers};
 use megatorrent_core::time::UnixTime;
-use megatorrent_core::tree::Shape;
+use megatorrent_core::tree::{Shape, TreeRef};
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::dht::DhtMode;
-use megatorrent_runtime_smol::export::{ExportError, open_index, tree_chunks};
+use megatorrent_runtime_smol::export::{ExportError, blob_id, open_index, tree_blobs};
 use megatorrent_runtime_smol::ingest::seal_and_store;
 use megatorrent_runtime_smol::store::Store;
 use megatorrent_runtime_smol::{Handle, Runtime};
@@ -69,7 +70,8 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     let published = node::block_on(async |executor| {
         let mut options = node::options(&args.data.dir, &args.network)?;
         warn_of_missing_blobs(&manifest, &options.home.store, output);
-        let content = head_content(&manifest, &options.home.store, &identity.content_secret(), private)?;
+        let secret = identity.content_secret();
+        let content = head_content(&manifest, &options.home.store, &secret, private, !args.no_ids)?;
         options.identity = Some(identity);
         if !args.gateways.is_empty() {
             options.dht = DhtMode::Off;
@@ -140,7 +142,7 @@ fn manifest(args: &Publish) -> Result<Manifest, Failure> {
         items.push(Item::File(file));
     }
     let collections = vec![Collection { title: args.title.clone(), items }];
-    let manifest = Manifest { title: String::new(), description: String::new(), collections };
+    let manifest = Manifest { collections, ..Manifest::default() };
     manifest.check().map_err(|error| Failure::usage(format!("these entries make no channel: {error}")))?;
     Ok(manifest)
 }
@@ -151,19 +153,28 @@ fn warn_of_missing_blobs(manifest: &Manifest, store: &Store, output: Output) {
     for file in manifest.files().filter(|file| !is_stored(file, store)) {
         output.warn(&format!(
             "blobs of {} are not in {dir}: `megatorrent ingest` it there, or nobody can fetch it",
-            file.path.as_str()
+            file.path
         ));
     }
 }
 
 fn is_stored(file: &FileEntry, store: &Store) -> bool {
     match &file.reference {
-        Reference::Chunks(chunks) => chunks.iter().all(|chunk| store.has(&chunk.id)),
-        Reference::Tree(tree) => match tree_chunks(tree, store, CHECKED_BLOBS_MAX) {
-            Ok(Some(chunks)) => chunks.iter().all(|chunk| store.has(&chunk.id)),
-            Ok(None) => store.has(&tree.blob.root),
-            Err(_) => false,
-        },
+        Reference::Chunks(chunks) => chunks.iter().all(|chunk| store.has(&chunk.name())),
+        Reference::Extents(extents) => extents.iter().all(|extent| match extent {
+            Extent::Tree(tree) => is_tree_stored(tree, store),
+            // Its pack's name is known to the manifest alone.
+            Extent::Slice(_) => true,
+        }),
+        Reference::Symlink(_) | Reference::Folder => true,
+    }
+}
+
+fn is_tree_stored(tree: &TreeRef, store: &Store) -> bool {
+    match tree_blobs(tree, store, CHECKED_BLOBS_MAX) {
+        Ok(Some(blobs)) => blobs.iter().all(|(blob, _)| store.has(&blob.root.into())),
+        Ok(None) => store.has(&tree.blob.root.into()),
+        Err(_) => false,
     }
 }
 
@@ -173,9 +184,10 @@ pub(super) fn head_content(
     store: &Store,
     secret: &Secret,
     private: bool,
+    with_ids: bool,
 ) -> Result<HeadContent, Failure> {
-    HeadContent::of(manifest, Shape::REAL, private, &mut Blobs { store, secret }).map_err(|error| match error
-    {
+    let content = HeadContent::of(manifest, Shape::REAL, private, with_ids, &mut Blobs { store, secret });
+    content.map_err(|error| match error {
         FormError::Manifest(error) => Failure::usage(error.to_string()),
         FormError::Store(failure) => failure,
     })
@@ -190,8 +202,8 @@ struct Blobs<'a> {
 impl AuthorStore for Blobs<'_> {
     type Error = Failure;
 
-    fn open(&mut self, link: &BlobRef) -> Result<Option<Vec<u8>>, Failure> {
-        match open_index(link, self.store) {
+    fn open(&mut self, blob: &BlobRef) -> Result<Option<Vec<u8>>, Failure> {
+        match open_index(blob, self.store) {
             Ok(plain) => Ok(Some(plain)),
             Err(ExportError::Missing(_)) => Ok(None),
             Err(error) => Err(error.into()),
@@ -200,6 +212,19 @@ impl AuthorStore for Blobs<'_> {
 
     fn store(&mut self, buf: &mut [u8], len: usize) -> Result<BlobRef, Failure> {
         Ok(seal_and_store(self.store, self.secret, buf, len)?)
+    }
+
+    fn id(&mut self, root: &Root) -> Result<Option<BlobId>, Failure> {
+        Ok(blob_id(root, self.store)?)
+    }
+
+    fn store_v5(&mut self, root: &Root, id: &BlobId) -> Result<(), Failure> {
+        let mut buf = vec![0; BLOB_LEN];
+        let read = self.store.read(&BlobName::Native(*root), &mut buf);
+        if !read.map_err(|error| Failure::file("cannot read a blob in", self.store.root(), &error))? {
+            return Err(ExportError::Missing(BlobName::Native(*root)).into());
+        }
+        Ok(self.store.write(&BlobName::V5(*id), &buf)?)
     }
 }
 
