@@ -7,11 +7,10 @@ use core::ops::Range;
 
 use super::json::Json;
 use super::{EntryPath, HeadError};
-use crate::base64;
 use crate::blob::{self, BLOB_LEN, BlobRef, NATIVE_NONCE, NONCE_LEN, TAG_LEN};
 use crate::ids::{BlobId, BlobName, Root, Secret};
 use crate::limits::{EXTENTS_MAX, PATH_LEN_MAX};
-use crate::tree::{Node, Shape, TREE_REF_LEN, TreeRef};
+use crate::tree::{Node, Shape, TreeRef};
 
 /// A file of a channel, or what stands where a file could: a symlink or an empty folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -366,7 +365,7 @@ pub(super) fn to_value(entry: &FileEntry) -> Json {
 }
 
 pub(super) fn tree_to_value(tree: &TreeRef) -> Json {
-    Json::Text(base64::encode(&*tree.to_bytes()))
+    Json::Text((*tree.to_text()).clone())
 }
 
 fn chunk_to_value(chunk: &Chunk) -> Json {
@@ -404,8 +403,7 @@ fn with_reference(value: &Json, reference: Reference) -> Result<FileEntry, &'sta
 }
 
 pub(super) fn tree_from_value(shape: Shape, value: &Json) -> Option<TreeRef> {
-    let bytes = base64::decode_array::<TREE_REF_LEN>(value.as_text()?)?;
-    TreeRef::from_bytes_in(shape, &bytes)
+    TreeRef::from_text_in(shape, value.as_text()?)
 }
 
 /// v5 readers and writers may leave out an `offset` of 0 and the `length` of a whole blob.
