@@ -166,9 +166,6 @@ pub(crate) struct Publish {
     /// Seal the manifest with the identity's read key, so that only holders of the private URI can read it
     #[arg(long)]
     pub(crate) private: bool,
-    /// Leave out the SHA-256 of each blob, by which v5 peers and other stores know it
-    #[arg(long)]
-    pub(crate) no_ids: bool,
     /// Seal the manifest with the read key (64 hex digits) in FILE; `-` is stdin. A key itself is refused here
     #[arg(short = 's', long = "secret-file", value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
@@ -176,6 +173,10 @@ pub(crate) struct Publish {
     /// then reads back what another put, and who does not answer is not waited for
     #[arg(long = "gateway", value_name = "HOST:PORT")]
     pub(crate) gateways: Vec<PeerAddr>,
+    /// Leave out the blobs' SHA-256 ids, by which v5 peers and other stores know them: the channel is then fetched from v6
+    /// peers only
+    #[arg(long)]
+    pub(crate) no_ids: bool,
     /// Publish although this computer's clock says a time before this program was made, or after 2100
     #[arg(long)]
     pub(crate) any_clock: bool,

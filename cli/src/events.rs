@@ -58,6 +58,9 @@ pub(crate) fn report(event: &Event, output: Output) -> Result<(), Failure> {
         }
         Event::HeadRefused { channel, error } => warn(output, &format!("channel {channel}: {error}")),
         Event::BodyRefused { channel, error, .. } => warn(output, &format!("channel {channel}: {error}")),
+        Event::PageRefused { channel, error, .. } => {
+            warn(output, &format!("channel {channel}: some files cannot be had: {error}"))
+        }
         _ => Ok(()),
     }
 }

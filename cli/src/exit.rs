@@ -138,7 +138,9 @@ impl From<IngestError> for Failure {
 impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
         let exit = match &error {
-            ExportError::Unreadable(_) | ExportError::Inconsistent(_) => Exit::Integrity,
+            ExportError::Unreadable(_) | ExportError::Inconsistent(_) | ExportError::Refused(..) => {
+                Exit::Integrity
+            }
             ExportError::NoSpace(_) => Exit::NoSpace,
             ExportError::Io(_, _, error) => exit_of(error.kind()),
             _ => Exit::Other,

@@ -1,7 +1,11 @@
 //! Vectors' values: hex, descriptions of long byte strings, and digests of long outputs.
 
+use chacha20::ChaCha20;
+use chacha20::cipher::{KeyIvInit, StreamCipher};
 use chacha20poly1305::aead::{Aead, KeyInit};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
+use megatorrent_core::blob::{self, BLOB_LEN};
+use megatorrent_core::ids::Secret;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -100,6 +104,28 @@ impl<'a> Input<'a> {
             let sealed = cipher.encrypt(&Nonce::from(nonce), sealed.bytes("plain")?.as_slice());
             return sealed.map_err(|_| bad("plain", "cannot be sealed"));
         }
+        if let Some(stream) = self.optional("keystream") {
+            let (key, nonce) = (stream.array::<32>("key")?, stream.array::<12>("nonce")?);
+            let mut bytes = vec![0; size(stream, "length")?];
+            ChaCha20::new(&key.into(), &nonce.into()).apply_keystream(&mut bytes);
+            return Ok(bytes);
+        }
+        if let Some(native) = self.optional("native") {
+            let mut blob = native.bytes("content")?;
+            let length = blob.len();
+            blob.resize(BLOB_LEN, 0);
+            blob::seal_with_key(&Secret::new(native.array("key")?), &mut blob, length);
+            return Ok(blob);
+        }
+        if self.0.get("counter").is_some() {
+            let count = size(self, "counter")?;
+            return Ok((0..count).map(|n| n.to_le_bytes()[0]).collect());
+        }
+        if self.0.get("cut").is_some() {
+            let (bytes, at) = (self.bytes("cut")?, size(self, "at")?);
+            let cut = bytes.get(at..at + size(self, "length")?);
+            return cut.map(<[u8]>::to_vec).ok_or_else(|| bad("cut", "leaves what it is cut from"));
+        }
         if self.0.get("with").is_some() {
             let (mut bytes, with) = (self.bytes("patch")?, self.bytes("with")?);
             let at = usize::try_from(self.number("at")?).map_err(|_| bad("at", "is too large"))?;
@@ -110,6 +136,11 @@ impl<'a> Input<'a> {
         }
         Err(bad(&self.0.to_string(), "describes no bytes"))
     }
+}
+
+/// A number of bytes.
+fn size(input: Input<'_>, name: &str) -> Result<usize, Fault> {
+    usize::try_from(input.number(name)?).map_err(|_| bad(name, "is too large"))
 }
 
 fn bad(what: &str, why: &str) -> Fault {

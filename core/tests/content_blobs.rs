@@ -5,11 +5,11 @@ use std::convert::Infallible;
 
 use chacha20::cipher::{KeyIvInit, StreamCipher};
 use megatorrent_core::blob::{self, BLOB_LEN, BLOB_REF_LEN, BlobRef, PLAIN_LEN};
-use megatorrent_core::ids::{BlobName, Secret};
+use megatorrent_core::ids::{Root, Secret};
+use megatorrent_core::parts::{PART_LEN, Values};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::tree::{Cursor, FANOUT, Node, Step, TREE_REF_LEN, TreeRef, TreeWriter};
 use proptest::prelude::*;
-use sha2::Digest;
 
 const SECRET: Secret = Secret::new([7; 32]);
 
@@ -23,7 +23,7 @@ fn buffer(content: &[u8]) -> Box<[u8; BLOB_LEN]> {
 fn sealing_follows_the_protocol_to_the_byte() {
     let content = b"a short file";
     let mut buf = buffer(content);
-    let link = blob::seal(&SECRET, &mut buf[..], content.len());
+    let sealed_as = blob::seal(&SECRET, &mut buf[..], content.len());
 
     let key = blake3::keyed_hash(SECRET.expose(), content);
     let mut plain = vec![0; PLAIN_LEN];
@@ -34,9 +34,10 @@ fn sealing_follows_the_protocol_to_the_byte() {
         <chacha20poly1305::ChaCha20Poly1305 as chacha20poly1305::KeyInit>::new(key.as_bytes().into());
     let sealed = chacha20poly1305::aead::Aead::encrypt(&cipher, &[0; 12].into(), &*plain).expect("it seals");
     assert!(sealed == buf[..]);
-    assert_eq!(blob.key.expose(), key.as_bytes());
-    assert_eq!(blob.root.0.as_slice(), sha2::Sha256::digest(&sealed).as_slice());
-    insta::assert_snapshot!(blob.root, @"dc0c070e83d9c173c41024ac65ea68de2e7cbe69af12d130c14fc0363e0b0552");
+    assert_eq!(Values::of(&sealed).root(), sealed_as.root);
+    assert_eq!(sealed_as.key.expose(), key.as_bytes());
+    assert_eq!(sealed_as.root.0.as_slice(), blake3::hash(&sealed).as_bytes().as_slice());
+    insta::assert_snapshot!(blob::id(&sealed), @"dc0c070e83d9c173c41024ac65ea68de2e7cbe69af12d130c14fc0363e0b0552");
 }
 
 #[test]
@@ -44,14 +45,14 @@ fn a_blob_opens_and_is_reproducible_from_content_and_key() {
     for len in [0, 1, PLAIN_LEN - 1, PLAIN_LEN] {
         let content: Vec<u8> = (0..len).map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]).collect();
         let mut buf = buffer(&content);
-        let link = blob::seal(&SECRET, &mut buf[..], len);
-        assert!(blob::verify(&blob.root, &buf[..]));
+        let sealed_as = blob::seal(&SECRET, &mut buf[..], len);
+        assert!(blob::verify(&sealed_as.root.into(), &buf[..]));
 
         let mut again = buffer(&content);
-        assert_eq!(blob::seal_with_key(&blob.key, &mut again[..], len), blob.root);
+        assert_eq!(blob::seal_with_key(&sealed_as.key, &mut again[..], len), sealed_as.root);
         assert!(again == buf);
 
-        assert!(blob::open(&link, &mut buf[..]));
+        assert!(blob::open(&sealed_as, &mut buf[..]));
         assert!(buf[..len] == content);
     }
 }
@@ -60,26 +61,26 @@ fn a_blob_opens_and_is_reproducible_from_content_and_key() {
 fn equal_content_gives_one_blob_under_one_secret_only() {
     let seal = |secret: &Secret, content: &[u8]| blob::seal(secret, &mut buffer(content)[..], content.len());
     assert_eq!(seal(&SECRET, b"x"), seal(&SECRET, b"x"));
-    assert_ne!(seal(&SECRET, b"x").id, seal(&Secret::new([8; 32]), b"x").id);
-    assert_ne!(seal(&SECRET, b"x").id, seal(&SECRET, b"x\0").id);
+    assert_ne!(seal(&SECRET, b"x").root, seal(&Secret::new([8; 32]), b"x").root);
+    assert_ne!(seal(&SECRET, b"x").root, seal(&SECRET, b"x\0").root);
 }
 
 #[test]
 fn a_changed_blob_neither_verifies_nor_opens() {
     let mut buf = buffer(b"content");
-    let link = blob::seal(&SECRET, &mut buf[..], 7);
+    let sealed_as = blob::seal(&SECRET, &mut buf[..], 7);
     for at in [0, PLAIN_LEN - 1, PLAIN_LEN, BLOB_LEN - 1] {
         buf[at] ^= 1;
         let changed = buf.clone();
-        assert!(!blob::verify(&blob.root, &buf[..]));
-        assert!(!blob::open(&link, &mut buf[..]));
+        assert!(!blob::verify(&sealed_as.root.into(), &buf[..]));
+        assert!(!blob::open(&sealed_as, &mut buf[..]));
         assert!(buf == changed, "a refused blob is left alone");
         buf[at] ^= 1;
     }
-    assert!(!blob::verify(&blob.root, &buf[..BLOB_LEN - 1]));
-    let wrong = BlobRef { id: blob.root, key: Secret::new([1; 32]) };
+    assert!(!blob::verify(&sealed_as.root.into(), &buf[..BLOB_LEN - 1]));
+    let wrong = BlobRef { root: sealed_as.root, key: Secret::new([1; 32]) };
     assert!(!blob::open(&wrong, &mut buf[..]));
-    assert!(blob::open(&link, &mut buf[..]));
+    assert!(blob::open(&sealed_as, &mut buf[..]));
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn v5_sealing_pads_at_random_and_opens_under_its_nonce() {
         (id, buf)
     };
     let (id, buf) = seal(1);
-    assert!(blob::verify(&id, &buf[..]));
+    assert!(blob::verify(&id.into(), &buf[..]));
     assert_ne!(id, seal(2).0);
     let cipher = <chacha20poly1305::ChaCha20Poly1305 as chacha20poly1305::KeyInit>::new(key.expose().into());
     let plain = chacha20poly1305::aead::Aead::decrypt(&cipher, &nonce.into(), &buf[..]).expect("it opens");
@@ -102,18 +103,18 @@ fn v5_sealing_pads_at_random_and_opens_under_its_nonce() {
 fn leaf_link(index: u64) -> BlobRef {
     let mut id = [0xda; 32];
     id[..8].copy_from_slice(&index.to_be_bytes());
-    BlobRef { id: BlobName(id), key: Secret::new(*blake3::hash(&id).as_bytes()) }
+    BlobRef { root: Root(id), key: Secret::new(*blake3::hash(&id).as_bytes()) }
 }
 
-/// A store: index blobs by id.
-type Store = BTreeMap<BlobName, Box<[u8; BLOB_LEN]>>;
+/// A store: index blobs by root.
+type Store = BTreeMap<Root, Box<[u8; BLOB_LEN]>>;
 
 fn write(size: u64) -> (TreeRef, Store) {
     let mut store = Store::new();
     let mut keep = |buf: &mut [u8], len: usize| {
-        assert!(len > 0 && len <= PLAIN_LEN && len.is_multiple_of(BLOB_REF_LEN));
+        assert!(len > 0 && len <= PART_LEN && len.is_multiple_of(BLOB_REF_LEN));
         let link = blob::seal(&SECRET, buf, len);
-        store.insert(blob.root, buffer(&buf[..]));
+        store.insert(link.root, buffer(&buf[..]));
         Ok::<_, Infallible>(link)
     };
     let mut writer = TreeWriter::new();
@@ -149,12 +150,12 @@ fn trees_around_their_boundaries_lead_to_every_leaf() {
         (BLOB, 0, 1),
         (BLOB + 1, 1, 2 + 1),
         (2 * BLOB, 1, 2 + 1),
-        (FULL - BLOB, 1, 16_383 + 1),
-        (FULL - 1, 1, 16_384 + 1),
-        (FULL, 1, 16_384 + 1),
-        (FULL + 1, 2, 16_385 + 2 + 1),
-        (2 * FULL, 2, 32_768 + 2 + 1),
-        (2 * FULL + BLOB, 2, 32_769 + 3 + 1),
+        (FULL - BLOB, 1, 1023 + 1),
+        (FULL - 1, 1, 1024 + 1),
+        (FULL, 1, 1024 + 1),
+        (FULL + 1, 2, 1025 + 2 + 1),
+        (2 * FULL, 2, 2048 + 2 + 1),
+        (2 * FULL + BLOB, 2, 2049 + 3 + 1),
     ] {
         let (tree, store) = write(size);
         assert_eq!((tree.depth, tree.blob_count()), (depth, blobs), "{size}");
@@ -179,8 +180,9 @@ fn a_failing_store_ends_the_writing() {
 
 #[test]
 fn references_have_one_depth_for_each_size() {
-    let sizes = [0, 1 << 20, (1 << 20) + 1, 1 << 34, (1 << 34) + 1, 1 << 48, (1 << 48) + 1, 1 << 62];
-    for (size, depth) in sizes.into_iter().zip([0, 0, 1, 1, 2, 2, 3, 3]) {
+    let ends = [20, 30, 40, 50, 60].map(|bits| 1_u64 << bits);
+    let sizes = ends.into_iter().zip(0_u8..).flat_map(|(end, depth)| [(end, depth), (end + 1, depth + 1)]);
+    for (size, depth) in [(0, 0)].into_iter().chain(sizes.take(9)) {
         for other in 0..=u8::MAX {
             assert_eq!(TreeRef::new(size, other, leaf_link(0)).is_some(), other == depth, "{size} {other}");
         }
@@ -190,16 +192,16 @@ fn references_have_one_depth_for_each_size() {
         bytes[8] ^= 1;
         assert_eq!(TreeRef::from_bytes(&bytes), None);
     }
-    assert!((0..=u8::MAX).all(|depth| TreeRef::new((1 << 62) + 1, depth, leaf_link(0)).is_none()));
+    assert!((0..=u8::MAX).all(|depth| TreeRef::new((1 << 60) + 1, depth, leaf_link(0)).is_none()));
 }
 
 #[test]
 fn the_largest_tree_has_its_shape_by_size_alone() {
-    let tree = TreeRef::new(1 << 62, 3, leaf_link(0)).expect("canonical");
-    assert_eq!(tree.blob_count(), (1 << 42) + (1 << 28) + (1 << 14) + 1);
+    let tree = TreeRef::new(1 << 60, 4, leaf_link(0)).expect("canonical");
+    assert_eq!(tree.blob_count(), (1 << 40) + (1 << 30) + (1 << 20) + (1 << 10) + 1);
     let plain = vec![1; PLAIN_LEN];
     let last = tree.root().child(&plain, FANOUT - 1).expect("the last child");
-    assert_eq!((last.height, last.offset, last.len), (2, (1 << 62) - (1 << 48), 1 << 48));
+    assert_eq!((last.height, last.offset, last.len), (3, (1 << 60) - (1 << 50), 1 << 50));
     assert_eq!(tree.root().child(&plain, FANOUT), None);
     assert_eq!(tree.root().children(&[1; BLOB_REF_LEN * 3 + 5]).len(), 3, "a short plaintext ends the list");
 }

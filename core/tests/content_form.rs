@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::identity::Identity;
-use megatorrent_core::ids::{BlobName, Secret};
+use megatorrent_core::ids::{BlobId, Root, Secret};
 use megatorrent_core::limits::{INLINE_CHUNKS_MAX, ITEM_VALUE_LEN_MAX};
 use megatorrent_core::manifest::{
-    AuthorStore, BodyError, Collection, EntryPath, FileEntry, FormError, Head, HeadContent, Item, Manifest,
-    Reference,
+    AuthorStore, Body, BodyError, Collection, EntryPath, Extent, FileEntry, FormError, Head, HeadContent,
+    Item, Manifest, Reference,
 };
 use megatorrent_core::tree::{Shape, TreeRef};
 
@@ -18,7 +18,8 @@ static READ_KEY: Secret = Secret::new([9; 32]);
 /// A store, and how many blobs were opened.
 #[derive(Default)]
 struct Blobs {
-    stored: BTreeMap<BlobName, Vec<u8>>,
+    stored: BTreeMap<Root, Vec<u8>>,
+    as_v5: BTreeMap<BlobId, Root>,
     opened: usize,
     is_full: bool,
 }
@@ -26,11 +27,11 @@ struct Blobs {
 impl AuthorStore for Blobs {
     type Error = &'static str;
 
-    fn open(&mut self, link: &BlobRef) -> Result<Option<Vec<u8>>, &'static str> {
+    fn open(&mut self, blob: &BlobRef) -> Result<Option<Vec<u8>>, &'static str> {
         self.opened += 1;
         Ok(self.stored.get(&blob.root).map(|sealed| {
             let mut plain = sealed.clone();
-            assert!(blob::open(link, &mut plain));
+            assert!(blob::open(blob, &mut plain));
             plain.truncate(PLAIN_LEN);
             plain
         }))
@@ -40,9 +41,18 @@ impl AuthorStore for Blobs {
         if self.is_full {
             return Err("full");
         }
-        let link = blob::seal(&SECRET, buf, len);
+        let blob = blob::seal(&SECRET, buf, len);
         self.stored.insert(blob.root, buf.to_vec());
-        Ok(link)
+        Ok(blob)
+    }
+
+    fn id(&mut self, root: &Root) -> Result<Option<BlobId>, &'static str> {
+        Ok(self.stored.get(root).map(|blob| blob::id(blob)))
+    }
+
+    fn store_v5(&mut self, root: &Root, id: &BlobId) -> Result<(), &'static str> {
+        self.as_v5.insert(*id, *root);
+        Ok(())
     }
 }
 
@@ -56,12 +66,19 @@ impl Blobs {
             size: tree.size,
             modified_ms: None,
             executable: false,
-            reference: Reference::Tree(tree),
+            reference: tree.into(),
+            blake3: None,
         }
     }
 
+    fn body(&mut self, tree: &TreeRef) -> Body {
+        let plain = self.open(&tree.blob).expect("readable").expect("stored");
+        let size = usize::try_from(tree.size).expect("short");
+        Body::from_cbor(&plain[..size]).expect("our own body")
+    }
+
     fn form(&mut self, manifest: &Manifest, private: bool) -> Result<HeadContent, FormError<&'static str>> {
-        HeadContent::of(manifest, Shape::REAL, private, self)
+        HeadContent::of(manifest, Shape::REAL, private, true, self)
     }
 }
 
@@ -82,7 +99,7 @@ fn is_inline_to_the_byte(private: bool, items: &[Item], blobs: &mut Blobs) {
     let titled = |len: usize| manifest(&"t".repeat(len), items.to_vec());
     let inline = |len| match blobs.form(&titled(len), private).expect("it has a form") {
         HeadContent::Inline(collections) => Some(collections),
-        HeadContent::Root(_) => None,
+        HeadContent::Body(_) => None,
     };
     let kept: Vec<_> = (0..ITEM_VALUE_LEN_MAX).map_while(inline).collect();
     let last = kept.last().cloned().expect("a short title fits");
@@ -91,13 +108,13 @@ fn is_inline_to_the_byte(private: bool, items: &[Item], blobs: &mut Blobs) {
     longer[0].title.push('t');
     assert!(head_len(&HeadContent::Inline(last), private) <= ITEM_VALUE_LEN_MAX);
     assert!(head_len(&HeadContent::Inline(longer), private) > ITEM_VALUE_LEN_MAX);
-    let HeadContent::Root(body) = blobs.form(&titled(kept.len()), private).expect("it has a form") else {
+    let HeadContent::Body(body) = blobs.form(&titled(kept.len()), private).expect("it has a form") else {
         panic!("a title that is one byte too long");
     };
-    assert!(head_len(&HeadContent::Root(body.clone()), private) <= ITEM_VALUE_LEN_MAX);
-    let plain = blobs.open(&body.blob).expect("readable").expect("stored");
-    let size = usize::try_from(body.size).expect("short");
-    assert_eq!(Manifest::from_cbor(&plain[..size]), Ok(titled(kept.len())));
+    assert!(head_len(&HeadContent::Body(body.clone()), private) <= ITEM_VALUE_LEN_MAX);
+    let written = blobs.body(&body);
+    assert_eq!(written.collections[0].title.len(), kept.len());
+    assert_eq!(written.item_count(), items.len() as u64);
 }
 
 #[test]
@@ -125,18 +142,83 @@ fn a_file_goes_inline_as_v5_lists_it() {
     let Reference::Chunks(chunks) = &v5.reference else { panic!("a list of chunks") };
     assert_eq!(chunks.iter().map(|c| c.real_size).collect::<Vec<_>>(), [1 << 20, 5]);
     assert_eq!((blobs.opened, v5.size), (1, file.size));
+    for chunk in chunks {
+        let root = chunk.root.expect("a native blob");
+        assert_eq!(blob::id(&blobs.stored[&root]), chunk.id);
+    }
+    assert!(blobs.as_v5.is_empty());
 
-    let Reference::Tree(tree) = &file.reference else { panic!("a tree") };
+    let Reference::Extents(extents) = &file.reference else { panic!("extents") };
+    let Extent::Tree(tree) = &extents[0] else { panic!("a tree") };
     blobs.stored.remove(&tree.blob.root);
     let form = blobs.form(&manifest("", vec![Item::File(file)]), false);
-    assert!(matches!(form, Ok(HeadContent::Root(_))), "without its index no chunk is known");
+    assert!(matches!(form, Ok(HeadContent::Body(_))), "without its index no chunk is known");
+}
+
+#[test]
+fn roots_are_left_out_where_the_rest_fits_without_them() {
+    let mut blobs = Blobs::default();
+    let file = Item::File(blobs.file(5));
+    let form = |blobs: &mut Blobs, len: usize| {
+        let form = blobs.form(&manifest(&"t".repeat(len), vec![file.clone()]), false).expect("it has a form");
+        let HeadContent::Inline(collections) = form else { return None };
+        let Item::File(file) = &collections[0].items[0] else { panic!("a file") };
+        let Reference::Chunks(chunks) = &file.reference else { panic!("chunks") };
+        Some((chunks[0].id, chunks[0].root))
+    };
+    let forms: Vec<_> = (0..ITEM_VALUE_LEN_MAX).map_while(|len| form(&mut blobs, len)).collect();
+    let with_roots = forms.iter().take_while(|(_, root)| root.is_some()).count();
+    // `"blake3":"…",` has 76 bytes.
+    assert_eq!(forms.len() - with_roots, 76);
+    assert!(forms[with_roots..].iter().all(|(_, root)| root.is_none()));
+    let (id, root) = forms[0];
+    assert_eq!(blobs.as_v5, [(id, root.expect("it has one"))].into(), "it is kept as a v5 blob too");
+}
+
+#[test]
+fn what_v5_has_no_form_for_has_a_body() {
+    let path = EntryPath::new("f").expect("a good path");
+    let entry = |reference| FileEntry {
+        path: path.clone(),
+        size: 0,
+        modified_ms: None,
+        executable: false,
+        reference,
+        blake3: None,
+    };
+    for (reference, inline) in [
+        (Reference::Folder, false),
+        (Reference::Symlink("g".into()), false),
+        (Reference::Extents(Vec::new()), true),
+        (Reference::Chunks(Vec::new()), true),
+    ] {
+        let form = Blobs::default().form(&manifest("", vec![Item::File(entry(reference))]), false);
+        assert_eq!(matches!(form, Ok(HeadContent::Inline(_))), inline);
+    }
+}
+
+#[test]
+fn chunks_of_native_blobs_are_extents_in_a_body() {
+    let mut blobs = Blobs::default();
+    let file = Item::File(blobs.file(PLAIN_LEN + 5));
+    let Ok(HeadContent::Inline(v5)) = blobs.form(&manifest("", vec![file]), false) else { panic!("it fits") };
+    let described = Manifest { description: "d".into(), ..manifest("", v5[0].items.clone()) };
+    let Ok(HeadContent::Body(body)) = blobs.form(&described, false) else { panic!("it says more") };
+    let body = blobs.body(&body);
+    let page = body.pages().next().expect("one");
+    assert_eq!((page.items, page.blobs), (1, 2));
+    // The ids of body, page and data blobs, of which the body does not know its own.
+    assert_eq!(body.ids.expect("all are stored").size, 32 * 4);
+    assert!(blobs.as_v5.is_empty());
 }
 
 #[test]
 fn no_index_is_read_of_a_tree_that_cannot_fit() {
     let mut blobs = Blobs::default();
     let long = blobs.file(INLINE_CHUNKS_MAX * PLAIN_LEN + 1);
-    assert!(matches!(blobs.form(&manifest("", vec![Item::File(long)]), false), Ok(HeadContent::Root(_))));
+    let manifest = manifest("", vec![Item::File(long)]);
+    let form = HeadContent::of(&manifest, Shape::REAL, false, false, &mut blobs);
+    assert!(matches!(form, Ok(HeadContent::Body(_))));
     assert_eq!(blobs.opened, 0);
 }
 
@@ -168,7 +250,15 @@ impl AuthorStore for Short {
 
     fn store(&mut self, buf: &mut [u8], _: usize) -> Result<BlobRef, ()> {
         assert_eq!(buf.len(), 1024 + BLOB_LEN - PLAIN_LEN);
-        Ok(BlobRef { id: BlobName([3; 32]), key: Secret::new([4; 32]) })
+        Ok(BlobRef { root: Root([3; 32]), key: Secret::new([4; 32]) })
+    }
+
+    fn id(&mut self, _: &Root) -> Result<Option<BlobId>, ()> {
+        Ok(Some(BlobId([5; 32])))
+    }
+
+    fn store_v5(&mut self, _: &Root, _: &BlobId) -> Result<(), ()> {
+        Err(())
     }
 }
 
@@ -176,13 +266,13 @@ impl AuthorStore for Short {
 fn blobs_of_another_length_are_no_chunks() {
     let shape = Shape::new(1024);
     let tree = TreeRef::write(shape, b"x", |_, _| {
-        Ok::<_, ()>(BlobRef { id: BlobName([1; 32]), key: Secret::new([2; 32]) })
+        Ok::<_, ()>(BlobRef { root: Root([1; 32]), key: Secret::new([2; 32]) })
     });
     let path = EntryPath::new("f").expect("a good path");
-    let reference = Reference::Tree(tree.expect("nothing fails"));
-    let file = FileEntry { path, size: 1, modified_ms: None, executable: false, reference };
-    let form = HeadContent::of(&manifest("", vec![Item::File(file)]), shape, false, &mut Short);
-    assert!(matches!(form, Ok(HeadContent::Root(body)) if body.shape == shape));
+    let reference = Reference::from(tree.expect("nothing fails"));
+    let file = FileEntry { path, size: 1, modified_ms: None, executable: false, reference, blake3: None };
+    let form = HeadContent::of(&manifest("", vec![Item::File(file)]), shape, false, true, &mut Short);
+    assert!(matches!(form, Ok(HeadContent::Body(body)) if body.shape == shape));
 }
 
 #[test]

@@ -152,7 +152,7 @@ impl fmt::Display for ExportError {
 }
 
 /// A path for a screen: what would make it look like another is escaped.
-fn shown(path: &Path) -> String {
+pub fn shown(path: &Path) -> String {
     let text = path.display().to_string();
     let escape =
         |c: char| if c.is_control() || reorders(c) { c.escape_unicode().to_string() } else { c.to_string() };

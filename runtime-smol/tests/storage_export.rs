@@ -1,5 +1,6 @@
 //! Export: the file that comes out is the file that went in, and nothing of the user's is lost on the way.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -7,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, UNIX_EPOCH};
 
 use megatorrent_core::blob::{self, BLOB_LEN, PLAIN_LEN};
-use megatorrent_core::ids::{BlobName, Secret};
-use megatorrent_core::manifest::{Chunk, EntryPath, FileEntry, Reference};
+use megatorrent_core::ids::{BlobName, Root, Secret};
+use megatorrent_core::manifest::{Chunk, EntryPath, Extent, FileEntry, Reference, Slice};
 use megatorrent_core::rng::Rng;
+use megatorrent_core::tree::TreeRef;
 use megatorrent_runtime_smol::export::{Export, ExportError, Exported, export, tree_chunks};
 use megatorrent_runtime_smol::home::Home;
 use megatorrent_runtime_smol::ingest::ingest;
@@ -23,13 +25,14 @@ const MODIFIED_MS: u64 = 1_577_836_800_123;
 struct World {
     dir: tempfile::TempDir,
     home: Home,
+    packs: BTreeMap<u32, Root>,
 }
 
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let home = Home::open(&dir.path().join("home")).expect("opens");
-        Self { dir, home }
+        Self { dir, home, packs: BTreeMap::new() }
     }
 
     fn out(&self) -> PathBuf {
@@ -46,7 +49,8 @@ impl World {
             size: tree.size,
             modified_ms: None,
             executable: false,
-            reference: Reference::Tree(tree),
+            reference: tree.into(),
+            blake3: None,
         }
     }
 
@@ -61,11 +65,15 @@ impl World {
         cancel: &AtomicBool,
     ) -> Result<Exported, ExportError> {
         let Home { store, state, .. } = &self.home;
-        export(&Export { entry, store, state, out_dir: &self.out(), workers, sync: false }, &|_| {}, cancel)
+        export(
+            &Export { entry, packs: &self.packs, store, state, out_dir: &self.out(), workers, sync: false },
+            &|_| {},
+            cancel,
+        )
     }
 
     fn blob_path(&self, id: &BlobName) -> PathBuf {
-        let hex = id.to_hex();
+        let hex = id.to_string();
         self.home.store.root().join(&hex[..2]).join(hex)
     }
 
@@ -84,9 +92,18 @@ fn content(len: usize, seed: u8) -> Vec<u8> {
     bytes
 }
 
+fn tree(entry: &FileEntry) -> &TreeRef {
+    match &entry.reference {
+        Reference::Extents(extents) => match &extents[..] {
+            [Extent::Tree(tree)] => tree,
+            other => panic!("it is a tree: {other:?}"),
+        },
+        other => panic!("it is a tree: {other:?}"),
+    }
+}
+
 fn chunks(entry: &FileEntry, world: &World) -> Vec<Chunk> {
-    let Reference::Tree(tree) = &entry.reference else { panic!("it is a tree") };
-    tree_chunks(tree, &world.home.store, 100).expect("readable").expect("few")
+    tree_chunks(tree(entry), &world.home.store, 100).expect("readable").expect("few")
 }
 
 fn read(path: impl AsRef<Path>) -> Vec<u8> {
@@ -103,8 +120,15 @@ fn files_come_back_as_they_were() {
             (entry.modified_ms, entry.executable) = (Some(MODIFIED_MS), workers == 3);
             let opened = AtomicU64::new(0);
             let Home { store, state, .. } = &world.home;
-            let request =
-                Export { entry: &entry, store, state, out_dir: &world.out(), workers, sync: workers == 3 };
+            let request = Export {
+                entry: &entry,
+                packs: &world.packs,
+                store,
+                state,
+                out_dir: &world.out(),
+                workers,
+                sync: workers == 3,
+            };
             let count = |n| {
                 opened.fetch_add(n, Relaxed);
             };
@@ -133,8 +157,8 @@ fn both_forms_of_reference_give_the_same_file() {
     entry.reference = Reference::Chunks(chunks(&entry, &world));
     world.export(&entry).expect("written");
     assert!(read(world.out().join("as-chunks")) == bytes);
-    let Reference::Tree(tree) = world.entry("x", &bytes).reference else { panic!("it is a tree") };
-    assert_eq!(tree_chunks(&tree, &world.home.store, 2).expect("readable"), None, "there are three");
+    let entry = world.entry("x", &bytes);
+    assert_eq!(tree_chunks(tree(&entry), &world.home.store, 2).expect("readable"), None, "there are three");
 }
 
 #[test]
@@ -147,9 +171,9 @@ fn chunks_of_a_v5_author_are_read() {
         let mut buf = vec![0; BLOB_LEN];
         buf[..text.len()].copy_from_slice(text.as_bytes());
         let id = blob::seal_v5(&key, &nonce, &mut padding, &mut buf, text.len());
-        world.home.store.write(&id, &buf).expect("stored");
+        world.home.store.write(&id.into(), &buf).expect("stored");
         let (length, real_size) = (1_048_592, u32::try_from(text.len()).expect("short"));
-        list.push(Chunk { id, offset: 0, length, key: key.clone(), nonce, real_size });
+        list.push(Chunk { id, root: None, offset: 0, length, key: key.clone(), nonce, real_size });
     }
     let mut entry = world.entry("v5", b"one two");
     entry.reference = Reference::Chunks(list.clone());
@@ -158,8 +182,8 @@ fn chunks_of_a_v5_author_are_read() {
     entry.path = EntryPath::new("wrong").expect("a good path");
     list[1].nonce = [0; 12];
     entry.reference = Reference::Chunks(list.clone());
-    assert!(matches!(world.export(&entry), Err(ExportError::Unreadable(id)) if id == list[1].id));
-    assert!(world.home.store.has(&list[1].id), "the blob is not to blame");
+    assert!(matches!(world.export(&entry), Err(ExportError::Unreadable(id)) if id == list[1].name()));
+    assert!(world.home.store.has(&list[1].name()), "the blob is not to blame");
     entry.size += 1;
     assert!(matches!(world.export(&entry), Err(ExportError::Inconsistent(_))));
     assert_eq!(world.listing(), ["v5"]);
@@ -169,13 +193,13 @@ fn chunks_of_a_v5_author_are_read() {
 fn a_missing_blob_is_named_and_nothing_is_left() {
     let world = World::new();
     let entry = world.entry("file", &content(4 * PLAIN_LEN, 2));
-    let lost = chunks(&entry, &world)[2].id;
+    let lost = chunks(&entry, &world)[2].name();
     fs::remove_file(world.blob_path(&lost)).expect("removed");
     assert!(matches!(world.export(&entry), Err(ExportError::Missing(id)) if id == lost));
     assert!(world.listing().is_empty());
-    let Reference::Tree(tree) = &entry.reference else { panic!("it is a tree") };
-    fs::remove_file(world.blob_path(&tree.blob.root)).expect("removed");
-    assert!(matches!(world.export(&entry), Err(ExportError::Missing(id)) if id == tree.blob.root));
+    let top = tree(&entry).blob.root.into();
+    fs::remove_file(world.blob_path(&top)).expect("removed");
+    assert!(matches!(world.export(&entry), Err(ExportError::Missing(name)) if name == top));
     assert!(world.listing().is_empty());
 }
 
@@ -183,7 +207,7 @@ fn a_missing_blob_is_named_and_nothing_is_left() {
 fn a_corrupt_blob_is_missing_from_then_on() {
     let world = World::new();
     let entry = world.entry("file", &content(2 * PLAIN_LEN, 3));
-    let bad = chunks(&entry, &world)[1].id;
+    let bad = chunks(&entry, &world)[1].name();
     fs::write(world.blob_path(&bad), vec![0; BLOB_LEN]).expect("written");
     assert!(matches!(world.export(&entry), Err(ExportError::Missing(id)) if id == bad));
     assert!(!world.home.store.has(&bad));
@@ -310,7 +334,15 @@ fn a_left_over_of_a_killed_process_is_written_over() {
     let cancel = AtomicBool::new(false);
     let spy = std::sync::Mutex::new(name);
     let Home { store, state, .. } = &world.home;
-    let request = Export { entry: &entry, store, state, out_dir: &world.out(), workers: 1, sync: false };
+    let request = Export {
+        entry: &entry,
+        packs: &world.packs,
+        store,
+        state,
+        out_dir: &world.out(),
+        workers: 1,
+        sync: false,
+    };
     let look = |_| {
         let found = world.listing();
         let held = world.export(&entry).expect_err("two do not write one file at once");
@@ -332,4 +364,69 @@ fn the_longest_names_fit() {
     let name = "n".repeat(255);
     world.export(&world.entry(&format!("{name}/{name}"), b"x")).expect("written");
     assert_eq!(read(world.out().join(&name).join(&name)), b"x");
+}
+
+#[test]
+fn extents_and_slices_are_joined() {
+    let mut world = World::new();
+    let bytes = content(PLAIN_LEN + 77, 5);
+    let middle = world.entry("middle", &bytes);
+    let (key, mut pack) = (Secret::new([8; 32]), content(BLOB_LEN, 6));
+    let slice = |offset| Slice { pack: 3, offset, length: 7, key: key.clone() };
+    for (at, text) in [(16, b"before "), (64, b"behind.")] {
+        pack[at..][..7].copy_from_slice(text);
+        assert!(slice(u32::try_from(at).expect("small")).seal(&mut pack));
+    }
+    let root = Root(*blake3::hash(&pack).as_bytes());
+    world.home.store.write(&root.into(), &pack).expect("stored");
+    world.packs.insert(3, root);
+    let slice = |offset| Extent::Slice(slice(offset));
+    let mut entry = world.entry("joined", b"");
+    let extents = vec![slice(16), Extent::Tree(tree(&middle).clone()), slice(64)];
+    (entry.size, entry.reference) = (bytes.len() as u64 + 14, Reference::Extents(extents));
+    for workers in [1, 3] {
+        world.export_with(&entry, workers, &AtomicBool::new(false)).expect("written");
+        assert!(read(world.out().join("joined")) == [b"before ", &bytes[..], b"behind."].concat());
+        fs::remove_file(world.out().join("joined")).expect("removed");
+    }
+    let name = BlobName::Native(root);
+    entry.reference = Reference::Extents(vec![slice(32), Extent::Tree(tree(&middle).clone()), slice(64)]);
+    assert!(matches!(world.export(&entry), Err(ExportError::Unreadable(at)) if at == name));
+    world.packs.clear();
+    assert!(matches!(world.export(&entry), Err(ExportError::Inconsistent(_))));
+}
+
+#[test]
+fn folders_and_symlinks_are_made_and_none_leads_out() {
+    let world = World::new();
+    let of = |path: &str, reference| FileEntry { size: 0, reference, ..world.entry(path, b"") };
+    let link = |path: &str, target: &str| of(path, Reference::Symlink(target.to_owned()));
+    world.export(&of("a/b/empty", Reference::Folder)).expect("made");
+    assert!(world.out().join("a/b/empty").is_dir());
+    assert_eq!(world.export(&link("a/b/l", "../../t")).expect("made"), Exported::Written);
+    assert_eq!(fs::read_link(world.out().join("a/b/l")).expect("a link"), Path::new("../../t"));
+    assert_eq!(world.export(&link("a/b/l", "../../t")).expect("there"), Exported::AlreadyThere);
+    assert!(matches!(world.export(&link("a/b/l", "other")), Err(ExportError::Exists(_))));
+    for (path, target) in [("x", ".."), ("x", "/etc"), ("a/x", "b/../../.."), ("a/x", "../../y")] {
+        let error = world.export(&link(path, target)).expect_err("it leads out");
+        assert!(matches!(error, ExportError::Refused(..)), "{error}");
+    }
+    // No file goes through a link.
+    assert!(matches!(world.export(&world.entry("a/b/l/f", b"x")), Err(ExportError::NotAFolder(_))));
+    assert!(matches!(world.export(&of("a/b/l", Reference::Folder)), Err(ExportError::NotAFolder(_))));
+}
+
+#[test]
+fn names_that_other_systems_do_not_take_are_taken() {
+    let world = World::new();
+    for name in ["AUX", "a:b", "back\\slash", "ends.", "ends ", "gpj\u{202e}exe."] {
+        world.export(&world.entry(name, name.as_bytes())).expect("written");
+        assert_eq!(read(world.out().join(name)), name.as_bytes());
+    }
+    fs::write(world.out().join("gpj\u{202e}exe."), "the user's").expect("written");
+    let error =
+        world.export(&world.entry("gpj\u{202e}exe.", b"x")).expect_err("it is the user's").to_string();
+    assert!(error.contains("gpj\\u{202e}exe."), "{error}");
+    let ours = world.export(&world.entry("d/.megatorrent-0123.part", b"x"));
+    assert!(matches!(ours, Err(ExportError::Refused(..))));
 }

@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Ingest, output: Output) -> Result<(), Failure> {
     let store = Home::blobs_only(&args.data.dir)?;
 
     let bar = input.metadata.as_ref().map_or_else(|| output.spinner(), |m| output.bytes_bar(m.len()));
-    bar.set_message(path.as_str().to_owned());
+    bar.set_message(path.to_string());
     let (modified_ms, executable) = input.metadata.as_ref().map_or((None, false), attributes);
     let extents = smol::block_on(seal(input, store.clone(), secret, bar.clone(), &interrupts))?;
     bar.finish_and_clear();
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Ingest, output: Output) -> Result<(), Failure> {
     let (size, blobs) = (reference.size().unwrap_or_default(), reference.blob_count());
     let file = FileEntry { path: path.clone(), size, modified_ms, executable, reference, blake3: None };
     let text = entry::to_json(&file);
-    output.note(&format!("{}: {} in {}", path.as_str(), HumanBytes(size), count(blobs, "blob")));
+    output.note(&format!("{path}: {} in {}", HumanBytes(size), count(blobs, "blob")));
     let Some(entry) = &args.output else {
         return output.line(&text);
     };

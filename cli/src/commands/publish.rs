@@ -153,7 +153,7 @@ fn warn_of_missing_blobs(manifest: &Manifest, store: &Store, output: Output) {
     for file in manifest.files().filter(|file| !is_stored(file, store)) {
         output.warn(&format!(
             "blobs of {} are not in {dir}: `megatorrent ingest` it there, or nobody can fetch it",
-            file.path.as_str()
+            file.path
         ));
     }
 }

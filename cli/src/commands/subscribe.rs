@@ -205,6 +205,9 @@ impl<'a> Follower<'a> {
             Event::BodyRefused { channel, error, .. } if *channel == self.channel => {
                 return self.refused(&error.to_string());
             }
+            Event::PageRefused { channel, error, .. } if *channel == self.channel => {
+                return self.refused(&format!("some files of the channel cannot be had: {error}"));
+            }
             Event::FileRefused { target, sequence, file } if *target == ours => {
                 let name = self.exports.file_name(*sequence, *file);
                 return self.refused(&format!("{name}: its index does not hold what the channel says"));

@@ -1,11 +1,12 @@
-//! Heads: v5's signed JSON in both orders of members and both encryptions, with `root` beside v5's members.
+//! Heads: v5's signed JSON in both orders of members and both encryptions, with `body` beside v5's members.
 
 use megatorrent_core::bep44::{SignedItem, signable};
 use megatorrent_core::ids::Secret;
-use megatorrent_core::manifest::{Head, HeadContent, HeadError, entry};
+use megatorrent_core::manifest::{Head, HeadContent, HeadError};
+use megatorrent_core::tree::TreeRef;
 use serde_json::{Value, json};
 
-use super::content::{chunk_entry, collections, describe, tree_entry};
+use super::content::{chunk_entry, collections, describe, native_entry, tree_text};
 use super::{Cases, Fault, Input, Layer, author, channel, hex, identity_of, public_key, secret, seed};
 use crate::value::{integer, no_such_op};
 
@@ -14,7 +15,7 @@ const FOREIGN: &str = include_str!("../../vectors/foreign/heads.json");
 
 pub(super) const LAYER: Layer = Layer {
     name: "head",
-    about: "write: seed, sequence, timestamp, content (collections, or root), read_key and nonce where private -> the text. \
+    about: "write: seed, sequence, timestamp, content (collections, or body), read_key and nonce where private -> the text. \
             read: public_key, read_key (null: none), text -> its content. item: a BEP 44 item around a head, known (the \
             highest sequence known, 0: none) -> the same. Refused: malformed, other-channel, signature, read-key-missing, read-key-wrong, \
             sequence-mismatch, sequence-ahead.",
@@ -63,26 +64,19 @@ fn head_error(error: HeadError) -> Fault {
     })
 }
 
-/// `{"root": …}` or `{"collections": …}`. A root is read as part of a file entry, as every tree reference is.
+/// `{"body": …}` or `{"collections": …}`.
 fn content(input: Input<'_>) -> Result<HeadContent, Fault> {
-    let Some(root) = input.optional("root") else { return collections(input).map(HeadContent::Inline) };
-    let file = json!({ "name": "f", "size": root.number("size")?, "root": root.value() });
-    let file = entry::from_json(file.to_string().as_bytes());
-    match file.map(|file| file.reference) {
-        Ok(megatorrent_core::manifest::Reference::Tree(tree)) => Ok(HeadContent::Root(tree)),
-        _ => Err(Fault::BadVector("root is no tree".into())),
+    if input.optional("body").is_none() {
+        return collections(input).map(HeadContent::Inline);
     }
+    let tree = TreeRef::from_text(input.text("body")?);
+    tree.map(HeadContent::Body).ok_or_else(|| Fault::BadVector("body is no tree".into()))
 }
 
 fn show(head: &Head) -> Value {
     let content = match &head.content {
         HeadContent::Inline(collections) => json!({ "collections": describe(collections) }),
-        HeadContent::Root(tree) => json!({ "root": {
-            "depth": tree.depth,
-            "id": tree.link.id.to_hex(),
-            "key": hex(tree.link.key.expose()),
-            "size": integer(tree.size),
-        } }),
+        HeadContent::Body(tree) => json!({ "body": *tree.to_text() }),
     };
     json!({
         "sequence": integer(head.sequence),
@@ -114,11 +108,11 @@ fn write_cases(cases: &mut Cases) {
                 "read_key": read_key, "nonce": nonce })
     };
     let inline = json!({ "collections": [
-        { "title": "Öffentlich \"quoted\" \\ \t", "items": ["magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a", chunk_entry("f", 5)] },
+        { "title": "Öffentlich \"quoted\" \\ \t", "items": ["magnet:?xt=urn:btih:c12fe1c06bba254a9dc9f519b335aa7c1367a88a", chunk_entry("f", 5), native_entry("g", 5)] },
     ] });
-    let root = json!({ "root": tree_entry("f", 12_345)["root"] });
+    let body = json!({ "body": tree_text(12_345) });
     let nonce = || Value::from("000102030405060708090a0b");
-    for (name, content) in [("inline", &inline), ("root", &root)] {
+    for (name, content) in [("inline", &inline), ("body", &body)] {
         cases.accept(format!("public, {name}"), "write", write(content, Value::Null, Value::Null));
         cases.accept(format!("private, {name}"), "write", write(content, read_key(), nonce()));
     }
@@ -195,10 +189,6 @@ fn reject_cases(cases: &mut Cases) {
             "an item that is neither",
             r#""sequence":7,"collections":[{"title":"","items":["http://x"]}],"timestamp":8"#,
         ),
-        (
-            "a root of needless depth",
-            r#""sequence":7,"collections":[],"timestamp":8,"root":{"depth":1,"id":"","key":"","size":1}"#,
-        ),
     ] {
         cases.reject(name, "read", read(&signed(&document(members))), "malformed");
     }
@@ -241,9 +231,9 @@ fn private_cases(cases: &mut Cases) {
 /// The heads that this implementation writes are read again: with a body, in the clear and sealed.
 fn native_cases(cases: &mut Cases) {
     let inline =
-        json!({ "collections": [{ "title": "T", "items": [chunk_entry("f", 5), tree_entry("g", 6)] }] });
-    let root = json!({ "root": tree_entry("f", 12_345)["root"] });
-    for (name, content_of) in [("inline", &inline), ("root", &root)] {
+        json!({ "collections": [{ "title": "T", "items": [chunk_entry("f", 5), native_entry("g", 6)] }] });
+    let body = json!({ "body": tree_text(12_345) });
+    for (name, content_of) in [("inline", &inline), ("body", &body)] {
         let content = content(Input::new(content_of)).expect("good content");
         let (key, nonce) = (Secret::new([0x7a; 32]), [9; 12]);
         for (kind, seal) in [("public", None), ("private", Some((&key, nonce)))] {

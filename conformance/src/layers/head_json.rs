@@ -5,7 +5,7 @@ use chacha20poly1305::{ChaCha20Poly1305, Nonce};
 use megatorrent_core::bep44::SignedItem;
 use serde_json::{Value, json};
 
-use super::content::{chunk_entry, tree_entry};
+use super::content::{chunk_entry, native_entry, tree_entry, tree_text};
 use super::head::{document, read, read_key, signed};
 use super::{Cases, author, channel, hex};
 
@@ -151,37 +151,48 @@ fn depth_cases(cases: &mut Cases) {
     cases.reject("objects nested 33 deep", "read", nested(r#"{"a":"#, "}", 32), "malformed");
 }
 
-/// `root` beside the content that it takes the place of, and a file with both references.
+/// `body` beside the content that it takes the place of, and files in forms that a head does not have.
 fn content_cases(cases: &mut Cases) {
-    let root = tree_entry("f", 12_345)["root"].to_string();
+    let body = tree_text(12_345);
     let with = |members: &str| read(&signed(&document(&format!(r#""sequence":7,"timestamp":8,{members}"#))));
     for (name, members) in [
-        ("a root beside an empty list", format!(r#""collections":[],"root":{root}"#)),
-        ("a root alone", format!(r#""root":{root}"#)),
-        ("a root beside collections that mean nothing", format!(r#""collections":"7","root":{root}"#)),
-        ("a root with a member more", format!(r#""root":{}"#, root.replace('}', r#","more":1}"#))),
+        ("a body beside an empty list", format!(r#""collections":[],"body":"{body}""#)),
+        ("a body alone", format!(r#""body":"{body}""#)),
+        ("a body beside collections that mean nothing", format!(r#""collections":"7","body":"{body}""#)),
     ] {
         cases.accept(name, "read", with(&members));
     }
-    for (name, members) in [
-        ("a root that is null", r#""collections":[],"root":null"#.to_owned()),
-        ("a root without a key", format!(r#""root":{}"#, root.replace(r#""key""#, r#""yek""#))),
-        ("a root whose size is a text", format!(r#""root":{}"#, root.replace("12345", r#""12345""#))),
+    let deep = body.replacen("AAAAAAAAMDkA", "AAAAAAAAMDkB", 1);
+    assert_ne!(deep, body);
+    // The last character has 4 bits too many.
+    let bits = format!("{}h", body.strip_suffix('g').expect("it ends in 0x22"));
+    for (name, value) in [
+        ("a body that is null", "null".to_owned()),
+        ("a body that is a number", "7".to_owned()),
+        ("a body of 97 characters", format!(r#""{}""#, &body[..97])),
+        ("a body of 99 characters", format!(r#""{body}A""#)),
+        ("a body with padding", format!(r#""{body}==""#)),
+        ("a body in the other alphabet", format!(r#""{}""#, body.replacen("MDkA", "MD+A", 1))),
+        ("a body with bits too many", format!(r#""{bits}""#)),
+        ("a body in hex", format!(r#""{}""#, "11".repeat(49))),
+        ("a body of needless depth", format!(r#""{deep}""#)),
+        ("a body of 146 characters", format!(r#""{}""#, "11".repeat(73))),
     ] {
-        cases.reject(name, "read", with(&members), "malformed");
+        cases.reject(name, "read", with(&format!(r#""collections":[],"body":{value}"#)), "malformed");
     }
     let file = |entry: &Value| with(&format!(r#""collections":[{{"title":"","items":[{entry}]}}]"#));
+    cases.accept("a chunk of a native blob", "read", file(&native_entry("f", 5)));
+    cases.reject("a file of extents", "read", file(&tree_entry("f", 5)), "malformed");
     let mut both = chunk_entry("f", 5);
-    both["root"] = tree_entry("f", 5)["root"].clone();
-    cases.accept("a file with chunks and root is its root", "read", file(&both));
-    both["chunks"] = Value::Null;
-    cases.accept("a file with a root, and null for chunks", "read", file(&both));
+    both["extents"] = tree_entry("f", 5)["extents"].clone();
+    cases.accept("a file with chunks, and extents that mean nothing", "read", file(&both));
+    cases.reject("a folder", "read", file(&json!({ "name": "f", "size": 0, "folder": true })), "malformed");
+    let mut foreign = native_entry("f", 5);
+    foreign["chunks"][0]["nonce"] = "55".repeat(12).into();
+    cases.reject("a root beside another nonce", "read", file(&foreign), "malformed");
     let mut no_chunks = chunk_entry("f", 0);
     no_chunks["chunks"] = Value::Null;
     cases.reject("a file with null for chunks alone", "read", file(&no_chunks), "malformed");
-    let mut wrong_root = chunk_entry("f", 5);
-    wrong_root["root"] = Value::Null;
-    cases.reject("a file with chunks, and null for root", "read", file(&wrong_root), "malformed");
     let mut short = chunk_entry("f", 5);
     for name in ["offset", "length"] {
         short["chunks"][0].as_object_mut().expect("a chunk").remove(name);
@@ -229,7 +240,7 @@ fn member_cases(cases: &mut Cases) {
     }
 }
 
-/// Heads with a bad sealed part, and one that seals a root.
+/// Heads with a bad sealed part, and one that seals a body.
 fn sealed_cases(cases: &mut Cases) {
     let nonce = [7; 12];
     let sealed = |plain: &str| {
@@ -239,8 +250,8 @@ fn sealed_cases(cases: &mut Cases) {
         let members = format!(r#""sequence":7,"encrypted":true,"nonce":"{nonce}","ciphertext":"{sealed}""#);
         json!({ "public_key": channel(), "read_key": read_key(), "text": signed(&document(&members)) })
     };
-    let root = tree_entry("f", 12_345)["root"].to_string();
-    cases.accept("private with a root", "read", sealed(&format!(r#"{{"timestamp":8,"root":{root}}}"#)));
+    let body = tree_text(12_345);
+    cases.accept("private with a body", "read", sealed(&format!(r#"{{"timestamp":8,"body":"{body}"}}"#)));
     cases.accept(
         "private with members more",
         "read",

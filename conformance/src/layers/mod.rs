@@ -11,6 +11,7 @@ mod head;
 mod head_json;
 mod identity;
 mod message;
+mod page_cbor;
 mod tree;
 mod uri;
 mod v6;

@@ -1,7 +1,7 @@
 //! Trees: their shape for each size, and how they are written.
 
 use megatorrent_core::blob::{self, BLOB_LEN, BLOB_REF_LEN, BlobRef, PLAIN_LEN};
-use megatorrent_core::ids::{BlobId, Secret};
+use megatorrent_core::ids::{Root, Secret};
 use megatorrent_core::tree::{FANOUT, Node, TREE_REF_LEN, TreeRef, TreeWriter};
 use serde_json::{Value, json};
 
@@ -10,9 +10,9 @@ use crate::value::{integer, no_such_op};
 
 pub(super) const LAYER: Layer = Layer {
     name: "tree",
-    about: "write: secret, content -> the reference in 73 bytes and its parts, and the ids of all blobs in the order in \
+    about: "write: secret, content -> the reference in 73 bytes and its parts, and the roots of all blobs in the order in \
             which they come to be. shape: size, depth -> the number of blobs; refused (depth) where the depth is not the \
-            least. children: reference and the plaintext of its top blob -> the nodes below. read: 73 bytes -> its parts.",
+            least. children: reference and the content of its top blob -> the nodes below. read: 73 bytes -> its parts.",
     cases,
     run,
 };
@@ -21,7 +21,7 @@ fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
     match op {
         "write" => write(&secret(input, "secret")?, &input.bytes("content")?),
         "shape" => {
-            let link = BlobRef { id: BlobId([0; 32]), key: Secret::new([0; 32]) };
+            let link = BlobRef { root: Root([0; 32]), key: Secret::new([0; 32]) };
             let depth = u8::try_from(input.number("depth")?).map_err(|_| Fault::Reject("depth"))?;
             let tree = TreeRef::new(input.number("size")?, depth, link).ok_or(Fault::Reject("depth"))?;
             Ok(integer(tree.blob_count()))
@@ -43,16 +43,16 @@ fn parts(tree: &TreeRef) -> Value {
     json!({
         "size": integer(tree.size),
         "depth": tree.depth,
-        "id": tree.link.id.to_hex(),
-        "key": hex(tree.link.key.expose()),
+        "root": hex(&tree.blob.root.0),
+        "key": hex(tree.blob.key.expose()),
         "blobs": integer(tree.blob_count()),
     })
 }
 
 fn node(node: &Node) -> Value {
     json!({
-        "id": node.link.id.to_hex(),
-        "key": hex(node.link.key.expose()),
+        "root": hex(&node.blob.root.0),
+        "key": hex(node.blob.key.expose()),
         "height": node.height,
         "offset": integer(node.offset),
         "length": integer(node.len),
@@ -60,11 +60,11 @@ fn node(node: &Node) -> Value {
 }
 
 fn write(secret: &Secret, content: &[u8]) -> Result<Value, Fault> {
-    let mut ids = Vec::new();
+    let mut roots = Vec::new();
     let mut seal = |buffer: &mut [u8], length: usize| -> Result<BlobRef, Fault> {
-        let link = blob::seal(secret, buffer, length);
-        ids.push(link.id.to_hex());
-        Ok(link)
+        let at = blob::seal(secret, buffer, length);
+        roots.push(hex(&at.root.0));
+        Ok(at)
     };
     let mut writer = TreeWriter::new();
     let mut buffer = vec![0; BLOB_LEN];
@@ -75,7 +75,7 @@ fn write(secret: &Secret, content: &[u8]) -> Result<Value, Fault> {
         writer.push(link, &mut seal)?;
     }
     let tree = writer.finish(content.len() as u64, &mut seal)?;
-    Ok(json!({ "reference": hex(&*tree.to_bytes()), "parts": parts(&tree), "ids": ids }))
+    Ok(json!({ "reference": hex(&*tree.to_bytes()), "parts": parts(&tree), "roots": roots }))
 }
 
 const MIB: u64 = PLAIN_LEN as u64;
@@ -99,11 +99,10 @@ fn cases(cases: &mut Cases) {
     let beyond = json!({ "reference": reference((1 << 60) + 1, 4) });
     cases.reject("a reference to a byte more than 2^60", "read", beyond, "depth");
     let links: Vec<u8> = (1..=3_u8).flat_map(|i| [[i; 32], [i | 0x80; 32]].concat()).collect();
-    let plain = json!({ "patch": repeat("ee", PLAIN_LEN), "at": 0, "with": hex(&links) });
-    let children = json!({ "reference": reference(2 * MIB + 7, 1), "plain": plain });
-    cases.accept("children of an index blob; the links after them mean nothing", "children", children);
+    let children = json!({ "reference": reference(2 * MIB + 7, 1), "plain": hex(&links) });
+    cases.accept("children of an index blob", "children", children);
     let span = FANOUT as u64 * MIB;
-    let plain = json!({ "patch": repeat("ee", PLAIN_LEN), "at": 0, "with": hex(&links[..2 * BLOB_REF_LEN]) });
+    let plain = hex(&links[..2 * BLOB_REF_LEN]);
     let children = json!({ "reference": reference(span + 1, 2), "plain": plain });
     cases.accept("children of an index blob over index blobs", "children", children);
 }
@@ -113,6 +112,7 @@ fn shape_cases(cases: &mut Cases) {
     let shape = |size: u64, depth: u8| json!({ "size": integer(size), "depth": depth });
     for (size, depth) in [
         (0, 0),
+        (1, 0),
         (MIB, 0),
         (MIB + 1, 1),
         (span, 1),

@@ -7,11 +7,10 @@ use core::ops::Range;
 
 use super::json::Json;
 use super::{EntryPath, HeadError};
-use crate::base64;
 use crate::blob::{self, BLOB_LEN, BlobRef, NATIVE_NONCE, NONCE_LEN, TAG_LEN};
 use crate::ids::{BlobId, BlobName, Root, Secret};
 use crate::limits::{EXTENTS_MAX, PATH_LEN_MAX};
-use crate::tree::{Node, Shape, TREE_REF_LEN, TreeRef};
+use crate::tree::{Node, Shape, TreeRef};
 
 /// A file of a channel, or what stands where a file could: a symlink or an empty folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,10 +203,22 @@ impl Slice {
     /// Opens the slice in place in the whole pack; returns the range of `pack` that then holds the content. Changes nothing and
     /// returns `None` where the tag does not match or the slice does not lie within the pack.
     pub fn open(&self, pack: &mut [u8]) -> Option<Range<usize>> {
+        let place = self.place()?;
+        let content = place.start..place.end - TAG_LEN;
+        blob::open_piece(&self.key, &NATIVE_NONCE, pack.get_mut(place)?).then_some(content)
+    }
+
+    /// Seals the slice in place, whose content stands at its place in the pack. `false`: it does not lie within the pack.
+    pub fn seal(&self, pack: &mut [u8]) -> bool {
+        let Some(piece) = self.place().and_then(|place| pack.get_mut(place)) else { return false };
+        blob::seal_piece(&self.key, &NATIVE_NONCE, piece);
+        true
+    }
+
+    /// Its sealed bytes in the pack.
+    fn place(&self) -> Option<Range<usize>> {
         let start = usize::try_from(self.offset).ok()?;
-        let end = start.checked_add(usize::try_from(self.length).ok()?)?;
-        let piece = pack.get_mut(start..end.checked_add(TAG_LEN)?)?;
-        blob::open_piece(&self.key, &NATIVE_NONCE, piece).then_some(start..end)
+        Some(start..start.checked_add(usize::try_from(self.length).ok()?)?.checked_add(TAG_LEN)?)
     }
 
     /// The bytes that it takes in its pack, with what rounds them up.
@@ -354,7 +365,7 @@ pub(super) fn to_value(entry: &FileEntry) -> Json {
 }
 
 pub(super) fn tree_to_value(tree: &TreeRef) -> Json {
-    Json::Text(base64::encode(&*tree.to_bytes()))
+    Json::Text((*tree.to_text()).clone())
 }
 
 fn chunk_to_value(chunk: &Chunk) -> Json {
@@ -392,8 +403,7 @@ fn with_reference(value: &Json, reference: Reference) -> Result<FileEntry, &'sta
 }
 
 pub(super) fn tree_from_value(shape: Shape, value: &Json) -> Option<TreeRef> {
-    let bytes = base64::decode_array::<TREE_REF_LEN>(value.as_text()?)?;
-    TreeRef::from_bytes_in(shape, &bytes)
+    TreeRef::from_text_in(shape, value.as_text()?)
 }
 
 /// v5 readers and writers may leave out an `offset` of 0 and the `length` of a whole blob.

@@ -144,7 +144,7 @@ impl Manifest {
     ///
     /// # Errors
     /// Where the whole is to be refused.
-    pub(crate) fn assemble(body: Body, pages: Vec<Option<Page>>) -> Result<Self, BodyError> {
+    pub fn assemble(body: Body, pages: Vec<Option<Page>>) -> Result<Self, BodyError> {
         let is_whole = pages.iter().all(Option::is_some);
         let mut pages = pages.into_iter();
         let mut collection = |one: BodyCollection| Collection {

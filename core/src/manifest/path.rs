@@ -1,7 +1,7 @@
 //! The paths that a manifest may give to files.
 
 use alloc::string::{String, ToString};
-use core::fmt;
+use core::fmt::{self, Write};
 
 use crate::error::ParseError;
 use crate::limits::{NAME_LEN_MAX, PATH_LEN_MAX};
@@ -35,10 +35,19 @@ impl EntryPath {
     }
 }
 
+/// For a screen: what would show the path as another is escaped.
 impl fmt::Display for EntryPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        self.0
+            .chars()
+            .try_for_each(|c| if reorders(c) { write!(f, "{}", c.escape_unicode()) } else { f.write_char(c) })
     }
+}
+
+/// Whether a screen shows what follows in another order (Unicode's bidirectional marks, embeddings, overrides and isolates), or
+/// on another line.
+fn reorders(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn check(text: &str) -> Result<(), &'static str> {
@@ -76,13 +85,20 @@ mod tests {
             "gpj\u{202e}exe.",
             "a\u{2028}b",
         ] {
-            assert_eq!(EntryPath::new(good).map(|p| p.to_string()).as_deref(), Ok(good));
+            assert_eq!(EntryPath::new(good).as_ref().map(EntryPath::as_str), Ok(good));
         }
         let longest = ["n".repeat(NAME_LEN_MAX).as_str(); PATH_LEN_MAX / (NAME_LEN_MAX + 1)].join("/");
         assert!(EntryPath::new(&(longest.clone() + "/")).is_err() && EntryPath::new(&longest).is_ok());
         assert!(EntryPath::new(&"d/".repeat(PATH_LEN_MAX / 2)[1..]).is_err());
         let deepest = "d/".repeat(PATH_LEN_MAX / 2 - 1) + "ff";
         assert!(EntryPath::new(&deepest).is_ok() && EntryPath::new(&(deepest + "f")).is_err());
+    }
+
+    #[test]
+    fn a_screen_shows_what_a_name_is() {
+        let shown = |name| EntryPath::new(name).map(|path| path.to_string());
+        assert_eq!(shown("gpj\u{202e}exe.").as_deref(), Ok("gpj\\u{202e}exe."));
+        assert_eq!(shown("日本\\é").as_deref(), Ok("日本\\é"));
     }
 
     #[test]

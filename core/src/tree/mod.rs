@@ -7,6 +7,7 @@
 mod cursor;
 mod writer;
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -14,6 +15,7 @@ pub use cursor::{Cursor, Step};
 pub use writer::TreeWriter;
 use zeroize::Zeroizing;
 
+use crate::base64;
 use crate::blob::{BLOB_REF_LEN, BlobRef, PLAIN_LEN};
 use crate::limits::TREE_DEPTH_MAX;
 
@@ -166,6 +168,20 @@ impl TreeRef {
         out[8] = self.depth;
         out[9..].copy_from_slice(&*self.blob.to_bytes());
         out
+    }
+
+    /// The same as the text of 98 characters in a head (`docs/protocol.md` §6).
+    pub fn to_text(&self) -> Zeroizing<String> {
+        Zeroizing::new(base64::encode(&*self.to_bytes()))
+    }
+
+    /// Reads the form of [`Self::to_text`]; `None` where the depth does not fit the size.
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::from_text_in(Shape::REAL, text)
+    }
+
+    pub(crate) fn from_text_in(shape: Shape, text: &str) -> Option<Self> {
+        Self::from_bytes_in(shape, &Zeroizing::new(base64::decode_array(text)?))
     }
 
     /// Reads the form of [`Self::to_bytes`]; `None` where the depth does not fit the size.

@@ -9,7 +9,7 @@ use std::thread;
 
 use megatorrent_core::manifest::{FileEntry, Manifest};
 use megatorrent_runtime_smol::Handle;
-use megatorrent_runtime_smol::export::{Export, ExportError, Exported, export};
+use megatorrent_runtime_smol::export::{Export, ExportError, Exported, export, shown};
 use megatorrent_runtime_smol::state::State;
 use megatorrent_runtime_smol::store::Store;
 use serde_json::json;
@@ -78,11 +78,15 @@ impl Exports {
             running.cancel.store(true, Ordering::Relaxed);
         }
         let files = manifest.files().count();
+        // Of two collections that have one path the first counts.
+        let mut paths = BTreeSet::new();
+        let repeated = manifest.files().enumerate().filter(|(_, file)| !paths.insert(file.path.as_str()));
+        let done = repeated.map(|(file, _)| file).collect();
         self.manifest = Some(Current {
             channel_sequence: sequence,
             manifest,
             waiting: BTreeSet::new(),
-            done: BTreeSet::new(),
+            done,
             files,
             complete: false,
             failure: None,
@@ -188,7 +192,7 @@ impl Exports {
             "sequence": sequence, "path": entry.path.as_str(), "size": entry.size, "target": target,
             "written": written,
         });
-        let text = format!("{} {}", target.display(), if written { "written" } else { "is there already" });
+        let text = format!("{} {}", shown(&target), if written { "written" } else { "is there already" });
         self.output.event(News::File, members, &text)
     }
 
@@ -196,7 +200,7 @@ impl Exports {
     pub(super) fn file_name(&self, sequence: u64, file: usize) -> String {
         let current = self.manifest.as_ref().filter(|current| current.channel_sequence == sequence);
         let entry = current.and_then(|current| current.manifest.files().nth(file));
-        entry.map_or_else(|| format!("file {file}"), |entry| entry.path.as_str().to_owned())
+        entry.map_or_else(|| format!("file {file}"), |entry| entry.path.to_string())
     }
 
     /// Bytes opened so far.
