@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use megatorrent_core::identity::Identity;
-use megatorrent_core::manifest::HeadContent;
+use megatorrent_core::manifest::{Extent, HeadContent};
 use megatorrent_core::node::{Command, Draft, Event};
 use megatorrent_runtime_smol::home::Home;
 use megatorrent_runtime_smol::ingest::ingest;
@@ -332,13 +332,15 @@ fn a_body_that_is_no_manifest_is_an_integrity_failure() {
         let mut options = Options::new(Home::open(&swarm.join("liar")).unwrap());
         let text = b"no manifest".as_slice();
         let secret = identity.content_secret();
-        let tree = ingest(text, &options.home.store, &secret, 1, &|_| {}, &AtomicBool::new(false)).unwrap();
+        let extents =
+            ingest(text, &options.home.store, &secret, 1, &|_| {}, &AtomicBool::new(false)).unwrap();
+        let [Extent::Tree(tree)] = &extents[..] else { panic!("{extents:?}") };
         options.identity = Some(identity);
         options.listen = Some("127.0.0.1:0".parse().unwrap());
         options.bootstrap = vec![swarm.address.parse().unwrap()];
         let liar = Runtime::start(&executor, options).await.unwrap();
         liar.command(Command::Publish(Draft {
-            content: HeadContent::Root(tree),
+            content: HeadContent::Body(tree.clone()),
             read_key: None,
             gateways: Vec::new(),
         }));

@@ -20,8 +20,9 @@ use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Manifest, Reference};
 use megatorrent_core::node::{Command, Draft, Event};
+use megatorrent_core::tree::Shape;
 use megatorrent_runtime_smol::home::Home;
-use megatorrent_runtime_smol::ingest::ingest;
+use megatorrent_runtime_smol::ingest::{AuthorBlobs, ingest};
 use megatorrent_runtime_smol::{Handle, Options, Runtime};
 use megatorrent_sim::{DhtConfig, HostConfig, HostId, World, WorldConfig};
 use smol::{LocalExecutor, Task};
@@ -295,6 +296,7 @@ impl Real {
         let store = |bytes: &[u8]| {
             ingest(bytes, author.store(), &secret, 1, &|_| {}, &AtomicBool::new(false)).unwrap()
         };
+        let blobs = &mut AuthorBlobs { store: author.store(), secret: &secret };
         let files = files();
         let items = files[..count].iter().map(|(name, bytes)| {
             Item::File(FileEntry {
@@ -302,12 +304,13 @@ impl Real {
                 size: bytes.len() as u64,
                 modified_ms: None,
                 executable: false,
-                reference: Reference::Tree(store(bytes)),
+                reference: Reference::Extents(store(bytes)),
+                blake3: None,
             })
         });
         let collections = vec![Collection { title: "Channel".into(), items: items.collect() }];
-        let manifest = Manifest { title: "Channel".into(), description: String::new(), collections };
-        let content = HeadContent::Root(store(&manifest.to_cbor()));
+        let manifest = Manifest { title: "Channel".into(), collections, ..Manifest::default() };
+        let content = HeadContent::of(&manifest, Shape::REAL, false, true, blobs).unwrap();
         author.dht_joined().await;
         let before = publications(&self.news.borrow());
         author.command(Command::Publish(Draft { content, read_key: None, gateways: Vec::new() }));

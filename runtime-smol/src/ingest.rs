@@ -12,8 +12,8 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
 use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
-use megatorrent_core::ids::Secret;
-use megatorrent_core::manifest::Extent;
+use megatorrent_core::ids::{BlobId, BlobName, Root, Secret};
+use megatorrent_core::manifest::{AuthorStore, Extent};
 use megatorrent_core::tree::{TreeRef, TreeWriter};
 
 /// Data blobs of a file that is listed without an index blob: up to 16 MiB.
@@ -246,4 +246,44 @@ fn read_full(input: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(filled)
+}
+
+/// An author's blobs in a store, under the secret that gives them their keys.
+#[derive(Debug)]
+pub struct AuthorBlobs<'a> {
+    /// Where they are.
+    pub store: &'a Store,
+    /// The channel's content secret.
+    pub secret: &'a Secret,
+}
+
+impl AuthorBlobs<'_> {
+    fn read<T>(&self, read: impl FnOnce(&Store) -> io::Result<T>) -> Result<T, IngestError> {
+        let failed = |error| IngestError::Store(StoreError::new("read a blob in", self.store.root(), error));
+        read(self.store).map_err(failed)
+    }
+}
+
+impl AuthorStore for AuthorBlobs<'_> {
+    type Error = IngestError;
+
+    fn open(&mut self, blob: &BlobRef) -> Result<Option<Vec<u8>>, IngestError> {
+        self.read(|store| store.open_index(blob))
+    }
+
+    fn store(&mut self, buf: &mut [u8], len: usize) -> Result<BlobRef, IngestError> {
+        seal_and_store(self.store, self.secret, buf, len)
+    }
+
+    fn id(&mut self, root: &Root) -> Result<Option<BlobId>, IngestError> {
+        self.read(|store| store.id_of(root))
+    }
+
+    fn store_v5(&mut self, root: &Root, id: &BlobId) -> Result<(), IngestError> {
+        let mut blob = vec![0; BLOB_LEN];
+        if self.read(|store| store.read(&BlobName::Native(*root), &mut blob))? {
+            self.store.write(&BlobName::V5(*id), &blob).map_err(IngestError::Store)?;
+        }
+        Ok(())
+    }
 }

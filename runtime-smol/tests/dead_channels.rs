@@ -12,11 +12,12 @@ use futures_lite::{FutureExt, future};
 use megatorrent_core::blob::PLAIN_LEN;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
-use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Reference};
+use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Manifest, Reference};
 use megatorrent_core::node::{Command, Draft, Event, Target};
+use megatorrent_core::tree::Shape;
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::home::Home;
-use megatorrent_runtime_smol::ingest::ingest;
+use megatorrent_runtime_smol::ingest::{AuthorBlobs, ingest};
 use megatorrent_runtime_smol::{Handle, Options, Runtime};
 use smol::LocalExecutor;
 use tempfile::TempDir;
@@ -75,16 +76,21 @@ async fn author(
     let content: Vec<u8> =
         (0..blobs * PLAIN_LEN).map(|i| (i % 251 + i / PLAIN_LEN * 7).to_le_bytes()[0]).collect();
     let secret = identity(number).content_secret();
-    let tree = ingest(&*content, &options.home.store, &secret, 2, &|_| {}, &AtomicBool::new(false));
-    let tree = tree.expect("stored");
+    let extents = ingest(&*content, &options.home.store, &secret, 2, &|_| {}, &AtomicBool::new(false));
     let path = EntryPath::new("file").expect("a path");
     let file = FileEntry {
         path,
-        size: tree.size,
+        size: content.len() as u64,
         modified_ms: None,
         executable: false,
-        reference: Reference::Tree(tree),
+        reference: Reference::Extents(extents.expect("stored")),
+        blake3: None,
     };
+    let items = vec![Item::File(file)];
+    let collections = vec![Collection { title: String::new(), items }];
+    let manifest = Manifest { collections, ..Manifest::default() };
+    let blobs = &mut AuthorBlobs { store: &options.home.store, secret: &secret };
+    let content = HeadContent::of(&manifest, Shape::REAL, false, true, blobs).expect("a channel");
     options.listen = Some(LOOPBACK.parse().expect("an address"));
     options.bootstrap = vec![boot.into()];
     options.identity = Some(identity(number));
@@ -93,8 +99,6 @@ async fn author(
     options.dht = DhtMode::Client;
     let node = Runtime::start(executor, options).await.expect("the node starts");
     node.command(follow(identity(number).public_key()));
-    let items = vec![Item::File(file)];
-    let content = HeadContent::Inline(vec![Collection { title: String::new(), items }]);
     node.command(Command::Publish(Draft { content, read_key: None, gateways: Vec::new() }));
     wait_for(&node, |event| matches!(event, Event::Published { .. })).await;
     node

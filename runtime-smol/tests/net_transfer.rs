@@ -1,5 +1,6 @@
 //! Whole nodes over real sockets, disk and DHT on loopback: what goes in at one comes out at another.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::rc::Rc;
@@ -11,12 +12,14 @@ use futures_lite::{FutureExt, future};
 use megatorrent_core::blob::{BLOB_LEN, PLAIN_LEN};
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
-use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Reference};
+use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Manifest, Reference};
 use megatorrent_core::node::{Command, Draft, Event, Takers, Target};
+use megatorrent_core::tree::Shape;
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::export::{Export, Exported, export};
 use megatorrent_runtime_smol::home::{Home, load_dht_state};
-use megatorrent_runtime_smol::ingest::ingest;
+use megatorrent_runtime_smol::ingest::{AuthorBlobs, ingest};
+use megatorrent_runtime_smol::store::Store;
 use megatorrent_runtime_smol::{Handle, Options, Runtime};
 use smol::LocalExecutor;
 use tempfile::TempDir;
@@ -73,19 +76,23 @@ fn content(len: usize) -> Vec<u8> {
 /// Stores `content` in `home` and describes it.
 fn add_file(home: &Home, name: &str, content: &[u8]) -> FileEntry {
     let secret = author().content_secret();
-    let tree = ingest(content, &home.store, &secret, 2, &|_| {}, &AtomicBool::new(false)).expect("stored");
+    let extents = ingest(content, &home.store, &secret, 2, &|_| {}, &AtomicBool::new(false)).expect("stored");
     FileEntry {
         path: EntryPath::new(name).expect("a path"),
-        size: tree.size,
+        size: content.len() as u64,
         modified_ms: None,
         executable: false,
-        reference: Reference::Tree(tree),
+        reference: Reference::Extents(extents),
+        blake3: None,
     }
 }
 
-fn draft(files: &[FileEntry]) -> Command {
+fn draft(store: &Store, files: &[FileEntry]) -> Command {
     let items = files.iter().cloned().map(Item::File).collect();
-    let content = HeadContent::Inline(vec![Collection { title: String::new(), items }]);
+    let collections = vec![Collection { title: String::new(), items }];
+    let manifest = Manifest { collections, ..Manifest::default() };
+    let blobs = &mut AuthorBlobs { store, secret: &author().content_secret() };
+    let content = HeadContent::of(&manifest, Shape::REAL, false, true, blobs).expect("a channel");
     Command::Publish(Draft { content, read_key: None, gateways: Vec::new() })
 }
 
@@ -94,8 +101,15 @@ fn follow(channel: PublicKey) -> Command {
 }
 
 fn exported(node: &Handle, entry: &FileEntry, out: &Path) -> Vec<u8> {
-    let request =
-        Export { entry, store: node.store(), state: node.state(), out_dir: out, workers: 2, sync: false };
+    let request = Export {
+        entry,
+        packs: &BTreeMap::new(),
+        store: node.store(),
+        state: node.state(),
+        out_dir: out,
+        workers: 2,
+        sync: false,
+    };
     assert_eq!(export(&request, &|_| {}, &AtomicBool::new(false)).expect("whole"), Exported::Written);
     std::fs::read(out.join(entry.path.as_str())).expect("written")
 }
@@ -118,7 +132,7 @@ fn a_channel_reaches_subscribers_also_when_its_author_has_gone() {
             "one port number for both"
         );
         publisher.command(follow(channel));
-        publisher.command(draft(std::slice::from_ref(&entry)));
+        publisher.command(draft(publisher.store(), std::slice::from_ref(&entry)));
         let news = wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
         let Event::Published { sequence: newest, takers: Takers::DhtNodes(1..), .. } = news else {
             panic!("{news:?}")
@@ -158,7 +172,7 @@ fn a_subscription_survives_a_restart() {
         let publisher = start(&executor, author_options).await;
         let channel = author().public_key();
         publisher.command(follow(channel));
-        publisher.command(draft(&[old]));
+        publisher.command(draft(publisher.store(), &[old]));
         wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
 
         let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
@@ -167,7 +181,7 @@ fn a_subscription_survives_a_restart() {
         subscriber.shutdown().await;
         drop(subscriber);
 
-        publisher.command(draft(std::slice::from_ref(&new)));
+        publisher.command(draft(publisher.store(), std::slice::from_ref(&new)));
         let news = wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
         let Event::Published { sequence: newest, .. } = news else { unreachable!("waited for") };
         let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
@@ -194,7 +208,7 @@ fn a_download_that_was_broken_off_goes_on_from_what_it_has() {
         let publisher = start(&executor, author_options).await;
         let channel = author().public_key();
         publisher.command(follow(channel));
-        publisher.command(draft(std::slice::from_ref(&entry)));
+        publisher.command(draft(publisher.store(), std::slice::from_ref(&entry)));
         wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
 
         let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;

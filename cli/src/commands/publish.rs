@@ -1,15 +1,13 @@
 //! `publish`: entries into a signed manifest, and its head onto the DHT.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use futures_lite::future;
-use megatorrent_core::blob::{BLOB_LEN, BlobRef};
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::{BlobId, BlobName, Root, Secret};
+use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{
-    AuthorStore, Collection, FileEntry, FormError, HeadContent, Item, Manifest, Reference, entry,
+    Collection, FileEntry, FormError, HeadContent, Item, Manifest, Reference, entry,
 };
 use megatorrent_core::node::{Command, DhtError, Draft, Event, PublishError, Takers};
 use megatorrent_core::time::UnixTime;
@@ -17,7 +15,7 @@ use megatorrent_core::tree::Shape;
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::export::data_blobs;
-use megatorrent_runtime_smol::ingest::seal_and_store;
+use megatorrent_runtime_smol::ingest::AuthorBlobs;
 use megatorrent_runtime_smol::store::Store;
 use megatorrent_runtime_smol::{Handle, Runtime};
 use serde_json::json;
@@ -179,48 +177,11 @@ pub(super) fn head_content(
     private: bool,
     with_ids: bool,
 ) -> Result<HeadContent, Failure> {
-    let blobs = &mut Blobs { store, secret };
+    let blobs = &mut AuthorBlobs { store, secret };
     HeadContent::of(manifest, Shape::REAL, private, with_ids, blobs).map_err(|error| match error {
         FormError::Manifest(error) => Failure::usage(error.to_string()),
-        FormError::Store(failure) => failure,
+        FormError::Store(error) => error.into(),
     })
-}
-
-/// Where the channel's blobs are, and the secret that gives them their keys.
-struct Blobs<'a> {
-    store: &'a Store,
-    secret: &'a Secret,
-}
-
-impl Blobs<'_> {
-    fn read<T>(&self, read: impl FnOnce(&Store) -> io::Result<T>) -> Result<T, Failure> {
-        let failed = |error: io::Error| Failure::file("cannot read a blob in", self.store.root(), &error);
-        read(self.store).map_err(failed)
-    }
-}
-
-impl AuthorStore for Blobs<'_> {
-    type Error = Failure;
-
-    fn open(&mut self, blob: &BlobRef) -> Result<Option<Vec<u8>>, Failure> {
-        self.read(|store| store.open_index(blob))
-    }
-
-    fn store(&mut self, buf: &mut [u8], len: usize) -> Result<BlobRef, Failure> {
-        Ok(seal_and_store(self.store, self.secret, buf, len)?)
-    }
-
-    fn id(&mut self, root: &Root) -> Result<Option<BlobId>, Failure> {
-        self.read(|store| store.id_of(root))
-    }
-
-    fn store_v5(&mut self, root: &Root, id: &BlobId) -> Result<(), Failure> {
-        let mut blob = vec![0; BLOB_LEN];
-        if self.read(|store| store.read(&BlobName::Native(*root), &mut blob))? {
-            self.store.write(&BlobName::V5(*id), &blob)?;
-        }
-        Ok(())
-    }
 }
 
 async fn publish(

@@ -12,6 +12,7 @@ use megatorrent_core::client::{Client, Heard};
 use megatorrent_core::codec::{Have, Message, Tag, VERSION};
 use megatorrent_core::ids::Topic;
 use megatorrent_core::limits::PIECE_LEN_MAX;
+use megatorrent_core::parts::{VALUES_LEN, Values};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::transport::Role;
 
@@ -73,8 +74,8 @@ impl Line {
         loop {
             match self.receive()? {
                 Message::GetHead { tag, .. } => self.send(&Message::Head(tag, None))?,
-                Message::Have(tag, sequence, Have::All) if tag == ours => {
-                    return self.send(&Message::Have(tag, sequence, Have::All));
+                Message::Have(tag, sequence, have) if tag == ours && have.all => {
+                    return self.send(&Message::Have(tag, sequence, have));
                 }
                 _ => {}
             }
@@ -122,17 +123,17 @@ impl Line {
 }
 
 fn hello() -> Message {
-    Message::Hello { version: Some(VERSION), sequences: [].into(), port: None }
+    Message::Hello { version: Some(VERSION), sequences: [].into(), port: None, features: 0 }
 }
 
 fn refused() -> io::Error {
     ErrorKind::InvalidData.into()
 }
 
-/// What a liar does when it is asked for a range.
+/// What a liar does when it is asked for parts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
-    /// It sends other bytes.
+    /// It sends other values and bytes.
     Garbage,
     /// It sends nothing, ever.
     Silence,
@@ -161,7 +162,7 @@ impl Liar {
         Ok(liar)
     }
 
-    /// Ranges that it was asked for so far.
+    /// WANTs that it got so far.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
@@ -177,15 +178,25 @@ fn lie_to(stream: TcpStream, topic: &Topic, kind: Lie, asked: &AtomicUsize) -> i
                 line.send(&Message::Watch(vec![ours]))?;
             }
             Message::GetHead { tag, .. } => line.send(&Message::Head(tag, None))?,
-            Message::AskHave(tag, sequence) => line.send(&Message::Have(tag, sequence, Have::All))?,
-            Message::Want { id, range, .. } => {
+            Message::AskHave(tag, sequence) => {
+                let all = Have { all: true, ..Have::default() };
+                line.send(&Message::Have(tag, sequence, all))?;
+            }
+            Message::Want(want) => {
                 asked.fetch_add(1, Ordering::Relaxed);
                 if kind == Lie::Silence {
                     continue;
                 }
-                for offset in range.clone().step_by(PIECE_LEN_MAX) {
-                    let len = PIECE_LEN_MAX.min((range.end - offset) as usize);
-                    line.send(&Message::Piece { id, offset, bytes: vec![0x5a; len] })?;
+                let number = want.number;
+                if want.values {
+                    let values = Box::new(Values::from_bytes([0x5a; VALUES_LEN]));
+                    line.send(&Message::Parts { number, values })?;
+                }
+                for part in want.mask.iter().filter_map(|part| u8::try_from(part).ok()) {
+                    for half in 0..2 {
+                        let bytes = vec![0x5a; PIECE_LEN_MAX];
+                        line.send(&Message::Piece { number, part, half, bytes })?;
+                    }
                 }
             }
             _ => {}
