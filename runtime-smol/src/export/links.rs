@@ -43,12 +43,11 @@ fn stays_inside(path: &str, target: &str) -> bool {
     let (mut depth, mut goes_up) = (path.matches('/').count(), true);
     !target.chars().any(char::is_control)
         && target.split('/').all(|name| match name {
-            "" => false,
             ".." if goes_up && depth > 0 => {
                 depth -= 1;
                 true
             }
-            ".." => false,
+            "" | ".." => false,
             _ => {
                 goes_up = false;
                 true

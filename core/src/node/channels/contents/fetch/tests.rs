@@ -116,7 +116,9 @@ impl World {
 }
 
 fn content(n: u32, len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at as u32).wrapping_mul(n | 1).to_le_bytes()[1] ^ n.to_le_bytes()[0]).collect()
+    (0..len as u64)
+        .map(|at| at.wrapping_mul(u64::from(n) | 1).to_le_bytes()[1] ^ n.to_le_bytes()[0])
+        .collect()
 }
 
 /// A channel with some pages, packs, and files of several extents.
