@@ -11,10 +11,10 @@ use megatorrent_core::blob::{self, BLOB_LEN, PLAIN_LEN};
 use megatorrent_core::ids::{BlobName, Root, Secret};
 use megatorrent_core::manifest::{Chunk, EntryPath, Extent, FileEntry, Reference, Slice};
 use megatorrent_core::rng::Rng;
-use megatorrent_core::tree::TreeRef;
-use megatorrent_runtime_smol::export::{Export, ExportError, Exported, export, tree_chunks};
+use megatorrent_core::tree::{Shape, TreeRef};
+use megatorrent_runtime_smol::export::{Export, ExportError, Exported, data_blobs, export};
 use megatorrent_runtime_smol::home::Home;
-use megatorrent_runtime_smol::ingest::ingest;
+use megatorrent_runtime_smol::ingest::seal_and_store;
 use megatorrent_runtime_smol::state::FileRecord;
 
 const SIZES: [usize; 6] = [0, 1, PLAIN_LEN - 1, PLAIN_LEN, PLAIN_LEN + 1, 5 * PLAIN_LEN + 3];
@@ -40,9 +40,9 @@ impl World {
     }
 
     fn entry(&self, path: &str, bytes: &[u8]) -> FileEntry {
-        let cancel = AtomicBool::new(false);
-        let tree =
-            ingest(bytes, &self.home.store, &Secret::new([7; 32]), 2, &|_| {}, &cancel).expect("stored");
+        let (store, secret) = (&self.home.store, Secret::new([7; 32]));
+        let tree = TreeRef::write(Shape::REAL, bytes, |buf, len| seal_and_store(store, &secret, buf, len));
+        let tree = tree.expect("stored");
         let path = EntryPath::new(path).expect("a good path");
         FileEntry {
             path,
@@ -103,7 +103,10 @@ fn tree(entry: &FileEntry) -> &TreeRef {
 }
 
 fn chunks(entry: &FileEntry, world: &World) -> Vec<Chunk> {
-    tree_chunks(tree(entry), &world.home.store, 100).expect("readable").expect("few")
+    let Reference::Extents(extents) = &entry.reference else { panic!("it has extents") };
+    let blobs = data_blobs(extents, &world.home.store, 100).expect("readable").expect("few");
+    let id = |root| world.home.store.id_of(root).expect("readable").expect("stored");
+    blobs.iter().map(|(blob, len)| Chunk::from_ref(blob, id(&blob.root), *len)).collect()
 }
 
 fn read(path: impl AsRef<Path>) -> Vec<u8> {
@@ -158,7 +161,8 @@ fn both_forms_of_reference_give_the_same_file() {
     world.export(&entry).expect("written");
     assert!(read(world.out().join("as-chunks")) == bytes);
     let entry = world.entry("x", &bytes);
-    assert_eq!(tree_chunks(tree(&entry), &world.home.store, 2).expect("readable"), None, "there are three");
+    let Reference::Extents(extents) = &entry.reference else { panic!("it has extents") };
+    assert_eq!(data_blobs(extents, &world.home.store, 2).expect("readable"), None, "there are three");
 }
 
 #[test]
@@ -208,7 +212,9 @@ fn a_corrupt_blob_is_missing_from_then_on() {
     let world = World::new();
     let entry = world.entry("file", &content(2 * PLAIN_LEN, 3));
     let bad = chunks(&entry, &world)[1].name();
-    fs::write(world.blob_path(&bad), vec![0; BLOB_LEN]).expect("written");
+    let mut bytes = fs::read(world.blob_path(&bad)).expect("there");
+    bytes[..BLOB_LEN].fill(0);
+    fs::write(world.blob_path(&bad), bytes).expect("written");
     assert!(matches!(world.export(&entry), Err(ExportError::Missing(id)) if id == bad));
     assert!(!world.home.store.has(&bad));
     assert!(world.listing().is_empty());
