@@ -12,7 +12,7 @@
 //!
 //! let mut alice: Client = Client::new(Role::Dialler, &mut Rng::new([1; 32]));
 //! let mut bob: Client = Client::new(Role::Listener, &mut Rng::new([2; 32]));
-//! let hello = Message::Hello { version: Some(6), sequences: [].into(), port: None };
+//! let hello = Message::Hello { version: Some(6), sequences: [].into(), port: None, features: 0 };
 //! alice.send(&hello); // It waits for the end of the handshake.
 //!
 //! bob.feed(&alice.take_output());

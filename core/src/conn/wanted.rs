@@ -227,7 +227,7 @@ mod tests {
         assert_eq!((wanted.open_parts(), wanted.take_values(0)), (0, UNASKED));
         for _ in 0..WANTS_MAX {
             wanted.ask(ROOT, Mask(1), false, None);
-            wanted.cancel(&ROOT, Mask::ALL);
+            assert_eq!(wanted.cancel(&ROOT, Mask::ALL).count(), 1);
         }
         assert_eq!(wanted.take(0, 1, 0, HALF), Ok(Brought::Late), "it is among the oldest");
         assert_eq!(wanted.take(1, 0, 0, HALF), Ok(Brought::Wanted(ROOT)));

@@ -326,33 +326,31 @@ impl<S: Suite> Dispatcher<S> {
         for (name, held) in names.iter().zip(held) {
             if let (BlobName::Native(root), Held::Parts(mask, values)) = (name, held) {
                 let parts = self.downloads.on_held::<S>(&mut self.cx, *root, *mask, values);
-                self.tell_of_parts(&parts);
+                for (place, mask) in &parts {
+                    self.tell_of_parts(place, *mask);
+                }
             }
         }
     }
 
-    fn tell_of_parts(&mut self, parts: &[(Place, Mask)]) {
+    fn tell_of_parts(&mut self, place: &Place, mask: Mask) {
         self.channels.set_part_time(self.downloads.part_time());
-        for (place, mask) in parts {
-            self.with_channels(|channels, env| channels.on_parts(env, place, *mask));
-        }
+        self.with_channels(|channels, env| channels.on_parts(env, place, mask));
     }
 
     /// Does what follows from something that was written.
-    fn on_outcome(&mut self, name: BlobName, outcome: Outcome) {
-        if let Some(peer) = &outcome.by {
-            self.peers.served(&mut self.cx, peer);
-        }
-        if let Some((conn, peer)) = &outcome.lie {
-            self.ban(peer, Violation::WrongBlob);
-            self.close(*conn, CloseReason::Violation(Violation::WrongBlob));
-        }
-        self.tell_of_parts(&outcome.parts);
-        for place in &outcome.stored {
-            self.with_channels(|channels, env| channels.on_stored(env, place, name));
-        }
-        for place in &outcome.unfit {
-            self.with_channels(|channels, env| channels.on_unfit(env, place, name));
+    fn on_outcome(&mut self, name: BlobName, outcome: Vec<Outcome>) {
+        for it in outcome {
+            match it {
+                Outcome::Brought(peer) => self.peers.served(&mut self.cx, &peer),
+                Outcome::Lie(conn, peer) => {
+                    self.ban(&peer, Violation::WrongBlob);
+                    self.close(conn, CloseReason::Violation(Violation::WrongBlob));
+                }
+                Outcome::Parts(place, mask) => self.tell_of_parts(&place, mask),
+                Outcome::Stored(place) => self.with_channels(|channels, env| channels.on_stored(env, &place, name)),
+                Outcome::Unfit(place) => self.with_channels(|channels, env| channels.on_unfit(env, &place, name)),
+            }
         }
     }
 

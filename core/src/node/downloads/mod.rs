@@ -119,17 +119,18 @@ impl Line {
 }
 
 /// What came of something that was written.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    /// Where a blob was wanted that is stored, or that is here but is not what it was said to hold.
-    pub(super) stored: Vec<Place>,
-    pub(super) unfit: Vec<Place>,
-    /// Where parts of a blob are wanted that are here.
-    pub(super) parts: Vec<(Place, Mask)>,
-    /// The peer that brought it, where that is worth to be remembered.
-    pub(super) by: Option<PeerAddr>,
-    /// Whose bytes were wrong.
-    pub(super) lie: Option<(ConnId, PeerAddr)>,
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// A blob that is wanted at a place is stored.
+    Stored(Place),
+    /// It is here, but is not what it was said to hold.
+    Unfit(Place),
+    /// These parts of it are here.
+    Parts(Place, Mask),
+    /// A peer brought it, which is worth to be remembered.
+    Brought(PeerAddr),
+    /// What this peer sent was wrong.
+    Lie(ConnId, PeerAddr),
 }
 
 /// All downloads.

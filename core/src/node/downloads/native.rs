@@ -168,7 +168,7 @@ impl Downloads {
         (root, part): (Root, usize),
         (conn, peer): (ConnId, PeerAddr),
         (buffer, written): (Buffer, Written),
-    ) -> Outcome {
+    ) -> Vec<Outcome> {
         self.part_pool.give_back(buffer);
         self.is_due = true;
         let (name, is_stored) = (BlobName::Native(root), written == Written::Stored);
@@ -178,19 +178,22 @@ impl Downloads {
         for other in others {
             self.cancel(conns, other, root, Mask::one(part));
         }
-        let mut outcome = Outcome::default();
+        let mut outcome = Vec::new();
         match written {
             Written::Stored => {
                 self.bytes_received += self.part_len as u64;
                 self.note_stored(cx.now());
                 if let Some(line) = self.lines.get_mut(conn) {
-                    outcome.by = (line.brought % PARTS_PER_MEMORY == 0).then_some(peer);
+                    if line.brought % PARTS_PER_MEMORY == 0 {
+                        outcome.push(Outcome::Brought(peer));
+                    }
                     line.brought += 1;
                 }
-                outcome.parts = self.places_of_parts(root);
+                let places = self.places_of_parts(root).into_iter();
+                outcome.extend(places.map(|(place, mask)| Outcome::Parts(place, mask)));
                 self.finish_if_here(cx, root);
             }
-            Written::Mismatch | Written::NotOfRoot => outcome.lie = Some((conn, peer)),
+            Written::Mismatch | Written::NotOfRoot => outcome.push(Outcome::Lie(conn, peer)),
             Written::NoSpace | Written::Failed => self.let_store_rest(cx, written),
         }
         outcome
@@ -236,7 +239,7 @@ impl Downloads {
         cx: &mut Cx,
         (root, claims): (Root, &[Claim]),
         finished: Result<Vec<bool>, Written>,
-    ) -> Outcome {
+    ) -> Vec<Outcome> {
         let name = BlobName::Native(root);
         self.is_due = true;
         self.wants.with_transfer(&name, |transfer| transfer.set_finishing(false));
@@ -244,30 +247,30 @@ impl Downloads {
             Ok(rights) => rights,
             Err(why @ (Written::NoSpace | Written::Failed)) => {
                 self.let_store_rest(cx, why);
-                return Outcome::default();
+                return Vec::new();
             }
             Err(_) => {
                 self.wants.with_transfer(&name, super::transfer::Transfer::lost);
-                return Outcome::default();
+                return Vec::new();
             }
         };
-        let mut outcome = Outcome::default();
+        let mut outcome = Vec::new();
         let places = self.wants.get(&name).map_or_else(Vec::new, |want| want.places().to_vec());
         let mut is_left = false;
         for (place, claim) in places {
             match claims.iter().position(|known| *known == claim).and_then(|at| rights.get(at)) {
-                Some(true) => outcome.stored.push(place),
-                Some(false) => outcome.unfit.push(place),
+                Some(true) => outcome.push(Outcome::Stored(place)),
+                Some(false) => outcome.push(Outcome::Unfit(place)),
                 None => is_left = true,
             }
         }
-        let is_done = |place: &Place| outcome.stored.contains(place) || outcome.unfit.contains(place);
         if is_left {
             // Somebody else wants it meanwhile, and says something else of it.
             if rights.contains(&true) {
                 self.wants.with_transfer(&name, super::transfer::Transfer::made_whole);
             }
-            self.wants.forget_places(&name, is_done);
+            let is_done = |it: &Outcome, place: &Place| matches!(it, Outcome::Stored(at) | Outcome::Unfit(at) if at == place);
+            self.wants.forget_places(&name, |place| outcome.iter().any(|it| is_done(it, place)));
             self.finish_if_here(cx, root);
         } else {
             self.wants.remove(&name);

@@ -163,19 +163,19 @@ impl Downloads {
         name: BlobName,
         (conn, peer): (ConnId, PeerAddr),
         (buffer, written): (Buffer, Written),
-    ) -> Outcome {
+    ) -> Vec<Outcome> {
         self.give_back(conns, buffer);
         self.wants.not_written(&name);
-        let mut outcome = Outcome::default();
+        let mut outcome = Vec::new();
         match (written, name) {
             (Written::Stored, BlobName::V5(_)) => {
                 self.bytes_received += self.blob_len as u64;
-                outcome.by = Some(peer);
-                outcome.stored = self.wants.remove(&name).into_iter().map(|(place, _)| place).collect();
+                outcome.push(Outcome::Brought(peer));
+                outcome.extend(self.wants.remove(&name).into_iter().map(|(place, _)| Outcome::Stored(place)));
             }
             (Written::Stored, BlobName::Native(root)) => {
                 self.bytes_received += self.blob_len as u64;
-                outcome.by = Some(peer);
+                outcome.push(Outcome::Brought(peer));
                 let dropped = self.wants.with_transfer(&name, super::transfer::Transfer::found_whole);
                 let (others, buffers): (Vec<ConnId>, Vec<Buffer>) = dropped.unwrap_or_default();
                 buffers.into_iter().for_each(|buffer| self.part_pool.give_back(buffer));
@@ -184,7 +184,7 @@ impl Downloads {
             }
             // What the id names, its author says wrongly that it is this blob. No peer is to blame.
             (Written::NotOfRoot, _) => self.wants.forget_id(&name),
-            (Written::Mismatch, _) => outcome.lie = Some((conn, peer)),
+            (Written::Mismatch, _) => outcome.push(Outcome::Lie(conn, peer)),
             (Written::NoSpace | Written::Failed, _) => self.let_store_rest(cx, written),
         }
         outcome

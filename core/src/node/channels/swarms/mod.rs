@@ -94,8 +94,8 @@ impl Swarm {
 struct Member {
     /// Our swarms by their names on this connection.
     tags: BTreeMap<Tag, Topic>,
-    /// Those that the peer watches.
-    shares: BTreeMap<Topic, Share>,
+    /// Those that the peer watches, in boxes: a map of one has room for eleven.
+    shares: BTreeMap<Topic, Box<Share>>,
     /// There was no room to ask what the peer has.
     ask_due: bool,
     /// HAVEs sent to it.
@@ -141,7 +141,7 @@ impl Swarms {
         }
     }
 
-    fn forget_shares(&mut self, shares: &BTreeMap<Topic, Share>) {
+    fn forget_shares(&mut self, shares: &BTreeMap<Topic, Box<Share>>) {
         for (topic, share) in shares {
             if let (Some(theirs), Some(swarm)) = (share.theirs(), self.by_topic.get_mut(topic)) {
                 swarm.availability.remove(theirs);
@@ -226,7 +226,7 @@ impl Swarms {
     /// One swarm as seen over one connection.
     pub(crate) fn view(&self, conn: ConnId, topic: &Topic) -> View<'_> {
         View {
-            share: self.members.get(conn).and_then(|member| member.shares.get(topic)),
+            share: self.members.get(conn).and_then(|member| member.shares.get(topic)).map(Box::as_ref),
             availability: self.by_topic.get(topic).map(|swarm| &swarm.availability),
         }
     }

@@ -1,6 +1,7 @@
 //! Naming our swarms to peers, and recognising theirs. To a v6 peer a node names swarms by tags only, padded with random ones:
 //! a peer recognises the swarms it knows and learns nothing of others.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
@@ -73,7 +74,7 @@ impl Swarms {
         tag: Tag,
     ) {
         let Some(member) = self.members.get_mut(conn) else { return };
-        member.shares.entry(topic).or_insert_with(|| Share::new(tag));
+        member.shares.entry(topic).or_insert_with(|| Box::new(Share::new(tag)));
         self.ask_have(conns, conn, topic);
         self.tell_peer(cx, conns, conn, topic);
     }
