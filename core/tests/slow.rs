@@ -102,25 +102,24 @@ fn two_peers_that_withhold_hold_up_nobody() {
     assert_eq!(bench.status().bytes_duplicate, 0);
 }
 
-/// A swarm of many peers that withhold, and one that brings: how long it takes.
-fn among_many_that_withhold(most: Duration) {
+#[test]
+fn however_many_peers_withhold_the_rest_is_had_from_the_one_that_brings() {
     let (content, mut bench) = fetching(4);
     let mut silent: [Member; 20] = seeds(&mut bench, &content);
     let mut honest = Member::seed(&mut bench, 50, &content).at(2 * MIB);
     let members = silent.iter_mut().chain([&mut honest]);
-    complete(&mut bench, &content, &mut members.collect::<Vec<_>>(), most);
+    complete(&mut bench, &content, &mut members.collect::<Vec<_>>(), Duration::from_secs(15));
     assert_eq!((honest.closed_for(&bench), bench.status().bans), (None, 0));
 }
 
 #[test]
-fn peers_that_withhold_are_given_up_in_the_end_and_the_rest_is_had_from_the_one_that_brings() {
-    among_many_that_withhold(SILENCE_MAX + Duration::from_secs(30));
-}
-
-#[test]
-#[ignore = "three peers that withhold one part keep it from all others until they are given up after two minutes"]
-fn however_many_peers_withhold_the_rest_is_had_from_the_one_that_brings() {
-    among_many_that_withhold(Duration::from_secs(15));
+fn a_peer_that_brings_nothing_at_all_is_closed_in_the_end() {
+    let (content, mut bench) = fetching(1);
+    let [mut silent] = seeds(&mut bench, &content);
+    pass(&mut bench, &content, SILENCE_MAX.saturating_sub(Duration::from_secs(1)), &mut [&mut silent]);
+    assert_eq!(silent.closed_for(&bench), None);
+    pass(&mut bench, &content, Duration::from_secs(2), &mut [&mut silent]);
+    assert_eq!((silent.closed_for(&bench), bench.status().bans), (Some(CloseReason::Stalled), 0));
 }
 
 #[test]
@@ -129,7 +128,7 @@ fn no_part_is_asked_of_more_peers_at_once_than_allowed() {
     let mut bench = Bench::answering(CONFIG, None);
     content.follow(&mut bench);
     let mut silent: [Member; 8] = seeds(&mut bench, &content);
-    pass(&mut bench, &content, Duration::from_secs(15), &mut silent.each_mut());
+    pass(&mut bench, &content, Duration::from_secs(4), &mut silent.each_mut());
     let asked = silent.iter().filter(|peer| peer.parts_open() > 0).count();
     assert_eq!(asked, ASKED_AT_ONCE_MAX);
     // One of them refuses: another has its place.
@@ -195,7 +194,6 @@ fn what_comes_twice_from_many_peers_that_trickle_is_bounded() {
 }
 
 #[test]
-#[ignore = "a peer that has other work never has room for more"]
 fn what_is_wanted_by_a_deadline_is_asked_of_a_busy_peer_too() {
     for is_urgent in [false, true] {
         let (content, mut bench) = fetching(8);

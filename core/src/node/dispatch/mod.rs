@@ -348,8 +348,12 @@ impl<S: Suite> Dispatcher<S> {
                     self.close(conn, CloseReason::Violation(Violation::WrongBlob));
                 }
                 Outcome::Parts(place, mask) => self.tell_of_parts(&place, mask),
-                Outcome::Stored(place) => self.with_channels(|channels, env| channels.on_stored(env, &place, name)),
-                Outcome::Unfit(place) => self.with_channels(|channels, env| channels.on_unfit(env, &place, name)),
+                Outcome::Stored(place) => {
+                    self.with_channels(|channels, env| channels.on_stored(env, &place, name))
+                }
+                Outcome::Unfit(place) => {
+                    self.with_channels(|channels, env| channels.on_unfit(env, &place, name))
+                }
             }
         }
     }

@@ -14,7 +14,7 @@ use super::Downloads;
 use super::transfer::Request;
 use super::wants::Want;
 use crate::ids::{BlobName, ConnId, Root};
-use crate::limits::{ASKED_AT_ONCE_MAX, SILENCE_MAX, STALL_TIMEOUT};
+use crate::limits::{ASKED_AT_ONCE_MAX, REFUSED_MAX, SILENCE_MAX, STALL_TIMEOUT};
 use crate::parts::Mask;
 use crate::suite::Suite;
 use crate::time::Instant;
@@ -25,6 +25,10 @@ pub(super) const REVIEW_INTERVAL: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same of a whole blob.
 const PATIENCE_WHOLE: Duration = Duration::from_secs(3);
+/// Among the [`ASKED_AT_ONCE_MAX`] peers that a part is asked of, one that has brought nothing for so long makes room for another.
+const STAYS_FOR: Duration = Duration::from_secs(5);
+/// Parts that a peer is asked for beyond its window, where they take too long and are urgent.
+const URGENT_SPARE: usize = 4;
 /// Peers that a part of an index blob is asked of without waiting.
 const INDEX_ASKED_AT_ONCE_MAX: usize = 2;
 /// Where bytes came twice, one in so many and [`DUPLICATES_FREE`] more, what still moves is not asked for again.
@@ -61,10 +65,7 @@ impl Downloads {
         if self.store_rests {
             return;
         }
-        let may_help = self
-            .candidates
-            .iter()
-            .filter(|(_, candidate)| candidate.has_room() && !candidate.is_backed_off(now));
+        let may_help = self.candidates.iter().filter(|(_, it)| it.is_askable() && !it.is_backed_off(now));
         let mut helpers: Vec<(Reverse<u64>, ConnId)> = may_help
             .filter_map(|(conn, _)| Some((Reverse(self.lines.get(conn)?.rate.bytes_per_sec()), conn)))
             .collect();
@@ -75,6 +76,7 @@ impl Downloads {
             if let Some((name, place, mask)) = self.slow_for(now, conns, swarms, conn, is_idle) {
                 match (name, self.wants.get(&name).and_then(Want::id)) {
                     (BlobName::Native(root), _) if conns.speaks_v6(conn) => {
+                        self.make_room(now, conns, root, mask);
                         self.ask_for_parts(cx, conns, conn, (root, &place), mask);
                     }
                     (_, Some(id)) if self.may_ask_whole(conns, conn) => {
@@ -127,14 +129,16 @@ impl Downloads {
     ) -> Option<(BlobName, Place, Mask)> {
         let mut slowest = None;
         for (name, want) in self.wants.busy() {
-            let Some((place, has)) = self.has_of(conns, swarms, helper, name, want) else { continue };
-            if !is_idle && !place.is_index() && !place.in_order() && place.urgency().deadline().is_none() {
+            let is_urgent = want.places().iter().any(|(place, _)| is_urgent(place));
+            if !is_idle && !is_urgent {
                 continue;
             }
+            let Some((_, has)) = self.has_of(conns, swarms, helper, name, want) else { continue };
             let (mask, left) = match name {
                 BlobName::Native(_) if conns.speaks_v6(helper) => {
-                    match self.slow_parts(now, conns, want, helper, has) {
-                        (Mask::NONE, _) => self.parts_of_slow_whole(now, conns, want, helper, has),
+                    let room = self.room(conns, helper, if is_urgent { URGENT_SPARE } else { 0 });
+                    match self.slow_parts(now, conns, want, helper, has, room) {
+                        (Mask::NONE, _) => self.parts_of_slow_whole(now, want, helper, has, room),
                         slow => slow,
                     }
                 }
@@ -149,7 +153,16 @@ impl Downloads {
         Some((name, place, mask))
     }
 
-    /// The parts of a blob that take too long, and how long; as many of them as a peer may be asked for.
+    /// How many parts more a peer may be asked for, with some to spare.
+    fn room<S: Suite>(&self, conns: &Conns<S>, conn: ConnId, spare: usize) -> usize {
+        let (Some(line), Some(requests)) = (self.lines.get(conn), conns.get(conn)) else { return 0 };
+        if line.refused.len() >= REFUSED_MAX || !requests.may_want() {
+            return 0;
+        }
+        (line.part_window(self.part_len) + spare).saturating_sub(requests.parts_outstanding())
+    }
+
+    /// The parts of a blob that take too long, up to `room`, and how long.
     fn slow_parts<S: Suite>(
         &self,
         now: Instant,
@@ -157,44 +170,59 @@ impl Downloads {
         want: &Want,
         helper: ConnId,
         has: Mask,
+        mut room: usize,
     ) -> (Mask, Duration) {
-        let (Some(line), Some(requests)) = (self.lines.get(helper), conns.get(helper)) else {
-            return (Mask::NONE, Duration::ZERO);
-        };
         let transfer = want.transfer();
-        let own = line.rate.time_for(self.part_len as u64).unwrap_or_default();
+        let own = self.lines.get(helper).and_then(|line| line.rate.time_for(self.part_len as u64));
+        let most = (PATIENCE + self.usual_wait * 2).max(own.unwrap_or_default() * 3);
         let (mut slow, mut longest) = (Mask::NONE, Duration::ZERO);
-        let mut room = line.part_window(self.part_len).saturating_sub(requests.parts_outstanding());
         for part in (transfer.asked() & has).iter() {
-            let is_asked_enough =
-                transfer.is_asked(helper, part) || transfer.askers(part) >= ASKED_AT_ONCE_MAX;
-            if is_asked_enough || room == 0 {
-                continue;
+            if room == 0 {
+                break;
             }
             let of_part = transfer.requests().iter().filter(|request| request.part() == part);
-            let left = of_part.map(|request| self.time_left(now, conns, request.conn(), request.asked()));
-            let left = left.min().unwrap_or_default();
-            if left > PATIENCE + self.usual_wait * 2 && left > own * 3 {
+            let stays = |request: &Request| self.silent_for(now, request) < STAYS_FOR;
+            let is_full = transfer.askers(part) >= ASKED_AT_ONCE_MAX && of_part.clone().all(stays);
+            if is_full || transfer.is_asked(helper, part) {
+                continue;
+            }
+            let left = of_part.map(|request| self.time_left(now, conns, request)).min().unwrap_or_default();
+            if left > most {
                 (slow, longest, room) = (slow | Mask::one(part), longest.max(left), room - 1);
             }
         }
         (slow, longest)
     }
 
-    /// Of a blob that takes too long whole, the parts that a peer may be asked for, and how long it has taken.
-    fn parts_of_slow_whole<S: Suite>(
+    /// Where parts are asked of as many peers as may be, the one that has been silent longest is asked no longer.
+    fn make_room<S: Suite>(&mut self, now: Instant, conns: &mut Conns<S>, root: Root, mask: Mask) {
+        let name = BlobName::Native(root);
+        for part in mask.iter() {
+            let Some(transfer) = self.wants.get(&name).map(Want::transfer) else { return };
+            if transfer.askers(part) < ASKED_AT_ONCE_MAX {
+                continue;
+            }
+            let of_part = transfer.requests().iter().filter(|request| request.part() == part);
+            let Some(silent) = of_part.max_by_key(|it| self.silent_for(now, it)).map(Request::conn) else {
+                continue;
+            };
+            let buffers =
+                self.wants.with_transfer(&name, |transfer| transfer.release(silent, Mask::one(part)));
+            buffers.into_iter().flatten().for_each(|buffer| self.part_pool.give_back(buffer));
+            self.cancel(conns, silent, root, Mask::one(part));
+        }
+    }
+
+    /// Of a blob that takes too long whole, the parts that a peer may be asked for, up to `room`, and how long it has taken.
+    fn parts_of_slow_whole(
         &self,
         now: Instant,
-        conns: &Conns<S>,
         want: &Want,
         helper: ConnId,
         has: Mask,
+        room: usize,
     ) -> (Mask, Duration) {
         let (slow, left) = self.slow_whole(now, want, helper);
-        let (Some(line), Some(requests)) = (self.lines.get(helper), conns.get(helper)) else {
-            return (Mask::NONE, Duration::ZERO);
-        };
-        let room = line.part_window(self.part_len).saturating_sub(requests.parts_outstanding());
         let parts = (slow & has & want.transfer().unasked()).iter().take(room);
         (parts.fold(Mask::NONE, |mask, part| mask | Mask::one(part)), left)
     }
@@ -211,12 +239,18 @@ impl Downloads {
         (if is_slow { Mask::ALL } else { Mask::NONE }, latest)
     }
 
-    /// How long a peer is likely to take for all that it was asked for.
-    fn time_left<S: Suite>(&self, now: Instant, conns: &Conns<S>, conn: ConnId, asked: Instant) -> Duration {
-        let (Some(line), Some(requests)) = (self.lines.get(conn), conns.get(conn)) else {
+    /// For how long a peer that was asked for a part has brought nothing.
+    fn silent_for(&self, now: Instant, request: &Request) -> Duration {
+        let line = self.lines.get(request.conn());
+        line.map_or(Duration::MAX, |line| now.since(line.brought_at.max(request.asked())))
+    }
+
+    /// How long a peer that was asked for a part is likely to take for all that it was asked for.
+    fn time_left<S: Suite>(&self, now: Instant, conns: &Conns<S>, request: &Request) -> Duration {
+        let (Some(line), Some(requests)) = (self.lines.get(request.conn()), conns.get(request.conn())) else {
             return Duration::MAX;
         };
-        let silent = now.since(line.brought_at.max(asked));
+        let silent = self.silent_for(now, request);
         let bytes = (requests.parts_outstanding() * self.part_len) as u64;
         match line.rate.time_for(bytes) {
             // Where much came twice, only what seems to be lost is asked for again.
@@ -229,4 +263,9 @@ impl Downloads {
     fn has_too_many_duplicates(&self) -> bool {
         self.bytes_duplicate > self.bytes_received / DUPLICATES_SHARE + DUPLICATES_FREE
     }
+}
+
+/// Whether busy peers are asked for it too where it takes too long: other things wait for it, or somebody does.
+fn is_urgent(place: &Place) -> bool {
+    place.is_index() || place.in_order() || place.urgency().deadline().is_some()
 }

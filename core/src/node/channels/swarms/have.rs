@@ -293,7 +293,8 @@ impl Swarms {
 
 /// What the peer's other swarms leave for one: memory for positions, and blobs under way.
 fn room_for(member: &Member, topic: &Topic) -> (usize, usize) {
-    let others = || member.shares.iter().filter(|(other, _)| *other != topic).map(|(_, share)| share.as_ref());
+    let others =
+        || member.shares.iter().filter(|(other, _)| *other != topic).map(|(_, share)| share.as_ref());
     let room = HAVE_BYTES_MAX.saturating_sub(others().map(Share::bytes).sum());
     (room, HAVE_UNDER_WAY_MAX.saturating_sub(others().map(Share::under_way).sum()))
 }
