@@ -3,18 +3,22 @@
 Written from that document and from nothing else. What breaks a rule raises `Refused`.
 """
 
+import base64
 import json
 import re
+import struct
 
 import addr
 import v5
 
-PATH_LEN_MAX, NAME_LEN_MAX, COMPONENTS_MAX = 1024, 255, 32
+PATH_LEN_MAX, NAME_LEN_MAX = 4096, 255
+EXTENTS_MAX = 4096
 BOOTSTRAP_MAX = 32
 JSON_DEPTH_MAX = 32
 MAGNET_LEN_MAX, TITLE_LEN_MAX = 8192, 1024
 BLOB_NUMBERS = {"offset": 0, "length": v5.BLOB_LEN, "realSize": None}
 TREE_SIZE_MAX = 1 << 60
+REFERENCE_LEN = 73
 
 
 class Refused(Exception):
@@ -34,22 +38,13 @@ def is_control(letter):
 
 # --- paths (§5) -------------------------------------------------------------------------------------------------------
 
-DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
-DEVICES |= {port + digit for port in ("COM", "LPT") for digit in "0123456789¹²³"}
-
 
 def check_path(path):
     """A file's path."""
     need(isinstance(path, str) and len(path.encode()) <= PATH_LEN_MAX, "the length")
-    for letter in path:
-        need(not is_control(letter) and letter not in "\\:", "a control character, backslash or colon")
-        need(not ("\u2028" <= letter <= "\u202e" or "\u2066" <= letter <= "\u2069"), "a mark that reorders")
-    names = path.split("/")
-    need(len(names) <= COMPONENTS_MAX, "the number of components")
-    for name in names:
+    need(not any(map(is_control, path)), "a control character")
+    for name in path.split("/"):
         need(1 <= len(name.encode()) <= NAME_LEN_MAX and name not in (".", ".."), "a component")
-        need(name[-1] not in ". ", "a component that ends in a dot or a space")
-        need(name.split(".")[0].rstrip(" ").upper() not in DEVICES, "a device")
 
 
 # --- channels' addresses (§7) -----------------------------------------------------------------------------------------
@@ -204,13 +199,20 @@ def natural(value, why):
 # --- what heads and entries say (§6) ----------------------------------------------------------------------------------
 
 
-def read_root(value):
-    """A tree reference in JSON."""
-    need(isinstance(value, tuple), "a root that is no object")
-    size, depth = natural(member(value, "size"), "size"), natural(member(value, "depth"), "depth")
+def read_tree(raw):
+    """A tree's reference of 73 bytes: size, depth, root, key."""
+    need(len(raw) == REFERENCE_LEN, "another length")
+    size, depth, root, key = struct.unpack(">QB32s32s", raw)
     need(depth == depth_of(size), "another depth than the size's")
-    key, blob = read_hex(member(value, "key"), 32), read_hex(member(value, "id"), 32)
-    return {"depth": depth, "id": blob.hex(), "key": key.hex(), "size": size}
+    return size, depth, root, key
+
+
+def read_tree_text(text):
+    """The same as base64url without padding, which has one form."""
+    need(isinstance(text, str) and re.fullmatch("[A-Za-z0-9_-]{98}", text), "no 98 characters of base64url")
+    raw = base64.urlsafe_b64decode(text + "==")
+    need(base64.urlsafe_b64encode(raw).decode() == text + "==", "bits too many")
+    return read_tree(raw)
 
 
 def depth_of(size):
@@ -225,34 +227,84 @@ def read_chunk(value):
     for name, absent in BLOB_NUMBERS.items():
         number = member(value, name)
         chunk[name] = natural(absent if number is None else number, name)
+    root = member(value, "blake3")
+    if root is not None:
+        chunk["blake3"] = read_hex(root, 32).hex()
+        place = chunk["offset"], chunk["length"], chunk["nonce"]
+        need(place == (0, v5.BLOB_LEN, "00" * 12), "a root beside what is no native data blob")
     return chunk
 
 
 def check_chunks(chunks, size):
     """Chunks within their blobs that hold `size` bytes together (§4)."""
+    need(len(chunks) <= EXTENTS_MAX, "too many chunks")
     for chunk in chunks:
+        need(max(chunk[name] for name in BLOB_NUMBERS) < 1 << 32, "a number of more than 32 bits")
         need(chunk["offset"] + chunk["length"] <= v5.BLOB_LEN and chunk["length"] > v5.TAG_LEN, "a chunk's place")
         need(chunk["realSize"] <= chunk["length"] - v5.TAG_LEN, "a chunk's content")
     need(sum(chunk["realSize"] for chunk in chunks) == size, "the sum of the chunks")
 
 
-def read_entry(value):
-    """A file entry in JSON; as it is written, its members sorted by name."""
+def check_slice(pack, offset, length):
+    """A slice within its pack (§3)."""
+    need(max(pack, offset, length) < 1 << 32, "a number of more than 32 bits")
+    need(length > 0 and offset % 16 == 0 and offset + length + 16 <= 1 << 20, "a slice's place")
+
+
+def read_extent(value):
+    """An extent in the JSON of an entry, and its size: a tree's text, or a slice."""
+    if isinstance(value, str):
+        return value, read_tree_text(value)[0]
+    need(isinstance(value, list) and len(value) == 4, "neither a tree nor a slice")
+    pack, offset, length = (natural(number, "a slice's number") for number in value[:3])
+    check_slice(pack, offset, length)
+    return [pack, offset, length, read_hex(value[3], 32).hex()], length
+
+
+def read_common(value):
+    """What every entry has."""
     path, size = member(value, "name"), natural(member(value, "size"), "size")
     check_path(path)
-    root, chunks, modified = (member(value, name) for name in ("root", "chunks", "modified"))
     entry = {"name": path, "size": size}
-    if root is not None:
-        entry["root"] = read_root(root)
-        need(entry["root"]["size"] == size, "another size than the tree's")
-    else:
-        need(isinstance(chunks, list), "neither chunks nor root")
-        entry["chunks"] = [read_chunk(chunk) for chunk in chunks]
-        check_chunks(entry["chunks"], size)
+    modified = member(value, "modified")
     if modified is not None:
         entry["modified"] = natural(modified, "modified")
     if member(value, "executable") is True:
         entry["executable"] = True
+    return entry
+
+
+def read_entry(value):
+    """A file entry in the JSON of a head; as it is written, its members sorted by name."""
+    entry, chunks = read_common(value), member(value, "chunks")
+    need(isinstance(chunks, list), "no chunks")
+    entry["chunks"] = [read_chunk(chunk) for chunk in chunks]
+    check_chunks(entry["chunks"], entry["size"])
+    return {name: entry[name] for name in sorted(entry)}
+
+
+def read_any_entry(value):
+    """An entry of any form (README)."""
+    forms = [name for name in ("chunks", "extents", "target", "folder") if member(value, name) is not None]
+    need(len(forms) == 1, "no reference, or several")
+    if forms == ["chunks"]:
+        return read_entry(value)
+    entry, reference = read_common(value), member(value, forms[0])
+    size = 0
+    if forms == ["extents"]:
+        need(isinstance(reference, list) and len(reference) <= EXTENTS_MAX, "no list of extents")
+        extents = [read_extent(one) for one in reference]
+        reference, size = [one for one, _ in extents], sum(length for _, length in extents)
+    elif forms == ["target"]:
+        need(isinstance(reference, str) and 0 < len(reference.encode()) <= PATH_LEN_MAX, "a target")
+    else:
+        need(reference is True, "a folder that is none")
+    need(size == entry["size"], "another size than the sum of the extents")
+    entry[forms[0]] = reference
+    hashed = member(value, "blake3")
+    if hashed is not None:
+        entry["blake3"] = read_hex(hashed, 32).hex()
+    need(forms == ["extents"] or not {"executable", "blake3"} & set(entry), "members of another kind")
     return {name: entry[name] for name in sorted(entry)}
 
 
@@ -284,9 +336,10 @@ def read_collection(value):
 
 def read_content(value):
     """The content of a head, or of what it seals."""
-    root = member(value, "root")
-    if root is not None:
-        return {"root": read_root(root)}
+    body = member(value, "body")
+    if body is not None:
+        read_tree_text(body)
+        return {"body": body}
     collections = member(value, "collections")
     need(isinstance(collections, list), "no collections")
     collections = [read_collection(one) for one in collections]
