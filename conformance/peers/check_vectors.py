@@ -567,7 +567,7 @@ def v6_tag(i):
 def v6_positions(i):
     index, starts = {root: data(plain) for root, plain in i["index"].items()}, []
 
-    def plain_of(root, _key):
+    def plain_of(root, _key, _length):
         return index[root.hex()]
 
     if i["body"]:

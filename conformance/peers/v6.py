@@ -5,6 +5,7 @@ import hashlib
 import struct
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 import bodies
 import cbor
@@ -237,10 +238,12 @@ def children(size, height, plain):
 
 
 def walk(size, height, root, key, plain_of):
-    """A tree's blobs, each before what it links to: (height, size, root, key). `plain_of` opens an index blob."""
+    """A tree's blobs, each before what it links to: (height, size, root, key). `plain_of` opens an index blob, and is told how
+    long its content is."""
     yield height, size, root, key
     if height > 0:
-        for part, below, below_key in children(size, height, plain_of(root, key)):
+        length = LINK_LEN * -(-size // (MEBI * FANOUT ** (height - 1)))
+        for part, below, below_key in children(size, height, plain_of(root, key, length)):
             yield from walk(part, height - 1, below, below_key, plain_of)
 
 
@@ -292,3 +295,9 @@ def crypt(key, offset, piece):
     """Opens, or seals, what lies at a multiple of 64 bytes in a native blob (§2)."""
     start = struct.pack("<I", 1 + offset // 64) + bytes(12)
     return Cipher(algorithms.ChaCha20(key, start), None).encryptor().update(piece)
+
+
+def seal_native(key, content):
+    """The native blob of a content under a key (§2)."""
+    filling = Cipher(algorithms.ChaCha20(key, bytes(4) + b"\xff" * 12), None).encryptor().update(bytes(MEBI - len(content)))
+    return ChaCha20Poly1305(key).encrypt(bytes(12), content + filling, None)
