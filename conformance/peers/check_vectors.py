@@ -509,6 +509,7 @@ def message_decode(i):
     except messages.OldVersion as error:
         raise Reject("version") from error
     if "sequences" in shown:
+        shown["features"] = integer(shown["features"])
         shown["sequences"] = {key: integer(sequence) for key, sequence in shown["sequences"].items()}
     if "bytes" in shown:
         shown["bytes"] = digest(shown["bytes"])
@@ -536,14 +537,23 @@ def v6_shown(said):
         good = item["seq"] >= 0 and v5.verify(item["k"], v5.item_signable(item["seq"], item["v"]), item["sig"])
         shown["item"] = {**v6_shown({"type": "", **item}), "verifies": good}
         del shown["item"]["type"]
-    for name in ("bytes", "bitmap"):
-        if name in said:
+    for name in ("bytes", "bitmap", "values"):
+        if isinstance(said.get(name), bytes):
             shown[name] = digest(said[name])
     if "tags" in said:
         shown.update(count=len(said["tags"]), tags=digest(b"".join(said["tags"])))
     if "positions" in said:
         shown["positions"] = digest(struct.pack(f">{len(said['positions'])}I", *said["positions"]))
+        shown["under_way"] = digest(b"".join(struct.pack(">IH", *pair) for pair in said["under_way"]))
     return shown
+
+
+def v6_parts(i):
+    plain = data(i["plaintext"])
+    values = v6.decode(plain[0], plain[1:])["values"]
+    if blake3_tree.root_of(values).hex() != i["root"]:
+        raise Reject("root")
+    return digest(values)
 
 
 def v6_tag(i):
@@ -555,17 +565,22 @@ def v6_tag(i):
 
 
 def v6_positions(i):
-    ids = []
-    for file in ([i["body"]] if i["body"] else []) + i["files"]:
-        if "chunks" in file:
-            ids += map(bytes.fromhex, file["chunks"])
-        else:
-            root = v6.read_reference(bytes.fromhex(file["tree"]))
-            ids += [blob for _, _, blob, _ in v6.walk(*root, lambda blob, key: data(i["index"][blob.hex()]))]
+    index, starts = {root: data(plain) for root, plain in i["index"].items()}, []
+
+    def plain_of(root, _key, _length):
+        return index[root.hex()]
+
+    if i["body"]:
+        body = body_of(i["body"]["cbor"])
+        pages = [refused(bodies.read_page, data(page)) for page in i["body"]["pages"]]
+        own = rules.read_tree(data(i["body"]["tree"]))
+        names, starts = v6.positions_of_body(body, own, pages, plain_of)
+    else:
+        names = [name for item in i["items"] for name in v6.names_of(item, plain_of)]
     first = {}
-    for position, blob in enumerate(ids):
-        first.setdefault(blob.hex(), position)
-    return {"count": len(ids), "ids": digest(b"".join(ids)), "first": first}
+    for position, name in enumerate(names):
+        first.setdefault(name.hex(), position)
+    return {"count": len(names), "names": digest(b"".join(names)), "first": first, "pages": starts}
 
 
 def check(layer, case):

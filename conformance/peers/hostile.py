@@ -202,54 +202,70 @@ def beyond_v5(args):
     """What v6's messages can be made to say; `legal`: the connection must go on."""
     tag, lacking = os.urandom(v6.TAG_LEN), os.urandom(32)
     with open(args.entry, encoding="utf-8") as file:
-        stored = bytes.fromhex(json.load(file)["chunks"][0]["blobId"])
+        stored = bytes.fromhex(json.load(file)["chunks"][0]["blake3"])
 
     def said(name, **members):
         kind, payload = v6.encode({"type": name, **members})
         return bytes([kind]) + payload
 
-    def want(number, blob=lacking, offset=0, length=v5.BLOB_LEN):
-        return said("WANT", number=number, blob=blob, offset=offset, length=length)
+    def want(number, root=lacking, mask=v6.ALL_PARTS, values=True, last_len=None):
+        return said("WANT", number=number, root=root, mask=mask, values=values, last_len=last_len)
 
-    def piece(length):
-        return said("PIECE", number=0, offset=0, bytes=bytes(length))
+    def raw_want(members):
+        return bytes([v6.WANT]) + cbor.dumps({1: 1, 2: stored, 3: 1, **members})
+
+    def piece(length, part=0, half=0):
+        return said("PIECE", number=0, part=part, half=half, bytes=bytes(length))
+
+    def cancel(number, mask=v6.ALL_PARTS):
+        return said("CANCEL", number=number, mask=mask)
 
     def have(**members):
         return said("HAVE", tag=tag, sequence=7, **members)
+
+    def raw_have(members):
+        return bytes([v6.HAVE]) + cbor.dumps({1: tag, 2: 7, **members})
 
     lawless = {
         "unasked PIECE": [piece(1000)],
         "unasked PIECE without bytes": [piece(0)],
         "PIECE that is too long": [piece(v6.PIECE_LEN_MAX + 1)],
         "PIECE that fits no frame": [piece(1 << 16)],
-        "WANT of nothing": [want(1, length=0)],
-        "WANT beyond the blob": [want(1, offset=1)],
-        "WANT of too many ranges": [want(number, stored) for number in range(300)],
+        "PIECE of part 16": [piece(1000, part=16)],
+        "PIECE of half 2": [piece(1000, half=2)],
+        "unasked PARTS": [said("PARTS", number=0, values=bytes(v6.VALUES_LEN))],
+        "PARTS that are too short": [said("PARTS", number=0, values=bytes(v6.VALUES_LEN - 1))],
+        "WANT of nothing": [raw_want({3: 0})],
+        "WANT of part 16": [raw_want({3: 1 << 16})],
+        "WANT of none of the last part": [raw_want({5: 0})],
+        "WANT of an odd length of the last part": [raw_want({5: 5000})],
+        "WANT of more than the last part": [raw_want({5: v6.PART_LEN})],
+        "WANT of too many blobs": [want(number, stored) for number in range(300)],
         "WANT with an open number": [want(1, stored), want(1, stored)],
-        "WANT with an open number after a CANCEL of a part": [
-            want(1, stored),
-            said("CANCEL", number=1, offset=v5.BLOB_LEN - 10),
-            want(1, stored),
-        ],
+        "WANT with an open number after a CANCEL of some parts": [want(1, stored), cancel(1, 0xF000), want(1, stored)],
         "HAVE of garbage": [bytes([v6.HAVE]) + os.urandom(100)],
-        "HAVE of a bitmap that is a number": [bytes([v6.HAVE]) + cbor.dumps({1: tag, 2: 7, 3: 7})],
+        "HAVE of a bitmap that is a number": [raw_have({3: 7})],
+        "HAVE of half a pair": [raw_have({6: [1]})],
+        "HAVE of a mask of 2^16": [raw_have({6: [1, 1 << 16]})],
+        "HAVE that is not all": [raw_have({5: False})],
+        "HAVE that takes nothing back": [raw_have({7: False})],
         "ASK_HAVE without a tag": [bytes([v6.ASK_HAVE]) + cbor.dumps({2: 7})],
         "WATCH of short tags": [said("WATCH", tags=[tag[1:]])],
-        "CANCEL without an offset": [bytes([v6.CANCEL]) + cbor.dumps({1: 7})],
+        "CANCEL without a mask": [bytes([v6.CANCEL]) + cbor.dumps({1: 7})],
         "HAVE nested 60 000 deep": [bytes([v6.HAVE]) + b"\x81" * NESTED_SMALL],
     }
+    pairs = [(2**32 - 1, v6.ALL_PARTS)] * 5000
     legal = {
         "WANT of a blob that it lacks": [want(1)],
         "WANT of a blob that it lacks, 60 times": [want(number) for number in range(60)],
-        "WANT of a blob's end": [want(1, stored, v5.BLOB_LEN - 10, 10)],
-        "WANT and CANCEL": [want(1, stored), said("CANCEL", number=1, offset=0)],
-        "WANT with a number whose range was cancelled": [
-            want(1, stored),
-            said("CANCEL", number=1, offset=0),
-            want(1, stored, v5.BLOB_LEN - 10, 10),
-        ],
-        "CANCEL of unknown numbers": [said("CANCEL", number=number, offset=0) for number in range(1000)],
+        "WANT of 4096 bytes": [want(1, stored, 1, False, 4096)],
+        "WANT of values and the last part": [want(1, stored, 0x8000)],
+        "WANT and CANCEL": [want(1, stored), cancel(1)],
+        "WANT with a number that was cancelled": [want(1, stored, 0x8000), cancel(1, 0x8000), want(1, stored, 1, False, 4096)],
+        "CANCEL of unknown numbers": [cancel(number) for number in range(1000)],
+        "CANCEL of no part": [cancel(1, 0)],
         "HAVE of an unknown channel": [have(all=True), have(bitmap=b"\xff" * 60_000), have(positions=[2**32 - 1] * 5000)],
+        "HAVE of an unknown channel's blobs under way": [have(under_way=pairs), have(replaces=True)],
         "ASK_HAVE of an unknown channel": [said("ASK_HAVE", tag=tag, sequence=7)] * 100,
         "WATCH of random tags": [said("WATCH", tags=[os.urandom(v6.TAG_LEN) for _ in range(1056)])] * 10,
         "HEAD that nobody asked for": [said("HEAD", tag=tag, item=None)] * 100,

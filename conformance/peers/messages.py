@@ -51,8 +51,13 @@ def read_hello(raw):
     named = gossip.get("sequences")
     named = sorted((named if isinstance(named, dict) else gossip).items())[:CHANNELS_MAX]
     sequences = {key.lower(): seq for key, seq in named if is_key(key) and is_natural(seq, 1 << 64)}
-    port = hello.get("port")
-    return {"v": version, "sequences": sequences, "port": port if is_natural(port, 1 << 16) and port else None}
+    port, features = hello.get("port"), hello.get("features")
+    return {
+        "v": version,
+        "sequences": sequences,
+        "port": port if is_natural(port, 1 << 16) and port else None,
+        "features": features if is_natural(features, 1 << 64) else 0,
+    }
 
 
 def read_id(raw):
@@ -119,6 +124,7 @@ def payload(said):
     """How a message's payload is written: JSON is compact, its members sorted by name."""
     if said["type"] == "HELLO":
         members = {"gossip": {"sequences": said["sequences"]}, "v": said["v"], "port": said["port"]}
+        members["features"] = said["features"] or None
         return v5.canonical({name: value for name, value in members.items() if value is not None})
     if said["type"] == "PEERS":
         return v5.canonical(said["peers"])

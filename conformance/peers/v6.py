@@ -1,23 +1,28 @@
-"""What goes beyond v5 (docs/protocol.md §12), written from its description and from nothing else: messages in CBOR, tags,
-the positions of a channel's blobs, trees (§3) and manifest bodies (§5)."""
+"""What goes beyond v5 (docs/protocol.md §12), written from its description and from nothing else: messages, tags, the
+positions of a channel's blobs, parts (§2) and trees (§3)."""
 
 import hashlib
 import struct
 
-from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+import bodies
 import cbor
+import rules
 import v5
 
 GET_HEAD, HEAD, WATCH = 0x10, 0x11, 0x12
-WANT, PIECE, CANCEL, ASK_HAVE, HAVE = 0x13, 0x14, 0x15, 0x16, 0x17
+WANT, PIECE, CANCEL, ASK_HAVE, HAVE, PARTS = 0x13, 0x14, 0x15, 0x16, 0x17, 0x18
 
 VERSION = 6
 TAG_LEN = 16
 TAGS_MAX = 1056
 PADDING = 32
-PIECE_LEN_MAX = 65_520
+PIECE_LEN_MAX = 32_768
+PART_LEN, PART_COUNT, ALL_PARTS = 65_536, 16, 0xFFFF
+VALUES_LEN = 528
+CUT_STEP = 4096
 POSITIONS_MAX = 4096
 BITMAP_LEN_MAX = (1 << 18) // 8
 MEBI = 1 << 20
@@ -77,30 +82,42 @@ def read_watch(p):
     return {"tags": tags}
 
 
+def true(payload, name):
+    """Whether a member is there, which is then true."""
+    need(name not in payload or payload.get(name) is True, f"member {name}")
+    return name in payload
+
+
 def read_want(p):
-    offset, length = number(p, 3, 32), number(p, 4, 32)
-    need(length > 0 and offset + length <= v5.BLOB_LEN, "the range")
-    return {"number": number(p, 1, 32), "blob": fixed(p, 2, 32), "offset": offset, "length": length}
+    asked = {"number": number(p, 1, 32), "root": fixed(p, 2, 32), "mask": number(p, 3, 16), "values": true(p, 4)}
+    need(asked["mask"] > 0, "no part")
+    last_len = number(p, 5, 32) if 5 in p else None
+    need(last_len is None or (0 < last_len < PART_LEN and last_len % CUT_STEP == 0), "the last part's length")
+    return {**asked, "last_len": last_len}
 
 
 def read_cancel(p):
-    return {"number": number(p, 1, 32), "offset": number(p, 2, 32)}
+    return {"number": number(p, 1, 32), "mask": number(p, 2, 16)}
 
 
 def read_ask_have(p):
     return {"tag": fixed(p, 1, TAG_LEN), "sequence": number(p, 2, 64)}
 
 
+def numbers(payload, name, most):
+    """The first natural numbers of a member that may be missing."""
+    listed = array(payload, name, most) if name in payload else []
+    need(all(type(value) is int and 0 <= value < 1 << 32 for value in listed), f"a number of member {name}")
+    return listed
+
+
 def read_have(p):
-    about = read_ask_have(p)
-    if 3 in p:
-        return {**about, "bitmap": fixed(p, 3, None)[:BITMAP_LEN_MAX]}
-    if 4 in p:
-        positions = array(p, 4, POSITIONS_MAX)
-        need(all(type(position) is int and 0 <= position < 1 << 32 for position in positions), "a position")
-        return {**about, "positions": positions}
-    need(p.get(5) is True, "what it has")
-    return {**about, "all": True}
+    pairs = numbers(p, 6, 2 * POSITIONS_MAX)
+    need(6 not in p or len(p.get(6)) % 2 == 0, "half a pair")
+    need(all(mask < 1 << 16 for mask in pairs[1::2]), "a mask")
+    said = {"replaces": true(p, 7), "all": true(p, 5), "bitmap": fixed(p, 3, None)[:BITMAP_LEN_MAX] if 3 in p else b""}
+    under_way = list(zip(pairs[::2], pairs[1::2]))
+    return {**read_ask_have(p), **said, "positions": numbers(p, 4, POSITIONS_MAX), "under_way": under_way}
 
 
 READERS = {
@@ -117,9 +134,13 @@ READERS = {
 def decode(kind, payload):
     """What a message says, its name as `type`; `cbor.Malformed` where it does not parse."""
     if kind == PIECE:
-        need(8 <= len(payload) <= 8 + PIECE_LEN_MAX, "the length")
-        about = struct.unpack(">II", payload[:8])
-        return {"type": "PIECE", "number": about[0], "offset": about[1], "bytes": payload[8:]}
+        need(6 <= len(payload) <= 6 + PIECE_LEN_MAX, "the length")
+        asked, part, half = struct.unpack(">IBB", payload[:6])
+        need(part < PART_COUNT and half < 2, "the place")
+        return {"type": "PIECE", "number": asked, "part": part, "half": half, "bytes": payload[6:]}
+    if kind == PARTS:
+        need(len(payload) == 4 + VALUES_LEN, "the length")
+        return {"type": "PARTS", "number": int.from_bytes(payload[:4], "big"), "values": payload[4:]}
     name, read = READERS[kind]
     members = cbor.loads(payload)
     need(isinstance(members, cbor.Map), "no map")
@@ -130,7 +151,9 @@ def encode(said):
     """The type byte and payload of what `decode` gives."""
     name = said["type"]
     if name == "PIECE":
-        return PIECE, struct.pack(">II", said["number"], said["offset"]) + said["bytes"]
+        return PIECE, struct.pack(">IBB", said["number"], said["part"], said["half"]) + said["bytes"]
+    if name == "PARTS":
+        return PARTS, struct.pack(">I", said["number"]) + said["values"]
     if name == "GET_HEAD":
         fields = [said["tag"], said["known"], said["look_up"]]
     elif name == "HEAD":
@@ -138,11 +161,15 @@ def encode(said):
     elif name == "WATCH":
         fields = [said["tags"]]
     elif name == "WANT":
-        fields = [said["number"], said["blob"], said["offset"], said["length"]]
+        fields = [said["number"], said["root"], said["mask"], said.get("values") or None, said.get("last_len")]
     elif name == "CANCEL":
-        fields = [said["number"], said["offset"]]
+        fields = [said["number"], said["mask"]]
+    elif name == "ASK_HAVE":
+        fields = [said["tag"], said["sequence"]]
     else:
-        fields = [said["tag"], said["sequence"], said.get("bitmap"), said.get("positions"), said.get("all")]
+        pairs = [number for pair in said.get("under_way", []) for number in pair]
+        what = (said.get("bitmap"), said.get("positions"), said.get("all"), pairs, said.get("replaces"))
+        fields = [said["tag"], said["sequence"], *(one or None for one in what)]
     kind = next(kind for kind, (known, _) in READERS.items() if known == name)
     return kind, cbor.dumps({key: value for key, value in enumerate(fields, 1) if value is not None})
 
@@ -210,53 +237,67 @@ def children(size, height, plain):
         yield min(size - index * span, span), link[:32], link[32:]
 
 
-def walk(size, height, blob, key, plain_of):
-    """A tree's blobs, each before what it links to: (height, size, id, key). `plain_of` opens an index blob."""
-    yield height, size, blob, key
+def walk(size, height, root, key, plain_of):
+    """A tree's blobs, each before what it links to: (height, size, root, key). `plain_of` opens an index blob, and is told how
+    long its content is."""
+    yield height, size, root, key
     if height > 0:
-        for part, below, below_key in children(size, height, plain_of(blob, key)):
+        length = LINK_LEN * -(-size // (MEBI * FANOUT ** (height - 1)))
+        for part, below, below_key in children(size, height, plain_of(root, key, length)):
             yield from walk(part, height - 1, below, below_key, plain_of)
 
 
-def read_body(raw):
-    """A manifest body as a head would say it (§6). It is taken to be well-formed."""
-    reader = cbor.Reader(raw)
-    members = reader.item()
-    if reader.at != len(raw) or members.get(0) != 1:
-        raise v5.Broken("a body of another format")
-    collections = [
-        {"title": one.get(1, ""), "items": [body_item(item) for item in one.get(2, [])]} for one in members.get(3, [])
-    ]
-    return {"title": members.get(1, ""), "description": members.get(2, ""), "collections": collections}
+def extents_of(entry):
+    """What an item names (§3, §4) as (kind, what): trees as a reference's fields, slices, and chunks."""
+    if isinstance(entry, str):
+        return
+    for chunk in entry.get("chunks", []):
+        yield "chunk", chunk
+    for extent in entry.get("extents", []):
+        yield ("tree", rules.read_tree_text(extent)) if isinstance(extent, str) else ("slice", extent)
 
 
-def body_item(item):
-    """A magnet URI, or a file's entry."""
-    if isinstance(item, str):
-        return item
-    entry = {"name": item.get(1), "size": item.get(2)}
-    if 3 in item:
-        entry["modified"] = item.get(3)
-    if item.get(4):
-        entry["executable"] = True
-    if 5 in item:
-        size, depth, blob, key = read_reference(item.get(5))
-        entry["root"] = {"depth": depth, "id": blob.hex(), "key": key.hex(), "size": size}
-    else:
-        names = ("blobId", "offset", "length", "key", "nonce", "realSize")
-        plain = lambda field: field.hex() if isinstance(field, bytes) else field
-        entry["chunks"] = [dict(zip(names, map(plain, chunk))) for chunk in item.get(6)]
-    return entry
+def names_of(entry, plain_of):
+    """The names of an item's blobs, in the order of their positions: a slice has none."""
+    for kind, what in extents_of(entry):
+        if kind == "tree":
+            yield from (root for _, _, root, _ in walk(*what, plain_of))
+        elif kind == "chunk":
+            yield bytes.fromhex(what.get("blake3") or what["blobId"])
 
 
-def tree_of(root):
-    """Size, depth, id and key of a head's `root`."""
-    return root["size"], root["depth"], bytes.fromhex(root["id"]), bytes.fromhex(root["key"])
+def positions_of_body(body, own, pages, plain_of):
+    """The names of all blobs of a version with a body, and where the items of each page begin, by the body's counts. `own`: the
+    body's tree; `pages`: the items of each."""
+    trees = [page["reference"] for one in body["collections"] for page in one["pages"]]
+    counts = [page["blobs"] for one in body["collections"] for page in one["pages"]]
+    names = [root for _, _, root, _ in walk(*own, plain_of)]
+    names += [body["packs"][number] for number in sorted(body["packs"])]
+    for tree in trees:
+        names += [root for _, _, root, _ in walk(*rules.read_tree(tree), plain_of)]
+    starts = [len(names) + sum(counts[:n]) for n in range(len(counts))]
+    for items in pages:
+        names += [name for item in items for name in names_of(item, plain_of)]
+    if body["ids"]:
+        names += [root for _, _, root, _ in walk(*rules.read_tree(body["ids"]), plain_of)]
+    return names, starts
 
 
-def open_native(blob, key):
-    """A native blob's plaintext."""
-    try:
-        return ChaCha20Poly1305(key).decrypt(bytes(12), blob, None)
-    except InvalidTag as error:
-        raise v5.Broken("a blob that does not open") from error
+# --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def parts_of(mask):
+    """The numbers of the parts that a mask means."""
+    return [part for part in range(PART_COUNT) if mask >> part & 1]
+
+
+def crypt(key, offset, piece):
+    """Opens, or seals, what lies at a multiple of 64 bytes in a native blob (§2)."""
+    start = struct.pack("<I", 1 + offset // 64) + bytes(12)
+    return Cipher(algorithms.ChaCha20(key, start), None).encryptor().update(piece)
+
+
+def seal_native(key, content):
+    """The native blob of a content under a key (§2)."""
+    filling = Cipher(algorithms.ChaCha20(key, bytes(4) + b"\xff" * 12), None).encryptor().update(bytes(MEBI - len(content)))
+    return ChaCha20Poly1305(key).encrypt(bytes(12), content + filling, None)

@@ -14,15 +14,20 @@ import threading
 
 sys.dont_write_bytecode = True  # the tree stays clean
 
+import blake3_tree
+import bodies
 import cbor
+import rules
 import v5
 import v6
 from v5_peer import read_text, report
 
+HALF_LEN = v6.PIECE_LEN_MAX
+
 
 def deal(kind, payload):
     """A message of v6 as `v6.decode` gives it; one of v5 with its payload."""
-    if v6.GET_HEAD <= kind <= v6.HAVE:
+    if v6.GET_HEAD <= kind <= v6.PARTS:
         return v6.decode(kind, payload)
     return {"type": kind, "payload": payload}
 
@@ -31,74 +36,98 @@ def deal(kind, payload):
 
 
 class Content:
-    """A channel's version: its head, its files, and its blobs by position. `blob_of` brings a blob by its id."""
+    """A channel's version: its head, its files, and its blobs by position. `native` brings a native blob by its root, the
+    length of its content and its key, `by_id` a v5 blob by its id, `pack` a pack by its root."""
 
-    def __init__(self, item, read_key, blob_of):
+    def __init__(self, item, read_key, native, by_id, pack):
         value, key = bytes.fromhex(item["v"]), bytes.fromhex(item["k"])
         if not v5.verify(key, v5.item_signable(item["seq"], value), bytes.fromhex(item["sig"])):
             raise v5.Broken("a forged head")
-        self.item, self.sequence, self.blob_of = item, item["seq"], blob_of
+        self.item, self.sequence = item, item["seq"]
+        self.native, self.by_id, self.pack = native, by_id, pack
         self.topic = v6.topic(key, read_key or b"")
         document = v5.read_manifest(value, read_key)
-        self.positions = []
-        if "root" in document:
-            document = v6.read_body(self.read(document["root"]))
-        entries = [entry for one in document["collections"] for entry in one["items"] if isinstance(entry, dict)]
-        self.files = [(entry, self.place(entry)) for entry in entries]
+        self.packs, self.ids = {}, b""
+        if "body" in document:
+            self.read_body(rules.read_tree_text(document["body"]))
+        else:
+            items = [item for one in document["collections"] for item in one["items"]]
+            self.files = [item for item in items if isinstance(item, dict)]
+            self.positions = [name for item in items for name in v6.names_of(item, self.data)]
+        chunks = [what for file in self.files for kind, what in v6.extents_of(file) if kind == "chunk"]
+        self.v5_blobs = {bytes.fromhex(chunk["blobId"]) for chunk in chunks if "blake3" not in chunk}
 
-    def open(self, blob, key):
-        """A native blob's plaintext."""
-        return v6.open_native(self.blob_of(blob), key)
+    def read_body(self, own):
+        """The items of all pages, and the positions; what does not belong together is refused."""
+        raw = self.stream(own)
+        body, self.pages = bodies.read_body(raw), []
+        said = [page for one in body["collections"] for page in one["pages"]]
+        for page in said:
+            items = bodies.read_page(self.stream(rules.read_tree(page["reference"])))
+            bodies.check_page(items, page, body["packs"])
+            self.pages.append(items)
+        self.packs = body["packs"]
+        self.files = [item for items in self.pages for item in items if isinstance(item, dict)]
+        self.positions, starts = v6.positions_of_body(body, own, self.pages, self.data)
+        self.ids = self.stream(rules.read_tree(body["ids"])) if body["ids"] else b""
+        report("body", pages=len(said), starts=starts, ids=len(self.ids) // 32)
 
-    def walk(self, root):
-        """A tree's blobs as (height, bytes below, id, key), which take the next positions."""
-        nodes = list(v6.walk(*v6.tree_of(root), self.open))
-        self.positions += [blob for _, _, blob, _ in nodes]
-        return nodes
+    def leaves(self, tree):
+        """A tree's data blobs as (root, key, bytes of content)."""
+        return [(root, key, size) for height, size, root, key in v6.walk(*tree, self.data) if height == 0]
 
-    def read(self, root):
+    def data(self, root, key, length):
+        """A native blob's content."""
+        return v6.crypt(key, 0, self.native(root, length, key)[:length])
+
+    def stream(self, tree):
         """The stream that a tree holds."""
-        leaves = [node for node in self.walk(root) if node[0] == 0]
-        return b"".join(self.open(blob, key)[:length] for _, length, blob, key in leaves)
+        return b"".join(self.data(*leaf) for leaf in self.leaves(tree))
 
-    def place(self, entry):
-        """What brings an entry's content; its blobs take the next positions."""
-        if "root" in entry:
-            leaves = [node for node in self.walk(entry["root"]) if node[0] == 0]
-            return [lambda node=node: self.open(node[2], node[3])[: node[1]] for node in leaves]
-        self.positions += [bytes.fromhex(chunk["blobId"]) for chunk in entry["chunks"]]
-        return [
-            lambda chunk=chunk: v5.open_chunk(chunk, self.blob_of(bytes.fromhex(chunk["blobId"])))
-            for chunk in entry["chunks"]
-        ]
+    def pieces(self, entry):
+        """An entry's content, a blob's or a slice's at a time."""
+        for kind, what in v6.extents_of(entry):
+            if kind == "tree":
+                yield from map(lambda leaf: self.data(*leaf), self.leaves(what))
+            elif kind == "chunk" and "blake3" in what:
+                yield self.data(bytes.fromhex(what["blake3"]), bytes.fromhex(what["key"]), what["realSize"])
+            elif kind == "chunk":
+                yield v5.open_chunk(what, self.by_id(bytes.fromhex(what["blobId"])))
+            else:
+                number, offset, length, key = what
+                chunk = {"blobId": "", "offset": offset, "length": length + v5.TAG_LEN, "key": key, "nonce": "00" * 12}
+                yield v5.open_chunk({**chunk, "realSize": length}, self.pack(self.packs[number]))
 
     def write(self, folder):
         """Writes all files below a folder."""
-        for entry, parts in self.files:
+        for entry in self.files:
             path = os.path.join(folder, entry["name"])
             os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "wb") as out:
-                for part in parts:
-                    out.write(part())
+            if entry.get("folder"):
+                os.makedirs(path, exist_ok=True)
+            elif "target" in entry:
+                os.symlink(entry["target"], path)
+            else:
+                with open(path, "wb") as out:
+                    for piece in self.pieces(entry):
+                        out.write(piece)
 
 
 class Folder:
-    """Blobs in files that are named by their ids."""
+    """Blobs in files that are named by their roots, or v5 blobs by their ids."""
 
     def __init__(self, path):
         self.path = path
         os.makedirs(path, exist_ok=True)
 
-    def get(self, blob):
+    def get(self, name):
         """A blob; None where it is not there."""
-        path = os.path.join(self.path, blob.hex())
+        path = os.path.join(self.path, name.hex())
         return read_text(path) if os.path.exists(path) else None
 
-    def put(self, blob, whole):
-        """Keeps a blob that is what its id says."""
-        if v5.blob_id(whole) != blob.hex():
-            raise v5.Broken(f"blob {blob.hex()} is wrong")
-        with open(os.path.join(self.path, blob.hex()), "wb") as out:
+    def put(self, name, whole):
+        """Keeps a blob."""
+        with open(os.path.join(self.path, name.hex()), "wb") as out:
             out.write(whole)
 
 
@@ -111,6 +140,33 @@ def watch(channel, tag):
 # --- fetch ----------------------------------------------------------------------------------------------------------
 
 
+class Asked:
+    """A WANT that is open, and what has come of it."""
+
+    def __init__(self, root, mask, values, last_len):
+        self.root, self.left, self.values, self.got = root, set(v6.parts_of(mask)), values, {}
+        last = max(self.left)
+        self.lengths = {part: last_len if part == last and last_len else v6.PART_LEN for part in self.left}
+        self.cancelled = set()
+
+    def take(self, said):
+        """Half a part; the part and its bytes once both are there."""
+        part, half, piece = said["part"], said["half"], said["bytes"]
+        if part == 0 and half == 0 and not piece:
+            raise v5.Broken(f"blob {self.root.hex()} is refused")
+        before = self.got.get(part)
+        if part not in self.left or self.values or half != (before is not None):
+            raise v5.Broken("a PIECE of what was not asked for, or out of order")
+        due = self.lengths[part] - HALF_LEN if half else min(self.lengths[part], HALF_LEN)
+        if len(piece) != due:
+            raise v5.Broken("a PIECE of another length")
+        self.got[part] = (before or b"") + piece
+        if len(self.got[part]) < self.lengths[part]:
+            return None
+        self.left.discard(part)
+        return part, self.got.pop(part)
+
+
 class Fetcher:
     """Asks a node for a channel's head, what it has, and its blobs."""
 
@@ -118,8 +174,9 @@ class Fetcher:
         self.args = args
         self.blobs = Folder(args.blobs)
         self.read_key = bytes.fromhex(args.read_key) if args.read_key else None
-        self.last_number = 0
-        self.have, self.has_all = set(), False
+        self.asked, self.values, self.parts = {}, {}, {}
+        self.wants = self.requests = 0
+        self.have, self.has_all, self.under_way = set(), False, {}
 
     def run(self):
         """Fetches the channel, or tells what the node has of it."""
@@ -148,12 +205,20 @@ class Fetcher:
         elif said["type"] == "GET_HEAD":
             v6.send(self.channel, "HEAD", tag=said["tag"], item=None)
         elif said["type"] == "HAVE" and said["tag"] == self.tag:
-            self.has_all |= said.get("all", False)
-            bits = said.get("bitmap", b"")
-            self.have |= {at for at in range(len(bits) * 8) if bits[at // 8] & 0x80 >> at % 8}
-            self.have |= set(said.get("positions", []))
-            report("have", sequence=said["sequence"], all=self.has_all, positions=sorted(self.have))
+            self.note(said)
         return said
+
+    def note(self, said):
+        """What a HAVE adds, or takes back."""
+        if said["replaces"]:
+            self.have, self.has_all, self.under_way = set(), False, {}
+        self.has_all |= said["all"]
+        bits = said["bitmap"]
+        self.have |= {at for at in range(len(bits) * 8) if bits[at // 8] & 0x80 >> at % 8}
+        self.have |= set(said["positions"])
+        for at, mask in said["under_way"]:
+            self.under_way[at] = self.under_way.get(at, 0) | mask
+        report("have", sequence=said["sequence"], all=self.has_all, positions=sorted(self.have), under_way=self.under_way)
 
     def wait(self, wanted):
         """The next message for which `wanted` holds."""
@@ -180,71 +245,123 @@ class Fetcher:
 
     def fetch(self, item):
         """All blobs, then the files."""
-        content = Content(item, self.read_key, self.blob)
-        wanted = [blob for blob in dict.fromkeys(content.positions) if self.blobs.get(blob) is None]
-        for start in range(0, len(wanted), self.args.at_once):
-            self.want(wanted[start : start + self.args.at_once])
+        content = Content(item, self.read_key, self.native, self.by_id, self.pack)
         content.write(self.args.out)
-        report("done", files=len(content.files), positions=len(content.positions), ranges=self.last_number)
+        for number, root in content.packs.items():
+            self.pack(root)
+            report("pack", number=number)
+        ids = content.ids
+        for at in range(len(ids) // 32):
+            said, blob = ids[32 * at : 32 * (at + 1)], self.blobs.get(content.positions[at])
+            if any(said) and v5.blob_id(blob) != said.hex():
+                raise v5.Broken(f"position {at} has another id than the channel says")
+        counts = {"files": len(content.files), "positions": len(content.positions), "ids": len(ids) // 32}
+        report("done", **counts, wants=self.wants, requests=self.requests)
 
-    def blob(self, blob):
-        """A blob, fetched where it lacks."""
+    # --- v5 blobs
+
+    def by_id(self, blob):
+        """A v5 blob, by REQUEST and DATA."""
         if self.blobs.get(blob) is None:
-            self.want([blob])
+            self.requests += 1
+            self.channel.send(v5.REQUEST, blob.hex().encode())
+            whole = b""
+            while len(whole) < v5.BLOB_LEN:
+                said = self.wait(lambda said: said["type"] in (v5.DATA, v5.ERROR))
+                if said["type"] == v5.ERROR:
+                    raise v5.Broken(f"blob {blob.hex()}: {said['payload'].decode()}")
+                whole += said["payload"]
+            if v5.blob_id(whole) != blob.hex():
+                raise v5.Broken(f"blob {blob.hex()} is wrong")
+            self.blobs.put(blob, whole)
         return self.blobs.get(blob)
 
-    def ask(self, blob, start, end):
-        """A range that is open, and what has come of it."""
-        self.last_number += 1
-        members = {"number": self.last_number, "blob": blob, "offset": start, "length": end - start}
-        v6.send(self.channel, "WANT", **members)
-        return {"number": self.last_number, "blob": blob, "start": start, "end": end, "got": b""}
+    # --- native blobs and packs
 
-    def want(self, blobs):
-        """Fetches blobs, each in several ranges, all asked for at once."""
-        step = -(-v5.BLOB_LEN // self.args.ranges)
-        spans = [(start, min(start + step, v5.BLOB_LEN)) for start in range(0, v5.BLOB_LEN, step)]
-        ranges = [self.ask(blob, *span) for blob in blobs for span in spans]
+    def pack(self, root):
+        """A pack, all of whose parts are wanted."""
+        return self.native(root, v6.MEBI, None)
+
+    def native(self, root, length, key):
+        """A native blob, by WANT, each part checked against its value."""
+        if self.blobs.get(root) is None:
+            needed = -(-max(length, 1) // v6.PART_LEN) if self.args.needed else v6.PART_COUNT
+            rest = length - (needed - 1) * v6.PART_LEN
+            last_len = -(-max(rest, 1) // v6.CUT_STEP) * v6.CUT_STEP if self.args.needed else v6.PART_LEN
+            self.want(root, needed, last_len if last_len < v6.PART_LEN else None)
+            whole = b"".join(self.parts.pop((root, part)) for part in range(needed))
+            if self.args.needed and key:
+                whole = self.complete(root, key, v6.crypt(key, 0, whole)[:length])
+            else:
+                whole += self.values[root][-v5.TAG_LEN :]
+            self.blobs.put(root, whole)
+        return self.blobs.get(root)
+
+    def complete(self, root, key, content):
+        """The blob that the key and the content make (§2), every part compared with its value."""
+        whole = v6.seal_native(key, content)
+        if blake3_tree.values_of(whole) != self.values[root]:
+            raise v5.Broken(f"blob {root.hex()} is not what its content and key make")
+        return whole
+
+    def want(self, root, needed, last_len):
+        """Fetches the first parts of a blob, some in each WANT, all asked for at once; some are cancelled and asked for anew."""
+        numbers, step = [], self.args.parts
+        for first in range(0, needed, step):
+            parts = range(first, min(first + step, needed))
+            is_last = parts[-1] == needed - 1
+            numbers.append(self.ask(root, parts, first == 0, last_len if is_last else None))
         if self.args.cancel:
-            ranges += self.cancel(ranges)
-        late = {one["number"] for one in ranges if one["end"] < one.get("asked", 0)}
-        pending = {one["number"]: one for one in ranges if one["start"] < one["end"]}
-        while pending:
-            said = self.wait(lambda said: said["type"] == "PIECE")
-            if said["number"] in pending:
-                self.take(pending, said)
-            elif said["number"] not in late:
-                raise v5.Broken("a PIECE that nobody asked for")
-        for blob in blobs:
-            parts = sorted((one["start"], one["got"]) for one in ranges if one["blob"] == blob)
-            self.blobs.put(blob, b"".join(part for _, part in parts))
+            numbers += [number for old in numbers for number in self.cancel(old)]
+        # The values may come after parts that were asked for under another number.
+        is_open = lambda asked: asked.left - asked.cancelled
+        while root not in self.values or any(is_open(self.asked[number]) for number in numbers):
+            said = self.wait(lambda said: said["type"] in ("PIECE", "PARTS"))
+            if said["number"] not in self.asked:
+                raise v5.Broken("an answer to what was not asked")
+            asked = self.asked[said["number"]]
+            if said["type"] == "PARTS":
+                self.take_values(asked, said["values"])
+            elif found := asked.take(said):
+                self.parts[root, found[0]] = found[1]
+        self.check(root, needed)
 
-    def cancel(self, ranges):
-        """Cancels the second half of each range and asks for it anew."""
-        again = []
-        for one in ranges:
-            one["asked"], middle = one["end"], (one["start"] + one["end"]) // 2
-            one["end"] = middle
-            v6.send(self.channel, "CANCEL", number=one["number"], offset=middle)
-            again.append(self.ask(one["blob"], middle, one["asked"]))
-        return again
+    def ask(self, root, parts, values, last_len):
+        """Sends a WANT; its number."""
+        self.wants += 1
+        mask = sum(1 << part for part in parts)
+        v6.send(self.channel, "WANT", number=self.wants, root=root, mask=mask, values=values, last_len=last_len)
+        self.asked[self.wants] = Asked(root, mask, values, last_len)
+        return self.wants
 
-    @staticmethod
-    def take(pending, said):
-        """The next bytes of a range."""
-        one = pending[said["number"]]
-        if said["offset"] != one["start"] + len(one["got"]):
-            raise v5.Broken("a PIECE out of order")
-        if not said["bytes"]:
-            raise v5.Broken(f"blob {one['blob'].hex()} is refused")
-        if said["offset"] + len(said["bytes"]) > one.get("asked", one["end"]):
-            raise v5.Broken("more than was asked for")
-        one["got"] = (one["got"] + said["bytes"])[: one["end"] - one["start"]]
-        if len(one["got"]) == one["end"] - one["start"]:
-            del pending[said["number"]]
+    def cancel(self, number):
+        """Cancels the second half of a WANT's parts and asks for them anew."""
+        asked = self.asked[number]
+        gone = sorted(asked.left)[len(asked.left) // 2 :]
+        asked.cancelled |= set(gone)
+        v6.send(self.channel, "CANCEL", number=number, mask=sum(1 << part for part in gone))
+        # With all that is left the values are cancelled too.
+        values, last_len = asked.values and len(gone) == len(asked.left), asked.lengths[gone[-1]]
+        yield self.ask(asked.root, gone, values, last_len if last_len < v6.PART_LEN else None)
+
+    def take_values(self, asked, values):
+        """PARTS, which are checked against the root at once."""
+        if not asked.values or blake3_tree.root_of(values) != asked.root:
+            raise v5.Broken("PARTS that were not asked for, or of another root")
+        asked.values, self.values[asked.root] = False, values
+
+    def check(self, root, needed):
+        """Whether each whole part is what its value says; a cut one is checked with the whole blob."""
+        for part in range(needed):
+            piece, value = self.parts[root, part], self.values[root][32 * part : 32 * (part + 1)]
+            if len(piece) == v6.PART_LEN and blake3_tree.part_value(part, piece) != value:
+                raise v5.Broken(f"part {part} of blob {root.hex()} is wrong")
 
 
 # --- serve ----------------------------------------------------------------------------------------------------------
+
+
+LOW_PARTS, HIGH_PARTS = 0x00FF, 0xFF00
 
 
 class Server:
@@ -256,10 +373,12 @@ class Server:
         with open(args.channel, encoding="utf-8") as file:
             document = json.load(file)
         read_key = bytes.fromhex(document["read_key"]) if document["read_key"] else None
-        self.content = Content(document["item"], read_key, self.blobs.get)
+        get = self.blobs.get
+        self.content = Content(document["item"], read_key, lambda root, _length, _key: get(root), get, get)
         positions = self.content.positions
-        chosen = {"all": positions, "even": positions[::2], "odd": positions[1::2], "growing": positions[:1]}
-        self.had = set(chosen[args.have])
+        chosen = {"even": positions[::2], "odd": positions[1::2], "growing": positions[:1]}
+        self.had = set(chosen.get(args.have, positions))
+        self.mask = {"low": LOW_PARTS, "high": HIGH_PARTS}.get(args.have, v6.ALL_PARTS)
 
     def run(self):
         """Accepts until it is killed."""
@@ -287,7 +406,7 @@ class Visit:
 
     def __init__(self, server, channel):
         self.args, self.content, self.blobs = server.args, server.content, server.blobs
-        self.channel, self.had = channel, set(server.had)
+        self.channel, self.had, self.mask = channel, set(server.had), server.mask
         self.tag = v6.tag(v6.tag_key(channel.shared), self.content.topic)
 
     def run(self):
@@ -307,9 +426,15 @@ class Visit:
         watch(self.channel, self.tag)
 
     def on_2(self, said):
-        """REQUEST, which is for v5 peers"""
-        report("request", id=said["payload"].decode("latin-1"))
-        self.channel.send(v5.ERROR, b"Not Found")
+        """REQUEST, by which v5 blobs travel"""
+        blob = bytes.fromhex(said["payload"].decode())
+        has = blob in self.content.v5_blobs & self.had
+        report("request", id=blob.hex(), had=has)
+        if has and self.args.bad != "refuse":
+            self.channel.send(v5.DATA, self.blobs.get(blob))
+            self.grow()
+        else:
+            self.channel.send(v5.ERROR, b"Not Found")
 
     def on_watch(self, said):
         """Whether the peer follows the channel too."""
@@ -324,7 +449,7 @@ class Visit:
 
     def on_have(self, said):
         """What the peer has."""
-        report("have", sequence=said["sequence"], all=said.get("all", False))
+        report("have", sequence=said["sequence"], all=said["all"])
 
     def on_ask_have(self, said):
         """What we have, or garbage."""
@@ -337,6 +462,14 @@ class Visit:
             self.tell(all=True)
         elif self.args.have == "odd":
             self.tell(positions=self.places(self.had))
+        elif self.args.have in ("low", "high"):
+            self.tell(positions=self.places(self.content.v5_blobs))
+            native = self.places(self.had - self.content.v5_blobs)
+            self.tell(under_way=[(at, self.mask) for at in native])
+        elif self.args.have == "replaced":
+            self.had = set(self.content.positions[::2])
+            self.tell(bitmap=b"\xff" * (len(self.content.positions) // 8 + 1))
+            self.tell(replaces=True, positions=self.places(self.had))
         else:
             self.tell(bitmap=v6.bitmap(self.places(self.had)))
 
@@ -345,30 +478,33 @@ class Visit:
         v6.send(self.channel, "HAVE", tag=self.tag, sequence=self.content.sequence, **members)
 
     def on_cancel(self, said):
-        """Nothing is left of a range once it was answered."""
-        report("cancel", number=said["number"])
+        """Nothing is left of a want once it was answered."""
+        report("cancel", number=said["number"], mask=said["mask"])
 
     def on_want(self, want):
-        """PIECEs in order, or what a bad peer makes of them."""
-        has = want["blob"] in self.had
-        report("want", id=want["blob"].hex(), offset=want["offset"], length=want["length"], had=has)
-        blob = self.blobs.get(want["blob"]) if has and self.args.bad != "refuse" else None
+        """PARTS and PIECEs, or what a bad peer makes of them."""
+        has = want["root"] in self.had - self.content.v5_blobs and want["mask"] & ~self.mask == 0
+        shown = {name: want[name] for name in ("mask", "values", "last_len")}
+        report("want", root=want["root"].hex(), had=has, **shown)
+        blob = self.blobs.get(want["root"]) if has and self.args.bad != "refuse" else None
         if self.args.bad == "stall":
             return
         if blob is None:
-            self.piece(want["number"], want["offset"], b"")
+            self.piece(want["number"], 0, 0, b"")
             return
-        if self.args.bad == "wrong-bytes":
-            blob = bytes([blob[0] ^ 1]) + blob[1:-1] + bytes([blob[-1] ^ 1])
-        for number, offset, part in self.cut(want, blob):
-            self.piece(number, offset, part)
-        if self.args.have == "growing":
-            self.grow()
+        if want["values"] and self.args.bad != "no-values":
+            values = blake3_tree.values_of(blob)
+            if self.args.bad == "wrong-values":
+                values = values[:-1] + bytes([values[-1] ^ 1])
+            v6.send(self.channel, "PARTS", number=want["number"], values=values)
+        for number, part, half, piece in self.cut(want, blob):
+            self.piece(number, part, half, piece)
+        self.grow()
 
     def grow(self):
         """Has one blob more."""
         blob = next((blob for blob in self.content.positions if blob not in self.had), None)
-        if blob is not None:
+        if self.args.have == "growing" and blob is not None:
             self.had.add(blob)
             self.tell(positions=self.places({blob}))
 
@@ -377,34 +513,55 @@ class Visit:
         return [at for at, blob in enumerate(self.content.positions) if blob in blobs]
 
     def cut(self, want, blob):
-        """The PIECEs of a range as (number, offset, bytes)."""
-        number, end, size = want["number"], want["offset"] + want["length"], self.args.piece
-        pieces = [(number, at, blob[at : min(at + size, end)]) for at in range(want["offset"], end, size)]
+        """The PIECEs of a want as (number, part, half, bytes)."""
+        number, pieces = want["number"], []
+        parts = v6.parts_of(want["mask"])
+        for part in parts:
+            length = want["last_len"] if part == parts[-1] and want["last_len"] else v6.PART_LEN
+            whole = blob[part * v6.PART_LEN :][:length]
+            pieces += [(number, part, half, whole[half * HALF_LEN :][:HALF_LEN]) for half in range(-(-length // HALF_LEN))]
+        if self.args.order == "reverse":
+            pieces.sort(key=lambda piece: (-piece[1], piece[2]))
+        elif self.args.order == "halves":
+            pieces.sort(key=lambda piece: piece[2])
+        return self.spoil(number, pieces)
+
+    def spoil(self, number, pieces):
+        """What a bad peer makes of them."""
+        _, part, half, first = pieces[0]
+        if self.args.bad == "wrong-bytes":
+            return [(number, part, half, bytes([first[0] ^ 1]) + first[1:]), *pieces[1:]]
         if self.args.bad == "out-of-order":
-            return pieces[1:] + pieces[:1]
+            return [(number, part, 1, first), *pieces]
         if self.args.bad == "unasked":
-            return [(number + 1000, *pieces[0][1:])]
+            return [(number + 1000, part, half, first)]
         if self.args.bad == "long-piece":
-            return [(number, want["offset"], bytes(v6.PIECE_LEN_MAX + 1))]
+            return [(number, part, half, bytes(v6.PIECE_LEN_MAX + 1))]
+        if self.args.bad == "short-piece":
+            return [(number, part, half, first[:-1]), *pieces[1:]]
+        if self.args.bad == "twice":
+            return [pieces[0], *pieces]
         if self.args.bad == "beyond":
-            return pieces + [(number, end, b"more")]
+            return pieces + [pieces[-1]]
         return pieces
 
-    def piece(self, number, offset, part):
+    def piece(self, number, part, half, piece):
         """PIECE"""
-        v6.send(self.channel, "PIECE", number=number, offset=offset, bytes=part)
+        v6.send(self.channel, "PIECE", number=number, part=part, half=half, bytes=piece)
 
 
 # --- command line -----------------------------------------------------------------------------------------------------
 
 
-BAD = ("refuse", "stall", "garbage-have", "wrong-bytes", "out-of-order", "unasked", "long-piece", "beyond")
+BAD = ("refuse", "stall", "garbage-have", "wrong-bytes", "wrong-values", "no-values", "out-of-order", "unasked")
+BAD += ("long-piece", "short-piece", "twice", "beyond")
+HAVE = ("all", "even", "odd", "growing", "low", "high", "replaced")
 
 
 def options(parser):
     """What fetching and serving have in common."""
     parser.add_argument("--channel", default="channel.json", help="the file that keeps the channel's head")
-    parser.add_argument("--blobs", default="blobs", help="folder of blobs, each a file named by its id")
+    parser.add_argument("--blobs", default="blobs", help="folder of blobs, each a file named by its root, or a v5 blob's id")
     parser.add_argument("--timeout", type=float, default=60, help="seconds that one socket call may take")
 
 
@@ -419,17 +576,17 @@ def parser():
     fetch.add_argument("public_key")
     fetch.add_argument("--read-key", help="of a private channel, in hex")
     fetch.add_argument("--out", default="out", help="folder for the files")
-    fetch.add_argument("--ranges", type=int, default=1, help="ranges in which each blob is asked for")
-    fetch.add_argument("--at-once", type=int, default=4, help="blobs asked for at once")
-    fetch.add_argument("--cancel", action="store_true", help="cancel half of each range and ask for it anew")
+    fetch.add_argument("--parts", type=int, default=16, help="parts in each WANT")
+    fetch.add_argument("--needed", action="store_true", help="ask only for what holds content, and make the rest of each blob")
+    fetch.add_argument("--cancel", action="store_true", help="cancel half of each WANT and ask for it anew")
     fetch.add_argument("--only-have", type=int, default=0, metavar="N", help="end once the node has N positions or all")
     fetch.set_defaults(run=lambda args: Fetcher(args).run())
     serve = commands.add_parser("serve", help="serve a channel that `fetch` kept")
     options(serve)
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=0, help="0: any free one, which the first line tells")
-    serve.add_argument("--have", choices=("all", "even", "odd", "growing"), default="all", help="the positions whose blobs it has")
-    serve.add_argument("--piece", type=int, default=v6.PIECE_LEN_MAX, help="bytes in a PIECE")
+    serve.add_argument("--have", choices=HAVE, default="all", help="the positions whose blobs it has, or the parts of each")
+    serve.add_argument("--order", choices=("ascending", "reverse", "halves"), default="ascending", help="of a WANT's answer")
     serve.add_argument("--bad", choices=BAD, help="a rule to break")
     serve.set_defaults(run=lambda args: Server(args).run())
     return top
@@ -440,7 +597,7 @@ def main():
     args = parser().parse_args()
     try:
         return 1 if args.run(args) is False else 0
-    except (OSError, ValueError, KeyError, v5.Broken, cbor.Malformed) as error:
+    except (OSError, ValueError, KeyError, v5.Broken, rules.Refused, cbor.Malformed) as error:
         print(f"v6_peer: {error}", file=sys.stderr)
         return 1
 

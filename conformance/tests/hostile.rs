@@ -7,17 +7,21 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{Running, megatorrent, ok, run, serve, split, v5_peer, write_file};
+use support::{Running, Swarm, megatorrent, ok, run, serve, split, v5_peer, write_file};
 use tempfile::TempDir;
 
 /// The most memory that a node may take (issue: `serve` below 64 MiB), whatever strangers send.
 const MEMORY_MAX_KIB: u64 = 64 * 1024;
 /// Types of messages whose content a stranger must not make us take: v5's, and those beyond it.
-const CHECKED_TYPES: [u64; 15] = [1, 2, 3, 4, 5, 6, 7, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17];
+const CHECKED_TYPES: [u64; 16] = [1, 2, 3, 4, 5, 6, 7, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18];
 const DATA: u64 = 3;
 const PIECE: u64 = 0x14;
-/// Number and offset, before a PIECE's bytes.
-const PIECE_HEADER_LEN: u64 = 8;
+const PARTS: u64 = 0x18;
+/// Number, part and half, before a PIECE's bytes.
+const PIECE_HEADER_LEN: u64 = 6;
+/// Number and values.
+const PARTS_LEN: u64 = 4 + 528;
+const HALF_LEN: u64 = 32_768;
 const ERROR: u64 = 255;
 
 /// A node that has a file's blobs, an identity beside its folder, and an honest peer's entry.
@@ -37,6 +41,9 @@ impl Target {
         let identity = support::read_json(&path.join("identity.json"));
         let secret = identity["secretKey"].as_str().expect("hex")[..16].to_owned();
         ok(megatorrent(path, &["ingest", "-i", "file", "-d", "data", "-o", "entry.json", "--v5"]));
+        // A v5 peer gets what a channel says the ids of.
+        let swarm = Swarm::new();
+        ok(megatorrent(path, &["publish", "-i", "entry.json", "-d", "data", "-b", &swarm.bootstrap]));
         let (node, address) = serve(path, &["--dht", "off"]);
         Self { folder, node, address, secret }
     }
@@ -141,14 +148,17 @@ fn lawless_v6_peers_are_turned_away_and_odd_ones_answered() {
         let is_legal = report["legal"].as_bool().expect("a flag");
         assert!(goes_on == is_legal && is_closed(report) != is_legal, "{report}");
     }
-    let pieces = |step: &str| {
+    let lengths = |step: &str, kind: u64| {
         let report = reports.iter().find(|report| report["step"] == step).expect("it was tried");
-        let pieces = answers(report).filter(|answer| answer["type"] == PIECE);
-        pieces.map(|answer| answer["length"].as_u64().expect("a number")).collect::<Vec<_>>()
+        let of_kind = answers(report).filter(|answer| answer["type"] == kind);
+        of_kind.map(|answer| answer["length"].as_u64().expect("a number")).collect::<Vec<_>>()
     };
-    assert_eq!(pieces("WANT of a blob that it lacks"), [PIECE_HEADER_LEN], "it is refused");
-    assert_eq!(pieces("WANT of a blob that it lacks, 60 times"), [PIECE_HEADER_LEN; 60]);
-    assert_eq!(pieces("WANT of a blob's end"), [PIECE_HEADER_LEN + 10]);
+    assert_eq!(lengths("WANT of a blob that it lacks", PIECE), [PIECE_HEADER_LEN], "it is refused");
+    assert_eq!(lengths("WANT of a blob that it lacks, 60 times", PIECE), [PIECE_HEADER_LEN; 60]);
+    assert_eq!(lengths("WANT of 4096 bytes", PIECE), [PIECE_HEADER_LEN + 4096]);
+    assert!(lengths("WANT of 4096 bytes", PARTS).is_empty());
+    assert_eq!(lengths("WANT of values and the last part", PARTS), [PARTS_LEN]);
+    assert_eq!(lengths("WANT of values and the last part", PIECE), [PIECE_HEADER_LEN + HALF_LEN; 2]);
     target.stands();
 }
 

@@ -28,10 +28,11 @@ pub(super) fn decode(input: Input<'_>) -> Result<Value, Fault> {
 
 fn describe(message: &Message) -> Value {
     match message {
-        Message::Hello { version, sequences, port } => {
+        Message::Hello { version, sequences, port, features } => {
             let sequences = sequences.iter().map(|(key, sequence)| (key.to_string(), integer(*sequence)));
             let sequences = Value::Object(sequences.collect());
-            json!({ "type": "HELLO", "v": version, "sequences": sequences, "port": port })
+            let features = integer(*features);
+            json!({ "type": "HELLO", "v": version, "sequences": sequences, "port": port, "features": features })
         }
         Message::Request(id) => json!({ "type": "REQUEST", "id": id.to_hex() }),
         Message::Data(bytes) => json!({ "type": "DATA", "bytes": digest(bytes) }),
@@ -101,6 +102,15 @@ fn hello_cases(cases: &mut Cases) {
         ("HELLO whose port is negative", r#"{"v":6,"port":-1}"#),
         ("HELLO whose port is a text", r#"{"v":6,"port":"7"}"#),
         ("HELLO whose port is null", r#"{"v":6,"port":null}"#),
+        ("HELLO with features", r#"{"v":6,"features":5}"#),
+        ("HELLO with all features", r#"{"v":6,"features":18446744073709551615}"#),
+        ("HELLO with no features", r#"{"v":6,"features":0}"#),
+        ("HELLO whose features are above 2^64", r#"{"v":6,"features":18446744073709551616}"#),
+        ("HELLO whose features are negative", r#"{"v":6,"features":-1}"#),
+        ("HELLO whose features are 5.0", r#"{"v":6,"features":5.0}"#),
+        ("HELLO whose features are a text", r#"{"v":6,"features":"5"}"#),
+        ("HELLO whose features are a list", r#"{"v":6,"features":[5]}"#),
+        ("HELLO whose features are null", r#"{"v":6,"features":null}"#),
         ("HELLO of version 7", r#"{"v":7,"gossip":{"sequences":{"KEY":1}}}"#),
         ("HELLO whose sequences are a list", r#"{"v":5,"gossip":{"sequences":[],"KEY":3}}"#),
         (

@@ -12,6 +12,7 @@ mod head_json;
 mod identity;
 mod message;
 mod page_cbor;
+mod positions;
 mod tree;
 mod uri;
 mod v6;

@@ -1,29 +1,30 @@
 //! The protocol beyond v5: the messages in CBOR, channels' tags, and the numbering of a channel's blobs.
 
-use std::collections::BTreeMap;
-
 use megatorrent_core::bep44::SignedItem;
-use megatorrent_core::blob::{BLOB_LEN, PLAIN_LEN};
-use megatorrent_core::codec::{Have, Message, Tag, kind};
-use megatorrent_core::ids::{BlobId, Secret, Topic};
+use megatorrent_core::blob::{self, BLOB_LEN};
+use megatorrent_core::codec::{Have, Message, Tag, Want, kind};
+use megatorrent_core::ids::{Root, Secret, Topic};
 use megatorrent_core::limits::{HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX, PIECE_LEN_MAX, WATCH_TAGS_MAX};
+use megatorrent_core::parts::{Mask, VALUES_LEN, Values};
 use megatorrent_core::transport::Role;
-use megatorrent_core::tree::{Node, TreeRef};
 use megatorrent_core::uri;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::handshake::{finish, secrets};
 use super::message::{decode, message};
-use super::{Cases, Fault, Input, Layer, author, channel, hex, public_key, repeat, secret};
+use super::{
+    Cases, Fault, Input, Layer, author, channel, hex, positions, public_key, repeat, secret, violation,
+};
 use crate::value::{digest, integer, no_such_op};
 
 pub(super) const LAYER: Layer = Layer {
     name: "v6",
-    about: "decode: plaintext of a frame -> the message, and the plaintext with which it is sent; tags and positions are \
-            joined, positions as u32. tag: dialler_secret, listener_secret (X25519), public_key, read_key (null: public) -> \
-            the connection's tag key, the channel's topic, and its tag. positions: body (null: none) and files, each a tree \
-            reference or a list of blob ids, and the plaintexts of the index blobs by id -> the number of positions, the \
-            ids in their order, joined, and the first position of each.",
+    about: "decode: plaintext of a frame -> the message, and the plaintext with which it is sent; tags, positions and pairs are \
+            joined, positions as u32, masks as u16. parts: root, plaintext of a PARTS -> its values; refused (root) where they give \
+            another root. tag: dialler_secret, listener_secret (X25519), public_key, read_key (null: public) -> the connection's tag \
+            key, the channel's topic, and its tag. positions: body (null: none; its cbor, its tree in 73 bytes and the cbor of its \
+            pages), items (of a head without one), and the contents of the index blobs by root -> the number of positions, the \
+            blobs' names (roots, and ids of v5 blobs) in their order, joined, the first position of each, and that of each page's items.",
     cases,
     run,
 };
@@ -31,13 +32,14 @@ pub(super) const LAYER: Layer = Layer {
 fn run(op: &str, input: Input<'_>) -> Result<Value, Fault> {
     match op {
         "decode" => decode(input),
+        "parts" => parts(input),
         "tag" => {
             let tag_key = finish(input, Role::Dialler)?.tag_key;
             let read_key = input.optional("read_key").map(|_| secret(input, "read_key")).transpose()?;
             let topic = uri::topic(&public_key(input, "public_key")?, read_key.as_ref());
             Ok(describe_tag(&tag_key, &topic))
         }
-        "positions" => positions(input),
+        "positions" => positions::run(input),
         _ => Err(no_such_op(op)),
     }
 }
@@ -47,48 +49,13 @@ fn describe_tag(tag_key: &Secret, topic: &Topic) -> Value {
     json!({ "tag_key": hex(tag_key.expose()), "topic": hex(&topic.0), "tag": hex(&tag.0) })
 }
 
-// --- positions ----------------------------------------------------------------------------------------------
-
-fn positions(input: Input<'_>) -> Result<Value, Fault> {
-    let mut ids = Vec::new();
-    for file in input.optional("body").into_iter().chain(input.list("files")?) {
-        if file.optional("chunks").is_some() {
-            ids.extend(chunk_ids(file)?);
-        } else {
-            let tree = TreeRef::from_bytes(&file.array("tree")?).ok_or(Fault::Reject("depth"))?;
-            visit(&tree.root(), input.object("index")?, &mut ids)?;
-        }
+fn parts(input: Input<'_>) -> Result<Value, Fault> {
+    let message = Message::decode(&input.bytes("plaintext")?).map_err(violation)?;
+    let Message::Parts { values, .. } = message else { return Err(Fault::BadVector("no PARTS".into())) };
+    if values.root().0 != input.array("root")? {
+        return Err(Fault::Reject("root"));
     }
-    let mut first = BTreeMap::new();
-    for (position, id) in ids.iter().enumerate() {
-        first.entry(id.to_hex()).or_insert(position);
-    }
-    let first: Map<String, Value> = first.into_iter().map(|(id, position)| (id, position.into())).collect();
-    Ok(json!({ "count": ids.len(), "ids": digest(&joined(&ids, |id| id.0)), "first": first }))
-}
-
-fn chunk_ids(file: Input<'_>) -> Result<Vec<BlobId>, Fault> {
-    let ids = file.list("chunks")?.into_iter().map(|id| {
-        let bytes = id.as_bytes()?.try_into();
-        bytes.map(BlobId).map_err(|_| Fault::BadVector("a blob id has 32 bytes".into()))
-    });
-    ids.collect()
-}
-
-/// A blob, then all that lies below it.
-fn visit(node: &Node, index: Input<'_>, ids: &mut Vec<BlobId>) -> Result<(), Fault> {
-    ids.push(node.link.id);
-    if node.height > 0 {
-        let plain = index.bytes(&node.link.id.to_hex())?;
-        for child in node.children(&plain) {
-            visit(&child, index, ids)?;
-        }
-    }
-    Ok(())
-}
-
-fn joined<T, const N: usize>(list: &[T], bytes: impl Fn(&T) -> [u8; N]) -> Vec<u8> {
-    list.iter().flat_map(bytes).collect()
+    Ok(digest(values.as_bytes()))
 }
 
 // --- messages -----------------------------------------------------------------------------------------------
@@ -107,27 +74,52 @@ pub(super) fn describe(message: &Message) -> Option<Value> {
         Message::Watch(tags) => {
             json!({ "type": "WATCH", "count": tags.len(), "tags": digest(&joined(tags, |tag| tag.0)) })
         }
-        Message::Want { id, blob, range } => {
-            let length = range.end - range.start;
-            json!({ "type": "WANT", "number": id, "blob": blob.to_hex(), "offset": range.start, "length": length })
+        Message::Want(Want { number, root, mask, values, last_len }) => {
+            let asked = json!({ "type": "WANT", "number": number, "root": hex(&root.0) });
+            with(asked, json!({ "mask": mask.0, "values": values, "last_len": last_len }))
         }
-        Message::Piece { id, offset, bytes } => {
-            json!({ "type": "PIECE", "number": id, "offset": offset, "bytes": digest(bytes) })
+        Message::Parts { number, values } => {
+            json!({ "type": "PARTS", "number": number, "values": digest(values.as_bytes()) })
         }
-        Message::Cancel { id, from } => json!({ "type": "CANCEL", "number": id, "offset": from }),
+        Message::Piece { number, part, half, bytes } => {
+            json!({ "type": "PIECE", "number": number, "part": part, "half": half, "bytes": digest(bytes) })
+        }
+        Message::Cancel { number, mask } => json!({ "type": "CANCEL", "number": number, "mask": mask.0 }),
         Message::AskHave(tag, sequence) => {
             json!({ "type": "ASK_HAVE", "tag": hex(&tag.0), "sequence": integer(*sequence) })
         }
         Message::Have(tag, sequence, have) => {
-            let (name, have) = match have {
-                Have::All => ("all", true.into()),
-                Have::Bitmap(bits) => ("bitmap", digest(bits)),
-                Have::Positions(list) => ("positions", digest(&joined(list, |p| p.to_be_bytes()))),
-            };
-            json!({ "type": "HAVE", "tag": hex(&tag.0), "sequence": integer(*sequence), name: have })
+            let about = json!({ "type": "HAVE", "tag": hex(&tag.0), "sequence": integer(*sequence) });
+            with(about, describe_have(have))
         }
         _ => return None,
     })
+}
+
+fn describe_have(have: &Have) -> Value {
+    let pair = |(at, mask): &(u32, Mask)| -> [u8; 6] {
+        let bytes = [&at.to_be_bytes()[..], &mask.0.to_be_bytes()].concat();
+        bytes.try_into().expect("four and two bytes")
+    };
+    json!({
+        "replaces": have.replaces,
+        "all": have.all,
+        "bitmap": digest(&have.bitmap),
+        "positions": digest(&joined(&have.positions, |at| at.to_be_bytes())),
+        "under_way": digest(&joined(&have.under_way, pair)),
+    })
+}
+
+/// The members of two objects.
+fn with(mut object: Value, more: Value) -> Value {
+    if let (Some(members), Value::Object(more)) = (object.as_object_mut(), more) {
+        members.extend(more);
+    }
+    object
+}
+
+fn joined<T, const N: usize>(list: &[T], bytes: impl Fn(&T) -> [u8; N]) -> Vec<u8> {
+    list.iter().flat_map(bytes).collect()
 }
 
 const TAG: Tag = Tag([0xA5; 16]);
@@ -154,9 +146,11 @@ fn cases(cases: &mut Cases) {
     cbor_cases(cases);
     want_cases(cases);
     piece_cases(cases);
+    parts_cases(cases);
     have_cases(cases);
+    refused_have_cases(cases);
     tag_cases(cases);
-    position_cases(cases);
+    positions::cases(cases);
 }
 
 fn head_cases(cases: &mut Cases) {
@@ -239,7 +233,8 @@ fn cbor_cases(cases: &mut Cases) {
     let cancel = |payload: &str| raw(kind::CANCEL, payload);
     for (name, payload) in [
         ("CANCEL", "a2 0109 021903e8"),
-        ("CANCEL of the highest number at the highest offset", "a2 011affffffff 021affffffff"),
+        ("CANCEL of the highest number and every part", "a2 011affffffff 0219ffff"),
+        ("CANCEL of no part", "a2 0109 0200"),
         ("CANCEL with keys that descend", "a2 021903e8 0109"),
         ("CANCEL with an unknown key", "a3 0109 021903e8 0363616263"),
         ("CANCEL with unknown keys that are no integers", "a5 616109 0109 f5f6 021903e8 8001"),
@@ -279,12 +274,14 @@ fn refused_cbor_cases(cases: &mut Cases) {
         ("that is a number", "09"),
         ("that is a tagged map", "c1 a2 0109 0200"),
         ("without a number", "a1 0200"),
-        ("without an offset", "a1 0109"),
+        ("without a mask", "a1 0109"),
         ("of a negative number", "a2 0120 0200"),
         ("of a number of 2^32", "a2 011b0000000100000000 0200"),
-        ("at an offset of 2^32", "a2 0109 021b0000000100000000"),
+        ("of a mask of 2^16", "a2 0109 021a00010000"),
+        ("of a negative mask", "a2 0109 0220"),
         ("of a float", "a2 01f94880 0200"),
-        ("at a float", "a2 0109 02fb0000000000000000"),
+        ("of a mask that is a float", "a2 0109 02fb3ff0000000000000"),
+        ("of a mask that is bytes", "a2 0109 02420001"),
         ("of a number that is a text", "a2 016139 0200"),
         ("of a number that is bytes", "a2 014109 0200"),
         ("of a number that is true", "a2 01f5 0200"),
@@ -307,65 +304,155 @@ fn refused_cbor_cases(cases: &mut Cases) {
 }
 
 fn want_cases(cases: &mut Cases) {
+    let root = Root([0xBB; 32]);
+    let of = |mask, values, last_len| {
+        written(&Message::Want(Want { number: 1, root, mask: Mask(mask), values, last_len }))
+    };
+    cases.accept("WANT of a whole blob and its values", "decode", of(0xFFFF, true, None));
+    cases.accept("WANT of the first part", "decode", of(1, false, None));
+    cases.accept("WANT of the last part", "decode", of(0x8000, false, None));
+    cases.accept("WANT of 4096 bytes of the second part", "decode", of(2, false, Some(4096)));
+    cases.accept("WANT of all of the third part but 4096 bytes", "decode", of(7, true, Some(61_440)));
+    let highest = Want { number: u32::MAX, root, mask: Mask(1), values: false, last_len: None };
+    cases.accept("WANT of the highest number", "decode", written(&Message::Want(highest)));
     let blob = format!("025820{}", "bb".repeat(32));
-    let end = u32::try_from(BLOB_LEN).expect("small");
-    let of = |id, range| written(&Message::Want { id, blob: BlobId([0xBB; 32]), range });
-    cases.accept("WANT of a whole blob", "decode", of(0, 0..end));
-    cases.accept("WANT of one byte", "decode", of(u32::MAX, 0..1));
-    cases.accept("WANT of a blob's last byte", "decode", of(1, end - 1..end));
-    let raw = |offset: &str, length: &str| raw(kind::WANT, &format!("a4 0101 {blob} 03{offset} 04{length}"));
+    let with = |members: &str| raw(kind::WANT, &format!("a4 0101 {blob} {members}"));
     for (name, input) in [
-        ("of nothing", raw("00", "00")),
-        ("of nothing at the blob's end", raw("1a00100010", "00")),
-        ("of a byte more than a blob", raw("00", "1a00100011")),
-        ("beyond the blob", raw("1a00100010", "01")),
-        ("that leaves the blob", raw("1a0010000f", "02")),
-        ("whose end does not fit 32 bits", raw("1affffffff", "1affffffff")),
-        ("from a negative offset", raw("20", "01")),
-        ("of a negative length", raw("00", "20")),
-        ("from a float", raw("f90000", "01")),
-        ("of 2^32 bytes", raw("00", "1b0000000100000000")),
+        ("of no part", with("0300 04f5")),
+        ("of a mask of 2^16", with("031a00010000 04f5")),
+        ("of a negative mask", with("0320 04f5")),
+        ("of a mask that is a float", with("03f93c00 04f5")),
+        ("of a mask that is a list", with("038101 04f5")),
+        ("of no values, in so many words", with("0301 04f4")),
+        ("of values, as a number", with("0301 0401")),
+        ("of values, as null", with("0301 04f6")),
+        ("of none of the last part", with("0301 0500")),
+        ("of 4095 bytes of the last part", with("0301 05190fff")),
+        ("of 4097 bytes of the last part", with("0301 05191001")),
+        ("of 65536 bytes of the last part", with("0301 051a00010000")),
+        ("of 69632 bytes of the last part", with("0301 051a00011000")),
+        ("of 2^32 bytes of the last part", with("0301 051b0000000100000000")),
+        ("of a negative length of the last part", with("0301 05390fff")),
+        ("of a length that is a float", with("0301 05fb40b0000000000000")),
+        ("of a length that is null", with("0301 05f6")),
+        ("with a length in place of the values", with("0301 04191000")),
     ] {
         cases.reject(format!("WANT {name}"), "decode", input, "malformed");
     }
     for (name, payload) in [
-        ("without a blob", "a3 0101 0300 0401".to_owned()),
-        ("without a number", format!("a3 {blob} 0300 0401")),
-        ("without a length", format!("a3 0101 {blob} 0300")),
-        ("of an id of 31 bytes", format!("a4 0101 02581f{} 0300 0401", "bb".repeat(31))),
-        ("of an id of 64 digits", format!("a4 0101 027840{} 0300 0401", hex("bb".repeat(32).as_bytes()))),
+        ("without a root", "a2 0101 0301".to_owned()),
+        ("without a number", format!("a2 {blob} 0301")),
+        ("without a mask", format!("a2 0101 {blob}")),
+        ("of a number of 2^32", format!("a3 011b0000000100000000 {blob} 0301")),
+        ("of a root of 31 bytes", format!("a3 0101 02581f{} 0301", "bb".repeat(31))),
+        ("of a root of 33 bytes", format!("a3 0101 025821{} 0301", "bb".repeat(33))),
+        ("of a root in 64 digits", format!("a3 0101 027840{} 0301", hex("bb".repeat(32).as_bytes()))),
     ] {
-        cases.reject(format!("WANT {name}"), "decode", super::v6::raw(kind::WANT, &payload), "malformed");
+        cases.reject(format!("WANT {name}"), "decode", raw(kind::WANT, &payload), "malformed");
     }
 }
 
 fn piece_cases(cases: &mut Cases) {
-    let piece = |bytes: &[u8]| written(&Message::Piece { id: 9, offset: 61_696, bytes: bytes.to_vec() });
-    cases.accept("PIECE", "decode", piece(b"bytes of a blob"));
-    cases.accept("PIECE that refuses", "decode", piece(b""));
-    cases.accept("PIECE with the highest numbers", "decode", message(kind::PIECE, [0xFF; 9]));
-    let long = |length: usize| json!({ "plaintext": { "patch": repeat("5a", 9 + length), "at": 0, "with": "140000000100000000" } });
-    cases.accept("PIECE of 65 520 bytes", "decode", long(PIECE_LEN_MAX));
-    cases.reject("PIECE of 65 521 bytes", "decode", long(PIECE_LEN_MAX + 1), "malformed");
-    cases.reject("PIECE without payload", "decode", message(kind::PIECE, b""), "malformed");
-    cases.reject("PIECE that ends within its offset", "decode", message(kind::PIECE, [0; 7]), "malformed");
+    let piece = |part: u8, half: u8, bytes: &[u8]| {
+        written(&Message::Piece { number: 9, part, half, bytes: bytes.to_vec() })
+    };
+    cases.accept("PIECE", "decode", piece(3, 0, b"bytes of a blob"));
+    cases.accept("PIECE of the last half", "decode", piece(15, 1, b"bytes of a blob"));
+    cases.accept("PIECE that refuses", "decode", piece(0, 0, b""));
+    cases.accept("PIECE without bytes of another half", "decode", piece(0, 1, b""));
+    let highest = [&[0xFF; 4][..], &[15, 1, 0xFF]].concat();
+    cases.accept("PIECE with the highest numbers", "decode", message(kind::PIECE, highest));
+    let long = |length: usize| json!({ "plaintext": { "patch": repeat("5a", 7 + length), "at": 0, "with": "14000000010001" } });
+    cases.accept("PIECE of 32768 bytes", "decode", long(PIECE_LEN_MAX));
+    cases.reject("PIECE of 32769 bytes", "decode", long(PIECE_LEN_MAX + 1), "malformed");
+    cases.reject("PIECE of as many bytes as fit the frame", "decode", long(65_529), "malformed");
+    for (name, payload) in [
+        ("without payload", &[][..]),
+        ("that ends before its half", &[0; 5]),
+        ("of part 16", &[0, 0, 0, 9, 16, 0, 0x5A]),
+        ("of part 255", &[0, 0, 0, 9, 255, 0, 0x5A]),
+        ("of half 2", &[0, 0, 0, 9, 0, 2, 0x5A]),
+        ("of half 255", &[0, 0, 0, 9, 0, 255, 0x5A]),
+        ("that refuses in part 16", &[0, 0, 0, 9, 16, 0]),
+    ] {
+        cases.reject(format!("PIECE {name}"), "decode", message(kind::PIECE, payload), "malformed");
+    }
+}
+
+fn parts_cases(cases: &mut Cases) {
+    let mut blob = vec![0; BLOB_LEN];
+    blob[..12].copy_from_slice(b"a short file");
+    let sealed = blob::seal(&Secret::new([7; 32]), &mut blob, 12);
+    let (root, values) = (hex(&sealed.root.0), *Values::of(&blob).as_bytes());
+    let written_parts = |values: [u8; VALUES_LEN]| {
+        written(&Message::Parts { number: 9, values: Box::new(Values::from_bytes(values)) })
+    };
+    cases.accept("PARTS", "decode", written_parts(values));
+    cases.accept("PARTS of zeros", "decode", written_parts([0; VALUES_LEN]));
+    let payload = |length: usize| message(kind::PARTS, vec![0x5A; length]);
+    cases.accept("PARTS with the highest number", "decode", message(kind::PARTS, [0xFF; 4 + VALUES_LEN]));
+    cases.reject("PARTS without payload", "decode", payload(0), "malformed");
+    cases.reject("PARTS without values", "decode", payload(4), "malformed");
+    cases.reject("PARTS without a tag", "decode", payload(4 + VALUES_LEN - 16), "malformed");
+    cases.reject("PARTS a byte too short", "decode", payload(4 + VALUES_LEN - 1), "malformed");
+    cases.reject("PARTS a byte too long", "decode", payload(4 + VALUES_LEN + 1), "malformed");
+    let of_root = |root: &str, values: [u8; VALUES_LEN]| {
+        let mut input = written_parts(values);
+        input["root"] = root.into();
+        input
+    };
+    cases.accept("PARTS of the example's root", "parts", of_root(&root, values));
+    let change = |at: usize| {
+        let mut wrong = values;
+        wrong[at] ^= 1;
+        of_root(&root, wrong)
+    };
+    for (name, at) in [
+        ("a wrong first value", 0),
+        ("a wrong value in the middle", 7 * 32 + 31),
+        ("a wrong last value", 15 * 32 + 31),
+        ("a wrong tag", 512),
+        ("a tag whose last bit is wrong", VALUES_LEN - 1),
+    ] {
+        cases.reject(format!("PARTS with {name}"), "parts", change(at), "root");
+    }
+    let mut swapped = values;
+    swapped[..64].rotate_left(32);
+    cases.reject("PARTS with two values in the other order", "parts", of_root(&root, swapped), "root");
+    let id = blob::id(&blob).to_hex();
+    cases.reject("PARTS under the blob's id", "parts", of_root(&id, values), "root");
 }
 
 fn have_cases(cases: &mut Cases) {
     let tag = tag_member();
     cases.accept("ASK_HAVE", "decode", written(&Message::AskHave(TAG, 1_700_000_000_000)));
     let have = |have| written(&Message::Have(TAG, 7, have));
-    cases.accept("HAVE of all", "decode", have(Have::All));
-    cases.accept("HAVE of positions 0, 7 and 8", "decode", have(Have::Bitmap([0x81, 0x80].into())));
-    cases.accept("HAVE of nothing, in a bitmap", "decode", have(Have::Bitmap([].into())));
-    cases.accept(
-        "HAVE of a list of positions",
-        "decode",
-        have(Have::Positions([0, 70_000, u32::MAX].into())),
-    );
-    cases.accept("HAVE of nothing, in a list", "decode", have(Have::Positions([].into())));
+    let nothing = Have::default;
+    cases.accept("HAVE of nothing", "decode", have(nothing()));
+    cases.accept("HAVE of all", "decode", have(Have { all: true, ..nothing() }));
+    let bitmap = |bits: &[u8]| Have { bitmap: bits.into(), ..nothing() };
+    cases.accept("HAVE of positions 0, 7 and 8", "decode", have(bitmap(&[0x81, 0x80])));
+    let positions = [0, 70_000, u32::MAX].into();
+    cases.accept("HAVE of a list of positions", "decode", have(Have { positions, ..nothing() }));
+    let under_way = |pairs: &[(u32, u16)]| Have {
+        under_way: pairs.iter().map(|(at, mask)| (*at, Mask(*mask))).collect(),
+        ..nothing()
+    };
+    let pairs = [(3, 5), (70_000, 0xFFFF), (u32::MAX, 0x8000), (3, 2)];
+    cases.accept("HAVE of blobs under way", "decode", have(under_way(&pairs)));
+    cases.accept("HAVE of a blob of which no part is there", "decode", have(under_way(&[(3, 0)])));
+    cases.accept("HAVE that takes all back", "decode", have(Have { replaces: true, ..nothing() }));
+    let all = Have {
+        replaces: true,
+        all: true,
+        bitmap: [0x81].into(),
+        positions: [7].into(),
+        under_way: [(9, Mask(1))].into(),
+    };
+    cases.accept("HAVE of everything that it can say", "decode", have(all));
     let with = |members: &str| raw(kind::HAVE, &format!("a4{tag}0207{members}"));
-    cases.accept("HAVE with a bitmap and a list", "decode", with("048101034107"));
+    cases.accept("HAVE of nothing, in a bitmap and a list", "decode", with("034004 80"));
+    cases.accept("HAVE of nothing, in a list of pairs", "decode", with("0680 0840"));
     let long = |front: &str, filler: &str, length: usize| {
         let front = format!("17a3{tag}0207{front}");
         json!({ "plaintext": { "patch": repeat(filler, front.len() / 2 + length), "at": 0, "with": front } })
@@ -374,25 +461,55 @@ fn have_cases(cases: &mut Cases) {
     let bitmap = |length: usize| long(&format!("0359{length:04x}"), "aa", length);
     cases.accept("HAVE with as long a bitmap as is read", "decode", bitmap(bytes));
     cases.accept("HAVE with a bitmap a byte longer", "decode", bitmap(bytes + 1));
-    let list = |count: usize| long(&format!("0499{count:04x}"), "07", count);
-    cases.accept("HAVE with as many positions as are read", "decode", list(HAVE_POSITIONS_MAX));
-    cases.accept("HAVE with one position more", "decode", list(HAVE_POSITIONS_MAX + 1));
-    for (kind, what, payload) in [
-        (kind::ASK_HAVE, "ASK_HAVE without a sequence", format!("a1{tag}")),
-        (kind::ASK_HAVE, "ASK_HAVE of a negative sequence", format!("a2{tag}0220")),
-        (kind::ASK_HAVE, "ASK_HAVE with a short tag", format!("a2014f{}0207", "a5".repeat(15))),
-        (kind::HAVE, "HAVE of what, it does not say", format!("a2{tag}0207")),
-        (kind::HAVE, "HAVE of all, or not", format!("a3{tag}020705f4")),
-        (kind::HAVE, "HAVE of all, as a number", format!("a3{tag}02070501")),
-        (kind::HAVE, "HAVE with a bitmap that is a list", format!("a3{tag}0207038101")),
-        (kind::HAVE, "HAVE with a list that is a bitmap", format!("a3{tag}0207044101")),
-        (kind::HAVE, "HAVE of a negative position", format!("a3{tag}0207048120")),
-        (kind::HAVE, "HAVE of position 2^32", format!("a3{tag}020704811b0000000100000000")),
-        (kind::HAVE, "HAVE of a position that is a float", format!("a3{tag}02070481f93c00")),
-        (kind::HAVE, "HAVE without a sequence", format!("a2{tag}05f5")),
-        (kind::HAVE, "HAVE without a tag", "a2020705f5".into()),
+    let list = |key: u8, count: usize| long(&format!("{key:02x}99{count:04x}"), "07", count);
+    cases.accept("HAVE with as many positions as are read", "decode", list(4, HAVE_POSITIONS_MAX));
+    cases.accept("HAVE with one position more", "decode", list(4, HAVE_POSITIONS_MAX + 1));
+    cases.accept("HAVE with as many pairs as are read", "decode", list(6, 2 * HAVE_POSITIONS_MAX));
+    cases.accept("HAVE with one pair more", "decode", list(6, 2 * HAVE_POSITIONS_MAX + 2));
+    cases.reject(
+        "HAVE with half a pair more than is read",
+        "decode",
+        list(6, 2 * HAVE_POSITIONS_MAX + 1),
+        "malformed",
+    );
+}
+
+fn refused_have_cases(cases: &mut Cases) {
+    let tag = tag_member();
+    let have = |members: &str| format!("a3{tag}0207{members}");
+    for (what, payload) in [
+        ("without a sequence", format!("a1{tag}")),
+        ("of a negative sequence", format!("a2{tag}0220")),
+        ("with a short tag", format!("a2014f{}0207", "a5".repeat(15))),
     ] {
-        cases.reject(what, "decode", raw(kind, &payload), "malformed");
+        cases.reject(format!("ASK_HAVE {what}"), "decode", raw(kind::ASK_HAVE, &payload), "malformed");
+    }
+    for (what, payload) in [
+        ("of all, or not", have("05f4")),
+        ("of all, as a number", have("0501")),
+        ("of all, as null", have("05f6")),
+        ("that takes nothing back, in so many words", have("07f4")),
+        ("that takes all back, as a number", have("0701")),
+        ("with a bitmap that is a list", have("038101")),
+        ("with a bitmap that is a text", have("036161")),
+        ("with a list that is a bitmap", have("044101")),
+        ("with a list that is a map", have("04a10101")),
+        ("of a negative position", have("048120")),
+        ("of position 2^32", have("04811b0000000100000000")),
+        ("of a position that is a float", have("0481f93c00")),
+        ("of one number in place of a pair", have("068103")),
+        ("of a pair and a half", have("0683030103")),
+        ("of a mask of 2^16", have("0682031a00010000")),
+        ("of a negative mask", have("06820320")),
+        ("of a mask that is a float", have("068203f93c00")),
+        ("of parts at a negative position", have("06822001")),
+        ("of parts at position 2^32", have("06821b000000010000000001")),
+        ("of parts in a map", have("06a10301")),
+        ("of parts in pairs that are lists", have("0682820301820401")),
+        ("without a sequence", format!("a2{tag}05f5")),
+        ("without a tag", "a2020705f5".into()),
+    ] {
+        cases.reject(format!("HAVE {what}"), "decode", raw(kind::HAVE, &payload), "malformed");
     }
 }
 
@@ -403,41 +520,4 @@ fn tag_cases(cases: &mut Cases) {
     cases.accept("a private channel's tag", "tag", tag("7a".repeat(32).into()));
     let other = json!({ "dialler_secret": "01".repeat(32), "listener_secret": "02".repeat(32), "public_key": channel(), "read_key": null });
     cases.accept("the public channel's tag on another connection", "tag", other);
-}
-
-fn position_cases(cases: &mut Cases) {
-    const MIB: u64 = PLAIN_LEN as u64;
-    let tree = |size: u64, depth: u8, id: u8| {
-        let reference = [&size.to_be_bytes()[..], &[depth], &[id; 32], &[0xEE; 32]].concat();
-        json!({ "tree": hex(&reference) })
-    };
-    let id = |id: u8| hex(&[id; 32]);
-    let link = |id: u8| [[id; 32], [0xEE; 32]].concat();
-    // Bytes after the links mean nothing, so that there may be links of other files.
-    let links = |ids: &[u8]| {
-        let links: Vec<u8> = ids.iter().flat_map(|id| link(*id)).collect();
-        json!({ "patch": repeat("ff", PLAIN_LEN), "at": 0, "with": hex(&links) })
-    };
-    let one = json!({ "body": null, "files": [tree(0, 0, 1)], "index": {} });
-    cases.accept("positions of one empty file", "positions", one);
-    let files = json!({
-        "body": tree(2 * MIB, 1, 1),
-        "files": [
-            tree(7, 0, 4),
-            tree(3 * MIB, 1, 5),
-            { "chunks": [id(9), id(10), id(9)] },
-            { "chunks": [] },
-            tree(MIB, 0, 4),
-        ],
-        "index": { id(1): links(&[2, 3]), id(5): links(&[8, 7, 6]) },
-    });
-    cases.accept("positions of a body, trees, and chunk lists", "positions", files);
-    let ten = json!({ "body": null, "files": vec![tree(1, 0, 3); 10], "index": {} });
-    cases.accept("positions of one content ten times", "positions", ten);
-    let deep = json!({
-        "body": null,
-        "files": [tree(16_386 * MIB, 2, 1), tree(1, 0, 6)],
-        "index": { id(1): links(&[2, 3]), id(2): repeat(&hex(&link(4)), PLAIN_LEN), id(3): links(&[5, 7]) },
-    });
-    cases.accept("positions of a tree of depth 2, in preorder", "positions", deep);
 }

@@ -159,6 +159,8 @@ impl Owed {
             None if is_cancelled => {}
             None => {
                 (owing.is_missing, owing.waiting) = (true, Mask::NONE);
+                // What the store still reads is refused with the rest, and neither sent nor refused again.
+                owing.cancelled = owing.loading;
                 self.spent.extend(owing.loaded.drain(..).map(|(_, buffer)| buffer));
             }
         }
@@ -298,6 +300,19 @@ mod tests {
         assert!(owed.loaded(&ROOT, 1, None).is_none());
         assert_eq!(owed.want(&want(1, 1)), Err(Violation::WantRepeated), "its refusal is not sent");
         assert_eq!((sent(&mut owed), owed.is_empty()), (Vec::from([(1, 0, 0, 0)]), true));
+    }
+
+    #[test]
+    fn after_a_refusal_nothing_follows_of_what_was_being_read_meanwhile() {
+        let mut owed = Owed::default();
+        owed.want(&want(1, 0b111)).expect("few");
+        (0..3).for_each(|part| owed.loading(&ROOT, part));
+        assert!(owed.loaded(&ROOT, 0, None).is_none());
+        assert_eq!(sent(&mut owed), [(1, 0, 0, 0)]);
+        owed.want(&want(1, 0b1000)).expect("it was refused");
+        assert!(owed.loaded(&ROOT, 1, None).is_none());
+        assert!(owed.loaded(&ROOT, 2, part()).is_some(), "nobody waits for it");
+        assert_eq!(sent(&mut owed), []);
     }
 
     #[test]
