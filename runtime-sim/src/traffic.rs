@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn kinds_are_told_apart_however_the_stream_is_cut() {
         let data = frame(kind::DATA, 1_048_609);
-        let piece = frame(kind::PIECE, 65_552);
+        let piece = frame(kind::PIECE, 32_791);
         let stream = [vec![1; KEY_LEN], frame(9, 16), data, piece, frame(kind::PIECE, 100)].concat();
         for cut in [1, 3, 5, 1000, stream.len()] {
             let read = |is_open| {
@@ -267,12 +267,12 @@ mod tests {
                 let total = counts.total;
                 assert_eq!(total.bytes(), stream.len() as u64);
                 let pieces = counts.kinds.get(&kind::PIECE).copied();
-                assert_eq!(pieces, is_open.then_some((2, 65_556 + 104)));
+                assert_eq!(pieces, is_open.then_some((2, 32_795 + 104)));
                 (total.handshake, total.control, total.data, content)
             };
-            let content = 1_048_592 + 65_527;
-            assert_eq!(read(false), (32, 20 + 104, 1_048_613 + 65_556, content), "pieces of {cut}");
-            assert_eq!(read(true), (32, 20, 1_048_613 + 65_556 + 104, content + 75), "pieces of {cut}");
+            let content = 1_048_592 + 32_768;
+            assert_eq!(read(false), (32, 20 + 104, 1_048_613 + 32_795, content), "pieces of {cut}");
+            assert_eq!(read(true), (32, 20, 1_048_613 + 32_795 + 104, content + 77), "pieces of {cut}");
         }
     }
 }

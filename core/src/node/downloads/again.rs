@@ -10,9 +10,10 @@ use super::super::channels::swarms::Swarms;
 use super::super::conns::Conns;
 use super::super::cx::Cx;
 use super::super::timers::Timer;
-use super::Downloads;
 use super::transfer::Request;
 use super::wants::Want;
+use super::{Downloads, Line};
+use crate::conn::Conn;
 use crate::ids::{BlobName, ConnId, Root};
 use crate::limits::{ASKED_AT_ONCE_MAX, REFUSED_MAX, SILENCE_MAX, STALL_TIMEOUT};
 use crate::parts::Mask;
@@ -23,7 +24,9 @@ use crate::time::Instant;
 pub(super) const REVIEW_INTERVAL: Duration = Duration::from_millis(250);
 /// A request takes too long where it is likely to take longer than this, and three times as long as another peer needs.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The same of a whole blob.
+/// What a connection was asked for that has brought nothing for longer than this takes nobody's room.
+const QUIET_AFTER: Duration = Duration::from_millis(500);
+/// The same as [`PATIENCE`], of a whole blob.
 const PATIENCE_WHOLE: Duration = Duration::from_secs(3);
 /// Among the [`ASKED_AT_ONCE_MAX`] peers that a part is asked of, one that has brought nothing for so long makes room for another.
 const STAYS_FOR: Duration = Duration::from_secs(5);
@@ -43,6 +46,9 @@ impl Downloads {
             return Vec::new();
         }
         cx.set_timer_in(Timer::Review, REVIEW_INTERVAL);
+        let were_quiet = self.parts_quiet;
+        self.count_quiet(now, conns);
+        self.is_due |= self.parts_quiet > were_quiet;
         let mut silent = Vec::new();
         for (conn, line) in self.lines.iter() {
             let is_asked = conns.get(conn).is_some_and(|requests| requests.parts_outstanding() > 0);
@@ -56,6 +62,19 @@ impl Downloads {
             }
         }
         silent
+    }
+
+    /// Counts the parts that connections were asked for which have fallen silent.
+    pub(super) fn count_quiet<S: Suite>(&mut self, now: Instant, conns: &Conns<S>) {
+        let is_quiet = |line: &Line| now.since(line.brought_at) > QUIET_AFTER + self.usual_wait * 2;
+        let quiet =
+            self.lines.iter().filter(|(_, line)| is_quiet(line)).filter_map(|(conn, _)| conns.get(conn));
+        self.parts_quiet = quiet.map(Conn::parts_outstanding).sum();
+    }
+
+    /// The parts that take up room: those that may come at any moment, and those that are being written.
+    pub(super) fn under_way(&self) -> usize {
+        self.wants.parts_under_way().saturating_sub(self.parts_quiet)
     }
 
     /// Asks idle peers for what others take too long for.

@@ -9,7 +9,7 @@ use super::again::REVIEW_INTERVAL;
 use super::wants::Want;
 use crate::ids::{BlobName, ConnId, Root, Topic};
 use crate::limits::PARTS_UNDER_WAY_MAX;
-use crate::node::channels::contents::{Place, Urgency};
+use crate::node::channels::contents::Place;
 use crate::node::channels::swarms::{Swarms, View};
 use crate::node::conns::Conns;
 use crate::node::cx::Cx;
@@ -46,18 +46,6 @@ struct AskOrder {
     slowness: Reverse<u32>,
     lot: u64,
     conn: ConnId,
-}
-
-/// In which order a peer is asked for blobs, the least first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct BlobOrder {
-    urgency: Urgency,
-    is_data: bool,
-    /// Where blobs are wanted in order, their place in it.
-    order: u64,
-    is_untouched: bool,
-    availability: u16,
-    lot: u64,
 }
 
 impl Downloads {
@@ -110,6 +98,7 @@ impl Downloads {
         if self.store_rests || !mem::take(&mut self.is_due) {
             return false;
         }
+        self.count_quiet(cx.now(), conns);
         let mut is_any_useless = false;
         loop {
             let epoch = self.wants.epoch();
@@ -215,7 +204,7 @@ impl Downloads {
         let Some(want) = self.wants.get(&name).filter(|_| requests.may_want()) else { return Mask::NONE };
         let has = swarms.view(conn, place.topic()).parts(place.position());
         let window = line.part_window(self.part_len).saturating_sub(requests.parts_outstanding());
-        let room = window.min(PARTS_UNDER_WAY_MAX.saturating_sub(self.wants.parts_under_way()));
+        let room = window.min(PARTS_UNDER_WAY_MAX.saturating_sub(self.under_way()));
         let mut parts: Vec<usize> = (want.transfer().unasked() & has).iter().collect();
         if !place.in_order() && place.urgency().deadline().is_none() {
             let salt = line.salt ^ self.wants.epoch();
@@ -262,17 +251,8 @@ impl Downloads {
                 BlobName::V5(_) => !is_v6 || view.has(position),
             };
             (has_some && !line.refused.contains(name)).then(|| {
-                let in_order = place.in_order();
-                let order = if in_order { position } else { u64::MAX };
-                let availability = if in_order { 0 } else { rarity(&view, name, want, place) };
-                BlobOrder {
-                    urgency: place.urgency(),
-                    is_data: !place.is_index(),
-                    order,
-                    is_untouched: want.is_untouched(),
-                    availability,
-                    lot: mix(position, salt),
-                }
+                let availability = if place.in_order() { 0 } else { rarity(&view, name, want, place) };
+                (availability, mix(position, salt))
             })
         };
         if is_v6 {

@@ -155,6 +155,8 @@ pub(super) struct Downloads {
     /// When a part was stored last, and how far apart they usually are.
     stored_at: Instant,
     part_time: Duration,
+    /// Parts that connections were asked for which have fallen silent.
+    parts_quiet: usize,
     bytes_received: u64,
     bytes_duplicate: u64,
 }
@@ -177,6 +179,7 @@ impl Downloads {
             usual_wait: Duration::ZERO,
             stored_at: Instant(0),
             part_time: Duration::ZERO,
+            parts_quiet: 0,
             bytes_received: 0,
             bytes_duplicate: 0,
         }

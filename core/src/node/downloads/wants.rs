@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::super::channels::contents::{Place, Wanted};
-use super::queue::Queues;
+use super::queue::{Class, Queues};
 use super::transfer::Transfer;
 use crate::ids::{BlobId, BlobName, ConnId, Root, Topic};
 use crate::node::api::Claim;
@@ -245,6 +245,7 @@ impl Wants {
     fn change<T>(&mut self, name: &BlobName, step: impl FnOnce(&mut Want) -> T) -> Option<T> {
         let want = self.by_name.get_mut(name)?;
         let (was_idle, was_under_way) = (want.is_idle(), want.transfer.under_way());
+        let was_untouched = want.is_untouched();
         let result = step(want);
         let is_idle = want.is_idle();
         self.parts_under_way = self.parts_under_way + want.transfer.under_way() - was_under_way;
@@ -256,6 +257,10 @@ impl Wants {
             want.is_queued = false;
             for (place, _) in &want.places {
                 self.queues.remove(want.order, place.topic());
+            }
+        } else if want.is_queued && want.is_untouched() != was_untouched {
+            for (place, _) in &want.places {
+                self.queues.set_untouched(want.order, place.topic(), !was_untouched);
             }
         }
         if is_idle {
@@ -280,7 +285,7 @@ impl Wants {
         want.is_queued = true;
         self.epoch += 1;
         for (place, _) in want.places.iter().rev() {
-            self.queues.insert(want.order, *name, *place);
+            self.queues.insert(want.order, *name, *place, want.is_untouched());
         }
     }
 
@@ -315,8 +320,8 @@ impl Wants {
         self.queues.take_gained()
     }
 
-    /// The queued blob of the least rank, of the first of these swarms in turn that has one with a rank; and those that were looked
-    /// at in vain.
+    /// The queued blob of the first class and in it of the least rank, of the first of these swarms in turn that has one with a
+    /// rank; and those that were looked at in vain.
     pub(super) fn pick_of<R: Ord>(
         &self,
         topics: impl Iterator<Item = Topic>,
@@ -335,7 +340,7 @@ impl Wants {
         (None, in_vain)
     }
 
-    /// The queued blob of the least rank, of the swarm whose turn it is of all that have one with a rank.
+    /// The same, of all swarms.
     pub(super) fn pick<R: Ord>(
         &self,
         mut rank: impl FnMut(&BlobName, &Want, &Place) -> Option<R>,
@@ -348,15 +353,22 @@ impl Wants {
         topic: &Topic,
         rank: &mut impl FnMut(&BlobName, &Want, &Place) -> Option<R>,
     ) -> Option<(BlobName, Place)> {
-        let ranked = self.queues.of(topic).filter_map(|(_, name, place)| {
-            let want = self.by_name.get(name)?;
-            if let Some(rank) = rank(name, want, place) {
-                return Some((rank, (*name, *place)));
+        let mut best: Option<(Class, R, (BlobName, Place))> = None;
+        for (class, name, place) in self.queues.of(topic) {
+            if best.as_ref().is_some_and(|(of_best, ..)| *of_best < class) {
+                break;
             }
+            let Some(want) = self.by_name.get(name) else { continue };
             let others = want.places.iter().map(|(place, _)| place).filter(|it| it.topic() == topic);
-            others.skip(1).find_map(|place| Some((rank(name, want, place)?, (*name, *place))))
-        });
-        ranked.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, best)| best)
+            let mut places = [place].into_iter().chain(others.skip(1));
+            let ranked = places.find_map(|place| Some((rank(name, want, place)?, *place)));
+            if let Some((rank, place)) = ranked
+                && best.as_ref().is_none_or(|(_, least, _)| rank < *least)
+            {
+                best = Some((class, rank, (*name, place)));
+            }
+        }
+        best.map(|(.., best)| best)
     }
 
     /// The blobs of which something is under way.

@@ -67,10 +67,6 @@ impl Place {
         self.urgency
     }
 
-    pub(crate) fn is_as_urgent_as(&self, other: &Self) -> bool {
-        self.urgency == other.urgency
-    }
-
     /// Whether it is the same place, however urgent.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.topic == other.topic && self.position == other.position
