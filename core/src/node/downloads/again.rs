@@ -15,7 +15,7 @@ use super::wants::Want;
 use super::{Downloads, Line};
 use crate::conn::Conn;
 use crate::ids::{BlobName, ConnId, Root};
-use crate::limits::{ASKED_AT_ONCE_MAX, REFUSED_MAX, SILENCE_MAX, STALL_TIMEOUT};
+use crate::limits::{ASKED_AT_ONCE_MAX, SILENCE_MAX, STALL_TIMEOUT};
 use crate::parts::Mask;
 use crate::suite::Suite;
 use crate::time::Instant;
@@ -170,15 +170,6 @@ impl Downloads {
         let (_, Reverse(name), mask) = slowest?;
         let (place, _) = self.has_of(conns, swarms, helper, &name, self.wants.get(&name)?)?;
         Some((name, place, mask))
-    }
-
-    /// How many parts more a peer may be asked for, with some to spare.
-    fn room<S: Suite>(&self, conns: &Conns<S>, conn: ConnId, spare: usize) -> usize {
-        let (Some(line), Some(requests)) = (self.lines.get(conn), conns.get(conn)) else { return 0 };
-        if line.refused.len() >= REFUSED_MAX || !requests.may_want() {
-            return 0;
-        }
-        (line.part_window(self.part_len) + spare).saturating_sub(requests.parts_outstanding())
     }
 
     /// The parts of a blob that take too long, up to `room`, and how long.

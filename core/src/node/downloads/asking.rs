@@ -8,7 +8,7 @@ use super::Downloads;
 use super::again::REVIEW_INTERVAL;
 use super::wants::Want;
 use crate::ids::{BlobName, ConnId, Root, Topic};
-use crate::limits::PARTS_UNDER_WAY_MAX;
+use crate::limits::{PARTS_UNDER_WAY_MAX, REFUSED_MAX};
 use crate::node::channels::contents::Place;
 use crate::node::channels::swarms::{Swarms, View};
 use crate::node::conns::Conns;
@@ -155,12 +155,16 @@ impl Downloads {
         swarms: &Swarms,
         conn: ConnId,
     ) -> Asked {
+        let room = self.room(conns, conn, 0).min(PARTS_UNDER_WAY_MAX.saturating_sub(self.under_way()));
+        if room == 0 && conns.speaks_v6(conn) {
+            return Asked::Full;
+        }
         let Some((name, place)) = self.pick_and_forget(conns, swarms, conn) else {
             return self.ask_for_asked(cx, conns, swarms, conn);
         };
         match (name, self.wants.get(&name).and_then(Want::id)) {
             (BlobName::Native(root), _) if conns.speaks_v6(conn) => {
-                let mask = self.choose_parts(conns, swarms, conn, (root, &place));
+                let mask = self.choose_parts(swarms, conn, (root, &place), room);
                 if mask.is_empty() {
                     return Asked::Full;
                 }
@@ -190,21 +194,27 @@ impl Downloads {
         Asked::Useless
     }
 
-    /// Which of the missing parts of a blob a peer is asked for: as many as there is room for, in order where the content is
-    /// played, else others than other nodes ask for first.
-    fn choose_parts<S: Suite>(
+    /// How many parts more a peer may be asked for, with some to spare.
+    pub(super) fn room<S: Suite>(&self, conns: &Conns<S>, conn: ConnId, spare: usize) -> usize {
+        let (Some(line), Some(requests)) = (self.lines.get(conn), conns.get(conn)) else { return 0 };
+        if line.refused.len() >= REFUSED_MAX || !requests.may_want() {
+            return 0;
+        }
+        (line.part_window(self.part_len) + spare).saturating_sub(requests.parts_outstanding())
+    }
+
+    /// Which of the missing parts of a blob a peer is asked for, up to `room`: in order where the content is played, else others
+    /// than other nodes ask for first.
+    fn choose_parts(
         &self,
-        conns: &Conns<S>,
         swarms: &Swarms,
         conn: ConnId,
         (root, place): (Root, &Place),
+        room: usize,
     ) -> Mask {
-        let name = BlobName::Native(root);
-        let (Some(line), Some(requests)) = (self.lines.get(conn), conns.get(conn)) else { return Mask::NONE };
-        let Some(want) = self.wants.get(&name).filter(|_| requests.may_want()) else { return Mask::NONE };
+        let want = self.wants.get(&BlobName::Native(root));
+        let (Some(line), Some(want)) = (self.lines.get(conn), want) else { return Mask::NONE };
         let has = swarms.view(conn, place.topic()).parts(place.position());
-        let window = line.part_window(self.part_len).saturating_sub(requests.parts_outstanding());
-        let room = window.min(PARTS_UNDER_WAY_MAX.saturating_sub(self.under_way()));
         let mut parts: Vec<usize> = (want.transfer().unasked() & has).iter().collect();
         if !place.in_order() && place.urgency().deadline().is_none() {
             let salt = line.salt ^ self.wants.epoch();
