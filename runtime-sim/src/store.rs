@@ -158,14 +158,13 @@ impl Store {
         self.failing = failing;
     }
 
-    /// Flips a bit of a stored blob: peers get a wrong blob from this host until a read finds the damage and loses the blob.
-    /// Returns whether the blob is stored.
+    /// Flips a bit of a stored blob, in its first part: a read finds the damage, and loses the blob. Returns whether the blob is
+    /// stored.
     pub fn corrupt(&mut self, id: &BlobName) -> bool {
         let Some(stored) = self.blobs.get_mut(id) else { return false };
         if self.rotten.insert(*id) {
             let mut bytes = stored.to_vec();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
+            bytes[0] ^= 1;
             *stored = Arc::new(Sparse::new(&bytes, true));
         }
         true
