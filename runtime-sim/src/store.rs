@@ -117,6 +117,14 @@ impl Store {
         self.blobs.get(id).map(|blob| blob.to_vec())
     }
 
+    /// The parts of a blob that are stored.
+    pub fn parts(&self, name: &BlobName) -> Mask {
+        if self.blobs.contains_key(name) {
+            return Mask::ALL;
+        }
+        name.root().and_then(|root| self.partials.get(&root)).map_or(Mask::NONE, Partial::mask)
+    }
+
     /// Whether a blob, or a part of one, is stored as it should be.
     pub(crate) fn has<S: Suite>(&self, (name, part): (BlobName, Option<usize>)) -> bool {
         let Some(part) = part else {

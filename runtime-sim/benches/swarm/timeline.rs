@@ -3,13 +3,13 @@
 //! | column | what it says |
 //! |---|---|
 //! | `bound` | time since the start, as a part of the lower bound |
-//! | `stored` | the blobs that the least, the median and the furthest peer has, of a hundred |
+//! | `stored` | the parts that the least, the median and the furthest peer has, of a hundred |
 //! | `done` | peers that are complete |
 //! | `seeder` | of a hundred, how much of its uplink the seeder has used in the interval |
 //! | `up` | the same of the peers: mean, and the least and the most used uplink |
 //! | `idle` | peers whose uplinks were used less than a tenth |
-//! | `got` | blobs stored in the interval, as times what an uplink carries: a tenth of the peers got less, the mean, a tenth got more |
-//! | `spread` | of a hundred blobs, how many a peer has (the seeder's first task is to make this 100), and in how many copies the rarest is |
+//! | `got` | parts stored in the interval, as times what an uplink carries: a tenth of the peers got less, the mean, a tenth got more |
+//! | `spread` | of a hundred parts, how many some peer has (the seeder's first task is to make this 100), and in how many copies the rarest is |
 //! | `wait` | seconds that something new would wait in the seeder's uplink, in the mean peer's and in the longest |
 //! | `conns` | connections of the mean peer, and of the seeder |
 //! | `control` | of a hundred bytes, how many were no content |
@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 
 use megatorrent_core::ids::BlobName;
+use megatorrent_core::parts::PARTS;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
 use megatorrent_sim::HostId;
@@ -69,15 +70,17 @@ impl Timeline {
         self.lines += 1;
         let (now, world) = (Self { lines: self.lines, ..Self::new(swarm) }, &swarm.world);
         let capacity = now.at.since(self.at).as_secs_f64() * swarm.rate as f64;
-        let total = world.store(swarm.seeder).blob_count();
-        let stored: Vec<usize> = swarm.peers.iter().map(|peer| world.store(*peer).blob_count()).collect();
+        let names: Vec<BlobName> = world.store(swarm.seeder).blob_ids().collect();
+        let total = names.len() * PARTS;
+        let parts = |peer: &HostId| names.iter().map(|name| world.store(*peer).parts(name).len()).sum();
+        let stored: Vec<usize> = swarm.peers.iter().map(parts).collect();
         let share = sorted(stored.iter().map(|blobs| percent(*blobs as u64, total as u64)).collect());
         let used = |before: u64, after: u64| (after - before) as f64 / capacity * 100.0;
         let up = sorted(self.up.iter().zip(&now.up).map(|(a, b)| used(*a, *b)).collect());
-        let got = self.stored.iter().zip(&stored).map(|(a, b)| ((b - a) * S::BLOB_LEN) as f64 / capacity);
+        let got = self.stored.iter().zip(&stored).map(|(a, b)| ((b - a) * S::PART_LEN) as f64 / capacity);
         let got = sorted(got.collect());
         let waits: Vec<f64> = swarm.peers.iter().map(|peer| world.upload_wait(*peer).as_secs_f64()).collect();
-        let (spread, rarest) = copies(swarm, total);
+        let (spread, rarest) = copies(swarm, &names);
         let mut ends = BTreeMap::<HostId, usize>::new();
         for end in world.connections().flat_map(|(a, b, _)| [a, b]) {
             *ends.entry(end).or_default() += 1;
@@ -113,13 +116,18 @@ impl Timeline {
     }
 }
 
-/// How many of the seeder's blobs some peer has, and in how many copies the rarest is among the peers.
-fn copies<S: Suite>(swarm: &Swarm<S>, total: usize) -> (usize, usize) {
-    let mut copies = BTreeMap::<BlobName, usize>::new();
-    for id in swarm.peers.iter().flat_map(|peer| swarm.world.store(*peer).blob_ids()) {
-        *copies.entry(id).or_default() += 1;
+/// How many of the seeder's parts some peer has, and in how many copies the rarest is among the peers.
+fn copies<S: Suite>(swarm: &Swarm<S>, names: &[BlobName]) -> (usize, usize) {
+    let mut copies = BTreeMap::<(&BlobName, usize), usize>::new();
+    for peer in &swarm.peers {
+        for name in names {
+            for part in swarm.world.store(*peer).parts(name).iter() {
+                *copies.entry((name, part)).or_default() += 1;
+            }
+        }
     }
-    let rarest = if copies.len() < total { 0 } else { copies.values().copied().min().unwrap_or(0) };
+    let rarest =
+        if copies.len() < names.len() * PARTS { 0 } else { copies.values().copied().min().unwrap_or(0) };
     (copies.len(), rarest)
 }
 
