@@ -26,6 +26,8 @@ pub(super) const REVIEW_INTERVAL: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What a connection was asked for that has brought nothing for longer than this takes nobody's room.
 const QUIET_AFTER: Duration = Duration::from_millis(500);
+/// What waits for longer than this at a busy peer is asked of an idle one instead.
+const MOVE_AFTER: Duration = Duration::from_millis(800);
 /// The same as [`PATIENCE`], of a whole blob.
 const PATIENCE_WHOLE: Duration = Duration::from_secs(3);
 /// Among the [`ASKED_AT_ONCE_MAX`] peers that a part is asked of, one that has brought nothing for so long makes room for another.
@@ -134,6 +136,54 @@ impl Downloads {
             let mask = parts.fold(Mask::NONE, |mask, part| mask | Mask::one(part));
             (!mask.is_empty()).then_some((root, place, mask))
         })
+    }
+
+    /// Asks a peer that has nothing else for a part that waits at a busier one, which is no longer asked for it.
+    pub(super) fn move_here<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        swarms: &Swarms,
+        helper: ConnId,
+    ) -> bool {
+        if !conns.speaks_v6(helper) {
+            return false;
+        }
+        let now = cx.now();
+        let mut longest: Option<(Duration, Root, Place, usize, ConnId)> = None;
+        let Some((line, requests)) = self.lines.get(helper).zip(conns.get(helper)) else { return false };
+        let own = line.rate.time_for(((requests.parts_outstanding() + 1) * self.part_len) as u64);
+        let most = MOVE_AFTER.max(own.unwrap_or_default() * 2);
+        for (name, want) in self.wants.busy() {
+            let Some(root) = name.root() else { continue };
+            let Some((place, has)) = self.has_of(conns, swarms, helper, name, want) else { continue };
+            let transfer = want.transfer();
+            for request in transfer.requests() {
+                let part = request.part();
+                if !has.has(part)
+                    || request.is_begun()
+                    || transfer.askers(part) > 1
+                    || request.conn() == helper
+                {
+                    continue;
+                }
+                let Some((line, requests)) = self.lines.get(request.conn()).zip(conns.get(request.conn()))
+                else {
+                    continue;
+                };
+                let bytes = (requests.parts_outstanding() * self.part_len) as u64;
+                let left = line.rate.time_for(bytes).unwrap_or_else(|| now.since(request.asked()));
+                if left > most && longest.as_ref().is_none_or(|(longest, ..)| left > *longest) {
+                    longest = Some((left, root, place, part, request.conn()));
+                }
+            }
+        }
+        let Some((_, root, place, part, from)) = longest else { return false };
+        let mask = Mask::one(part);
+        self.wants.with_transfer(&BlobName::Native(root), |transfer| transfer.release(from, mask));
+        self.cancel(conns, from, root, mask);
+        self.ask_for_parts(cx, conns, helper, (root, &place), mask);
+        true
     }
 
     /// The blob whose missing parts take longest, and those of them that a peer may bring sooner. A peer that is not idle is asked
