@@ -150,7 +150,7 @@ impl Downloads {
             return false;
         }
         let now = cx.now();
-        let mut longest: Option<(Duration, Root, Place, usize, ConnId)> = None;
+        let mut longest: Option<((Duration, u16, Instant), Root, Place, usize, ConnId)> = None;
         let Some((line, requests)) = self.lines.get(helper).zip(conns.get(helper)) else { return false };
         let own = line.rate.time_for(((requests.parts_outstanding() + 1) * self.part_len) as u64);
         let most = MOVE_AFTER.max(own.unwrap_or_default() * 2);
@@ -173,8 +173,10 @@ impl Downloads {
                 };
                 let bytes = (requests.parts_outstanding() * self.part_len) as u64;
                 let left = line.rate.time_for(bytes).unwrap_or_else(|| now.since(request.asked()));
-                if left > most && longest.as_ref().is_none_or(|(longest, ..)| left > *longest) {
-                    longest = Some((left, root, place, part, request.conn()));
+                let view = swarms.view(helper, place.topic());
+                let key = (left, view.availability(place.position(), part), request.asked());
+                if left > most && longest.as_ref().is_none_or(|(longest, ..)| key > *longest) {
+                    longest = Some((key, root, place, part, request.conn()));
                 }
             }
         }
