@@ -116,10 +116,10 @@ impl Owed {
         self.wants.retain(|owing| !owing.is_done());
     }
 
-    /// Returns the parts of blobs that wait for a slot, oldest first.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = (Root, Mask)> {
+    /// Returns the parts of blobs that wait for a slot, oldest first, and whether only the beginning of the last is wanted.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (Root, Mask, bool)> {
         let waits = self.wants.iter().filter(|owing| !owing.is_missing && !owing.waiting.is_empty());
-        waits.map(|owing| (owing.root, owing.waiting))
+        waits.map(|owing| (owing.root, owing.waiting, owing.cut.is_some()))
     }
 
     /// Counts the parts that are being read or sent.
@@ -264,7 +264,7 @@ mod tests {
     fn values_come_before_the_halves_of_each_part_and_the_buffers_come_back() {
         let mut owed = Owed::default();
         owed.want(&Want { values: true, ..want(7, 0b11) }).expect("the first");
-        assert_eq!(owed.waiting().collect::<Vec<_>>(), [(ROOT, Mask(0b11))]);
+        assert_eq!(owed.waiting().collect::<Vec<_>>(), [(ROOT, Mask(0b11), false)]);
         assert!(load(&mut owed, 1) && load(&mut owed, 0));
         assert_eq!((owed.waiting().count(), owed.slots()), (0, 2));
         const HALF: usize = PIECE_LEN_MAX;

@@ -290,7 +290,7 @@ fn parts_arrive_after_the_values_whatever_the_pieces() {
         let (root, values) = (Root([1; 32]), Values::from_bytes([9; VALUES_LEN]));
         dialler.want(root, Mask(0b100), true, None);
         assert!(matches!(pump(&mut dialler, &mut listener, piece).as_deref(), Ok([Incoming::Request])));
-        assert_eq!(listener.waiting_parts().collect::<Vec<_>>(), [(root, Mask(0b100))]);
+        assert_eq!(listener.waiting_parts().collect::<Vec<_>>(), [(root, Mask(0b100), false)]);
         listener.reading_part(&root, 2);
         let mut part = Buffer::for_blob_of(PART_LEN);
         part.blob_mut()[PART_LEN - 1] = 7;

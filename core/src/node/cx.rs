@@ -21,7 +21,8 @@ pub(super) enum Pending {
     ReadPart(ConnId, Root, usize),
     /// A received blob, or part of one, and the peer that it came from.
     WriteBlob(BlobName, ConnId, PeerAddr),
-    WritePart(Root, usize, ConnId, PeerAddr),
+    /// A part, of which so many bytes came over a connection.
+    WritePart(Root, usize, usize, ConnId, PeerAddr),
     /// A blob whose needed parts are stored, and what it is said to hold.
     Finish(Root, Vec<Claim>),
     /// Which blobs are stored, for the fetch with this number of a swarm's content.

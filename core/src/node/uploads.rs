@@ -277,11 +277,12 @@ impl Uploads {
                 consider(0, true, Served::Blob(id));
             }
             if parts < PARTS_LOADED_MAX {
-                for (root, mask) in line.waiting_parts() {
+                for (root, mask, is_short) in line.waiting_parts() {
                     let times = uploads.served.get(&root).copied().unwrap_or_default();
                     if let Some(part) = mask.iter().min_by_key(|part| times[*part]) {
                         let has_waited = now.since(turns.since) >= INDEX_PATIENCE;
-                        let is_first = (times[part] < INDEX_FIRST || has_waited) && is_index(&root);
+                        let is_first =
+                            (is_short || times[part] < INDEX_FIRST || has_waited) && is_index(&root);
                         consider(times[part], !is_first, Served::Part(root, part));
                     }
                 }

@@ -292,10 +292,10 @@ impl<S: Suite> Dispatcher<S> {
                 let outcome = self.downloads.on_blob_written(cx, conns, name, by, wrote);
                 self.on_outcome(name, outcome);
             }
-            (Pending::WritePart(root, part, conn, peer), JobResult::PartWritten(buffer, written)) => {
+            (Pending::WritePart(root, part, len, conn, peer), JobResult::PartWritten(buffer, written)) => {
                 let (cx, conns) = (&mut self.cx, &mut self.conns);
                 let (by, wrote) = ((conn, peer), (buffer, written));
-                let outcome = self.downloads.on_part_written(cx, conns, (root, part), by, wrote);
+                let outcome = self.downloads.on_part_written(cx, conns, (root, part, len), by, wrote);
                 self.on_outcome(root.into(), outcome);
             }
             (Pending::Finish(root, claims), JobResult::BlobFinished(finished)) => {

@@ -7,15 +7,19 @@ use super::super::api::{Claim, Job, Written};
 use super::super::channels::contents::Place;
 use super::super::conns::Conns;
 use super::super::cx::{Cx, Pending};
+use super::wants::Want;
 use super::{Downloads, Outcome};
 use crate::addr::PeerAddr;
 use crate::buffer::Buffer;
 use crate::conn::Piece;
 use crate::error::Violation;
-use crate::ids::{BlobName, ConnId, Root};
+use crate::ids::{BlobName, ConnId, Root, Secret};
 use crate::parts::{Mask, Values};
 use crate::suite::Suite;
 
+/// An index blob or a document of which one part is in use is asked for in steps of this share of a part. How long it is tells
+/// peers no more than how many blobs there are, which they know.
+const STEPS: usize = 16;
 /// A peer is remembered again after so many parts.
 const PARTS_PER_MEMORY: u64 = 64;
 
@@ -29,21 +33,34 @@ impl Downloads {
         (root, place): (Root, &Place),
         mask: Mask,
     ) {
-        let now = cx.now();
+        let (now, name) = (cx.now(), BlobName::Native(root));
+        let Some(want) = self.wants.get(&name) else { return };
+        let len = self.short(want, place).map(|(_, len)| len.next_multiple_of(self.part_len.div_ceil(STEPS)));
+        let len = len.filter(|len| *len < self.part_len && mask == Mask::one(0));
         let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else { return };
-        let name = BlobName::Native(root);
         let needs_values = self.wants.with_transfer(&name, |transfer| {
-            transfer.ask(conn, mask, now);
+            transfer.ask(conn, mask, len, now);
             transfer.values().is_none()
         });
         let Some(needs_values) = needs_values else { return };
         if requests.outstanding() + requests.parts_outstanding() == 0 {
             (line.asked_idle, line.brought_at) = (Some(now), now);
         }
-        requests.want(root, mask, needs_values, None);
+        requests.want(root, mask, needs_values, len.and_then(|len| u32::try_from(len).ok()));
         line.rate.begin(now);
         self.wants.served(place.topic());
         self.sum_up(conns, conn);
+    }
+
+    /// The content of an index blob or a document of less than a part, of which the rest can be made here: its key and length.
+    fn short(&self, want: &Want, place: &Place) -> Option<(Secret, usize)> {
+        if self.takes_all || !place.is_index() || want.transfer().needs_all() {
+            return None;
+        }
+        want.places().iter().find_map(|(_, claim)| match claim {
+            Claim::Content(key, len) if (*len as usize) < self.part_len => Some((key.clone(), *len as usize)),
+            _ => None,
+        })
     }
 
     /// The store holds parts of a blob from an earlier time. Values that it has garbled would make honest peers liars.
@@ -93,49 +110,79 @@ impl Downloads {
             candidate.back_off_until(now);
         }
         let request = self.wants.get(&name).and_then(|want| want.transfer().request_of(conn, piece.part));
-        match request.map(|request| (request.is_begun(), request.asked())) {
+        let half_len = self.part_len.div_ceil(2);
+        match request.map(|request| (request.is_begun(), request.asked(), request.len())) {
             None => self.bytes_duplicate += bytes.len() as u64,
-            Some((_, asked)) if !piece.is_second => {
+            Some((_, asked, len)) if !piece.is_second => {
                 self.usual_wait = (self.usual_wait * 7 + now.since(asked)) / 8;
-                self.keep_half(conn, piece);
+                if self.keep_half(conn, piece) && len.is_some_and(|len| len <= half_len) {
+                    self.complete::<S>(cx, conns, conn, (piece, &[]), len);
+                }
             }
-            Some((true, _)) => self.complete(cx, conns, conn, piece),
+            Some((true, _, len)) => self.complete(cx, conns, conn, (piece, bytes), len),
             // There was no buffer for the first half, or it was given up.
-            Some((false, _)) => self.bytes_duplicate += bytes.len() as u64,
+            Some((false, ..)) => self.bytes_duplicate += bytes.len() as u64,
         }
         self.sum_up(conns, conn);
         self.is_due = true;
     }
 
-    fn keep_half(&mut self, conn: ConnId, piece: &Piece) {
+    /// Keeps the first half of a part. `false`: there is no room.
+    fn keep_half(&mut self, conn: ConnId, piece: &Piece) -> bool {
         let (name, bytes) = (BlobName::Native(piece.root), piece.bytes());
         let Some(mut buffer) = self.part_pool.take() else {
             // All of them are with the store, or at other halves: the part is asked for again.
             self.bytes_duplicate += bytes.len() as u64;
             self.wants.with_transfer(&name, |it| it.release(conn, Mask::one(piece.part)));
-            return;
+            return false;
         };
         buffer.blob_mut()[..bytes.len()].copy_from_slice(bytes);
         let unused = self.wants.with_transfer(&name, |it| it.keep_half(conn, piece.part, buffer));
         unused.flatten().into_iter().for_each(|buffer| self.part_pool.give_back(buffer));
+        true
     }
 
-    /// The second half of a part came: the part is checked and written.
-    fn complete<S: Suite>(&mut self, cx: &mut Cx, conns: &Conns<S>, conn: ConnId, piece: &Piece) {
-        let (name, bytes) = (BlobName::Native(piece.root), piece.bytes());
+    /// What was asked for of a part is here with the last `bytes` of it: the part is completed where only `len` bytes were asked
+    /// for, checked and written.
+    fn complete<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &Conns<S>,
+        conn: ConnId,
+        (piece, bytes): (&Piece, &[u8]),
+        len: Option<usize>,
+    ) {
+        let (name, root, part) = (BlobName::Native(piece.root), piece.root, piece.part);
         let came = self.wants.with_transfer(&name, |transfer| {
-            let buffer = transfer.take_half(conn, piece.part)?;
+            let buffer = transfer.take_half(conn, part)?;
             let values = transfer.values().cloned();
-            Some((buffer, values.filter(|_| transfer.came(conn, piece.part))))
+            Some((buffer, values.filter(|_| transfer.came(conn, part))))
         });
         let Some((mut buffer, values)) = came.flatten() else { return };
         let (Some(values), Some(peer)) = (values, conns.address(conn).cloned()) else {
-            self.bytes_duplicate += self.part_len as u64;
+            self.bytes_duplicate += len.unwrap_or(self.part_len) as u64;
             return self.part_pool.give_back(buffer);
         };
         buffer.blob_mut()[self.part_len.div_ceil(2)..][..bytes.len()].copy_from_slice(bytes);
-        let (root, part) = (piece.root, piece.part);
-        cx.job(Pending::WritePart(root, part, conn, peer), Job::WritePart(root, part, values, buffer));
+        if let Some(len) = len
+            && !self.complete_short::<S>(root, part, &values, buffer.blob_mut())
+        {
+            self.bytes_duplicate += len as u64;
+            self.part_pool.give_back(buffer);
+            self.wants.with_transfer(&name, |transfer| transfer.came_out_wrong(part));
+            return;
+        }
+        let len = len.unwrap_or(self.part_len);
+        cx.job(Pending::WritePart(root, part, len, conn, peer), Job::WritePart(root, part, values, buffer));
+    }
+
+    /// Makes the rest of a part of which only the content was asked for. `false`: it does not fit the blob's values, and whether the
+    /// peer or the author lies is not known.
+    fn complete_short<S: Suite>(&self, root: Root, part: usize, values: &Values, buf: &mut [u8]) -> bool {
+        let want = self.wants.get(&BlobName::Native(root));
+        let place = want.and_then(|want| want.places().iter().find(|(place, _)| place.is_index()));
+        let short = want.zip(place).and_then(|(want, (place, _))| self.short(want, place));
+        short.is_some_and(|(key, len)| S::complete_part(&key, values, len, part, buf))
     }
 
     /// Bytes of parts came that were cancelled before.
@@ -165,7 +212,7 @@ impl Downloads {
         &mut self,
         cx: &mut Cx,
         conns: &mut Conns<S>,
-        (root, part): (Root, usize),
+        (root, part, len): (Root, usize, usize),
         (conn, peer): (ConnId, PeerAddr),
         (buffer, written): (Buffer, Written),
     ) -> Vec<Outcome> {
@@ -181,7 +228,7 @@ impl Downloads {
         let mut outcome = Vec::new();
         match written {
             Written::Stored => {
-                self.bytes_received += self.part_len as u64;
+                self.bytes_received += len as u64;
                 self.note_stored(cx.now());
                 if let Some(line) = self.lines.get_mut(conn) {
                     if line.brought % PARTS_PER_MEMORY == 0 {

@@ -14,6 +14,8 @@ pub(super) struct Request {
     conn: ConnId,
     part: usize,
     asked: Instant,
+    /// Only so many bytes of it, since the rest can be made here.
+    len: Option<usize>,
     /// Its first half, once that came.
     begun: Option<Buffer>,
 }
@@ -31,6 +33,11 @@ impl Request {
         self.asked
     }
 
+    /// How many bytes of it were asked for, where not all were.
+    pub(super) fn len(&self) -> Option<usize> {
+        self.len
+    }
+
     pub(super) fn is_begun(&self) -> bool {
         self.begun.is_some()
     }
@@ -46,6 +53,8 @@ pub(super) struct Transfer {
     /// Those that came whole and are being written.
     writing: Mask,
     requests: Vec<Request>,
+    /// A part that was completed here came out wrong: its sender or the blob's author is to blame.
+    needs_all: bool,
     /// The store makes the blob whole.
     is_finishing: bool,
 }
@@ -120,10 +129,21 @@ impl Transfer {
         self.values.get_or_insert_with(|| Arc::new(values));
     }
 
-    /// A connection is asked for parts.
-    pub(super) fn ask(&mut self, conn: ConnId, mask: Mask, now: Instant) {
-        let request = |part| Request { conn, part, asked: now, begun: None };
+    /// A connection is asked for parts; for so many bytes of each, where not for all.
+    pub(super) fn ask(&mut self, conn: ConnId, mask: Mask, len: Option<usize>, now: Instant) {
+        let request = |part| Request { conn, part, asked: now, len, begun: None };
         self.requests.extend(mask.iter().map(request));
+    }
+
+    /// Whether parts must come from peers to their last byte.
+    pub(super) fn needs_all(&self) -> bool {
+        self.needs_all
+    }
+
+    /// A part that was completed here came out wrong, and is wanted again to its last byte.
+    pub(super) fn came_out_wrong(&mut self, part: usize) {
+        self.needs_all = true;
+        self.written(part, false);
     }
 
     fn request(&self, conn: ConnId, part: usize) -> Option<usize> {
@@ -235,8 +255,8 @@ mod tests {
         let mut transfer = Transfer::default();
         transfer.need(Mask::first(2));
         assert_eq!((transfer.unasked(), transfer.is_begun()), (Mask(3), false));
-        transfer.ask(conn(1), Mask(3), NOW);
-        transfer.ask(conn(2), Mask(1), NOW);
+        transfer.ask(conn(1), Mask(3), None, NOW);
+        transfer.ask(conn(2), Mask(1), None, NOW);
         assert_eq!((transfer.unasked(), transfer.askers(0), transfer.askers(1)), (Mask::NONE, 2, 1));
         assert!(transfer.keep_half(conn(2), 0, buffer()).is_none());
         assert!(transfer.keep_half(conn(2), 1, buffer()).is_some(), "it was not asked for it");
@@ -254,7 +274,7 @@ mod tests {
     fn a_wrong_part_is_wanted_again() {
         let mut transfer = Transfer::default();
         transfer.need(Mask(1));
-        transfer.ask(conn(1), Mask(1), NOW);
+        transfer.ask(conn(1), Mask(1), None, NOW);
         assert!(transfer.take_half(conn(1), 0).is_none());
         assert!(transfer.came(conn(1), 0) && transfer.unasked().is_empty());
         transfer.written(0, false);

@@ -424,7 +424,7 @@ mod tests {
     }
 
     fn ask(wants: &mut Wants, n: u8, mask: Mask) {
-        wants.with_transfer(&name(n), |transfer| transfer.ask(CONN, mask, NOW));
+        wants.with_transfer(&name(n), |transfer| transfer.ask(CONN, mask, None, NOW));
     }
 
     fn first(wants: &Wants) -> Option<BlobName> {
