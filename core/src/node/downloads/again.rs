@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const QUIET_AFTER: Duration = Duration::from_millis(500);
 /// What waits for longer than this at a busy peer is asked of an idle one instead.
 const MOVE_AFTER: Duration = Duration::from_millis(800);
+/// Some of what is moved comes twice. Where one byte in so many and [`MOVED_FREE`] more came twice, nothing is moved.
+const MOVED_SHARE: u64 = 80;
+const MOVED_FREE: u64 = 5 << 17;
 /// The same as [`PATIENCE`], of a whole blob.
 const PATIENCE_WHOLE: Duration = Duration::from_secs(3);
 /// Among the [`ASKED_AT_ONCE_MAX`] peers that a part is asked of, one that has brought nothing for so long makes room for another.
@@ -146,7 +149,7 @@ impl Downloads {
         swarms: &Swarms,
         helper: ConnId,
     ) -> bool {
-        if !conns.speaks_v6(helper) {
+        if !conns.speaks_v6(helper) || self.bytes_duplicate > self.bytes_received / MOVED_SHARE + MOVED_FREE {
             return false;
         }
         let now = cx.now();

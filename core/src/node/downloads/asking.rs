@@ -72,14 +72,15 @@ impl Downloads {
         places.find(|(_, mask)| is_any(*mask))
     }
 
-    /// Whether a peer has everything, as few others do.
-    fn is_scarce(&self, swarms: &Swarms, conn: ConnId) -> bool {
-        self.are_seeds_scarce && swarms.is_seed(conn)
-    }
-
     /// Where seeds are few, they are asked for what nobody else has, and others for the rest.
-    fn preference<S: Suite>(&self, conns: &Conns<S>, swarms: &Swarms, conn: ConnId) -> Preference {
-        if !self.is_scarce(swarms, conn) {
+    fn preference<S: Suite>(
+        &self,
+        conns: &Conns<S>,
+        swarms: &Swarms,
+        conn: ConnId,
+        is_scarce_seed: bool,
+    ) -> Preference {
+        if !is_scarce_seed {
             return Preference::Usual;
         }
         let best = self.pick(conns, swarms, conn);
@@ -123,18 +124,19 @@ impl Downloads {
     }
 
     /// The connections that may be asked for more, in the order in which they are.
-    fn ask_order<S: Suite>(&mut self, cx: &mut Cx, conns: &Conns<S>, swarms: &Swarms) -> Vec<AskOrder> {
+    fn ask_order<S: Suite>(&self, cx: &mut Cx, conns: &Conns<S>, swarms: &Swarms) -> Vec<AskOrder> {
         let (now, epoch, salt) = (cx.now(), self.wants.epoch(), cx.rng().u64());
         let askable = || self.candidates.iter().filter(|(_, candidate)| candidate.is_askable());
         let seeds = askable().filter(|(id, _)| swarms.is_seed(*id)).count();
         // Where there is nobody else, there is nothing to leave to others.
-        self.are_seeds_scarce = seeds <= SCARCE_SEEDS_MAX && seeds < askable().count();
+        let is_scarce = seeds <= SCARCE_SEEDS_MAX && seeds < askable().count();
         let useful = self.candidates.iter().filter(|(_, candidate)| candidate.is_useful(now, epoch));
         let ordered = useful.map(|(conn, candidate)| {
             let lot = mix(u64::from(conn.slot), salt);
+            let is_scarce_seed = is_scarce && swarms.is_seed(conn);
             AskOrder {
                 outstanding: candidate.outstanding(),
-                preference: self.preference(conns, swarms, conn),
+                preference: self.preference(conns, swarms, conn, is_scarce_seed),
                 slowness: Reverse(candidate.speed()),
                 lot,
                 conn,
@@ -260,11 +262,11 @@ impl Downloads {
             };
             (has_some && !line.refused.contains(name)).then(|| {
                 let availability = if place.in_order() { 0 } else { rarity(&view, name, want, place) };
-                (availability, want.is_untouched(), mix(position, salt))
+                (availability, mix(position, salt))
             })
         };
         if is_v6 {
-            self.wants.pick_of(line.interests.iter().copied(), !self.is_scarce(swarms, conn), rank)
+            self.wants.pick_of(line.interests.iter().copied(), rank)
         } else {
             (self.wants.pick(rank), Vec::new())
         }

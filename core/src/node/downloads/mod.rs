@@ -150,8 +150,6 @@ pub(super) struct Downloads {
     store_rests: bool,
     /// Something has changed so that more may be asked for.
     is_due: bool,
-    /// Few of the peers have everything.
-    are_seeds_scarce: bool,
     /// How long the first bytes of what is asked for usually take.
     usual_wait: Duration,
     /// When a part was stored last, and how far apart they usually are.
@@ -178,7 +176,6 @@ impl Downloads {
             waiters: VecDeque::new(),
             store_rests: false,
             is_due: false,
-            are_seeds_scarce: false,
             usual_wait: Duration::ZERO,
             stored_at: Instant(0),
             part_time: Duration::ZERO,

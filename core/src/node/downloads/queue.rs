@@ -30,11 +30,6 @@ impl Class {
         let position = if place.in_order() { place.position() } else { u64::MAX };
         Self { urgency: place.urgency(), is_data: !place.is_index(), position, is_untouched }
     }
-
-    /// The same whether the blob has begun or not.
-    pub(super) fn either(self) -> Self {
-        Self { is_untouched: false, ..self }
-    }
 }
 
 #[derive(Default)]

@@ -325,14 +325,13 @@ impl Wants {
     pub(super) fn pick_of<R: Ord>(
         &self,
         topics: impl Iterator<Item = Topic>,
-        begun_first: bool,
         mut rank: impl FnMut(&BlobName, &Want, &Place) -> Option<R>,
     ) -> (Option<(BlobName, Place)>, Vec<Topic>) {
         let mut turns: Vec<_> = topics.map(|topic| (self.queues.turn(&topic), topic)).collect();
         turns.sort_unstable();
         let mut in_vain = Vec::new();
         for (_, topic) in turns {
-            let best = self.best_of(&topic, begun_first, &mut rank);
+            let best = self.best_of(&topic, &mut rank);
             if best.is_some() {
                 return (best, in_vain);
             }
@@ -346,18 +345,16 @@ impl Wants {
         &self,
         mut rank: impl FnMut(&BlobName, &Want, &Place) -> Option<R>,
     ) -> Option<(BlobName, Place)> {
-        self.queues.in_turn().find_map(|topic| self.best_of(topic, true, &mut rank))
+        self.queues.in_turn().find_map(|topic| self.best_of(topic, &mut rank))
     }
 
     fn best_of<R: Ord>(
         &self,
         topic: &Topic,
-        begun_first: bool,
         rank: &mut impl FnMut(&BlobName, &Want, &Place) -> Option<R>,
     ) -> Option<(BlobName, Place)> {
         let mut best: Option<(Class, R, (BlobName, Place))> = None;
         for (class, name, place) in self.queues.of(topic) {
-            let class = if begun_first { class } else { class.either() };
             if best.as_ref().is_some_and(|(of_best, ..)| *of_best < class) {
                 break;
             }
@@ -482,14 +479,11 @@ mod tests {
         want(&mut wants, 200, at(2, 0));
         let both = || [at(1, 0), at(2, 0)].into_iter().map(|place| *place.topic());
         let any = |_: &BlobName, want: &Want, _: &Place| Some(want.order);
-        assert_eq!(wants.pick_of(both(), true, any).0, Some((name(0), at(1, 0))));
+        assert_eq!(wants.pick_of(both(), any).0, Some((name(0), at(1, 0))));
         ask(&mut wants, 0, Mask::ALL);
         wants.served(at(1, 0).topic());
-        assert_eq!(wants.pick_of(both(), true, any).0, Some((name(200), at(2, 0))), "the other's turn");
+        assert_eq!(wants.pick_of(both(), any).0, Some((name(200), at(2, 0))), "the other's turn");
         let none = |_: &BlobName, _: &Want, _: &Place| None::<u64>;
-        assert_eq!(
-            wants.pick_of(both(), true, none),
-            (None, Vec::from([*at(2, 0).topic(), *at(1, 0).topic()]))
-        );
+        assert_eq!(wants.pick_of(both(), none), (None, Vec::from([*at(2, 0).topic(), *at(1, 0).topic()])));
     }
 }
