@@ -106,7 +106,7 @@ pub(crate) fn fill(key: &Secret, offset: usize, filling: &mut [u8]) {
     }
 }
 
-/// v5's sealing, in place: as [`seal`], under a key and nonce that the caller drew, the gap filled with random bytes.
+/// v5's sealing, in place: as [`seal`], under a key and nonce that the caller drew, with random filling.
 ///
 /// # Panics
 /// Where `buf` is not [`BLOB_LEN`] bytes long, or `len` is above [`PLAIN_LEN`].
@@ -123,7 +123,7 @@ pub fn seal_v5(
     id(buf)
 }
 
-/// The SHA-256 of a sealed blob: a v5 blob's name, and what other programs call a native one. Meant for a worker thread.
+/// The SHA-256 of a sealed blob: a v5 blob's name, and what v5 peers call a native one. Meant for a worker thread.
 pub fn id(blob: &[u8]) -> BlobId {
     BlobId(Sha256::digest(blob).into())
 }

@@ -28,7 +28,7 @@ pub enum ParseError {
     Uri(&'static str),
     /// Not an identity file.
     Identity(&'static str),
-    /// A path that is absolute, leaves the folder, or cannot stand on some file system.
+    /// A path that is absolute, leaves the folder, is too long or has control characters.
     Path(&'static str),
 }
 
@@ -75,11 +75,11 @@ pub enum Violation {
     FrameLong,
     /// A frame's tag does not match.
     Tag,
-    /// A HELLO, PEERS, PUBLISH or ANNOUNCE that does not parse, or an id that is not 64 hex digits.
+    /// A message that does not parse.
     Malformed,
     /// HELLO with a version below 5.
     Version,
-    /// DATA or a PIECE that we did not ask for.
+    /// DATA, PARTS or a PIECE that we did not ask for, or out of order.
     UnaskedData,
     /// More DATA than a blob holds.
     DataLong,
@@ -91,7 +91,7 @@ pub enum Violation {
     TooManyWants,
     /// A WANT under the number of another open one (`docs/protocol.md` §12).
     WantRepeated,
-    /// A blob, or a range of one, whose SHA-256 is not the id asked for.
+    /// A part that its value does not check, values that do not give the root asked for, or a v5 blob of another id.
     WrongBlob,
     /// A head of another channel, or one whose signature does not verify.
     ForgedHead,
@@ -117,12 +117,12 @@ impl fmt::Display for Violation {
             Self::Tag => "sent a frame that does not open",
             Self::Malformed => "sent a message that does not parse",
             Self::Version => "speaks a version below 5",
-            Self::UnaskedData => "sent a blob that was not asked for",
+            Self::UnaskedData => "sent bytes of a blob that were not asked for",
             Self::DataLong => "sent more than a blob",
             Self::Unasked => "answered a question that was not asked",
             Self::Flood => "sent too many unsolicited messages",
-            Self::TooManyWants => "asked for too many ranges at once",
-            Self::WantRepeated => "asked for two ranges under one number",
+            Self::TooManyWants => "had too many WANTs open",
+            Self::WantRepeated => "had two WANTs open under one number",
             Self::WrongBlob => "served a wrong blob",
             Self::ForgedHead => "passed on a forged head",
         })

@@ -10,7 +10,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::error::ParseError;
 use crate::hex;
 
-/// The content address of a blob: SHA-256 of its 1 048 592 sealed bytes (spec v5, Blobs).
+/// The SHA-256 of a blob's 1 048 592 bytes: a v5 blob's name, and of a native one what v5 peers ask for it by
+/// (`docs/protocol.md` §2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobId(pub [u8; 32]);
 

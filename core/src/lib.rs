@@ -13,7 +13,7 @@
 //! # Layers
 //! ```text
 //! bytes → transport::Link (handshake, frames, ciphers) → codec (Message) → conn (one connection) → node (all decisions)
-//! beside them, pure: identity, uri, bep44, blob, tree, manifest
+//! beside them, pure: identity, uri, bep44, blob, parts, tree, manifest
 //! ```
 //! Each layer is usable alone and knows nothing of those above it: [`client`] is a peer made of the first two, and
 //! [`conn`] shows a client made of the first three.

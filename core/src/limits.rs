@@ -9,21 +9,21 @@ use crate::wire::{HEADER_LEN, PIECE_HEADER_LEN, TAG_LEN};
 
 // --- wire ---------------------------------------------------------------------------------------------------
 
-/// Longest plaintext (type byte and payload) of a frame that carries no blob; a longer one is a violation.
+/// Longest plaintext (type byte and payload) of a frame that is not DATA; a longer one is a violation.
 pub const CONTROL_LEN_MAX: usize = 64 * 1024;
 /// Longest plaintext of a DATA frame: type byte and blob. Admitted only while a request is outstanding.
 pub const DATA_LEN_MAX: usize = 1 + BLOB_LEN;
 /// Bytes that a peer may say unasked in a minute, on average: all but requests for blobs, which have bounds of their own, and
-/// answers. What is news is not counted (`docs/protocol.md` §14). Who says more is banned.
+/// answers. Unseen positions are not counted (`docs/protocol.md` §14). A peer that says more is banned.
 pub const UNASKED_BYTES_PER_MINUTE: u64 = 120 * 1024;
 /// The same at once, after a quiet time: enough for a peer with as many channels as can be followed.
 pub const UNASKED_BYTES_BURST: u64 = 1 << 20;
 /// Each message that was not asked for counts for so many bytes more than its plaintext has.
 pub const UNASKED_MESSAGE_BYTES: u64 = 64;
-/// Of a HAVE, so many bytes for each position that is news are not counted: the most that one takes in an array.
+/// Bytes of a HAVE that are not counted for each unseen position: the most that one takes in an array.
 pub const HAVE_POSITION_BYTES: u64 = 5;
-/// HAVEs of additions sent to one peer in a minute, on average; more wait. What they say beside news is about half of what
-/// we may say unasked.
+/// HAVEs of additions sent to one peer in a minute, on average; more wait. What they say beside unseen positions is about half
+/// of what we may say unasked.
 pub const HAVES_PER_MINUTE: u64 = 480;
 /// The same at once, after a quiet time.
 pub const HAVES_BURST: u64 = 4096;
@@ -132,22 +132,22 @@ pub const WINDOW_MAX: usize = 16;
 /// Whole blobs asked for at once on a connection that has not brought one yet.
 pub const WINDOW_START: usize = 1;
 /// A v5 connection with requests outstanding that brings less than [`STALL_BYTES_MIN`] in this time is closed; its
-/// requests go elsewhere. A v6 connection that brings nothing for so long is not asked for more, and others take over.
+/// requests go elsewhere. A v6 connection that brings nothing of its WANTs for this long is not asked for more.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a v5 connection with requests outstanding must bring within [`STALL_TIMEOUT`], so that a peer that trickles
 /// bytes does not hold a blob for ever. It is far below what Tor carries.
 pub const STALL_BYTES_MIN: u64 = 16 * 1024;
-/// A v6 connection on which ranges were asked for and that brings nothing for this long is closed. A peer that serves many
+/// A v6 connection on which parts were asked for and that brings nothing for this long is closed. A peer that serves many
 /// may take long to come to us.
 pub const SILENCE_MAX: Duration = Duration::from_mins(2);
-/// Blobs that are read or sent at once for peers that take them readily; one that takes much longer than usual no longer
-/// counts. Few at a time, so that each is soon whole at somebody who serves it on.
+/// Parts, or whole blobs, that are read or sent at once for peers that take them readily; one that takes much longer than
+/// usual does not count. Few at a time, so that each is soon whole at somebody who serves it on.
 pub const UPLOAD_SLOTS: usize = 2;
-/// How long a turn counts before any has ended.
+/// How long an upload slot counts before any has ended.
 pub const SLOT_TIME_START: Duration = Duration::from_secs(2);
-/// How long a turn counts at least, however quick the others are: peers that are far away need some round trips.
+/// How long one counts at least, however quick the others are: peers that are far away need some round trips.
 pub const SLOT_TIME_MIN: Duration = Duration::from_millis(250);
-/// How long a turn counts at most, however slow the others are: where all readers are slow, more of them at once fill the
+/// How long one counts at most, however slow the others are: where all readers are slow, more of them at once fill the
 /// line.
 pub const SLOT_TIME_MAX: Duration = Duration::from_secs(8);
 /// Stored blobs of which is remembered that others are known by them, so that they are served first.
@@ -156,7 +156,7 @@ pub const INDEX_KNOWN_MAX: usize = 65_536;
 pub const SERVED_MAX: usize = 65_536;
 /// Blobs of which a peer told parts, over all channels; further ones are not noted.
 pub const HAVE_UNDER_WAY_MAX: usize = 4096;
-/// Blobs that a peer said it lacks, remembered per connection; at the cap the peer is not asked for more. The memory is
+/// Blobs that a peer said are missing there, remembered per connection; at the cap the peer is not asked for more. The memory is
 /// cleared each [`ASK_AGAIN_INTERVAL`] in which none arrive.
 pub const REFUSED_MAX: usize = 1024;
 

@@ -1,7 +1,7 @@
 //! Parts: the sixteenths of a blob, each checked, opened and sealed alone (`docs/protocol.md` §2).
 //!
-//! BLAKE3 hashes a tree, and a subtree of 2^16 bytes has a *chaining value* of its own. The sixteen values of a blob and its tag give the
-//! root, the BLAKE3 hash of the blob. So whoever has the values tells right bytes from wrong ones 64 KiB at a time.
+//! BLAKE3 hashes a tree, and a subtree of 2^16 bytes has a *chaining value* of its own. The sixteen of a blob and its tag, its *values*,
+//! give the root, the BLAKE3 hash of the blob. So a node that has the values tells right bytes from wrong ones 64 KiB at a time.
 //!
 //! The functions are plain: a runtime calls them on worker threads.
 
@@ -109,8 +109,8 @@ impl Sub for Mask {
     }
 }
 
-/// The parts that hold a blob's content, rounded up to a class of 1, 2, 4, 8 or 16 (`docs/protocol.md` §2), since what is asked
-/// for tells peers the length. `part_len`: bytes of a part.
+/// The parts to ask for of a blob's content: those that hold it, rounded up to 1, 2, 4, 8 or 16 (`docs/protocol.md` §2), since what
+/// is asked for tells peers the length. `part_len`: bytes of a part.
 pub fn needed(content_len: usize, part_len: usize) -> Mask {
     Mask::first(content_len.div_ceil(part_len).max(1).next_power_of_two())
 }

@@ -18,7 +18,8 @@ pub trait Suite: BlobFormat + Ciphers {}
 
 impl<S: BlobFormat + Ciphers> Suite for S {}
 
-/// The length, sealing and naming of blobs. Keys, ids and tags have the protocol's lengths in every format.
+/// The length, sealing and naming of blobs and their parts. Keys, roots, ids, values and tags have the protocol's lengths in every
+/// format.
 pub trait BlobFormat: 'static {
     /// Bytes of plaintext in a blob; [`Shape::new`] says which lengths are possible.
     const PLAIN_LEN: usize;
@@ -48,7 +49,7 @@ pub trait BlobFormat: 'static {
     fn complete_part(key: &Secret, values: &Values, content_len: usize, part: usize, buf: &mut [u8]) -> bool;
 }
 
-/// The protocol's suite: blobs of 2^20 bytes with ChaCha20-Poly1305 and SHA-256, connections with X25519 and
+/// The protocol's suite: blobs of 2^20 bytes with ChaCha20-Poly1305, BLAKE3 and SHA-256, connections with X25519 and
 /// ChaCha20-Poly1305.
 #[derive(Debug)]
 pub enum RealSuite {}

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! DIR/                 0700
-//! ├─ blobs/ab/<id>     the blobs (`store`)
+//! ├─ blobs/ab/<name>   the blobs: a native one by its root, a v5 one by its id (`store`)
 //! ├─ blobs/boot        when they were last written (`store`)
+//! ├─ blobs/format      in which form (`store`)
+//! ├─ partial/<root>    native blobs of which parts are here (`store::native`)
 //! ├─ state.redb        what core must remember (`state`), 0600
 //! └─ dht_state.json    addresses of DHT nodes, to start from
 //! ```

@@ -3,9 +3,11 @@
 //! Goals: every job gets exactly one answer, also after [`Jobs::stop`]; records are stored in the order in which they
 //! were handed in. Non-goals: which job to do first (core starts no job that it could not wait for).
 //!
-//! The queues have no cap of their own, because core's caps bound them: a job that carries a blob holds one of its
-//! [`RECV_BUFFERS_MAX`](megatorrent_core::limits::RECV_BUFFERS_MAX) +
-//! [`SEND_BUFFERS_MAX`](megatorrent_core::limits::SEND_BUFFERS_MAX) buffers, questions are bounded by
+//! The queues have no cap of their own, because core's caps bound them: a job that carries a blob or a part holds one of its buffers
+//! for these ([`RECV_BUFFERS_MAX`](megatorrent_core::limits::RECV_BUFFERS_MAX),
+//! [`SEND_BUFFERS_MAX`](megatorrent_core::limits::SEND_BUFFERS_MAX),
+//! [`PARTS_UNDER_WAY_MAX`](megatorrent_core::limits::PARTS_UNDER_WAY_MAX),
+//! [`PART_SEND_BUFFERS_MAX`](megatorrent_core::limits::PART_SEND_BUFFERS_MAX)), questions are bounded by
 //! [`WANTED_PER_FETCH_MAX`](megatorrent_core::limits::WANTED_PER_FETCH_MAX) for each fetch, records by the
 //! tables they belong to.
 

@@ -16,6 +16,7 @@ pub(super) fn cases(cases: &mut Cases) {
     depth_cases(cases);
     content_cases(cases);
     member_cases(cases);
+    item_cases(cases);
     sealed_cases(cases);
 }
 
@@ -235,6 +236,44 @@ fn member_cases(cases: &mut Cases) {
         ("a time that is a fraction", file(r#""modified":0.5"#)),
         ("an item that is a number", with(r#""collections":[{"items":[7]}]"#)),
         ("a document that is a list", read("[]")),
+    ] {
+        cases.reject(name, "read", input, "malformed");
+    }
+}
+
+/// What holds for the items of a head as for those of a body.
+fn item_cases(cases: &mut Cases) {
+    let head = |collections: &Value| {
+        read(&signed(&document(&format!(r#""sequence":7,"timestamp":8,"collections":{collections}"#))))
+    };
+    let of = |items: Value| head(&json!([{ "title": "", "items": items }]));
+    let titled = |len| head(&json!([{ "title": "t".repeat(len), "items": [] }]));
+    let with = |name: &str, value: Value| {
+        let mut entry = chunk_entry("f", 5);
+        entry["chunks"][0][name] = value;
+        of(json!([entry]))
+    };
+    cases.accept("a title of 1024 bytes", "read", titled(1024));
+    cases.accept(
+        "a magnet and a file of one name",
+        "read",
+        of(json!(["magnet:?x", chunk_entry("magnet:?x", 5)])),
+    );
+    let (one, other) = (chunk_entry("f", 5), chunk_entry("f", 6));
+    let longer = json!({ "name": "f", "size": 6, "chunks": one["chunks"] });
+    for (name, input) in [
+        ("a title of 1025 bytes", titled(1025)),
+        ("a path twice", of(json!([one, other]))),
+        ("a path in two collections", head(&json!([{ "items": [one] }, { "items": [other] }]))),
+        ("a file where another needs a folder", of(json!([chunk_entry("f/g", 5), one]))),
+        ("a size above the sum of its chunks", of(json!([longer]))),
+        ("a file of a byte without a chunk", of(json!([{ "name": "f", "size": 1, "chunks": [] }]))),
+        ("a chunk that leaves its blob", with("offset", 1.into())),
+        ("a chunk that holds more than its piece", with("length", 20.into())),
+        ("a chunk of a tag only", with("length", 16.into())),
+        ("a chunk with a nonce of 24 bytes", with("nonce", "55".repeat(24).into())),
+        ("a chunk whose length is 2^32", with("length", (1_u64 << 32).into())),
+        ("a magnet in capitals", of(json!(["MAGNET:?x"]))),
     ] {
         cases.reject(name, "read", input, "malformed");
     }

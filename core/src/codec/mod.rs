@@ -62,12 +62,12 @@ pub struct Want {
     pub mask: Mask,
     /// Whether the blob's values are to come before them.
     pub values: bool,
-    /// Bytes of the last of these parts that are wanted, where not all are: a multiple of [`EXACT_STEP`], below
+    /// Bytes of the last of these parts that are wanted, where not all are: a multiple of [`EXACT_STEP`], above 0 and below
     /// [`crate::parts::PART_LEN`].
     pub last_len: Option<u32>,
 }
 
-/// The last part of a WANT may be cut at a multiple of so many bytes.
+/// The last part of a WANT may be cut at a multiple of this many bytes.
 pub const EXACT_STEP: u32 = 4096;
 
 /// A message. Everything in it is parsed and within its limits.
@@ -86,7 +86,7 @@ pub enum Message {
     },
     /// Ask for a blob.
     Request(BlobId),
-    /// A blob's bytes, or the next part of them.
+    /// A blob's bytes, or the next of them.
     Data(Vec<u8>),
     /// Ask for peers that may have a blob.
     FindPeers(BlobId),
@@ -143,7 +143,7 @@ pub enum Message {
     },
     /// Ask which blobs of a channel's version the peer has, now and from here on.
     AskHave(Tag, u64),
-    /// Blobs of a channel's version that the sender has; adds to earlier messages.
+    /// Blobs, and parts of blobs, of a channel's version that the sender has.
     Have(Tag, u64, Have),
     /// A message of unknown type, or an ANNOUNCE of a name that is no address.
     Unknown(u8),

@@ -19,10 +19,11 @@ use crate::parts::{Mask, PART_LEN};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(pub [u8; 16]);
 
-/// Which blobs of a channel's version a peer has, by their positions (`docs/protocol.md` §12). It adds to what was said before.
+/// Which blobs of a channel's version a peer has, and parts of which, by their positions (`docs/protocol.md` §12). It adds to what
+/// was said before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Have {
-    /// All that was said before no longer counts.
+    /// All that was said before does not count.
     pub replaces: bool,
     /// Every blob.
     pub all: bool,
@@ -34,7 +35,7 @@ pub struct Have {
     pub under_way: Vec<(u32, Mask)>,
 }
 
-/// The channel's tag, or the number of a WANT.
+/// The channel's tag, or the number of a WANT or CANCEL.
 const TAG: u64 = 1;
 /// The known sequence, the item's public key, the blob's root, or the cancelled parts.
 const SECOND: u64 = 2;

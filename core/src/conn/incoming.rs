@@ -29,13 +29,13 @@ pub enum Incoming {
     Values(Root, Box<Values>),
     /// Half a part that was asked for.
     Piece(Piece),
-    /// This many bytes of parts that were cancelled in the meantime.
+    /// This many bytes of parts that were cancelled before.
     Late(usize),
     /// The peer does not serve these parts of a blob.
     Refused(Root, Mask),
-    /// The oldest request's blob, not yet checked against its id.
+    /// The oldest REQUEST's blob, not yet checked.
     Blob(BlobId, Buffer),
-    /// The peer does not have the oldest request's blob.
+    /// The peer does not have the oldest REQUEST's blob.
     NotFound(BlobId),
 }
 

@@ -1,4 +1,4 @@
-//! The parts that a v6 peer asked us for (`docs/protocol.md` §12). [`WANTS_MAX`] bounds them.
+//! The parts that a peer asked us for (`docs/protocol.md` §12). [`WANTS_MAX`] bounds them.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -67,7 +67,7 @@ pub(super) struct Owed {
 
 impl Owed {
     pub(super) fn want(&mut self, want: &Want) -> Result<(), Violation> {
-        // Cancelled ones that wait for the store's answer do not count: few are read at once.
+        // Cancelled ones of which the store still reads parts do not count: few are read at once.
         let mut open = 0;
         for owing in self.wants.iter().filter(|owing| owing.is_open()) {
             if owing.number == want.number {

@@ -1,4 +1,4 @@
-//! The bound on a peer's unsolicited messages (`docs/protocol.md` §10).
+//! The bound on a peer's unsolicited messages (`docs/protocol.md` §14).
 
 use core::mem;
 

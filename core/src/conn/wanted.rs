@@ -16,7 +16,7 @@ struct Asked {
     /// Its values are to come first.
     values: bool,
     left: Mask,
-    /// Those of them that were cancelled. They may have been on their way.
+    /// Those of them that were cancelled. They may be in flight.
     cancelled: Mask,
     /// Those of which the first half has come.
     begun: Mask,
@@ -78,7 +78,7 @@ impl Wanted {
         Message::Want(Want { number, root, mask, values, last_len })
     }
 
-    /// Gives up parts of a blob, under whatever numbers they were asked for; returns the messages that say so. What was on its way
+    /// Gives up parts of a blob, under whatever numbers they were asked for; returns the messages that say so. What is in flight
     /// still comes, as if it had not been given up.
     pub(super) fn cancel(&mut self, root: &Root, mask: Mask) -> impl Iterator<Item = Message> + use<> {
         let mut messages = Vec::new();
@@ -95,7 +95,7 @@ impl Wanted {
         messages.into_iter()
     }
 
-    /// Of what was cancelled whole, only how much of it may still come is kept in the end.
+    /// Forgets the oldest of what was cancelled whole, except how much of it may still come.
     fn forget_cancelled(&mut self) {
         let is_cancelled = |asked: &Asked| asked.cancelled.covers(asked.left);
         let mut excess =
@@ -156,7 +156,7 @@ impl Wanted {
         Ok(Brought::Wanted(root))
     }
 
-    /// Bytes of what is not asked for (any more): they may have been in flight when it was cancelled.
+    /// Takes bytes of what was cancelled, forgotten and perhaps in flight.
     fn late(&mut self, number: u32, len: usize) -> Result<Brought, Violation> {
         self.late_bytes = self.late_bytes.checked_sub(len as u64).ok_or(Violation::UnaskedData)?;
         if self.was_asked(number) { Ok(Brought::Late) } else { Err(Violation::UnaskedData) }

@@ -72,7 +72,7 @@ pub const SLICE_ALIGN: u32 = 16;
 pub struct Chunk {
     /// The blob's id; of a native blob, what its author says that it is.
     pub id: BlobId,
-    /// The name of a native blob, whose only piece fills it; `None`: a v5 blob.
+    /// The root of a native blob, whose only piece fills it; `None`: a v5 blob.
     pub root: Option<Root>,
     /// Where the sealed piece begins in the blob.
     pub offset: u32,
@@ -82,7 +82,7 @@ pub struct Chunk {
     pub key: Secret,
     /// Its nonce.
     pub nonce: [u8; NONCE_LEN],
-    /// Bytes of content; the rest of the piece is padding.
+    /// Bytes of content; the rest of the piece is filling.
     pub real_size: u32,
 }
 

@@ -260,7 +260,7 @@ impl Node {
         Site { position: self.position, height: self.height, offset: self.offset, len: self.len }
     }
 
-    /// Bytes of content in its blob: its part of the stream, or its links.
+    /// Bytes of content in its blob: its bytes of the stream, or its links.
     pub fn content_len(&self) -> u32 {
         let len = match self.height {
             0 => self.len,
@@ -286,7 +286,7 @@ impl Node {
         (0..self.child_count()).map_while(|index| self.child(plain, index)).collect()
     }
 
-    /// Returns the part of a data node's content that lies in a range of the stream, perhaps empty.
+    /// Returns the bytes of a data node's content that lie in a range of the stream, perhaps none.
     pub fn part(&self, bytes: &Range<u64>) -> Range<usize> {
         let place = |offset: u64| {
             let within = offset.clamp(self.offset, self.offset + self.len) - self.offset;

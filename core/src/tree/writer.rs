@@ -12,7 +12,7 @@ use crate::blob::{BLOB_REF_LEN, BlobRef, TAG_LEN};
 /// Builds a tree over data blobs that come in order. Holds at most one index node of each level in memory.
 ///
 /// `store` takes a blob's buffer whose first `len` bytes are an index node's content, seals it
-/// ([`crate::blob::seal`]), stores the blob and returns its blob. After an error of `store` the writer is unusable.
+/// ([`crate::blob::seal`]), stores the blob and returns its reference. After an error of `store` the writer is unusable.
 pub struct TreeWriter {
     shape: Shape,
     /// The links of each height that wait for the node above them.
