@@ -185,7 +185,7 @@ impl Uploads {
         {
             (turns.slot, turns.since) = (turns.slot.max(self.count), now);
             // Whoever asks for nothing saves nothing up.
-            turns.got = turns.got.max(self.most.saturating_sub(BEHIND / 2));
+            turns.got = turns.got.max((self.most + 1).saturating_sub(BEHIND));
         }
         self.is_due = true;
     }
