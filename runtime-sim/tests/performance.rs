@@ -11,6 +11,7 @@ mod race;
 mod update;
 
 use goals::{Figures, play};
+use megatorrent_core::blob::PLAIN_LEN;
 use megatorrent_sim::NullSuite;
 use race::Race;
 use update::{REACHED_PERCENT, Update};
@@ -22,11 +23,10 @@ const DUPLICATES_PERCENT_MAX: f64 = 2.0;
 /// The most that news may take of the network's diameter in latency.
 const DIAMETERS_MAX: f64 = 3.0;
 
-/// Blobs and rates are a quarter of those of the benchmark, and blobs are half as many: fewer would weigh the start and the
-/// end too much, of which the bound knows nothing, and so would 100 peers.
+/// Fewer blobs would weigh the start and the end too much, of which the bound knows nothing, and so would 100 peers.
 fn assert_near_the_bound(nodes: usize) {
-    let race = Race::new(1, nodes, 512, 250_000).with_pieces(128 << 10, 64 << 10);
-    let mut swarm = race.start::<NullSuite<61_440>>();
+    let race = Race::new(1, nodes, 128, 1_000_000);
+    let mut swarm = race.start::<NullSuite<PLAIN_LEN>>();
     race.run(&mut swarm, |_| ());
     let (ratio, duplicates) = (swarm.ratio(), swarm.duplicates_percent());
     println!("{nodes} peers: {ratio:?} of the bound, {duplicates:.3} % duplicates");

@@ -12,8 +12,8 @@ use megatorrent_sim::{HostConfig, HostId, NullSuite, World, WorldConfig};
 /// Blobs of true size, without weight.
 type True = NullSuite<PLAIN_LEN>;
 
-/// How much more one reader may have got than another: what a blob weighs, and the parts that are on their way.
-const UNFAIR_MAX: u64 = (BLOB_LEN + 4 * PART_LEN) as u64;
+/// How much more one reader may have got than another: what two blobs weigh, and the parts that are on their way.
+const UNFAIR_MAX: u64 = (2 * BLOB_LEN + 4 * PART_LEN) as u64;
 /// Bytes by which blobs differ.
 const MARK_LEN: usize = 32;
 

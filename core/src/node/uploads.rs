@@ -3,7 +3,7 @@
 //! Few slots are in use at once ([`UPLOAD_SLOTS`]), so that each part is soon whole at a peer that serves it on. Index blobs and
 //! documents come first, as nothing else is known without them; then what was served least, so that parts that only we have spread
 //! before others are repeated; then the peer that has waited longest. A peer that has waited for two rounds of all waiting peers, or
-//! is a blob's parts behind another, comes before all that: whichever parts they ask for, peers share our line equally. A slot that
+//! is two blobs' parts behind another, comes before all that: whichever parts they ask for, peers share our line equally. A slot that
 //! takes several times the median slot time stops counting, so that slow readers do not keep quick ones waiting, and its buffer
 //! goes to another peer that waits for one. A peer that takes nothing at all gets no further slot until it does.
 
@@ -40,8 +40,8 @@ const INDEX_PATIENCE: Duration = Duration::from_millis(300);
 
 /// A peer is overdue where another one got so many parts more while both waited; what it lacks beyond [`BEHIND_MAX`] is forgotten.
 /// With fewer, parts are repeated in a crowd before all are spread.
-const BEHIND: u64 = PARTS as u64;
-const BEHIND_MAX: u64 = 4 * BEHIND;
+const BEHIND: u64 = 2 * PARTS as u64;
+const BEHIND_MAX: u64 = 2 * BEHIND;
 
 /// The order in which peers, blobs and parts are served, the least first: by slots in use, not overdue, nothing is known by it, how
 /// often it was served, and the number of the peer's last slot.
