@@ -152,7 +152,7 @@ const FLOOD_MESSAGES: usize = 40;
 /// Bytes of a false bitmap: about as many as a frame holds.
 const BITMAP_LEN: usize = 32 * 1024;
 /// Positions in a false HAVE.
-const POSITIONS: usize = 256;
+const POSITIONS: u16 = 256;
 /// Unsent bytes beyond which a flood pauses: the world's memory is not under attack.
 const UNSENT_MAX: usize = 4 << 20;
 
@@ -628,7 +628,7 @@ fn have_noise(asked: Option<(Tag, u64)>, rng: &mut Rng) -> Message {
                 u32::from_be_bytes([a, b, c, d])
             };
             let positions = (0..POSITIONS).map(|_| position()).collect();
-            let under_way = (0..POSITIONS).map(|n| (position(), Mask(n as u16))).collect();
+            let under_way = (0..POSITIONS).map(|n| (position(), Mask(n))).collect();
             Have { positions, under_way, ..Have::default() }
         }
         _ => all(),
@@ -814,7 +814,7 @@ mod tests {
                 Attack::BitFlip => assert!(is_broken && pieces.is_none(), "the frame does not open"),
                 Attack::Replay => assert!(is_broken, "a frame comes twice"),
                 Attack::SlowLoris | Attack::Silence | Attack::ValuesWithheld => {
-                    assert!(!is_broken && pieces.is_none(), "{attack:?}")
+                    assert!(!is_broken && pieces.is_none(), "{attack:?}");
                 }
                 Attack::Garbage => assert!(is_broken && asker.heard.is_empty()),
                 _ => assert_eq!(pieces, Some(Vec::new()), "{attack:?} refuses"),

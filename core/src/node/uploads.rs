@@ -128,7 +128,9 @@ impl Uploads {
 
     /// Forgets a connection that is gone; `buffers` are those that it held.
     pub(super) fn closed(&mut self, conn: ConnId, buffers: Vec<Buffer>) {
-        buffers.into_iter().for_each(|buffer| self.give_back(buffer));
+        for buffer in buffers {
+            self.give_back(buffer);
+        }
         self.conns.remove(conn);
         self.waiting.remove(&conn);
         self.running.retain(|(_, running)| *running != conn);
@@ -399,7 +401,9 @@ impl Uploads {
                 self.waiting.insert(conn);
             }
         }
-        free.into_iter().for_each(|buffer| self.give_back(buffer));
+        for buffer in free {
+            self.give_back(buffer);
+        }
         self.is_due = true;
         self.count_slots(cx.now(), conns, conn)
     }

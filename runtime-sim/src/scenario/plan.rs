@@ -205,6 +205,8 @@ pub enum What {
     /// Another head of the same sequence, properly signed, replaces all copies on the DHT; not before all peers that are up
     /// know the right one.
     ForkedHead,
+    /// All peers that are there get the author's address, as of a bootstrap peer.
+    Introduce,
     /// An adversary joins, for good.
     Attack(Attack),
 }
@@ -367,6 +369,7 @@ impl Plan {
             (0..LIARS_OF_A_KIND).for_each(|_| self.act(Duration::ZERO, What::Attack(attack)));
         }
         // They are there first.
+        self.act(secs(10), What::Introduce);
         self.heal_at = secs(10);
         self.members.iter_mut().for_each(|member| member.joins_at = secs(10));
     }
