@@ -291,6 +291,7 @@ Scenarios:
   partition      the swarm falls into two halves, later one way only, and heals
   churn          peers come, crash, lose their disks and come back
   hostile        a fifth of all hosts are attackers of every kind
+  liars          one peer downloads from an honest one, among twelve attackers of every kind
   nat            two thirds of the peers cannot be dialled
   update-push    connected subscribers get new versions
   onion-only     the author and some peers have an onion name alone, without a DHT or an IP address

@@ -29,13 +29,13 @@ use crate::world::{LISTEN_PORT, World};
 /// How an adversary does harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attack {
-    /// Answers each request with a blob of noise.
-    WrongBlob,
-    /// Answers with the right blob, in which a bit flips after it was sealed.
+    /// Answers with the right values and parts of noise, and each request for a whole blob with noise.
+    WrongParts,
+    /// Answers with the right bytes, of which a bit flips after they were sealed.
     BitFlip,
     /// Sends each sealed frame twice.
     Replay,
-    /// Answers with a byte now and then.
+    /// Sends what it is asked for, a byte each ten seconds.
     SlowLoris,
     /// Sends noise as soon as the handshake is done.
     Garbage,
@@ -49,20 +49,26 @@ pub enum Attack {
     /// Pushes the first head that it met, over and over, and gives a peer that knows the newest head another one of the same
     /// sequence, properly signed.
     StaleHead,
-    /// Says that it has everything, and refuses every request.
+    /// Says that it has everything, and refuses all that it is asked for.
     FalseHave,
     /// Sends HAVEs over and over, about channels asked for and others.
     HaveFlood,
-    /// Says that it has everything, takes every request, and never answers.
+    /// Says that it has everything, takes every request, and never answers: it withholds parts.
     Silence,
+    /// Answers with values of other parts, then with the right parts.
+    WrongValues,
+    /// Sends parts to a peer that has their values, and never answers one that asks for values too.
+    ValuesWithheld,
+    /// Sends what it is asked for at 15 kB/s.
+    Trickle,
     /// Says that it put a head on the DHT, and does not; knows no head.
     FalseGateway,
 }
 
 impl Attack {
     /// The attacks that any swarm meets; a false gateway harms only a node that chooses it.
-    pub const ALL: [Self; 12] = [
-        Self::WrongBlob,
+    pub const ALL: [Self; 15] = [
+        Self::WrongParts,
         Self::BitFlip,
         Self::Replay,
         Self::SlowLoris,
@@ -74,12 +80,15 @@ impl Attack {
         Self::FalseHave,
         Self::HaveFlood,
         Self::Silence,
+        Self::WrongValues,
+        Self::ValuesWithheld,
+        Self::Trickle,
     ];
 
     /// Its name in a timeline.
     pub fn name(self) -> &'static str {
         match self {
-            Self::WrongBlob => "wrong blobs",
+            Self::WrongParts => "wrong parts",
             Self::BitFlip => "flipped bits",
             Self::Replay => "replayed frames",
             Self::SlowLoris => "a slow loris",
@@ -91,26 +100,41 @@ impl Attack {
             Self::FalseHave => "a false HAVE",
             Self::HaveFlood => "a HAVE flood",
             Self::Silence => "silence in place of answers",
+            Self::WrongValues => "wrong values",
+            Self::ValuesWithheld => "values withheld",
+            Self::Trickle => "a trickle",
             Self::FalseGateway => "a gateway that stores nothing",
         }
     }
 
     /// Whether it says that it has every blob, so that it is asked for them.
-    fn claims_all(self) -> bool {
+    pub fn claims_all(self) -> bool {
         match self {
-            Self::WrongBlob
+            Self::WrongParts
             | Self::BitFlip
             | Self::Replay
             | Self::SlowLoris
             | Self::FalseHave
             | Self::HaveFlood
-            | Self::Silence => true,
+            | Self::Silence
+            | Self::WrongValues
+            | Self::ValuesWithheld
+            | Self::Trickle => true,
             Self::Garbage
             | Self::PexFlood
             | Self::AnnounceFlood
             | Self::Sybils
             | Self::StaleHead
             | Self::FalseGateway => false,
+        }
+    }
+
+    /// How many bytes of what it is asked for it sends at a time, and how often; `None`: as many as its line takes.
+    fn pace(self) -> Option<(usize, Duration)> {
+        match self {
+            Self::SlowLoris => Some((1, Duration::from_secs(10))),
+            Self::Trickle => Some((1_500, Duration::from_millis(100))),
+            _ => None,
         }
     }
 }
@@ -128,7 +152,7 @@ const FLOOD_MESSAGES: usize = 40;
 /// Bytes of a false bitmap: about as many as a frame holds.
 const BITMAP_LEN: usize = 32 * 1024;
 /// Positions in a false HAVE.
-const POSITIONS: usize = 256;
+const POSITIONS: u16 = 256;
 /// Unsent bytes beyond which a flood pauses: the world's memory is not under attack.
 const UNSENT_MAX: usize = 4 << 20;
 
@@ -153,7 +177,7 @@ const FALSE_NAMES: [&str; 12] = [
 struct Session<S: Suite> {
     role: Role,
     client: Client<S>,
-    /// The bytes that a slow loris still has to send.
+    /// The bytes that a slow sender still has to send.
     drip: VecDeque<u8>,
     /// The channel's version of the other end's ASK_HAVE.
     asked_have: Option<(Tag, u64)>,
@@ -171,6 +195,8 @@ struct Adversary<S: Suite> {
     addresses: Vec<SocketAddr>,
     sessions: BTreeMap<Socket, Session<S>>,
     next_turn: Instant,
+    /// When a slow sender sends more; `None`: it has nothing to send.
+    next_drip: Option<Instant>,
     next_inject: Instant,
     ports_told: u16,
     /// The first head that it met.
@@ -221,6 +247,7 @@ impl<S: Suite> Adversaries<S> {
             addresses,
             sessions: BTreeMap::new(),
             next_turn: now,
+            next_drip: None,
             next_inject: now,
             ports_told: 0,
             head: world.dht().newest(now, &self.identity.public_key()).cloned(),
@@ -230,7 +257,10 @@ impl<S: Suite> Adversaries<S> {
 
     /// Returns when one of them acts next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.list.iter().map(|adversary| adversary.next_turn).min()
+        let next = |adversary: &Adversary<S>| {
+            adversary.next_drip.map_or(adversary.next_turn, |drip| drip.min(adversary.next_turn))
+        };
+        self.list.iter().map(next).min()
     }
 
     /// Lets the adversaries act whose time has come; they dial any of `victims`.
@@ -239,6 +269,9 @@ impl<S: Suite> Adversaries<S> {
         for index in 0..self.list.len() {
             if self.list[index].next_turn <= now {
                 self.turn(world, index, victims);
+            }
+            if self.list[index].next_drip.is_some_and(|at| at <= now) {
+                self.drip(world, index);
             }
         }
     }
@@ -281,17 +314,24 @@ impl<S: Suite> Adversaries<S> {
             let socket = Socket { link: world.raw_dial(from, victim), side: Side::Dialer };
             self.by_socket.insert(socket, index);
         }
-        for (socket, session) in &mut self.list[index].sessions {
-            if let Some(byte) = session.drip.pop_front() {
-                world.socket_send(*socket, &[byte]);
-            }
-        }
         let sockets: Vec<Socket> = self.list[index].sessions.keys().copied().collect();
         for socket in sockets {
             if world.socket_unsent(socket) < UNSENT_MAX {
                 self.flood(world, index, socket);
             }
         }
+    }
+
+    /// Lets a slow sender send what is due on each connection.
+    fn drip(&mut self, world: &mut World<S>, index: usize) {
+        let adversary = &mut self.list[index];
+        let Some((len, interval)) = adversary.attack.pace() else { return };
+        for (socket, session) in &mut adversary.sessions {
+            let due: Vec<u8> = session.drip.drain(..len.min(session.drip.len())).collect();
+            world.socket_send(*socket, &due);
+        }
+        let is_left = adversary.sessions.values().any(|session| !session.drip.is_empty());
+        adversary.next_drip = is_left.then_some(world.now() + interval);
     }
 
     fn open(&mut self, world: &mut World<S>, socket: Socket, role: Role) {
@@ -374,7 +414,14 @@ impl<S: Suite> Adversaries<S> {
 
     fn on_want(&mut self, world: &mut World<S>, index: usize, socket: Socket, want: &Want) {
         let (name, number) = (BlobName::Native(want.root), want.number);
-        let whole = world.store(self.author).blob(&name).filter(|_| want.values);
+        let attack = self.list[index].attack;
+        if want.values && attack == Attack::ValuesWithheld {
+            return;
+        }
+        let mut whole = world.store(self.author).blob(&name).filter(|_| want.values);
+        if let Some(blob) = whole.as_mut().filter(|_| attack == Attack::WrongValues) {
+            blob[0] ^= 1;
+        }
         let mut values = whole.map(|blob| S::values_of(&blob));
         for part in want.mask.iter() {
             let start = part * S::PART_LEN;
@@ -400,8 +447,13 @@ impl<S: Suite> Adversaries<S> {
     /// Returns its answer to a request for a part of a blob.
     fn answer(&mut self, world: &World<S>, index: usize, blob: &BlobName, range: Range<usize>) -> Answer {
         match self.list[index].attack {
-            Attack::WrongBlob | Attack::SlowLoris => Answer::Bytes(self.noise(range.len())),
-            Attack::BitFlip | Attack::Replay => {
+            Attack::WrongParts => Answer::Bytes(self.noise(range.len())),
+            Attack::BitFlip
+            | Attack::Replay
+            | Attack::SlowLoris
+            | Attack::WrongValues
+            | Attack::ValuesWithheld
+            | Attack::Trickle => {
                 world.store(self.author).range(blob, range).map_or(Answer::Silence, Answer::Bytes)
             }
             Attack::Garbage | Attack::Silence => Answer::Silence,
@@ -517,6 +569,11 @@ impl<S: Suite> Adversaries<S> {
 
     fn send(&mut self, world: &mut World<S>, index: usize, socket: Socket, message: &Message) {
         let frame = self.frame(index, socket, message);
+        let session = self.list[index].sessions.get_mut(&socket);
+        if let Some(session) = session.filter(|session| !session.drip.is_empty()) {
+            // Frames keep their order.
+            return session.drip.extend(frame);
+        }
         world.socket_send(socket, &frame);
         if self.list[index].attack == Attack::Replay {
             world.socket_send(socket, &frame);
@@ -525,22 +582,22 @@ impl<S: Suite> Adversaries<S> {
 
     /// Like [`Self::send`], for a message with content, which some attacks send differently.
     fn send_content(&mut self, world: &mut World<S>, index: usize, socket: Socket, message: &Message) {
-        match self.list[index].attack {
-            Attack::SlowLoris => {
-                let frame = self.frame(index, socket, message);
-                if let Some(session) = self.list[index].sessions.get_mut(&socket) {
-                    session.drip.extend(frame);
-                }
+        let attack = self.list[index].attack;
+        if let Some((_, interval)) = attack.pace() {
+            let frame = self.frame(index, socket, message);
+            if let Some(session) = self.list[index].sessions.get_mut(&socket) {
+                session.drip.extend(frame);
+                self.list[index].next_drip.get_or_insert(world.now() + interval);
             }
-            Attack::BitFlip => {
-                let mut frame = self.frame(index, socket, message);
-                if frame.len() > HEADER_LEN {
-                    let at = HEADER_LEN + pick(&mut self.rng, frame.len() - HEADER_LEN);
-                    frame[at] ^= 1 << self.rng.below(8);
-                }
-                world.socket_send(socket, &frame);
+        } else if attack == Attack::BitFlip {
+            let mut frame = self.frame(index, socket, message);
+            if frame.len() > HEADER_LEN {
+                let at = HEADER_LEN + pick(&mut self.rng, frame.len() - HEADER_LEN);
+                frame[at] ^= 1 << self.rng.below(8);
             }
-            _ => self.send(world, index, socket, message),
+            world.socket_send(socket, &frame);
+        } else {
+            self.send(world, index, socket, message);
         }
     }
 
@@ -571,7 +628,7 @@ fn have_noise(asked: Option<(Tag, u64)>, rng: &mut Rng) -> Message {
                 u32::from_be_bytes([a, b, c, d])
             };
             let positions = (0..POSITIONS).map(|_| position()).collect();
-            let under_way = (0..POSITIONS).map(|n| (position(), Mask(n as u16))).collect();
+            let under_way = (0..POSITIONS).map(|n| (position(), Mask(n))).collect();
             Have { positions, under_way, ..Have::default() }
         }
         _ => all(),
@@ -592,22 +649,23 @@ fn pick(rng: &mut Rng, len: usize) -> usize {
 mod tests {
     use super::*;
     use crate::config::{HostConfig, WorldConfig};
-    use megatorrent_core::limits::ANNOUNCE_HOPS_MAX;
-    use megatorrent_core::parts::PART_LEN;
-    use megatorrent_core::suite::RealSuite;
+    use megatorrent_core::ids::Root;
+    use megatorrent_core::limits::{ANNOUNCE_HOPS_MAX, PIECE_LEN_MAX};
+    use megatorrent_core::parts::{PART_LEN, Values};
+    use megatorrent_core::suite::{BlobFormat, RealSuite};
 
     const TAG: Tag = Tag([7; 16]);
-    /// Bytes of the blob that are asked for.
-    /// The parts asked for.
+    /// The parts that are asked for.
     const MASK: Mask = Mask::first(2);
     const LEN: usize = 2 * PART_LEN;
 
-    /// A peer that asks one adversary for a blob's range, and hears it out.
+    /// A peer that asks one adversary for parts of a blob, and hears it out.
     struct Asker {
         world: World,
         adversaries: Adversaries<RealSuite>,
         socket: Socket,
         client: Client,
+        root: Root,
         blob: Vec<u8>,
         /// The messages that came, and whether a frame did not open.
         heard: Vec<Message>,
@@ -622,6 +680,7 @@ mod tests {
             world.ingest(author, "file", b"content");
             let id = world.store(author).blob_ids().next().expect("the file's");
             let blob = world.store(author).blob(&id).expect("it is stored");
+            let root = id.root().expect("a native blob");
             let machine = world.add_machine(HostConfig::default());
             world.take_stranger_events();
             let mut rng = Rng::new([1; 32]);
@@ -634,10 +693,9 @@ mod tests {
             let mut client = Client::new(Role::Dialler, &mut rng);
             world.socket_send(socket, &client.take_output());
             let (heard, is_broken) = (Vec::new(), false);
-            let mut asker = Self { world, adversaries, socket, client, blob, heard, is_broken };
+            let mut asker = Self { world, adversaries, socket, client, root, blob, heard, is_broken };
             asker.run();
             let get_head = |known| Message::GetHead { tag: TAG, known, look_up: None };
-            let root = id.root().expect("a native blob");
             let want = Message::Want(Want { number: 9, root, mask: MASK, values: true, last_len: None });
             for message in [Message::AskHave(TAG, 1), want, get_head(3), get_head(4)] {
                 asker.client.send(&message);
@@ -648,7 +706,7 @@ mod tests {
         }
 
         fn run(&mut self) {
-            let end = self.world.now() + Duration::from_secs(10);
+            let end = self.world.now() + Duration::from_secs(5);
             loop {
                 let next = self.world.next_at().unwrap_or(end);
                 let turn = self.adversaries.deadline().unwrap_or(end);
@@ -695,6 +753,14 @@ mod tests {
             (!bytes.is_empty()).then(|| bytes.concat())
         }
 
+        /// Returns the values that came.
+        fn values(&self) -> Option<&Values> {
+            self.heard.iter().find_map(|message| match message {
+                Message::Parts { number: 9, values } => Some(&**values),
+                _ => None,
+            })
+        }
+
         /// Returns the heads that came and were not refused: the sequence of each, and whether it is the right one.
         fn heads(&self) -> Vec<(i64, bool)> {
             let head = |message: &Message| match message {
@@ -737,12 +803,19 @@ mod tests {
             let right = &asker.blob[..len];
             let (pieces, is_broken) = (asker.pieces(), asker.is_broken);
             match attack {
-                Attack::WrongBlob => {
+                Attack::WrongParts => {
                     assert!(pieces.is_some_and(|bytes| bytes.len() == len && bytes != right), "{attack:?}");
                 }
+                Attack::WrongValues => {
+                    let told = asker.values().expect("it answers");
+                    assert!(RealSuite::root_of(told) != asker.root && pieces.as_deref() == Some(right));
+                }
+                Attack::Trickle => assert_eq!(pieces.as_deref(), Some(&right[..2 * PIECE_LEN_MAX]), "in 5 s"),
                 Attack::BitFlip => assert!(is_broken && pieces.is_none(), "the frame does not open"),
                 Attack::Replay => assert!(is_broken, "a frame comes twice"),
-                Attack::SlowLoris | Attack::Silence => assert!(!is_broken && pieces.is_none(), "{attack:?}"),
+                Attack::SlowLoris | Attack::Silence | Attack::ValuesWithheld => {
+                    assert!(!is_broken && pieces.is_none(), "{attack:?}");
+                }
                 Attack::Garbage => assert!(is_broken && asker.heard.is_empty()),
                 _ => assert_eq!(pieces, Some(Vec::new()), "{attack:?} refuses"),
             }

@@ -69,6 +69,7 @@ impl<S: Suite> AuthorStore for Press<'_, S> {
     fn store_v5(&mut self, root: &Root, id: &BlobId) -> Result<(), Infallible> {
         if let Some(blob) = self.store.blob(&BlobName::Native(*root)) {
             self.store.write::<S>(self.pool, BlobName::V5(*id), &blob);
+            self.pool.list_as_v5(*root, *id);
         }
         Ok(())
     }
@@ -174,8 +175,10 @@ impl<S: Suite> World<S> {
             match cursor.step() {
                 Step::Blob(node) if node.height > 0 => {}
                 Step::Blob(node) => {
-                    let plain = self.store(id).open::<S>(&node.blob)?;
-                    read(node.blob.root.into(), &plain[node.part(&(0..tree.size))]);
+                    let mut names = self.pool.names_of(node.blob.root);
+                    let open = |name| Some((name, self.store(id).open_as::<S>(name, &node.blob)?));
+                    let (name, plain) = names.find_map(open)?;
+                    read(name, &plain[node.part(&(0..tree.size))]);
                 }
                 Step::NeedsIndex(node) => {
                     let plain = self.store(id).open::<S>(&node.blob)?;

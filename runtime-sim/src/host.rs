@@ -264,11 +264,10 @@ impl JobKind {
             Job::ReadPart(..) => Self::ReadPart,
             Job::WritePart(..) => Self::WritePart,
             Job::FinishBlob(..) => Self::Finish,
-            Job::NoteIds(_) => Self::Record,
             Job::Dht(_) => Self::Dht,
             Job::Have(_) => Self::Look,
             Job::OpenBlob(..) => Self::Open,
-            Job::Persist(..) => Self::Record,
+            Job::Persist(..) | Job::NoteIds(_) => Self::Record,
         }
     }
 

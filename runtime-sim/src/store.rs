@@ -20,13 +20,26 @@ const READS_PER_CHECK: u64 = 16;
 /// The verified blobs of all stores: equal blobs of many hosts take memory once.
 pub(crate) struct Pool {
     known: BTreeMap<BlobName, Weak<Sparse>>,
+    /// The ids of native blobs that a head without room for their roots lists as v5 blobs.
+    listed_as_v5: BTreeMap<Root, BlobId>,
     /// Whether zeros take memory.
     has_weight: bool,
 }
 
 impl Pool {
     pub(crate) fn new(has_weight: bool) -> Self {
-        Self { known: BTreeMap::new(), has_weight }
+        Self { known: BTreeMap::new(), listed_as_v5: BTreeMap::new(), has_weight }
+    }
+
+    /// Notes that a native blob travels as a v5 blob too.
+    pub(crate) fn list_as_v5(&mut self, root: Root, id: BlobId) {
+        self.listed_as_v5.insert(root, id);
+    }
+
+    /// The names under which a store may hold a native blob.
+    pub(crate) fn names_of(&self, root: Root) -> impl Iterator<Item = BlobName> {
+        let listed = self.listed_as_v5.get(&root).copied().map(BlobName::V5);
+        [BlobName::Native(root)].into_iter().chain(listed)
     }
 
     fn intern(&mut self, id: BlobName, bytes: &[u8]) -> Arc<Sparse> {
@@ -68,6 +81,7 @@ pub struct Store {
     fetched: u64,
     blobs_max: usize,
     failing: bool,
+    lying: bool,
     bug: Option<Bug>,
     /// Blobs that it took although their bytes are wrong, even if a read has removed them since.
     wrong: Vec<BlobName>,
@@ -86,6 +100,7 @@ impl Store {
             fetched: 0,
             blobs_max,
             failing: false,
+            lying: false,
             bug: None,
             wrong: Vec::new(),
             rotten: BTreeSet::new(),
@@ -166,6 +181,12 @@ impl Store {
         self.failing = failing;
     }
 
+    /// Flips a bit of all that its node reads to send, and tells it the right values, or reads truly again: so a node lies that
+    /// means well.
+    pub fn set_lying(&mut self, lying: bool) {
+        self.lying = lying;
+    }
+
     /// Flips a bit of a stored blob, in its first part: a read finds the damage, and loses the blob. Returns whether the blob is
     /// stored.
     pub fn corrupt(&mut self, id: &BlobName) -> bool {
@@ -203,9 +224,14 @@ impl Store {
         self.blobs.remove(id).is_some()
     }
 
-    /// Opens a stored blob; returns its plaintext.
+    /// Opens a native blob; returns its plaintext.
     pub(crate) fn open<S: Suite>(&self, blob: &BlobRef) -> Option<Vec<u8>> {
-        let mut bytes = self.blob(&blob.root.into())?;
+        self.open_as::<S>(blob.root.into(), blob)
+    }
+
+    /// Opens a native blob that is stored under some name; returns its plaintext.
+    pub(crate) fn open_as<S: Suite>(&self, name: BlobName, blob: &BlobRef) -> Option<Vec<u8>> {
+        let mut bytes = self.blob(&name)?;
         if !S::open_blob(blob, &mut bytes) {
             return None;
         }
@@ -392,7 +418,7 @@ impl Store {
     /// # Panics
     /// On a DHT job, which no disk does.
     pub(crate) fn perform<S: Suite>(&mut self, pool: &mut Pool, dice: &mut Dice, job: Job) -> JobResult {
-        let is_wrong = self.bug == Some(Bug::ReadWrong);
+        let is_wrong = self.lying || self.bug == Some(Bug::ReadWrong);
         let is_unsaid = self.bug == Some(Bug::StoredUnsaid);
         let said = |written| if is_unsaid && written == Written::Stored { Written::Failed } else { written };
         match job {

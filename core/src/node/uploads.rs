@@ -1,10 +1,11 @@
 //! Serving. An *upload slot* is one part of a blob, or for REQUESTs one blob, read into a send buffer and sent to one peer.
 //!
 //! Few slots are in use at once ([`UPLOAD_SLOTS`]), so that each part is soon whole at a peer that serves it on. Index blobs and
-//! documents come first, as nothing else is known without them; then what was served least, so that parts that only we have spread before others are repeated; then the peer that has
-//! waited longest. No peer waits for more than two rounds of all waiting peers. A slot that takes several times the median
-//! slot time stops counting, so that slow readers do not keep quick ones waiting, and its buffer goes to another peer that
-//! waits for one. A peer that takes nothing at all gets no further slot until it does.
+//! documents come first, as nothing else is known without them; then what was served least, so that parts that only we have spread
+//! before others are repeated; then the peer that has waited longest. A peer that has waited for two rounds of all waiting peers, or
+//! is two blobs' parts behind another, comes before all that: whichever parts they ask for, peers share our line equally. A slot that
+//! takes several times the median slot time stops counting, so that slow readers do not keep quick ones waiting, and its buffer
+//! goes to another peer that waits for one. A peer that takes nothing at all gets no further slot until it does.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,11 @@ const SLOT_TIMES_USUAL: u32 = 4;
 /// [`INDEX_PATIENCE`]. Those who got it serve it on.
 const INDEX_FIRST: u8 = 3;
 const INDEX_PATIENCE: Duration = Duration::from_millis(300);
+
+/// A peer is overdue where another one got so many parts more while both waited; what it lacks beyond [`BEHIND_MAX`] is forgotten.
+/// With fewer, parts are repeated in a crowd before all are spread.
+const BEHIND: u64 = 2 * PARTS as u64;
+const BEHIND_MAX: u64 = 2 * BEHIND;
 
 /// The order in which peers, blobs and parts are served, the least first: by slots in use, not overdue, nothing is known by it, how
 /// often it was served, and the number of the peer's last slot.
@@ -72,6 +78,8 @@ struct Turns {
     slot: u64,
     /// When that was.
     since: Instant,
+    /// Parts that it got, as many as a blob has for a whole one; of the time before it began to wait, about as many as others.
+    got: u64,
 }
 
 /// The upload slots of all connections.
@@ -89,6 +97,8 @@ pub(super) struct Uploads {
     served: BTreeMap<Root, [u8; PARTS]>,
     /// Slots given so far.
     count: u64,
+    /// The most that a connection got.
+    most: u64,
     /// A slot may begin since the last look.
     is_due: bool,
     bytes_sent: u64,
@@ -106,6 +116,7 @@ impl Uploads {
             slot_time: SlotTime::default(),
             served: BTreeMap::new(),
             count: 0,
+            most: 0,
             is_due: false,
             bytes_sent: 0,
         }
@@ -117,7 +128,9 @@ impl Uploads {
 
     /// Forgets a connection that is gone; `buffers` are those that it held.
     pub(super) fn closed(&mut self, conn: ConnId, buffers: Vec<Buffer>) {
-        buffers.into_iter().for_each(|buffer| self.give_back(buffer));
+        for buffer in buffers {
+            self.give_back(buffer);
+        }
         self.conns.remove(conn);
         self.waiting.remove(&conn);
         self.running.retain(|(_, running)| *running != conn);
@@ -173,6 +186,8 @@ impl Uploads {
             && let Some(turns) = self.conns.get_mut(conn)
         {
             (turns.slot, turns.since) = (turns.slot.max(self.count), now);
+            // Whoever asks for nothing saves nothing up.
+            turns.got = turns.got.max((self.most + 1).saturating_sub(BEHIND));
         }
         self.is_due = true;
     }
@@ -235,6 +250,9 @@ impl Uploads {
         }
         self.count += 1;
         (turns.slot, turns.since) = (self.count, cx.now());
+        let parts = if matches!(what, Served::Blob(_)) { PARTS as u64 } else { 1 };
+        turns.got = turns.got.max(self.most.saturating_sub(BEHIND_MAX)) + parts;
+        self.most = self.most.max(turns.got);
         if let Served::Part(root, part) = what {
             self.note_served(root, part);
         }
@@ -256,7 +274,7 @@ impl Uploads {
         for conn in &uploads.waiting {
             let (Some(line), Some(turns)) = (conns.get(*conn), uploads.conns.get(*conn)) else { continue };
             let (answers, parts) = line.slots();
-            let is_overdue = uploads.count - turns.slot > patience;
+            let is_overdue = uploads.count - turns.slot > patience || turns.got + BEHIND <= uploads.most;
             let mut consider = |times: u8, is_data: bool, what: Served| {
                 let times = if is_overdue { 0 } else { times };
                 let rank = (answers + parts, !is_overdue, is_data, times, turns.slot);
@@ -384,7 +402,9 @@ impl Uploads {
                 self.waiting.insert(conn);
             }
         }
-        free.into_iter().for_each(|buffer| self.give_back(buffer));
+        for buffer in free {
+            self.give_back(buffer);
+        }
         self.is_due = true;
         self.count_slots(cx.now(), conns, conn)
     }

@@ -2,10 +2,12 @@
 //! `cargo bench -p megatorrent-sim --bench swarm`.
 //!
 //! Environment, each with what is usual in parentheses:
-//! - `PART` (all): `honest`, `race` or `update` alone.
+//! - `PART` (all): `honest`, `liars`, `race` or `update` alone.
 //! - `NODES` (`10,100,1000`; for the update `1000`), `BLOBS` (1024), `SEED` (1).
 //! - For `honest`, which plays the scenario `flash-crowd`: `PEERS` (`20,100`), `BLOBS` (`4,8,16,32,128`), `SEEDS` (`1,2,3`),
 //!   `WEIGHT` (false). It asks for no other variable.
+//! - For `liars`, which plays the scenario `liars`: `SEEDS` (`1,2,3`), `COUNT` (`1,12`), liars of one kind at once. It asks for no
+//!   other variable.
 //! - `PLAIN` (262144): bytes of plaintext in a null blob: 1024, 15360, 61440, 262144 or 1048576.
 //! - `REAL`: real cryptography and blobs of 1 MiB instead, 10 nodes, 64 blobs and 4 MB/s unless named otherwise.
 //! - `RATE` (1000000): bytes that each node, the seeder too, uploads in a second; `DOWN` (4): times that what it downloads
@@ -19,6 +21,7 @@
 
 mod goals;
 mod honest;
+mod liars;
 #[path = "../measure/mod.rs"]
 mod measure;
 mod race;
@@ -42,6 +45,9 @@ fn main() {
     if is_wanted("honest") {
         let (peers, blobs) = (list("PEERS", "20,100"), list("BLOBS", "4,8,16,32,128"));
         honest::table(&peers, &blobs, &list("SEEDS", "1,2,3"), number("WEIGHT", false));
+    }
+    if is_wanted("liars") {
+        liars::table(&list("COUNT", "1,12"), &list("SEEDS", "1,2,3"));
     }
     if is_wanted("race") {
         races();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::node::Event;
+use megatorrent_core::parts::PARTS;
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
@@ -39,6 +40,8 @@ pub(crate) struct Swarm<S: Suite> {
     pub(crate) seeder: HostId,
     pub(crate) peers: Vec<HostId>,
     pub(crate) started: Instant,
+    /// Bytes that each peer needs.
+    pub(crate) needed: u64,
     /// The lower bound.
     pub(crate) bound: Duration,
     pub(crate) rate: u64,
@@ -97,12 +100,14 @@ impl Race {
             world.follow(*peer, channel, None);
         }
         let started = world.now();
-        let bytes = (world.store(seeder).blob_count() * S::BLOB_LEN) as u64;
-        let bound = self.lower_bound(bytes);
-        Swarm { world, channel, seeder, peers, started, bound, rate: self.rate }
+        // All parts of the content, and one each of the index, the body, its page and the ids, whose other parts are filling.
+        let parts = self.blobs * PARTS + world.store(seeder).blob_count() - self.blobs;
+        let needed = (parts * S::PART_LEN) as u64;
+        let bound = self.lower_bound(needed);
+        Swarm { world, channel, seeder, peers, started, needed, bound, rate: self.rate }
     }
 
-    /// `max(F/u_seed, F/d_min, N·F/(u_seed + Σu_i))` for F bytes in blobs, as they are stored.
+    /// `max(F/u_seed, F/d_min, N·F/(u_seed + Σu_i))` for F bytes.
     fn lower_bound(&self, bytes: u64) -> Duration {
         let nodes = self.nodes as u64;
         let time = |bytes: u64, rate: u64| Duration::from_secs_f64(bytes as f64 / rate as f64);
@@ -129,7 +134,7 @@ impl<S: Suite> Swarm<S> {
 
     /// Content that crossed the links beyond what the peers needed, of a hundred bytes needed.
     pub(crate) fn duplicates_percent(&self) -> f64 {
-        let needed = self.peers.len() * self.world.store(self.seeder).blob_count() * S::BLOB_LEN;
+        let needed = self.peers.len() as u64 * self.needed;
         let content: u64 = self.world.flows().map(|(.., bytes)| bytes).sum();
         (content as f64 / needed as f64 - 1.0) * 100.0
     }

@@ -133,6 +133,7 @@ fn name(kind: u8) -> String {
         0x15 => "CANCEL",
         0x16 => "ASK_HAVE",
         0x17 => "HAVE",
+        0x18 => "PARTS",
         kind::ERROR => "ERROR",
         other => return format!("type {other:#04x}"),
     };

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::node::Command;
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 
@@ -72,6 +74,13 @@ impl<S: Suite> Stage<S> {
             What::DhtAway { .. } => {
                 self.world.dht_mut().set_up(false);
                 "the DHT is away".into()
+            }
+            What::Introduce => {
+                let author = self.world.address(self.author).into();
+                for host in self.hosts().skip(1).collect::<Vec<_>>() {
+                    self.world.command(host, Command::AddPeer(PeerAddr::clone(&author)));
+                }
+                "all peers get the author's address".into()
             }
             What::Update => {
                 self.add_file(UPDATE_LEN);

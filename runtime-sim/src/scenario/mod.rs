@@ -39,6 +39,9 @@ pub enum Scenario {
     Churn,
     /// A fifth of all hosts are adversaries of every kind; the same swarm is played without them too.
     Hostile,
+    /// One peer downloads from the author, whose node limits what it sends, among [`LIARS_OF_A_KIND`] adversaries of each kind; the
+    /// same is played without them too.
+    Liars,
     /// Two thirds of the peers can dial, but not be dialled.
     Nat,
     /// Connected subscribers get new versions.
@@ -55,12 +58,13 @@ pub enum Scenario {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::FlashCrowd,
         Self::AuthorLeaves,
         Self::Partition,
         Self::Churn,
         Self::Hostile,
+        Self::Liars,
         Self::Nat,
         Self::UpdatePush,
         Self::OnionOnly,
@@ -77,6 +81,7 @@ impl Scenario {
             Self::Partition => "partition",
             Self::Churn => "churn",
             Self::Hostile => "hostile",
+            Self::Liars => "liars",
             Self::Nat => "nat",
             Self::UpdatePush => "update-push",
             Self::OnionOnly => "onion-only",
@@ -192,14 +197,16 @@ pub const REAL_PEERS_MAX: usize = 100;
 pub const PEERS_MAX: usize = 10_000;
 /// Most blobs of a scenario.
 pub const BLOBS_MAX: usize = 4_096;
+/// Adversaries of each kind in [`Scenario::Liars`]: those of kind `n` of [`crate::Attack::ALL`] are the acts from `n` times this on.
+pub const LIARS_OF_A_KIND: usize = 12;
 /// Chunks that a v5 head has room for in a DHT item, each as a file of its own.
 const V5_BLOBS_MAX: usize = 2;
 
-/// Plays a scenario to its end, or until a checker or an assertion of core objects. The hostile one is played again without
-/// adversaries, to compare.
+/// Plays a scenario to its end, or until a checker or an assertion of core objects. Those that tell what adversaries cost are played
+/// again without them, to compare.
 pub fn run(scenario: Scenario, params: &Params) -> Report {
     let mut report = play(scenario, params);
-    if scenario == Scenario::Hostile && report.finding.is_none() {
+    if matches!(scenario, Scenario::Hostile | Scenario::Liars) && report.finding.is_none() {
         let peaceful =
             play(scenario, &Params { only: Some(peaceful_acts(scenario, params)), ..params.clone() });
         if peaceful.finding.is_some() {

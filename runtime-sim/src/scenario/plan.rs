@@ -6,7 +6,7 @@ use megatorrent_core::addr::{OnionAddr, PeerAddr};
 use megatorrent_core::ids::Secret;
 use megatorrent_core::rng::Rng;
 
-use super::{Crypto, PEERS_MAX, Params, Scenario, V5_BLOBS_MAX, options};
+use super::{Crypto, LIARS_OF_A_KIND, PEERS_MAX, Params, Scenario, V5_BLOBS_MAX, options};
 use crate::adversary::Attack;
 use crate::config::{HostConfig, WorldConfig};
 use crate::world::LISTEN_PORT;
@@ -205,6 +205,8 @@ pub enum What {
     /// Another head of the same sequence, properly signed, replaces all copies on the DHT; not before all peers that are up
     /// know the right one.
     ForkedHead,
+    /// All peers that are there get the author's address, as of a bootstrap peer.
+    Introduce,
     /// An adversary joins, for good.
     Attack(Attack),
 }
@@ -237,6 +239,7 @@ impl Plan {
             Scenario::FlashCrowd => (20, 32),
             // Enough for an adversary of each kind.
             Scenario::Hostile => (4 * Attack::ALL.len(), 8),
+            Scenario::Liars => (1, 64),
             Scenario::UpdatePush => (30, 2),
             Scenario::OnionOnly | Scenario::Gateway => (12, 6),
             Scenario::Mixed => (12, V5_BLOBS_MAX),
@@ -252,6 +255,7 @@ impl Plan {
             Scenario::Partition => plan.partition(),
             Scenario::Churn => plan.churn(&rng),
             Scenario::Hostile => plan.hostile(),
+            Scenario::Liars => plan.liars(),
             Scenario::Nat => plan.nat(&rng),
             Scenario::UpdatePush => plan.update_push(),
             Scenario::OnionOnly => plan.onion_only(),
@@ -355,6 +359,19 @@ impl Plan {
         self.heal_at = secs(100);
         // Peers wait for bans and the back-offs of dead addresses to end, at most half an hour.
         self.bound = Duration::from_mins(30);
+    }
+
+    fn liars(&mut self) {
+        self.world.latency_ms = 10..=60;
+        self.world.window_bytes = 2 << 20;
+        self.author.upload_limit_bytes_per_sec = Some(8_000_000);
+        for attack in Attack::ALL {
+            (0..LIARS_OF_A_KIND).for_each(|_| self.act(Duration::ZERO, What::Attack(attack)));
+        }
+        // They are there first.
+        self.act(secs(10), What::Introduce);
+        self.heal_at = secs(10);
+        self.members.iter_mut().for_each(|member| member.joins_at = secs(10));
     }
 
     fn nat(&mut self, rng: &Rng) {

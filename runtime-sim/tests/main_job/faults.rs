@@ -73,16 +73,14 @@ fn links_that_are_reset_or_fall_silent_are_made_anew() {
     }
 }
 
-/// A swarm in which one follower has got everything and serves each blob with a bit flipped; the author is away.
+/// A swarm in which one follower has got everything and serves each part with a bit flipped, beside the right values; the
+/// author is away.
 fn with_liar(seed: u64) -> (Swarm, HostId) {
     let mut swarm = Swarm::new(seed, 4);
     let liar = swarm.follower();
     swarm.assert_completes(liar);
     swarm.world.crash(swarm.author);
-    let ids: Vec<_> = swarm.world.store(liar).blob_ids().collect();
-    for id in ids {
-        swarm.world.store_mut(liar).corrupt(&id);
-    }
+    swarm.world.store_mut(liar).set_lying(true);
     (swarm, liar)
 }
 
@@ -91,11 +89,12 @@ fn is_ban(event: &Event) -> bool {
 }
 
 #[test]
-fn a_liar_is_banned_and_the_blob_comes_from_another() {
+fn a_liar_is_banned_and_the_parts_come_from_another() {
     let (mut swarm, liar) = with_liar(5);
     let follower = swarm.follower();
     assert!(swarm.world.run_until(LIMIT, |world| reported(world, follower, is_ban)));
-    assert_eq!(swarm.world.store(follower).blob_count(), 0, "no wrong blob is stored");
+    let received = |world: &World| world.node(follower).map(|node| node.status(world.now()).bytes_received);
+    assert_eq!(received(&swarm.world), Some(0), "no wrong part is stored");
     let liar_ip = swarm.world.address(liar).ip();
     let names_liar = |event: &Event| matches!(event, Event::Banned { peer: PeerAddr::Ip(peer), .. } if peer.ip() == liar_ip);
     assert!(reported(&swarm.world, follower, names_liar));

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use crate::common::*;
-use megatorrent_core::blob::BLOB_LEN;
 use megatorrent_core::ids::Secret;
+use megatorrent_core::parts::{PART_LEN, PARTS};
 use megatorrent_sim::{HostConfig, World};
 
-/// Blobs of the channel: the file's, its index and the body.
-const BLOBS: u32 = 17;
-/// How long a blob takes where a limit holds.
-const BLOB_TIME: Duration = Duration::from_secs(4);
+/// Blobs of the file.
+const BLOBS: usize = 15;
+/// Parts that a reader needs: all of the file, and one each of the body, its page and the ids, whose other parts are filling.
+const PARTS_NEEDED: usize = BLOBS * PARTS + 3;
+/// Parts that come in a second where a limit holds.
+const PARTS_PER_SEC: u32 = 4;
 
 /// How long a reader takes for the channel under limits of the author's node and of its own.
 fn time_to_complete(author_uploads: Option<u64>, reader_downloads: Option<u64>) -> Duration {
@@ -21,7 +23,7 @@ fn time_to_complete(author_uploads: Option<u64>, reader_downloads: Option<u64>) 
         ..HostConfig::default()
     });
     let channel = world.channel(author).expect("it has an identity");
-    let file = world.ingest(author, "film", &content("film", (BLOBS as usize - 2) * MIB));
+    let file = world.ingest(author, "film", &content("film", BLOBS * MIB));
     publish(&mut world, author, &[file]);
     let limited = HostConfig { download_limit_bytes_per_sec: reader_downloads, ..HostConfig::default() };
     let reader = world.add_host(limited);
@@ -33,8 +35,8 @@ fn time_to_complete(author_uploads: Option<u64>, reader_downloads: Option<u64>) 
 
 #[test]
 fn a_limit_is_kept_and_used() {
-    let limit = Some(BLOB_LEN as u64 / BLOB_TIME.as_secs());
-    let due = BLOB_TIME * BLOBS;
+    let limit = Some(u64::from(PARTS_PER_SEC) * PART_LEN as u64);
+    let due = Duration::from_secs(1) * u32::try_from(PARTS_NEEDED).expect("few") / PARTS_PER_SEC;
     assert!(time_to_complete(None, None) < due / 4, "the lines carry far more");
     for (upload, download) in [(limit, None), (None, limit), (limit, limit)] {
         let took = time_to_complete(upload, download);
@@ -61,9 +63,9 @@ fn slow_lines_bring_everybody_everything_and_little_twice() {
         for reader in &readers {
             world.follow(*reader, channel, None);
         }
-        // Three times 8 MiB at 20 kB/s take 1258 s; the readers help with a tenth of that each.
+        // Three times 6 MiB at 20 kB/s take 944 s; the readers help with a tenth of that each.
         let all = |world: &World| readers.iter().all(|reader| world.is_complete(*reader, &channel));
-        assert!(world.run_until(Duration::from_secs(2_000), all));
+        assert!(world.run_until(Duration::from_mins(25), all));
         for reader in &readers {
             let status = world.node(*reader).expect("it runs").status(world.now());
             assert!(status.bytes_duplicate < status.bytes_received / 10, "{status:?}");
