@@ -60,7 +60,11 @@ fn ingest_is_reproducible_under_one_identity_and_not_without() {
     assert_ne!(unlinkable, ok(folder.path(), ["ingest", "-i", "film", "-d", "a", "--unlinkable"]));
     let entry: Value = serde_json::from_str(&first).unwrap();
     assert_eq!(entry["size"], 2 * MIB + 5);
-    assert_eq!(support::blobs(&folder.path().join("b")).len(), 4, "three of data and an index");
+    assert_eq!(support::blobs(&folder.path().join("b")).len(), 3, "of data: the entry itself names them");
+    fs::write(folder.path().join("long"), random_bytes(2, 16 * MIB + 5)).unwrap();
+    let tree = ok_json(folder.path(), ["ingest", "-i", "long", "-d", "c", "-o", "long.json"]);
+    let stored = support::blobs(&folder.path().join("c")).len();
+    assert_eq!((stored, &tree["blobs"]), (18, &18.into()), "17 of data and an index");
 }
 
 #[test]
