@@ -1,8 +1,19 @@
 //! Finds the commit from which the program is built: what MEGATORRENT_COMMIT says, else what git says of this folder, else
-//! nothing, as from a tarball. And when that was committed: what SOURCE_DATE_EPOCH says, else git, else nothing.
+//! nothing, as from a tarball. And when that was committed: what SOURCE_DATE_EPOCH says, else git, else nothing. And whether
+//! chacha20 was built with its AVX-512 backend.
 
 use std::path::Path;
 use std::process::Command;
+
+/// What RUSTFLAGS may tell the crates of ciphers, which `--version -v` heeds.
+const CFGS: [(&str, &str); 6] = [
+    ("chacha20_avx512", "none()"),
+    ("chacha20_backend", r#""soft", "sse2", "avx2", "avx512""#),
+    ("poly1305_backend", r#""soft""#),
+    ("sha2_backend", r#""soft""#),
+    ("sha2_256_backend", r#""soft""#),
+    ("curve25519_dalek_backend", r#""fiat", "serial", "simd", "avx512""#),
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -14,6 +25,13 @@ fn main() {
     let told = std::env::var("SOURCE_DATE_EPOCH").ok();
     let built = told.or_else(|| checked_out("%ct")).and_then(|secs| secs.parse().ok()).unwrap_or(0_u64);
     println!("cargo:rustc-env=MEGATORRENT_BUILT={built}");
+    for (name, values) in CFGS {
+        println!("cargo:rustc-check-cfg=cfg({name}, values({values}))");
+    }
+    // The build script of our chacha20 says so (vendor/README.md); that of crates.io has none, and is built so by RUSTFLAGS.
+    if std::env::var_os("DEP_CHACHA20_AVX512").is_some() {
+        println!("cargo:rustc-cfg=chacha20_avx512");
+    }
 }
 
 /// What git says of the commit of the repository of which this is a part, and not of one around a tarball's folder.

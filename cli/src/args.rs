@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::builder::TypedValueParser as _;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::limits::RATE_LIMIT_MIN;
 use megatorrent_sim::scenario::{BLOBS_MAX, PEERS_MAX, Scenario};
@@ -49,7 +50,7 @@ Examples:
 ///
 /// Data goes to stdout, words and progress to stderr.
 #[derive(Debug, Parser)]
-#[command(name = "megatorrent", version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+#[command(name = "megatorrent", override_usage = "megatorrent [OPTIONS] <COMMAND>", arg_required_else_help = true, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct Cli {
     /// Write JSON to stdout: one object, or one per line (NDJSON, each with an `event`) from commands that go on. The last
     /// line of a failure is {"event":"error","exit_code","message"}
@@ -61,8 +62,34 @@ pub(crate) struct Cli {
     /// Log more to stderr: -v info, -vv debug (shows peers' addresses), -vvv trace
     #[arg(short, long, global = true, display_order = 902, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Print the version; with -v also the commit, and the ciphers with the code that they run on this processor. With --json:
+    /// {"version","commit","ciphers"}, these each {"name","for","crate","backend"}
+    #[arg(short = 'V', long, display_order = 903)]
+    pub(crate) version: bool,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: Option<Command>,
+}
+
+impl Cli {
+    /// What to do. Ends the program where the command line does not say.
+    pub(crate) fn task(self) -> Task {
+        match self.command {
+            Some(command) if !self.version => Task::Run(command),
+            None if self.version => Task::Version,
+            Some(_) => usage(ErrorKind::ArgumentConflict, "--version takes no command"),
+            None => usage(ErrorKind::MissingSubcommand, "a command is missing; --help lists them"),
+        }
+    }
+}
+
+fn usage(kind: ErrorKind, message: &str) -> ! {
+    Cli::command().error(kind, message).exit()
+}
+
+/// What a command line asks for.
+pub(crate) enum Task {
+    Version,
+    Run(Command),
 }
 
 #[derive(Debug, Subcommand)]
@@ -456,7 +483,6 @@ pub(crate) enum Dht {
 mod tests {
     use super::*;
     use crate::output::News;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definitions_are_consistent() {

@@ -4,6 +4,7 @@
 //! the protocol, which is `megatorrent-core`'s, and any socket, blob or database, which are the runtime's.
 
 mod args;
+mod ciphers;
 mod clock;
 mod commands;
 mod events;
@@ -17,21 +18,18 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command};
+use args::{Cli, Command, Task};
+use exit::Failure;
 use output::Output;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     output::init_log(cli.verbose);
     let output = Output::new(cli.json, cli.quiet);
-    let result = match &cli.command {
-        Command::GenKey(args) => commands::gen_key::run(args, output),
-        Command::Ingest(args) => commands::ingest::run(args, output),
-        Command::Publish(args) => commands::publish::run(args, output),
-        Command::Serve(args) => commands::serve::run(args, output),
-        Command::Subscribe(args) => commands::subscribe::run(args, output),
-        Command::Demo(args) => commands::demo::run(args, output),
-        Command::Simulate(args) => commands::simulate::run(args, output),
+    let is_verbose = cli.verbose > 0;
+    let result = match cli.task() {
+        Task::Version => ciphers::run(is_verbose, output),
+        Task::Run(command) => run(&command, output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,5 +37,17 @@ fn main() -> ExitCode {
             output.failure(&failure);
             ExitCode::from(failure.exit as u8)
         }
+    }
+}
+
+fn run(command: &Command, output: Output) -> Result<(), Failure> {
+    match command {
+        Command::GenKey(args) => commands::gen_key::run(args, output),
+        Command::Ingest(args) => commands::ingest::run(args, output),
+        Command::Publish(args) => commands::publish::run(args, output),
+        Command::Serve(args) => commands::serve::run(args, output),
+        Command::Subscribe(args) => commands::subscribe::run(args, output),
+        Command::Demo(args) => commands::demo::run(args, output),
+        Command::Simulate(args) => commands::simulate::run(args, output),
     }
 }

@@ -49,6 +49,65 @@ fn gen_key_prints_what_to_hand_out_and_warns() {
 }
 
 #[test]
+fn the_version_names_the_ciphers_at_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let version = concat!("megatorrent ", env!("CARGO_PKG_VERSION"));
+    assert_eq!(ok(folder.path(), ["--version"]), format!("{version}\n"));
+    assert_eq!(ok(folder.path(), ["-V"]), format!("{version}\n"));
+    let object: Value = serde_json::from_str(&ok(folder.path(), ["--version", "--json"])).unwrap();
+    assert_eq!(object["version"], env!("CARGO_PKG_VERSION"));
+    let ciphers = object["ciphers"].as_array().unwrap();
+    let backend = |name: &str| {
+        ciphers.iter().find(|it| it["name"] == name).unwrap()["backend"].as_str().unwrap().to_owned()
+    };
+    let text = ok(folder.path(), ["--version", "-v"]);
+    assert_eq!(text, ok(folder.path(), ["-v", "--version"]));
+    assert!(text.starts_with(&format!("{version}\ncommit ")), "{text}");
+    for cipher in ciphers {
+        let (name, backend) = (cipher["name"].as_str().unwrap(), cipher["backend"].as_str().unwrap());
+        assert!(text.lines().any(|line| line.starts_with(name) && line.contains(backend)), "{name}: {text}");
+    }
+    let forced = ["chacha20_backend", "poly1305_backend", "sha2_backend", "target-cpu"];
+    let flags = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"].map(|name| std::env::var(name).unwrap_or_default());
+    if cfg!(target_arch = "x86_64") && !forced.iter().any(|name| flags.concat().contains(name)) {
+        assert_eq!(backend("ChaCha20"), best_backend());
+        assert!(has_avx512_chacha20(), "ChaCha20's AVX-512 backend is not built in");
+        assert!(["AVX2", "portable"].contains(&&*backend("Poly1305")) && !backend("Ed25519").is_empty());
+    }
+    for wrong in [&["--version", "demo"][..], &["-v"], &["--json"]] {
+        assert_eq!(run(folder.path(), wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+/// What an x86 processor admits of ChaCha20's backends.
+fn best_backend() -> &'static str {
+    let flags = fs::read_to_string("/proc/cpuinfo").unwrap();
+    let line = flags.lines().find(|line| line.starts_with("flags")).unwrap();
+    let has = |flag: &str| line.split_whitespace().any(|it| it == flag);
+    if has("avx512f") && has("avx512vl") {
+        "AVX-512"
+    } else if has("avx2") {
+        "AVX2"
+    } else {
+        "SSE2"
+    }
+}
+
+/// Whether the program has the rotations of ChaCha20's quarter round, to the left by 16, 12, 8 and 7, on registers of 512 bits
+/// (`vprold zmm, zmm, imm8`). BLAKE3 turns to the right.
+fn has_avx512_chacha20() -> bool {
+    let program = fs::read(env!("CARGO_BIN_EXE_megatorrent")).unwrap();
+    let turns = |by: u8| {
+        program.windows(7).any(|code| {
+            let is_zmm =
+                code[0] == 0x62 && code[1] & 0x0f == 0x01 && code[2] & 0x87 == 0x05 && code[3] & 0xf7 == 0x40;
+            is_zmm && code[4] == 0x72 && code[5] & 0xf8 == 0xc8 && code[6] == by
+        })
+    };
+    [16, 12, 8, 7].into_iter().all(turns)
+}
+
+#[test]
 fn ingest_is_reproducible_under_one_identity_and_not_without() {
     let folder = tempfile::tempdir().unwrap();
     ok(folder.path(), ["gen-key"]);
@@ -60,7 +119,11 @@ fn ingest_is_reproducible_under_one_identity_and_not_without() {
     assert_ne!(unlinkable, ok(folder.path(), ["ingest", "-i", "film", "-d", "a", "--unlinkable"]));
     let entry: Value = serde_json::from_str(&first).unwrap();
     assert_eq!(entry["size"], 2 * MIB + 5);
-    assert_eq!(support::blobs(&folder.path().join("b")).len(), 4, "three of data and an index");
+    assert_eq!(support::blobs(&folder.path().join("b")).len(), 3, "of data: the entry itself names them");
+    fs::write(folder.path().join("long"), random_bytes(2, 16 * MIB + 5)).unwrap();
+    let tree = ok_json(folder.path(), ["ingest", "-i", "long", "-d", "c", "-o", "long.json"]);
+    let stored = support::blobs(&folder.path().join("c")).len();
+    assert_eq!((stored, &tree["blobs"]), (18, &18.into()), "17 of data and an index");
 }
 
 #[test]

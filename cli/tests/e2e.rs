@@ -193,11 +193,12 @@ fn a_download_killed_wherever_it_stands_completes_later() {
 fn hide_data_blobs(swarm: &Swarm, count: usize) -> Vec<(PathBuf, PathBuf)> {
     let chunks = run(swarm.path(), ["ingest", "-i", "film", "-d", "author", "-k", "identity.json", "--v5"]);
     let entry: Value = serde_json::from_slice(&chunks.stdout).unwrap();
-    let ids = entry["chunks"].as_array().unwrap().iter().map(|c| c["blobId"].as_str().unwrap());
-    ids.take(count)
-        .map(|id| {
-            let place = swarm.join("author").join("blobs").join(&id[..2]).join(id);
-            let hidden = swarm.join(id);
+    let roots = entry["chunks"].as_array().unwrap().iter().map(|c| c["blake3"].as_str().unwrap());
+    roots
+        .take(count)
+        .map(|root| {
+            let place = swarm.join("author").join("blobs").join(&root[..2]).join(root);
+            let hidden = swarm.join(root);
             fs::rename(&place, &hidden).unwrap();
             (hidden, place)
         })
