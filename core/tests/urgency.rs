@@ -209,7 +209,8 @@ fn a_long_file_does_not_delay_a_more_urgent_one_whose_index_comes_late() {
         folder.follow(&mut bench);
         let mut seed = Member::join(&mut bench, 1, &[folder.channel]);
         seed.say_have(&mut bench, all());
-        seed.bring(&mut bench, &folder, BLOB_BYTES / 16);
+        // The index of 40 blobs is one piece.
+        seed.bring(&mut bench, &folder, BLOB_BYTES / 32);
         // One more was asked for before the index was read.
         seed.refuse(&mut bench);
         seed.hear(&mut bench);

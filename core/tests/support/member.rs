@@ -53,6 +53,8 @@ pub(crate) struct Wanted {
     /// The first half of the first part of these was brought.
     is_begun: bool,
     values: bool,
+    /// How many bytes of the last part are asked for, where not all are.
+    last_len: Option<usize>,
 }
 
 /// How a member brings parts.
@@ -257,10 +259,14 @@ impl Member {
         };
         let part = wanted.left.iter().next().expect("it is open");
         let half = usize::from(wanted.is_begun);
-        let mut bytes = blob[part * PART_LEN + half * PIECE_LEN_MAX..][..PIECE_LEN_MAX].to_vec();
+        let is_last = wanted.left.len() == 1;
+        let len = wanted.last_len.filter(|_| is_last).unwrap_or(PART_LEN);
+        let range = half * PIECE_LEN_MAX..len.min((half + 1) * PIECE_LEN_MAX);
+        let is_whole = range.end == len;
+        let mut bytes = blob[part * PART_LEN..][range].to_vec();
         bytes[0] ^= u8::from(self.manner == Manner::Lies);
-        wanted.is_begun = !wanted.is_begun;
-        if half == 1 {
+        wanted.is_begun = !is_whole;
+        if is_whole {
             wanted.left = wanted.left - Mask::one(part);
             if wanted.left.is_empty() {
                 self.open.remove(0);
@@ -297,7 +303,8 @@ impl Member {
             Message::Want(want) => {
                 let (blob, left) = (want.root.into(), want.mask);
                 let number = Some(want.number);
-                self.open.push(Wanted { number, blob, left, is_begun: false, values: want.values });
+                let last_len = want.last_len.map(|len| len as usize);
+                self.open.push(Wanted { number, blob, left, is_begun: false, values: want.values, last_len });
                 self.asked.push((blob, left));
             }
             Message::Request(id) => {
@@ -308,6 +315,7 @@ impl Member {
                     left: Mask::ALL,
                     is_begun: false,
                     values: false,
+                    last_len: None,
                 });
                 self.asked.push((blob, Mask::ALL));
             }

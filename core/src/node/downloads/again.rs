@@ -152,7 +152,6 @@ impl Downloads {
         if !conns.speaks_v6(helper) || self.bytes_duplicate > self.bytes_received / MOVED_SHARE + MOVED_FREE {
             return false;
         }
-        let now = cx.now();
         let mut longest: Option<((Duration, u16, Instant), Root, Place, usize, ConnId)> = None;
         let Some((line, requests)) = self.lines.get(helper).zip(conns.get(helper)) else { return false };
         let own = line.rate.time_for(((requests.parts_outstanding() + 1) * self.part_len) as u64);
@@ -175,7 +174,8 @@ impl Downloads {
                     continue;
                 };
                 let bytes = (requests.parts_outstanding() * self.part_len) as u64;
-                let left = line.rate.time_for(bytes).unwrap_or_else(|| now.since(request.asked()));
+                // A peer that may be silent is not cancelled: it is asked for the same as another.
+                let Some(left) = line.rate.time_for(bytes) else { continue };
                 let view = swarms.view(helper, place.topic());
                 let key = (left, view.availability(place.position(), part), request.asked());
                 if left > most && longest.as_ref().is_none_or(|(longest, ..)| key > *longest) {

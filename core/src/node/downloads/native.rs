@@ -35,7 +35,8 @@ impl Downloads {
     ) {
         let (now, name) = (cx.now(), BlobName::Native(root));
         let Some(want) = self.wants.get(&name) else { return };
-        let len = self.short(want, place).map(|(_, len)| len.next_multiple_of(self.part_len.div_ceil(STEPS)));
+        let step = self.part_len.div_ceil(STEPS);
+        let len = self.short(want, place).map(|(_, len)| len.max(1).next_multiple_of(step));
         let len = len.filter(|len| *len < self.part_len && mask == Mask::one(0));
         let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else { return };
         let needs_values = self.wants.with_transfer(&name, |transfer| {
