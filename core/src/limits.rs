@@ -47,6 +47,8 @@ pub const HAVE_BLOBS_MAX: usize = 1 << 18;
 pub const HAVE_BYTES_MAX: usize = 64 * 1024;
 /// Positions, and pairs of a position and a mask, listed in one HAVE; further ones go into the next, and are ignored when received.
 pub const HAVE_POSITIONS_MAX: usize = 4096;
+/// Pairs of a position and a mask in one HAVE of ours, so that it fits into a frame beside the longest bitmap or array of positions.
+pub const HAVE_UNDER_WAY_TOLD_MAX: usize = 2048;
 /// Hops that an ANNOUNCE may still make; a higher number is taken as this.
 pub const ANNOUNCE_HOPS_MAX: u8 = 6;
 /// Longest text of an ERROR or OK that is kept; the rest is cut.
@@ -357,6 +359,10 @@ const _: () = {
     assert!(HAVES_BURST * 2 * UNASKED_MESSAGE_BYTES <= UNASKED_BYTES_BURST / 2);
     assert!(CONTROL_LEN_MAX as u64 + UNASKED_MESSAGE_BYTES < UNASKED_BYTES_BURST);
     assert!(HAVE_BLOBS_MAX / 8 <= HAVE_BYTES_MAX);
+    // A position takes at most 5 bytes, a mask 3, and what stands around them less than 128.
+    assert!(HAVE_UNDER_WAY_TOLD_MAX <= HAVE_POSITIONS_MAX);
+    assert!(HAVE_BLOBS_MAX / 8 + 8 * HAVE_UNDER_WAY_TOLD_MAX + 128 <= CONTROL_LEN_MAX);
+    assert!(5 * HAVE_POSITIONS_MAX + 8 * HAVE_UNDER_WAY_TOLD_MAX + 128 <= CONTROL_LEN_MAX);
     assert!(ANSWERS_LOADED_MAX <= SEND_BUFFERS_MAX);
     assert!(WINDOW_START <= WINDOW_MAX && WINDOW_MAX <= REQUESTS_QUEUED_MAX);
     // The blobs in memory stay well below the 64 MiB that a node may take.

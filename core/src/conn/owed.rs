@@ -21,8 +21,9 @@ struct Owing {
     loading: Mask,
     cancelled: Mask,
     loaded: VecDeque<(usize, Buffer)>,
-    /// Parts of which the first half was sent.
+    /// Parts of which the first half was sent, and those of them that were cancelled since: they are sent to their end.
     half_sent: Mask,
+    ending: Mask,
     /// The values are to be sent first, as soon as they are known.
     values_due: bool,
     values: Option<Box<Values>>,
@@ -35,13 +36,18 @@ struct Owing {
 impl Owing {
     /// Whether its last byte, its refusal or a CANCEL of the rest is still to come (`docs/protocol.md` §12).
     fn is_open(&self) -> bool {
-        let left = self.waiting | (self.loading - self.cancelled);
-        self.is_missing || !left.is_empty() || !self.loaded.is_empty()
+        self.is_missing || !(self.left() - self.ending).is_empty()
+    }
+
+    /// The parts that are still to be sent.
+    fn left(&self) -> Mask {
+        let loaded = self.loaded.iter().fold(Mask::NONE, |mask, (part, _)| mask | Mask::one(*part));
+        self.waiting | (self.loading - self.cancelled) | loaded
     }
 
     /// Whether nothing refers to it.
     fn is_done(&self) -> bool {
-        !self.is_open() && self.loading.is_empty()
+        !self.is_missing && self.left().is_empty() && self.loading.is_empty()
     }
 
     fn has_message(&self) -> bool {
@@ -67,7 +73,7 @@ pub(super) struct Owed {
 
 impl Owed {
     pub(super) fn want(&mut self, want: &Want) -> Result<(), Violation> {
-        // Cancelled ones of which the store still reads parts do not count: few are read at once.
+        // What a CANCEL has closed does not count while the store reads parts of it or half of one is sent. There is little of it.
         let mut open = 0;
         for owing in self.wants.iter().filter(|owing| owing.is_open()) {
             if owing.number == want.number {
@@ -75,7 +81,7 @@ impl Owed {
             }
             open += 1;
         }
-        if open >= WANTS_MAX {
+        if open >= WANTS_MAX || self.wants.len() >= 2 * WANTS_MAX {
             return Err(Violation::TooManyWants);
         }
         let last = want.mask.last().unwrap_or_default();
@@ -87,6 +93,7 @@ impl Owed {
             cancelled: Mask::NONE,
             loaded: VecDeque::new(),
             half_sent: Mask::NONE,
+            ending: Mask::NONE,
             values_due: want.values,
             values: None,
             cut: want.last_len.map(|len| (last, len as usize)),
@@ -100,7 +107,7 @@ impl Owed {
             return;
         };
         let owing = &mut self.wants[at];
-        // A part that is sent in half is sent to its end.
+        owing.ending = owing.ending | (mask & owing.half_sent);
         let mask = mask - owing.half_sent;
         owing.waiting = owing.waiting - mask;
         owing.cancelled = owing.cancelled | (owing.loading & mask);
@@ -206,6 +213,7 @@ impl Owed {
         let sent = write(&Answer::Piece { number, part, half: u8::from(is_second), bytes: &bytes[range] });
         if is_last {
             owing.half_sent = owing.half_sent - Mask::one(part);
+            owing.ending = owing.ending - Mask::one(part);
             self.spent.extend(owing.loaded.pop_front().map(|(_, buffer)| buffer));
             self.tidy();
         } else {
@@ -325,6 +333,36 @@ mod tests {
         assert_eq!(owed.want(&want(1000, 1)), Err(Violation::TooManyWants));
         owed.cancel(3, Mask(1));
         owed.want(&want(3, 1)).expect("cancelled");
+    }
+
+    #[test]
+    fn what_was_cancelled_is_closed_though_half_a_part_is_still_sent() {
+        let mut owed = Owed::default();
+        let numbers = 0..u32::try_from(WANTS_MAX).expect("small");
+        numbers.clone().for_each(|number| owed.want(&want(number, 1)).expect("there is room"));
+        assert!(load(&mut owed, 0));
+        assert_eq!(owed.send(|_| ()), Some(()));
+        numbers.clone().for_each(|number| owed.cancel(number, Mask::ALL));
+        numbers.for_each(|number| owed.want(&want(100 + number, 1)).expect("all were closed"));
+        assert_eq!(owed.want(&want(99, 1)), Err(Violation::TooManyWants));
+        assert_eq!(sent(&mut owed), [(0, 0, 1, PIECE_LEN_MAX)], "to its end");
+    }
+
+    #[test]
+    fn halves_of_cancelled_parts_that_wait_are_bounded() {
+        let mut owed = Owed::default();
+        let mut halves = 0;
+        while owed.want(&want(halves, 1)).is_ok() {
+            owed.loading(&ROOT, 0);
+            assert!(owed.loaded(&ROOT, 0, part()).is_none());
+            owed.send(|_| ()).expect("the first half");
+            owed.unload().expect("the buffer is taken back");
+            owed.cancel(halves, Mask::ALL);
+            // Nobody reads the rest of it: another root would be served meanwhile.
+            owed.wants.iter_mut().for_each(|owing| owing.root = Root([2; 32]));
+            halves += 1;
+        }
+        assert_eq!(halves as usize, 2 * WANTS_MAX);
     }
 
     #[test]

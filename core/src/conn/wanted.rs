@@ -44,9 +44,10 @@ pub(super) struct Wanted {
     /// By number. Of what was cancelled whole, the newest [`WANTS_MAX`] are kept.
     asked: BTreeMap<u32, Asked>,
     open_parts: usize,
-    /// How many bytes, and PARTS, of others that were cancelled may still come.
+    /// How many bytes, PARTS and refusals of others that were cancelled may still come.
     late_bytes: u64,
     late_values: u32,
+    late_refusals: u32,
 }
 
 impl Wanted {
@@ -60,6 +61,7 @@ impl Wanted {
             open_parts: 0,
             late_bytes: 0,
             late_values: 0,
+            late_refusals: 0,
         }
     }
 
@@ -106,6 +108,7 @@ impl Wanted {
             let halves = 2 * asked.left.len() - (asked.left & asked.begun).len();
             self.late_bytes += (self.half_len * halves) as u64;
             self.late_values += u32::from(asked.values);
+            self.late_refusals += 1;
         }
     }
 
@@ -158,6 +161,9 @@ impl Wanted {
 
     /// Takes bytes of what was cancelled, forgotten and perhaps in flight.
     fn late(&mut self, number: u32, len: usize) -> Result<Brought, Violation> {
+        if len == 0 {
+            self.late_refusals = self.late_refusals.checked_sub(1).ok_or(Violation::UnaskedData)?;
+        }
         self.late_bytes = self.late_bytes.checked_sub(len as u64).ok_or(Violation::UnaskedData)?;
         if self.was_asked(number) { Ok(Brought::Late) } else { Err(Violation::UnaskedData) }
     }
@@ -238,6 +244,19 @@ mod tests {
         let mut wanted = asked(Mask(0b110), true, None);
         assert_eq!(wanted.take(0, 0, 0, 0), Ok(Brought::Refused(ROOT, Mask(0b110))));
         assert_eq!(wanted.open_parts(), 0);
+        assert_eq!(wanted.take(0, 0, 0, 0), UNASKED, "it was refused");
+    }
+
+    #[test]
+    fn what_was_cancelled_and_forgotten_is_refused_at_most_once() {
+        let mut wanted = asked(Mask(1), false, None);
+        assert_eq!(wanted.cancel(&ROOT, Mask::ALL).count(), 1);
+        for _ in 0..WANTS_MAX {
+            wanted.ask(ROOT, Mask(1), false, None);
+            assert_eq!(wanted.cancel(&ROOT, Mask::ALL).count(), 1);
+        }
+        assert_eq!(wanted.take(0, 0, 0, 0), Ok(Brought::Late));
+        assert_eq!(wanted.take(0, 0, 0, 0), UNASKED);
     }
 
     #[test]

@@ -385,7 +385,7 @@ impl Channels {
                     self.swarms.begin_version(env.cx, env.conns, topic, version, progress);
                 }
                 Effect::Progress(progress) => has_more = self.swarms.on_progress(topic, progress),
-                Effect::TakeBack => self.swarms.take_back_all(&topic),
+                Effect::TakeBack => self.swarms.take_back_all(env.cx, topic),
                 Effect::AskHave => self.swarms.ask_all(env.conns, topic),
                 Effect::Seek => {
                     self.swarms.seek(env.cx, &topic);

@@ -11,15 +11,13 @@ use super::wants::Want;
 use super::{Downloads, Outcome};
 use crate::addr::PeerAddr;
 use crate::buffer::Buffer;
+use crate::codec::EXACT_STEP;
 use crate::conn::Piece;
 use crate::error::Violation;
 use crate::ids::{BlobName, ConnId, Root, Secret};
 use crate::parts::{Mask, Values};
 use crate::suite::Suite;
 
-/// An index blob or a document of which one part is in use is asked for in steps of this share of a part. How long it is tells
-/// peers no more than how many blobs there are, which they know.
-const STEPS: usize = 16;
 /// A peer is remembered again after so many parts.
 const PARTS_PER_MEMORY: u64 = 64;
 
@@ -35,8 +33,7 @@ impl Downloads {
     ) {
         let (now, name) = (cx.now(), BlobName::Native(root));
         let Some(want) = self.wants.get(&name) else { return };
-        let step = self.part_len.div_ceil(STEPS);
-        let len = self.short(want, place).map(|(_, len)| len.max(1).next_multiple_of(step));
+        let len = self.short(want, place).map(|(_, len)| len.max(1).next_multiple_of(EXACT_STEP as usize));
         let len = len.filter(|len| *len < self.part_len && mask == Mask::one(0));
         let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else { return };
         let needs_values = self.wants.with_transfer(&name, |transfer| {
@@ -53,7 +50,8 @@ impl Downloads {
         self.sum_up(conns, conn);
     }
 
-    /// The content of an index blob or a document of less than a part, of which the rest can be made here: its key and length.
+    /// The content of an index blob or a document of less than a part, of which the rest can be made here: its key and length. How
+    /// long it is tells a peer no more than how many blobs there are, which it knows.
     fn short(&self, want: &Want, place: &Place) -> Option<(Secret, usize)> {
         if self.takes_all || !place.is_index() || want.transfer().needs_all() {
             return None;

@@ -100,12 +100,13 @@ impl Swarms {
 
     /// We have lost blobs of a swarm's newest version: peers are asked again what they have, which tells them, and are
     /// told again what we have.
-    pub(crate) fn take_back_all(&mut self, topic: &Topic) {
+    pub(crate) fn take_back_all(&mut self, cx: &mut Cx, topic: Topic) {
         for (_, member) in self.members.iter_mut() {
-            if let Some(share) = member.shares.get_mut(topic) {
+            if let Some(share) = member.shares.get_mut(&topic) {
                 share.take_back_all();
             }
         }
+        self.tell_later(cx, topic);
     }
 
     // --- asking ---------------------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ impl Swarms {
             swarm.availability.remove(&theirs);
             theirs = Theirs::new(version);
         }
-        let mut count = u64::from(have.all);
+        let (mut count, replaces) = (u64::from(have.all), have.replaces);
         // Positions that the version does not have are never asked for; the bound holds for them too.
         let listed = have.positions.iter().map(|position| *position as usize);
         for position in Positions::from_bitmap(have.bitmap).iter().chain(listed) {
@@ -202,6 +203,10 @@ impl Swarms {
         share.set_theirs(theirs);
         if let Some(line) = conns.get_mut(conn) {
             line.was_news(count * HAVE_POSITION_BYTES);
+        }
+        if replaces {
+            // It was not asked for what it is told of unasked.
+            self.ask_have(conns, conn, topic);
         }
         (count > 0).then_some(topic)
     }

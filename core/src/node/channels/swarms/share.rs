@@ -1,10 +1,11 @@
 //! What a peer and we told each other of a swarm.
 
 use alloc::collections::BTreeMap;
+use core::mem;
 
 use super::positions::{Positions, Stored};
 use crate::codec::{Have, Tag};
-use crate::limits::{HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX};
+use crate::limits::{HAVE_BLOBS_MAX, HAVE_POSITIONS_MAX, HAVE_UNDER_WAY_TOLD_MAX};
 use crate::parts::Mask;
 use crate::time::Instant;
 
@@ -91,6 +92,8 @@ pub(super) struct Share {
     /// The parts of blobs under way that it was told.
     told_parts: BTreeMap<u32, Mask>,
     told_all: u64,
+    /// It was told of blobs that we have lost, and does not know that.
+    takes_back: bool,
     told_at: Option<Instant>,
 }
 
@@ -112,6 +115,7 @@ impl Share {
             told: 0,
             told_parts: BTreeMap::new(),
             told_all: 0,
+            takes_back: false,
             told_at: None,
         }
     }
@@ -175,9 +179,11 @@ impl Share {
         (self.told, self.told_parts) = (0, BTreeMap::new());
     }
 
-    /// We have lost some of what we told that we have.
+    /// We have lost some of what we told that we have: the peer is asked again, and told again.
     pub(super) fn take_back_all(&mut self) {
-        (self.asked_them, self.told_all) = (0, 0);
+        self.takes_back |= self.told > 0 || self.told_all > 0 || !self.told_parts.is_empty();
+        (self.asked_them, self.told_all, self.told) = (0, 0, 0);
+        self.told_parts = BTreeMap::new();
     }
 
     /// The peer asks what we have of a version. `false`: it is told already. A peer that said that it has all has lost some.
@@ -205,13 +211,14 @@ impl Share {
     /// That we have all of a version, which is said unasked too, so that a peer that is missing something knows it at once.
     pub(super) fn tell_all(&mut self, version: u64, now: Instant) -> Have {
         (self.told_all, self.told_at, self.told_parts) = (version, Some(now), BTreeMap::new());
+        self.takes_back = false;
         Have { all: true, ..Have::default() }
     }
 
-    /// Whether the peer asked for a version, and there is something that it was not told.
+    /// Whether there is something that the peer was not told: that we have lost blobs, or more of a version that it asked for.
     pub(super) fn is_behind(&self, version: u64, stored: &Stored) -> bool {
-        self.asked_us == version
-            && (self.told < stored.len() || self.parts_to_tell(version, stored).next().is_some())
+        let has_news = || self.told < stored.len() || self.parts_to_tell(version, stored).next().is_some();
+        self.takes_back || (self.asked_us == version && has_news())
     }
 
     /// The parts of blobs under way that the peer was not told, and that it does not have itself.
@@ -234,8 +241,11 @@ impl Share {
 
     /// The next part of what we have stored of a version.
     pub(super) fn tell_more(&mut self, version: u64, stored: &Stored, now: Instant) -> Tell {
+        let mut have = Have { replaces: mem::take(&mut self.takes_back), ..Have::default() };
+        if self.asked_us != version {
+            return self.tell(have, now);
+        }
         let news = stored.since(self.told);
-        let mut have = Have::default();
         if self.told == 0 && news.len() * 4 > stored.bitmap().len() {
             self.told = stored.len();
             have.bitmap = stored.bitmap().to_vec();
@@ -246,12 +256,16 @@ impl Share {
             let is_unknown = |at: &&u32| self.parts(version, u64::from(**at)) != Mask::ALL;
             have.positions = news.iter().filter(is_unknown).copied().collect();
         }
-        have.under_way = self.parts_to_tell(version, stored).take(HAVE_POSITIONS_MAX).collect();
+        have.under_way = self.parts_to_tell(version, stored).take(HAVE_UNDER_WAY_TOLD_MAX).collect();
         self.told_parts.retain(|position, _| stored.is_under_way(*position));
         for (position, mask) in &have.under_way {
             let told = self.told_parts.entry(*position).or_default();
             *told = *told | *mask;
         }
+        self.tell(have, now)
+    }
+
+    fn tell(&mut self, have: Have, now: Instant) -> Tell {
         if have == Have::default() {
             return Tell::Nothing;
         }
