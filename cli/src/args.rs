@@ -71,11 +71,11 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// What to do. Ends the program where the command line does not say.
-    pub(crate) fn task(self) -> Task {
+    /// What to run; `None`: tell the version. Ends the program where the command line does not say.
+    pub(crate) fn task(self) -> Option<Command> {
         match self.command {
-            Some(command) if !self.version => Task::Run(command),
-            None if self.version => Task::Version,
+            Some(_) if !self.version => self.command,
+            None if self.version => None,
             Some(_) => usage(ErrorKind::ArgumentConflict, "--version takes no command"),
             None => usage(ErrorKind::MissingSubcommand, "a command is missing; --help lists them"),
         }
@@ -84,12 +84,6 @@ impl Cli {
 
 fn usage(kind: ErrorKind, message: &str) -> ! {
     Cli::command().error(kind, message).exit()
-}
-
-/// What a command line asks for.
-pub(crate) enum Task {
-    Version,
-    Run(Command),
 }
 
 #[derive(Debug, Subcommand)]

@@ -19,10 +19,10 @@ pub(crate) fn run(verbose: bool, output: Output) -> Result<(), Failure> {
     let object = |(name, purpose, of, backend): &Cipher| json!({ "name": name, "for": purpose, "crate": of, "backend": backend });
     let mut text = format!("megatorrent {version}");
     if verbose {
-        text += &format!("\ncommit {commit}");
-        for (name, purpose, of, backend) in &ciphers {
-            text += &format!("\n{name:<9} {backend:<9} {of:<14} {purpose}");
-        }
+        text = text + "\ncommit " + commit;
+        let line =
+            |(name, purpose, of, backend): &Cipher| format!("\n{name:<9} {backend:<9} {of:<14} {purpose}");
+        text.extend(ciphers.iter().map(line));
     }
     let ciphers: Vec<Value> = ciphers.iter().map(object).collect();
     output.result(&json!({ "version": version, "commit": commit, "ciphers": ciphers }), &text)

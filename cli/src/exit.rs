@@ -90,8 +90,7 @@ impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
         let exit = match &error {
             StateError::Held(_) => Exit::Permission,
-            StateError::Version(..) => Exit::Integrity,
-            StateError::Corrupt(..) => Exit::Integrity,
+            StateError::Version(..) | StateError::Corrupt(..) => Exit::Integrity,
             StateError::Io(_, error) => exit_of(error.kind()),
         };
         Self::new(exit, error.to_string())

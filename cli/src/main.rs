@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command, Task};
+use args::{Cli, Command};
 use exit::Failure;
 use output::Output;
 
@@ -28,8 +28,8 @@ fn main() -> ExitCode {
     let output = Output::new(cli.json, cli.quiet);
     let is_verbose = cli.verbose > 0;
     let result = match cli.task() {
-        Task::Version => ciphers::run(is_verbose, output),
-        Task::Run(command) => run(&command, output),
+        Some(command) => run(&command, output),
+        None => ciphers::run(is_verbose, output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,7 +12,7 @@ use megatorrent_sim::NullSuite;
 fn five_hundred_nodes_complete_while_some_crash_and_return() {
     let mut crowd = Crowd::<NullSuite>::new(1, 500, 20);
     crowd.churn_until_complete(Duration::from_mins(30));
-    assert!(crowd.crashes > 20, "{} crashes are no churn", crowd.crashes);
+    assert!(crowd.crashes > 10, "{} crashes are no churn", crowd.crashes);
 }
 
 #[test]

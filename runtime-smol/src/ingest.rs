@@ -101,7 +101,7 @@ pub fn ingest(
     })?;
     let source = run.source.into_inner().unwrap_or_else(PoisonError::into_inner);
     let merge = run.merge.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if merge.next as usize <= LISTED_MAX {
+    if merge.next <= LISTED_MAX as u64 {
         return Ok(listed(&merge.first, source.size).collect());
     }
     let tree = merge.tree.finish(source.size, |buf, len| seal_and_store(store, secret, buf, len))?;

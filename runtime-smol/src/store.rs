@@ -452,10 +452,13 @@ fn file_len(name: &BlobName) -> u64 {
 
 /// What became of something, in core's words.
 fn written(result: Result<(), StoreError>) -> Written {
-    match result {
-        Ok(()) => Written::Stored,
-        Err(StoreError::NoSpace(_)) => Written::NoSpace,
-        Err(StoreError::Io(..) | StoreError::Format(_)) => Written::Failed,
+    result.map_or_else(|error| not_written(&error), |()| Written::Stored)
+}
+
+fn not_written(error: &StoreError) -> Written {
+    match error {
+        StoreError::NoSpace(_) => Written::NoSpace,
+        StoreError::Io(..) | StoreError::Format(_) => Written::Failed,
     }
 }
 

@@ -377,6 +377,7 @@ mod tests {
     #[test]
     fn messages_survive_the_wire() {
         let identity = Identity::new(&Secret::new([3; 32]), None);
+        let want = Want { number: 0, root: Root([5; 32]), mask: Mask(2), values: false, last_len: None };
         let messages = [
             Message::Hello {
                 version: Some(5),
@@ -398,20 +399,8 @@ mod tests {
             Message::Head(Tag([1; 16]), None),
             Message::Head(Tag([1; 16]), SignedItem::sign(&identity, 9, b"v".to_vec())),
             Message::Watch([Tag([1; 16]), Tag([2; 16])].into()),
-            Message::Want(Want {
-                number: 9,
-                root: Root([5; 32]),
-                mask: Mask::ALL,
-                values: true,
-                last_len: None,
-            }),
-            Message::Want(Want {
-                number: u32::MAX,
-                root: Root([5; 32]),
-                mask: Mask(2),
-                values: false,
-                last_len: Some(61_440),
-            }),
+            Message::Want(Want { number: 9, mask: Mask::ALL, values: true, ..want }),
+            Message::Want(Want { number: u32::MAX, last_len: Some(61_440), ..want }),
             Message::Parts { number: 9, values: Box::new(Values::from_bytes([3; VALUES_LEN])) },
             Message::Piece { number: 9, part: 15, half: 1, bytes: b"bytes".to_vec() },
             Message::Piece { number: u32::MAX, part: 0, half: 0, bytes: Vec::new() },

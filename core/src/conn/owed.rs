@@ -244,19 +244,20 @@ mod tests {
     use crate::parts::{PART_LEN, VALUES_LEN};
 
     const ROOT: Root = Root([1; 32]);
+    const HALF: usize = PIECE_LEN_MAX;
 
     fn want(number: u32, mask: u16) -> Want {
         Want { number, root: ROOT, mask: Mask(mask), values: false, last_len: None }
     }
 
-    fn part() -> Option<(Buffer, Box<Values>)> {
-        Some((Buffer::for_blob_of(PART_LEN), Box::new(Values::from_bytes([7; VALUES_LEN]))))
+    fn part() -> (Buffer, Box<Values>) {
+        (Buffer::for_blob_of(PART_LEN), Box::new(Values::from_bytes([7; VALUES_LEN])))
     }
 
     /// Loads a part; whether somebody waits for it.
     fn load(owed: &mut Owed, number: usize) -> bool {
         owed.loading(&ROOT, number);
-        owed.loaded(&ROOT, number, part()).is_none()
+        owed.loaded(&ROOT, number, Some(part())).is_none()
     }
 
     /// What is sent: number, part, half and length; of values, the number and 99.
@@ -275,7 +276,6 @@ mod tests {
         assert_eq!(owed.waiting().collect::<Vec<_>>(), [(ROOT, Mask(0b11), false)]);
         assert!(load(&mut owed, 1) && load(&mut owed, 0));
         assert_eq!((owed.waiting().count(), owed.slots()), (0, 2));
-        const HALF: usize = PIECE_LEN_MAX;
         let pieces = [(7, 99, 0, 0), (7, 1, 0, HALF), (7, 1, 1, HALF), (7, 0, 0, HALF), (7, 0, 1, HALF)];
         assert_eq!(sent(&mut owed), pieces);
         assert_eq!((owed.spent.len(), owed.is_empty()), (2, true));
@@ -289,14 +289,14 @@ mod tests {
         owed.loading(&ROOT, 1);
         owed.cancel(1, Mask(0b011));
         assert_eq!(owed.spent.len(), 1);
-        assert!(owed.loaded(&ROOT, 1, part()).is_some(), "nobody waits for it");
+        assert!(owed.loaded(&ROOT, 1, Some(part())).is_some(), "nobody waits for it");
         assert!(load(&mut owed, 2));
         assert_eq!(sent(&mut owed).iter().map(|(_, part, ..)| *part).collect::<Vec<_>>(), [2, 2]);
         owed.want(&want(2, 1)).expect("few");
         owed.loading(&ROOT, 0);
         owed.cancel(2, Mask::ALL);
         owed.want(&want(2, 1)).expect("it was cancelled, though the store reads it");
-        assert!(owed.loaded(&ROOT, 0, part()).is_some() && owed.waiting().count() == 1);
+        assert!(owed.loaded(&ROOT, 0, Some(part())).is_some() && owed.waiting().count() == 1);
     }
 
     #[test]
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(sent(&mut owed), [(1, 0, 0, 0)]);
         owed.want(&want(1, 0b1000)).expect("it was refused");
         assert!(owed.loaded(&ROOT, 1, None).is_none());
-        assert!(owed.loaded(&ROOT, 2, part()).is_some(), "nobody waits for it");
+        assert!(owed.loaded(&ROOT, 2, Some(part())).is_some(), "nobody waits for it");
         assert_eq!(sent(&mut owed), []);
     }
 
@@ -354,7 +354,7 @@ mod tests {
         let mut halves = 0;
         while owed.want(&want(halves, 1)).is_ok() {
             owed.loading(&ROOT, 0);
-            assert!(owed.loaded(&ROOT, 0, part()).is_none());
+            assert!(owed.loaded(&ROOT, 0, Some(part())).is_none());
             owed.send(|_| ()).expect("the first half");
             owed.unload().expect("the buffer is taken back");
             owed.cancel(halves, Mask::ALL);

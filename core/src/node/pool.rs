@@ -41,6 +41,12 @@ impl Pool {
         self.free.push(buffer);
     }
 
+    pub(super) fn give_all_back(&mut self, buffers: impl IntoIterator<Item = Buffer>) {
+        for buffer in buffers {
+            self.give_back(buffer);
+        }
+    }
+
     /// Frees the memory of the free buffers.
     pub(super) fn trim(&mut self) {
         self.free = Vec::new();

@@ -344,7 +344,7 @@ impl Uploads {
             Some(line) => line.blob_done(id, ready),
             None => ready,
         };
-        left.into_iter().chain(unused).for_each(|buffer| self.pool.give_back(buffer));
+        self.pool.give_all_back(left.into_iter().chain(unused));
         self.free_slots(cx, conns, conn, None);
     }
 
@@ -364,7 +364,7 @@ impl Uploads {
             Some(line) => line.part_done(&root, part, ready),
             None => ready.map(|(buffer, _)| buffer),
         };
-        left.into_iter().chain(unused).for_each(|buffer| self.part_pool.give_back(buffer));
+        self.part_pool.give_all_back(left.into_iter().chain(unused));
         self.free_slots(cx, conns, conn, None);
     }
 

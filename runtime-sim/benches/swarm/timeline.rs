@@ -52,20 +52,7 @@ impl Timeline {
     /// Prints what happened since the last line.
     pub(crate) fn tell<S: Suite>(&mut self, swarm: &Swarm<S>) {
         if self.lines.is_multiple_of(40) {
-            println!(
-                "{:>7} {:>14} {:>5} {:>6} {:>14} {:>5} {:>15} {:>11} {:>16} {:>11} {:>7}",
-                "bound",
-                "stored %",
-                "done",
-                "seeder",
-                "up %",
-                "idle",
-                "got x u",
-                "spread %",
-                "wait s",
-                "conns",
-                "control"
-            );
+            print_head();
         }
         self.lines += 1;
         let (now, world) = (Self { lines: self.lines, ..Self::new(swarm) }, &swarm.world);
@@ -114,6 +101,23 @@ impl Timeline {
         );
         *self = Self { stored, ..now };
     }
+}
+
+fn print_head() {
+    println!(
+        "{:>7} {:>14} {:>5} {:>6} {:>14} {:>5} {:>15} {:>11} {:>16} {:>11} {:>7}",
+        "bound",
+        "stored %",
+        "done",
+        "seeder",
+        "up %",
+        "idle",
+        "got x u",
+        "spread %",
+        "wait s",
+        "conns",
+        "control"
+    );
 }
 
 /// How many of the seeder's parts some peer has, and in how many copies the rarest is among the peers.

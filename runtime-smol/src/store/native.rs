@@ -20,7 +20,7 @@ use megatorrent_core::ids::{BlobId, BlobName, Root, Secret};
 use megatorrent_core::node::{Claim, Held, Written};
 use megatorrent_core::parts::{self, Mask, PART_LEN, PARTS, VALUES_LEN, Values};
 
-use super::{Store, StoreError, lock, written};
+use super::{Store, StoreError, lock, not_written, written};
 
 /// Bytes of the chaining values in a file; the tag stands before them.
 const CHAIN_LEN: usize = VALUES_LEN - TAG_LEN;
@@ -221,7 +221,7 @@ impl Store {
     /// Makes a blob whole of the parts that are stored and those that can be made for one of the claims, and says which claims
     /// are right.
     pub fn finish(&self, root: &Root, claims: &[Claim]) -> Result<Vec<bool>, Written> {
-        let failed = |e: io::Error| written(Err(StoreError::new("write", &self.0.partials.path(root), e)));
+        let failed = |e: io::Error| not_written(&StoreError::new("write", &self.0.partials.path(root), e));
         let name = BlobName::Native(*root);
         let mut rights = vec![false; claims.len()];
         if !self.has(&name) {
@@ -239,7 +239,7 @@ impl Store {
                 let _ = fs::remove_file(self.0.partials.path(root));
                 return Ok(rights);
             }
-            self.move_partial(root, &partial).map_err(|error| written(Err(error)))?;
+            self.move_partial(root, &partial).map_err(|error| not_written(&error))?;
         }
         for (claim, right) in claims.iter().zip(&mut rights) {
             *right = *right || self.is_right(root, claim).map_err(failed)?;

@@ -349,10 +349,10 @@ impl<S: Suite> Dispatcher<S> {
                 }
                 Outcome::Parts(place, mask) => self.tell_of_parts(&place, mask),
                 Outcome::Stored(place) => {
-                    self.with_channels(|channels, env| channels.on_stored(env, &place, name))
+                    self.with_channels(|channels, env| channels.on_stored(env, &place, name));
                 }
                 Outcome::Unfit(place) => {
-                    self.with_channels(|channels, env| channels.on_unfit(env, &place, name))
+                    self.with_channels(|channels, env| channels.on_unfit(env, &place, name));
                 }
             }
         }

@@ -26,11 +26,6 @@ pub(super) const REVIEW_INTERVAL: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// What a connection was asked for that has brought nothing for longer than this takes nobody's room.
 const QUIET_AFTER: Duration = Duration::from_millis(500);
-/// What waits for longer than this at a busy peer is asked of an idle one instead.
-const MOVE_AFTER: Duration = Duration::from_millis(800);
-/// Some of what is moved comes twice. Where one byte in so many and [`MOVED_FREE`] more came twice, nothing is moved.
-const MOVED_SHARE: u64 = 80;
-const MOVED_FREE: u64 = 5 << 17;
 /// The same as [`PATIENCE`], of a whole blob.
 const PATIENCE_WHOLE: Duration = Duration::from_secs(3);
 /// Among the [`ASKED_AT_ONCE_MAX`] peers that a part is asked of, one that has brought nothing for so long makes room for another.
@@ -141,56 +136,6 @@ impl Downloads {
         })
     }
 
-    /// Asks a peer that has nothing else for a part that waits at a busier one, which is no longer asked for it.
-    pub(super) fn move_here<S: Suite>(
-        &mut self,
-        cx: &mut Cx,
-        conns: &mut Conns<S>,
-        swarms: &Swarms,
-        helper: ConnId,
-    ) -> bool {
-        if !conns.speaks_v6(helper) || self.bytes_duplicate > self.bytes_received / MOVED_SHARE + MOVED_FREE {
-            return false;
-        }
-        let mut longest: Option<((Duration, u16, Instant), Root, Place, usize, ConnId)> = None;
-        let Some((line, requests)) = self.lines.get(helper).zip(conns.get(helper)) else { return false };
-        let own = line.rate.time_for(((requests.parts_outstanding() + 1) * self.part_len) as u64);
-        let most = MOVE_AFTER.max(own.unwrap_or_default() * 2);
-        for (name, want) in self.wants.busy() {
-            let Some(root) = name.root() else { continue };
-            let Some((place, has)) = self.has_of(conns, swarms, helper, name, want) else { continue };
-            let transfer = want.transfer();
-            for request in transfer.requests() {
-                let part = request.part();
-                if !has.has(part)
-                    || request.is_begun()
-                    || transfer.askers(part) > 1
-                    || request.conn() == helper
-                {
-                    continue;
-                }
-                let Some((line, requests)) = self.lines.get(request.conn()).zip(conns.get(request.conn()))
-                else {
-                    continue;
-                };
-                let bytes = (requests.parts_outstanding() * self.part_len) as u64;
-                // A peer that may be silent is not cancelled: it is asked for the same as another.
-                let Some(left) = line.rate.time_for(bytes) else { continue };
-                let view = swarms.view(helper, place.topic());
-                let key = (left, view.availability(place.position(), part), request.asked());
-                if left > most && longest.as_ref().is_none_or(|(longest, ..)| key > *longest) {
-                    longest = Some((key, root, place, part, request.conn()));
-                }
-            }
-        }
-        let Some((_, root, place, part, from)) = longest else { return false };
-        let mask = Mask::one(part);
-        self.wants.with_transfer(&BlobName::Native(root), |transfer| transfer.release(from, mask));
-        self.cancel(conns, from, root, mask);
-        self.ask_for_parts(cx, conns, helper, (root, &place), mask);
-        true
-    }
-
     /// The blob whose missing parts take longest, and those of them that a peer may bring sooner. A peer that is not idle is asked
     /// only for what others wait for.
     fn slow_for<S: Suite>(
@@ -271,9 +216,7 @@ impl Downloads {
             let Some(silent) = of_part.max_by_key(|it| self.silent_for(now, it)).map(Request::conn) else {
                 continue;
             };
-            let buffers =
-                self.wants.with_transfer(&name, |transfer| transfer.release(silent, Mask::one(part)));
-            buffers.into_iter().flatten().for_each(|buffer| self.part_pool.give_back(buffer));
+            self.release(silent, root, Mask::one(part));
             self.cancel(conns, silent, root, Mask::one(part));
         }
     }
@@ -312,17 +255,24 @@ impl Downloads {
 
     /// How long a peer that was asked for a part is likely to take for all that it was asked for.
     fn time_left<S: Suite>(&self, now: Instant, conns: &Conns<S>, request: &Request) -> Duration {
-        let (Some(line), Some(requests)) = (self.lines.get(request.conn()), conns.get(request.conn())) else {
-            return Duration::MAX;
-        };
         let silent = self.silent_for(now, request);
-        let bytes = (requests.parts_outstanding() * self.part_len) as u64;
-        match line.rate.time_for(bytes) {
+        match self.time_for_all(conns, request.conn(), 0) {
             // Where much came twice, only what seems to be lost is asked for again.
             Some(time) if silent < PATIENCE && !self.has_too_many_duplicates() => time,
             Some(_) if silent < PATIENCE => Duration::ZERO,
             _ => silent,
         }
+    }
+
+    /// How long a peer is likely to take for all that it is asked for and `more` parts. `None`: nothing is known of it.
+    pub(super) fn time_for_all<S: Suite>(
+        &self,
+        conns: &Conns<S>,
+        conn: ConnId,
+        more: usize,
+    ) -> Option<Duration> {
+        let parts = conns.get(conn)?.parts_outstanding() + more;
+        self.lines.get(conn)?.rate.time_for((parts * self.part_len) as u64)
     }
 
     fn has_too_many_duplicates(&self) -> bool {

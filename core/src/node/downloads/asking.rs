@@ -155,8 +155,8 @@ impl Downloads {
         swarms: &Swarms,
         conn: ConnId,
     ) -> Asked {
-        let room = self.room(conns, conn, 0).min(PARTS_UNDER_WAY_MAX.saturating_sub(self.under_way()));
-        if room == 0 && conns.speaks_v6(conn) {
+        let most = self.room(conns, conn, 0).min(PARTS_UNDER_WAY_MAX.saturating_sub(self.under_way()));
+        if most == 0 && conns.speaks_v6(conn) {
             return Asked::Full;
         }
         let Some((name, place)) = self.pick_and_forget(conns, swarms, conn) else {
@@ -164,7 +164,7 @@ impl Downloads {
         };
         match (name, self.wants.get(&name).and_then(Want::id)) {
             (BlobName::Native(root), _) if conns.speaks_v6(conn) => {
-                let mask = self.choose_parts(swarms, conn, (root, &place), room);
+                let mask = self.choose_parts(swarms, conn, (root, &place), most);
                 if mask.is_empty() {
                     return Asked::Full;
                 }
@@ -203,14 +203,14 @@ impl Downloads {
         (line.part_window(self.part_len) + spare).saturating_sub(requests.parts_outstanding())
     }
 
-    /// Which of the missing parts of a blob a peer is asked for, up to `room`: in order where the content is played, else others
+    /// Which of the missing parts of a blob a peer is asked for, up to `most`: in order where the content is played, else others
     /// than other nodes ask for first.
     fn choose_parts(
         &self,
         swarms: &Swarms,
         conn: ConnId,
         (root, place): (Root, &Place),
-        room: usize,
+        most: usize,
     ) -> Mask {
         let want = self.wants.get(&BlobName::Native(root));
         let (Some(line), Some(want)) = (self.lines.get(conn), want) else { return Mask::NONE };
@@ -221,7 +221,7 @@ impl Downloads {
             let view = swarms.view(conn, place.topic());
             parts.sort_by_key(|part| (view.availability(place.position(), *part), mix(*part as u64, salt)));
         }
-        parts.iter().take(room).fold(Mask::NONE, |mask, part| mask | Mask::one(*part))
+        parts.iter().take(most).fold(Mask::NONE, |mask, part| mask | Mask::one(*part))
     }
 
     /// The queued blob of which a peer is best asked.

@@ -39,9 +39,11 @@ impl Downloads {
     pub(super) fn cancel_due<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>) {
         for name in self.wants.due_to_give_up(cx.now()) {
             let Some((asked, buffers)) = self.wants.with_transfer(&name, Transfer::give_up) else { continue };
-            buffers.into_iter().for_each(|buffer| self.part_pool.give_back(buffer));
+            self.part_pool.give_all_back(buffers);
             if let BlobName::Native(root) = name {
-                asked.into_iter().for_each(|conn| self.cancel(conns, conn, root, Mask::ALL));
+                for conn in asked {
+                    self.cancel(conns, conn, root, Mask::ALL);
+                }
             }
         }
     }

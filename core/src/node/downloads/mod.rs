@@ -12,6 +12,7 @@ mod asking;
 mod candidates;
 mod dropped;
 mod interest;
+mod moves;
 mod native;
 mod queue;
 mod rate;
@@ -214,7 +215,7 @@ impl Downloads {
         for name in self.wants.busy_with(conn) {
             self.wants.not_asked_whole(&name, conn, false);
             let buffers = self.wants.with_transfer(&name, |transfer| transfer.release(conn, Mask::ALL));
-            buffers.into_iter().flatten().for_each(|buffer| self.part_pool.give_back(buffer));
+            self.part_pool.give_all_back(buffers.into_iter().flatten());
         }
         self.is_due = true;
     }

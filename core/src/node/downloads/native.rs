@@ -111,7 +111,6 @@ impl Downloads {
         let request = self.wants.get(&name).and_then(|want| want.transfer().request_of(conn, piece.part));
         let half_len = self.part_len.div_ceil(2);
         match request.map(|request| (request.is_begun(), request.asked(), request.len())) {
-            None => self.bytes_duplicate += bytes.len() as u64,
             Some((_, asked, len)) if !piece.is_second => {
                 self.usual_wait = (self.usual_wait * 7 + now.since(asked)) / 8;
                 if self.keep_half(conn, piece) && len.is_some_and(|len| len <= half_len) {
@@ -120,7 +119,7 @@ impl Downloads {
             }
             Some((true, _, len)) => self.complete(cx, conns, conn, (piece, bytes), len),
             // There was no buffer for the first half, or it was given up.
-            Some((false, ..)) => self.bytes_duplicate += bytes.len() as u64,
+            _ => self.bytes_duplicate += bytes.len() as u64,
         }
         self.sum_up(conns, conn);
         self.is_due = true;
@@ -137,7 +136,7 @@ impl Downloads {
         };
         buffer.blob_mut()[..bytes.len()].copy_from_slice(bytes);
         let unused = self.wants.with_transfer(&name, |it| it.keep_half(conn, piece.part, buffer));
-        unused.flatten().into_iter().for_each(|buffer| self.part_pool.give_back(buffer));
+        self.part_pool.give_all_back(unused.flatten());
         true
     }
 
@@ -192,8 +191,7 @@ impl Downloads {
     /// The peer does not serve parts of a blob that it said it has.
     pub(crate) fn on_refused<S: Suite>(&mut self, conns: &Conns<S>, conn: ConnId, root: Root, mask: Mask) {
         let name = BlobName::Native(root);
-        let buffers = self.wants.with_transfer(&name, |transfer| transfer.release(conn, mask));
-        buffers.into_iter().flatten().for_each(|buffer| self.part_pool.give_back(buffer));
+        self.release(conn, root, mask);
         if let Some(line) = self.lines.get_mut(conn) {
             line.refused.insert(name);
             if conns.get(conn).is_none_or(|requests| requests.parts_outstanding() == 0) {
@@ -220,7 +218,7 @@ impl Downloads {
         let (name, is_stored) = (BlobName::Native(root), written == Written::Stored);
         let dropped = self.wants.with_transfer(&name, |transfer| transfer.written(part, is_stored));
         let (others, buffers) = dropped.unwrap_or_default();
-        buffers.into_iter().for_each(|buffer| self.part_pool.give_back(buffer));
+        self.part_pool.give_all_back(buffers);
         for other in others {
             self.cancel(conns, other, root, Mask::one(part));
         }
@@ -245,6 +243,13 @@ impl Downloads {
         outcome
     }
 
+    /// Parts of a blob will not come over a connection.
+    pub(super) fn release(&mut self, conn: ConnId, root: Root, mask: Mask) {
+        let buffers =
+            self.wants.with_transfer(&BlobName::Native(root), |transfer| transfer.release(conn, mask));
+        self.part_pool.give_all_back(buffers.into_iter().flatten());
+    }
+
     /// Parts are no longer wanted of a peer.
     pub(super) fn cancel<S: Suite>(&mut self, conns: &mut Conns<S>, conn: ConnId, root: Root, mask: Mask) {
         let (Some(line), Some(requests)) = (self.lines.get_mut(conn), conns.get_mut(conn)) else { return };
@@ -264,7 +269,7 @@ impl Downloads {
         }
         self.wants.with_transfer(&name, |transfer| transfer.set_finishing(true));
         let mut claims: Vec<Claim> = Vec::new();
-        for (_, claim) in self.wants.get(&name).into_iter().flat_map(|want| want.places()) {
+        for (_, claim) in self.wants.get(&name).into_iter().flat_map(Want::places) {
             if !claims.contains(claim) {
                 claims.push(claim.clone());
             }

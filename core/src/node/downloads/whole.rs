@@ -178,8 +178,10 @@ impl Downloads {
                 outcome.push(Outcome::Brought(peer));
                 let dropped = self.wants.with_transfer(&name, super::transfer::Transfer::found_whole);
                 let (others, buffers): (Vec<ConnId>, Vec<Buffer>) = dropped.unwrap_or_default();
-                buffers.into_iter().for_each(|buffer| self.part_pool.give_back(buffer));
-                others.into_iter().for_each(|other| self.cancel(conns, other, root, Mask::ALL));
+                self.part_pool.give_all_back(buffers);
+                for other in others {
+                    self.cancel(conns, other, root, Mask::ALL);
+                }
                 self.finish_if_here(cx, root);
             }
             // What the id names, its author says wrongly that it is this blob. No peer is to blame.

@@ -178,6 +178,7 @@ impl Swarms {
         if have.replaces {
             swarm.availability.remove(&theirs);
             theirs = Theirs::new(version);
+            share.took_back();
         }
         let (mut count, replaces) = (u64::from(have.all), have.replaces);
         // Positions that the version does not have are never asked for; the bound holds for them too.

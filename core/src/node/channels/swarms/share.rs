@@ -89,6 +89,8 @@ pub(super) struct Share {
     /// The version that the peer last asked for, and how much of our log it was told.
     asked_us: u64,
     told: usize,
+    /// The peer has taken back what it said: it has lost blobs, and may ask of the same version again.
+    may_ask_again: bool,
     /// The parts of blobs under way that it was told.
     told_parts: BTreeMap<u32, Mask>,
     told_all: u64,
@@ -113,6 +115,7 @@ impl Share {
             asked_them: 0,
             asked_us: 0,
             told: 0,
+            may_ask_again: false,
             told_parts: BTreeMap::new(),
             told_all: 0,
             takes_back: false,
@@ -133,6 +136,11 @@ impl Share {
     /// What it has of a version, to be changed and given back by [`Self::set_theirs`].
     pub(super) fn take_theirs(&mut self) -> Option<Theirs> {
         self.theirs.take()
+    }
+
+    /// The peer takes back what it said of a version.
+    pub(super) fn took_back(&mut self) {
+        self.may_ask_again = true;
     }
 
     pub(super) fn set_theirs(&mut self, theirs: Theirs) {
@@ -188,7 +196,7 @@ impl Share {
 
     /// The peer asks what we have of a version. `false`: it is told already. A peer that said that it has all has lost some.
     pub(super) fn on_asked(&mut self, version: u64) -> bool {
-        let had_all = self.all_of() == Some(version);
+        let had_all = self.all_of() == Some(version) || mem::take(&mut self.may_ask_again);
         // Each version is told once, but to a peer that had all of it.
         if version > self.asked_us {
             (self.asked_us, self.told, self.told_all, self.told_at) = (version, 0, 0, None);
