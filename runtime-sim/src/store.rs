@@ -348,7 +348,8 @@ impl Store {
             }
             self.move_partial::<S>(pool, root, &partial);
         }
-        Ok(claims.iter().map(|claim| self.is_right::<S>(root, claim)).collect())
+        // What is damaged is gone, and comes again.
+        claims.iter().map(|claim| self.is_right::<S>(root, claim).ok_or(Written::Mismatch)).collect()
     }
 
     fn move_partial<S: Suite>(&mut self, pool: &mut Pool, root: Root, partial: &Partial) {
@@ -373,17 +374,17 @@ impl Store {
         self.blobs.insert(name, blob);
     }
 
-    /// Whether a whole blob holds what somebody says.
-    fn is_right<S: Suite>(&self, root: Root, claim: &Claim) -> bool {
-        let Claim::Content(key, len) = claim else { return true };
-        let (Some(blob), Some(values)) = (self.blobs.get(&root.into()), self.values.get(&root)) else {
-            return false;
-        };
+    /// Whether a whole blob holds what somebody says. `None`: it is not stored, or was damaged and is lost.
+    fn is_right<S: Suite>(&mut self, root: Root, claim: &Claim) -> Option<bool> {
+        let Claim::Content(key, len) = claim else { return Some(true) };
         let mut buf = vec![0; S::PART_LEN];
-        filled::<S>(*len).all(|part| {
-            blob.copy_to(part * S::PART_LEN, &mut buf);
-            S::complete_part(key, values, *len as usize, part, &mut buf)
-        })
+        for part in filled::<S>(*len) {
+            let values = self.read_part::<S>(root, part, &mut buf)?;
+            if !S::complete_part(key, &values, *len as usize, part, &mut buf) {
+                return Some(false);
+            }
+        }
+        Some(true)
     }
 
     fn held(&self, name: &BlobName) -> Held {
@@ -445,7 +446,10 @@ impl Store {
             Job::Have(names) => JobResult::Have(names.iter().map(|name| self.held(name)).collect()),
             Job::OpenBlob(blob, len) => {
                 let is_right = self.is_right::<S>(blob.root, &Claim::Content(blob.key.clone(), len));
-                let plain = self.open::<S>(&blob).filter(|_| is_right);
+                let mut buf = vec![0; S::PART_LEN];
+                let mut content = 0..(len as usize).div_ceil(S::PART_LEN);
+                let is_here = content.all(|part| self.read_part::<S>(blob.root, part, &mut buf).is_some());
+                let plain = self.open::<S>(&blob).filter(|_| is_here && is_right == Some(true));
                 JobResult::Opened(plain.map(|plain| plain[..len as usize].to_vec()))
             }
             Job::NoteIds(ids) => {

@@ -12,7 +12,8 @@ use megatorrent_core::blob::{self, BLOB_LEN, PLAIN_LEN};
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::{BlobId, BlobName, Secret};
 use megatorrent_core::manifest::Extent;
-use megatorrent_core::node::{RecordKey, Written};
+use megatorrent_core::node::{Claim, RecordKey, Written};
+use megatorrent_core::parts::{PART_LEN, Values};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::tree::TreeRef;
 use megatorrent_runtime_smol::home::{Home, HomeError, load_dht_state, save_dht_state};
@@ -230,6 +231,25 @@ fn a_blob_that_does_not_open_is_removed_only_if_it_is_corrupt() {
     fs::write(path(&dir, &name), &bytes).expect("written");
     assert_eq!(store.open_blob(&blob, 1000).expect("readable"), None);
     assert!(!store.has(&name), "it is to be fetched again");
+}
+
+#[test]
+fn damage_is_not_taken_for_a_wrong_claim_and_the_parts_may_come_again() {
+    let dir = folder();
+    let store = open(&dir);
+    let mut bytes = content(BLOB_LEN, 3);
+    let blob = blob::seal(&secret(), &mut bytes, 1000);
+    let (name, values) = (blob.root.into(), Values::of(&bytes));
+    let claims = [Claim::Content(blob.key.clone(), 1000), Claim::Content(blob.key.clone(), 1001)];
+    assert_eq!(store.write_part(&blob.root, 0, &values, &bytes[..PART_LEN]), Written::Stored);
+    assert_eq!(store.finish(&blob.root, &claims), Ok(vec![true, false]));
+    let mut damaged = fs::read(path(&dir, &name)).expect("there");
+    damaged[7 * PART_LEN] ^= 1;
+    fs::write(path(&dir, &name), &damaged).expect("written");
+    assert_eq!(store.finish(&blob.root, &claims), Err(Written::Mismatch));
+    assert!(!store.has(&name));
+    assert_eq!(store.write_part(&blob.root, 0, &values, &bytes[..PART_LEN]), Written::Stored);
+    assert_eq!(store.finish(&blob.root, &claims), Ok(vec![true, false]));
 }
 
 #[test]

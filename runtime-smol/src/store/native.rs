@@ -242,7 +242,8 @@ impl Store {
             self.move_partial(root, &partial).map_err(|error| not_written(&error))?;
         }
         for (claim, right) in claims.iter().zip(&mut rights) {
-            *right = *right || self.is_right(root, claim).map_err(failed)?;
+            // What is damaged is gone, and comes again.
+            *right = *right || self.is_right(root, claim).map_err(failed)?.ok_or(Written::Mismatch)?;
         }
         Ok(rights)
     }
@@ -258,24 +259,24 @@ impl Store {
         Ok(())
     }
 
-    /// Whether a blob that is stored whole holds what somebody says.
-    fn is_right(&self, root: &Root, claim: &Claim) -> io::Result<bool> {
-        let Claim::Content(key, len) = claim else { return Ok(true) };
+    /// Whether a blob that is stored whole holds what somebody says. `None`: it is not stored, or was damaged and is removed.
+    fn is_right(&self, root: &Root, claim: &Claim) -> io::Result<Option<bool>> {
+        let Claim::Content(key, len) = claim else { return Ok(Some(true)) };
         let mut buf = vec![0; PART_LEN];
         for part in filled(*len) {
-            let Some(values) = self.read_part(root, part, &mut buf)? else { return Ok(false) };
+            let Some(values) = self.read_part(root, part, &mut buf)? else { return Ok(None) };
             if !parts::complete_part(key, &values, *len as usize, part, &mut buf) {
-                return Ok(false);
+                return Ok(Some(false));
             }
         }
-        Ok(true)
+        Ok(Some(true))
     }
 
     // --- content --------------------------------------------------------------------------------------------
 
     /// The content of a stored native blob, `len` bytes. `None`: it is not stored, or does not hold that under this key.
     pub fn open_blob(&self, blob: &BlobRef, len: u32) -> io::Result<Option<Vec<u8>>> {
-        if !self.is_right(&blob.root, &Claim::Content(blob.key.clone(), len))? {
+        if self.is_right(&blob.root, &Claim::Content(blob.key.clone(), len))? != Some(true) {
             return Ok(None);
         }
         let mut content = vec![0; (len as usize).next_multiple_of(PART_LEN)];
