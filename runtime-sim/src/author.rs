@@ -63,13 +63,16 @@ impl<S: Suite> AuthorStore for Press<'_, S> {
     }
 
     fn id(&mut self, root: &Root) -> Result<Option<BlobId>, Infallible> {
-        Ok(self.store.blob(&BlobName::Native(*root)).map(|blob| S::id_of(&blob)))
+        let id = self.store.blob(&BlobName::Native(*root)).map(|blob| S::id_of(&blob));
+        if let Some(id) = id {
+            self.pool.note_id(*root, id);
+        }
+        Ok(id)
     }
 
     fn store_v5(&mut self, root: &Root, id: &BlobId) -> Result<(), Infallible> {
         if let Some(blob) = self.store.blob(&BlobName::Native(*root)) {
             self.store.write::<S>(self.pool, BlobName::V5(*id), &blob);
-            self.pool.list_as_v5(*root, *id);
         }
         Ok(())
     }

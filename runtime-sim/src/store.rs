@@ -21,24 +21,24 @@ const READS_PER_CHECK: u64 = 16;
 pub(crate) struct Pool {
     known: BTreeMap<BlobName, Weak<Sparse>>,
     /// The ids of native blobs that a head without room for their roots lists as v5 blobs.
-    listed_as_v5: BTreeMap<Root, BlobId>,
+    told_ids: BTreeMap<Root, BlobId>,
     /// Whether zeros take memory.
     has_weight: bool,
 }
 
 impl Pool {
     pub(crate) fn new(has_weight: bool) -> Self {
-        Self { known: BTreeMap::new(), listed_as_v5: BTreeMap::new(), has_weight }
+        Self { known: BTreeMap::new(), told_ids: BTreeMap::new(), has_weight }
     }
 
-    /// Notes that a native blob travels as a v5 blob too.
-    pub(crate) fn list_as_v5(&mut self, root: Root, id: BlobId) {
-        self.listed_as_v5.insert(root, id);
+    /// Notes the id that an author tells of a native blob: a plain v5 peer knows it by that alone.
+    pub(crate) fn note_id(&mut self, root: Root, id: BlobId) {
+        self.told_ids.insert(root, id);
     }
 
     /// The names under which a store may hold a native blob.
     pub(crate) fn names_of(&self, root: Root) -> impl Iterator<Item = BlobName> {
-        let listed = self.listed_as_v5.get(&root).copied().map(BlobName::V5);
+        let listed = self.told_ids.get(&root).copied().map(BlobName::V5);
         [BlobName::Native(root)].into_iter().chain(listed)
     }
 
