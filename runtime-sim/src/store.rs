@@ -20,7 +20,7 @@ const READS_PER_CHECK: u64 = 16;
 /// The verified blobs of all stores: equal blobs of many hosts take memory once.
 pub(crate) struct Pool {
     known: BTreeMap<BlobName, Weak<Sparse>>,
-    /// The ids of native blobs that a head without room for their roots lists as v5 blobs.
+    /// The ids that authors tell of native blobs.
     told_ids: BTreeMap<Root, BlobId>,
     /// Whether zeros take memory.
     has_weight: bool,
