@@ -13,7 +13,8 @@ use megatorrent_core::parts::{Mask, PART_LEN, PARTS, Values};
 use megatorrent_core::tree::TreeRef;
 use megatorrent_core::uri;
 use support::content::{BLOB_BYTES, BlobMap, Content, SEQUENCE, Sealed, file, item};
-use support::member::{Member, all};
+use support::folder::Folder;
+use support::member::{Manner, Member, all};
 use support::store::UnderWay;
 use support::{Bench, CONFIG, author, identity};
 
@@ -60,6 +61,47 @@ fn whoever_takes_all_asks_for_every_part_of_every_blob() {
     seed.bring_all(&mut bench, &content);
     assert_eq!((seed.parts_asked(), content.stored(&bench)), (2 * PARTS, 2));
     assert_eq!(bench.status().bytes_received, 2 * BLOB_BYTES);
+}
+
+/// A channel with a body, and a node that follows it and knows none of its blobs.
+fn following_a_folder(config: Config) -> (Folder, Bench, Member) {
+    let folder = Folder::of_many(SEQUENCE, &[("a", 40)]);
+    let mut bench = Bench::answering(config, None);
+    folder.follow(&mut bench);
+    let mut seed = Member::join(&mut bench, 1, &[folder.channel]);
+    seed.say_have(&mut bench, all());
+    (folder, bench, seed)
+}
+
+#[test]
+fn an_index_blob_or_a_document_is_asked_for_no_longer_than_it_is_unless_all_is_taken() {
+    for takes_all in [false, true] {
+        let (folder, mut bench, mut seed) = following_a_folder(Config { takes_all, ..CONFIG });
+        for name in ["body", "page", "a*"] {
+            let open = seed.open.first().expect("it is asked for");
+            assert_eq!(folder.name(&open.blob), name);
+            assert_eq!(open.last_len, (!takes_all).then_some(4096));
+            seed.bring(&mut bench, &folder, BLOB_BYTES / 32 * if takes_all { 32 } else { 1 });
+        }
+        let sent = 3 * if takes_all { BLOB_BYTES } else { 4096 };
+        assert_eq!((bench.status().bytes_received, bench.status().bans), (sent, 0));
+        assert!(folder.names(&seed.asked).last().is_some_and(|name| name.starts_with('a')), "all is read");
+    }
+}
+
+#[test]
+fn the_beginning_of_a_part_that_comes_out_wrong_bans_nobody_until_the_whole_part_does() {
+    let (folder, mut bench, mut liar) = following_a_folder(CONFIG);
+    liar.manner = Manner::Lies;
+    liar.bring(&mut bench, &folder, BLOB_BYTES / 32);
+    assert_eq!((bench.status().bans, liar.closed_for(&bench)), (0, None));
+    assert_eq!(
+        (liar.open[0].left, liar.open[0].last_len),
+        (Mask::one(0), None),
+        "its author may be the liar"
+    );
+    liar.bring_all(&mut bench, &folder);
+    assert_eq!(bench.status().bans, 1);
 }
 
 // --- what is here from an earlier time ----------------------------------------------------------------------------
@@ -252,7 +294,7 @@ fn a_peer_that_sends_a_part_of_such_a_blob_wrongly_is_banned_all_the_same() {
     let mut bench = Bench::answering(CONFIG, None);
     follow(&mut bench, &identity(), &content, &index);
     let mut liar = Member::join(&mut bench, 1, &[identity().public_key()]);
-    liar.manner = support::member::Manner::Lies;
+    liar.manner = Manner::Lies;
     liar.say_have(&mut bench, all());
     liar.bring_all(&mut bench, &blobs);
     assert_eq!((bench.status().bans, refused(&bench)), (1, vec![]));

@@ -249,6 +249,48 @@ fn a_have_that_replaces_leaves_what_is_under_way() {
 }
 
 #[test]
+fn whoever_takes_back_what_it_said_may_ask_again() {
+    let content = Content::new(&identity(), 2);
+    let mut bench = following(std::slice::from_ref(&content));
+    let mut seed = Member::seed(&mut bench, 1, &content);
+    let mut asker = Member::with(&mut bench, 2, &content, &[0]);
+    seed.bring(&mut bench, &content, BLOB_BYTES + BLOB_BYTES / 2);
+    asker.ask_have(&mut bench, SEQUENCE);
+    bench.sleep(Duration::from_secs(1));
+    asker.hear(&mut bench);
+    let told = asker.told.len();
+    assert!(told > 0);
+    asker.ask_have(&mut bench, SEQUENCE);
+    assert_eq!(asker.told.len(), told, "it was told");
+    asker.say_have(&mut bench, Have { replaces: true, ..Have::default() });
+    bench.sleep(Duration::from_secs(1));
+    asker.ask_have(&mut bench, SEQUENCE);
+    assert_eq!(asker.told.len(), told + 1);
+}
+
+#[test]
+fn whoever_was_told_of_lost_blobs_is_told_that_they_are_gone() {
+    let content = Content::new(&identity(), 3);
+    let mut bench = following(std::slice::from_ref(&content));
+    let mut seed = Member::seed(&mut bench, 1, &content);
+    let mut other = Member::join(&mut bench, 2, &[content.channel]);
+    other.ask_have(&mut bench, SEQUENCE);
+    seed.bring_all(&mut bench, &content);
+    other.hear(&mut bench);
+    assert!(other.told.iter().any(|(_, have)| have.all));
+    bench.world.store.blobs.remove(&content.name(1));
+    other.want(&mut bench, content.root(1), Mask::ALL);
+    other.hear(&mut bench);
+    other.told.clear();
+    bench.sleep(Duration::from_secs(3));
+    other.hear(&mut bench);
+    let (_, first) = other.told.first().expect("it is told");
+    assert!(first.replaces && !first.all, "{first:?}");
+    let has_lost = |have: &Have| have.positions.contains(&content.position(1));
+    assert!(!other.told.iter().any(|(_, have)| have.all || has_lost(have)));
+}
+
+#[test]
 fn a_question_about_an_unknown_version_is_answered_once_it_is_known() {
     let content = Content::new(&identity(), 1);
     let mut bench = following(&[]);

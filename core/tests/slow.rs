@@ -93,6 +93,25 @@ fn a_peer_that_trickles_holds_up_nobody_and_little_comes_twice() {
 }
 
 #[test]
+fn what_waits_at_a_busy_peer_moves_to_an_idle_one_once() {
+    let (content, mut bench) = fetching(1);
+    let mut busy = Member::seed(&mut bench, 1, &content).at(60_000);
+    // It is known how fast it is.
+    pass(&mut bench, &content, Duration::from_secs(4), &mut [&mut busy]);
+    let mut idle = Member::seed(&mut bench, 2, &content).at(4 * MIB);
+    let took = complete(&mut bench, &content, &mut [&mut busy, &mut idle], Duration::from_secs(2));
+    assert!(took < Duration::from_secs(1), "{took:?}, and a part alone takes the busy one as long");
+    busy.hear(&mut bench);
+    let mut cancelled = Mask::NONE;
+    for (name, mask) in &busy.cancelled {
+        assert_eq!((*name, (cancelled & *mask).is_empty()), (content.name(0), true));
+        cancelled = cancelled | *mask;
+    }
+    assert!(!cancelled.is_empty() && idle.asked_of(&content.name(0)).covers(cancelled));
+    assert_eq!((idle.cancelled.len(), bench.closed.len()), (0, 0));
+}
+
+#[test]
 fn two_peers_that_withhold_hold_up_nobody() {
     let (content, mut bench) = fetching(4);
     let silent: [Member; 2] = seeds(&mut bench, &content);

@@ -54,7 +54,7 @@ pub(crate) struct Wanted {
     is_begun: bool,
     values: bool,
     /// How many bytes of the last part are asked for, where not all are.
-    last_len: Option<usize>,
+    pub(crate) last_len: Option<usize>,
 }
 
 /// How a member brings parts.
