@@ -124,7 +124,7 @@ pub const PARTS_LOADED_MAX: usize = 4;
 /// Parts asked for at once on one connection.
 pub const PART_WINDOW_MAX: usize = 256;
 /// Parts asked for at once on a connection that has not brought any yet.
-pub const PART_WINDOW_START: usize = 4;
+pub const PART_WINDOW_START: usize = 2;
 /// Peers that one part is asked of at once.
 pub const ASKED_AT_ONCE_MAX: usize = 3;
 /// Connections over which whole blobs may be asked for at once; each holds a receive buffer.
@@ -145,6 +145,8 @@ pub const SILENCE_MAX: Duration = Duration::from_mins(2);
 /// Parts, or whole blobs, that are read or sent at once for peers that take them readily; one that takes much longer than
 /// usual does not count. Few at a time, so that each is soon whole at somebody who serves it on.
 pub const UPLOAD_SLOTS: usize = 2;
+/// Slots beside these for index blobs and documents of which only a beginning is wanted: all else waits for them.
+pub const UPLOAD_SLOTS_SHORT: usize = 4;
 /// How long an upload slot counts before any has ended.
 pub const SLOT_TIME_START: Duration = Duration::from_secs(2);
 /// How long one counts at least, however quick the others are: peers that are far away need some round trips.

@@ -13,7 +13,8 @@ use megatorrent_core::limits::{
 };
 use megatorrent_core::parts::{Mask, PART_LEN, PARTS};
 use megatorrent_core::time::Instant;
-use support::content::{BLOB_BYTES, Content};
+use support::content::{BLOB_BYTES, Content, SEQUENCE};
+use support::folder::Folder;
 use support::member::{Member, drink};
 use support::{Bench, CONFIG, identity};
 
@@ -97,6 +98,33 @@ fn the_last_part_is_cut_where_the_peer_says_and_values_come_only_where_it_asks()
         assert_eq!((of(0), of(2)), (vec![PIECE_LEN_MAX; 2], lens.to_vec()), "{cut}");
         assert!(peer.values.is_empty());
         bench.node.disconnected(bench.now, peer.peer.conn);
+    }
+}
+
+#[test]
+fn the_beginning_of_an_index_blob_waits_for_nobody_and_no_other_part_may() {
+    let folder = Folder::new(SEQUENCE, &[("a", &[0, 1])]);
+    let mut bench = Bench::answering(CONFIG, None);
+    folder.store(&mut bench, |_| true);
+    folder.follow(&mut bench);
+    let mut readers = [1, 2].map(|port| Member::join(&mut bench, port, &[folder.channel]));
+    for reader in &mut readers {
+        // Nothing is taken of what it is sent.
+        reader.want(&mut bench, folder.root("a0"), Mask::ALL);
+    }
+    let short = |mask, cut| (mask, Some(cut * EXACT_STEP));
+    for (port, name, (mask, last_len), comes) in [
+        (3, "a*", short(Mask(1), 1), true),
+        (4, "a*", short(Mask(1), 8), true),
+        (5, "a*", short(Mask(1), 9), false),
+        (6, "a*", (Mask(1), None), false),
+        (7, "a1", short(Mask(1), 1), false),
+    ] {
+        let mut asker = Member::join(&mut bench, port, &[folder.channel]);
+        let want = Want { number: 0, root: folder.root(name), mask, values: true, last_len };
+        asker.peer.send(&mut bench, &Message::Want(want));
+        asker.hear(&mut bench);
+        assert_eq!(asker.pieces.len(), usize::from(comes), "{name} {last_len:?}");
     }
 }
 

@@ -448,7 +448,7 @@ impl<C: Ciphers> Conn<C> {
         self.lanes.answers.next_to_read()
     }
 
-    /// The parts of blobs to be read, those asked for longest first, and whether only the beginning of the last is wanted.
+    /// The parts of blobs to be read, those asked for longest first, and whether no more than one PIECE of the last is wanted.
     pub fn waiting_parts(&self) -> impl Iterator<Item = (Root, Mask, bool)> {
         self.lanes.owed.waiting()
     }

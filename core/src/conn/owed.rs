@@ -8,7 +8,7 @@ use crate::buffer::Buffer;
 use crate::codec::Want;
 use crate::error::Violation;
 use crate::ids::Root;
-use crate::limits::WANTS_MAX;
+use crate::limits::{PIECE_LEN_MAX, WANTS_MAX};
 use crate::parts::{Mask, Values};
 
 /// What the peer asked for under one number.
@@ -123,10 +123,11 @@ impl Owed {
         self.wants.retain(|owing| !owing.is_done());
     }
 
-    /// Returns the parts of blobs that wait for a slot, oldest first, and whether only the beginning of the last is wanted.
+    /// Returns the parts of blobs that wait for a slot, oldest first, and whether no more than one PIECE of the last is wanted.
     pub(super) fn waiting(&self) -> impl Iterator<Item = (Root, Mask, bool)> {
         let waits = self.wants.iter().filter(|owing| !owing.is_missing && !owing.waiting.is_empty());
-        waits.map(|owing| (owing.root, owing.waiting, owing.cut.is_some()))
+        let is_short = |owing: &Owing| owing.cut.is_some_and(|(_, len)| len <= PIECE_LEN_MAX);
+        waits.map(move |owing| (owing.root, owing.waiting, is_short(owing)))
     }
 
     /// Counts the parts that are being read or sent.
@@ -240,7 +241,6 @@ impl Owed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::PIECE_LEN_MAX;
     use crate::parts::{PART_LEN, VALUES_LEN};
 
     const ROOT: Root = Root([1; 32]);

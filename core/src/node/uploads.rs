@@ -24,7 +24,7 @@ use crate::conn::Conn;
 use crate::ids::{BlobId, ConnId, Root};
 use crate::limits::{
     ANSWERS_LOADED_MAX, PART_SEND_BUFFERS_MAX, PARTS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, SLOT_TIME_MAX,
-    SLOT_TIME_MIN, SLOT_TIME_START, UPLOAD_SLOTS,
+    SLOT_TIME_MIN, SLOT_TIME_START, UPLOAD_SLOTS, UPLOAD_SLOTS_SHORT,
 };
 use crate::parts::{PARTS, Values};
 use crate::suite::Suite;
@@ -38,14 +38,26 @@ const SLOT_TIMES_USUAL: u32 = 4;
 const INDEX_FIRST: u8 = 3;
 const INDEX_PATIENCE: Duration = Duration::from_millis(300);
 
-/// A peer is overdue where another one got so many parts more while both waited; what it lacks beyond [`BEHIND_MAX`] is forgotten.
+/// A peer is overdue where all that wait could have been served so many times since it was.
+const ROUNDS: u64 = 6;
+/// It is so too where another one got so many parts more while both waited; what it lacks beyond [`BEHIND_MAX`] is forgotten.
 /// With fewer, parts are repeated in a crowd before all are spread.
 const BEHIND: u64 = 2 * PARTS as u64;
 const BEHIND_MAX: u64 = 2 * BEHIND;
 
-/// The order in which peers, blobs and parts are served, the least first: by slots in use, not overdue, nothing is known by it, how
+/// How much waits for a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Need {
+    /// All that its asker will ask for, and no more than one PIECE is asked of it.
+    Short,
+    /// Other blobs are known by it, and few have it yet.
+    Index,
+    Data,
+}
+
+/// The order in which peers, blobs and parts are served, the least first: not short, by slots in use, not overdue, by need, how
 /// often it was served, and the number of the peer's last slot.
-type Rank = (usize, bool, bool, u8, u64);
+type Rank = (bool, usize, bool, Need, u8, u64);
 
 /// What a slot is for.
 #[derive(Clone, Copy, Debug)]
@@ -210,13 +222,15 @@ impl Uploads {
         }
         while !self.waiting.is_empty() {
             let (fresh, first_end) = self.fresh(now);
-            if fresh >= UPLOAD_SLOTS {
-                if let Some(at) = first_end {
+            let most = if fresh < UPLOAD_SLOTS { Need::Data } else { Need::Short };
+            let may_more = fresh < UPLOAD_SLOTS + UPLOAD_SLOTS_SHORT;
+            let next = may_more.then(|| self.next_slot(now, conns, most, &is_index)).flatten();
+            let Some((conn, what)) = next else {
+                if let Some(at) = first_end.filter(|_| fresh >= UPLOAD_SLOTS) {
                     cx.set_timer_sooner(Timer::Uploads, at);
                 }
                 return;
-            }
-            let Some((conn, what)) = self.next_slot(now, conns, &is_index) else { return };
+            };
             if matches!(what, Served::Part(..)) && !self.part_pool.has_free() {
                 self.take_buffer_back(now, conns);
             }
@@ -260,25 +274,26 @@ impl Uploads {
         true
     }
 
-    /// Chooses the next peer to serve, and what of.
+    /// Chooses the next peer to serve, and what of, where nothing is needed less than `most`.
     fn next_slot<S: Suite>(
         &mut self,
         now: Instant,
         conns: &Conns<S>,
+        most: Need,
         is_index: impl Fn(&Root) -> bool,
     ) -> Option<(ConnId, Served)> {
         let uploads = &*self;
-        let patience = 2 * uploads.waiting.len() as u64;
+        let patience = ROUNDS * uploads.waiting.len() as u64;
         let mut best: Option<(Rank, ConnId, Served)> = None;
         let mut idle = Vec::new();
         for conn in &uploads.waiting {
             let (Some(line), Some(turns)) = (conns.get(*conn), uploads.conns.get(*conn)) else { continue };
             let (answers, parts) = line.slots();
             let is_overdue = uploads.count - turns.slot > patience || turns.got + BEHIND <= uploads.most;
-            let mut consider = |times: u8, is_data: bool, what: Served| {
+            let mut consider = |times: u8, need: Need, what: Served| {
                 let times = if is_overdue { 0 } else { times };
-                let rank = (answers + parts, !is_overdue, is_data, times, turns.slot);
-                if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
+                let rank = (need > Need::Short, answers + parts, !is_overdue, need, times, turns.slot);
+                if need <= most && best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                     best = Some((rank, *conn, what));
                 }
             };
@@ -292,16 +307,23 @@ impl Uploads {
                 && uploads.pool.has_free()
                 && let Some(id) = line.waiting_blob()
             {
-                consider(0, true, Served::Blob(id));
+                consider(0, Need::Data, Served::Blob(id));
             }
             if parts < PARTS_LOADED_MAX {
                 for (root, mask, is_short) in line.waiting_parts() {
                     let times = uploads.served.get(&root).copied().unwrap_or_default();
                     if let Some(part) = mask.iter().min_by_key(|part| times[*part]) {
                         let has_waited = now.since(turns.since) >= INDEX_PATIENCE;
-                        let is_first =
-                            (is_short || times[part] < INDEX_FIRST || has_waited) && is_index(&root);
-                        consider(times[part], !is_first, Served::Part(root, part));
+                        let need = if !is_index(&root) {
+                            Need::Data
+                        } else if is_short {
+                            Need::Short
+                        } else if times[part] < INDEX_FIRST || has_waited {
+                            Need::Index
+                        } else {
+                            Need::Data
+                        };
+                        consider(times[part], need, Served::Part(root, part));
                     }
                 }
             }

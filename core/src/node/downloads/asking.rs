@@ -123,13 +123,17 @@ impl Downloads {
         is_any_useless
     }
 
+    /// Whether seeds are few. Where there is nobody else, there is nothing to leave to others.
+    pub(super) fn are_seeds_scarce(&self, swarms: &Swarms) -> bool {
+        let askable = || self.candidates.iter().filter(|(_, candidate)| candidate.is_askable());
+        let seeds = askable().filter(|(id, _)| swarms.is_seed(*id)).count();
+        seeds <= SCARCE_SEEDS_MAX && seeds < askable().count()
+    }
+
     /// The connections that may be asked for more, in the order in which they are.
     fn ask_order<S: Suite>(&self, cx: &mut Cx, conns: &Conns<S>, swarms: &Swarms) -> Vec<AskOrder> {
         let (now, epoch, salt) = (cx.now(), self.wants.epoch(), cx.rng().u64());
-        let askable = || self.candidates.iter().filter(|(_, candidate)| candidate.is_askable());
-        let seeds = askable().filter(|(id, _)| swarms.is_seed(*id)).count();
-        // Where there is nobody else, there is nothing to leave to others.
-        let is_scarce = seeds <= SCARCE_SEEDS_MAX && seeds < askable().count();
+        let is_scarce = self.are_seeds_scarce(swarms);
         let useful = self.candidates.iter().filter(|(_, candidate)| candidate.is_useful(now, epoch));
         let ordered = useful.map(|(conn, candidate)| {
             let lot = mix(u64::from(conn.slot), salt);

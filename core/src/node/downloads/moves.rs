@@ -40,8 +40,7 @@ impl Downloads {
         swarms: &Swarms,
         helper: ConnId,
     ) -> bool {
-        let is_spent = self.bytes_duplicate > self.bytes_received / MOVED_SHARE + MOVED_FREE;
-        if is_spent || !conns.speaks_v6(helper) {
+        if !conns.speaks_v6(helper) {
             return false;
         }
         let Some(Waiting { root, place, part, at, .. }) = self.longest_waiting(conns, swarms, helper) else {
@@ -62,10 +61,20 @@ impl Downloads {
         helper: ConnId,
     ) -> Option<Waiting> {
         let own = self.time_for_all(conns, helper, 1).unwrap_or_default();
-        let most = MOVE_AFTER.max(own * 2);
+        let is_scarce = self.are_seeds_scarce(swarms);
+        let is_spent = self.bytes_duplicate > self.bytes_received / MOVED_SHARE + MOVED_FREE;
+        let most = |waiting: &Waiting| {
+            if is_scarce && swarms.is_seed(waiting.at) {
+                own
+            } else if is_spent {
+                Duration::MAX
+            } else {
+                MOVE_AFTER.max(own * 2)
+            }
+        };
         let waiting =
             self.wants.busy().flat_map(|(name, want)| self.waiting_of(conns, swarms, helper, (name, want)));
-        waiting.filter(|waiting| waiting.order.0 > most).max_by_key(|waiting| waiting.order)
+        waiting.filter(|waiting| waiting.order.0 > most(waiting)).max_by_key(|waiting| waiting.order)
     }
 
     /// The parts of a blob that wait at one peer each.

@@ -107,9 +107,9 @@ struct Part {
 }
 
 impl Part {
-    /// Others are known by it.
+    /// Others are known by it, or known better: it comes before data.
     fn is_index(&self) -> bool {
-        self.node.is_some() || matches!(self.walk, WalkId::Document(_))
+        self.node.is_some() || matches!(self.walk, WalkId::Document(_) | WalkId::Ids)
     }
 }
 

@@ -7,7 +7,7 @@ use core::mem;
 
 use super::super::Wanted;
 use super::super::files::Files;
-use super::super::selection::{Priority, Urgency};
+use super::super::selection::Urgency;
 use super::super::walk::{Next, Walk};
 use super::{Ask, Fetch, FileState, Ids, Part, Stage, WalkId};
 use crate::limits::FILES_AT_ONCE_MAX;
@@ -137,7 +137,7 @@ impl Fetch {
             return true;
         }
         let Ids::Waiting(tree, start) = &self.ids else { return false };
-        let walk = Walk::tree(tree, *start, Urgency::of_file(Priority::Low));
+        let walk = Walk::tree(tree, *start, Urgency::USUAL);
         self.ids = Ids::Walked(tree.clone(), *start);
         self.walks.insert(WalkId::Ids, walk);
         true
