@@ -212,7 +212,7 @@ fn a_full_store_pauses_the_fetch_and_room_resumes_it() {
     swarm.world.follow(follower, swarm.channel, None);
     let is_full = |event: &Event| matches!(event, Event::StoreFull { no_space: true });
     assert!(swarm.world.run_until(LIMIT, |world| reported(world, follower, is_full)));
-    assert_eq!(swarm.world.store(follower).blob_count(), 3);
+    assert!(swarm.world.store(follower).blob_count() <= 3);
     swarm.world.store_mut(follower).set_room(100);
     swarm.assert_completes(follower);
 }
