@@ -78,6 +78,9 @@ pub const FETCH_CONNECTIONS_OWN: usize = 24;
 pub const KEPT_CONNECTIONS: usize = 8;
 /// Dials under way at once; the rest wait in the address book.
 pub const DIALS_MAX: usize = 20;
+/// Of which this many at most are of addresses that only a peer told of: made-up ones, each of which takes a dial until it times out,
+/// leave some for the others.
+pub const HEARSAY_DIALS_MAX: usize = 12;
 /// Of these, how many are left for swarms in which nobody is connected.
 pub const DIALS_RESERVED: usize = 4;
 /// Of the connections that we open, how many are left for such swarms.
@@ -127,6 +130,8 @@ pub const PART_WINDOW_MAX: usize = 256;
 pub const PART_WINDOW_START: usize = 2;
 /// Peers that one part is asked of at once.
 pub const ASKED_AT_ONCE_MAX: usize = 3;
+/// The same of an index blob or a document: while those that were asked are silent, another is at each review, as all else waits for it.
+pub const INDEX_ASKED_MAX: usize = 16;
 /// Connections over which whole blobs may be asked for at once; each holds a receive buffer.
 pub const DOWNLOAD_CONNECTIONS_MAX: usize = 12;
 /// Whole blobs asked for at once on one connection.
@@ -435,6 +440,7 @@ pub const READ_BACK_PAUSE: Duration = Duration::from_secs(2);
 const _: () = {
     assert!(PEERS_PER_NETWORK_MAX < PEERS_PER_REFERRER_MAX && PEERS_PER_REFERRER_MAX < PEERS_PER_SOURCE_MAX);
     assert!(OUTBOUND_MAX / OUTBOUND_SHARE > OUTBOUND_PER_NETWORK_MIN);
+    assert!(HEARSAY_DIALS_MAX < DIALS_MAX - DIALS_RESERVED);
     assert!(DIALS_RESERVED < DIALS_MAX && OUTBOUND_RESERVED < OUTBOUND_MAX);
     // A head that is put hourly is never gone in between.
     assert!(REPUT_INTERVAL.as_secs() < ITEM_LIFETIME.as_secs());

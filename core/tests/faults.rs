@@ -12,7 +12,7 @@ use megatorrent_core::blob::{BLOB_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::codec::Have;
 use megatorrent_core::error::CloseReason;
 use megatorrent_core::ids::BlobName;
-use megatorrent_core::limits::{ASKED_AT_ONCE_MAX, PIECE_LEN_MAX, SILENCE_MAX};
+use megatorrent_core::limits::{INDEX_ASKED_MAX, PIECE_LEN_MAX, SILENCE_MAX};
 use megatorrent_core::manifest::{HeadContent, Reference};
 use megatorrent_core::node::{Command, Config, Event, Job, Written};
 use megatorrent_core::parts::Mask;
@@ -297,7 +297,7 @@ impl Play {
                 *askers.entry((wanted.blob, part)).or_default() += 1;
             }
         }
-        assert!(askers.values().all(|askers| *askers <= ASKED_AT_ONCE_MAX), "{askers:?}");
+        assert!(askers.values().all(|askers| *askers <= INDEX_ASKED_MAX), "{askers:?}");
         for event in &bench.events {
             if let Event::Banned { peer, .. } = event {
                 assert!(self.liars.contains(&peer.to_string()), "{peer} is banned");

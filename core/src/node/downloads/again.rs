@@ -15,7 +15,7 @@ use super::wants::Want;
 use super::{Downloads, Line};
 use crate::conn::Conn;
 use crate::ids::{BlobName, ConnId, Root};
-use crate::limits::{ASKED_AT_ONCE_MAX, SILENCE_MAX, STALL_TIMEOUT};
+use crate::limits::{ASKED_AT_ONCE_MAX, INDEX_ASKED_MAX, SILENCE_MAX, STALL_TIMEOUT};
 use crate::parts::Mask;
 use crate::suite::Suite;
 use crate::time::Instant;
@@ -85,12 +85,14 @@ impl Downloads {
             return;
         }
         let may_help = self.candidates.iter().filter(|(_, it)| it.is_askable() && !it.is_backed_off(now));
-        let mut helpers: Vec<(Reverse<u64>, ConnId)> = may_help
-            .filter_map(|(conn, _)| Some((Reverse(self.lines.get(conn)?.rate.bytes_per_sec()), conn)))
-            .collect();
-        // A peer that has proven to bring something comes first.
+        // A peer that has proven to bring something comes first, one that withheld what it was asked for last.
+        let order = |(conn, _): (ConnId, _)| {
+            let line = self.lines.get(conn)?;
+            Some((Reverse(line.rate.bytes_per_sec()), line.withheld, conn))
+        };
+        let mut helpers: Vec<(Reverse<u64>, u32, ConnId)> = may_help.filter_map(order).collect();
         helpers.sort_unstable();
-        for (_, conn) in helpers {
+        for (.., conn) in helpers {
             let is_idle = !super::is_asked(conns, conn);
             if let Some((name, place, mask)) = self.slow_for(now, conns, swarms, conn, is_idle) {
                 match (name, self.wants.get(&name).and_then(Want::id)) {
@@ -192,11 +194,18 @@ impl Downloads {
             }
             let of_part = transfer.requests().iter().filter(|request| request.part() == part);
             let stays = |request: &Request| self.silent_for(now, request) < STAYS_FOR;
-            let is_full = transfer.askers(part) >= ASKED_AT_ONCE_MAX && of_part.clone().all(stays);
+            let is_full = transfer.askers(part) >= asked_max(want) && of_part.clone().all(stays);
             if is_full || transfer.is_asked(helper, part) {
                 continue;
             }
-            let left = of_part.map(|request| self.time_left(now, conns, request)).min().unwrap_or_default();
+            let all_withhold = is_index(want)
+                && of_part.clone().all(|request| {
+                    let silent = self.silent_for(now, request);
+                    silent > REVIEW_INTERVAL + self.usual_wait * 2
+                        && (silent >= PATIENCE || self.time_for_all(conns, request.conn(), 0).is_none())
+                });
+            let left = of_part.map(|request| self.time_left(now, conns, request));
+            let left = if all_withhold { left.max() } else { left.min() }.unwrap_or_default();
             if left > most {
                 (slow, longest, room) = (slow | Mask::one(part), longest.max(left), room - 1);
             }
@@ -209,13 +218,16 @@ impl Downloads {
         let name = BlobName::Native(root);
         for part in mask.iter() {
             let Some(transfer) = self.wants.get(&name).map(Want::transfer) else { return };
-            if transfer.askers(part) < ASKED_AT_ONCE_MAX {
+            if self.wants.get(&name).is_none_or(|want| transfer.askers(part) < asked_max(want)) {
                 continue;
             }
             let of_part = transfer.requests().iter().filter(|request| request.part() == part);
             let Some(silent) = of_part.max_by_key(|it| self.silent_for(now, it)).map(Request::conn) else {
                 continue;
             };
+            if let Some(line) = self.lines.get_mut(silent) {
+                line.withheld += 1;
+            }
             self.release(silent, root, Mask::one(part));
             self.cancel(conns, silent, root, Mask::one(part));
         }
@@ -278,6 +290,15 @@ impl Downloads {
     fn has_too_many_duplicates(&self) -> bool {
         self.bytes_duplicate > self.bytes_received / DUPLICATES_SHARE + DUPLICATES_FREE
     }
+}
+
+fn is_index(want: &Want) -> bool {
+    want.places().iter().any(|(place, _)| place.is_index())
+}
+
+/// How many peers a part of a blob may be asked of at once.
+fn asked_max(want: &Want) -> usize {
+    if is_index(want) { INDEX_ASKED_MAX } else { ASKED_AT_ONCE_MAX }
 }
 
 /// Whether busy peers are asked for it too where it takes too long: other things wait for it, or somebody does.

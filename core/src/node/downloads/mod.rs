@@ -61,8 +61,9 @@ struct Line {
     /// Whole blobs that may be asked for at once. It begins at one, since some v5 peers answer one request and close, and
     /// would lose the answer with a second request unread; each blob proves room for another.
     window: usize,
-    /// Blobs and parts that it brought.
+    /// Blobs and parts that it brought, and how often it made room for another peer, having brought nothing.
     brought: u64,
+    withheld: u32,
     /// Blobs that the peer said it does not have, or not the parts that it was asked for.
     refused: BTreeSet<BlobName>,
     /// Of a v6 peer, the swarms of which it may have something that is missing (`interest.rs`).
@@ -85,6 +86,7 @@ impl Line {
         Self {
             window: WINDOW_START,
             brought: 0,
+            withheld: 0,
             refused: BTreeSet::new(),
             interests: BTreeSet::new(),
             salt,

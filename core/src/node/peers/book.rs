@@ -20,8 +20,8 @@ use super::shares::Source;
 use crate::addr::PeerAddr;
 use crate::ids::ConnId;
 use crate::limits::{
-    BACKOFF_MAX, BACKOFF_MIN, FAILURES_GONE, PEERS_KNOWN_MAX, PEERS_PER_NETWORK_MAX, PEERS_PER_REFERRER_MAX,
-    PEERS_PER_SOURCE_MAX,
+    BACKOFF_MAX, BACKOFF_MIN, FAILURES_GONE, HEARSAY_DIALS_MAX, PEERS_KNOWN_MAX, PEERS_PER_NETWORK_MAX,
+    PEERS_PER_REFERRER_MAX, PEERS_PER_SOURCE_MAX,
 };
 use crate::rng::Rng;
 use crate::time::{Instant, UnixTime};
@@ -68,6 +68,8 @@ struct Peer {
 const CLASSES: u8 = 5;
 /// The first of those whose addresses anybody can make up.
 const FIRST_UNPROVEN: u8 = 2;
+/// The first of those that only a peer told of.
+const FIRST_HEARSAY: u8 = 3;
 /// The order in which addresses of one class are dialled: as they came. Neither failures nor luck matter, so a steady
 /// flow of made-up addresses, fresh each, cannot keep back one that failed once; how often that returns, its back-off
 /// says.
@@ -117,9 +119,13 @@ impl Peer {
             Source::Configured | Source::Remembered => 1,
             _ if self.reached => 1,
             Source::Dht => FIRST_UNPROVEN,
-            Source::Announced => 3,
+            Source::Announced => FIRST_HEARSAY,
             Source::Exchanged => 4,
         }
+    }
+
+    fn is_dialled_hearsay(&self) -> bool {
+        self.state == State::Dialing && self.class() >= FIRST_HEARSAY
     }
 
     fn badness(&self) -> Badness {
@@ -149,6 +155,8 @@ struct Orders {
     waiting: BTreeSet<(Instant, PeerAddr)>,
     /// Outbound connections and dials.
     dialled: BTreeMap<Netgroup, usize>,
+    /// Dials in flight of addresses that only a peer told of.
+    hearsay: usize,
     /// Addresses of peers that came to us which nobody has tried.
     unproven: BTreeSet<PeerAddr>,
 }
@@ -159,6 +167,7 @@ impl Orders {
             (State::Idle, Some(queued)) => drop(self.ready.insert(((peer.class(), queued), addr.clone()))),
             (State::Idle, None) => drop(self.waiting.insert((peer.retry_at, addr.clone()))),
             (State::Dialing | State::Connected(_), _) => {
+                self.hearsay += usize::from(peer.is_dialled_hearsay());
                 if let Some(netgroup) = peer.dial_netgroup(addr) {
                     *self.dialled.entry(netgroup).or_default() += 1;
                 }
@@ -173,6 +182,7 @@ impl Orders {
             (State::Idle, Some(queued)) => drop(self.ready.remove(&((peer.class(), queued), addr.clone()))),
             (State::Idle, None) => drop(self.waiting.remove(&(peer.retry_at, addr.clone()))),
             (State::Dialing | State::Connected(_), _) => {
+                self.hearsay -= usize::from(peer.is_dialled_hearsay());
                 if let Some(netgroup) = peer.dial_netgroup(addr)
                     && let Some(count) = self.dialled.get_mut(&netgroup)
                 {
@@ -374,7 +384,9 @@ impl Book {
         let turn = u8::try_from(self.dials / 2 % u64::from(unproven)).expect("below the number of classes");
         let in_turn = (0..unproven).map(|n| FIRST_UNPROVEN + (turn + n) % unproven);
         let in_turn = in_turn.take(if self.dials % 2 == 1 { usize::from(unproven) } else { 0 });
-        let mut candidates = in_turn.chain(0..CLASSES).flat_map(|class| self.candidates(bans, class, unix));
+        let may_hear = self.orders.hearsay < HEARSAY_DIALS_MAX;
+        let classes = in_turn.chain(0..CLASSES).filter(|class| may_hear || *class < FIRST_HEARSAY);
+        let mut candidates = classes.flat_map(|class| self.candidates(bans, class, unix));
         let next = candidates.find(|(_, netgroup)| self.has_share(netgroup.as_ref(), share));
         let next = next.map(|(addr, _)| addr.clone());
         drop(candidates);
