@@ -99,8 +99,10 @@ fn twelve_liars_beside_an_honest_peer_hold_a_download_up_little() {
 
 #[test]
 fn twelve_liars_do_not_hold_a_download_up_for_long_where_the_dht_knows_all_alike() {
-    // Whose addresses fill the DHT's answers, they are to be found first, and nothing tells them from others.
-    for attack in Attack::ALL.iter().filter(|attack| **attack != Attack::Sybils) {
+    // Sybils fill the DHT's answers, so most that is dialled is theirs. Whoever trickles does bring something, and where something
+    // comes, others are looked for more rarely.
+    let others = |attack: &&Attack| !matches!(attack, Attack::Sybils | Attack::Trickle);
+    for attack in Attack::ALL.iter().filter(others) {
         let report = liars::play(1, *attack, LIARS_OF_A_KIND, false);
         println!("{}", liars::line(&report, *attack, false));
         assert_eq!(report.finding, None, "{attack:?}: no honest peer is banned, and the download ends");
