@@ -10,10 +10,12 @@
 mod cases;
 mod near;
 mod seeds;
+mod serving;
 
 pub use cases::{Cases, FIRST, SECONDS};
 pub use near::{near, near_text, number};
 pub use seeds::{byte_strings, texts};
+pub use serving::Serving;
 
 // What `check!` names.
 #[doc(hidden)]

@@ -13,7 +13,7 @@ use megatorrent_core::parts::{Mask, PART_LEN, PARTS, VALUES_LEN, Values};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::time::Instant;
 use megatorrent_core::transport::{Link, Role};
-use megatorrent_fuzz::{byte_strings, check, near, number};
+use megatorrent_fuzz::{Serving, byte_strings, check, near, number};
 
 const NOW: Instant = Instant(0);
 /// Blobs that are asked for.
@@ -42,7 +42,7 @@ struct Line {
     conn: Conn,
     peer: Client,
     due: BTreeMap<Root, Due>,
-    wants: u64,
+    wants: Vec<Serving>,
     is_over: bool,
 }
 
@@ -51,7 +51,7 @@ impl Line {
         let mut rng = Rng::new([1; 32]);
         let conn = Conn::new(Link::v5(Role::Dialler, &mut rng), NOW);
         let peer = Client::new(Role::Listener, &mut rng);
-        let mut line = Self { conn, peer, due: BTreeMap::new(), wants: 0, is_over: false };
+        let mut line = Self { conn, peer, due: BTreeMap::new(), wants: Vec::new(), is_over: false };
         line.take();
         line.bring();
         assert!(line.conn.is_open() && line.peer.is_open());
@@ -135,7 +135,18 @@ impl Line {
         due.bytes += ((mask.len() - 1) * PART_LEN + last) as u64;
         due.values += u64::from(values);
         due.parts += mask.len();
-        self.wants += 1;
+        let number = u32::try_from(self.wants.len()).expect("few");
+        self.wants.push(Serving::new(Want { number, root, mask, values, last_len }));
+    }
+
+    /// The peer brings what comes next of one WANT.
+    fn serve(&mut self, n: usize) {
+        let Some(n) = n.checked_rem(self.wants.len()) else { return };
+        let message = self.wants[n].next(&Values::from_bytes([7; VALUES_LEN]), |_| &[7; PART_LEN]);
+        if let Some(message) = message {
+            self.peer.send(&message);
+            self.bring();
+        }
     }
 
     fn check(&self) {
@@ -190,16 +201,16 @@ fn a_peer_brings_no_more_than_was_asked_for_and_asks_for_no_more_than_is_allowed
     check!(3000, |input| {
         let mut line = Line::new();
         while !input.is_empty() && !line.is_over {
-            match input.int_in_range(0..=9)? {
-                0 | 1 => {
+            match input.int_in_range(0..=31)? {
+                0..=3 => {
                     let mask = if input.arbitrary()? { Mask(3) } else { Mask(input.arbitrary()?) };
                     let steps: u32 = input.int_in_range(1..=PART_LEN as u32 / EXACT_STEP - 1)?;
                     let last_len = input.arbitrary::<bool>()?.then_some(steps * EXACT_STEP);
                     let (root, values) = (root(input)?, input.arbitrary()?);
                     line.ask(root, mask, values, last_len);
                 }
-                2 => line.conn.cancel(&root(input)?, Mask(input.arbitrary()?)),
-                3 => {
+                4 => line.conn.cancel(&root(input)?, Mask(input.arbitrary()?)),
+                5 => {
                     let next = line.conn.waiting_parts().next();
                     if let Some((root, mask, _)) = next {
                         let part = mask.last().expect("something waits");
@@ -207,9 +218,10 @@ fn a_peer_brings_no_more_than_was_asked_for_and_asks_for_no_more_than_is_allowed
                         assert!(line.conn.part_done(&root, part, None).is_none());
                     }
                 }
-                4 => line.take(),
+                6 => line.take(),
+                7..=28 => line.serve(input.arbitrary::<u8>()?.into()),
                 _ => {
-                    let plaintext = said(input, line.wants)?;
+                    let plaintext = said(input, line.wants.len() as u64)?;
                     line.peer.send_plaintext(plaintext);
                     line.bring();
                 }

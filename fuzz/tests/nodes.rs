@@ -14,7 +14,7 @@ use megatorrent_core::limits::{HAVE_BLOBS_MAX, PIECE_LEN_MAX};
 use megatorrent_core::node::Config;
 use megatorrent_core::parts::{Mask, PART_LEN, Values};
 use megatorrent_core::uri;
-use megatorrent_fuzz::{byte_strings, check, near, number};
+use megatorrent_fuzz::{Serving, byte_strings, check, near, number};
 use support::content::{Content, SEQUENCE};
 use support::peer::{Peer, deliver};
 use support::{Bench, CONFIG, addr, identity};
@@ -44,10 +44,11 @@ fn content() -> &'static (Content, [Values; 2]) {
     })
 }
 
-/// A peer, and what it asked for.
+/// A peer, what it was asked for and what it asked for.
 struct Stranger {
     peer: Peer,
     tag: Tag,
+    wants: Vec<(Root, Serving)>,
     /// Blobs and parts by number.
     asked: BTreeMap<u32, Vec<(Root, Mask)>>,
     bytes: u64,
@@ -59,7 +60,7 @@ impl Stranger {
         let tag = peer.tag(&uri::topic(&identity().public_key(), None));
         peer.say_hello(bench, 6);
         peer.send(bench, &Message::Watch(vec![tag]));
-        Self { peer, tag, asked: BTreeMap::new(), bytes: 0 }
+        Self { peer, tag, wants: Vec::new(), asked: BTreeMap::new(), bytes: 0 }
     }
 
     /// Says what was encoded.
@@ -71,11 +72,24 @@ impl Stranger {
         self.peer.send_plaintext(bench, plaintext);
     }
 
+    /// Brings what comes next of one WANT.
+    fn serve(&mut self, bench: &mut Bench, n: usize) {
+        let (content, values) = content();
+        let Some(at) = n.checked_rem(self.wants.len()) else { return };
+        let (root, serving) = &mut self.wants[at];
+        let Some(n) = (0..2).find(|n| content.root(*n) == *root) else { return };
+        match serving.next(&values[n], |part| content.part(n, part)) {
+            Some(message) => self.peer.send(bench, &message),
+            None => drop(self.wants.remove(at)),
+        }
+    }
+
     /// Takes what the node says, which is what was asked for and true.
     fn hear(&mut self, bench: &mut Bench) {
-        let (content, values) = content();
+        let (content, _) = content();
         for message in self.peer.receive(bench) {
             match message {
+                Message::Want(want) => self.wants.push((want.root, Serving::new(want))),
                 Message::Parts { number, values: told } => {
                     let roots = self.asked[&number].iter().map(|(root, _)| *root);
                     assert!(roots.into_iter().any(|root| told.root() == root));
@@ -94,7 +108,6 @@ impl Stranger {
                 _ => {}
             }
         }
-        assert_eq!(values.len(), content.data.len());
     }
 }
 
@@ -169,19 +182,20 @@ fn step(
     strangers: &mut Vec<Stranger>,
     port: u16,
 ) -> Result<()> {
-    if strangers.len() < PEERS && input.ratio(1, 8)? {
+    if strangers.is_empty() || (strangers.len() < PEERS && input.ratio(1, 16)?) {
         strangers.push(Stranger::join(bench, port));
     }
     let Some(at) = usize::from(input.arbitrary::<u8>()?).checked_rem(strangers.len()) else { return Ok(()) };
     let stranger = &mut strangers[at];
-    match input.int_in_range(0..=15)? {
+    match input.int_in_range(0..=63)? {
         0 => bench.node.disconnected(bench.now, stranger.peer.conn),
         1 => {
             let len = input.int_in_range(0..=64)?;
             deliver(bench, stranger.peer.conn, input.bytes(len.min(input.len()))?);
         }
         2 | 3 => bench.sleep(Duration::from_millis(input.int_in_range(0..=3000)?)),
-        4..=7 => stranger.hear(bench),
+        4..=11 => stranger.hear(bench),
+        12..=59 => stranger.serve(bench, input.arbitrary::<u8>()?.into()),
         _ => {
             let plaintext = said(input, stranger.tag)?;
             stranger.say(bench, &plaintext);
@@ -212,7 +226,7 @@ fn whatever_peers_say_a_node_stores_and_sends_only_what_is_true_and_asked_for() 
         bench.world.store.blobs.insert(*first, blob.clone());
         content.follow(&mut bench);
         let mut strangers = vec![Stranger::join(&mut bench, 1)];
-        if input.arbitrary()? {
+        if input.ratio(3, 4)? {
             let all = Message::Have(strangers[0].tag, SEQUENCE, Have { all: true, ..Have::default() });
             strangers[0].say(&mut bench, &all.encode());
         }
