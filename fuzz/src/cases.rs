@@ -1,5 +1,6 @@
 //! The engine of `cargo test`: numbered cases, the same on every machine.
 
+use std::any::type_name;
 use std::env;
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -51,6 +52,15 @@ fn bytes_of(case: u64) -> Vec<u8> {
     bytes
 }
 
+/// The options that have `cargo test` play one target, whose property has this type: `…<FILE::TARGET::{{closure}}>`.
+fn filter(property: &str) -> String {
+    let path = property.rsplit('<').next().unwrap_or_default();
+    match path.split("::").collect::<Vec<_>>()[..] {
+        [file, target, ..] => format!("--test {file} {target}"),
+        _ => property.to_owned(),
+    }
+}
+
 impl<T: Test> Engine<T> for Cases
 where
     T::Value: Debug,
@@ -81,7 +91,11 @@ where
             });
             panic::forward_panic(forwards);
             if let Some(failure) = failure {
-                panic!("{failure}\nagain: {FIRST}={case} with the same test");
+                panic!(
+                    "{failure}
+again: {FIRST}={case} cargo test -p megatorrent-fuzz {}",
+                    filter(type_name::<T>())
+                );
             }
         }
     }

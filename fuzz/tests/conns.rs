@@ -185,9 +185,10 @@ fn said(input: &mut Unstructured<'_>, wants: u64) -> Result<Vec<u8>> {
         }
         4 => Message::Cancel { number, mask: Mask(input.arbitrary()?) },
         _ => {
-            let last_len = match input.arbitrary()? {
-                true => Some(narrow(input, &[0, EXACT_STEP.into(), PART_LEN as u64])?),
-                false => None,
+            let last_len = if input.arbitrary()? {
+                Some(narrow(input, &[0, EXACT_STEP.into(), PART_LEN as u64])?)
+            } else {
+                None
             };
             let (root, mask, values) = (root(input)?, Mask(input.arbitrary()?), input.arbitrary()?);
             Message::Want(Want { number, root, mask, values, last_len })

@@ -123,10 +123,10 @@ fn whatever_an_author_signs_is_refused_or_survives_being_written_again() {
 
 #[test]
 fn no_change_of_a_signed_head_is_taken() {
+    static HEADS: OnceLock<Vec<Head>> = OnceLock::new();
     check!(2500, |input| {
         let key = author().public_key();
         let read = |text: &[u8]| Head::from_json(&key, Some(&READ_KEY), text).ok();
-        static HEADS: OnceLock<Vec<Head>> = OnceLock::new();
         let heads = HEADS.get_or_init(|| signed().iter().filter_map(|text| read(text.as_bytes())).collect());
         if let Some(head) = read(&near(input, signed())?) {
             assert!(heads.contains(&head), "{head:?}");

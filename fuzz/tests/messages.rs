@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use arbitrary::{Result, Unstructured};
+use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::codec::{EXACT_STEP, Have, Message, Tag, VERSION_MIN, Want, kind};
 use megatorrent_core::error::Violation;
@@ -37,7 +38,7 @@ fn is_within_limits(message: &Message) -> bool {
                 && sequences.len() <= GOSSIP_CHANNELS_MAX
                 && *port != Some(0)
         }
-        Message::Peers(peers) => peers.len() <= PEERS_MAX && peers.iter().all(|peer| peer.is_exchangeable()),
+        Message::Peers(peers) => peers.len() <= PEERS_MAX && peers.iter().all(PeerAddr::is_exchangeable),
         Message::Announce(_, _, hops) => *hops <= ANNOUNCE_HOPS_MAX,
         Message::Ok(text) | Message::Error(text) => text.len() <= TEXT_LEN_MAX,
         Message::Watch(tags) => tags.len() <= WATCH_TAGS_MAX,
@@ -85,9 +86,10 @@ fn narrow<T: TryFrom<u64>>(input: &mut Unstructured<'_>, edges: &[u64]) -> Resul
 }
 
 fn want(input: &mut Unstructured<'_>) -> Result<(Message, Expected)> {
-    let last_len: Option<u32> = match input.arbitrary()? {
-        true => Some(narrow(input, &[0, EXACT_STEP.into(), PART_LEN as u64])?),
-        false => None,
+    let last_len: Option<u32> = if input.arbitrary()? {
+        Some(narrow(input, &[0, EXACT_STEP.into(), PART_LEN as u64])?)
+    } else {
+        None
     };
     let mask = Mask(narrow(input, &[])?);
     let (number, root, values) = (narrow(input, &[])?, Root(input.arbitrary()?), input.arbitrary()?);

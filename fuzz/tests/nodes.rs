@@ -96,13 +96,13 @@ impl Stranger {
                 }
                 Message::Piece { number, part, half, bytes } if !bytes.is_empty() => {
                     let asked = self.asked[&number].iter();
-                    let of = asked.filter(|(_, mask)| mask.has(part.into())).map(|(root, _)| *root);
+                    let mut of = asked.filter(|(_, mask)| mask.has(part.into())).map(|(root, _)| *root);
                     let start = usize::from(half) * PIECE_LEN_MAX;
                     let right = |root: Root| {
                         let n = (0..2).find(|n| content.root(*n) == root);
                         n.is_none_or(|n| content.part(n, part.into())[start..].starts_with(&bytes))
                     };
-                    assert!(of.map(right).any(|is_right| is_right), "{number} {part} {half}");
+                    assert!(of.any(right), "{number} {part} {half}");
                     self.bytes = self.bytes.checked_sub(bytes.len() as u64).expect("it was asked for");
                 }
                 _ => {}
@@ -163,9 +163,10 @@ fn said(input: &mut Unstructured<'_>, tag: Tag) -> Result<Vec<u8>> {
         6 => Message::AskHave(tag, sequence),
         7 => Message::GetHead { tag, known: sequence, look_up: None },
         _ => {
-            let last_len = match input.ratio(1, 4)? {
-                true => Some(narrow(input, &[EXACT_STEP.into(), PART_LEN as u64])?),
-                false => None,
+            let last_len = if input.ratio(1, 4)? {
+                Some(narrow(input, &[EXACT_STEP.into(), PART_LEN as u64])?)
+            } else {
+                None
             };
             let root = if input.ratio(1, 8)? { Root([9; 32]) } else { content.root(n) };
             let (mask, values) = (Mask(input.arbitrary()?), input.arbitrary()?);

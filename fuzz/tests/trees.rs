@@ -51,12 +51,12 @@ fn a_size_has_one_depth_and_every_position_one_blob() {
     check!(10_000, |input| {
         let size = number(input, &EDGES)?;
         let depth = input.arbitrary()?;
-        let least = (0..=TREE_DEPTH_MAX).find(|depth| size <= PLAIN << (10 * u32::from(*depth)));
+        let smallest = (0..=TREE_DEPTH_MAX).find(|depth| size <= PLAIN << (10 * u32::from(*depth)));
         let Some(tree) = TreeRef::new(size, depth, blob(1)) else {
-            assert_ne!(Some(depth), least);
+            assert_ne!(Some(depth), smallest);
             return Ok(());
         };
-        assert_eq!(Some(depth), least);
+        assert_eq!(Some(depth), smallest);
         assert!((1..=tree.blob_count()).contains(&tree.data_blob_count()));
         let last = tree.data_blob_count() - 1;
         let data_blob = number(input, &[last, last / FANOUT as u64])?;
@@ -64,15 +64,15 @@ fn a_size_has_one_depth_and_every_position_one_blob() {
             assert!(data_blob > last);
             return Ok(());
         };
-        let site = tree.blob_at(position).expect("each data blob has a place");
-        assert_eq!((site.position, site.height, site.offset), (position, 0, data_blob * PLAIN));
-        assert_eq!(site.len, PLAIN.min(size - site.offset));
+        let place = tree.blob_at(position).expect("each data blob has a place");
+        assert_eq!((place.position, place.height, place.offset), (position, 0, data_blob * PLAIN));
+        assert_eq!(place.len, PLAIN.min(size - place.offset));
         let position = number(input, &[position, tree.blob_count()])?;
-        let site = tree.blob_at(position);
-        assert_eq!(site.is_some(), position < tree.blob_count());
-        if let Some(site) = site {
-            assert!(site.position == position && site.height <= depth);
-            assert!(site.offset + site.len <= size);
+        let place = tree.blob_at(position);
+        assert_eq!(place.is_some(), position < tree.blob_count());
+        if let Some(place) = place {
+            assert!(place.position == position && place.height <= depth);
+            assert!(place.offset + place.len <= size);
         }
         Ok(())
     });
