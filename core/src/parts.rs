@@ -193,10 +193,13 @@ pub fn crypt(key: &Secret, offset: usize, bytes: &mut [u8]) {
 }
 
 /// Makes a part again from its plaintext, filling included, in place. `false`: it is another plaintext than the one that was
-/// sealed, and `buf` is wiped, so that nothing wrong is sent, and no keystream covers two plaintexts.
+/// sealed, or there is no such part, and `buf` is wiped, so that nothing wrong is sent, and no keystream covers two plaintexts.
 pub fn reseal_part(key: &Secret, values: &Values, part: usize, buf: &mut [u8]) -> bool {
-    crypt(key, part * PART_LEN, buf);
-    let is_right = values.check(part, buf);
+    let is_part = part < PARTS && buf.len() == PART_LEN;
+    if is_part {
+        crypt(key, part * PART_LEN, buf);
+    }
+    let is_right = is_part && values.check(part, buf);
     if !is_right {
         buf.zeroize();
     }
@@ -204,9 +207,12 @@ pub fn reseal_part(key: &Secret, values: &Values, part: usize, buf: &mut [u8]) -
 }
 
 /// Makes what of a part is filling, in place, and checks the whole part: `buf` is [`PART_LEN`] bytes, of which those that hold
-/// content are there. `false`: the blob is not what a content of `content_len` bytes under this key gives, or the
-/// bytes that were there are wrong.
+/// content are there. `false`: the blob is not what a content of `content_len` bytes under this key gives, the
+/// bytes that were there are wrong, or there is no such part.
 pub fn complete_part(key: &Secret, values: &Values, content_len: usize, part: usize, buf: &mut [u8]) -> bool {
+    if part >= PARTS || buf.len() != PART_LEN {
+        return false;
+    }
     let start = part * PART_LEN;
     let content = content_len.saturating_sub(start).min(buf.len());
     let filling = &mut buf[content..];
@@ -253,6 +259,12 @@ mod tests {
         }
         assert!(!values.check(PARTS, &blob[..PART_LEN]) && !values.check(usize::MAX, &blob[..PART_LEN]));
         assert_ne!(Values::from_bytes([0; VALUES_LEN]).root(), values.root());
+        let key = Secret::new([7; 32]);
+        for (part, len) in [(PARTS, PART_LEN), (usize::MAX, PART_LEN), (0, PART_LEN + 1), (0, 0)] {
+            let mut buf = vec![1; len];
+            assert!(!complete_part(&key, &values, usize::MAX, part, &mut buf));
+            assert!(!reseal_part(&key, &values, part, &mut buf) && buf.iter().all(|byte| *byte == 0));
+        }
     }
 
     #[test]

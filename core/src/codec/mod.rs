@@ -265,7 +265,10 @@ fn blob_id(payload: &[u8]) -> Result<BlobId, Violation> {
 
 fn text(payload: &[u8]) -> String {
     let cut = &payload[..payload.len().min(TEXT_LEN_MAX)];
-    String::from_utf8_lossy(cut).into_owned()
+    let mut text = String::from_utf8_lossy(cut).into_owned();
+    // What stands for a byte that is no UTF-8 is longer than that.
+    text.truncate(text.floor_char_boundary(TEXT_LEN_MAX));
+    text
 }
 
 fn json(value: &Value) -> Vec<u8> {
@@ -449,6 +452,19 @@ mod tests {
         assert_eq!(hello(r#"{"v":4}"#), Err(Violation::Version));
         for bad in ["", "[]", "{", r#"{"v":"5"}"#, r#"{"gossip":7}"#, &"[".repeat(60_000)] {
             assert_eq!(hello(bad), Err(Violation::Malformed), "{}", &bad[..bad.len().min(20)]);
+        }
+    }
+
+    #[test]
+    fn a_text_is_cut_at_its_greatest_length_whatever_its_bytes_are() {
+        for (payload, len) in [
+            (&[b'a'; TEXT_LEN_MAX + 1][..], TEXT_LEN_MAX),
+            (&[0xFF; TEXT_LEN_MAX], TEXT_LEN_MAX / 3 * 3),
+            (&[0xFF; 3], 9),
+        ] {
+            let Ok(Message::Error(text)) = Message::decode(&frame(kind::ERROR, payload)) else { panic!() };
+            assert_eq!(text.len(), len);
+            assert_eq!(Message::decode(&Message::Ok(text.clone()).encode()), Ok(Message::Ok(text)));
         }
     }
 
