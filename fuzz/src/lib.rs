@@ -1,6 +1,6 @@
 //! Fuzz targets of core, a test file for each family: what holds of any bytes that a peer, an author or a file may bring.
 //!
-//! A target takes bytes and spells its input from them: mostly a conformance vector with a few edits ([`near`]), so that inputs are
+//! A target takes bytes and spells its input from them: mostly a conformance vector with a few edits ([`near()`]), so that inputs are
 //! almost valid. Three engines choose the bytes:
 //!
 //! - `cargo test` plays the same [`Cases`] each time.
