@@ -74,6 +74,8 @@ pub const FETCH_CONNECTIONS: usize = 56;
 /// ...and how many of them at least it opens itself: to whom it is connected is its own choice, whoever else connects. Up to
 /// [`OUTBOUND_MAX`] where those that it has bring nothing of what lacks.
 pub const FETCH_CONNECTIONS_OWN: usize = 24;
+/// A node that fetches and has fewer connections, in either direction, asks peers for others even if they bring it what it lacks.
+pub const FETCH_CONNECTIONS_FEW: usize = 12;
 /// Connections that a node which lacks nothing opens and keeps, so that news of its channels reach it.
 pub const KEPT_CONNECTIONS: usize = 8;
 /// Dials under way at once; the rest wait in the address book.
@@ -245,13 +247,15 @@ pub const BAN_TIME: Duration = Duration::from_hours(1);
 pub const BACKOFF_MIN: Duration = Duration::from_secs(2);
 /// Longest wait after failed dials.
 pub const BACKOFF_MAX: Duration = Duration::from_mins(10);
-/// While a node lacks connections, it asks the peers that it has for others, and each of them again after this long,
-/// doubled with each time up to [`FIND_PEERS_INTERVAL_MAX`] unless blobs lack and none arrive.
+/// While a node lacks connections, it asks the v6 peers that it has for others, and each of them again after this long, doubled with
+/// each time up to [`FIND_PEERS_INTERVAL_MAX`]: where many come at once, a peer soon knows more.
+pub const FIND_PEERS_INTERVAL_START: Duration = Duration::from_millis(500);
+/// The same of a v5 peer, and the longest such interval while blobs lack and none arrive.
 pub const FIND_PEERS_INTERVAL_MIN: Duration = Duration::from_mins(1);
 /// The longest time between two such questions to one peer.
 pub const FIND_PEERS_INTERVAL_MAX: Duration = Duration::from_mins(15);
-/// Pause between two such questions to different peers, and between two dials back, where nobody is left to dial.
-pub const FIND_PEERS_PAUSE: Duration = Duration::from_millis(500);
+/// Pause between two such questions to different peers, and between feeler connections, where nobody is left to dial.
+pub const FIND_PEERS_PAUSE: Duration = Duration::from_millis(250);
 /// The same where somebody is, who may be made up.
 pub const FIND_PEERS_PAUSE_DIALLING: Duration = Duration::from_secs(5);
 /// Channels followed; a further subscription is refused.

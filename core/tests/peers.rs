@@ -13,15 +13,17 @@ use megatorrent_core::error::CloseReason;
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::{
-    BAN_TIME, BANS_PER_HOST_MAX, FIND_PEERS_INTERVAL_MAX, FIND_PEERS_INTERVAL_MIN, FIND_PEERS_PAUSE,
-    FIND_PEERS_PAUSE_DIALLING, KEEP_ALIVE, OUTBOUND_MAX, OUTBOUND_RESERVED, OUTBOUND_SHARE, PEERS_KNOWN_MAX,
-    PEERS_PER_NETWORK_MAX, PEERS_PER_REFERRER_MAX, ROTATION_INTERVAL, USELESS_AFTER,
+    BAN_TIME, BANS_PER_HOST_MAX, DIALS_MAX, DIALS_RESERVED, FETCH_CONNECTIONS_FEW, FIND_PEERS_INTERVAL_MAX,
+    FIND_PEERS_INTERVAL_MIN, FIND_PEERS_PAUSE, FIND_PEERS_PAUSE_DIALLING, KEEP_ALIVE, OUTBOUND_MAX,
+    OUTBOUND_RESERVED, OUTBOUND_SHARE, PEERS_KNOWN_MAX, PEERS_PER_NETWORK_MAX, PEERS_PER_REFERRER_MAX,
+    ROTATION_INTERVAL, USELESS_AFTER,
 };
 use megatorrent_core::node::{Command, Config, Event, RecordKey};
 use megatorrent_core::time::Instant;
 use megatorrent_core::transport::Role;
 use megatorrent_core::uri;
 use support::content::{Content, item_of, sealed};
+use support::member::{Member, pass};
 use support::peer::{Peer, deliver};
 use support::{Bench, CONFIG, UNIX, at, identity};
 
@@ -295,8 +297,8 @@ fn a_peer_is_asked_for_others_ever_more_rarely() {
     peer.say_hello(&mut bench, 6);
     let mut open = Open::from([(far(1), peer)]);
     let asked = asked(&mut bench, &mut open, Duration::from_hours(1));
-    let minutes: Vec<u64> = asked.iter().map(|(at, _)| at.since(asked[0].0).as_secs() / 60).collect();
-    assert_eq!(minutes, [0, 1, 3, 7, 15, 30, 45]);
+    let seconds: Vec<u64> = asked.iter().map(|(at, _)| at.since(asked[0].0).as_secs()).collect();
+    assert_eq!(seconds, [0, 0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 1023, 1923, 2823]);
     assert_eq!(FIND_PEERS_INTERVAL_MAX, FIND_PEERS_INTERVAL_MIN * 15);
 }
 
@@ -309,9 +311,12 @@ fn a_node_whose_missing_blob_no_peer_has_goes_on_asking() {
     let mut open = Open::from([(far(1), peer)]);
     let asked = asked(&mut bench, &mut open, Duration::from_mins(20));
     let pauses: Vec<Duration> = asked.windows(2).map(|two| two[1].0.since(two[0].0)).collect();
-    assert!((18..=20).contains(&pauses.len()), "{pauses:?}");
+    // From half a second on they double up to a minute.
+    let (first, rest) = pauses.split_at(7);
+    assert!((18..=20).contains(&rest.len()), "{pauses:?}");
     let slack = Duration::from_millis(250);
-    assert!(pauses.iter().all(|pause| *pause + slack >= FIND_PEERS_INTERVAL_MIN), "{pauses:?}");
+    assert!(first.windows(2).all(|two| two[1] + slack >= two[0] * 2), "{pauses:?}");
+    assert!(rest.iter().all(|pause| *pause + slack >= FIND_PEERS_INTERVAL_MIN), "{pauses:?}");
 }
 
 #[test]
@@ -365,6 +370,27 @@ fn a_node_with_enough_connections_asks_no_peer_and_with_too_few_one_after_the_ot
     assert_eq!(whom.len(), asked.len(), "each once");
 }
 
+#[test]
+fn a_node_with_few_connections_asks_those_too_that_bring_what_it_lacks() {
+    let content = Content::new(&identity(), 40);
+    let mut bench = idle();
+    content.follow(&mut bench);
+    let seed = |bench: &mut Bench, port| Member::seed(bench, port, &content).at(100_000);
+    let mut first = seed(&mut bench, 1);
+    pass(&mut bench, &content, Duration::from_secs(4), &mut [&mut first]);
+    assert!(first.parts_open() > 0 && content.stored(&bench) < 40);
+    assert_eq!(
+        first.asked_for_peers, 4,
+        "at once, and after half a second, a second and a half, and three and a half"
+    );
+    let most = u16::try_from(FETCH_CONNECTIONS_FEW).expect("few");
+    let mut others: Vec<Member> = (2..=most).map(|port| seed(&mut bench, port)).collect();
+    let mut members: Vec<&mut Member> = others.iter_mut().chain([&mut first]).collect();
+    pass(&mut bench, &content, Duration::from_secs(20), &mut members);
+    assert!(content.stored(&bench) < 40, "it still fetches");
+    assert_eq!(members.last().map(|first| first.asked_for_peers), Some(4), "they are enough");
+}
+
 /// An inbound peer that says that it listens on port 1.
 fn come(bench: &mut Bench, n: usize) -> Peer {
     let PeerAddr::Ip(listens) = far(n) else { unreachable!("an IP address") };
@@ -405,6 +431,21 @@ fn an_inbound_peer_is_given_out_once_it_answered_a_feeler_and_keeps_its_connecti
     assert_eq!(told(&mut bench, &mut open), [], "a peer is not told of itself");
     bench.sleep(Duration::from_mins(1));
     assert_eq!(bench.dials, [], "a connected peer that did not answer is not dialled again");
+}
+
+#[test]
+fn newcomers_are_felt_many_at_once_and_no_more_than_dials_are_left() {
+    let (mut bench, _) = complete();
+    let most = DIALS_MAX - DIALS_RESERVED;
+    let _peers: Vec<Peer> = (0..2 * most).map(|n| come(&mut bench, n)).collect();
+    bench.sleep(FIND_PEERS_PAUSE);
+    assert_eq!(bench.dials.len(), most);
+    refuse_all(&mut bench);
+    bench.sleep(FIND_PEERS_PAUSE);
+    assert_eq!(bench.dials.len(), most, "the others");
+    refuse_all(&mut bench);
+    bench.sleep(Duration::from_secs(10));
+    assert_eq!(bench.dials, [], "each once");
 }
 
 // --- bans ---------------------------------------------------------------------------------------------------

@@ -112,6 +112,21 @@ fn what_waits_at_a_busy_peer_moves_to_an_idle_one_once() {
 }
 
 #[test]
+fn what_waits_at_a_quick_peer_that_has_fallen_silent_moves_too() {
+    let (content, mut bench) = fetching(1);
+    let mut busy = Member::seed(&mut bench, 1, &content).at(2 * MIB);
+    pass(&mut bench, &content, Duration::from_millis(300), &mut [&mut busy]);
+    assert!(busy.parts_open() > 0);
+    // Its line serves others from here on.
+    let mut idle = Member::seed(&mut bench, 2, &content).at(4 * MIB);
+    let took = complete(&mut bench, &content, &mut [&mut idle], Duration::from_secs(4));
+    assert!(took < Duration::from_millis(1400), "{took:?}");
+    busy.hear(&mut bench);
+    assert!(!busy.cancelled.is_empty());
+    assert_eq!((busy.closed_for(&bench), bench.status().bytes_duplicate), (None, 0));
+}
+
+#[test]
 fn two_peers_that_withhold_hold_up_nobody() {
     let (content, mut bench) = fetching(4);
     let silent: [Member; 2] = seeds(&mut bench, &content);

@@ -2,7 +2,7 @@
 //!
 //! Few slots are in use at once ([`UPLOAD_SLOTS`]), so that each part is soon whole at a peer that serves it on. Index blobs and
 //! documents come first, as nothing else is known without them; then what was served least, so that parts that only we have spread
-//! before others are repeated; then the peer that has waited longest. A peer that has waited for two rounds of all waiting peers, or
+//! before others are repeated; then the peer that has waited longest. A peer that has waited for [`ROUNDS`] of all waiting peers, or
 //! is two blobs' parts behind another, comes before all that: whichever parts they ask for, peers share our line equally. A slot that
 //! takes several times the median slot time stops counting, so that slow readers do not keep quick ones waiting, and its buffer
 //! goes to another peer that waits for one. A peer that takes nothing at all gets no further slot until it does.

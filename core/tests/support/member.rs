@@ -85,6 +85,8 @@ pub(crate) struct Member {
     pub(crate) asked: Vec<(BlobName, Mask)>,
     pub(crate) cancelled: Vec<(BlobName, Mask)>,
     pub(crate) asked_have: Vec<(Tag, u64)>,
+    /// How often it was asked for other peers, and answered that it knows none.
+    pub(crate) asked_for_peers: usize,
     pub(crate) told: Vec<(Instant, Have)>,
     /// Number, part, half and bytes.
     pub(crate) pieces: Vec<(u32, u8, u8, Vec<u8>)>,
@@ -139,6 +141,7 @@ impl Member {
             asked: Vec::new(),
             cancelled: Vec::new(),
             asked_have: Vec::new(),
+            asked_for_peers: 0,
             told: Vec::new(),
             pieces: Vec::new(),
             values: Vec::new(),
@@ -285,6 +288,10 @@ impl Member {
 
     pub(crate) fn hear(&mut self, bench: &mut Bench) {
         for message in self.peer.receive(bench) {
+            if matches!(message, Message::FindPeers(_)) {
+                self.asked_for_peers += 1;
+                self.peer.send(bench, &Message::Peers(Vec::new()));
+            }
             self.note(bench.now, message);
         }
     }

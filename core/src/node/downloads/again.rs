@@ -77,7 +77,7 @@ impl Downloads {
         self.wants.parts_under_way().saturating_sub(self.parts_quiet)
     }
 
-    /// Asks idle peers for what others take too long for.
+    /// Asks idle peers for what others take too long for, or have not begun to bring.
     pub(crate) fn review<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, swarms: &Swarms) {
         let now = cx.now();
         self.cancel_due(cx, conns);
@@ -92,6 +92,7 @@ impl Downloads {
         };
         let mut helpers: Vec<(Reverse<u64>, u32, ConnId)> = may_help.filter_map(order).collect();
         helpers.sort_unstable();
+        let is_scarce = self.are_seeds_scarce(swarms);
         for (.., conn) in helpers {
             let is_idle = !super::is_asked(conns, conn);
             if let Some((name, place, mask)) = self.slow_for(now, conns, swarms, conn, is_idle) {
@@ -105,6 +106,8 @@ impl Downloads {
                     }
                     _ => {}
                 }
+            } else if is_idle {
+                self.move_here(cx, conns, swarms, conn, is_scarce);
             }
         }
     }
@@ -260,7 +263,7 @@ impl Downloads {
     }
 
     /// For how long a peer that was asked for a part has brought nothing.
-    fn silent_for(&self, now: Instant, request: &Request) -> Duration {
+    pub(super) fn silent_for(&self, now: Instant, request: &Request) -> Duration {
         let line = self.lines.get(request.conn());
         line.map_or(Duration::MAX, |line| now.since(line.brought_at.max(request.asked())))
     }

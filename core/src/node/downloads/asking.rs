@@ -101,10 +101,10 @@ impl Downloads {
         self.count_quiet(cx.now(), conns);
         let mut is_any_useless = false;
         loop {
-            let epoch = self.wants.epoch();
+            let (epoch, is_scarce) = (self.wants.epoch(), self.are_seeds_scarce(swarms));
             let mut progress = false;
-            for AskOrder { conn, .. } in self.ask_order(cx, conns, swarms) {
-                match self.assign_to(cx, conns, swarms, conn) {
+            for AskOrder { conn, .. } in self.ask_order(cx, conns, swarms, is_scarce) {
+                match self.assign_to(cx, conns, swarms, conn, is_scarce) {
                     Asked::Yes => progress = true,
                     Asked::Useless => {
                         if let Some(candidate) = self.candidates.get_mut(conn) {
@@ -131,9 +131,14 @@ impl Downloads {
     }
 
     /// The connections that may be asked for more, in the order in which they are.
-    fn ask_order<S: Suite>(&self, cx: &mut Cx, conns: &Conns<S>, swarms: &Swarms) -> Vec<AskOrder> {
+    fn ask_order<S: Suite>(
+        &self,
+        cx: &mut Cx,
+        conns: &Conns<S>,
+        swarms: &Swarms,
+        is_scarce: bool,
+    ) -> Vec<AskOrder> {
         let (now, epoch, salt) = (cx.now(), self.wants.epoch(), cx.rng().u64());
-        let is_scarce = self.are_seeds_scarce(swarms);
         let useful = self.candidates.iter().filter(|(_, candidate)| candidate.is_useful(now, epoch));
         let ordered = useful.map(|(conn, candidate)| {
             let lot = mix(u64::from(conn.slot), salt);
@@ -158,13 +163,14 @@ impl Downloads {
         conns: &mut Conns<S>,
         swarms: &Swarms,
         conn: ConnId,
+        is_scarce: bool,
     ) -> Asked {
         let most = self.room(conns, conn, 0).min(PARTS_UNDER_WAY_MAX.saturating_sub(self.under_way()));
         if most == 0 && conns.speaks_v6(conn) {
             return Asked::Full;
         }
         let Some((name, place)) = self.pick_and_forget(conns, swarms, conn) else {
-            return self.ask_for_asked(cx, conns, swarms, conn);
+            return self.ask_for_asked(cx, conns, swarms, conn, is_scarce);
         };
         match (name, self.wants.get(&name).and_then(Want::id)) {
             (BlobName::Native(root), _) if conns.speaks_v6(conn) => {
@@ -190,12 +196,13 @@ impl Downloads {
         conns: &mut Conns<S>,
         swarms: &Swarms,
         conn: ConnId,
+        is_scarce: bool,
     ) -> Asked {
         if let Some((root, place, mask)) = self.index_under_way(conns, swarms, conn) {
             self.ask_for_parts(cx, conns, conn, (root, &place), mask);
             return Asked::Yes;
         }
-        if self.move_here(cx, conns, swarms, conn) { Asked::Full } else { Asked::Useless }
+        if self.move_here(cx, conns, swarms, conn, is_scarce) { Asked::Full } else { Asked::Useless }
     }
 
     /// How many parts more a peer may be asked for, with some to spare.

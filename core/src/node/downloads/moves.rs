@@ -32,18 +32,21 @@ struct Waiting {
 }
 
 impl Downloads {
-    /// Asks a peer that has nothing else for the part that waits longest elsewhere. `false`: there is none.
+    /// Asks a peer that has nothing else for the part that waits longest elsewhere. `false`: there is none. `is_scarce`: seeds are few.
     pub(super) fn move_here<S: Suite>(
         &mut self,
         cx: &mut Cx,
         conns: &mut Conns<S>,
         swarms: &Swarms,
         helper: ConnId,
+        is_scarce: bool,
     ) -> bool {
         if !conns.speaks_v6(helper) {
             return false;
         }
-        let Some(Waiting { root, place, part, at, .. }) = self.longest_waiting(conns, swarms, helper) else {
+        let Some(Waiting { root, place, part, at, .. }) =
+            self.longest_waiting(cx.now(), conns, swarms, helper, is_scarce)
+        else {
             return false;
         };
         let mask = Mask::one(part);
@@ -56,12 +59,13 @@ impl Downloads {
 
     fn longest_waiting<S: Suite>(
         &self,
+        now: Instant,
         conns: &Conns<S>,
         swarms: &Swarms,
         helper: ConnId,
+        is_scarce: bool,
     ) -> Option<Waiting> {
         let own = self.time_for_all(conns, helper, 1).unwrap_or_default();
-        let is_scarce = self.are_seeds_scarce(swarms);
         let is_spent = self.bytes_duplicate > self.bytes_received / MOVED_SHARE + MOVED_FREE;
         let most = |waiting: &Waiting| {
             if is_scarce && swarms.is_seed(waiting.at) {
@@ -72,14 +76,17 @@ impl Downloads {
                 MOVE_AFTER.max(own * 2)
             }
         };
-        let waiting =
-            self.wants.busy().flat_map(|(name, want)| self.waiting_of(conns, swarms, helper, (name, want)));
+        let waiting = self
+            .wants
+            .busy()
+            .flat_map(|(name, want)| self.waiting_of(now, conns, swarms, helper, (name, want)));
         waiting.filter(|waiting| waiting.order.0 > most(waiting)).max_by_key(|waiting| waiting.order)
     }
 
     /// The parts of a blob that wait at one peer each.
     fn waiting_of<S: Suite>(
         &self,
+        now: Instant,
         conns: &Conns<S>,
         swarms: &Swarms,
         helper: ConnId,
@@ -97,8 +104,9 @@ impl Downloads {
                     && transfer.askers(request.part()) == 1
             };
             transfer.requests().iter().filter(waits).filter_map(move |request| {
-                // A peer that may be silent is not cancelled: it is asked for the same as another.
-                let left = self.time_for_all(conns, request.conn(), 0)?;
+                // A peer that never brought anything is not cancelled: it is asked for the same as another. One whose line serves
+                // others in between is likely to do so for as long again.
+                let left = self.time_for_all(conns, request.conn(), 0)?.max(self.silent_for(now, request));
                 let part = request.part();
                 let order = (left, view.availability(place.position(), part), request.asked());
                 Some(Waiting { root, place, part, at: request.conn(), order })

@@ -458,6 +458,11 @@ impl Book {
         Some(addr)
     }
 
+    /// Whether there is one.
+    pub(super) fn has_feeler(&self) -> bool {
+        !self.orders.unproven.is_empty()
+    }
+
     /// Addresses may be dialled again.
     pub(super) fn bans_changed(&mut self) {
         self.exhausted = None;

@@ -1,10 +1,10 @@
 //! Finding more peers while there are too few (`docs/protocol.md` §11).
 //!
 //! A node that opened fewer connections than it wants asks its peers for others, one after the other, each ever more rarely.
-//! While blobs are missing, it asks only peers that have none of them, and each of these at once where no peer is known to
-//! have a missing blob. Where it has no address to dial and no peer sends blobs, it opens a feeler connection, once each, to
-//! the inbound peers that say that they listen: only a feeler shows whether they can be reached, and only the addresses that
-//! answered are given out. So peers that all know only one node find each other through it.
+//! While blobs are missing, it asks only peers that have none of them, unless it has few connections, and each of these at once
+//! where no peer is known to have a missing blob. Where it has no address to dial and no peer sends blobs, it opens feeler
+//! connections, once each, to the inbound peers that say that they listen: only a feeler shows whether they can be reached, and
+//! only the addresses that answered are given out. So peers that all know only one node find each other through it.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -20,7 +20,8 @@ use super::{Peers, Source};
 use crate::addr::PeerAddr;
 use crate::ids::{BlobId, ConnId};
 use crate::limits::{
-    FIND_PEERS_INTERVAL_MAX, FIND_PEERS_INTERVAL_MIN, FIND_PEERS_PAUSE, FIND_PEERS_PAUSE_DIALLING,
+    DIALS_MAX, DIALS_RESERVED, FETCH_CONNECTIONS_FEW, FIND_PEERS_INTERVAL_MAX, FIND_PEERS_INTERVAL_MIN,
+    FIND_PEERS_INTERVAL_START, FIND_PEERS_PAUSE, FIND_PEERS_PAUSE_DIALLING,
 };
 use crate::suite::Suite;
 use crate::time::Instant;
@@ -35,17 +36,18 @@ struct Asking {
 
 impl Asking {
     fn new(now: Instant) -> Self {
-        Self { due: now, interval: FIND_PEERS_INTERVAL_MIN, is_new: true }
+        Self { due: now, interval: FIND_PEERS_INTERVAL_START, is_new: true }
     }
 
-    fn asked(&mut self, now: Instant) {
-        (self.due, self.is_new) = (now + self.interval, false);
-        self.interval = (self.interval * 2).min(FIND_PEERS_INTERVAL_MAX);
+    fn asked(&mut self, now: Instant, is_v6: bool) {
+        let interval = if is_v6 { self.interval } else { self.interval.max(FIND_PEERS_INTERVAL_MIN) };
+        (self.due, self.is_new) = (now + interval, false);
+        self.interval = (interval * 2).min(FIND_PEERS_INTERVAL_MAX);
     }
 
     /// Shortens the interval, as peers are needed more than before.
     fn hurry(&mut self, now: Instant) {
-        self.interval = FIND_PEERS_INTERVAL_MIN;
+        self.interval = self.interval.min(FIND_PEERS_INTERVAL_MIN);
         self.due = self.due.min(now + self.interval);
     }
 }
@@ -77,10 +79,10 @@ impl Seek {
         }
     }
 
-    fn asked(&mut self, conn: ConnId, now: Instant) {
+    fn asked(&mut self, conn: ConnId, now: Instant, is_v6: bool) {
         if let Some(asking) = self.asking.get_mut(conn) {
             self.by_due.remove(&(asking.due, conn));
-            asking.asked(now);
+            asking.asked(now, is_v6);
             self.by_due.insert((asking.due, conn));
         }
     }
@@ -102,10 +104,12 @@ impl Seek {
     }
 }
 
-/// Whether a peer may be asked for others. One that may have a missing blob is of more use than that, and a v5 peer may
-/// answer one request and close.
+/// Whether a peer may be asked for others. One that may have a missing blob is of more use than that where there are others, and a v5
+/// peer may answer one request and close.
 fn may_tell<S: Suite>(conns: &Conns<S>, downloads: &Downloads, conn: ConnId) -> bool {
-    conns.is_askable(conn) && downloads.is_of_no_use(conns, conn)
+    let (inbound, outbound) = conns.count();
+    let is_needed = inbound + outbound < FETCH_CONNECTIONS_FEW && conns.speaks_v6(conn);
+    conns.is_askable(conn) && (is_needed || downloads.is_of_no_use(conns, conn))
 }
 
 impl Peers {
@@ -144,13 +148,17 @@ impl Peers {
                 if let Some((_, conn)) = due {
                     self.ask_for_peers(cx, conns, downloads, conn);
                 }
-                let feels = may_feel && self.send_feeler(cx);
+                let feels = may_feel && self.send_feelers(cx);
                 if due.is_some() || feels {
                     self.seek.last = Some(now);
                 }
             }
-            let next =
-                self.seek.next_to_ask(conns, downloads).map_or(now + FIND_PEERS_INTERVAL_MIN, |(due, _)| due);
+            let asks = self.seek.next_to_ask(conns, downloads);
+            let next = match asks {
+                _ if may_feel && self.book.has_feeler() => now,
+                Some((due, _)) => due,
+                None => now + FIND_PEERS_INTERVAL_MIN,
+            };
             self.seek.next = self.seek.last.map_or(next, |last| next.max(last + pause));
         }
         cx.set_timer(Timer::Seek, self.seek.next);
@@ -168,14 +176,18 @@ impl Peers {
         let is_v6 = conns.speaks_v6(conn);
         let Some(line) = conns.get_mut(conn) else { return };
         line.ask_for_peers(missing.filter(|_| !is_v6).unwrap_or(random));
-        self.seek.asked(conn, cx.now());
+        self.seek.asked(conn, cx.now(), is_v6);
     }
 
-    /// Opens a feeler connection to an inbound peer, which ends as soon as it has answered.
-    fn send_feeler(&mut self, cx: &mut Cx) -> bool {
-        let Some(addr) = self.book.next_feeler() else { return false };
-        self.dial(cx, addr);
-        true
+    /// Opens feeler connections to inbound peers, each of which ends as soon as it has answered. `true`: at least one.
+    fn send_feelers(&mut self, cx: &mut Cx) -> bool {
+        let before = self.dials;
+        while self.dials < DIALS_MAX - DIALS_RESERVED
+            && let Some(addr) = self.book.next_feeler()
+        {
+            self.dial(cx, addr);
+        }
+        self.dials > before
     }
 
     /// Takes the answer to our FIND_PEERS.
