@@ -438,7 +438,7 @@ impl Store {
                 buffer.blob_mut()[0] ^= u8::from(is_wrong);
                 JobResult::PartRead(buffer, values)
             }
-            Job::WritePart(root, part, values, buffer) => {
+            Job::WritePart(root, part, values, buffer, _) => {
                 let written = self.write_part::<S>(pool, (root, part), &values, buffer.blob());
                 JobResult::PartWritten(buffer, said(written))
             }

@@ -140,8 +140,8 @@ pub enum Job {
     /// Read a part of a blob, whole or under way, into [`Buffer::blob_mut`], and check it; answered by [`JobResult::PartRead`].
     ReadPart(Root, usize, Buffer),
     /// Check [`Buffer::blob`] with the values ([`Values::check`]) and store it if it is this part; answered by
-    /// [`JobResult::PartWritten`].
-    WritePart(Root, usize, Arc<Values>, Buffer),
+    /// [`JobResult::PartWritten`]. Where the blob's content is a file's, it is said where, so that it can be opened into its place.
+    WritePart(Root, usize, Arc<Values>, Buffer, Option<Box<Stand>>),
     /// Make a blob whole of the parts that are stored, where it is not, and say what its content is; answered by
     /// [`JobResult::BlobFinished`].
     FinishBlob(Root, Vec<Claim>),
@@ -207,6 +207,23 @@ pub enum Claim {
     Content(Secret, u32),
     /// Slices.
     Pack,
+}
+
+/// Where the content of a data blob stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stand {
+    /// The swarm.
+    pub topic: Topic,
+    /// The sequence of the version.
+    pub version: u64,
+    /// The file's number in that version's manifest.
+    pub file: usize,
+    /// Bytes of the file before it.
+    pub offset: u64,
+    /// The blob's key.
+    pub key: Secret,
+    /// Bytes of content, at most [`crate::blob::PLAIN_LEN`].
+    pub len: u32,
 }
 
 /// What of a blob is stored.

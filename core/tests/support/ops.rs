@@ -111,7 +111,7 @@ fn answer(job: Job, good: bool, n: u8) -> JobResult {
             buffer.blob_mut().copy_from_slice(&blob[part * PART_LEN..][..PART_LEN]);
             JobResult::PartRead(buffer, good.then(|| Box::new(values.clone())))
         }
-        Job::WritePart(_, _, _, buffer) => JobResult::PartWritten(buffer, written),
+        Job::WritePart(_, _, _, buffer, _) => JobResult::PartWritten(buffer, written),
         Job::FinishBlob(_, claims) if good => {
             JobResult::BlobFinished(Ok(vec![n.is_multiple_of(2); claims.len()]))
         }

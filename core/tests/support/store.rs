@@ -99,7 +99,7 @@ impl Store {
                 JobResult::BlobWritten(buffer, written)
             }
             Job::ReadPart(root, part, buffer) => self.read_part(root, part, buffer),
-            Job::WritePart(root, part, values, buffer) => {
+            Job::WritePart(root, part, values, buffer, _) => {
                 let written = self.write_part(root, part, &values, buffer.blob());
                 JobResult::PartWritten(buffer, written)
             }

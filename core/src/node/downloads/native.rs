@@ -171,7 +171,10 @@ impl Downloads {
             return;
         }
         let len = len.unwrap_or(self.part_len);
-        cx.job(Pending::WritePart(root, part, len, conn, peer), Job::WritePart(root, part, values, buffer));
+        let mut places = self.wants.get(&name).into_iter().flat_map(Want::places);
+        let stand = places.find_map(|(place, claim)| place.stand(claim)).map(Box::new);
+        let job = Job::WritePart(root, part, values, buffer, stand);
+        cx.job(Pending::WritePart(root, part, len, conn, peer), job);
     }
 
     /// Makes the rest of a part of which only the content was asked for. `false`: it does not fit the blob's values, and whether the

@@ -19,7 +19,7 @@ use crate::identity::PublicKey;
 use crate::ids::{BlobId, BlobName, InfoHash, Root, Topic};
 use crate::limits::{CHANNELS_MAX, INDEX_KNOWN_MAX, WANTED_MAX, WANTED_PER_FETCH_MAX, WANTED_PER_FETCH_MIN};
 use crate::manifest::HeadContent;
-use crate::node::api::{Event, Job};
+use crate::node::api::{Claim, Event, Job, Stand};
 use crate::node::cx::Pending;
 use crate::time::Instant;
 use crate::tree::TreeRef;
@@ -36,12 +36,31 @@ pub(crate) struct Place {
     is_index: bool,
     in_order: bool,
     urgency: Urgency,
+    /// The version, and the byte of its file at which a data blob's content begins.
+    spot: Option<(u64, Spot)>,
+}
+
+/// A byte of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spot {
+    /// The file's number in the manifest.
+    pub(crate) file: usize,
+    /// Bytes before it.
+    pub(crate) offset: u64,
 }
 
 impl Place {
     #[cfg(test)]
     pub(crate) const fn new(topic: Topic, position: u64, is_index: bool) -> Self {
-        Self { topic, position, is_index, in_order: false, urgency: Urgency::USUAL }
+        Self { topic, position, is_index, in_order: false, urgency: Urgency::USUAL, spot: None }
+    }
+
+    /// Where the content is to stand that somebody says a data blob holds there.
+    pub(crate) fn stand(&self, claim: &Claim) -> Option<Stand> {
+        let (Some((version, Spot { file, offset })), Claim::Content(key, len)) = (self.spot, claim) else {
+            return None;
+        };
+        Some(Stand { topic: self.topic, version, file, offset, key: key.clone(), len: *len })
     }
 
     pub(crate) fn topic(&self) -> &Topic {
@@ -81,6 +100,8 @@ pub(crate) enum Wanted {
         blob: BlobRef,
         len: u32,
         id: Option<BlobId>,
+        /// Where its content begins, if it is a file's.
+        spot: Option<Spot>,
     },
     /// A pack, of which nothing but the name is known.
     Pack(Root),
@@ -94,6 +115,10 @@ impl Wanted {
             Self::Pack(root) => BlobName::Native(*root),
             Self::V5(id) => BlobName::V5(*id),
         }
+    }
+
+    fn spot(&self) -> Option<Spot> {
+        if let Self::Native { spot, .. } = self { *spot } else { None }
     }
 }
 
@@ -497,7 +522,8 @@ impl Content {
             }
             Ask::Want { wanted, position, is_index, urgency } => {
                 let in_order = self.fetch.is_in_order();
-                Effect::Want(wanted, Place { topic, position, is_index, in_order, urgency })
+                let spot = wanted.spot().map(|spot| (sequence, spot));
+                Effect::Want(wanted, Place { topic, position, is_index, in_order, urgency, spot })
             }
             Ask::DropWants => Effect::DropWants,
             Ask::Claims(claims) => Effect::Claims(claims),

@@ -3,9 +3,9 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::Wanted;
 use super::files::Files;
 use super::selection::Urgency;
+use super::{Spot, Wanted};
 use crate::blob::BlobRef;
 use crate::ids::BlobName;
 use crate::manifest::{Chunk, Extent, Reference};
@@ -121,8 +121,9 @@ impl Walk {
 
     fn step(&mut self, files: &Files, packs: u64) -> Next {
         loop {
+            let begin = self.way.begin();
             if let Some(cursor) = self.way.cursor()
-                && let Some(next) = node_of(cursor.step(), self.base)
+                && let Some(next) = node_of(cursor.step(), self.base, begin)
             {
                 if let (Next::Blob(Wanted::Native { blob, len, .. }, _, None), Some(leaves)) =
                     (&next, &mut self.leaves)
@@ -153,7 +154,8 @@ impl Walk {
                     }
                 },
                 Reference::Chunks(chunks) => {
-                    let (wanted, position) = (chunk_wanted(&chunks[pieces.at]), self.base);
+                    let begin = Spot { file: pieces.file, offset: pieces.offset };
+                    let (wanted, position) = (chunk_wanted(&chunks[pieces.at], begin), self.base);
                     self.base += 1;
                     pieces.pass(reference);
                     return Next::Blob(wanted, position, None);
@@ -218,6 +220,14 @@ impl Walk {
 }
 
 impl Way {
+    /// Where the stream that is walked through begins, if it is a file's.
+    fn begin(&self) -> Option<Spot> {
+        match self {
+            Self::Tree(_) => None,
+            Self::File(pieces) => Some(Spot { file: pieces.file, offset: pieces.offset }),
+        }
+    }
+
     fn cursor(&mut self) -> Option<&mut Cursor> {
         match self {
             Self::Tree(cursor) => Some(cursor),
@@ -252,20 +262,23 @@ fn part_of(bytes: &Range<u64>, offset: u64, size: u64) -> Range<u64> {
     start..bytes.end.clamp(start, end)
 }
 
-/// What a step of a walk through a tree comes to, whose first blob stands at `base`. `None` at its end.
-fn node_of(step: Step, base: u64) -> Option<Next> {
+/// What a step of a walk through a tree comes to, whose first blob stands at `base` and whose stream begins at `begin`. `None` at
+/// its end.
+fn node_of(step: Step, base: u64, begin: Option<Spot>) -> Option<Next> {
     match step {
         Step::End => None,
         Step::NeedsIndex(node) => Some(Next::Reopen(base + node.position, node)),
         Step::Blob(node) => {
-            let wanted = Wanted::Native { blob: node.blob.clone(), len: node.content_len(), id: None };
+            let of_file = begin.filter(|_| node.height == 0);
+            let spot = of_file.map(|begin| Spot { offset: begin.offset + node.offset, ..begin });
+            let wanted = Wanted::Native { blob: node.blob.clone(), len: node.content_len(), id: None, spot };
             Some(Next::Blob(wanted, base + node.position, (node.height > 0).then_some(node)))
         }
     }
 }
 
-fn chunk_wanted(chunk: &Chunk) -> Wanted {
-    let native = |blob| Wanted::Native { blob, len: chunk.real_size, id: Some(chunk.id) };
+fn chunk_wanted(chunk: &Chunk, spot: Spot) -> Wanted {
+    let native = |blob| Wanted::Native { blob, len: chunk.real_size, id: Some(chunk.id), spot: Some(spot) };
     chunk.blob().map_or(Wanted::V5(chunk.id), native)
 }
 

@@ -158,7 +158,7 @@ impl Fetch {
                     self.in_hand_count += 1;
                     let (blob, len) = (node.blob.clone(), node.content_len());
                     let (name, wanted) =
-                        (blob.root.into(), Wanted::Native { blob: blob.clone(), len, id: None });
+                        (blob.root.into(), Wanted::Native { blob: blob.clone(), len, id: None, spot: None });
                     let part = Part { walk: id, wanted, position, node: Some(node), is_again: true };
                     self.in_hand.entry(name).or_default().push(part);
                     if self.opening.insert(name) {

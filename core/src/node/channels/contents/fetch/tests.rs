@@ -375,7 +375,7 @@ fn chunks_of_native_blobs_are_native_and_claimed_at_once() {
     let world = World::new(Blobs::default(), source, Selection::default()).run();
     assert!(world.fetch.has_all());
     assert_eq!(world.claims, [[(BlobId([6; 32]), Root([4; 32]))]]);
-    let Wanted::Native { blob: wanted, len: 9, id: Some(BlobId([6, ..])) } = &world.wanted[&0] else {
+    let Wanted::Native { blob: wanted, len: 9, id: Some(BlobId([6, ..])), .. } = &world.wanted[&0] else {
         panic!("a native blob")
     };
     assert_eq!(*wanted, blob);
