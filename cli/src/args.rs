@@ -149,6 +149,9 @@ pub(crate) struct Ingest {
     /// Seal under a fresh secret, so that nobody can tell that this is the same content as another ingest
     #[arg(long)]
     pub(crate) unlinkable: bool,
+    /// Keep a sealed copy of all blobs, so that the file itself may be changed, moved or deleted; as much space again
+    #[arg(long)]
+    pub(crate) copy: bool,
     /// Overwrite ENTRY if it exists
     #[arg(long, requires = "output")]
     pub(crate) force: bool,
@@ -264,6 +267,9 @@ pub(crate) struct Subscribe {
     /// End as soon as the newest manifest is complete
     #[arg(long)]
     pub(crate) once: bool,
+    /// Keep the blobs too, so that what is done to the files takes nothing from those who fetch them from here; twice the space
+    #[arg(long)]
+    pub(crate) copy: bool,
     /// Fetch the blobs in the order of their bytes, to play a file while it comes, rather than the rarest first
     #[arg(long)]
     pub(crate) in_order: bool,

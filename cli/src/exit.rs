@@ -128,7 +128,7 @@ impl From<IngestError> for Failure {
         let exit = match &error {
             IngestError::Read(error) => exit_of(error.kind()),
             IngestError::Store(error) => exit_of_store(error),
-            IngestError::Cancelled => Exit::Other,
+            IngestError::Changed(_) | IngestError::Cancelled => Exit::Other,
         };
         Self::new(exit, error.to_string())
     }

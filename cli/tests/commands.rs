@@ -113,7 +113,8 @@ fn ingest_is_reproducible_under_one_identity_and_not_without() {
     ok(folder.path(), ["gen-key"]);
     fs::write(folder.path().join("film"), random_bytes(1, 2 * MIB + 5)).unwrap();
     let first = ok(folder.path(), ["ingest", "-i", "film", "-d", "a"]);
-    assert_eq!(first, ok(folder.path(), ["ingest", "-i", "film", "-d", "b"]));
+    assert_eq!(first, ok(folder.path(), ["ingest", "-i", "film", "-d", "b", "--copy"]));
+    assert!(support::blobs(&folder.path().join("a")).is_empty(), "the file itself holds them");
     let unlinkable = ok(folder.path(), ["ingest", "-i", "film", "-d", "a", "--unlinkable"]);
     assert_ne!(unlinkable, first);
     assert_ne!(unlinkable, ok(folder.path(), ["ingest", "-i", "film", "-d", "a", "--unlinkable"]));
@@ -121,7 +122,7 @@ fn ingest_is_reproducible_under_one_identity_and_not_without() {
     assert_eq!(entry["size"], 2 * MIB + 5);
     assert_eq!(support::blobs(&folder.path().join("b")).len(), 3, "of data: the entry itself names them");
     fs::write(folder.path().join("long"), random_bytes(2, 16 * MIB + 5)).unwrap();
-    let tree = ok_json(folder.path(), ["ingest", "-i", "long", "-d", "c", "-o", "long.json"]);
+    let tree = ok_json(folder.path(), ["ingest", "-i", "long", "-d", "c", "-o", "long.json", "--copy"]);
     let stored = support::blobs(&folder.path().join("c")).len();
     assert_eq!((stored, &tree["blobs"]), (18, &18.into()), "17 of data and an index");
 }
@@ -342,7 +343,7 @@ fn settings_may_come_from_the_environment() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(support::blobs(&folder.path().join("elsewhere")).len(), 1);
+    assert_eq!(fs::read_dir(folder.path().join("elsewhere/held")).unwrap().count(), 1);
 }
 
 #[cfg(unix)]

@@ -138,34 +138,48 @@ fn a_third_subscriber_completes_after_the_author_left() {
 #[test]
 fn a_killed_download_goes_on_from_the_blobs_it_has() {
     let swarm = Swarm::new();
-    let entry = swarm.ingest("film", 8 * MIB, &[]);
+    let entry = swarm.ingest("film", 8 * MIB, &["--copy"]);
     let published = swarm.publish(&[&entry], &[]);
     let uri = published["uri"].as_str().unwrap();
     // Half of the author's data blobs are out of reach, so that the download stands where it is killed.
     let hidden = hide_data_blobs(&swarm, 4);
     let author = swarm.serve_author();
-    let mut reader = Running::start(swarm.path(), subscribe_args("reader", uri, &swarm.address));
-    reader.event_where("a download that stands", |e| {
+    let stands = |e: &Value| {
         e["event"] == "progress"
             && e["blobs_total"].as_u64() == e["blobs"].as_u64().map(|n| n + hidden.len() as u64)
-    });
-    reader.signal("KILL");
-    reader.wait();
-    assert!(!swarm.join("reader-out").join("film").exists(), "an incomplete file has no name yet");
-    let kept = blobs(&swarm.join("reader"));
+    };
+    for (name, extra) in [("copier", &["--copy".to_owned()][..]), ("reader", &[])] {
+        let args = [&subscribe_args(name, uri, &swarm.address)[..], extra].concat();
+        let mut reader = Running::start(swarm.path(), args);
+        reader.event_where("a download that stands", stands);
+        reader.signal("KILL");
+        reader.wait();
+        assert!(
+            !swarm.join(&format!("{name}-out")).join("film").exists(),
+            "an incomplete file has no name yet"
+        );
+    }
+    let kept = blobs(&swarm.join("copier"));
     let times = |blobs: &[PathBuf]| -> Vec<_> {
         blobs.iter().map(|b| fs::metadata(b).unwrap().modified().unwrap()).collect()
     };
     let before = times(&kept);
-    assert!(!kept.is_empty());
+    assert!(kept.len() > hidden.len());
+    // What came is there at once, before anybody serves the rest.
+    let mut reader = Running::start(swarm.path(), subscribe_args("reader", uri, &swarm.address));
+    reader.event_where("what came before", stands);
+    reader.signal("KILL");
+    reader.wait();
 
     author.stop();
     for (from, to) in hidden {
         fs::rename(from, to).unwrap();
     }
     let _author = swarm.serve_author();
-    assert_fetches(&swarm, "reader", uri, &[]);
-    swarm.assert_equal("reader", "film");
+    for (name, extra) in [("copier", &["--copy"][..]), ("reader", &[])] {
+        assert_fetches(&swarm, name, uri, extra);
+        swarm.assert_equal(name, "film");
+    }
     assert_eq!(before, times(&kept), "a blob was fetched twice");
 }
 
@@ -191,7 +205,8 @@ fn a_download_killed_wherever_it_stands_completes_later() {
 
 /// Moves `count` blobs that the film's data fills out of the author's folder: (where they are, where they belong).
 fn hide_data_blobs(swarm: &Swarm, count: usize) -> Vec<(PathBuf, PathBuf)> {
-    let chunks = run(swarm.path(), ["ingest", "-i", "film", "-d", "author", "-k", "identity.json", "--v5"]);
+    let args = ["ingest", "-i", "film", "-d", "author", "-k", "identity.json", "--v5", "--copy"];
+    let chunks = run(swarm.path(), args);
     let entry: Value = serde_json::from_slice(&chunks.stdout).unwrap();
     let roots = entry["chunks"].as_array().unwrap().iter().map(|c| c["blake3"].as_str().unwrap());
     roots

@@ -99,7 +99,7 @@ fn a_download_completes_from_the_seeder_that_is_left() {
 #[test]
 fn a_limited_seeder_goes_on_by_itself_after_its_peer_was_slow() {
     let swarm = Swarm::new();
-    let entry = swarm.ingest("film", 20 * MIB, &[]);
+    let entry = swarm.ingest("film", 20 * MIB, &["--copy"]);
     swarm.publish(&[&entry], &[]);
     let args =
         ["serve", "-d", "author", "-H", "127.0.0.1", "-T", "0", "--dht", "off", "--upload-limit", "16M"];

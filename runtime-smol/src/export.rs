@@ -11,6 +11,7 @@
 //!
 //! Unix only, as are those calls; another system needs its own form of `Folder`.
 
+mod in_place;
 mod links;
 
 use std::collections::BTreeMap;
@@ -33,13 +34,15 @@ use rustix::fs::{self as sys, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+pub(crate) use in_place::open_working;
+
 use crate::state::{FileRecord, State, StateError};
 use crate::store::{Store, boot_id, is_no_space, lock, reserve};
 
 /// Workers; more asked for are not started. Each takes 1 MiB.
 const WORKERS_MAX: usize = 16;
 /// How the hidden files begin and end.
-const TEMP_PREFIX: &str = ".megatorrent-";
+const TEMP_PREFIX: &str = ".mt-";
 const TEMP_SUFFIX: &str = ".part";
 
 /// What to write, and where.
@@ -57,6 +60,8 @@ pub struct Export<'a> {
     pub out_dir: &'a Path,
     /// Threads to work on it.
     pub workers: usize,
+    /// Keep the blobs, and write the file beside them. Otherwise the file alone is kept, and held in place.
+    pub copy: bool,
     /// Wait until the file has reached the disk. Without it, a file that was written shortly before the machine went
     /// down is compared with its blobs the next time.
     pub sync: bool,
@@ -99,7 +104,7 @@ pub enum ExportError {
 }
 
 impl ExportError {
-    fn new(what: &'static str, path: &Path, error: impl Into<io::Error>) -> Self {
+    pub(crate) fn new(what: &'static str, path: &Path, error: impl Into<io::Error>) -> Self {
         let error = error.into();
         if is_no_space(&error) {
             Self::NoSpace(path.to_owned())
@@ -194,7 +199,7 @@ pub fn export(
     }
     let target = Target::open(request.out_dir, entry.path.as_str())?;
     let known = request.state.file(&target.path).map_err(ExportError::State)?;
-    let digest = digest(request);
+    let digest = digest(entry, request.packs);
     let run = Run { request, progress, cancel, stop: AtomicBool::new(false) };
     let Some(found) = target.stat()? else {
         return run.write(&target, digest, false);
@@ -208,6 +213,9 @@ pub fn export(
         return run.write(&target, digest, true);
     }
     if found.is_file && found.size == entry.size && run.holds_content(&target)? {
+        if !request.copy {
+            run.hold(&target, digest)?;
+        }
         run.remember(&target, digest, &found)?;
         return Ok(Exported::AlreadyThere);
     }
@@ -217,7 +225,10 @@ pub fn export(
 /// Refuses a name that a file of ours under way may have.
 fn check_name(request: &Export<'_>) -> Result<(), ExportError> {
     let path = request.entry.path.as_str();
-    let is_ours = |name: &str| name.starts_with(TEMP_PREFIX) && name.ends_with(TEMP_SUFFIX);
+    let is_ours = |name: &str| {
+        let middle = name.strip_prefix(TEMP_PREFIX).and_then(|name| name.strip_suffix(TEMP_SUFFIX));
+        middle.is_some_and(|middle| middle.len() == 16 && middle.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
     if path.split('/').any(is_ours) {
         let why = "its name is one that this program gives to files that are not written whole yet";
         return Err(ExportError::Refused(request.out_dir.join(path), why));
@@ -247,8 +258,7 @@ pub fn data_blobs(
 }
 
 /// BLAKE3 over all that an entry says of its file, so that a record tells one version from another.
-fn digest(request: &Export<'_>) -> [u8; 32] {
-    let entry = request.entry;
+fn digest(entry: &FileEntry, packs: &BTreeMap<u32, Root>) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&entry.size.to_be_bytes());
     hasher.update(&entry.modified_ms.unwrap_or(u64::MAX).to_be_bytes());
@@ -266,7 +276,7 @@ fn digest(request: &Export<'_>) -> [u8; 32] {
                         hasher.update(&[0]).update(&*tree.to_bytes());
                     }
                     Extent::Slice(slice) => {
-                        let root = request.packs.get(&slice.pack).map_or([0; 32], |root| root.0);
+                        let root = packs.get(&slice.pack).map_or([0; 32], |root| root.0);
                         hasher.update(&[1]).update(&root).update(slice.key.expose());
                         numbers(&mut hasher, [slice.pack, slice.offset, slice.length]);
                     }
@@ -296,19 +306,17 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn write(&self, target: &Target, digest: [u8; 32], replace: bool) -> Result<Exported, ExportError> {
+        if !self.request.copy {
+            return self.write_in_place(target, digest, replace);
+        }
         let temp = Temp::create(target, self.request.entry.executable)?;
         let failed = |what| move |e: io::Error| ExportError::new(what, &target.path, e);
         reserve(&temp.file, self.request.entry.size).map_err(failed("write"))?;
-        self.for_each_piece(&|content, offset| {
-            temp.file.write_all_at(content, offset).map_err(failed("write"))?;
+        self.for_each_piece(&|_| false, &|piece, content| {
+            temp.file.write_all_at(content, piece.offset).map_err(failed("write"))?;
             Ok(true)
         })?;
-        if let Some(modified) =
-            self.request.entry.modified_ms.and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)))
-        {
-            // A time that the file system cannot express is not worth losing the file for.
-            let _ = temp.file.set_modified(modified);
-        }
+        self.set_modified(&temp.file);
         if self.request.sync {
             temp.file.sync_all().map_err(failed("flush"))?;
         }
@@ -318,9 +326,17 @@ impl Run<'_> {
             // The name too, before the record that vouches for it.
             sys::fsync(&target.folder.fd).map_err(|e| failed("flush the folder of")(e.into()))?;
         }
-        let found = Found { is_file: true, size: written.len(), modified: modified_of(&written) };
+        let found = Found::of(&written);
         self.remember(target, digest, &found)?;
         Ok(Exported::Written)
+    }
+
+    fn set_modified(&self, file: &File) {
+        let modified = self.request.entry.modified_ms.map(Duration::from_millis);
+        if let Some(modified) = modified.and_then(|since| UNIX_EPOCH.checked_add(since)) {
+            // A time that the file system cannot express is not worth losing the file for.
+            let _ = file.set_modified(modified);
+        }
     }
 
     /// Whether the file that stands at the target holds exactly the entry's bytes.
@@ -330,9 +346,9 @@ impl Run<'_> {
         let file = sys::openat(&target.folder.fd, &target.name, flags, Mode::empty())
             .map_err(|e| ExportError::new("open", &target.path, e))?;
         let file = File::from(file);
-        self.for_each_piece(&|content, offset| {
+        self.for_each_piece(&|_| false, &|piece, content| {
             let mut found = vec![0; content.len()];
-            match file.read_exact_at(&mut found, offset) {
+            match file.read_exact_at(&mut found, piece.offset) {
                 Ok(()) => Ok(found == content),
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
                 Err(e) => Err(ExportError::new("read", &target.path, e)),
@@ -341,15 +357,14 @@ impl Run<'_> {
     }
 
     fn remember(&self, target: &Target, digest: [u8; 32], found: &Found) -> Result<(), ExportError> {
-        let boot =
-            if self.request.sync { None } else { Some(boot_id().unwrap_or_else(|| "unknown".to_owned())) };
+        let boot = if self.request.sync { None } else { Some(boot()) };
         let record = FileRecord { size: found.size, modified: found.modified, digest, boot };
         self.request.state.persist_file(&target.path, &record).map_err(ExportError::State)
     }
 
-    /// Opens all pieces on several threads and hands each, with its offset, to `take`, which says whether to go on.
-    /// `true`: it always did.
-    fn for_each_piece(&self, take: &Take<'_>) -> Result<bool, ExportError> {
+    /// Opens all pieces that are not there on several threads and hands each to `take`, which says whether to go on. `true`: it
+    /// always did.
+    fn for_each_piece(&self, is_there: &IsThere<'_>, take: &Take<'_>) -> Result<bool, ExportError> {
         self.stop.store(false, Relaxed);
         let pieces = Mutex::new(pieces(self.request));
         let blobs = usize::try_from(self.request.entry.size.div_ceil(PLAIN_LEN as u64)).unwrap_or(usize::MAX);
@@ -357,13 +372,13 @@ impl Run<'_> {
             let mut others = Vec::new();
             for number in 1..self.request.workers.min(WORKERS_MAX).min(blobs) {
                 let builder = thread::Builder::new().name(format!("export-{number}"));
-                match builder.spawn_scoped(scope, || self.work(&pieces, take)) {
+                match builder.spawn_scoped(scope, || self.work(&pieces, is_there, take)) {
                     Ok(thread) => others.push(thread),
                     // One worker is enough; the more there are, the sooner it is done.
                     Err(error) => tracing::warn!(%error, "cannot start a worker thread"),
                 }
             }
-            let mut result = self.work(&pieces, take);
+            let mut result = self.work(&pieces, is_there, take);
             for thread in others {
                 let other = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 result = result.and_then(|all| other.map(|also| all && also));
@@ -372,15 +387,25 @@ impl Run<'_> {
         })
     }
 
-    fn work(&self, pieces: &Mutex<Pieces<'_>>, take: &Take<'_>) -> Result<bool, ExportError> {
-        let result = self.take_pieces(pieces, take);
+    fn work(
+        &self,
+        pieces: &Mutex<Pieces<'_>>,
+        is_there: &IsThere<'_>,
+        take: &Take<'_>,
+    ) -> Result<bool, ExportError> {
+        let result = self.take_pieces(pieces, is_there, take);
         if !matches!(result, Ok(true)) {
             self.stop.store(true, Relaxed);
         }
         result
     }
 
-    fn take_pieces(&self, pieces: &Mutex<Pieces<'_>>, take: &Take<'_>) -> Result<bool, ExportError> {
+    fn take_pieces(
+        &self,
+        pieces: &Mutex<Pieces<'_>>,
+        is_there: &IsThere<'_>,
+        take: &Take<'_>,
+    ) -> Result<bool, ExportError> {
         let store = self.request.store;
         let mut buf = vec![0; BLOB_LEN];
         while !self.stop.load(Relaxed) {
@@ -389,9 +414,13 @@ impl Run<'_> {
             }
             // The lock ends with the statement.
             let piece = lock(pieces).next();
-            let Some(Piece { sealed, offset }) = piece.transpose()? else { break };
-            let content = sealed.open(store, &mut buf)?;
-            if !take(content, offset)? {
+            let Some(piece) = piece.transpose()? else { break };
+            if is_there(&piece) {
+                (self.progress)(piece.sealed.len());
+                continue;
+            }
+            let content = piece.sealed.open(store, &mut buf)?;
+            if !take(&piece, content)? {
                 return Ok(false);
             }
             (self.progress)(content.len() as u64);
@@ -400,8 +429,10 @@ impl Run<'_> {
     }
 }
 
-/// Takes a piece's content and its offset in the file; `false`: no further piece is needed.
-type Take<'a> = dyn Fn(&[u8], u64) -> Result<bool, ExportError> + Sync + 'a;
+/// Takes a piece and its content; `false`: no further piece is needed.
+type Take<'a> = dyn Fn(&Piece, &[u8]) -> Result<bool, ExportError> + Sync + 'a;
+/// Whether a piece's content need not be opened.
+type IsThere<'a> = dyn Fn(&Piece) -> bool + Sync + 'a;
 
 /// A part of a file that comes out of one blob.
 struct Piece {
@@ -505,6 +536,15 @@ impl Sealed {
         }
     }
 
+    /// Bytes of content.
+    fn len(&self) -> u64 {
+        match self {
+            Self::Blob(_, len) => *len as u64,
+            Self::Slice(slice, _) => slice.length.into(),
+            Self::Chunk(chunk) => chunk.real_size.into(),
+        }
+    }
+
     /// The content, out of its blob, within `buf`.
     fn open<'b>(&self, store: &Store, buf: &'b mut [u8]) -> Result<&'b [u8], ExportError> {
         let failed = |e| ExportError::new("read a blob in", store.root(), e);
@@ -597,6 +637,10 @@ struct Found {
 }
 
 impl Found {
+    fn of(metadata: &std::fs::Metadata) -> Self {
+        Self { is_file: true, size: metadata.len(), modified: modified_of(metadata) }
+    }
+
     fn matches(&self, known: &FileRecord) -> bool {
         self.is_file && self.size == known.size && self.modified == known.modified
     }
@@ -644,25 +688,34 @@ impl<'a> Temp<'a> {
 
     /// Gives the file its name. Without `replace`, nothing may stand there.
     fn rename(mut self, replace: bool) -> Result<(), ExportError> {
-        let (folder, path) = (&self.target.folder.fd, &self.target.path);
-        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        let result = match sys::renameat_with(folder, &self.name, folder, &self.target.name, flags) {
-            // The file system cannot do both in one step; what appeared between the look and the rename is not seen.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match self.target.stat()? {
-                Some(_) if !replace => Err(Errno::EXIST),
-                _ => sys::renameat(folder, &self.name, folder, &self.target.name),
-            },
-            other => other,
-        };
-        match result {
-            Ok(()) => {
-                self.renamed = true;
-                Ok(())
-            }
-            Err(Errno::EXIST) => Err(ExportError::Exists(path.clone())),
-            Err(error) => Err(ExportError::new("rename a file to", path, error)),
-        }
+        rename(self.target, &self.name, replace)?;
+        self.renamed = true;
+        Ok(())
     }
+}
+
+/// Gives a file beside the target its name. Without `replace`, nothing may stand there.
+fn rename(target: &Target, name: &str, replace: bool) -> Result<(), ExportError> {
+    let (folder, path) = (&target.folder.fd, &target.path);
+    let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+    let result = match sys::renameat_with(folder, name, folder, &target.name, flags) {
+        // The file system cannot do both in one step; what appeared between the look and the rename is not seen.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => match target.stat()? {
+            Some(_) if !replace => Err(Errno::EXIST),
+            _ => sys::renameat(folder, name, folder, &target.name),
+        },
+        other => other,
+    };
+    match result {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => Err(ExportError::Exists(path.clone())),
+        Err(error) => Err(ExportError::new("rename a file to", path, error)),
+    }
+}
+
+/// What stands for this boot in records.
+fn boot() -> String {
+    boot_id().unwrap_or_else(|| "unknown".to_owned())
 }
 
 impl Drop for Temp<'_> {

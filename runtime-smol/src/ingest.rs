@@ -6,19 +6,24 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::ids::{BlobId, BlobName, Root, Secret};
 use megatorrent_core::manifest::{AuthorStore, Extent};
+use megatorrent_core::parts::{Mask, PART_LEN};
 use megatorrent_core::tree::{TreeRef, TreeWriter};
 
 /// Data blobs of a file that is listed without an index blob: up to 16 MiB.
 const LISTED_MAX: usize = 16;
 
+use crate::held::Draft;
+use crate::held::table::{Header, Row, Stat};
 use crate::store::{Store, StoreError, lock};
 
 /// Links that may wait for one before them; at the cap, workers wait for it instead of reading on.
@@ -33,6 +38,8 @@ pub enum IngestError {
     Read(io::Error),
     /// A blob could not be stored.
     Store(StoreError),
+    /// The file was changed while it was read.
+    Changed(PathBuf),
     /// It was cancelled.
     Cancelled,
 }
@@ -42,6 +49,9 @@ impl fmt::Display for IngestError {
         match self {
             Self::Read(error) => write!(f, "cannot read the input: {error}"),
             Self::Store(error) => error.fmt(f),
+            Self::Changed(path) => {
+                write!(f, "{} changed while it was read: try again once nothing writes to it", path.display())
+            }
             Self::Cancelled => f.write_str("cancelled; what is stored so far is used the next time"),
         }
     }
@@ -52,7 +62,7 @@ impl std::error::Error for IngestError {
         match self {
             Self::Read(error) => Some(error),
             Self::Store(error) => Some(error),
-            Self::Cancelled => None,
+            Self::Changed(_) | Self::Cancelled => None,
         }
     }
 }
@@ -70,6 +80,72 @@ pub fn ingest(
     progress: &(dyn Fn(u64) + Sync),
     cancel: &AtomicBool,
 ) -> Result<Vec<Extent>, IngestError> {
+    ingest_into(input, Sink { store, held: None }, secret, workers, progress, cancel)
+}
+
+/// The same of a file that stays where it is and is held there: of its data nothing is stored but a row of a table for each blob.
+///
+/// # Errors
+/// [`IngestError::Changed`] too, where it is not the same file after it was read as before; then nothing of it is held.
+pub fn ingest_in_place(
+    path: &Path,
+    store: &Store,
+    secret: &Secret,
+    workers: usize,
+    progress: &(dyn Fn(u64) + Sync),
+    cancel: &AtomicBool,
+) -> Result<Vec<Extent>, IngestError> {
+    let path = path.canonicalize().map_err(IngestError::Read)?;
+    let file = Arc::new(File::open(&path).map_err(IngestError::Read)?);
+    let before = Stat::of(&file).map_err(IngestError::Read)?;
+    let failed =
+        |error| IngestError::Store(StoreError::new("write the table of a file in", store.root(), error));
+    let draft = store.held_files().begin(file.clone(), Header::new(&path, before)).map_err(failed)?;
+    let extents = ingest_into(&*file, Sink { store, held: Some(&draft) }, secret, workers, progress, cancel)?;
+    let size: u64 = extents.iter().map(Extent::size).sum();
+    let is_same = size == before.size
+        && Stat::of(&file).is_ok_and(|after| after == before)
+        && fs::symlink_metadata(&path).is_ok_and(|after| Stat::from(&after) == before);
+    if !is_same {
+        return Err(IngestError::Changed(path));
+    }
+    store.held_files().finish(draft).map_err(failed)?;
+    Ok(extents)
+}
+
+/// Where data blobs go.
+#[derive(Clone, Copy)]
+struct Sink<'a> {
+    store: &'a Store,
+    /// The file that holds them; `None`: they are stored.
+    held: Option<&'a Draft>,
+}
+
+impl Sink<'_> {
+    /// Seals the data blob whose content is the first `len` bytes of `buf`, and stores or holds it.
+    fn take(&self, secret: &Secret, buf: &mut [u8], len: usize, offset: u64) -> Result<BlobRef, IngestError> {
+        let Some(draft) = self.held else { return seal_and_store(self.store, secret, buf, len) };
+        let (blob, values) = blob::seal_valued(secret, buf, len);
+        let (root, key, id) = (blob.root, blob.key.clone(), Some(blob::id(buf)));
+        let len = u32::try_from(len).expect("a blob holds at most 2^20 bytes");
+        let row =
+            Row { root, key, id, values, offset, len, mask: Mask::first((len as usize).div_ceil(PART_LEN)) };
+        let failed =
+            |e| IngestError::Store(StoreError::new("write the table of a file in", self.store.root(), e));
+        draft.add(&row).map_err(failed)?;
+        Ok(blob)
+    }
+}
+
+fn ingest_into(
+    input: impl Read + Send,
+    sink: Sink<'_>,
+    secret: &Secret,
+    workers: usize,
+    progress: &(dyn Fn(u64) + Sync),
+    cancel: &AtomicBool,
+) -> Result<Vec<Extent>, IngestError> {
+    let store = sink.store;
     let source = Mutex::new(Source { input, next: 0, size: 0, ended: false });
     let merge = Mutex::new(Merge::default());
     let run = Run {
@@ -77,7 +153,7 @@ pub fn ingest(
         merge,
         merged: Condvar::new(),
         failed: AtomicBool::new(false),
-        store,
+        sink,
         secret,
         progress,
         cancel,
@@ -116,7 +192,7 @@ struct Run<'a, R> {
     merged: Condvar,
     /// Some worker failed: the others end.
     failed: AtomicBool,
-    store: &'a Store,
+    sink: Sink<'a>,
     secret: &'a Secret,
     progress: &'a (dyn Fn(u64) + Sync),
     cancel: &'a AtomicBool,
@@ -158,7 +234,7 @@ impl<R: Read> Run<'_, R> {
     fn seal_pieces(&self) -> Result<(), IngestError> {
         let buf = &mut vec![0; BLOB_LEN][..];
         while let Some((index, len)) = self.next_piece(&mut buf[..PLAIN_LEN])? {
-            let link = seal_and_store(self.store, self.secret, buf, len)?;
+            let link = self.sink.take(self.secret, buf, len, index * PLAIN_LEN as u64)?;
             self.merge(index, link)?;
             (self.progress)(len as u64);
         }
@@ -203,7 +279,7 @@ impl<R: Read> Run<'_, R> {
             if merge.first.len() < LISTED_MAX {
                 merge.first.push(link.clone());
             }
-            merge.tree.push(link, |buf, len| seal_and_store(self.store, self.secret, buf, len))?;
+            merge.tree.push(link, |buf, len| seal_and_store(self.sink.store, self.secret, buf, len))?;
         }
         self.merged.notify_all();
         Ok(())

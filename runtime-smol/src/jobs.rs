@@ -155,8 +155,8 @@ fn perform(store: &Store, state: &State, job: Job) -> JobResult {
             let values = or_warn(read, "a part of a blob cannot be read").flatten();
             JobResult::PartRead(buffer, values.map(Box::new))
         }
-        Job::WritePart(root, part, values, buffer) => {
-            let written = store.write_part(&root, part, &values, buffer.blob());
+        Job::WritePart(root, part, values, mut buffer, stand) => {
+            let written = store.write_part(&root, part, &values, buffer.blob_mut(), stand.as_deref());
             JobResult::PartWritten(buffer, written)
         }
         Job::FinishBlob(root, claims) => JobResult::BlobFinished(store.finish(&root, &claims)),
@@ -194,7 +194,7 @@ fn failure(job: Job) -> JobResult {
         Job::ReadBlob(_, buffer) => JobResult::BlobRead(buffer, false),
         Job::WriteBlob(_, _, buffer) => JobResult::BlobWritten(buffer, Written::Failed),
         Job::ReadPart(_, _, buffer) => JobResult::PartRead(buffer, None),
-        Job::WritePart(.., buffer) => JobResult::PartWritten(buffer, Written::Failed),
+        Job::WritePart(_, _, _, buffer, _) => JobResult::PartWritten(buffer, Written::Failed),
         Job::FinishBlob(..) => JobResult::BlobFinished(Err(Written::Failed)),
         Job::Have(names) => JobResult::Have(vec![Held::Nothing; names.len()]),
         Job::OpenBlob(..) => JobResult::Opened(None),

@@ -10,9 +10,10 @@
 //! Several processes may use one store at once (`ingest` beside a running node): each holds a shared lock on
 //! `blobs/boot`, and only who is alone clears away what a killed process left.
 
+mod in_place;
 mod native;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -22,9 +23,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use megatorrent_core::blob::{self, BLOB_LEN};
-use megatorrent_core::ids::{BlobId, BlobName, Root};
+use megatorrent_core::ids::{BlobId, BlobName, Root, Topic};
 use megatorrent_core::node::Written;
 use megatorrent_core::parts::Values;
+
+use crate::held::HeldFiles;
+use crate::outputs::Plan;
 
 /// Ids remembered as checked while the store is not yet trusted (some 3 MiB). At the cap they are forgotten, and a
 /// blob that is used again is hashed again.
@@ -123,6 +127,10 @@ struct Inner {
     reads: AtomicU64,
     /// Native blobs of which parts are stored.
     partials: native::Partials,
+    /// Files that hold blobs.
+    held: HeldFiles,
+    /// Where the files of versions go, by swarm and sequence.
+    outputs: Mutex<BTreeMap<(Topic, u64), Arc<Plan>>>,
 }
 
 impl Store {
@@ -139,8 +147,10 @@ impl Store {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let mut boot_file = options.open(&boot_path).map_err(|e| StoreError::new("open", &boot_path, e))?;
+        let held = HeldFiles::open(dir)?;
         if boot_file.try_lock().is_ok() {
             temps.for_each(|temp| remove_files(&temp));
+            held.clean();
         }
         // From exclusive to shared. A file system without locks only loses the clearing above and `sync`'s mark.
         let _ = boot_file.lock_shared();
@@ -160,6 +170,8 @@ impl Store {
             unreadable: Mutex::new(BTreeSet::new()),
             reads: AtomicU64::new(0),
             partials: native::Partials::open(dir)?,
+            held,
+            outputs: Mutex::default(),
         })))
     }
 
@@ -169,10 +181,15 @@ impl Store {
         self.0.checking.load(Relaxed)
     }
 
-    /// Whether the blob is stored whole.
+    /// Whether the blob is stored whole, or held in a file.
     pub fn has(&self, id: &BlobName) -> bool {
+        self.has_stored(id) || id.root().is_some_and(|root| !self.whole_places(&root).is_empty())
+    }
+
+    /// Whether the blob is stored whole.
+    fn has_stored(&self, id: &BlobName) -> bool {
         if self.needs_check(id) || lock(&self.0.unreadable).contains(id) {
-            return self.read(id, &mut vec![0; BLOB_LEN]).unwrap_or(false);
+            return self.read_stored(id, &mut vec![0; BLOB_LEN]).unwrap_or(false);
         }
         fs::metadata(self.path(id)).is_ok_and(|m| m.is_file() && m.len() == file_len(id))
     }
@@ -181,6 +198,13 @@ impl Store {
     /// it counts as absent, and the next [`Self::write`] replaces it; so does one that cannot be read.
     pub fn read(&self, id: &BlobName, buf: &mut [u8]) -> io::Result<bool> {
         assert_eq!(buf.len(), BLOB_LEN, "a blob has one length");
+        if self.read_stored(id, buf)? {
+            return Ok(true);
+        }
+        id.root().map_or(Ok(false), |root| self.read_held(&root, buf))
+    }
+
+    fn read_stored(&self, id: &BlobName, buf: &mut [u8]) -> io::Result<bool> {
         let read = self.read_unchecked(id, buf);
         self.note_readable(id, read.is_ok());
         if !read? {
@@ -288,14 +312,14 @@ impl Store {
         Ok(())
     }
 
-    /// How many blobs are stored. Lists the folders.
+    /// How many blobs are stored or held in files. Lists the folders.
     pub fn count(&self) -> io::Result<u64> {
         let mut count = 0;
         self.for_each(|_| {
             count += 1;
             ControlFlow::Continue(())
         })?;
-        Ok(count)
+        Ok(count + self.0.held.count())
     }
 
     /// Hashes every blob and removes those that are not what their name says, which ends [`Self::is_checking`].
@@ -322,7 +346,7 @@ impl Store {
         if let Some(error) = failure {
             return Err(error);
         }
-        if cancel.load(Relaxed) {
+        if !self.0.held.check_all(&|| cancel.load(Relaxed)) || cancel.load(Relaxed) {
             return Ok(None);
         }
         self.0.checking.store(false, Relaxed);
@@ -336,6 +360,7 @@ impl Store {
     /// end of a node that ran for long, when its last write is done; leaving it out loses nothing but time after the
     /// next boot.
     pub fn sync(&self) -> Result<(), StoreError> {
+        self.0.held.sync().map_err(|e| StoreError::new("flush the files of", &self.0.root, e))?;
         if self.is_checking() || !self.0.boot_marked.load(Relaxed) {
             return Ok(());
         }

@@ -109,6 +109,7 @@ fn exported(node: &Handle, entry: &FileEntry, out: &Path) -> Vec<u8> {
         state: node.state(),
         out_dir: out,
         workers: 2,
+        copy: false,
         sync: false,
     };
     assert_eq!(export(&request, &|_| {}, &AtomicBool::new(false)).expect("whole"), Exported::Written);

@@ -241,14 +241,20 @@ fn damage_is_not_taken_for_a_wrong_claim_and_the_parts_may_come_again() {
     let blob = blob::seal(&secret(), &mut bytes, 1000);
     let (name, values) = (blob.root.into(), Values::of(&bytes));
     let claims = [Claim::Content(blob.key.clone(), 1000), Claim::Content(blob.key.clone(), 1001)];
-    assert_eq!(store.write_part(&blob.root, 0, &values, &bytes[..PART_LEN]), Written::Stored);
+    assert_eq!(
+        store.write_part(&blob.root, 0, &values, &mut bytes.clone()[..PART_LEN], None),
+        Written::Stored
+    );
     assert_eq!(store.finish(&blob.root, &claims), Ok(vec![true, false]));
     let mut damaged = fs::read(path(&dir, &name)).expect("there");
     damaged[7 * PART_LEN] ^= 1;
     fs::write(path(&dir, &name), &damaged).expect("written");
     assert_eq!(store.finish(&blob.root, &claims), Err(Written::Mismatch));
     assert!(!store.has(&name));
-    assert_eq!(store.write_part(&blob.root, 0, &values, &bytes[..PART_LEN]), Written::Stored);
+    assert_eq!(
+        store.write_part(&blob.root, 0, &values, &mut bytes.clone()[..PART_LEN], None),
+        Written::Stored
+    );
     assert_eq!(store.finish(&blob.root, &claims), Ok(vec![true, false]));
 }
 

@@ -26,13 +26,19 @@ struct World {
     dir: tempfile::TempDir,
     home: Home,
     packs: BTreeMap<u32, Root>,
+    copy: bool,
 }
 
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let home = Home::open(&dir.path().join("home")).expect("opens");
-        Self { dir, home, packs: BTreeMap::new() }
+        Self { dir, home, packs: BTreeMap::new(), copy: false }
+    }
+
+    /// One that keeps the blobs beside the files.
+    fn copying() -> Self {
+        Self { copy: true, ..Self::new() }
     }
 
     fn out(&self) -> PathBuf {
@@ -66,7 +72,16 @@ impl World {
     ) -> Result<Exported, ExportError> {
         let Home { store, state, .. } = &self.home;
         export(
-            &Export { entry, packs: &self.packs, store, state, out_dir: &self.out(), workers, sync: false },
+            &Export {
+                entry,
+                packs: &self.packs,
+                store,
+                state,
+                out_dir: &self.out(),
+                workers,
+                copy: self.copy,
+                sync: false,
+            },
             &|_| {},
             cancel,
         )
@@ -130,6 +145,7 @@ fn files_come_back_as_they_were() {
                 state,
                 out_dir: &world.out(),
                 workers,
+                copy: workers == 3,
                 sync: workers == 3,
             };
             let count = |n| {
@@ -266,7 +282,7 @@ fn a_newer_version_replaces_ours_and_only_ours() {
 
 #[test]
 fn a_file_written_before_the_kill_is_known_again() {
-    let world = World::new();
+    let world = World::copying();
     let (old, new) = (world.entry("file", b"old"), world.entry("file", b"newer"));
     world.export(&old).expect("written");
     // Killed between the rename and the record.
@@ -278,7 +294,7 @@ fn a_file_written_before_the_kill_is_known_again() {
 
 #[test]
 fn a_file_torn_by_a_power_cut_is_written_again() {
-    let world = World::new();
+    let world = World::copying();
     let entry = world.entry("file", b"whole");
     world.export(&entry).expect("written");
     let path = world.out().canonicalize().expect("there").join("file");
@@ -330,7 +346,7 @@ fn no_link_leads_out_of_the_output_folder() {
 
 #[test]
 fn a_left_over_of_a_killed_process_is_written_over() {
-    let world = World::new();
+    let world = World::copying();
     let entry = world.entry("file", b"new");
     let cancelled = world.export_with(&entry, 1, &AtomicBool::new(true));
     assert!(matches!(cancelled, Err(ExportError::Cancelled)));
@@ -347,6 +363,7 @@ fn a_left_over_of_a_killed_process_is_written_over() {
         state,
         out_dir: &world.out(),
         workers: 1,
+        copy: true,
         sync: false,
     };
     let look = |_| {
@@ -357,7 +374,7 @@ fn a_left_over_of_a_killed_process_is_written_over() {
     };
     export(&request, &look, &cancel).expect("written");
     let hidden = spy.into_inner().expect("unpoisoned").into_inner().expect("seen");
-    assert!(hidden.len() == 1 && hidden[0].starts_with(".megatorrent-"), "{hidden:?}");
+    assert!(hidden.len() == 1 && hidden[0].starts_with(".mt-"), "{hidden:?}");
     fs::remove_file(world.out().join("file")).expect("removed");
     fs::write(world.out().join(&hidden[0]), "longer than the new content").expect("written");
     world.export(&entry).expect("written");
@@ -433,6 +450,6 @@ fn names_that_other_systems_do_not_take_are_taken() {
     let error =
         world.export(&world.entry("gpj\u{202e}exe.", b"x")).expect_err("it is the user's").to_string();
     assert!(error.contains("gpj\\u{202e}exe."), "{error}");
-    let ours = world.export(&world.entry("d/.megatorrent-0123.part", b"x"));
+    let ours = world.export(&world.entry("d/.mt-0123456789abcdef.part", b"x"));
     assert!(matches!(ours, Err(ExportError::Refused(..))));
 }

@@ -18,10 +18,12 @@ use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Manifest, Reference};
 use megatorrent_core::node::{Command, Draft, Event, Target};
+use megatorrent_core::uri;
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::export::{Export, export};
 use megatorrent_runtime_smol::home::Home;
-use megatorrent_runtime_smol::ingest::ingest;
+use megatorrent_runtime_smol::ingest::ingest_in_place;
+use megatorrent_runtime_smol::outputs::Plan;
 use megatorrent_runtime_smol::{Handle, Options, Runtime};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -175,11 +177,11 @@ impl Stage<'_> {
     }
 
     async fn ingest(&self, show: &Show, secret: Secret) -> Result<FileEntry, Failure> {
-        let file = File::open(&show.original)
-            .map_err(|error| Failure::file("cannot read", &show.original, &error))?;
+        let original = show.original.clone();
         let store = Home::blobs_only(&self.folder.join("author"))?;
-        let extents =
-            smol::unblock(move || ingest(file, &store, &secret, WORKERS, &|_| {}, &AtomicBool::new(false)));
+        let extents = smol::unblock(move || {
+            ingest_in_place(&original, &store, &secret, WORKERS, &|_| {}, &AtomicBool::new(false))
+        });
         let reference = Reference::Extents(extents.await?);
         self.step(&format!(
             "author encrypts {} into {}",
@@ -220,20 +222,21 @@ impl Stage<'_> {
         self.step(&format!("{name} subscriber starts, knowing the channel's URI and the bootstrap node"))?;
         let read_key = Some(show.read_key.clone());
         node.command(Command::Follow { channel: show.channel, read_key });
-        let manifest = complete(node, &show.channel).await?;
+        let out_dir = self.folder.join(format!("{name}-out"));
+        let manifest = complete(node, show, &out_dir).await?;
         self.step(&format!("{name} subscriber has all blobs"))?;
         let entry = manifest
             .files()
             .next()
             .cloned()
             .ok_or_else(|| Failure::new(Exit::Integrity, "the manifest that arrived has no file"))?;
-        let (store, state, out_dir) =
-            (node.store().clone(), node.state().clone(), self.folder.join(format!("{name}-out")));
+        let (store, state) = (node.store().clone(), node.state().clone());
         let original = show.original.clone();
         let digest = smol::unblock(move || {
             let (entry, store, state, out_dir) = (&entry, &store, &state, out_dir.as_path());
             let packs = &manifest.packs;
-            let request = Export { entry, packs, store, state, out_dir, workers: WORKERS, sync: false };
+            let request =
+                Export { entry, packs, store, state, out_dir, workers: WORKERS, copy: false, sync: false };
             export(&request, &|_| {}, &AtomicBool::new(false))?;
             compare(&original, &out_dir.join(entry.path.as_str()))
         })
@@ -249,7 +252,9 @@ fn address(node: &Handle) -> PeerAddr {
 }
 
 /// Follows a channel until all its blobs are stored.
-async fn complete(node: &Handle, ours: &PublicKey) -> Result<Arc<Manifest>, Failure> {
+async fn complete(node: &Handle, show: &Show, out_dir: &Path) -> Result<Arc<Manifest>, Failure> {
+    let ours = &show.channel;
+    let topic = uri::topic(ours, Some(&show.read_key));
     let mut found = None;
     let mut moved = (node.status().bytes_received, Instant::now());
     loop {
@@ -258,7 +263,10 @@ async fn complete(node: &Handle, ours: &PublicKey) -> Result<Arc<Manifest>, Fail
             None
         };
         match future::or(async { Some(node.next_event().await) }, tick).await {
-            Some(Event::Manifest { channel, manifest, .. }) if channel == *ours => found = Some(manifest),
+            Some(Event::Manifest { channel, sequence, manifest }) if channel == *ours => {
+                node.store().begin_outputs(topic, sequence, Plan::new(manifest.clone(), out_dir.to_owned()));
+                found = Some(manifest);
+            }
             Some(Event::HeadRefused { channel, error }) if channel == *ours => return Err(error.into()),
             Some(Event::Complete { target, .. }) if target == Target::Channel(*ours) => {
                 return found

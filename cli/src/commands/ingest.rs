@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,7 +15,7 @@ use megatorrent_core::limits::EXTENTS_MAX;
 use megatorrent_core::manifest::{Chunk, EntryPath, Extent, FileEntry, Reference, entry};
 use megatorrent_runtime_smol::export::{self, ExportError};
 use megatorrent_runtime_smol::home::Home;
-use megatorrent_runtime_smol::ingest::ingest;
+use megatorrent_runtime_smol::ingest::{ingest, ingest_in_place};
 use megatorrent_runtime_smol::store::Store;
 use serde_json::json;
 
@@ -46,7 +46,8 @@ pub(crate) fn run(args: &Ingest, output: Output) -> Result<(), Failure> {
     let bar = input.metadata.as_ref().map_or_else(|| output.spinner(), |m| output.bytes_bar(m.len()));
     bar.set_message(path.to_string());
     let (modified_ms, executable) = input.metadata.as_ref().map_or((None, false), attributes);
-    let extents = smol::block_on(seal(input, store.clone(), secret, bar.clone(), &interrupts))?;
+    let in_place = input.metadata.as_ref().filter(|_| !args.copy).map(|_| args.input.clone());
+    let extents = smol::block_on(seal(input, in_place, store.clone(), secret, bar.clone(), &interrupts))?;
     bar.finish_and_clear();
 
     let reference =
@@ -140,6 +141,7 @@ fn attributes(metadata: &Metadata) -> (Option<u64>, bool) {
 
 async fn seal(
     input: Input,
+    in_place: Option<PathBuf>,
     store: Store,
     secret: Secret,
     bar: ProgressBar,
@@ -150,7 +152,11 @@ async fn seal(
     let cancel = Arc::new(AtomicBool::new(false));
     let cancelled = cancel.clone();
     let mut work = smol::unblock(move || {
-        ingest(input.reader, &store, &secret, workers, &|bytes| bar.inc(bytes), &cancelled)
+        let progress = |bytes| bar.inc(bytes);
+        match &in_place {
+            Some(path) => ingest_in_place(path, &store, &secret, workers, &progress, &cancelled),
+            None => ingest(input.reader, &store, &secret, workers, &progress, &cancelled),
+        }
     });
     let interrupted =
         future::or(async { Ok((&mut work).await) }, async { Err(interrupts.next().await) }).await;

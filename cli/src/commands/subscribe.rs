@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
         options.bootstrap.extend(uri.bootstrap.iter().cloned());
         node::limit(&mut options, &args.limits);
         let node = node::start_listening(executor, options, &args.listen, 0, output).await?;
-        let mut follower = Follower::new(args, uri.public_key, &node, output);
+        let mut follower = Follower::new(args, &uri, &node, output);
         let selection = Selection { in_order: args.in_order, ..Selection::default() };
         node.command(Command::Select { channel: uri.public_key, selection });
         node.command(Command::Follow { channel: uri.public_key, read_key: uri.read_key });
@@ -135,7 +135,9 @@ enum Happening {
 }
 
 impl<'a> Follower<'a> {
-    fn new(args: &Subscribe, channel: PublicKey, node: &'a Handle, output: Output) -> Self {
+    fn new(args: &Subscribe, uri: &ChannelUri, node: &'a Handle, output: Output) -> Self {
+        let channel = uri.public_key;
+        let topic = megatorrent_core::uri::topic(&channel, uri.read_key.as_ref());
         let timeout = args.timeout.map(Duration::from_secs).or(args.once.then_some(ONCE_TIMEOUT));
         Self {
             once: args.once,
@@ -143,7 +145,7 @@ impl<'a> Follower<'a> {
             channel,
             node,
             output,
-            exports: Exports::new(&args.output, node, output),
+            exports: Exports::new(args, topic, node, output),
             bar: output.spinner(),
             told_complete: None,
             readable: false,
@@ -192,7 +194,7 @@ impl<'a> Follower<'a> {
             }
             Event::Manifest { channel, sequence, manifest } if *channel == self.channel => {
                 self.readable = true;
-                self.exports.begin(*sequence, manifest.clone());
+                self.exports.begin(*sequence, manifest.clone())?;
             }
             Event::FileComplete { target, sequence, file } if *target == ours => {
                 self.exports.add(*sequence, *file);

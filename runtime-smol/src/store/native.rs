@@ -17,10 +17,11 @@ use std::sync::{Arc, Mutex};
 
 use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN, TAG_LEN};
 use megatorrent_core::ids::{BlobId, BlobName, Root, Secret};
-use megatorrent_core::node::{Claim, Held, Written};
+use megatorrent_core::node::{Claim, Held, Stand, Written};
 use megatorrent_core::parts::{self, Mask, PART_LEN, PARTS, VALUES_LEN, Values};
 
 use super::{Store, StoreError, lock, not_written, written};
+use crate::held;
 
 /// Bytes of the chaining values in a file; the tag stands before them.
 const CHAIN_LEN: usize = VALUES_LEN - TAG_LEN;
@@ -33,7 +34,7 @@ pub(super) const FILE_LEN: u64 = END + ID_LEN as u64;
 const OPEN_MAX: usize = 128;
 
 /// A blob of which parts are stored.
-struct Partial {
+pub(super) struct Partial {
     file: File,
     values: Values,
     mask: Mutex<Mask>,
@@ -53,7 +54,7 @@ impl Partials {
         Ok(Self { folder, open: Mutex::default() })
     }
 
-    fn path(&self, root: &Root) -> PathBuf {
+    pub(super) fn path(&self, root: &Root) -> PathBuf {
         self.folder.join(BlobName::Native(*root).to_string())
     }
 }
@@ -91,8 +92,12 @@ impl Partial {
         Ok(Self { file, values: values.clone(), mask: Mutex::default() })
     }
 
-    fn mask(&self) -> Mask {
+    pub(super) fn mask(&self) -> Mask {
         *lock(&self.mask)
+    }
+
+    pub(super) fn read(&self, part: usize, buf: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buf, at(part))
     }
 
     fn write(&self, part: usize, bytes: &[u8]) -> io::Result<()> {
@@ -122,6 +127,9 @@ impl Store {
         if self.has(name) {
             return Held::Whole;
         }
+        if let Some((mask, values)) = name.root().and_then(|root| self.held_parts(&root)) {
+            return Held::Parts(mask, Box::new(values));
+        }
         let partial = name.root().and_then(|root| self.partial(&root).ok().flatten());
         match partial {
             Some(partial) if !partial.mask().is_empty() => {
@@ -150,7 +158,7 @@ impl Store {
     // --- parts ----------------------------------------------------------------------------------------------
 
     /// The parts that are stored of a blob; `None`: none.
-    fn partial(&self, root: &Root) -> io::Result<Option<Arc<Partial>>> {
+    pub(super) fn partial(&self, root: &Root) -> io::Result<Option<Arc<Partial>>> {
         let partials = &self.0.partials;
         let mut open = lock(&partials.open);
         if let Some(partial) = open.get(root) {
@@ -174,14 +182,25 @@ impl Store {
         Ok(keep(&mut open, *root, partial))
     }
 
-    fn forget_partial(&self, root: &Root) {
+    pub(super) fn forget_partial(&self, root: &Root) {
         lock(&self.0.partials.open).remove(root);
     }
 
-    /// Stores a part that came from a peer, if it is what the values say.
-    pub fn write_part(&self, root: &Root, part: usize, values: &Values, bytes: &[u8]) -> Written {
+    /// Stores a part that came from a peer, if it is what the values say: in the file that it belongs to, where that is open. `bytes`
+    /// is not what it was then.
+    pub fn write_part(
+        &self,
+        root: &Root,
+        part: usize,
+        values: &Values,
+        bytes: &mut [u8],
+        stand: Option<&Stand>,
+    ) -> Written {
         if !values.check(part, bytes) {
             return Written::Mismatch;
+        }
+        if let Some(written) = self.write_in_place((root, values), part, bytes, stand) {
+            return written;
         }
         let path = self.0.partials.path(root);
         let result = self.mark_boot().and_then(|()| {
@@ -208,6 +227,9 @@ impl Store {
                 Ok(None)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(values) = self.read_held_part(root, part, buf)? {
+                    return Ok(Some(values));
+                }
                 let Some(partial) = self.partial(root)?.filter(|partial| partial.mask().has(part)) else {
                     return Ok(None);
                 };
@@ -300,6 +322,32 @@ impl Store {
 
     // --- ids ------------------------------------------------------------------------------------------------
 
+    /// The values of a blob that is stored or held whole.
+    pub(super) fn values_of(&self, root: &Root) -> io::Result<Option<Values>> {
+        match File::open(self.path(&BlobName::Native(*root))) {
+            Ok(file) => Ok(Some(read_values(&file)?).filter(|values| values.root() == *root)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(held::values(&self.whole_places(root)).cloned())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The id of a blob that is stored or held whole, where its bytes were hashed before.
+    pub(super) fn known_id(&self, root: &Root) -> io::Result<Option<BlobId>> {
+        match File::open(self.path(&BlobName::Native(*root))) {
+            Ok(file) => {
+                let mut id = [0; ID_LEN];
+                file.read_exact_at(&mut id, END)?;
+                Ok((id != [0; ID_LEN]).then_some(BlobId(id)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(self.whole_places(root).iter().find_map(|place| place.row.id))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The id of a stored native blob, which is hashed for it once; `None`: it is not stored.
     pub fn id_of(&self, root: &Root) -> io::Result<Option<BlobId>> {
         let mut buf = Vec::new();
@@ -315,7 +363,7 @@ impl Store {
         let name = BlobName::Native(*root);
         let file = match OpenOptions::new().read(true).write(true).open(self.path(&name)) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.held_id(root, buf),
             Err(error) => return Err(error),
         };
         let mut id = [0; ID_LEN];

@@ -2,19 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use megatorrent_core::ids::Topic;
 use megatorrent_core::manifest::{FileEntry, Manifest};
 use megatorrent_runtime_smol::Handle;
 use megatorrent_runtime_smol::export::{Export, ExportError, Exported, export, shown};
+use megatorrent_runtime_smol::outputs::Plan;
 use megatorrent_runtime_smol::state::State;
 use megatorrent_runtime_smol::store::Store;
 use serde_json::json;
 use smol::Task;
 
+use crate::args::Subscribe;
 use crate::events;
 use crate::exit::Failure;
 use crate::output::{News, Output};
@@ -25,6 +28,9 @@ const WORKERS_MAX: usize = 2;
 /// The files of one channel's newest manifest, on their way into the output folder.
 pub(super) struct Exports {
     out_dir: PathBuf,
+    topic: Topic,
+    /// Whether the blobs are kept beside the files.
+    copy: bool,
     store: Store,
     state: Arc<State>,
     output: Output,
@@ -59,9 +65,11 @@ struct Running {
 }
 
 impl Exports {
-    pub(super) fn new(out_dir: &Path, node: &Handle, output: Output) -> Self {
+    pub(super) fn new(args: &Subscribe, topic: Topic, node: &Handle, output: Output) -> Self {
         Self {
-            out_dir: out_dir.to_owned(),
+            out_dir: args.output.clone(),
+            topic,
+            copy: args.copy,
             store: node.store().clone(),
             state: node.state().clone(),
             output,
@@ -73,9 +81,14 @@ impl Exports {
     }
 
     /// Goes over to a newer manifest. What the old one still has to write is dropped.
-    pub(super) fn begin(&mut self, sequence: u64, manifest: Arc<Manifest>) {
+    pub(super) fn begin(&mut self, sequence: u64, manifest: Arc<Manifest>) -> Result<(), Failure> {
         if let Some(running) = &self.running {
             running.cancel.store(true, Ordering::Relaxed);
+        }
+        if !self.copy {
+            let plan = Plan::new(manifest.clone(), self.out_dir.clone());
+            plan.check(&self.store)?;
+            self.store.begin_outputs(self.topic, sequence, plan);
         }
         let files = manifest.files().count();
         // Of two collections that have one path the first counts.
@@ -91,6 +104,7 @@ impl Exports {
             complete: false,
             failure: None,
         });
+        Ok(())
     }
 
     /// A file's blobs are stored.
@@ -125,8 +139,8 @@ impl Exports {
             current.manifest.files().nth(index).expect("only indexes below the count are added").clone();
         let cancel = Arc::new(AtomicBool::new(false));
         let (store, state, out_dir) = (self.store.clone(), self.state.clone(), self.out_dir.clone());
-        let (file, cancelled, bytes, workers) =
-            (entry.clone(), cancel.clone(), self.bytes.clone(), self.workers);
+        let (file, cancelled, bytes, workers, copy) =
+            (entry.clone(), cancel.clone(), self.bytes.clone(), self.workers, self.copy);
         let manifest = current.manifest.clone();
         let task = smol::unblock(move || {
             let request = Export {
@@ -136,6 +150,7 @@ impl Exports {
                 state: &state,
                 out_dir: &out_dir,
                 workers,
+                copy,
                 sync: false,
             };
             export(
@@ -227,6 +242,7 @@ impl Exports {
     /// Ends the work under way; no half file is left behind.
     pub(super) async fn cancel(&mut self) {
         self.manifest = None;
+        self.store.end_outputs(&self.topic);
         if let Some(running) = self.running.take() {
             running.cancel.store(true, Ordering::Relaxed);
             if running.result.is_none() {

@@ -1,0 +1,161 @@
+//! Files that are held in place: finished where their parts were opened, or taken as they stand there.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use megatorrent_core::ids::Root;
+use megatorrent_core::manifest::FileEntry;
+use rustix::fs::{self as sys, AtFlags, Mode, OFlags};
+
+use super::{
+    ExportError, Exported, Found, Piece, Run, Sealed, TEMP_PREFIX, TEMP_SUFFIX, Target, boot, digest, pieces,
+    rename,
+};
+use crate::held::HeldFile;
+use crate::held::table::{Header, Stat, hex};
+use crate::store::{Store, lock, reserve};
+
+impl Run<'_> {
+    /// Makes the file of what came into it already and of what is stored, and holds it there.
+    pub(super) fn write_in_place(
+        &self,
+        target: &Target,
+        digest: [u8; 32],
+        replace: bool,
+    ) -> Result<Exported, ExportError> {
+        let store = self.request.store;
+        let (held, is_new) = working(target, self.request.entry, store, digest)?;
+        let written = self.fill(target, &held, digest, replace);
+        if written.is_err() && is_new {
+            // Nothing came into it that is not stored.
+            if let Some(name) = held.header().working {
+                let _ = sys::unlinkat(&target.folder.fd, &name, AtFlags::empty());
+                store.held_files().forget(&held);
+            }
+        }
+        written
+    }
+
+    fn fill(
+        &self,
+        target: &Target,
+        held: &HeldFile,
+        digest: [u8; 32],
+        replace: bool,
+    ) -> Result<Exported, ExportError> {
+        let store = self.request.store;
+        let failed = |what| move |e: io::Error| ExportError::new(what, &target.path, e);
+        let file = held.file().ok_or_else(|| ExportError::Busy(target.path.clone()))?;
+        // Nothing else need be kept of these.
+        let in_place = Mutex::new(Vec::new());
+        let is_there = |piece: &Piece| match &piece.sealed {
+            Sealed::Blob(blob, _) if store.is_held_in(held, &blob.root, piece.offset) => {
+                lock(&in_place).push(blob.root);
+                true
+            }
+            Sealed::Blob(..) | Sealed::Slice(..) | Sealed::Chunk(_) => false,
+        };
+        self.for_each_piece(&is_there, &|piece, content| {
+            file.write_all_at(content, piece.offset).map_err(failed("write"))?;
+            if let Sealed::Blob(blob, len) = &piece.sealed {
+                let len = u32::try_from(*len).expect("a blob holds at most 2^20 bytes");
+                store.hold(held, (blob, len), piece.offset).map_err(failed("write the table of"))?;
+                lock(&in_place).push(blob.root);
+            }
+            Ok(true)
+        })?;
+        self.set_modified(&file);
+        if self.request.sync {
+            file.sync_all().map_err(failed("flush"))?;
+        }
+        let mut header = held.header();
+        let name = header.working.clone().unwrap_or_default();
+        rename(target, &name, replace)?;
+        if self.request.sync {
+            // The name too, before the record that vouches for it.
+            sys::fsync(&target.folder.fd).map_err(|e| failed("flush the folder of")(e.into()))?;
+        }
+        let stat = Stat::of(&file).map_err(failed("look at"))?;
+        let boot = if self.request.sync { None } else { Some(boot()) };
+        (header.working, header.stat, header.boot) = (None, stat, boot);
+        held.set_header(header).map_err(failed("write the table of"))?;
+        store.held_files().replaced(held);
+        for root in lock(&in_place).drain(..) {
+            store.drop_copy(&root).map_err(failed("remove a blob of"))?;
+        }
+        let found = Found::of(&file.metadata().map_err(failed("look at"))?);
+        self.remember(target, digest, &found)?;
+        Ok(Exported::Written)
+    }
+
+    /// Holds a file that stands there with the right content.
+    pub(super) fn hold(&self, target: &Target, digest: [u8; 32]) -> Result<(), ExportError> {
+        let store = self.request.store;
+        let failed = |what| move |e: io::Error| ExportError::new(what, &target.path, e);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = sys::openat(&target.folder.fd, &target.name, flags, Mode::empty())
+            .map_err(|e| ExportError::new("open", &target.path, e))?;
+        let held = store.hold_file(&target.path, File::from(file), Some(hex(&digest)));
+        let held = held.map_err(failed("write the table of"))?;
+        let mut roots = Vec::new();
+        for piece in pieces(self.request) {
+            if let Piece { sealed: Sealed::Blob(blob, len), offset } = piece? {
+                let len = u32::try_from(len).expect("a blob holds at most 2^20 bytes");
+                store.hold(&held, (&blob, len), offset).map_err(failed("write the table of"))?;
+                roots.push(blob.root);
+            }
+        }
+        store.held_files().replaced(&held);
+        roots.iter().try_for_each(|root| store.drop_copy(root)).map_err(failed("remove a blob of"))
+    }
+}
+
+/// The file under way of an entry that nothing stands in the way of, so that parts can be opened into it as they come.
+pub(crate) fn open_working(
+    entry: &FileEntry,
+    packs: &BTreeMap<u32, Root>,
+    store: &Store,
+    out_dir: &Path,
+) -> Result<Arc<HeldFile>, ExportError> {
+    let target = Target::open(out_dir, entry.path.as_str())?;
+    if target.stat()?.is_some() {
+        return Err(ExportError::Exists(target.path));
+    }
+    working(&target, entry, store, digest(entry, packs)).map(|(held, _)| held)
+}
+
+/// The file under way: the one of an earlier time, or a new one (`true`).
+fn working(
+    target: &Target,
+    entry: &FileEntry,
+    store: &Store,
+    digest: [u8; 32],
+) -> Result<(Arc<HeldFile>, bool), ExportError> {
+    let digest = hex(&digest);
+    if let Some(known) = store.held_files().working(&target.path, &digest) {
+        if known.file().is_some() {
+            return Ok((known, false));
+        }
+        store.held_files().forget(&known);
+    }
+    let created = store.held_files().create(|number| {
+        let name = format!("{TEMP_PREFIX}{number:016x}{TEMP_SUFFIX}");
+        let mode = Mode::from_raw_mode(if entry.executable { 0o777 } else { 0o666 });
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(sys::openat(&target.folder.fd, &name, flags, mode)?);
+        let sized = reserve(&file, entry.size).and_then(|()| file.set_len(entry.size));
+        if let Err(error) = sized {
+            let _ = sys::unlinkat(&target.folder.fd, &name, AtFlags::empty());
+            return Err(error);
+        }
+        let stat = Stat::of(&file)?;
+        let mut header = Header::new(&target.path, stat);
+        (header.working, header.digest, header.boot) = (Some(name), Some(digest), Some(boot()));
+        Ok((file, header))
+    });
+    created.map(|held| (held, true)).map_err(|e| ExportError::new("create a file beside", &target.path, e))
+}
