@@ -60,10 +60,10 @@ class Proc:
                     return line[len(start):].strip()
             left = end - time.monotonic()
             if left <= 0 or not select.select([out], [], [], left)[0]:
-                raise Failed(f"no {start!r} within {LIMIT_S} s")
+                raise Failed(f"the {self.role} process printed no line {start!r} within {LIMIT_S} s: {self.last_words()}")
             data = os.read(out, 65536)
             if not data:
-                raise Failed(f"ended before {start!r}: {self.last_words()}")
+                raise Failed(f"the {self.role} process ended before its line {start!r}: {self.last_words()}")
             self.buffer += data
 
     def alive(self):
@@ -72,14 +72,14 @@ class Proc:
     def wait(self, timeout=LIMIT_S):
         if self.usage is None:
             if not select.select([self.fd], [], [], timeout)[0]:
-                raise Failed(f"still running after {timeout} s: {self.last_words()}")
+                raise Failed(f"the {self.role} process still runs after {timeout} s: {self.last_words()}")
             _, status, self.usage = os.wait4(self.pid, 0)
             self.child.returncode = os.waitstatus_to_exitcode(status)
         return self.child.returncode
 
     def succeed(self):
         if code := self.wait():
-            raise Failed(f"exit code {code}: {self.last_words()}")
+            raise Failed(f"the {self.role} process ended with {code}: {self.last_words()}")
 
     def cpu(self):
         if self.usage is not None:
@@ -297,6 +297,6 @@ def poll(check, every, proc):
             if value := check():
                 return value
         if not proc.alive():
-            raise Failed(f"ended: {proc.last_words()}")
+            raise Failed(f"the {proc.role} process ended: {proc.last_words()}")
         time.sleep(every)
-    raise Failed(f"nothing within {LIMIT_S} s")
+    raise Failed(f"the {proc.role} process is not done after {LIMIT_S} s: {proc.last_words()}")
