@@ -294,6 +294,11 @@ impl Channels {
         env.cx.set_timer_sooner(Timer::Swarm(topic), now);
     }
 
+    /// A channel's head is being looked up by others than its upkeep, whose next look-up is due an interval later.
+    pub(super) fn note_looked_up(&mut self, cx: &Cx, channel: PublicKey) {
+        self.heads.on_dht_started(cx, Purpose::Poll(channel));
+    }
+
     /// We have put the newest head.
     pub(super) fn note_put(&mut self, cx: &Cx, channel: &PublicKey) {
         self.heads.note_put(cx, channel);

@@ -107,10 +107,10 @@ impl Heads {
         }
     }
 
-    /// We have put the newest head, so it is ours to keep.
+    /// We have put the newest head, so it is ours to keep, and the DHT has been asked for a newer one.
     pub(crate) fn note_put(&mut self, cx: &Cx, channel: &PublicKey) {
         if let Some(upkeep) = self.by_channel.get_mut(channel) {
-            upkeep.put = Some(cx.now());
+            (upkeep.put, upkeep.is_looked_up) = (Some(cx.now()), true);
         }
     }
 
