@@ -17,14 +17,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_io::Timer;
-use futures_lite::{FutureExt, StreamExt};
+use async_io::{Async, Timer};
+use futures_lite::{FutureExt, StreamExt, future};
 use mainline::async_dht::AsyncDht;
 use mainline::errors::{ConcurrencyError, PutMutableError, PutQueryError};
 use mainline::{DhtBuilder, Id, MutableItem, RequestFilter, RequestSpecific, ServerSettings};
@@ -60,8 +62,9 @@ const CACHED_BOOTSTRAP_LOCAL_MAX: usize = 4;
 pub const CACHED_NODES_MAX: usize = 64;
 /// How often they are saved.
 const SAVE_INTERVAL: Duration = Duration::from_mins(5);
-/// How often the routing table is looked at while it is empty, at first and at last.
-const LOOK_INTERVAL_EMPTY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+/// How often the routing table is looked at while it is empty, at first and at last: the client does not tell when it has met
+/// its first node.
+const LOOK_INTERVAL_EMPTY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(2));
 /// How often it is looked at when it is not.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// A first node of a private network that meets none of the last run's nodes within this time begins a new network.
@@ -199,6 +202,8 @@ struct Inner {
     /// Notified when a target is free again.
     freed: Signal,
     own_puts: Arc<OwnPuts>,
+    /// Writes to the client's own address; see [`Self::nudge`].
+    nudger: Cell<Option<(SocketAddrV4, Async<UdpSocket>)>>,
 }
 
 impl Dht {
@@ -222,6 +227,7 @@ impl Dht {
                 slots: Semaphore::new(OPS_MAX),
                 busy: RefCell::default(),
                 freed: Signal::default(),
+                nudger: Cell::default(),
                 config,
             })
         });
@@ -276,6 +282,9 @@ impl Dht {
         let client = inner.client.take();
         if let Some(client) = client {
             look(inner, &client).await;
+            drop(client);
+            // It ends when it hears that nobody has it any more.
+            inner.nudge();
         }
         save(inner).await;
         let Some(addr) = inner.address.get() else { return };
@@ -339,6 +348,15 @@ async fn run(inner: &Inner, job: JobId, op: &DhtOp) -> JobResult {
 }
 
 async fn perform(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) -> JobResult {
+    let result = inner.nudged(perform_with(inner, client, job, op)).await;
+    if inner.nodes.get() == 0 {
+        // It may have met a node: those who wait for one need not wait for the next look.
+        inner.suspect();
+    }
+    result
+}
+
+async fn perform_with(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) -> JobResult {
     match op {
         DhtOp::Get(key) => {
             // Each node's copy, as core counts them; of one item no more than any look-up brings.
@@ -353,15 +371,26 @@ async fn perform(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) -> Jo
                     }
                 }
             };
-            let mut found = get(client, key, &mut on_item).await;
+            // What our own server holds comes last: who reads a head back asks whether others have it.
             let own = inner.address.get().filter(|_| inner.config.plan.server);
-            if let (Err(DhtError::NoNodes), Some(own)) = (found, own)
-                && let Some(item) = dht_own::get(&inner.config.egress, own, key).await
-            {
-                on_item(item);
-                found = Ok(());
+            let mut own_item = None;
+            if let Some(own) = own {
+                own_item = dht_own::get(&inner.config.egress, own, key).await;
             }
-            JobResult::DhtDone(found)
+            let mut is_held_back = own_item.is_some();
+            let found = get(client, key, |item| {
+                if own_item.as_ref() != Some(&item) || !mem::take(&mut is_held_back) {
+                    on_item(item);
+                }
+            });
+            let found = inner.nudged(found).await;
+            JobResult::DhtDone(match own_item {
+                Some(item) => {
+                    on_item(item);
+                    Ok(())
+                }
+                None => found,
+            })
         }
         DhtOp::Put(item, cas) => JobResult::DhtPut(put(inner, client, item, *cas).await),
         DhtOp::Lookup(hash) => JobResult::DhtDone(lookup(inner, client, job, *hash).await),
@@ -410,13 +439,13 @@ async fn put(inner: &Inner, client: &AsyncDht, item: &SignedItem, cas: Option<i6
         return first;
     }
     let (mut same, mut newer) = (0_u32, false);
-    get(client, &item.key, |found| {
+    let copies = get(client, &item.key, |found| {
         same += u32::from(found.seq == item.seq && found.value == item.value);
         newer |= found.seq > item.seq || (found.seq == item.seq && found.value != item.value);
-    })
-    .await?;
+    });
+    inner.nudged(copies).await?;
     if retry {
-        return put_once(inner, client, item, cas).await;
+        return inner.nudged(put_once(inner, client, item, cas)).await;
     }
     // Some nodes refuse an item that they have already as if it were old.
     if newer || same == 0 { Err(DhtError::Stale) } else { Ok(same) }
@@ -462,7 +491,11 @@ async fn lookup(inner: &Inner, client: &AsyncDht, job: JobId, hash: InfoHash) ->
             (inner.sink)(Input::DhtPeers(job, fresh));
         }
     }
-    if seen.is_empty() && client.to_bootstrap().await.is_empty() { Err(DhtError::NoNodes) } else { Ok(()) }
+    if seen.is_empty() && inner.nudged(client.to_bootstrap()).await.is_empty() {
+        Err(DhtError::NoNodes)
+    } else {
+        Ok(())
+    }
 }
 
 // --- what reaches ourselves ---------------------------------------------------------------------------------
@@ -533,6 +566,29 @@ impl RequestFilter for Filter {
 // --- the client's life --------------------------------------------------------------------------------------
 
 impl Inner {
+    /// Does what begins with a word to the client. The client hears it when its socket has something to read, or else each
+    /// 50 ms, so it gets something: one byte, which it drops as malformed.
+    async fn nudged<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Some(done) = future::poll_once(&mut work).await {
+            return done;
+        }
+        self.nudge();
+        work.await
+    }
+
+    /// Has the client look at what it was told.
+    fn nudge(&self) {
+        let Some(own) = self.address.get() else { return };
+        let ip = if own.ip().is_unspecified() { Ipv4Addr::LOCALHOST } else { *own.ip() };
+        let to = SocketAddrV4::new(ip, own.port());
+        let nudger = self.nudger.take().filter(|(at, _)| *at == to).map(|(_, socket)| socket);
+        let Some(nudger) = nudger.or_else(|| self.config.egress.connect_udp(ip, to).ok()) else { return };
+        // Where it does not arrive, the client hears the word a little later.
+        let _ = nudger.get_ref().send(&[0]);
+        self.nudger.set(Some((to, nudger)));
+    }
+
     /// An operation hung: have the keeper look whether the client lives.
     fn suspect(&self) {
         self.suspected.set(true);
@@ -597,7 +653,7 @@ impl Origin {
         let before = self.given.len();
         let deadline = Instant::now() + RESOLVE_TIMEOUT;
         // Side by side, so that one name server that hangs does not hold up the other names.
-        let names = std::mem::take(&mut self.names).into_iter();
+        let names = mem::take(&mut self.names).into_iter();
         let lookups: Vec<_> = names.map(|(host, port)| (egress.resolve(&host, port), host, port)).collect();
         for (lookup, host, port) in lookups {
             let late = async {
@@ -671,14 +727,9 @@ async fn build(inner: &Rc<Inner>, origin: &Origin) -> io::Result<AsyncDht> {
         settings.server_mode();
     }
     let egress = &inner.config.egress;
+    // One that the client chose is not known before it has been asked, nor can it be nudged before.
+    let port = if port == 0 { egress.try_udp(SocketAddrV4::new(plan.ip, 0))? } else { port };
     let client = egress.open_dht(SocketAddrV4::new(plan.ip, port), &list, settings).await?.as_async();
-    let port = if port == 0 {
-        // An answer may take the client 50 ms, which a known port need not wait for.
-        let info = AssertUnwindSafe(client.info()).catch_unwind().await;
-        info.map_err(|_| io::Error::other("it died at once"))?.local_addr().port()
-    } else {
-        port
-    };
     *lock(&inner.own_puts.own) = own_addrs(egress, SocketAddrV4::new(plan.ip, port), list.first());
     inner.address.set(Some(SocketAddrV4::new(plan.ip, port)));
     Ok(client)
@@ -742,7 +793,8 @@ async fn watch_over(inner: &Rc<Inner>, client: &AsyncDht, origin: &mut Origin) {
 
 /// Learns what the routing table holds; `false`: the client is dead.
 async fn look(inner: &Inner, client: &AsyncDht) -> bool {
-    let answer = async { AssertUnwindSafe(client.to_bootstrap()).catch_unwind().await.ok() };
+    let asked = inner.nudged(client.to_bootstrap());
+    let answer = async { AssertUnwindSafe(asked).catch_unwind().await.ok() };
     let late = async {
         Timer::after(ALIVE_TIMEOUT).await;
         None
