@@ -9,7 +9,8 @@ use megatorrent_core::codec::Message;
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::{JobId, Secret};
 use megatorrent_core::limits::{
-    FRESH_COPIES_MIN, GOSSIP_CHANNELS_MAX, ITEM_LIFETIME, READ_BACK_PAUSE, READ_BACKS_MAX, REPUT_INTERVAL,
+    FRESH_COPIES_MIN, GOSSIP_CHANNELS_MAX, HEAD_PATIENCE_MIN, ITEM_LIFETIME, READ_BACK_PAUSE, READ_BACKS_MAX,
+    REPUT_INTERVAL,
 };
 use megatorrent_core::manifest::{Collection, HeadContent};
 use megatorrent_core::node::{
@@ -166,6 +167,36 @@ fn a_publication_takes_three_operations_and_ends_with_the_first_copy_of_its_head
     }
     let put = bench.job(|job| matches!(job, Job::Dht(DhtOp::Put(..))));
     assert!(bench.events.is_empty() && put.is_none(), "{:?}, {put:?}", bench.events);
+}
+
+#[test]
+fn a_head_counts_as_the_newest_once_the_look_up_had_as_long_again_as_its_first_copy_took() {
+    let is_complete = |event: &Event| matches!(event, Event::Complete { .. });
+    let is_newest = |bench: &mut Bench| bench.event(is_complete).is_some();
+    for (took, patience) in
+        [(HEAD_PATIENCE_MIN / 10, HEAD_PATIENCE_MIN), (HEAD_PATIENCE_MIN * 4, HEAD_PATIENCE_MIN * 4)]
+    {
+        let mut bench = Bench::new(Config::default(), None);
+        bench.command(Command::Follow { channel: identity().public_key(), read_key: None });
+        bench.sleep(Duration::ZERO);
+        let (job, DhtOp::Get(_)) = next_dht_op(&mut bench) else { panic!("it is looked up") };
+        let find = |bench: &mut Bench, sequence| {
+            bench.handle(Input::DhtItem(job, head(sequence)));
+            let (record, _) = bench.job(|job| matches!(job, Job::Persist(..))).expect("it is made durable");
+            bench.handle(Input::Done(record, JobResult::Persisted(true)));
+        };
+        bench.sleep(took);
+        find(&mut bench, 5);
+        bench.sleep(patience / 2);
+        // A newer one begins anew.
+        find(&mut bench, 6);
+        bench.sleep(patience * 3 / 4);
+        assert!(!is_newest(&mut bench), "the first one's time is over");
+        bench.sleep((took + patience / 2).max(patience));
+        assert!(is_newest(&mut bench), "{:?}", bench.events);
+        bench.handle(Input::Done(job, JobResult::DhtDone(Ok(()))));
+        assert!(!is_newest(&mut bench), "it is told once");
+    }
 }
 
 #[test]

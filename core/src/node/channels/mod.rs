@@ -429,6 +429,9 @@ impl Channels {
         is_own: bool,
     ) {
         self.heads.on_timer(env.cx, env.dht, channel, is_own);
+        if let Some(topic) = self.heads.topic(&channel) {
+            self.report_satisfied(env, topic);
+        }
         self.wait_for_channel(env.cx, channel);
     }
 
