@@ -76,6 +76,10 @@ const CLOSE_INTERVAL: Duration = Duration::from_millis(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long one round of name resolution may take; names that took longer are tried again.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node to begin with may take to refuse or to answer, before it is as good as silent.
+const KNOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// A question that any node answers, of one that does not take part itself (BEP 5, BEP 43).
+const PING: &[u8] = b"d1:ad2:id20:megatorrent says hi.e1:q4:ping2:roi1e1:t4:ours1:y1:qe";
 /// Different items passed on from one get, and peers from one lookup; more are dropped.
 const FINDINGS_MAX: usize = 1024;
 /// Copies of one item passed on from one get: a look-up asks about 20 nodes that may hold it.
@@ -167,6 +171,23 @@ impl fmt::Debug for Config {
     }
 }
 
+/// Why no node to begin with can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreachable {
+    /// Names that do not resolve.
+    pub unresolved: Vec<DnsName>,
+    /// Addresses at which nothing listens, as their machines say.
+    pub refused: Vec<SocketAddrV4>,
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unresolved = self.unresolved.iter().map(|name| format!("the name {name} does not resolve"));
+        let refused = self.refused.iter().map(|addr| format!("nothing listens at UDP {addr}"));
+        f.write_str(&unresolved.chain(refused).collect::<Vec<_>>().join(", "))
+    }
+}
+
 /// A node of the DHT, or the absence of one. Operations go in by [`Self::submit`]; what they bring goes to the sink.
 pub struct Dht {
     inner: Option<Rc<Inner>>,
@@ -187,10 +208,11 @@ struct Inner {
     config: Config,
     sink: Box<dyn Fn(Input)>,
     client: RefCell<Option<AsyncDht>>,
-    /// Notified when `client`, `address`, `nodes`, `suspected` or `buried` changes.
+    /// Notified when `client`, `address`, `nodes`, `unreachable`, `suspected` or `buried` changes.
     changed: Signal,
     address: Cell<Option<SocketAddrV4>>,
     nodes: Cell<usize>,
+    unreachable: RefCell<Option<Unreachable>>,
     /// Newest known nodes, for the next run.
     known: RefCell<Vec<SocketAddrV4>>,
     /// The keeper shall look whether the client lives.
@@ -222,6 +244,7 @@ impl Dht {
                 changed: Signal::default(),
                 address: Cell::default(),
                 nodes: Cell::default(),
+                unreachable: RefCell::default(),
                 suspected: Cell::default(),
                 buried: Cell::default(),
                 slots: Semaphore::new(OPS_MAX),
@@ -269,6 +292,15 @@ impl Dht {
     pub async fn joined(&self) {
         if let Some(inner) = &self.inner {
             inner.changed.wait_for(|| (inner.nodes.get() > 0).then_some(())).await;
+        }
+    }
+
+    /// Waits until it is known that no node to begin with can be reached, which is tried again all the same. For ever where one
+    /// answers or keeps silent, and where there is no DHT.
+    pub async fn unreachable(&self) -> Unreachable {
+        match &self.inner {
+            Some(inner) => inner.changed.wait_for(|| inner.unreachable.borrow().clone()).await,
+            None => future::pending().await,
         }
     }
 
@@ -699,7 +731,12 @@ async fn keep(inner: Rc<Inner>) {
                 inner.suspected.set(false);
                 inner.client.replace(Some(client.clone()));
                 inner.changed.notify();
-                watch_over(&inner, &client, &mut origin).await;
+                let (given, names) = (origin.given.clone(), origin.names.clone());
+                let knocks = async {
+                    knock_at_all(&inner, given, names).await;
+                    future::pending().await
+                };
+                watch_over(&inner, &client, &mut origin).or(knocks).await;
                 if inner.client.borrow().is_some() {
                     inner.bury();
                 }
@@ -789,6 +826,37 @@ async fn watch_over(inner: &Rc<Inner>, client: &AsyncDht, origin: &mut Origin) {
             })
             .await;
     }
+}
+
+/// Tells if no node to begin with can be reached. The client waits for each in vain, as it does not hear that a port refuses.
+async fn knock_at_all(inner: &Inner, given: BTreeSet<SocketAddrV4>, names: Vec<(DnsName, u16)>) {
+    let others_may_answer = !inner.config.cached.is_empty();
+    if others_may_answer || (given.is_empty() && names.is_empty()) {
+        return;
+    }
+    for addr in &given {
+        if !is_refused(inner, *addr).await {
+            return;
+        }
+    }
+    let unresolved = names.into_iter().map(|(name, _)| name).collect();
+    let unreachable = Unreachable { unresolved, refused: given.into_iter().collect() };
+    inner.unreachable.replace(Some(unreachable));
+    inner.changed.notify();
+}
+
+/// Whether a node's machine says that nothing listens there.
+async fn is_refused(inner: &Inner, addr: SocketAddrV4) -> bool {
+    let answer = async {
+        let socket = inner.config.egress.connect_udp(inner.config.plan.ip, addr)?;
+        socket.send(PING).await?;
+        socket.recv(&mut [0]).await
+    };
+    let late = async {
+        Timer::after(KNOCK_TIMEOUT).await;
+        Ok(0)
+    };
+    matches!(answer.or(late).await, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Learns what the routing table holds; `false`: the client is dead.

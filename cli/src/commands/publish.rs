@@ -206,8 +206,18 @@ async fn publish(
     let is_via = !draft.gateways.is_empty();
     if !is_via {
         within(JOIN_TIMEOUT, late, async {
-            node.dht_joined().await;
-            Ok(())
+            let joined = async {
+                node.dht_joined().await;
+                Ok(())
+            };
+            let unreachable = async {
+                let why = node.dht_unreachable().await;
+                let message = format!(
+                    "no node of the DHT can be reached: {why}; name one that answers with -b HOST:PORT"
+                );
+                Err(Failure::new(Exit::Network, message))
+            };
+            future::or(joined, unreachable).await
         })
         .await?;
     }
