@@ -152,6 +152,10 @@ fn a_publication_takes_three_operations_and_ends_with_the_first_copy_of_its_head
         bench.handle(Input::Done(find, JobResult::DhtDone(Ok(()))));
         let (put, DhtOp::Put(item, _)) = next_dht_op(&mut bench) else { panic!("it is put") };
         bench.handle(Input::Done(put, JobResult::DhtPut(Ok(1))));
+        assert!(
+            bench.event(|e| matches!(e, Event::Complete { .. })).is_some(),
+            "nothing newer is on the DHT"
+        );
         let (read_back, DhtOp::Get(_)) = next_dht_op(&mut bench) else { panic!("it is read back") };
         let is_published = |e: &Event| matches!(e, Event::Published { takers: Takers::DhtNodes(1), .. });
         assert!(!bench.events.iter().any(is_published));

@@ -300,8 +300,11 @@ impl Channels {
     }
 
     /// We have put the newest head.
-    pub(super) fn note_put(&mut self, cx: &Cx, channel: &PublicKey) {
-        self.heads.note_put(cx, channel);
+    pub(super) fn note_put<S: Suite>(&mut self, env: &mut Env<'_, S>, channel: &PublicKey) {
+        self.heads.note_put(env.cx, channel);
+        if let Some(topic) = self.heads.topic(channel) {
+            self.report_satisfied(env, topic);
+        }
     }
 
     // --- contents -------------------------------------------------------------------------------------------

@@ -498,7 +498,7 @@ impl<S: Suite> Dispatcher<S> {
                     self.publications.fail_unusable(&mut self.cx);
                 }
             }
-            Next::NotePut(channel) => self.channels.note_put(&self.cx, &channel),
+            Next::NotePut(channel) => self.with_channels(|channels, env| channels.note_put(env, &channel)),
         }
     }
 
