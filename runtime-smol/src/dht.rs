@@ -734,7 +734,7 @@ async fn keep(inner: Rc<Inner>) {
                 let (given, names) = (origin.given.clone(), origin.names.clone());
                 let knocks = async {
                     knock_at_all(&inner, given, names).await;
-                    future::pending().await
+                    future::pending::<()>().await;
                 };
                 watch_over(&inner, &client, &mut origin).or(knocks).await;
                 if inner.client.borrow().is_some() {

@@ -325,12 +325,12 @@ fn a_port_that_refuses_is_known_at_once_and_one_that_is_silent_is_not_called_so(
 
         let waiting = Peer::start(&executor, None, &[refusing, addr(&silent)]).await;
         let server = Peer::start(&executor, Some(LOOPBACK), &[]).await;
-        let served = Peer::start(&executor, None, &[refusing, server.addr()]).await;
+        let joining = Peer::start(&executor, None, &[refusing, server.addr()]).await;
         let joined = async {
-            served.dht.joined().await;
+            joining.dht.joined().await;
             None
         };
-        let told = async { Some(waiting.dht.unreachable().or(served.dht.unreachable()).await) };
+        let told = async { Some(waiting.dht.unreachable().or(joining.dht.unreachable()).await) };
         assert_eq!(joined.or(told).await, None);
     });
 }
