@@ -326,6 +326,9 @@ pub const REPUT_INTERVAL: Duration = Duration::from_hours(1);
 pub const DHT_RETRY_INTERVAL: Duration = Duration::from_mins(1);
 /// How often a followed channel's head is looked up, where few enough are followed.
 pub const HEAD_POLL_INTERVAL: Duration = Duration::from_mins(1);
+/// Once a look-up has brought a head, newer ones get as long again as it took, but at least this long, before it counts as the
+/// newest: the nodes that never answer are not waited for.
+pub const HEAD_PATIENCE_MIN: Duration = Duration::from_millis(100);
 /// How soon it is looked up again at first while none is known; doubles with each look-up.
 pub const HEAD_RETRY_INTERVAL: Duration = Duration::from_secs(3);
 /// Shortest time between look-ups of one head that gossip provokes: a peer may lie about sequences.

@@ -7,12 +7,15 @@ use std::time::Duration;
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::codec::Message;
 use megatorrent_core::identity::Identity;
-use megatorrent_core::ids::Secret;
+use megatorrent_core::ids::{JobId, Secret};
 use megatorrent_core::limits::{
-    FRESH_COPIES_MIN, GOSSIP_CHANNELS_MAX, ITEM_LIFETIME, READ_BACK_PAUSE, READ_BACKS_MAX, REPUT_INTERVAL,
+    FRESH_COPIES_MIN, GOSSIP_CHANNELS_MAX, HEAD_PATIENCE_MIN, ITEM_LIFETIME, READ_BACK_PAUSE, READ_BACKS_MAX,
+    REPUT_INTERVAL,
 };
 use megatorrent_core::manifest::{Collection, HeadContent};
-use megatorrent_core::node::{Command, Config, Draft, Event, PublishError};
+use megatorrent_core::node::{
+    Command, Config, DhtError, DhtOp, Draft, Event, Input, Job, JobResult, PublishError, Takers,
+};
 use megatorrent_core::time::Instant;
 use support::content::item;
 use support::member::Member;
@@ -119,6 +122,85 @@ fn a_published_head_is_looked_for_several_times_before_it_counts_as_lost() {
     bench.sleep(READ_BACK_PAUSE * 2);
     let failed = |e: &Event| matches!(e, Event::PublishFailed { error: PublishError::NotReadBack, .. });
     assert!(bench.events.iter().any(failed), "{:?}", bench.events);
+}
+
+/// Lets the world answer the jobs that wait, those of the DHT apart, and takes the DHT's next operation.
+fn next_dht_op(bench: &mut Bench) -> (JobId, DhtOp) {
+    while let Some((id, job)) = bench.job(|job| !matches!(job, Job::Dht(_))) {
+        for input in bench.world.answer(bench.now, id, job) {
+            bench.handle(input);
+        }
+    }
+    let is_of_head = |op: &DhtOp| matches!(op, DhtOp::Get(_) | DhtOp::Put(..));
+    match bench.job(|job| matches!(job, Job::Dht(op) if is_of_head(op))) {
+        Some((id, Job::Dht(op))) => (id, op),
+        other => panic!("an operation is due: {other:?}"),
+    }
+}
+
+#[test]
+fn a_publication_takes_three_operations_and_ends_with_the_first_copy_of_its_head() {
+    let mut bench = Bench::new(Config::default(), Some(identity()));
+    let before = bench.now;
+    let mut unfinished = Vec::new();
+    for _ in 0..2 {
+        bench.events.clear();
+        publish(&mut bench);
+        // The upkeep of the channel asks for nothing meanwhile, which the DHT would answer first.
+        bench.sleep(Duration::ZERO);
+        let (find, DhtOp::Get(_)) = next_dht_op(&mut bench) else { panic!("the newest is looked up first") };
+        bench.handle(Input::Done(find, JobResult::DhtDone(Ok(()))));
+        let (put, DhtOp::Put(item, _)) = next_dht_op(&mut bench) else { panic!("it is put") };
+        bench.handle(Input::Done(put, JobResult::DhtPut(Ok(1))));
+        assert!(
+            bench.event(|e| matches!(e, Event::Complete { .. })).is_some(),
+            "nothing newer is on the DHT"
+        );
+        let (read_back, DhtOp::Get(_)) = next_dht_op(&mut bench) else { panic!("it is read back") };
+        let is_published = |e: &Event| matches!(e, Event::Published { takers: Takers::DhtNodes(1), .. });
+        assert!(!bench.events.iter().any(is_published));
+        bench.handle(Input::DhtItem(read_back, item));
+        assert!(bench.events.iter().any(is_published), "{:?}", bench.events);
+        unfinished.push(read_back);
+    }
+    assert_eq!(bench.now, before, "no timer is waited for");
+    // What the look-ups bring later changes nothing.
+    bench.events.clear();
+    for job in unfinished {
+        bench.handle(Input::Done(job, JobResult::DhtDone(Err(DhtError::Failed))));
+    }
+    let put = bench.job(|job| matches!(job, Job::Dht(DhtOp::Put(..))));
+    assert!(bench.events.is_empty() && put.is_none(), "{:?}, {put:?}", bench.events);
+}
+
+#[test]
+fn a_head_counts_as_the_newest_once_the_look_up_had_as_long_again_as_its_first_copy_took() {
+    let is_complete = |event: &Event| matches!(event, Event::Complete { .. });
+    let is_newest = |bench: &mut Bench| bench.event(is_complete).is_some();
+    for (took, patience) in
+        [(HEAD_PATIENCE_MIN / 10, HEAD_PATIENCE_MIN), (HEAD_PATIENCE_MIN * 4, HEAD_PATIENCE_MIN * 4)]
+    {
+        let mut bench = Bench::new(Config::default(), None);
+        bench.command(Command::Follow { channel: identity().public_key(), read_key: None });
+        bench.sleep(Duration::ZERO);
+        let (job, DhtOp::Get(_)) = next_dht_op(&mut bench) else { panic!("it is looked up") };
+        let find = |bench: &mut Bench, sequence| {
+            bench.handle(Input::DhtItem(job, head(sequence)));
+            let (record, _) = bench.job(|job| matches!(job, Job::Persist(..))).expect("it is made durable");
+            bench.handle(Input::Done(record, JobResult::Persisted(true)));
+        };
+        bench.sleep(took);
+        find(&mut bench, 5);
+        bench.sleep(patience / 2);
+        // A newer one begins anew.
+        find(&mut bench, 6);
+        bench.sleep(patience * 3 / 4);
+        assert!(!is_newest(&mut bench), "the first one's time is over");
+        bench.sleep((took + patience / 2).max(patience));
+        assert!(is_newest(&mut bench), "{:?}", bench.events);
+        bench.handle(Input::Done(job, JobResult::DhtDone(Ok(()))));
+        assert!(!is_newest(&mut bench), "it is told once");
+    }
 }
 
 #[test]

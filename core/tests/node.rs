@@ -299,7 +299,6 @@ fn publishing_signs_above_the_known_sequence_stores_first_and_reads_back() {
     bench.handle(Input::Done(put, JobResult::DhtPut(Ok(4))));
     let read_back = bench.dht_job(|op| matches!(op, DhtOp::Get(_))).expect("it is read back");
     bench.handle(Input::DhtItem(read_back, item));
-    bench.handle(Input::Done(read_back, JobResult::DhtDone(Ok(()))));
     assert!(
         bench
             .event(|e| matches!(e, Event::Published { takers: Takers::DhtNodes(4), inline: true, .. }))

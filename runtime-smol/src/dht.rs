@@ -17,14 +17,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_io::Timer;
-use futures_lite::{FutureExt, StreamExt};
+use async_io::{Async, Timer};
+use futures_lite::{FutureExt, StreamExt, future};
 use mainline::async_dht::AsyncDht;
 use mainline::errors::{ConcurrencyError, PutMutableError, PutQueryError};
 use mainline::{DhtBuilder, Id, MutableItem, RequestFilter, RequestSpecific, ServerSettings};
@@ -60,8 +62,9 @@ const CACHED_BOOTSTRAP_LOCAL_MAX: usize = 4;
 pub const CACHED_NODES_MAX: usize = 64;
 /// How often they are saved.
 const SAVE_INTERVAL: Duration = Duration::from_mins(5);
-/// How often the routing table is looked at while it is empty, at first and at last.
-const LOOK_INTERVAL_EMPTY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+/// How often the routing table is looked at while it is empty, at first and at last: the client does not tell when it has met
+/// its first node.
+const LOOK_INTERVAL_EMPTY: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(2));
 /// How often it is looked at when it is not.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// A first node of a private network that meets none of the last run's nodes within this time begins a new network.
@@ -73,6 +76,10 @@ const CLOSE_INTERVAL: Duration = Duration::from_millis(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long one round of name resolution may take; names that took longer are tried again.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node to begin with may take to refuse or to answer, before it is as good as silent.
+const KNOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// A question that any node answers, of one that does not take part itself (BEP 5, BEP 43).
+const PING: &[u8] = b"d1:ad2:id20:megatorrent says hi.e1:q4:ping2:roi1e1:t4:ours1:y1:qe";
 /// Different items passed on from one get, and peers from one lookup; more are dropped.
 const FINDINGS_MAX: usize = 1024;
 /// Copies of one item passed on from one get: a look-up asks about 20 nodes that may hold it.
@@ -164,6 +171,23 @@ impl fmt::Debug for Config {
     }
 }
 
+/// Why no node to begin with can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreachable {
+    /// Names that do not resolve.
+    pub unresolved: Vec<DnsName>,
+    /// Addresses at which nothing listens, as their machines say.
+    pub refused: Vec<SocketAddrV4>,
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unresolved = self.unresolved.iter().map(|name| format!("the name {name} does not resolve"));
+        let refused = self.refused.iter().map(|addr| format!("nothing listens at UDP {addr}"));
+        f.write_str(&unresolved.chain(refused).collect::<Vec<_>>().join(", "))
+    }
+}
+
 /// A node of the DHT, or the absence of one. Operations go in by [`Self::submit`]; what they bring goes to the sink.
 pub struct Dht {
     inner: Option<Rc<Inner>>,
@@ -184,10 +208,11 @@ struct Inner {
     config: Config,
     sink: Box<dyn Fn(Input)>,
     client: RefCell<Option<AsyncDht>>,
-    /// Notified when `client`, `address`, `nodes`, `suspected` or `buried` changes.
+    /// Notified when `client`, `address`, `nodes`, `unreachable`, `suspected` or `buried` changes.
     changed: Signal,
     address: Cell<Option<SocketAddrV4>>,
     nodes: Cell<usize>,
+    unreachable: RefCell<Option<Unreachable>>,
     /// Newest known nodes, for the next run.
     known: RefCell<Vec<SocketAddrV4>>,
     /// The keeper shall look whether the client lives.
@@ -199,6 +224,8 @@ struct Inner {
     /// Notified when a target is free again.
     freed: Signal,
     own_puts: Arc<OwnPuts>,
+    /// Writes to the client's own address; see [`Self::nudge`].
+    nudger: Cell<Option<(SocketAddrV4, Async<UdpSocket>)>>,
 }
 
 impl Dht {
@@ -217,11 +244,13 @@ impl Dht {
                 changed: Signal::default(),
                 address: Cell::default(),
                 nodes: Cell::default(),
+                unreachable: RefCell::default(),
                 suspected: Cell::default(),
                 buried: Cell::default(),
                 slots: Semaphore::new(OPS_MAX),
                 busy: RefCell::default(),
                 freed: Signal::default(),
+                nudger: Cell::default(),
                 config,
             })
         });
@@ -266,6 +295,15 @@ impl Dht {
         }
     }
 
+    /// Waits until it is known that no node to begin with can be reached, which is tried again all the same. For ever where one
+    /// answers or keeps silent, and where there is no DHT.
+    pub async fn unreachable(&self) -> Unreachable {
+        match &self.inner {
+            Some(inner) => inner.changed.wait_for(|| inner.unreachable.borrow().clone()).await,
+            None => future::pending().await,
+        }
+    }
+
     /// Drops what is under way, saves the known nodes and waits until the socket is closed.
     pub async fn stop(&self) {
         let keeper = self.keeper.take();
@@ -276,6 +314,9 @@ impl Dht {
         let client = inner.client.take();
         if let Some(client) = client {
             look(inner, &client).await;
+            drop(client);
+            // It ends when it hears that nobody has it any more.
+            inner.nudge();
         }
         save(inner).await;
         let Some(addr) = inner.address.get() else { return };
@@ -339,6 +380,15 @@ async fn run(inner: &Inner, job: JobId, op: &DhtOp) -> JobResult {
 }
 
 async fn perform(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) -> JobResult {
+    let result = inner.nudged(perform_with(inner, client, job, op)).await;
+    if inner.nodes.get() == 0 {
+        // It may have met a node: those who wait for one need not wait for the next look.
+        inner.suspect();
+    }
+    result
+}
+
+async fn perform_with(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) -> JobResult {
     match op {
         DhtOp::Get(key) => {
             // Each node's copy, as core counts them; of one item no more than any look-up brings.
@@ -353,15 +403,26 @@ async fn perform(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) -> Jo
                     }
                 }
             };
-            let mut found = get(client, key, &mut on_item).await;
+            // What our own server holds comes last: who reads a head back asks whether others have it.
             let own = inner.address.get().filter(|_| inner.config.plan.server);
-            if let (Err(DhtError::NoNodes), Some(own)) = (found, own)
-                && let Some(item) = dht_own::get(&inner.config.egress, own, key).await
-            {
-                on_item(item);
-                found = Ok(());
+            let mut own_item = None;
+            if let Some(own) = own {
+                own_item = dht_own::get(&inner.config.egress, own, key).await;
             }
-            JobResult::DhtDone(found)
+            let mut is_held_back = own_item.is_some();
+            let found = get(client, key, |item| {
+                if own_item.as_ref() != Some(&item) || !mem::take(&mut is_held_back) {
+                    on_item(item);
+                }
+            });
+            let found = inner.nudged(found).await;
+            JobResult::DhtDone(match own_item {
+                Some(item) => {
+                    on_item(item);
+                    Ok(())
+                }
+                None => found,
+            })
         }
         DhtOp::Put(item, cas) => JobResult::DhtPut(put(inner, client, item, *cas).await),
         DhtOp::Lookup(hash) => JobResult::DhtDone(lookup(inner, client, job, *hash).await),
@@ -410,13 +471,13 @@ async fn put(inner: &Inner, client: &AsyncDht, item: &SignedItem, cas: Option<i6
         return first;
     }
     let (mut same, mut newer) = (0_u32, false);
-    get(client, &item.key, |found| {
+    let copies = get(client, &item.key, |found| {
         same += u32::from(found.seq == item.seq && found.value == item.value);
         newer |= found.seq > item.seq || (found.seq == item.seq && found.value != item.value);
-    })
-    .await?;
+    });
+    inner.nudged(copies).await?;
     if retry {
-        return put_once(inner, client, item, cas).await;
+        return inner.nudged(put_once(inner, client, item, cas)).await;
     }
     // Some nodes refuse an item that they have already as if it were old.
     if newer || same == 0 { Err(DhtError::Stale) } else { Ok(same) }
@@ -462,7 +523,11 @@ async fn lookup(inner: &Inner, client: &AsyncDht, job: JobId, hash: InfoHash) ->
             (inner.sink)(Input::DhtPeers(job, fresh));
         }
     }
-    if seen.is_empty() && client.to_bootstrap().await.is_empty() { Err(DhtError::NoNodes) } else { Ok(()) }
+    if seen.is_empty() && inner.nudged(client.to_bootstrap()).await.is_empty() {
+        Err(DhtError::NoNodes)
+    } else {
+        Ok(())
+    }
 }
 
 // --- what reaches ourselves ---------------------------------------------------------------------------------
@@ -533,6 +598,29 @@ impl RequestFilter for Filter {
 // --- the client's life --------------------------------------------------------------------------------------
 
 impl Inner {
+    /// Does what begins with a word to the client. The client hears it when its socket has something to read, or else each
+    /// 50 ms, so it gets something: one byte, which it drops as malformed.
+    async fn nudged<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Some(done) = future::poll_once(&mut work).await {
+            return done;
+        }
+        self.nudge();
+        work.await
+    }
+
+    /// Has the client look at what it was told.
+    fn nudge(&self) {
+        let Some(own) = self.address.get() else { return };
+        let ip = if own.ip().is_unspecified() { Ipv4Addr::LOCALHOST } else { *own.ip() };
+        let to = SocketAddrV4::new(ip, own.port());
+        let nudger = self.nudger.take().filter(|(at, _)| *at == to).map(|(_, socket)| socket);
+        let Some(nudger) = nudger.or_else(|| self.config.egress.connect_udp(ip, to).ok()) else { return };
+        // Where it does not arrive, the client hears the word a little later.
+        let _ = nudger.get_ref().send(&[0]);
+        self.nudger.set(Some((to, nudger)));
+    }
+
     /// An operation hung: have the keeper look whether the client lives.
     fn suspect(&self) {
         self.suspected.set(true);
@@ -597,7 +685,7 @@ impl Origin {
         let before = self.given.len();
         let deadline = Instant::now() + RESOLVE_TIMEOUT;
         // Side by side, so that one name server that hangs does not hold up the other names.
-        let names = std::mem::take(&mut self.names).into_iter();
+        let names = mem::take(&mut self.names).into_iter();
         let lookups: Vec<_> = names.map(|(host, port)| (egress.resolve(&host, port), host, port)).collect();
         for (lookup, host, port) in lookups {
             let late = async {
@@ -643,7 +731,12 @@ async fn keep(inner: Rc<Inner>) {
                 inner.suspected.set(false);
                 inner.client.replace(Some(client.clone()));
                 inner.changed.notify();
-                watch_over(&inner, &client, &mut origin).await;
+                let (given, names) = (origin.given.clone(), origin.names.clone());
+                let knocks = async {
+                    knock_at_all(&inner, given, names).await;
+                    future::pending::<()>().await;
+                };
+                watch_over(&inner, &client, &mut origin).or(knocks).await;
                 if inner.client.borrow().is_some() {
                     inner.bury();
                 }
@@ -671,14 +764,9 @@ async fn build(inner: &Rc<Inner>, origin: &Origin) -> io::Result<AsyncDht> {
         settings.server_mode();
     }
     let egress = &inner.config.egress;
+    // One that the client chose is not known before it has been asked, nor can it be nudged before.
+    let port = if port == 0 { egress.try_udp(SocketAddrV4::new(plan.ip, 0))? } else { port };
     let client = egress.open_dht(SocketAddrV4::new(plan.ip, port), &list, settings).await?.as_async();
-    let port = if port == 0 {
-        // An answer may take the client 50 ms, which a known port need not wait for.
-        let info = AssertUnwindSafe(client.info()).catch_unwind().await;
-        info.map_err(|_| io::Error::other("it died at once"))?.local_addr().port()
-    } else {
-        port
-    };
     *lock(&inner.own_puts.own) = own_addrs(egress, SocketAddrV4::new(plan.ip, port), list.first());
     inner.address.set(Some(SocketAddrV4::new(plan.ip, port)));
     Ok(client)
@@ -740,9 +828,41 @@ async fn watch_over(inner: &Rc<Inner>, client: &AsyncDht, origin: &mut Origin) {
     }
 }
 
+/// Tells if no node to begin with can be reached. The client waits for each in vain, as it does not hear that a port refuses.
+async fn knock_at_all(inner: &Inner, given: BTreeSet<SocketAddrV4>, names: Vec<(DnsName, u16)>) {
+    let others_may_answer = !inner.config.cached.is_empty();
+    if others_may_answer || (given.is_empty() && names.is_empty()) {
+        return;
+    }
+    for addr in &given {
+        if !is_refused(inner, *addr).await {
+            return;
+        }
+    }
+    let unresolved = names.into_iter().map(|(name, _)| name).collect();
+    let unreachable = Unreachable { unresolved, refused: given.into_iter().collect() };
+    inner.unreachable.replace(Some(unreachable));
+    inner.changed.notify();
+}
+
+/// Whether a node's machine says that nothing listens there.
+async fn is_refused(inner: &Inner, addr: SocketAddrV4) -> bool {
+    let answer = async {
+        let socket = inner.config.egress.connect_udp(inner.config.plan.ip, addr)?;
+        socket.send(PING).await?;
+        socket.recv(&mut [0]).await
+    };
+    let late = async {
+        Timer::after(KNOCK_TIMEOUT).await;
+        Ok(0)
+    };
+    matches!(answer.or(late).await, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 /// Learns what the routing table holds; `false`: the client is dead.
 async fn look(inner: &Inner, client: &AsyncDht) -> bool {
-    let answer = async { AssertUnwindSafe(client.to_bootstrap()).catch_unwind().await.ok() };
+    let asked = inner.nudged(client.to_bootstrap());
+    let answer = async { AssertUnwindSafe(asked).catch_unwind().await.ok() };
     let late = async {
         Timer::after(ALIVE_TIMEOUT).await;
         None

@@ -79,7 +79,7 @@ impl Egress {
         let probe = |port: u16| {
             let Some(ip) = udp_ip else { return Ok(()) };
             let addr = SocketAddrV4::new(ip, port);
-            self.try_udp(addr).map_err(|error| StartError::DhtPort { addr: addr.into(), error })
+            self.try_udp(addr).map(drop).map_err(|error| StartError::DhtPort { addr: addr.into(), error })
         };
         let Some(addr) = self.listen else {
             let dht_port = dht_port.unwrap_or(0);
@@ -180,10 +180,10 @@ impl Egress {
 
     // --- UDP ------------------------------------------------------------------------------------------------
 
-    /// Whether a UDP socket can be bound to `addr`; it is not kept.
+    /// Whether a UDP socket can be bound to `addr`, and to which port; it is not kept.
     #[expect(clippy::disallowed_methods, reason = "the probe of a port")]
-    pub(crate) fn try_udp(&self, addr: SocketAddrV4) -> io::Result<()> {
-        UdpSocket::bind(addr).map(drop)
+    pub(crate) fn try_udp(&self, addr: SocketAddrV4) -> io::Result<u16> {
+        Ok(UdpSocket::bind(addr)?.local_addr()?.port())
     }
 
     /// A UDP socket that exchanges datagrams with `to` alone, from any port of `ip`. Making it sends nothing.

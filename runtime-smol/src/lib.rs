@@ -37,7 +37,7 @@ use megatorrent_core::node::{Command, Config, Event, Input, Node, NodeStatus, Ta
 use smol::LocalExecutor;
 use zeroize::Zeroizing;
 
-use crate::dht::{Dht, DhtMode, Plan};
+use crate::dht::{Dht, DhtMode, Plan, Unreachable};
 use crate::driver::{Clock, Driver};
 use crate::egress::Egress;
 use crate::home::Home;
@@ -345,6 +345,11 @@ impl Handle {
     /// Waits until the DHT's routing table has a node; at once where there is no DHT.
     pub async fn dht_joined(&self) {
         self.0.driver.dht.joined().await;
+    }
+
+    /// Waits until it is known that none of the DHT's nodes to begin with can be reached ([`Dht::unreachable`]).
+    pub async fn dht_unreachable(&self) -> Unreachable {
+        self.0.driver.dht.unreachable().await
     }
 
     /// The node's blobs.

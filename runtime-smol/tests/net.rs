@@ -16,7 +16,7 @@ use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::{InfoHash, JobId, Secret};
 use megatorrent_core::limits::ITEM_VALUE_LEN_MAX;
 use megatorrent_core::node::{DhtError, DhtOp, Input, JobResult};
-use megatorrent_runtime_smol::dht::{Config, Dht, DhtMode, Plan};
+use megatorrent_runtime_smol::dht::{Config, Dht, DhtMode, Plan, Unreachable};
 use megatorrent_runtime_smol::egress::Egress;
 use smol::LocalExecutor;
 use smol::channel::{self, Receiver};
@@ -308,6 +308,30 @@ fn the_only_server_of_a_network_finds_what_others_put_at_it() {
         let got = server.ask(DhtOp::Get(item.key)).await;
         assert!(matches!(got.result, JobResult::DhtDone(Ok(()))), "{got:?}");
         assert_eq!(got.items, [item]);
+    });
+}
+
+#[test]
+fn a_port_that_refuses_is_known_at_once_and_one_that_is_silent_is_not_called_so() {
+    run(async |executor| {
+        let silent = udp();
+        let addr = |socket: &UdpSocket| match socket.local_addr().expect("bound") {
+            SocketAddr::V4(addr) => addr,
+            SocketAddr::V6(_) => panic!("it is bound to IPv4"),
+        };
+        let refusing = addr(&udp());
+        let lone = Peer::start(&executor, None, &[refusing]).await;
+        assert_eq!(lone.dht.unreachable().await, Unreachable { unresolved: vec![], refused: vec![refusing] });
+
+        let waiting = Peer::start(&executor, None, &[refusing, addr(&silent)]).await;
+        let server = Peer::start(&executor, Some(LOOPBACK), &[]).await;
+        let joining = Peer::start(&executor, None, &[refusing, server.addr()]).await;
+        let joined = async {
+            joining.dht.joined().await;
+            None
+        };
+        let told = async { Some(waiting.dht.unreachable().or(joining.dht.unreachable()).await) };
+        assert_eq!(joined.or(told).await, None);
     });
 }
 

@@ -13,11 +13,11 @@ use megatorrent_core::node::{Command, DhtError, Draft, Event, PublishError, Take
 use megatorrent_core::time::UnixTime;
 use megatorrent_core::tree::Shape;
 use megatorrent_core::uri::ChannelUri;
-use megatorrent_runtime_smol::dht::DhtMode;
+use megatorrent_runtime_smol::dht::{DhtMode, Plan};
 use megatorrent_runtime_smol::export::data_blobs;
 use megatorrent_runtime_smol::ingest::AuthorBlobs;
 use megatorrent_runtime_smol::store::Store;
-use megatorrent_runtime_smol::{Handle, Runtime};
+use megatorrent_runtime_smol::{Handle, Options, Runtime};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -73,6 +73,8 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
         options.identity = Some(identity);
         if !args.gateways.is_empty() {
             options.dht = DhtMode::Off;
+        } else if options.dht == DhtMode::Auto && is_loopback(&options) {
+            options.dht = DhtMode::Server;
         }
         let node = Runtime::start(executor, options).await?;
         let draft = Draft { content, read_key: read_key.clone(), gateways: args.gateways.clone() };
@@ -107,6 +109,13 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
         output.warn("the URI contains the read key: whoever has it can read the channel");
     }
     Ok(())
+}
+
+/// Whether the DHT is a network of its own on this machine. Its first node lists us too, from our first question on: we ask
+/// ourselves in every look-up, which ends sooner if we answer.
+fn is_loopback(options: &Options) -> bool {
+    Plan::new(options.dht, options.listen.map(|addr| addr.ip()), &options.bootstrap)
+        .is_some_and(|plan| plan.ip.is_loopback())
 }
 
 /// Who took a head.
@@ -197,8 +206,18 @@ async fn publish(
     let is_via = !draft.gateways.is_empty();
     if !is_via {
         within(JOIN_TIMEOUT, late, async {
-            node.dht_joined().await;
-            Ok(())
+            let joined = async {
+                node.dht_joined().await;
+                Ok(())
+            };
+            let unreachable = async {
+                let why = node.dht_unreachable().await;
+                let message = format!(
+                    "no node of the DHT can be reached: {why}; name one that answers with -b HOST:PORT"
+                );
+                Err(Failure::new(Exit::Network, message))
+            };
+            future::or(joined, unreachable).await
         })
         .await?;
     }

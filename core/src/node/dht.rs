@@ -315,6 +315,11 @@ impl DhtQueue {
         self.in_flight.remove(&job);
     }
 
+    /// Gives up an operation in flight: whatever else it brings is of no use, and its purpose may have another at once.
+    pub(super) fn abandon(&mut self, purpose: Purpose) {
+        self.in_flight.retain(|_, p| *p != purpose);
+    }
+
     /// Returns when [`Self::next`] may have an operation; `None`: not before one in flight ends.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         [self.next_usual(now), self.next_awaited(now)].into_iter().flatten().min()

@@ -2,6 +2,7 @@
 
 mod common;
 mod faults;
+mod first_byte;
 mod job;
 mod limits;
 mod seeds;

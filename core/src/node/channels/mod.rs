@@ -294,9 +294,17 @@ impl Channels {
         env.cx.set_timer_sooner(Timer::Swarm(topic), now);
     }
 
+    /// A channel's head is being looked up by others than its upkeep, whose next look-up is due an interval later.
+    pub(super) fn note_looked_up(&mut self, cx: &Cx, channel: PublicKey) {
+        self.heads.on_dht_started(cx, Purpose::Poll(channel));
+    }
+
     /// We have put the newest head.
-    pub(super) fn note_put(&mut self, cx: &Cx, channel: &PublicKey) {
-        self.heads.note_put(cx, channel);
+    pub(super) fn note_put<S: Suite>(&mut self, env: &mut Env<'_, S>, channel: &PublicKey) {
+        self.heads.note_put(env.cx, channel);
+        if let Some(topic) = self.heads.topic(channel) {
+            self.report_satisfied(env, topic);
+        }
     }
 
     // --- contents -------------------------------------------------------------------------------------------
@@ -424,6 +432,9 @@ impl Channels {
         is_own: bool,
     ) {
         self.heads.on_timer(env.cx, env.dht, channel, is_own);
+        if let Some(topic) = self.heads.topic(&channel) {
+            self.report_satisfied(env, topic);
+        }
         self.wait_for_channel(env.cx, channel);
     }
 

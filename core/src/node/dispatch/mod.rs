@@ -498,7 +498,7 @@ impl<S: Suite> Dispatcher<S> {
                     self.publications.fail_unusable(&mut self.cx);
                 }
             }
-            Next::NotePut(channel) => self.channels.note_put(&self.cx, &channel),
+            Next::NotePut(channel) => self.with_channels(|channels, env| channels.note_put(env, &channel)),
         }
     }
 
@@ -510,6 +510,10 @@ impl<S: Suite> Dispatcher<S> {
             let error = PublishError::TooManyChannels;
             return self.cx.event(Event::PublishFailed { channel: Some(channel), error });
         };
+        if draft.gateways.is_empty() {
+            // It begins with a look-up of its own, which says what one of the upkeep would.
+            self.channels.note_looked_up(&self.cx, channel);
+        }
         self.with_publications(|publications, env| publications.begin(env, channel, topic, draft));
     }
 
@@ -537,7 +541,9 @@ impl<S: Suite> Dispatcher<S> {
             Purpose::Poll(channel) if item.key == channel => {
                 self.with_channels(|channels, env| channels.on_polled(env, item));
             }
-            Purpose::Publish => self.publications.on_item(&item),
+            Purpose::Publish => {
+                self.with_publications(|publications, env| publications.on_dht_item(env, &item));
+            }
             Purpose::LookUpHead(channel) if item.key == channel => self.gateway.on_item(channel, &item),
             _ => {}
         }

@@ -258,8 +258,20 @@ impl Publications {
 
     // --- the DHT --------------------------------------------------------------------------------------------
 
-    /// Takes a properly signed item of the channel from the DHT or a gateway.
-    pub(super) fn on_item(&mut self, item: &SignedItem) {
+    /// Takes a properly signed item of the channel from the DHT.
+    pub(super) fn on_dht_item<S: Suite>(&mut self, env: &mut Env<'_, S>, item: &SignedItem) -> Next {
+        self.on_item(item);
+        if matches!(&self.current, Some(Publication { phase: Phase::ReadBack(read_back), .. }) if read_back.is_found)
+        {
+            // Whoever else has the head changes nothing: the rest of the look-up is not waited for.
+            env.dht.abandon(Purpose::Publish);
+            self.end_read_back(env.cx);
+        }
+        Next::Nothing
+    }
+
+    /// Notes a properly signed item of the channel from the DHT or a gateway.
+    fn on_item(&mut self, item: &SignedItem) {
         let Some(current) = &mut self.current else { return };
         current.found = current.found.max(Some(item.seq));
         if let Phase::ReadBack(read_back) | Phase::Pause(read_back) = &mut current.phase {

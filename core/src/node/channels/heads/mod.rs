@@ -60,8 +60,10 @@ struct Upkeep {
     /// When a look-up last found the newest head, and the number of nodes that gave it.
     copies: Option<(Instant, usize)>,
     poll_error: Option<DhtError>,
-    /// A look-up has ended, so that the newest head is known, as far as the DHT knows it.
+    /// A look-up has ended or is as good as that, so that the newest head is known, as far as the DHT knows it.
     is_looked_up: bool,
+    /// When the look-up under way is as good as ended, as it has brought a head.
+    settled_due: Option<Instant>,
     /// Since when a user waits for it.
     awaited: Option<Instant>,
     put_due: Option<Instant>,
@@ -88,6 +90,7 @@ impl Upkeep {
             copies: None,
             poll_error: None,
             is_looked_up: false,
+            settled_due: None,
             awaited: None,
             put_due: None,
             put: None,
@@ -112,7 +115,7 @@ impl Upkeep {
     /// When something of it is due next.
     fn due(&self) -> Option<Instant> {
         let untaken = self.untaken.as_ref().map(|(due, _)| *due);
-        [self.poll_due, self.put_due, untaken].into_iter().flatten().min()
+        [self.poll_due, self.put_due, untaken, self.settled_due].into_iter().flatten().min()
     }
 }
 

@@ -7,8 +7,8 @@ use super::{Adopted, Heads, HeldHead, Upkeep};
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
 use crate::limits::{
-    AWAITED_TIME, DHT_RETRY_INTERVAL, FRESH_COPIES_MIN, GOSSIP_POLL_INTERVAL, HEAD_RETRY_INTERVAL,
-    ITEM_LIFETIME, REPUT_INTERVAL,
+    AWAITED_TIME, DHT_RETRY_INTERVAL, FRESH_COPIES_MIN, GOSSIP_POLL_INTERVAL, HEAD_PATIENCE_MIN,
+    HEAD_RETRY_INTERVAL, ITEM_LIFETIME, REPUT_INTERVAL,
 };
 use crate::manifest::{Head, HeadContent};
 use crate::node::api::{DhtError, DhtOp, Event, JobResult};
@@ -21,6 +21,19 @@ impl Upkeep {
     /// Since when a user waits for the head.
     fn awaited_since(&self, now: Instant) -> Option<Instant> {
         self.awaited.filter(|since| now.since(*since) < AWAITED_TIME)
+    }
+
+    /// The look-up under way has found this many copies of the newest head that it has brought.
+    fn note_found(&mut self, now: Instant, copies: usize) {
+        if self.is_looked_up {
+            return;
+        }
+        if copies >= FRESH_COPIES_MIN {
+            // A newer one would be at the same nodes.
+            self.settled_due = Some(now);
+        } else if copies == 1 {
+            self.settled_due = Some(now + now.since(self.polled).max(HEAD_PATIENCE_MIN));
+        }
     }
 
     /// Whether enough DHT nodes hold the newest head, and surely not by our own put (BEP 44): a copy does not tell its age,
@@ -83,6 +96,7 @@ impl Heads {
             self.offer(cx, channel, head);
         }
         let Some(upkeep) = self.by_channel.get_mut(&channel) else { return };
+        upkeep.is_looked_up |= upkeep.settled_due.take_if(|due| *due <= now).is_some();
         if upkeep.poll_due.take_if(|due| *due <= now).is_some() {
             if !dht.push(now, Purpose::Poll(channel), DhtOp::Get(channel)) {
                 upkeep.poll_due = Some(now + HEAD_RETRY_INTERVAL);
@@ -107,10 +121,10 @@ impl Heads {
         }
     }
 
-    /// We have put the newest head, so it is ours to keep.
+    /// We have put the newest head, so it is ours to keep, and the DHT has been asked for a newer one.
     pub(crate) fn note_put(&mut self, cx: &Cx, channel: &PublicKey) {
         if let Some(upkeep) = self.by_channel.get_mut(channel) {
-            upkeep.put = Some(cx.now());
+            (upkeep.put, upkeep.is_looked_up) = (Some(cx.now()), true);
         }
     }
 
@@ -143,6 +157,10 @@ impl Heads {
             if head.sequence() >= best {
                 let copies = if head.sequence() == best { copies } else { 0 };
                 upkeep.poll_best = Some((head.sequence(), copies + 1));
+                upkeep.note_found(cx.now(), copies + 1);
+            }
+            if let Some(due) = upkeep.settled_due {
+                cx.set_timer_sooner(Timer::Channel(channel), due);
             }
         }
         self.offer(cx, channel, head);
@@ -180,6 +198,7 @@ impl Heads {
         upkeep.poll_error = error;
         // Without a DHT there is nothing newer to be learnt from it.
         upkeep.is_looked_up |= matches!(error, None | Some(DhtError::Disabled));
+        upkeep.settled_due = None;
         match upkeep.newest().map(HeldHead::sequence) {
             None => {
                 upkeep.poll_interval = (upkeep.poll_interval * 2).min(poll_interval);
