@@ -44,9 +44,20 @@ pub(crate) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spot {
     /// The file's number in the manifest.
-    pub(crate) file: usize,
+    file: usize,
     /// Bytes before it.
-    pub(crate) offset: u64,
+    offset: u64,
+}
+
+impl Spot {
+    pub(crate) const fn new(file: usize, offset: u64) -> Self {
+        Self { file, offset }
+    }
+
+    /// The one `bytes` further on.
+    pub(crate) const fn after(self, bytes: u64) -> Self {
+        Self { offset: self.offset + bytes, ..self }
+    }
 }
 
 impl Place {

@@ -154,7 +154,7 @@ impl Walk {
                     }
                 },
                 Reference::Chunks(chunks) => {
-                    let begin = Spot { file: pieces.file, offset: pieces.offset };
+                    let begin = Spot::new(pieces.file, pieces.offset);
                     let (wanted, position) = (chunk_wanted(&chunks[pieces.at], begin), self.base);
                     self.base += 1;
                     pieces.pass(reference);
@@ -224,7 +224,7 @@ impl Way {
     fn begin(&self) -> Option<Spot> {
         match self {
             Self::Tree(_) => None,
-            Self::File(pieces) => Some(Spot { file: pieces.file, offset: pieces.offset }),
+            Self::File(pieces) => Some(Spot::new(pieces.file, pieces.offset)),
         }
     }
 
@@ -270,7 +270,7 @@ fn node_of(step: Step, base: u64, begin: Option<Spot>) -> Option<Next> {
         Step::NeedsIndex(node) => Some(Next::Reopen(base + node.position, node)),
         Step::Blob(node) => {
             let of_file = begin.filter(|_| node.height == 0);
-            let spot = of_file.map(|begin| Spot { offset: begin.offset + node.offset, ..begin });
+            let spot = of_file.map(|begin| begin.after(node.offset));
             let wanted = Wanted::Native { blob: node.blob.clone(), len: node.content_len(), id: None, spot };
             Some(Next::Blob(wanted, base + node.position, (node.height > 0).then_some(node)))
         }
