@@ -27,7 +27,7 @@ struct Author {
 impl Author {
     fn new(rate: u64, window_bytes: usize, blobs: usize) -> Self {
         let physics = WorldConfig { latency_ms: 5..=30, window_bytes, ..WorldConfig::default() };
-        let mut world = World::with_suite(11, physics);
+        let mut world = World::with_suite(12, physics);
         let identity_seed = Some(Secret::new([7; 32]));
         let host =
             world.add_host(HostConfig { identity_seed, upload_bytes_per_sec: rate, ..HostConfig::default() });

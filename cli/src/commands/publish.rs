@@ -71,11 +71,7 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
         let content =
             head_content(&manifest, &options.home.store, &identity.content_secret(), private, !args.no_ids)?;
         options.identity = Some(identity);
-        if !args.gateways.is_empty() {
-            options.dht = DhtMode::Off;
-        } else if options.dht == DhtMode::Auto && is_loopback(&options) {
-            options.dht = DhtMode::Server;
-        }
+        options.dht = dht_mode(args, &options);
         let node = Runtime::start(executor, options).await?;
         let draft = Draft { content, read_key: read_key.clone(), gateways: args.gateways.clone() };
         let published = interrupts.guard(publish(&node, &public_key, draft, output)).await;
@@ -111,11 +107,15 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the DHT is a network of its own on this machine. Its first node lists us too, from our first question on: we ask
+/// Gateways take the place of the DHT. On loopback, a network's first node lists us too from our first question on: we ask
 /// ourselves in every look-up, which ends sooner if we answer.
-fn is_loopback(options: &Options) -> bool {
-    Plan::new(options.dht, options.listen.map(|addr| addr.ip()), &options.bootstrap)
-        .is_some_and(|plan| plan.ip.is_loopback())
+fn dht_mode(args: &Publish, options: &Options) -> DhtMode {
+    let plan = Plan::new(options.dht, options.listen.map(|addr| addr.ip()), &options.bootstrap);
+    match options.dht {
+        _ if !args.gateways.is_empty() => DhtMode::Off,
+        DhtMode::Auto if plan.is_some_and(|plan| plan.ip.is_loopback()) => DhtMode::Server,
+        mode => mode,
+    }
 }
 
 /// Who took a head.
