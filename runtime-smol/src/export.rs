@@ -188,15 +188,13 @@ pub fn export(
     cancel: &AtomicBool,
 ) -> Result<Exported, ExportError> {
     let entry = request.entry;
-    check_name(request)?;
+    check_name(entry, request.out_dir)?;
     match &entry.reference {
         Reference::Symlink(target) => return links::symlink(request, target),
         Reference::Folder => return links::folder(request),
         Reference::Extents(_) | Reference::Chunks(_) => {}
     }
-    if entry.reference.size() != Some(entry.size) {
-        return Err(ExportError::Inconsistent(request.out_dir.join(entry.path.as_str())));
-    }
+    check_size(entry, request.out_dir)?;
     let target = Target::open(request.out_dir, entry.path.as_str())?;
     let known = request.state.file(&target.path).map_err(ExportError::State)?;
     let digest = digest(entry, request.packs);
@@ -223,17 +221,25 @@ pub fn export(
 }
 
 /// Refuses a name that a file of ours under way may have.
-fn check_name(request: &Export<'_>) -> Result<(), ExportError> {
-    let path = request.entry.path.as_str();
+fn check_name(entry: &FileEntry, out_dir: &Path) -> Result<(), ExportError> {
+    let path = entry.path.as_str();
     let is_ours = |name: &str| {
         let middle = name.strip_prefix(TEMP_PREFIX).and_then(|name| name.strip_suffix(TEMP_SUFFIX));
         middle.is_some_and(|middle| middle.len() == 16 && middle.bytes().all(|byte| byte.is_ascii_hexdigit()))
     };
     if path.split('/').any(is_ours) {
         let why = "its name is one that this program gives to files that are not written whole yet";
-        return Err(ExportError::Refused(request.out_dir.join(path), why));
+        return Err(ExportError::Refused(out_dir.join(path), why));
     }
     Ok(())
+}
+
+fn check_size(entry: &FileEntry, out_dir: &Path) -> Result<(), ExportError> {
+    if entry.reference.size() == Some(entry.size) {
+        Ok(())
+    } else {
+        Err(ExportError::Inconsistent(out_dir.join(entry.path.as_str())))
+    }
 }
 
 /// The data blobs of a file's trees in order, each with the bytes of its content. At most `blobs_max`; `None` where there are

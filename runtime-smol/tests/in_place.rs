@@ -319,6 +319,14 @@ impl Reader {
         self.home.store.begin_outputs(TOPIC, 1, Plan::new(self.manifest.clone(), self.out()));
     }
 
+    /// The entry is another version's from here on.
+    fn publish_again(&mut self) {
+        let items = vec![Item::File(self.entry.clone())];
+        let collections = vec![Collection { title: String::new(), items }];
+        self.manifest = Arc::new(Manifest { collections, ..Manifest::default() });
+        self.begin();
+    }
+
     fn again(self) -> Self {
         let Self { world, home, entry, manifest, sealed, blobs } = self;
         drop(home);
@@ -436,6 +444,45 @@ fn a_download_that_ended_in_the_middle_goes_on_with_what_it_had() {
     assert_eq!(reader.export().expect("it is all there"), Exported::Written);
     reader.assert_equal();
     assert_eq!(reader.listing(), ["film"]);
+}
+
+#[test]
+fn an_older_version_that_was_under_way_leaves_nothing_once_the_newer_one_is_there() {
+    let mut reader = Reader::new(2 * PLAIN_LEN);
+    reader.begin();
+    assert_eq!(reader.bring(0, 0), Written::Stored);
+    reader.entry.executable = true;
+    reader.publish_again();
+    reader.bring_all();
+    assert_eq!(reader.export().expect("it is all there"), Exported::Written);
+    reader.assert_equal();
+    assert_eq!((reader.listing(), reader.stored()), (vec!["film".to_owned()], 0));
+    assert_eq!(served(&reader.home.store, &reader.blobs), [Mask::ALL; 2]);
+}
+
+#[test]
+fn a_file_that_only_has_the_name_of_one_under_way_is_not_written_to() {
+    let reader = Reader::new(PLAIN_LEN);
+    reader.begin();
+    assert_eq!(reader.bring(0, 0), Written::Stored);
+    let path = reader.out().join("dir").join(reader.listing().pop().expect("it is under way"));
+    let reader = reader.again();
+    replace(&path, b"the user's");
+    reader.begin();
+    reader.bring_all();
+    assert_eq!(reader.export().expect("it is all there"), Exported::Written);
+    reader.assert_equal();
+    assert_eq!(fs::read(path).expect("there"), b"the user's");
+}
+
+#[test]
+fn an_entry_whose_sizes_differ_opens_no_file() {
+    let mut reader = Reader::new(PLAIN_LEN);
+    reader.entry.size = 5;
+    reader.publish_again();
+    reader.bring_all();
+    assert!(matches!(reader.export(), Err(ExportError::Inconsistent(_))));
+    assert!(!reader.out().join("dir").exists());
 }
 
 #[test]

@@ -12,8 +12,8 @@ use megatorrent_core::manifest::FileEntry;
 use rustix::fs::{self as sys, AtFlags, Mode, OFlags};
 
 use super::{
-    ExportError, Exported, Found, Piece, Run, Sealed, TEMP_PREFIX, TEMP_SUFFIX, Target, boot, digest, pieces,
-    rename,
+    ExportError, Exported, Found, Piece, Run, Sealed, TEMP_PREFIX, TEMP_SUFFIX, Target, boot, check_name,
+    check_size, digest, pieces, rename,
 };
 use crate::held::HeldFile;
 use crate::held::table::{Header, Stat, hex};
@@ -121,6 +121,8 @@ pub(crate) fn open_working(
     store: &Store,
     out_dir: &Path,
 ) -> Result<Arc<HeldFile>, ExportError> {
+    check_name(entry, out_dir)?;
+    check_size(entry, out_dir)?;
     let target = Target::open(out_dir, entry.path.as_str())?;
     if target.stat()?.is_some() {
         return Err(ExportError::Exists(target.path));

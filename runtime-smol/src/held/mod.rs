@@ -28,6 +28,8 @@ use table::{Header, Row, Stat, Table};
 const NEW: &str = "new";
 /// Files held whose handles are kept open; at the cap others are opened for each use.
 const OPEN_MAX: usize = 256;
+/// A folder that changed within this time may have changed again without another time of change.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// How long after a file could not be opened it is tried again: the first, the second and each further time.
 const RETRIES: [Duration; 3] = [Duration::from_secs(10), Duration::from_mins(1), Duration::from_mins(5)];
 
@@ -82,7 +84,7 @@ struct Content {
     /// before it was on the disk.
     is_trusted: bool,
     /// The rows that were compared, where it is not.
-    checked: BTreeMap<u32, bool>,
+    checked: BTreeSet<u32>,
 }
 
 impl HeldFiles {
@@ -123,7 +125,9 @@ impl HeldFiles {
                 }
             }
         }
-        index.listed = Some(changed);
+        // A table that came within the same tick of the file system's clock is found the next time.
+        let is_settled = changed.elapsed().is_ok_and(|age| age > SETTLED_AFTER);
+        index.listed = is_settled.then_some(changed);
         Ok(())
     }
 
@@ -212,15 +216,21 @@ impl HeldFiles {
         headers.filter(|header| header.working.is_some()).filter_map(|header| header.path()).collect()
     }
 
-    /// A file stands at its place, as its table says: others that were held there are not there any more.
+    /// A file stands at its place, as its table says: others that were held there are not there any more, and what was under way to
+    /// stand there is removed.
     pub(crate) fn replaced(&self, by: &HeldFile) {
         let path = by.table.header().path();
         let files: Vec<Arc<HeldFile>> = lock(&self.index).files.values().cloned().collect();
-        for file in files {
-            let header = file.table.header();
-            if file.number != by.number && header.working.is_none() && header.path() == path {
-                self.forget(&file);
+        let is_other = |file: &&Arc<HeldFile>| file.number != by.number && file.table.header().path() == path;
+        for file in files.iter().filter(is_other) {
+            // Only a file of ours is removed, not whatever has its name.
+            if file.table.header().working.is_some()
+                && file.open_anew().is_ok()
+                && let Some(place) = file.table.header().place()
+            {
+                let _ = fs::remove_file(place);
             }
+            self.forget(file);
         }
     }
 
@@ -296,7 +306,7 @@ impl HeldFiles {
         if open.len() > OPEN_MAX {
             for file in open {
                 let mut content = lock(&file.content);
-                // What is under way keeps its lock with its handle.
+                // What is under way is about to be written to.
                 if file.table.header().working.is_none() {
                     content.file = None;
                 }
@@ -355,7 +365,7 @@ impl HeldFiles {
         let Some(_) = self.content(file) else { return Mask::NONE };
         {
             let content = lock(&file.content);
-            if content.is_trusted || content.checked.contains_key(number) {
+            if content.is_trusted || content.checked.contains(number) {
                 return row.mask;
             }
         }
@@ -366,7 +376,7 @@ impl HeldFiles {
                 mask = mask | Mask::one(part);
             }
         }
-        lock(&file.content).checked.insert(*number, true);
+        lock(&file.content).checked.insert(*number);
         mask
     }
 
@@ -414,9 +424,9 @@ impl Place {
         self.file.table.set_id(self.number, id)
     }
 
-    /// Whether the file is under way, so that parts may be written.
+    /// Whether the file is under way and there, so that parts may be written.
     pub(crate) fn is_working(&self) -> bool {
-        self.file.table.header().working.is_some()
+        self.file.table.header().working.is_some() && self.file.file().is_some()
     }
 
     pub(crate) fn is_of(&self, file: &HeldFile) -> bool {
@@ -437,11 +447,7 @@ impl HeldFile {
         match self.open_anew() {
             Ok((file, stat, header)) => {
                 let is_of_boot = header.boot.is_none() || header.boot == boot_id();
-                let is_same = if header.working.is_some() {
-                    stat.is_same_file(&header.stat)
-                } else {
-                    stat == header.stat
-                };
+                let is_same = header.working.is_some() || stat == header.stat;
                 let file = Arc::new(file);
                 *content = Content {
                     file: Some(Arc::clone(&file)),
@@ -484,6 +490,10 @@ impl HeldFile {
             return Err(io::Error::other("it is no file"));
         }
         let stat = Stat::from(&metadata);
+        // What only has the name of a file under way is never written to.
+        if header.working.is_some() && !stat.is_same_file(&header.stat) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         Ok((file, stat, header))
     }
 

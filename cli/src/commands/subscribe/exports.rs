@@ -239,7 +239,7 @@ impl Exports {
         self.manifest.as_mut().and_then(|current| current.failure.take()).map_or(Ok(()), Err)
     }
 
-    /// Ends the work under way; no half file is left behind.
+    /// Ends the work under way. What has come of a file stays under its working name, for the next time.
     pub(super) async fn cancel(&mut self) {
         self.manifest = None;
         self.store.end_outputs(&self.topic);
