@@ -93,6 +93,7 @@ pub(crate) enum Command {
     Publish(Publish),
     Serve(Serve),
     Subscribe(Subscribe),
+    Verify(Verify),
     Demo(Demo),
     Simulate(Simulate),
 }
@@ -285,6 +286,28 @@ pub(crate) struct Subscribe {
     pub(crate) limits: LimitArgs,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+}
+
+/// Look at all that a folder holds: every file byte by byte, every stored blob
+///
+/// Names each file that was edited, moved, truncated or deleted, that is damaged or cannot be read, and each damaged blob. What
+/// is not right is not served from then on; what is right again is. Works beside a node that runs on the same folder.
+#[derive(Args, Debug)]
+#[command(after_help = format!("\
+Examples:
+  megatorrent verify
+  megatorrent verify -d /srv/megatorrent --json
+
+With --json, one line each:
+  {{\"event\":\"found\",\"of\",\"path\",\"state\",\"lost_bytes\",\"moved_to\"}}
+                      of: file, unfinished, own (ingested where it lies) or blob; state: edited, truncated,
+                      moved, deleted, unreadable or damaged; moved_to: its path, or null
+  {{\"event\":\"checked\",\"files\",\"blobs\",\"wrong\",\"gone\"}}
+
+Exit codes: 0 all is as it was, 3 files are gone, 5 something else is not as it was, as everywhere else."))]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
 }
 
 /// Show the whole thing at work: a private swarm on this machine alone, offline

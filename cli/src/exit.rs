@@ -12,6 +12,7 @@ use megatorrent_runtime_smol::home::HomeError;
 use megatorrent_runtime_smol::ingest::IngestError;
 use megatorrent_runtime_smol::state::StateError;
 use megatorrent_runtime_smol::store::StoreError;
+use megatorrent_runtime_smol::verify::VerifyError;
 
 use crate::signals::Signal;
 
@@ -145,6 +146,15 @@ impl From<ExportError> for Failure {
             _ => Exit::Other,
         };
         Self::new(exit, error.to_string())
+    }
+}
+
+impl From<VerifyError> for Failure {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Store(error) => error.into(),
+            VerifyError::Cancelled => Self::new(Exit::Other, error.to_string()),
+        }
     }
 }
 

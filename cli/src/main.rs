@@ -47,6 +47,7 @@ fn run(command: &Command, output: Output) -> Result<(), Failure> {
         Command::Publish(args) => commands::publish::run(args, output),
         Command::Serve(args) => commands::serve::run(args, output),
         Command::Subscribe(args) => commands::subscribe::run(args, output),
+        Command::Verify(args) => commands::verify::run(args, output),
         Command::Demo(args) => commands::demo::run(args, output),
         Command::Simulate(args) => commands::simulate::run(args, output),
     }

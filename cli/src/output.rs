@@ -50,6 +50,8 @@ news! {
     Warning = "warning",
     Stopped = "stopped",
     Error = "error",
+    Found = "found",
+    Checked = "checked",
     Step = "step",
     Verified = "verified",
     Simulation = "simulation",

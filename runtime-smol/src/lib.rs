@@ -58,6 +58,7 @@ pub mod outputs;
 mod signal;
 pub mod state;
 pub mod store;
+pub mod verify;
 
 /// A node that ran for less does not wait for its blobs to reach the disk when it ends ([`Store::sync`]): its user
 /// waits, and all that is lost is a check of the blobs, should the machine go down.

@@ -12,6 +12,7 @@
 
 mod in_place;
 mod native;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,6 +30,7 @@ use megatorrent_core::parts::Values;
 
 use crate::held::HeldFiles;
 use crate::outputs::Plan;
+pub(crate) use verify::BLOB_FOLDERS;
 
 /// Ids remembered as checked while the store is not yet trusted (some 3 MiB). At the cap they are forgotten, and a
 /// blob that is used again is hashed again.

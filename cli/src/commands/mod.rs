@@ -7,3 +7,4 @@ pub(crate) mod publish;
 pub(crate) mod serve;
 pub(crate) mod simulate;
 pub(crate) mod subscribe;
+pub(crate) mod verify;

@@ -8,6 +8,7 @@
 //! have reached the disk nothing counts that was not sealed again and compared.
 
 pub(crate) mod table;
+pub(crate) mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};

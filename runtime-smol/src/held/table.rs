@@ -52,6 +52,11 @@ impl Stat {
         Ok(Self::from(&file.metadata()?))
     }
 
+    /// Whether it is the same file and nothing was written to it, whatever its name.
+    pub(crate) fn is_unwritten(&self, other: &Self) -> bool {
+        self.is_same_file(other) && (self.size, self.modified) == (other.size, other.modified)
+    }
+
     /// Whether it is the same file, whatever was written to it.
     pub(crate) fn is_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
@@ -220,6 +225,12 @@ impl Table {
         self.file.write_all_at(&bytes, counter % 2 * HEADER_LEN)?;
         *guard = (counter, header);
         Ok(())
+    }
+
+    /// Rows, empty ones too.
+    pub(crate) fn rows(&self) -> u32 {
+        let len = self.file.metadata().map_or(0, |it| it.len().saturating_sub(ROWS_AT));
+        u32::try_from(len.div_ceil(ROW_LEN as u64)).unwrap_or(u32::MAX)
     }
 
     /// Adds a row; returns its number.
