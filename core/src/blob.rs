@@ -90,6 +90,15 @@ pub fn seal_with_key(key: &Secret, buf: &mut [u8], len: usize) -> Root {
     Root(*blake3::hash(buf).as_bytes())
 }
 
+/// [`seal_with_key`], and the blob's values, whose root it is.
+///
+/// # Panics
+/// As [`seal_with_key`] does.
+pub fn seal_valued_with_key(key: &Secret, buf: &mut [u8], len: usize) -> Values {
+    seal_bytes(key, buf, len);
+    Values::of(buf)
+}
+
 fn seal_bytes(key: &Secret, buf: &mut [u8], len: usize) {
     assert!(buf.len() == BLOB_LEN, "a blob has one length");
     fill(key, 0, &mut buf[..PLAIN_LEN][len..]);

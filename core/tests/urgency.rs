@@ -232,7 +232,7 @@ fn the_wanted_blobs_are_bounded_however_many_are_missing() {
         folder.follow(&mut bench);
         let mut missing = BTreeSet::new();
         while let Some((id, job)) = bench.jobs.pop_front() {
-            if let Job::Have(ids) = &job {
+            if let Job::Have(ids, _) = &job {
                 missing.extend(ids.iter().filter(|id| !bench.world.store.blobs.contains_key(id)).copied());
             }
             for input in bench.world.answer(bench.now, id, job) {

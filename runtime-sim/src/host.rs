@@ -265,7 +265,7 @@ impl JobKind {
             Job::WritePart(..) => Self::WritePart,
             Job::FinishBlob(..) => Self::Finish,
             Job::Dht(_) => Self::Dht,
-            Job::Have(_) => Self::Look,
+            Job::Have(..) => Self::Look,
             Job::OpenBlob(..) => Self::Open,
             Job::Persist(..) | Job::NoteIds(_) => Self::Record,
         }

@@ -443,7 +443,7 @@ impl Store {
                 JobResult::PartWritten(buffer, said(written))
             }
             Job::FinishBlob(root, claims) => JobResult::BlobFinished(self.finish::<S>(pool, root, &claims)),
-            Job::Have(names) => JobResult::Have(names.iter().map(|name| self.held(name)).collect()),
+            Job::Have(names, _) => JobResult::Have(names.iter().map(|name| self.held(name)).collect()),
             Job::OpenBlob(blob, len) => {
                 let is_right = self.is_right::<S>(blob.root, &Claim::Content(blob.key.clone(), len));
                 let mut buf = vec![0; S::PART_LEN];

@@ -100,7 +100,7 @@ fn of_job(job: &Job) -> (Kind, u64) {
     match job {
         Job::ReadBlob(id, _) => (Kind::ReadBlob, u64::from(id.0[0])),
         Job::WriteBlob(id, ..) => (Kind::WriteBlob, u64::from(id.as_bytes()[0])),
-        Job::Have(ids) => (Kind::Have, ids.len() as u64),
+        Job::Have(ids, _) => (Kind::Have, ids.len() as u64),
         Job::ReadPart(root, part, _) => (Kind::ReadBlob, u64::from(root.0[0]) << 4 | *part as u64),
         Job::WritePart(root, part, ..) => (Kind::WriteBlob, u64::from(root.0[0]) << 4 | *part as u64),
         Job::FinishBlob(root, _) => (Kind::FinishBlob, u64::from(root.0[0])),

@@ -160,7 +160,7 @@ fn perform(store: &Store, state: &State, job: Job) -> JobResult {
             JobResult::PartWritten(buffer, written)
         }
         Job::FinishBlob(root, claims) => JobResult::BlobFinished(store.finish(&root, &claims)),
-        Job::Have(names) => JobResult::Have(names.iter().map(|name| store.held(name)).collect()),
+        Job::Have(names, stands) => JobResult::Have(store.held_or_standing(&names, &stands)),
         Job::OpenBlob(blob, len) => {
             let content = or_warn(store.open_blob(&blob, len), "a blob cannot be read").flatten();
             JobResult::Opened(content)
@@ -196,7 +196,7 @@ fn failure(job: Job) -> JobResult {
         Job::ReadPart(_, _, buffer) => JobResult::PartRead(buffer, None),
         Job::WritePart(_, _, _, buffer, _) => JobResult::PartWritten(buffer, Written::Failed),
         Job::FinishBlob(..) => JobResult::BlobFinished(Err(Written::Failed)),
-        Job::Have(names) => JobResult::Have(vec![Held::Nothing; names.len()]),
+        Job::Have(names, _) => JobResult::Have(vec![Held::Nothing; names.len()]),
         Job::OpenBlob(..) => JobResult::Opened(None),
         Job::NoteIds(_) => JobResult::IdsNoted,
         Job::Persist(..) => JobResult::Persisted(false),

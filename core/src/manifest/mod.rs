@@ -80,7 +80,8 @@ impl Item {
         self.file().map_or(0, |file| file.reference.blob_count())
     }
 
-    fn file(&self) -> Option<&FileEntry> {
+    /// The file, where it is one.
+    pub fn file(&self) -> Option<&FileEntry> {
         match self {
             Self::File(file) => Some(file),
             Self::Magnet(_) => None,

@@ -1,6 +1,7 @@
 //! A node's inputs and outputs: the control plane's vocabulary.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -81,6 +82,9 @@ pub enum Command {
         /// The parts to fetch.
         selection: Selection,
     },
+    /// Look up in the store again all that is selected of a channel, as it may have lost some: what is missing is fetched, and told
+    /// of again. No effect before the channel's files are known.
+    LookAgain(PublicKey),
     /// Join a swarm without a head, which is about one tree: fetch the tree, and serve it. A later command changes the
     /// selection. A selection may be refused as in [`Command::Select`].
     Join {
@@ -145,8 +149,9 @@ pub enum Job {
     /// Make a blob whole of the parts that are stored, where it is not, and say what its content is; answered by
     /// [`JobResult::BlobFinished`].
     FinishBlob(Root, Vec<Claim>),
-    /// Say which of these blobs are stored; answered by [`JobResult::Have`].
-    Have(Vec<BlobName>),
+    /// Say which of these blobs are stored; answered by [`JobResult::Have`]. Of some it is known where their content is to stand: what
+    /// stands there already, and comes out as the blob, need not be fetched.
+    Have(Vec<BlobName>, BTreeMap<Root, Stand>),
     /// Note which native blobs have these ids, as their author says; answered by [`JobResult::IdsNoted`]. It is only believed
     /// once the bytes were hashed.
     NoteIds(Vec<(BlobId, Root)>),
@@ -537,6 +542,8 @@ impl core::fmt::Display for PublishError {
 pub struct TargetStatus {
     /// Whose it is.
     pub target: Target,
+    /// The topic under which its peers meet.
+    pub topic: Topic,
     /// Whether a read key is known.
     pub private: bool,
     /// Highest sequence seen; 0 before the first head.

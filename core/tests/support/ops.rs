@@ -116,7 +116,7 @@ fn answer(job: Job, good: bool, n: u8) -> JobResult {
             JobResult::BlobFinished(Ok(vec![n.is_multiple_of(2); claims.len()]))
         }
         Job::FinishBlob(..) => JobResult::BlobFinished(Err(written)),
-        Job::Have(names) => {
+        Job::Have(names, _) => {
             let held = |at: usize| match (good, (usize::from(n) + at) % 3) {
                 (false, _) | (_, 0) => Held::Nothing,
                 (_, 1) => Held::Parts(Mask(u16::from(n) << 3 | 1), Box::new(values.clone())),

@@ -104,7 +104,7 @@ impl Store {
                 JobResult::PartWritten(buffer, written)
             }
             Job::FinishBlob(root, claims) => JobResult::BlobFinished(self.finish(root, &claims)),
-            Job::Have(names) => JobResult::Have(names.iter().map(|name| self.held(name)).collect()),
+            Job::Have(names, _) => JobResult::Have(names.iter().map(|name| self.held(name)).collect()),
             Job::NoteIds(ids) => {
                 for (id, root) in ids {
                     self.noted.entry(id).or_default().insert(root);

@@ -179,6 +179,15 @@ impl Channels {
         }
     }
 
+    /// All that is selected of a channel is looked up in the store again.
+    pub(super) fn look_again<S: Suite>(&mut self, env: &mut Env<'_, S>, channel: &PublicKey) {
+        let head = self.heads.read(channel).map(|head| head.content);
+        if let (Some(topic), Some(head)) = (self.heads.topic(channel), head) {
+            let effects = self.contents.look_again(topic, head);
+            self.on_content(env, topic, effects);
+        }
+    }
+
     /// Becomes part of a swarm without a head, or changes what is fetched of it.
     pub(super) fn join<S: Suite>(
         &mut self,

@@ -28,6 +28,7 @@ impl Channels {
         let satisfied = self.contents.is_satisfied(&topic) && is_newest;
         Some(TargetStatus {
             target: Target::Channel(*channel),
+            topic,
             private: self.heads.is_private(channel),
             sequence: self.heads.sequence(channel),
             blobs_stored,
@@ -53,6 +54,7 @@ impl Channels {
         let satisfied = self.contents.is_satisfied(topic);
         Some(TargetStatus {
             target: Target::Swarm(*topic),
+            topic: *topic,
             private: false,
             sequence: STANDALONE_VERSION,
             blobs_stored,

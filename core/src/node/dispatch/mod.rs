@@ -260,6 +260,9 @@ impl<S: Suite> Dispatcher<S> {
             Command::Select { channel, selection } => {
                 self.with_channels(|channels, env| channels.select(env, channel, selection));
             }
+            Command::LookAgain(channel) => {
+                self.with_channels(|channels, env| channels.look_again(env, &channel));
+            }
             Command::Join { topic, tree, selection } => {
                 self.with_channels(|channels, env| channels.join(env, topic, tree, selection));
             }

@@ -23,9 +23,9 @@ use core::mem;
 use super::files::Files;
 use super::selection::{Priority, Selection, Urgency};
 use super::walk::Walk;
-use super::{Coverage, Progress, Wanted};
+use super::{Coverage, Progress, Spot, Wanted};
 use crate::blob::BlobRef;
-use crate::ids::{BlobId, BlobName, InfoHash, Root};
+use crate::ids::{BlobId, BlobName, InfoHash, Root, Secret};
 use crate::limits::{BODY_LEN_MAX, CLAIMS_MAX, WANTED_PER_FETCH_MAX};
 use crate::manifest::{BodyError, Collection, Extent, HeadContent, Manifest, Reference};
 use crate::tree::{Node, TreeRef};
@@ -253,6 +253,19 @@ impl Fetch {
 
     pub(super) fn is_refused(&self) -> bool {
         matches!(self.stage, Stage::Refused)
+    }
+
+    /// Whether the body and its pages were read.
+    pub(super) fn knows_files(&self) -> bool {
+        !matches!(self.stage, Stage::Documents(_))
+    }
+
+    /// Where the content of a blob in hand is to stand, its key and its bytes.
+    pub(super) fn stand_of(&self, name: &BlobName) -> Option<(Spot, &Secret, u32)> {
+        self.in_hand.get(name)?.iter().find_map(|part| match &part.wanted {
+            Wanted::Native { blob, len, spot: Some(spot), .. } => Some((*spot, &blob.key, *len)),
+            _ => None,
+        })
     }
 
     /// What it is doing, in words.

@@ -523,11 +523,25 @@ impl Content {
         }
     }
 
+    /// Where the contents of blobs are to stand that the fetch, or the look-up, of a number has in hand.
+    fn stands(&self, topic: Topic, number: u64, names: &[BlobName]) -> BTreeMap<Root, Stand> {
+        let looked_up = self.recheck.fetch().filter(|fetch| fetch.number() == number);
+        let (fetch, version) = (looked_up.unwrap_or(&self.fetch), self.version);
+        let stand = |name: &BlobName| {
+            let (Spot { file, offset }, key, len) = fetch.stand_of(name)?;
+            Some((name.root()?, Stand { topic, version, file, offset, key: key.clone(), len }))
+        };
+        names.iter().filter_map(stand).collect()
+    }
+
     /// What an ask of the fetch, or the look-up, of a number means to the rest of the node.
     fn effect(&self, topic: Topic, number: u64, ask: Ask) -> Option<Effect> {
         let (target, sequence) = (self.target, self.version);
         Some(match ask {
-            Ask::Have(ids) => Effect::Job(Pending::Have(topic, number, ids.clone()), Job::Have(ids)),
+            Ask::Have(ids) => {
+                let stands = self.stands(topic, number, &ids);
+                Effect::Job(Pending::Have(topic, number, ids.clone()), Job::Have(ids, stands))
+            }
             Ask::Open(blob, len) => {
                 Effect::Job(Pending::Open(topic, number, blob.root.into()), Job::OpenBlob(blob, len))
             }

@@ -38,6 +38,10 @@ impl Recheck {
         Self { due: None, not_before: now, interval: RECHECK_INTERVAL_MIN, fetch: None }
     }
 
+    pub(super) fn fetch(&self) -> Option<&Fetch> {
+        self.fetch.as_ref()
+    }
+
     pub(super) fn fetch_mut(&mut self) -> Option<&mut Fetch> {
         self.fetch.as_mut()
     }
@@ -67,6 +71,24 @@ impl Contents {
                 cx.set_timer_sooner(Timer::Swarm(*topic), due);
             }
         }
+    }
+
+    /// A user says that the store may have lost blobs: all are looked up again, and what is missing is fetched.
+    pub(crate) fn look_again(&mut self, topic: Topic, head: HeadContent) -> Vec<Effect> {
+        let own = self.by_topic.get(&topic).map_or(0, |content| content.fetch.in_hand());
+        let (number, in_hand_max) = (self.next_fetch(), self.in_hand_max(own));
+        let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
+        if !content.fetch.knows_files() {
+            return Vec::new();
+        }
+        content.recheck.end();
+        let (mut asks, selection) = (Vec::new(), content.fetch.selection());
+        content.fetch = Fetch::new(number, Source::Head(head), selection, in_hand_max, &mut asks);
+        (content.is_refetch, content.is_reselected, content.is_told) = (true, true, false);
+        self.in_hand = self.in_hand - own + content.fetch.in_hand();
+        self.active.insert(topic);
+        let asks = self.begun(topic, asks);
+        [Effect::DropWants, Effect::TakeBack, Effect::Seek].into_iter().chain(asks).collect()
     }
 
     /// When a content's blobs are looked up again.
