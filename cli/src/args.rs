@@ -31,6 +31,8 @@ const NODE_NEWS: &str = r#"  {"event":"ready","p2p","dht","channels"}         it
   {"event":"head","channel","sequence"}            a newer head was verified
   {"event":"manifest","channel","sequence","title","files","size"}
   {"event":"complete","channel","sequence"}        everything is there
+  {"event":"withdrawn","channel","sequence","path","target","why"}
+                      a file that was deleted or edited where it stood, and is not fetched again; why: which
   {"event":"status","inbound","outbound","peers_known","bytes_received","bytes_sent","dht_late",
    "dht_lag_secs"}    at once and each minute: connections, addresses, bytes of blobs, how many
                       DHT operations wait longer than they should, and how long the latest does

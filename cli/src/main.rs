@@ -4,6 +4,7 @@
 //! the protocol, which is `megatorrent-core`'s, and any socket, blob or database, which are the runtime's.
 
 mod args;
+mod choices;
 mod ciphers;
 mod clock;
 mod commands;

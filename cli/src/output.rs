@@ -46,6 +46,7 @@ news! {
     Progress = "progress",
     File = "file",
     Complete = "complete",
+    Withdrawn = "withdrawn",
     Status = "status",
     Warning = "warning",
     Stopped = "stopped",

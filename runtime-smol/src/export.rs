@@ -11,8 +11,10 @@
 //!
 //! Unix only, as are those calls; another system needs its own form of `Folder`.
 
+mod aside;
 mod in_place;
 mod links;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +29,7 @@ use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
-use megatorrent_core::ids::{BlobName, Root};
+use megatorrent_core::ids::{BlobName, Root, Topic};
 use megatorrent_core::manifest::{Chunk, Extent, FileEntry, Reference, Slice};
 use megatorrent_core::tree::{Cursor, Step, TreeRef};
 use rustix::fs::{self as sys, AtFlags, Mode, OFlags, RenameFlags};
@@ -35,6 +37,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 pub(crate) use in_place::open_working;
+pub(crate) use standing::Standing;
 
 use crate::state::{FileRecord, State, StateError};
 use crate::store::{Store, boot_id, is_no_space, lock, reserve};
@@ -62,16 +65,23 @@ pub struct Export<'a> {
     pub workers: usize,
     /// Keep the blobs, and write the file beside them. Otherwise the file alone is kept, and held in place.
     pub copy: bool,
+    /// The topic of the channel, so that what is under way of it is known as such.
+    pub topic: Option<Topic>,
+    /// A user asks for the file again: what was edited since we wrote it is renamed to `NAME.edited`, what is damaged is
+    /// written anew.
+    pub restore: bool,
     /// Wait until the file has reached the disk. Without it, a file that was written shortly before the machine went
     /// down is compared with its blobs the next time.
     pub sync: bool,
 }
 
 /// What became of the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exported {
     /// It was written.
     Written,
+    /// It was written, and what stood there has this name.
+    SetAside(PathBuf),
     /// It stood there with the right content.
     AlreadyThere,
 }
@@ -89,6 +99,8 @@ pub enum ExportError {
     Busy(PathBuf),
     /// A blob is not stored (any more).
     Missing(BlobName),
+    /// The file that was under way is gone: what had come of it must come again.
+    Vanished(PathBuf),
     /// A blob is stored and whole, and does not open to what the entry promises: the channel's entry is wrong.
     Unreadable(BlobName),
     /// The entry's size is not that of its reference.
@@ -131,6 +143,9 @@ impl fmt::Display for ExportError {
             Self::Refused(path, why) => write!(f, "{} is not made: {why}", shown(path)),
             Self::Busy(path) => write!(f, "another process is writing {}", shown(path)),
             Self::Missing(id) => write!(f, "blob {id} is not stored: it must be fetched again"),
+            Self::Vanished(path) => {
+                write!(f, "what had come of {} is gone: it must be fetched again", shown(path))
+            }
             Self::Unreadable(id) => {
                 write!(
                     f,
@@ -200,15 +215,23 @@ pub fn export(
     let digest = digest(entry, request.packs);
     let run = Run { request, progress, cancel, stop: AtomicBool::new(false) };
     let Some(found) = target.stat()? else {
-        return run.write(&target, digest, false);
+        return run.write(&target, digest, Stands::Nothing);
     };
     let is_ours = known.as_ref().is_some_and(|known| found.matches(known));
+    let was_this = known.as_ref().is_some_and(|known| known.digest == digest);
     if let Some(known) = known.filter(|known| is_ours && known.digest == digest) {
+        if request.restore && run.has_lost(&target, &digest)? {
+            return run.write(&target, digest, Stands::Ours);
+        }
         if known.boot.is_none() || known.boot == boot_id() {
             return Ok(Exported::AlreadyThere);
         }
     } else if is_ours {
-        return run.write(&target, digest, true);
+        return run.write(&target, digest, Stands::Ours);
+    }
+    if !request.copy && run.is_held(&target, &digest)? {
+        run.remember(&target, digest, &found)?;
+        return Ok(Exported::AlreadyThere);
     }
     if found.is_file && found.size == entry.size && run.holds_content(&target)? {
         if !request.copy {
@@ -217,7 +240,22 @@ pub fn export(
         run.remember(&target, digest, &found)?;
         return Ok(Exported::AlreadyThere);
     }
-    if is_ours { run.write(&target, digest, true) } else { Err(ExportError::Exists(target.path)) }
+    match (is_ours, request.restore && was_this) {
+        (true, _) => run.write(&target, digest, Stands::Ours),
+        (false, true) => run.write(&target, digest, Stands::Edited),
+        (false, false) => Err(ExportError::Exists(target.path)),
+    }
+}
+
+/// What stands at the target, so far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    /// Nothing, or nothing that may be touched.
+    Nothing,
+    /// What we wrote, which is replaced.
+    Ours,
+    /// What was written to since, which is set aside.
+    Edited,
 }
 
 /// Refuses a name that a file of ours under way may have.
@@ -264,7 +302,7 @@ pub fn data_blobs(
 }
 
 /// BLAKE3 over all that an entry says of its file, so that a record tells one version from another.
-fn digest(entry: &FileEntry, packs: &BTreeMap<u32, Root>) -> [u8; 32] {
+pub(crate) fn digest(entry: &FileEntry, packs: &BTreeMap<u32, Root>) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&entry.size.to_be_bytes());
     hasher.update(&entry.modified_ms.unwrap_or(u64::MAX).to_be_bytes());
@@ -311,9 +349,9 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn write(&self, target: &Target, digest: [u8; 32], replace: bool) -> Result<Exported, ExportError> {
+    fn write(&self, target: &Target, digest: [u8; 32], stands: Stands) -> Result<Exported, ExportError> {
         if !self.request.copy {
-            return self.write_in_place(target, digest, replace);
+            return self.write_in_place(target, digest, stands);
         }
         let temp = Temp::create(target, self.request.entry.executable)?;
         let failed = |what| move |e: io::Error| ExportError::new(what, &target.path, e);
@@ -327,14 +365,14 @@ impl Run<'_> {
             temp.file.sync_all().map_err(failed("flush"))?;
         }
         let written = temp.file.metadata().map_err(failed("look at"))?;
-        temp.rename(replace)?;
+        let aside = temp.rename(stands)?;
         if self.request.sync {
             // The name too, before the record that vouches for it.
             sys::fsync(&target.folder.fd).map_err(|e| failed("flush the folder of")(e.into()))?;
         }
         let found = Found::of(&written);
         self.remember(target, digest, &found)?;
-        Ok(Exported::Written)
+        Ok(aside.map_or(Exported::Written, Exported::SetAside))
     }
 
     fn set_modified(&self, file: &File) {
@@ -347,11 +385,7 @@ impl Run<'_> {
 
     /// Whether the file that stands at the target holds exactly the entry's bytes.
     fn holds_content(&self, target: &Target) -> Result<bool, ExportError> {
-        // Without O_NONBLOCK, opening what has become a pipe since would wait for its writer.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = sys::openat(&target.folder.fd, &target.name, flags, Mode::empty())
-            .map_err(|e| ExportError::new("open", &target.path, e))?;
-        let file = File::from(file);
+        let file = target.open_file()?;
         self.for_each_piece(&|_| false, &|piece, content| {
             let mut found = vec![0; content.len()];
             match file.read_exact_at(&mut found, piece.offset) {
@@ -621,6 +655,20 @@ impl Target {
         Ok(Self { folder, name: name.to_owned(), path })
     }
 
+    /// Opens the folders on the way to `entry_path` below `out_dir`, where they are there.
+    fn find(out_dir: &Path, entry_path: &str) -> Option<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let mut fd = sys::open(out_dir, flags, Mode::empty()).ok()?;
+        let mut path = out_dir.canonicalize().ok()?;
+        let (folders, name) = entry_path.rsplit_once('/').unwrap_or(("", entry_path));
+        for component in folders.split('/').filter(|component| !component.is_empty()) {
+            path.push(component);
+            fd = sys::openat(&fd, component, flags | OFlags::NOFOLLOW, Mode::empty()).ok()?;
+        }
+        path.push(name);
+        Some(Self { folder: Folder { fd }, name: name.to_owned(), path })
+    }
+
     /// What stands there, links not followed.
     fn stat(&self) -> Result<Option<Found>, ExportError> {
         match sys::statat(&self.folder.fd, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -692,11 +740,11 @@ impl<'a> Temp<'a> {
         Ok(Self { file, name, target, renamed: false })
     }
 
-    /// Gives the file its name. Without `replace`, nothing may stand there.
-    fn rename(mut self, replace: bool) -> Result<(), ExportError> {
-        rename(self.target, &self.name, replace)?;
+    /// Gives the file its name; the name of what stood there.
+    fn rename(mut self, stands: Stands) -> Result<Option<PathBuf>, ExportError> {
+        let aside = aside::take_place(self.target, &self.name, stands)?;
         self.renamed = true;
-        Ok(())
+        Ok(aside)
     }
 }
 
@@ -715,6 +763,7 @@ fn rename(target: &Target, name: &str, replace: bool) -> Result<(), ExportError>
     match result {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => Err(ExportError::Exists(path.clone())),
+        Err(Errno::NOENT) => Err(ExportError::Vanished(path.clone())),
         Err(error) => Err(ExportError::new("rename a file to", path, error)),
     }
 }

@@ -33,7 +33,7 @@ use async_io::Async;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Topic;
-use megatorrent_core::node::{Command, Config, Event, Input, Node, NodeStatus, TargetStatus};
+use megatorrent_core::node::{Command, Config, Event, Input, Node, NodeStatus, Selection, TargetStatus};
 use smol::LocalExecutor;
 use zeroize::Zeroizing;
 
@@ -58,6 +58,7 @@ pub mod outputs;
 mod signal;
 pub mod state;
 pub mod store;
+pub mod survey;
 pub mod verify;
 
 /// A node that ran for less does not wait for its blobs to reach the disk when it ends ([`Store::sync`]): its user
@@ -89,6 +90,8 @@ pub struct Options {
     pub download_bytes_per_sec: Option<u64>,
     /// Whether it fetches the filling of blobs too, so that peers learn no lengths.
     pub takes_all: bool,
+    /// What is fetched of channels, before anything is, where it is not everything.
+    pub selections: Vec<(PublicKey, Selection)>,
 }
 
 impl Options {
@@ -105,6 +108,7 @@ impl Options {
             upload_bytes_per_sec: None,
             download_bytes_per_sec: None,
             takes_all: false,
+            selections: Vec::new(),
         }
     }
 }
@@ -197,6 +201,7 @@ impl Runtime {
             bootstrap,
             gateway,
             takes_all,
+            selections,
             ..
         } = options;
         let plan = Plan::new(dht, listen.map(|addr| addr.ip()), &bootstrap);
@@ -219,6 +224,9 @@ impl Runtime {
             takes_all,
         };
         let mut node = Node::new(config, identity, *seed, clock.now(), driver::wall_time());
+        for (channel, selection) in selections {
+            node.handle(clock.now(), Input::Command(Command::Select { channel, selection }));
+        }
         restore(&mut node, &state)?;
         let state = Arc::new(state);
         let jobs = Jobs::start(&store, &state).map_err(|e| StartError::System("thread", e))?;

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,8 @@ const PEERS: Table = TableDefinition::new("peers");
 const FILES: Table = TableDefinition::new("files");
 /// Which native blob has an id, as its author says: id to root.
 const IDS: Table = TableDefinition::new("ids");
+/// Where the files of channels go: channel and path of the output folder to how.
+const OUTPUTS: Table = TableDefinition::new("outputs");
 const META: Table = TableDefinition::new("meta");
 const VERSION_KEY: &[u8] = b"version";
 
@@ -93,7 +95,23 @@ pub struct FileRecord {
     pub boot: Option<String>,
 }
 
+/// An output folder of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// The channel.
+    pub channel: PublicKey,
+    /// The folder.
+    pub folder: PathBuf,
+    /// Whether the blobs are kept beside the files.
+    pub copy: bool,
+}
+
 impl FileRecord {
+    pub(crate) fn of(found: &std::fs::Metadata, digest: [u8; 32], boot: Option<String>) -> Self {
+        let modified = (found.mtime(), u32::try_from(found.mtime_nsec()).unwrap_or(0));
+        Self { size: found.len(), modified, digest, boot }
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(52 + 36);
         bytes.extend_from_slice(&self.size.to_be_bytes());
@@ -205,6 +223,43 @@ impl State {
         self.put(FILES, path.as_os_str().as_bytes(), Some(&record.to_bytes()), Durability::None)
     }
 
+    /// Whether a file was ever written below a folder.
+    pub fn has_files_below(&self, folder: &Path) -> Result<bool, StateError> {
+        let below = folder.join("x");
+        let prefix = below.as_os_str().as_bytes();
+        let prefix = &prefix[..prefix.len() - 1];
+        guarded(&self.path, || {
+            let table = self.database.begin_read()?.open_table(FILES)?;
+            let first = table.range(prefix..)?.next().transpose()?;
+            Ok(first.is_some_and(|(path, _)| path.value().starts_with(prefix)))
+        })
+    }
+
+    /// Remembers where a channel's files go. It becomes durable as a file's record does.
+    pub fn note_output(&self, output: &Output) -> Result<(), StateError> {
+        let key = [output.channel.as_bytes(), output.folder.as_os_str().as_bytes()].concat();
+        self.put(OUTPUTS, &key, Some(&[u8::from(output.copy)]), Durability::None)
+    }
+
+    /// Where channels' files go.
+    pub fn outputs(&self) -> Result<Vec<Output>, StateError> {
+        guarded(&self.path, || {
+            let table = match self.database.begin_read()?.open_table(OUTPUTS) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table?,
+            };
+            let mut outputs = Vec::new();
+            for row in table.iter()? {
+                let (key, copy) = row?;
+                let Some((channel, path)) = key.value().split_first_chunk::<32>() else { continue };
+                let Ok(channel) = PublicKey::from_bytes(*channel) else { continue };
+                let folder = PathBuf::from(std::ffi::OsString::from_vec(path.to_vec()));
+                outputs.push(Output { channel, folder, copy: copy.value() == [1] });
+            }
+            Ok(outputs)
+        })
+    }
+
     fn put(
         &self,
         table: Table,
@@ -243,7 +298,7 @@ impl State {
             Some(other) => Err(StateError::Version(self.path.clone(), other)),
             None => guarded(&self.path, || {
                 let write = self.database.begin_write()?;
-                for table in [CHANNELS, BANS, PEERS, FILES, IDS] {
+                for table in [CHANNELS, BANS, PEERS, FILES, IDS, OUTPUTS] {
                     drop(write.open_table(table)?);
                 }
                 write.open_table(META)?.insert(VERSION_KEY, [VERSION].as_slice())?;

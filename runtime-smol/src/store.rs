@@ -12,6 +12,7 @@
 
 mod in_place;
 mod native;
+mod standing;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,6 +128,8 @@ struct Inner {
     unreadable: Mutex<BTreeSet<BlobName>>,
     /// Reads so far.
     reads: AtomicU64,
+    /// Bytes of files that stand where a channel's are to stand, looked at so far.
+    looked_at: AtomicU64,
     /// Native blobs of which parts are stored.
     partials: native::Partials,
     /// Files that hold blobs.
@@ -171,6 +174,7 @@ impl Store {
             checked: Mutex::new(BTreeSet::new()),
             unreadable: Mutex::new(BTreeSet::new()),
             reads: AtomicU64::new(0),
+            looked_at: AtomicU64::new(0),
             partials: native::Partials::open(dir)?,
             held,
             outputs: Mutex::default(),

@@ -367,7 +367,18 @@ impl Reader {
     fn export(&self) -> Result<Exported, ExportError> {
         let Home { store, state, .. } = &self.home;
         let (entry, packs, out_dir) = (&self.entry, &self.manifest.packs, &self.out());
-        let request = Export { entry, packs, store, state, out_dir, workers: 2, copy: false, sync: false };
+        let request = Export {
+            entry,
+            packs,
+            store,
+            state,
+            out_dir,
+            workers: 2,
+            copy: false,
+            topic: Some(TOPIC),
+            restore: false,
+            sync: false,
+        };
         export(&request, &|_| {}, &AtomicBool::new(false))
     }
 

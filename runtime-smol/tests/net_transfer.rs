@@ -110,6 +110,8 @@ fn exported(node: &Handle, entry: &FileEntry, out: &Path) -> Vec<u8> {
         out_dir: out,
         workers: 2,
         copy: false,
+        topic: None,
+        restore: false,
         sync: false,
     };
     assert_eq!(export(&request, &|_| {}, &AtomicBool::new(false)).expect("whole"), Exported::Written);

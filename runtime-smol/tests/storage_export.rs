@@ -80,6 +80,8 @@ impl World {
                 out_dir: &self.out(),
                 workers,
                 copy: self.copy,
+                topic: None,
+                restore: false,
                 sync: false,
             },
             &|_| {},
@@ -146,6 +148,8 @@ fn files_come_back_as_they_were() {
                 out_dir: &world.out(),
                 workers,
                 copy: workers == 3,
+                topic: None,
+                restore: false,
                 sync: workers == 3,
             };
             let count = |n| {
@@ -364,6 +368,8 @@ fn a_left_over_of_a_killed_process_is_written_over() {
         out_dir: &world.out(),
         workers: 1,
         copy: true,
+        topic: None,
+        restore: false,
         sync: false,
     };
     let look = |_| {
@@ -408,11 +414,13 @@ fn extents_and_slices_are_joined() {
     let extents = vec![slice(16), Extent::Tree(tree(&middle).clone()), slice(64)];
     (entry.size, entry.reference) = (bytes.len() as u64 + 14, Reference::Extents(extents));
     for workers in [1, 3] {
+        entry.path = EntryPath::new(&format!("joined by {workers}")).expect("a path");
         world.export_with(&entry, workers, &AtomicBool::new(false)).expect("written");
-        assert!(read(world.out().join("joined")) == [b"before ", &bytes[..], b"behind."].concat());
-        fs::remove_file(world.out().join("joined")).expect("removed");
+        let joined = read(world.out().join(entry.path.as_str()));
+        assert!(joined == [b"before ", &bytes[..], b"behind."].concat());
     }
     let name = BlobName::Native(root);
+    entry.path = EntryPath::new("not joined").expect("a path");
     entry.reference = Reference::Extents(vec![slice(32), Extent::Tree(tree(&middle).clone()), slice(64)]);
     assert!(matches!(world.export(&entry), Err(ExportError::Unreadable(at)) if at == name));
     world.packs.clear();

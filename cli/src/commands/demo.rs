@@ -235,8 +235,18 @@ impl Stage<'_> {
         let digest = smol::unblock(move || {
             let (entry, store, state, out_dir) = (&entry, &store, &state, out_dir.as_path());
             let packs = &manifest.packs;
-            let request =
-                Export { entry, packs, store, state, out_dir, workers: WORKERS, copy: false, sync: false };
+            let request = Export {
+                entry,
+                packs,
+                store,
+                state,
+                out_dir,
+                workers: WORKERS,
+                copy: false,
+                topic: None,
+                restore: false,
+                sync: false,
+            };
             export(&request, &|_| {}, &AtomicBool::new(false))?;
             compare(&original, &out_dir.join(entry.path.as_str()))
         })

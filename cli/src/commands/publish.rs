@@ -22,6 +22,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::args::{Dht, Publish};
+use crate::choices;
 use crate::clock;
 use crate::events::count;
 use crate::exit::{Exit, Failure};
@@ -67,6 +68,7 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     let (public_key, private) = (identity.public_key(), read_key.is_some());
     let published = node::block_on(async |executor| {
         let mut options = node::options(&args.data.dir, &args.network)?;
+        choices::hold_all(&mut options)?;
         warn_of_missing_blobs(&manifest, &options.home.store, output);
         let content =
             head_content(&manifest, &options.home.store, &identity.content_secret(), private, !args.no_ids)?;

@@ -8,6 +8,7 @@ use megatorrent_runtime_smol::Handle;
 use serde_json::json;
 
 use crate::args::Serve;
+use crate::choices::{self, Choices};
 use crate::exit::Failure;
 use crate::output::{News, Output};
 use crate::signals::Interrupts;
@@ -22,6 +23,7 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
         let mut options = node::options(&args.data.dir, &args.network)?;
         options.gateway = !args.no_gateway;
         node::limit(&mut options, &args.limits);
+        choices::hold_all(&mut options)?;
         let node = node::start_listening(executor, options, &args.listen, P2P_PORT, output).await?;
         let told = future::or(tell(&node, output), async {
             interrupts.next().await;
@@ -35,6 +37,7 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
 
 async fn tell(node: &Handle, output: Output) -> Result<(), Failure> {
     let mut status = events::Status::default();
+    let mut choices = Choices::new(node, None, output)?;
     let mut tick = smol::Timer::interval_at(Instant::now(), events::STATUS_INTERVAL);
     loop {
         let event = async { Some(node.next_event().await) };
@@ -47,6 +50,7 @@ async fn tell(node: &Handle, output: Output) -> Result<(), Failure> {
             continue;
         };
         events::report(&event, output)?;
+        choices.on_event(&event).await?;
         if let Event::Complete { target: Target::Channel(channel), sequence } = event {
             let members = json!({ "channel": channel.to_string(), "sequence": sequence });
             output.event(

@@ -4,18 +4,23 @@
 
 mod exports;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use indicatif::ProgressBar;
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::node::{Command, DhtError, Event, Selection, Target};
+use megatorrent_core::ids::Secret;
+use megatorrent_core::node::{Command, DhtError, Event, Target};
 use megatorrent_core::uri::ChannelUri;
-use megatorrent_runtime_smol::Handle;
+use megatorrent_runtime_smol::state::Output as Folder;
+use megatorrent_runtime_smol::survey::Survey;
+use megatorrent_runtime_smol::{Handle, Options};
 use serde_json::json;
 
 use self::exports::Exports;
-use crate::args::Subscribe;
+use crate::args::{ListenArgs, Subscribe};
+use crate::choices::{self, Choices};
 use crate::exit::{Exit, Failure};
 use crate::files;
 use crate::output::{News, Output, count_bytes};
@@ -34,11 +39,67 @@ pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
         let mut options = node::options(&args.data.dir, &args.network)?;
         options.bootstrap.extend(uri.bootstrap.iter().cloned());
         node::limit(&mut options, &args.limits);
-        let node = node::start_listening(executor, options, &args.listen, 0, output).await?;
-        let mut follower = Follower::new(args, &uri, &node, output);
-        let selection = Selection { in_order: args.in_order, ..Selection::default() };
-        node.command(Command::Select { channel: uri.public_key, selection });
-        node.command(Command::Follow { channel: uri.public_key, read_key: uri.read_key });
+        let goal = Goal::new(args, &uri)?;
+        let signal = goal.pursue(executor, options, &args.listen, &interrupts, output).await?;
+        end(signal, args.once, output)
+    })
+}
+
+/// What is to come about: a channel's files in a folder.
+#[derive(Clone)]
+pub(crate) struct Goal {
+    pub(crate) channel: PublicKey,
+    pub(crate) read_key: Option<Secret>,
+    pub(crate) out_dir: PathBuf,
+    /// Whether the blobs are kept beside the files.
+    pub(crate) copy: bool,
+    pub(crate) in_order: bool,
+    /// Whether what was deleted, edited or damaged is brought back.
+    pub(crate) restore: bool,
+    /// End as soon as the newest manifest is complete.
+    pub(crate) once: bool,
+    /// Give up after so long without progress.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Goal {
+    fn new(args: &Subscribe, uri: &ChannelUri) -> Result<Self, Failure> {
+        let out_dir = std::path::absolute(&args.output)
+            .map_err(|error| Failure::file("cannot find", &args.output, &error))?;
+        let timeout = args.timeout.map(Duration::from_secs).or(args.once.then_some(ONCE_TIMEOUT));
+        Ok(Self {
+            channel: uri.public_key,
+            read_key: uri.read_key.clone(),
+            out_dir,
+            copy: args.copy,
+            in_order: args.in_order,
+            restore: false,
+            once: args.once,
+            timeout: timeout.filter(|timeout| !timeout.is_zero()),
+        })
+    }
+
+    /// Runs a node until it has come about, or a signal asks for the end.
+    pub(crate) async fn pursue(
+        self,
+        executor: &node::Executor,
+        mut options: Options,
+        listen: &ListenArgs,
+        interrupts: &Interrupts,
+        output: Output,
+    ) -> Result<Option<Signal>, Failure> {
+        let home = &options.home;
+        let is_new = Survey { store: &home.store, state: &home.state, out_dir: &self.out_dir }.is_new()?;
+        choices::hold_all(&mut options)?;
+        options.selections.retain(|(channel, _)| *channel != self.channel);
+        let first = Exports::first_selection(is_new, self.in_order);
+        options.selections.push((self.channel, first));
+        let folder = Folder { channel: self.channel, folder: self.out_dir.clone(), copy: self.copy };
+        options.home.state.note_output(&folder)?;
+        let node = node::start_listening(executor, options, listen, 0, output).await?;
+        let (channel, read_key) = (self.channel, self.read_key.clone());
+        let mut follower = Follower::new(self, is_new, &node, output)?;
+        node.command(Command::Follow { channel, read_key });
         let ended = future::or(async { follower.follow().await.map(|()| None) }, async {
             Ok(Some(interrupts.next().await))
         })
@@ -47,8 +108,8 @@ pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
         follower.bar.finish_and_clear();
         drop(follower);
         node.shutdown().await;
-        end(ended?, args.once, output)
-    })
+        ended
+    }
 }
 
 /// Following until a signal is what the command is for; being interrupted before `--once` was done is not.
@@ -95,6 +156,7 @@ struct Follower<'a> {
     node: &'a Handle,
     output: Output,
     exports: Exports,
+    choices: Choices,
     bar: ProgressBar,
     /// Sequence of the newest manifest whose files are all written, or failed.
     told_complete: Option<u64>,
@@ -116,6 +178,7 @@ struct Progress {
     blobs: u64,
     blobs_total: u64,
     exported_bytes: u64,
+    looked_at_bytes: u64,
 }
 
 /// Why a look-up brought no head.
@@ -135,17 +198,15 @@ enum Happening {
 }
 
 impl<'a> Follower<'a> {
-    fn new(args: &Subscribe, uri: &ChannelUri, node: &'a Handle, output: Output) -> Self {
-        let channel = uri.public_key;
-        let topic = megatorrent_core::uri::topic(&channel, uri.read_key.as_ref());
-        let timeout = args.timeout.map(Duration::from_secs).or(args.once.then_some(ONCE_TIMEOUT));
-        Self {
-            once: args.once,
-            timeout: timeout.filter(|timeout| !timeout.is_zero()),
-            channel,
+    fn new(goal: Goal, is_new: bool, node: &'a Handle, output: Output) -> Result<Self, Failure> {
+        Ok(Self {
+            once: goal.once,
+            timeout: goal.timeout,
+            channel: goal.channel,
             node,
             output,
-            exports: Exports::new(args, topic, node, output),
+            choices: Choices::new(node, Some(&goal.channel), output)?,
+            exports: Exports::new(goal, is_new, node, output),
             bar: output.spinner(),
             told_complete: None,
             readable: false,
@@ -154,7 +215,7 @@ impl<'a> Follower<'a> {
             last_progress: Progress::default(),
             status: events::Status::default(),
             last_change: Instant::now(),
-        }
+        })
     }
 
     /// Ends when `--once` is done, or with a failure.
@@ -171,7 +232,10 @@ impl<'a> Follower<'a> {
                 Happening::Tick
             };
             match future::or(future::or(event, exported), ticked).await {
-                Happening::Event(event) => self.on_event(&event)?,
+                Happening::Event(event) => {
+                    self.choices.on_event(&event).await?;
+                    self.on_event(&event)?;
+                }
                 Happening::Exported => self.bar.suspend(|| self.exports.finish_one())?,
                 Happening::Tick => self.on_tick()?,
             }
@@ -186,6 +250,8 @@ impl<'a> Follower<'a> {
         let ours = Target::Channel(self.channel);
         match event {
             Event::Connected { .. } => self.met_peer = true,
+            Event::Head { channel, .. } if *channel == self.channel => self.exports.hold(),
+            Event::BlobsLost { target, .. } if *target == ours => self.exports.survey(),
             Event::HeadNotFound { channel, error } if *channel == self.channel => {
                 self.not_found = Some(error.map_or(NotFound::NoHead, NotFound::NoDht));
             }
@@ -199,8 +265,7 @@ impl<'a> Follower<'a> {
             Event::FileComplete { target, sequence, file } if *target == ours => {
                 self.exports.add(*sequence, *file);
             }
-            Event::Complete { target, sequence } if *target == ours => {
-                self.exports.add_all(*sequence);
+            Event::Complete { target, .. } | Event::SelectionComplete { target, .. } if *target == ours => {
                 // Told at once, not with the next tick.
                 return self.on_tick();
             }
@@ -235,7 +300,7 @@ impl<'a> Follower<'a> {
         let (told, node_status) = (&mut self.status, self.node.status());
         self.bar.suspend(|| told.tell(node_status, self.output))?;
         let Some(status) = self.node.channel_status(&self.channel) else { return Ok(()) };
-        if status.complete {
+        if status.satisfied && self.exports.is_settled(status.sequence) {
             // An event may have been dropped while this command was busy.
             self.exports.add_all(status.sequence);
         }
@@ -244,21 +309,25 @@ impl<'a> Follower<'a> {
             blobs: status.blobs_stored,
             blobs_total: status.blobs_total,
             exported_bytes: self.exports.bytes(),
+            looked_at_bytes: self.node.store().looked_at_bytes(),
         };
-        if progress != self.last_progress {
+        let looked_at_before = self.last_progress.looked_at_bytes;
+        if progress != self.last_progress || self.exports.is_surveying() {
             if (progress.blobs, progress.blobs_total)
                 != (self.last_progress.blobs, self.last_progress.blobs_total)
             {
                 let lag_secs = node_status.dht_lag_secs;
                 self.show(&progress, status.content_bytes, status.waiting.as_deref(), lag_secs)?;
             }
-            self.last_progress = progress;
+            self.last_progress = progress.clone();
             self.last_change = Instant::now();
         }
-        let words = [status.waiting.clone(), events::lag(node_status)];
+        let is_looking = self.exports.is_surveying() || progress.looked_at_bytes > looked_at_before;
+        let looking = is_looking.then(|| "looking at what stands in the output folder".to_owned());
+        let words = [looking.or_else(|| status.waiting.clone()), events::lag(node_status)];
         self.bar.set_message(words.into_iter().flatten().collect::<Vec<_>>().join("; "));
         match self.timeout {
-            Some(timeout) if self.last_change.elapsed() >= timeout && !self.is_idle(status.complete) => {
+            Some(timeout) if self.last_change.elapsed() >= timeout && !self.is_idle(status.satisfied) => {
                 Err(self.gave_up(timeout, status.waiting.as_deref()))
             }
             _ => Ok(()),
@@ -321,7 +390,13 @@ impl<'a> Follower<'a> {
         if self.told_complete != Some(sequence) {
             self.told_complete = Some(sequence);
             let members = json!({ "channel": self.channel.to_string(), "sequence": sequence });
-            let text = format!("sequence {sequence} is complete");
+            let text = match self.exports.kept() {
+                0 => format!("sequence {sequence} is complete"),
+                kept => {
+                    let files = events::count(kept, "file");
+                    format!("sequence {sequence} is complete, without {files} that you deleted or edited")
+                }
+            };
             self.bar.suspend(|| self.output.event(News::Complete, members, &text))?;
         }
         Ok(true)

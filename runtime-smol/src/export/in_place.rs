@@ -7,13 +7,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use megatorrent_core::ids::Root;
+use megatorrent_core::ids::{Root, Topic};
 use megatorrent_core::manifest::FileEntry;
 use rustix::fs::{self as sys, AtFlags, Mode, OFlags};
 
+use super::aside::take_place;
 use super::{
-    ExportError, Exported, Found, Piece, Run, Sealed, TEMP_PREFIX, TEMP_SUFFIX, Target, boot, check_name,
-    check_size, digest, pieces, rename,
+    ExportError, Exported, Found, Piece, Run, Sealed, Stands, TEMP_PREFIX, TEMP_SUFFIX, Target, boot,
+    check_name, check_size, digest, pieces,
 };
 use crate::held::HeldFile;
 use crate::held::table::{Header, Stat, hex};
@@ -25,11 +26,12 @@ impl Run<'_> {
         &self,
         target: &Target,
         digest: [u8; 32],
-        replace: bool,
+        stands: Stands,
     ) -> Result<Exported, ExportError> {
         let store = self.request.store;
-        let (held, is_new) = working(target, self.request.entry, store, digest)?;
-        let written = self.fill(target, &held, digest, replace);
+        let topic = self.request.topic.as_ref();
+        let (held, is_new) = working(target, self.request.entry, (store, topic), digest)?;
+        let written = self.fill(target, &held, digest, stands);
         if written.is_err() && is_new {
             // Nothing came into it that is not stored.
             if let Some(name) = held.header().working {
@@ -45,7 +47,7 @@ impl Run<'_> {
         target: &Target,
         held: &HeldFile,
         digest: [u8; 32],
-        replace: bool,
+        stands: Stands,
     ) -> Result<Exported, ExportError> {
         let store = self.request.store;
         let failed = |what| move |e: io::Error| ExportError::new(what, &target.path, e);
@@ -74,7 +76,7 @@ impl Run<'_> {
         }
         let mut header = held.header();
         let name = header.working.clone().unwrap_or_default();
-        rename(target, &name, replace)?;
+        let aside = take_place(target, &name, stands)?;
         if self.request.sync {
             // The name too, before the record that vouches for it.
             sys::fsync(&target.folder.fd).map_err(|e| failed("flush the folder of")(e.into()))?;
@@ -89,17 +91,14 @@ impl Run<'_> {
         }
         let found = Found::of(&file.metadata().map_err(failed("look at"))?);
         self.remember(target, digest, &found)?;
-        Ok(Exported::Written)
+        Ok(aside.map_or(Exported::Written, Exported::SetAside))
     }
 
     /// Holds a file that stands there with the right content.
     pub(super) fn hold(&self, target: &Target, digest: [u8; 32]) -> Result<(), ExportError> {
         let store = self.request.store;
         let failed = |what| move |e: io::Error| ExportError::new(what, &target.path, e);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = sys::openat(&target.folder.fd, &target.name, flags, Mode::empty())
-            .map_err(|e| ExportError::new("open", &target.path, e))?;
-        let held = store.hold_file(&target.path, File::from(file), Some(hex(&digest)));
+        let held = store.hold_file(&target.path, target.open_file()?, Some(hex(&digest)));
         let held = held.map_err(failed("write the table of"))?;
         let mut roots = Vec::new();
         for piece in pieces(self.request) {
@@ -114,33 +113,37 @@ impl Run<'_> {
     }
 }
 
-/// The file under way of an entry that nothing stands in the way of, so that parts can be opened into it as they come.
+/// The file under way of an entry that nothing stands in the way of, so that parts can be opened into it as they come. What stands
+/// there of one that is restored is set aside in the end.
 pub(crate) fn open_working(
-    entry: &FileEntry,
-    packs: &BTreeMap<u32, Root>,
-    store: &Store,
+    (entry, packs): (&FileEntry, &BTreeMap<u32, Root>),
+    (store, topic): (&Store, &Topic),
     out_dir: &Path,
+    is_restored: bool,
 ) -> Result<Arc<HeldFile>, ExportError> {
     check_name(entry, out_dir)?;
     check_size(entry, out_dir)?;
     let target = Target::open(out_dir, entry.path.as_str())?;
-    if target.stat()?.is_some() {
+    if !is_restored && target.stat()?.is_some() {
         return Err(ExportError::Exists(target.path));
     }
-    working(&target, entry, store, digest(entry, packs)).map(|(held, _)| held)
+    working(&target, entry, (store, Some(topic)), digest(entry, packs)).map(|(held, _)| held)
 }
 
 /// The file under way: the one of an earlier time, or a new one (`true`).
 fn working(
     target: &Target,
     entry: &FileEntry,
-    store: &Store,
+    (store, topic): (&Store, Option<&Topic>),
     digest: [u8; 32],
 ) -> Result<(Arc<HeldFile>, bool), ExportError> {
     let digest = hex(&digest);
     if let Some(known) = store.held_files().working(&target.path, &digest) {
         if known.file().is_some() {
             return Ok((known, false));
+        }
+        if !known.is_gone() {
+            return Err(ExportError::Busy(target.path.clone()));
         }
         store.held_files().forget(&known);
     }
@@ -157,6 +160,7 @@ fn working(
         let stat = Stat::of(&file)?;
         let mut header = Header::new(&target.path, stat);
         (header.working, header.digest, header.boot) = (Some(name), Some(digest), Some(boot()));
+        header.topic = topic.map(|topic| hex(&topic.0));
         Ok((file, header))
     });
     created.map(|held| (held, true)).map_err(|e| ExportError::new("create a file beside", &target.path, e))

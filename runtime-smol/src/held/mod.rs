@@ -13,7 +13,7 @@ pub(crate) mod verify;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -44,6 +44,8 @@ pub(crate) struct HeldFiles {
 #[derive(Default)]
 struct Index {
     files: BTreeMap<u64, Arc<HeldFile>>,
+    /// Their numbers by where they are to stand in the end.
+    paths: BTreeMap<PathBuf, BTreeSet<u64>>,
     /// Where blobs stand: the numbers of files and of rows in their tables.
     places: BTreeMap<Root, Vec<(u64, u32)>>,
     /// When the folder had changed last at the time when it was listed.
@@ -88,6 +90,15 @@ struct Content {
     checked: BTreeSet<u32>,
 }
 
+impl Index {
+    fn insert(&mut self, file: Arc<HeldFile>) {
+        if let Some(path) = file.table.header().path() {
+            self.paths.entry(path).or_default().insert(file.number);
+        }
+        self.files.insert(file.number, file);
+    }
+}
+
 impl HeldFiles {
     pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
         let folder = dir.join("held");
@@ -115,7 +126,7 @@ impl HeldFiles {
             match Table::open(path.clone(), |row, it| rows.push((row, it.root))) {
                 Ok(Some(table)) => {
                     let file = Arc::new(HeldFile { number, table, content: Mutex::default() });
-                    index.files.insert(number, file);
+                    index.insert(file);
                     for (row, root) in rows {
                         index.places.entry(root).or_default().push((number, row));
                     }
@@ -170,7 +181,7 @@ impl HeldFiles {
         let table = self.give_name(number, table)?;
         let content = Content { file: Some(Arc::new(file)), is_trusted: true, ..Content::default() };
         let held = Arc::new(HeldFile { number, table, content: Mutex::new(content) });
-        lock(&self.index).files.insert(number, Arc::clone(&held));
+        lock(&self.index).insert(Arc::clone(&held));
         Ok(held)
     }
 
@@ -190,7 +201,7 @@ impl HeldFiles {
         let content = Content { file: Some(draft.content.clone()), is_trusted: true, ..Content::default() };
         let file = Arc::new(HeldFile { number: draft.number, table, content: Mutex::new(content) });
         let mut index = lock(&self.index);
-        index.files.insert(draft.number, Arc::clone(&file));
+        index.insert(Arc::clone(&file));
         for (root, row) in lock(&draft.rows).drain(..) {
             index.places.entry(root).or_default().push((draft.number, row));
         }
@@ -201,12 +212,9 @@ impl HeldFiles {
 
     /// The file under way that is to stand at `path` and of which a channel says this.
     pub(crate) fn working(&self, path: &Path, digest: &str) -> Option<Arc<HeldFile>> {
-        let files: Vec<Arc<HeldFile>> = lock(&self.index).files.values().cloned().collect();
-        files.into_iter().find(|file| {
+        self.all_at(path).into_iter().find(|file| {
             let header = file.table.header();
-            header.working.is_some()
-                && header.digest.as_deref() == Some(digest)
-                && header.path().as_deref() == Some(path)
+            header.working.is_some() && header.digest.as_deref() == Some(digest)
         })
     }
 
@@ -220,29 +228,46 @@ impl HeldFiles {
     /// A file stands at its place, as its table says: others that were held there are not there any more, and what was under way to
     /// stand there is removed.
     pub(crate) fn replaced(&self, by: &HeldFile) {
-        let path = by.table.header().path();
-        let files: Vec<Arc<HeldFile>> = lock(&self.index).files.values().cloned().collect();
-        let is_other = |file: &&Arc<HeldFile>| file.number != by.number && file.table.header().path() == path;
-        for file in files.iter().filter(is_other) {
-            // Only a file of ours is removed, not whatever has its name.
-            if file.table.header().working.is_some()
-                && file.open_anew().is_ok()
-                && let Some(place) = file.table.header().place()
-            {
-                let _ = fs::remove_file(place);
-            }
-            self.forget(file);
+        let Some(path) = by.table.header().path() else { return };
+        for file in self.all_at(&path).iter().filter(|file| file.number != by.number) {
+            self.discard(file);
         }
+    }
+
+    /// Holds a file no longer; one that was under way is removed.
+    pub(crate) fn discard(&self, file: &HeldFile) {
+        let header = file.table.header();
+        // Only a file of ours is removed, not whatever has its name.
+        if header.working.is_some()
+            && file.open_anew().is_ok()
+            && let Some(place) = header.place()
+        {
+            let _ = fs::remove_file(place);
+        }
+        self.forget(file);
     }
 
     /// Holds a file no longer; the file itself stays.
     pub(crate) fn forget(&self, file: &HeldFile) {
         let mut index = lock(&self.index);
         index.files.remove(&file.number);
-        index.places.retain(|_, places| {
-            places.retain(|(number, _)| *number != file.number);
-            !places.is_empty()
-        });
+        if let Some(path) = file.table.header().path()
+            && let Some(numbers) = index.paths.get_mut(&path)
+        {
+            numbers.remove(&file.number);
+            if numbers.is_empty() {
+                index.paths.remove(&path);
+            }
+        }
+        // A place that is left over leads nowhere.
+        for row in (0..file.table.rows()).filter_map(|number| file.table.row(number).ok().flatten()) {
+            if let Some(places) = index.places.get_mut(&row.root) {
+                places.retain(|(number, _)| *number != file.number);
+                if places.is_empty() {
+                    index.places.remove(&row.root);
+                }
+            }
+        }
         let _ = fs::remove_file(file.table.path());
     }
 
@@ -440,7 +465,11 @@ impl HeldFile {
     fn open(&self) -> (Option<Arc<File>>, bool) {
         let mut content = lock(&self.content);
         if let Some(file) = &content.file {
-            return (Some(Arc::clone(file)), false);
+            // Of a file that was deleted the handle alone is left, which keeps its space too.
+            if file.metadata().is_ok_and(|metadata| metadata.nlink() > 0) {
+                return (Some(Arc::clone(file)), false);
+            }
+            *content = Content::default();
         }
         if content.retry_at.is_some_and(|at| Instant::now() < at) {
             return (None, false);
@@ -496,6 +525,11 @@ impl HeldFile {
             return Err(io::ErrorKind::NotFound.into());
         }
         Ok((file, stat, header))
+    }
+
+    /// Whether nothing is at its place, or another file.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.open_anew().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
     /// The handle of the file, if it is open.

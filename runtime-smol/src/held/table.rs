@@ -84,6 +84,9 @@ pub(crate) struct Header {
     pub(crate) working: Option<String>,
     /// BLAKE3 over all that a channel says of it, in hexadecimal, where it is a channel's.
     pub(crate) digest: Option<String>,
+    /// The topic of the channel that it is of, in hexadecimal, while it is under way.
+    #[serde(default)]
+    pub(crate) topic: Option<String>,
     /// What it was like when it was looked at last.
     pub(crate) stat: Stat,
     /// The boot in which it was written; `None` when it has reached the disk since.
@@ -93,7 +96,7 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) fn new(path: &Path, stat: Stat) -> Self {
         let path = hex(path.as_os_str().as_bytes());
-        Self { path, working: None, digest: None, stat, boot: None }
+        Self { path, working: None, digest: None, topic: None, stat, boot: None }
     }
 
     /// Where the file is to stand in the end.

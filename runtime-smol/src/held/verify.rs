@@ -1,15 +1,16 @@
 //! A look at a file that is held: each part is sealed again and compared, whatever is believed of it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use megatorrent_core::parts::{self, Mask, PART_LEN};
 
-use super::table::{Header, Stat};
+use super::table::{Header, Row, Stat};
 use super::{Content, HeldFile, HeldFiles, lock, part_len};
 
 /// A file that is being looked at, by any number of threads.
@@ -39,13 +40,30 @@ impl HeldFiles {
         Ok(lock(&self.index).files.values().cloned().collect())
     }
 
+    /// The files that are to stand at `path`, or stand there.
+    pub(super) fn all_at(&self, path: &Path) -> Vec<Arc<HeldFile>> {
+        let index = lock(&self.index);
+        let numbers = index.paths.get(path).into_iter().flatten();
+        numbers.filter_map(|number| index.files.get(number).cloned()).collect()
+    }
+
     /// The whole file that is held at `path`.
-    pub(crate) fn at(&self, path: &std::path::Path) -> Option<Arc<HeldFile>> {
-        let files: Vec<Arc<HeldFile>> = lock(&self.index).files.values().cloned().collect();
-        files.into_iter().find(|file| {
-            let header = file.table.header();
-            header.working.is_none() && header.path().as_deref() == Some(path)
-        })
+    pub(crate) fn at(&self, path: &Path) -> Option<Arc<HeldFile>> {
+        self.all_at(path).into_iter().find(|file| file.table.header().working.is_none())
+    }
+
+    /// The files that are under way below a folder, by where they are to stand.
+    pub(crate) fn under_way_below(&self, folder: &Path) -> BTreeMap<PathBuf, Arc<HeldFile>> {
+        let under_way = self.under_way().into_iter().filter(|path| path.starts_with(folder));
+        let is_working = |file: &Arc<HeldFile>| file.table.header().working.is_some();
+        let file = |path: PathBuf| Some((path.clone(), self.all_at(&path).into_iter().find(is_working)?));
+        under_way.filter_map(file).collect()
+    }
+
+    /// A blob stands in a file, as far as the row says.
+    pub(crate) fn count_as_there(&self, file: &Arc<HeldFile>, row: &Row) -> io::Result<()> {
+        let place = self.place_at(file, row)?;
+        file.table.change_mask(place.number, |mask| mask | row.mask)
     }
 }
 
@@ -67,6 +85,16 @@ impl HeldFile {
     /// Rows of its table, empty ones too.
     pub(crate) fn rows(&self) -> u32 {
         self.table.rows()
+    }
+
+    /// Whether all of it counts as there.
+    pub(crate) fn is_whole(&self) -> io::Result<bool> {
+        for number in 0..self.rows() {
+            if self.table.row(number)?.is_some_and(|row| !row.is_whole()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Bytes that it is said to have.

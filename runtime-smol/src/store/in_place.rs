@@ -12,6 +12,7 @@ use megatorrent_core::parts::{self, Mask, PART_LEN, Values};
 
 use super::native::Partial;
 use super::{Store, StoreError, lock, not_written};
+use crate::export::Standing;
 use crate::held::table::{Header, Row, Stat};
 use crate::held::{self, HeldFile, Place};
 use crate::outputs::Plan;
@@ -23,7 +24,9 @@ impl Store {
     pub fn begin_outputs(&self, topic: Topic, version: u64, plan: Plan) {
         let mut outputs = lock(&self.0.outputs);
         outputs.retain(|(other, _), _| *other != topic);
-        outputs.insert((topic, version), Arc::new(plan));
+        let plan = outputs.entry((topic, version)).or_insert_with(|| Arc::new(plan)).clone();
+        drop(outputs);
+        plan.tidy(&topic, self);
     }
 
     /// They are not any more.
@@ -31,10 +34,16 @@ impl Store {
         lock(&self.0.outputs).retain(|(other, _), _| other != topic);
     }
 
+    /// The file that stands already where a blob's content is to stand.
+    pub(super) fn standing(&self, stand: &Stand) -> Option<Arc<Standing>> {
+        let plan = lock(&self.0.outputs).get(&(stand.topic, stand.version)).cloned()?;
+        plan.standing(stand.file)
+    }
+
     fn output(&self, stand: &Stand) -> Option<Arc<HeldFile>> {
         let plan = lock(&self.0.outputs).get(&(stand.topic, stand.version)).cloned()?;
         // A file that has its name is the user's: what it has lost is not written over what was done to it.
-        plan.file(self, stand.file).filter(|file| file.header().working.is_some())
+        plan.file(&stand.topic, self, stand.file).filter(|file| file.header().working.is_some())
     }
 
     // --- files ----------------------------------------------------------------------------------------------
@@ -191,6 +200,28 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Puts the parts of a blob together that several files, or a file and what is stored, hold of it; whether it is whole then.
+    pub(super) fn gather(&self, root: &Root) -> io::Result<bool> {
+        let places = self.0.held.places(root);
+        let Some(any) = places.first() else { return Ok(false) };
+        let (content, mut buf) = (any.row.content(), vec![0; PART_LEN]);
+        let partial = self.partial(root)?;
+        if let Some(place) = places.iter().find(|place| place.is_working()) {
+            for part in (content - place.row.mask).iter() {
+                if self.read_part(root, part, &mut buf)?.is_some() {
+                    self.0.held.write_part(place, part, &mut buf)?;
+                }
+            }
+        } else if let Some(partial) = &partial {
+            for part in (content - partial.mask()).iter() {
+                if self.read_held_part(root, part, &mut buf)?.is_some() {
+                    partial.write(part, &buf)?;
+                }
+            }
+        }
+        Ok(self.has(&BlobName::Native(*root)))
     }
 
     /// The id of a blob that is held in a file, which is hashed for it once.

@@ -100,7 +100,7 @@ impl Partial {
         self.file.read_exact_at(buf, at(part))
     }
 
-    fn write(&self, part: usize, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&self, part: usize, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, at(part))?;
         let mut mask = lock(&self.mask);
         *mask = *mask | Mask::one(part);
@@ -246,7 +246,7 @@ impl Store {
         let failed = |e: io::Error| not_written(&StoreError::new("write", &self.0.partials.path(root), e));
         let name = BlobName::Native(*root);
         let mut rights = vec![false; claims.len()];
-        if !self.has(&name) {
+        if !self.has(&name) && !self.gather(root).map_err(failed)? {
             let Some(partial) = self.partial(root).map_err(failed)? else { return Err(Written::Mismatch) };
             for (claim, right) in claims.iter().zip(&mut rights) {
                 *right = make_rest(&partial, claim).map_err(failed)?;

@@ -1,42 +1,51 @@
-//! Writes a manifest's files, one after the other, as their blobs become complete.
+//! Writes a manifest's files, one after the other, as their blobs become complete: all but those that a user has deleted or edited.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::Topic;
 use megatorrent_core::manifest::{FileEntry, Manifest};
+use megatorrent_core::node::{Command, Selection};
 use megatorrent_runtime_smol::Handle;
 use megatorrent_runtime_smol::export::{Export, ExportError, Exported, export, shown};
 use megatorrent_runtime_smol::outputs::Plan;
 use megatorrent_runtime_smol::state::State;
 use megatorrent_runtime_smol::store::Store;
+use megatorrent_runtime_smol::survey::{Deed, Kept, Survey};
 use serde_json::json;
 use smol::Task;
 
-use crate::args::Subscribe;
+use super::Goal;
+use crate::choices::{self, Teller};
 use crate::events;
 use crate::exit::Failure;
 use crate::output::{News, Output};
 
 /// Threads that open and write one file. Each takes 1 MiB, and the node needs a processor too.
 const WORKERS_MAX: usize = 2;
+/// How often a file's blobs are looked up again, as some were gone when it was to be written.
+const LOOKS_MAX: u32 = 3;
 
 /// The files of one channel's newest manifest, on their way into the output folder.
 pub(super) struct Exports {
-    out_dir: PathBuf,
-    topic: Topic,
-    /// Whether the blobs are kept beside the files.
-    copy: bool,
+    goal: Goal,
+    node: Handle,
     store: Store,
     state: Arc<State>,
     output: Output,
     workers: usize,
+    /// Nothing was ever written to the folder, and nothing is in it.
+    is_new: bool,
+    /// Nothing is fetched until it was looked at.
+    is_held: bool,
     manifest: Option<Current>,
+    surveying: Option<Surveying>,
     running: Option<Running>,
+    teller: Teller,
     /// Bytes opened so far, over all files.
     bytes: Arc<AtomicU64>,
 }
@@ -44,15 +53,29 @@ pub(super) struct Exports {
 struct Current {
     channel_sequence: u64,
     manifest: Arc<Manifest>,
+    /// The folder was looked at, and what is wanted is selected.
+    is_settled: bool,
+    /// Files that are left as a user has them.
+    kept: BTreeSet<usize>,
     /// Files whose blobs are stored and whose turn has not come.
     waiting: BTreeSet<usize>,
-    /// Files that are written, or that failed.
+    /// Files that are written, or that failed, or are left as they are.
     done: BTreeSet<usize>,
     files: usize,
-    /// Whether the node says that this is the newest manifest and all its blobs are stored.
+    /// Whether the node says that this is the newest manifest and all its blobs that are selected are stored.
     complete: bool,
     /// The first failure.
     failure: Option<Failure>,
+    /// How often blobs of a file were gone when it was to be written.
+    looks: BTreeMap<usize, u32>,
+}
+
+/// A look at the output folder under way.
+struct Surveying {
+    sequence: u64,
+    cancel: Arc<AtomicBool>,
+    task: Task<Result<Vec<Kept>, ExportError>>,
+    result: Option<Result<Vec<Kept>, ExportError>>,
 }
 
 struct Running {
@@ -65,18 +88,35 @@ struct Running {
 }
 
 impl Exports {
-    pub(super) fn new(args: &Subscribe, topic: Topic, node: &Handle, output: Output) -> Self {
+    pub(super) fn new(goal: Goal, is_new: bool, node: &Handle, output: Output) -> Self {
         Self {
-            out_dir: args.output.clone(),
-            topic,
-            copy: args.copy,
+            goal,
+            node: node.clone(),
             store: node.store().clone(),
             state: node.state().clone(),
             output,
             workers: thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX),
+            is_new,
+            is_held: !is_new,
             manifest: None,
+            surveying: None,
             running: None,
+            teller: Teller::default(),
             bytes: Arc::default(),
+        }
+    }
+
+    /// What is fetched before the folder was looked at.
+    pub(super) fn first_selection(is_new: bool, in_order: bool) -> Selection {
+        if is_new { Selection { in_order, ..Selection::default() } } else { choices::nothing() }
+    }
+
+    /// There is a newer version, and what is in the folder was not looked at for it.
+    pub(super) fn hold(&mut self) {
+        if !self.is_new {
+            self.is_held = true;
+            let channel = self.goal.channel;
+            self.node.command(Command::Select { channel, selection: choices::nothing() });
         }
     }
 
@@ -84,11 +124,6 @@ impl Exports {
     pub(super) fn begin(&mut self, sequence: u64, manifest: Arc<Manifest>) -> Result<(), Failure> {
         if let Some(running) = &self.running {
             running.cancel.store(true, Ordering::Relaxed);
-        }
-        if !self.copy {
-            let plan = Plan::new(manifest.clone(), self.out_dir.clone());
-            plan.check(&self.store)?;
-            self.store.begin_outputs(self.topic, sequence, plan);
         }
         let files = manifest.files().count();
         // Of two collections that have one path the first counts.
@@ -98,12 +133,86 @@ impl Exports {
         self.manifest = Some(Current {
             channel_sequence: sequence,
             manifest,
+            is_settled: false,
+            kept: BTreeSet::new(),
             waiting: BTreeSet::new(),
             done,
             files,
             complete: false,
             failure: None,
+            looks: BTreeMap::new(),
         });
+        if std::mem::take(&mut self.is_new) {
+            return self.settle(sequence, &[]);
+        }
+        self.survey();
+        Ok(())
+    }
+
+    /// Looks at what is in the folder.
+    pub(super) fn survey(&mut self) {
+        self.end_survey();
+        let Some(current) = &self.manifest else { return };
+        let (sequence, manifest) = (current.channel_sequence, current.manifest.clone());
+        let (store, state, out_dir) = (self.store.clone(), self.state.clone(), self.goal.out_dir.clone());
+        let cancel = Arc::new(AtomicBool::new(false));
+        let cancelled = cancel.clone();
+        let task = smol::unblock(move || {
+            Survey { store: &store, state: &state, out_dir: &out_dir }.kept(&manifest, &cancelled)
+        });
+        self.surveying = Some(Surveying { sequence, cancel, task, result: None });
+    }
+
+    fn end_survey(&mut self) {
+        if let Some(surveying) = self.surveying.take() {
+            surveying.cancel.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_surveying(&self) -> bool {
+        self.surveying.is_some()
+    }
+
+    /// The folder was looked at: fetches what no deed of the user's speaks against, and lets parts be opened into their places.
+    fn settle(&mut self, sequence: u64, kept: &[Kept]) -> Result<(), Failure> {
+        let goal = &self.goal;
+        let Some(current) = self.manifest.as_mut().filter(|it| it.channel_sequence == sequence) else {
+            return Ok(());
+        };
+        let (kept, restored): (&[Kept], BTreeSet<usize>) = if goal.restore {
+            let edited = kept.iter().filter(|one| one.deed == Deed::Edited);
+            (&[], edited.map(|one| one.file).collect())
+        } else {
+            (kept, BTreeSet::new())
+        };
+        let left: BTreeSet<usize> = kept.iter().map(|one| one.file).collect();
+        let is_other = left != current.kept;
+        if !std::mem::replace(&mut current.is_settled, true) {
+            let plan = Plan::new(current.manifest.clone(), goal.out_dir.clone()).restoring(restored);
+            plan.check(&self.store, &left)?;
+            let topic = topic_of(&self.node, &goal.channel);
+            if let Some(topic) = topic.filter(|_| !goal.copy) {
+                self.store.begin_outputs(topic, sequence, plan);
+            }
+        } else if !is_other {
+            return Ok(());
+        }
+        let files = current.manifest.files().enumerate().filter(|(n, _)| left.contains(n));
+        // A copy that is kept is as much the channel's as what was made of it.
+        let paths = files.filter(|_| !goal.copy).map(|(_, entry)| entry.path.as_str().to_owned());
+        let selection = choices::all_but(paths, goal.in_order);
+        current.done.extend(&left);
+        current.waiting.retain(|file| !current.done.contains(file));
+        current.kept = left;
+        if let Some(failure) = choices::edited(kept) {
+            current.failure.get_or_insert(failure);
+        }
+        let (channel, manifest) = (goal.channel, current.manifest.clone());
+        if std::mem::take(&mut self.is_held) || is_other {
+            self.node.command(Command::Select { channel, selection });
+        }
+        self.teller.tell((&channel, sequence), &manifest, kept, self.output)?;
+        self.start_next();
         Ok(())
     }
 
@@ -118,9 +227,9 @@ impl Exports {
         self.start_next();
     }
 
-    /// All files' blobs are stored, and there is no newer manifest.
+    /// All blobs that are selected are stored, and there is no newer manifest.
     pub(super) fn add_all(&mut self, sequence: u64) {
-        if let Some(current) = self.current(sequence) {
+        if let Some(current) = self.current(sequence).filter(|current| current.is_settled) {
             current.complete = true;
             let Current { waiting, done, .. } = current;
             waiting.extend((0..current.files).filter(|file| !done.contains(file)));
@@ -134,13 +243,17 @@ impl Exports {
 
     fn start_next(&mut self) {
         let (None, Some(current)) = (&self.running, &mut self.manifest) else { return };
+        if !current.is_settled {
+            return;
+        }
         let Some(index) = current.waiting.pop_first() else { return };
         let entry =
             current.manifest.files().nth(index).expect("only indexes below the count are added").clone();
         let cancel = Arc::new(AtomicBool::new(false));
-        let (store, state, out_dir) = (self.store.clone(), self.state.clone(), self.out_dir.clone());
-        let (file, cancelled, bytes, workers, copy) =
-            (entry.clone(), cancel.clone(), self.bytes.clone(), self.workers, self.copy);
+        let (store, state, goal) = (self.store.clone(), self.state.clone(), self.goal.clone());
+        let (file, cancelled, bytes, workers) =
+            (entry.clone(), cancel.clone(), self.bytes.clone(), self.workers);
+        let topic = topic_of(&self.node, &goal.channel);
         let manifest = current.manifest.clone();
         let task = smol::unblock(move || {
             let request = Export {
@@ -148,9 +261,11 @@ impl Exports {
                 packs: &manifest.packs,
                 store: &store,
                 state: &state,
-                out_dir: &out_dir,
+                out_dir: &goal.out_dir,
                 workers,
-                copy,
+                copy: goal.copy,
+                topic,
+                restore: goal.restore,
                 sync: false,
             };
             export(
@@ -165,8 +280,15 @@ impl Exports {
         self.running = Some(Running { sequence, index, entry, cancel, task, result: None });
     }
 
-    /// Waits until the file under way is written or has failed; for ever where none is.
+    /// Waits until the look at the folder is through, or the file under way is written or has failed; for ever where nothing is
+    /// under way.
     pub(super) async fn wait(&mut self) {
+        if let Some(surveying) = &mut self.surveying {
+            if surveying.result.is_none() {
+                surveying.result = Some((&mut surveying.task).await);
+            }
+            return;
+        }
         match &mut self.running {
             Some(running) if running.result.is_none() => running.result = Some((&mut running.task).await),
             Some(_) => {}
@@ -174,18 +296,35 @@ impl Exports {
         }
     }
 
-    /// Takes note of the file that [`Self::wait`] waited for, and begins the next.
+    /// Takes note of what [`Self::wait`] waited for, and begins the next.
     pub(super) fn finish_one(&mut self) -> Result<(), Failure> {
+        if let Some(Surveying { sequence, result, .. }) = self.surveying.take() {
+            return match result {
+                Some(Err(ExportError::Cancelled)) | None => Ok(()),
+                Some(kept) => self.settle(sequence, &kept?),
+            };
+        }
         let Some(Running { sequence, index, entry, result: Some(result), .. }) = self.running.take() else {
             return Ok(());
         };
+        let (node, channel) = (self.node.clone(), self.goal.channel);
         if let Some(current) = self.current(sequence) {
+            if matches!(result, Err(ExportError::Missing(_) | ExportError::Vanished(_))) {
+                let looks = current.looks.entry(index).or_default();
+                *looks += 1;
+                if *looks <= LOOKS_MAX {
+                    current.complete = false;
+                    node.command(Command::LookAgain(channel));
+                    self.start_next();
+                    return Ok(());
+                }
+            }
             current.done.insert(index);
             // Events may have added it again while it was written.
             current.waiting.remove(&index);
         }
         let told = match result {
-            Ok(exported) => self.tell(sequence, &entry, exported),
+            Ok(exported) => self.tell(sequence, &entry, &exported),
             Err(ExportError::Cancelled) => Ok(()),
             Err(error) => {
                 let failure = Failure::from(error);
@@ -200,9 +339,13 @@ impl Exports {
         told
     }
 
-    fn tell(&self, sequence: u64, entry: &FileEntry, exported: Exported) -> Result<(), Failure> {
-        let target = self.out_dir.join(entry.path.as_str());
-        let written = exported == Exported::Written;
+    fn tell(&self, sequence: u64, entry: &FileEntry, exported: &Exported) -> Result<(), Failure> {
+        let target = self.goal.out_dir.join(entry.path.as_str());
+        let written = *exported != Exported::AlreadyThere;
+        if let Exported::SetAside(aside) = exported {
+            let text = format!("{}: what you made of it is kept as {}", shown(&target), shown(aside));
+            events::warn(self.output, &text)?;
+        }
         let members = json!({
             "sequence": sequence, "path": entry.path.as_str(), "size": entry.size, "target": target,
             "written": written,
@@ -229,9 +372,19 @@ impl Exports {
         (current.complete && current.done.len() == current.files).then_some(current.channel_sequence)
     }
 
+    /// Whether the folder was looked at for this version.
+    pub(super) fn is_settled(&self, sequence: u64) -> bool {
+        self.manifest.as_ref().is_some_and(|it| it.channel_sequence == sequence && it.is_settled)
+    }
+
+    /// Files that are left as a user has them.
+    pub(super) fn kept(&self) -> usize {
+        self.manifest.as_ref().map_or(0, |current| current.kept.len())
+    }
+
     /// Whether nothing is left to do for the newest manifest.
     pub(super) fn is_done(&self) -> bool {
-        self.running.is_none() && self.complete_sequence().is_some()
+        self.surveying.is_none() && self.running.is_none() && self.complete_sequence().is_some()
     }
 
     /// The first failure among the newest manifest's files.
@@ -242,7 +395,10 @@ impl Exports {
     /// Ends the work under way. What has come of a file stays under its working name, for the next time.
     pub(super) async fn cancel(&mut self) {
         self.manifest = None;
-        self.store.end_outputs(&self.topic);
+        self.end_survey();
+        if let Some(topic) = topic_of(&self.node, &self.goal.channel) {
+            self.store.end_outputs(&topic);
+        }
         if let Some(running) = self.running.take() {
             running.cancel.store(true, Ordering::Relaxed);
             if running.result.is_none() {
@@ -250,4 +406,9 @@ impl Exports {
             }
         }
     }
+}
+
+/// The topic of a channel that the node follows.
+fn topic_of(node: &Handle, channel: &PublicKey) -> Option<Topic> {
+    node.channel_status(channel).map(|status| status.topic)
 }
