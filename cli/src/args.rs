@@ -293,23 +293,47 @@ pub(crate) struct Subscribe {
 /// Look at all that a folder holds: every file byte by byte, every stored blob
 ///
 /// Names each file that was edited, moved, truncated or deleted, that is damaged or cannot be read, and each damaged blob. What
-/// is not right is not served from then on; what is right again is. Works beside a node that runs on the same folder.
+/// is not right is not served from then on; what is right again is. Works beside a node that runs on the same folder, but for
+/// --repair, which runs a node of its own to fetch what is gone.
 #[derive(Args, Debug)]
 #[command(after_help = format!("\
 Examples:
   megatorrent verify
   megatorrent verify -d /srv/megatorrent --json
+  megatorrent verify --repair
+
+With --repair, files of channels that were deleted, edited or damaged are fetched into their output folders as the channel has
+them. A file that was edited is kept beside as NAME.edited. Files that were ingested are yours and not touched.
 
 With --json, one line each:
   {{\"event\":\"found\",\"of\",\"path\",\"state\",\"lost_bytes\",\"moved_to\"}}
                       of: file, unfinished, own (ingested where it lies) or blob; state: edited, truncated,
                       moved, deleted, unreadable or damaged; moved_to: its path, or null
   {{\"event\":\"checked\",\"files\",\"blobs\",\"wrong\",\"gone\"}}
+and with --repair, for each folder of a channel in which something is missing:
+{NODE_NEWS}
+  {{\"event\":\"progress\",\"channel\",\"blobs\",\"blobs_total\",\"waiting\",\"dht_lag_secs\"}}
+  {{\"event\":\"file\",\"sequence\",\"path\",\"size\",\"target\",\"written\"}}
+  {{\"event\":\"repaired\",\"folders\",\"left\"}}
+                      left: things that are not as they were, as they are yours or nobody gave them
 
-Exit codes: 0 all is as it was, 3 files are gone, 5 something else is not as it was, as everywhere else."))]
+Exit codes: 0 all is as it was, or is again; 3 files are gone, 5 something else is not as it was; with --repair 3, 4 and 8 too
+where a channel or its peers are not found, stop answering or cannot be reached, 6 where a node runs on the folder."))]
 pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) data: DataArgs,
+    /// Fetch from peers what is gone, and write it where it was
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// With --repair, give up after so long without progress; 0 never does
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
 }
 
 /// Show the whole thing at work: a private swarm on this machine alone, offline

@@ -53,6 +53,7 @@ news! {
     Error = "error",
     Found = "found",
     Checked = "checked",
+    Repaired = "repaired",
     Step = "step",
     Verified = "verified",
     Simulation = "simulation",

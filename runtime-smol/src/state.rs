@@ -225,13 +225,42 @@ impl State {
 
     /// Whether a file was ever written below a folder.
     pub fn has_files_below(&self, folder: &Path) -> Result<bool, StateError> {
+        self.any_file_below(folder, |_, _| true)
+    }
+
+    /// Whether a file that was written below a folder is not there, or not as it was written.
+    pub fn has_changed_below(&self, folder: &Path) -> Result<bool, StateError> {
+        let folder = crate::outputs::real_path(folder);
+        let is_as_written = |path: &Path, record: &FileRecord| {
+            std::fs::symlink_metadata(path).is_ok_and(|found| {
+                let now = FileRecord::of(&found, record.digest, None);
+                found.is_file() && (now.size, now.modified) == (record.size, record.modified)
+            })
+        };
+        self.any_file_below(&folder, |path, record| !is_as_written(path, record))
+    }
+
+    fn any_file_below(
+        &self,
+        folder: &Path,
+        is_wanted: impl Fn(&Path, &FileRecord) -> bool,
+    ) -> Result<bool, StateError> {
         let below = folder.join("x");
         let prefix = below.as_os_str().as_bytes();
         let prefix = &prefix[..prefix.len() - 1];
         guarded(&self.path, || {
             let table = self.database.begin_read()?.open_table(FILES)?;
-            let first = table.range(prefix..)?.next().transpose()?;
-            Ok(first.is_some_and(|(path, _)| path.value().starts_with(prefix)))
+            for row in table.range(prefix..)? {
+                let (path, record) = row?;
+                if !path.value().starts_with(prefix) {
+                    break;
+                }
+                let name = Path::new(std::ffi::OsStr::from_bytes(path.value()));
+                if FileRecord::from_bytes(record.value()).is_some_and(|record| is_wanted(name, &record)) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         })
     }
 
