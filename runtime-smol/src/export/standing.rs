@@ -106,9 +106,11 @@ impl Run<'_> {
 
     /// Whether something of the file that stands at the target was withdrawn.
     pub(super) fn has_lost(&self, target: &Target, digest: &[u8; 32]) -> Result<bool, ExportError> {
-        let Some(held) = self.held_at(target, digest) else { return Ok(false) };
-        held.is_whole()
-            .map(|is_whole| !is_whole)
-            .map_err(|e| ExportError::new("read the table of", &target.path, e))
+        let held = self.request.store.held_files().at(&target.path);
+        let Some(held) = held.filter(|held| held.header().digest == Some(hex(digest))) else {
+            return Ok(false);
+        };
+        let failed = |e| ExportError::new("read the table of", &target.path, e);
+        held.is_whole().map(|is_whole| !is_whole).map_err(failed)
     }
 }
