@@ -211,9 +211,7 @@ impl Runtime {
             bound.listener.map(Async::new).transpose().map_err(|e| StartError::System("listener", e))?;
 
         let clock = Clock::start();
-        let mut seed = Zeroizing::new([0; 32]);
-        getrandom::fill(seed.as_mut())
-            .map_err(|e| StartError::System("randomness", io::Error::other(e.to_string())))?;
+        let seed = seed()?;
         let config = Config {
             listen_port: bound.local_addr.map(|addr| addr.port()),
             own_address: None,
@@ -224,9 +222,7 @@ impl Runtime {
             takes_all,
         };
         let mut node = Node::new(config, identity, *seed, clock.now(), driver::wall_time());
-        for (channel, selection) in selections {
-            node.handle(clock.now(), Input::Command(Command::Select { channel, selection }));
-        }
+        select(&mut node, clock.now(), selections);
         restore(&mut node, &state)?;
         let state = Arc::new(state);
         let jobs = Jobs::start(&store, &state).map_err(|e| StartError::System("thread", e))?;
@@ -254,6 +250,20 @@ impl Runtime {
         let inner =
             Inner { driver, dir, store, state, local_addr: bound.local_addr, started: Instant::now() };
         Ok(Handle(Rc::new(inner)))
+    }
+}
+
+fn seed() -> Result<Zeroizing<[u8; 32]>, StartError> {
+    let mut seed = Zeroizing::new([0; 32]);
+    let filled = getrandom::fill(seed.as_mut());
+    filled.map_err(|e| StartError::System("randomness", io::Error::other(e.to_string())))?;
+    Ok(seed)
+}
+
+/// What is fetched of channels is known before any of them is.
+fn select(node: &mut Node, now: megatorrent_core::time::Instant, selections: Vec<(PublicKey, Selection)>) {
+    for (channel, selection) in selections {
+        node.handle(now, Input::Command(Command::Select { channel, selection }));
     }
 }
 

@@ -10,6 +10,8 @@
 //! Several processes may use one store at once (`ingest` beside a running node): each holds a shared lock on
 //! `blobs/boot`, and only who is alone clears away what a killed process left.
 
+mod behind;
+mod copies;
 mod in_place;
 mod native;
 mod standing;
@@ -22,14 +24,15 @@ use std::io::{self, Read, Seek, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use megatorrent_core::blob::{self, BLOB_LEN};
 use megatorrent_core::ids::{BlobId, BlobName, Root, Topic};
 use megatorrent_core::node::Written;
 use megatorrent_core::parts::Values;
 
-use crate::held::HeldFiles;
+use crate::held::{HeldFile, HeldFiles};
 use crate::outputs::Plan;
 pub(crate) use verify::BLOB_FOLDERS;
 
@@ -134,6 +137,8 @@ struct Inner {
     partials: native::Partials,
     /// Files that hold blobs.
     held: HeldFiles,
+    /// Who syncs files behind.
+    syncs: Mutex<Option<Sender<Weak<HeldFile>>>>,
     /// Where the files of versions go, by swarm and sequence.
     outputs: Mutex<BTreeMap<(Topic, u64), Arc<Plan>>>,
 }
@@ -177,6 +182,7 @@ impl Store {
             looked_at: AtomicU64::new(0),
             partials: native::Partials::open(dir)?,
             held,
+            syncs: Mutex::default(),
             outputs: Mutex::default(),
         })))
     }

@@ -110,7 +110,7 @@ impl Survey<'_> {
         let found = match fs::symlink_metadata(path) {
             Ok(found) => found,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                self.forget(path, record, held.as_ref(), digest)?;
+                self.forget(path, record.as_ref(), held.as_ref(), digest)?;
                 return Ok(Some(Deed::Deleted));
             }
             // What cannot be looked at is none of the user's deeds.
@@ -139,7 +139,7 @@ impl Survey<'_> {
     fn forget(
         &self,
         path: &Path,
-        record: Option<FileRecord>,
+        record: Option<&FileRecord>,
         held: Option<&Arc<HeldFile>>,
         digest: [u8; 32],
     ) -> Result<(), ExportError> {

@@ -694,3 +694,41 @@ fn what_is_restored_is_kept_beside_where_a_user_wrote_to_it() {
         assert_eq!(served(&reader.home.store, &reader.blobs), [Mask::ALL; 2]);
     }
 }
+
+#[test]
+fn a_file_that_was_synced_behind_is_believed_in_another_boot() {
+    let reader = Reader::new(PLAIN_LEN);
+    reader.home.store.sync_behind();
+    reader.begin();
+    reader.bring_all();
+    assert_eq!(reader.export().expect("it is all there"), Exported::Written);
+    let table =
+        fs::read_dir(reader.world.path("reader/held")).expect("listed").next().expect("one").expect("listed");
+    // The headers of a table hold JSON.
+    let is_final = || {
+        let bytes = fs::read(table.path()).expect("readable");
+        String::from_utf8_lossy(&bytes[..32 * 1024]).contains("\"boot\":null")
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while !is_final() {
+        assert!(std::time::Instant::now() < deadline, "it reaches the disk");
+        std::thread::sleep(std::time::Duration::from_millis(5)); // nothing tells of it
+    }
+    assert_eq!(served(&reader.home.store, &reader.blobs), [Mask::ALL]);
+}
+
+#[test]
+fn a_copy_that_shares_its_bytes_is_made_or_leaves_nothing() {
+    let world = World::new();
+    let path = world.file("film", PLAIN_LEN);
+    let store = world.store("home");
+    let file = File::open(&path).expect("opens");
+    match store.share(&file).expect("the folder takes it") {
+        Some(copy) => {
+            let extents = hold(&store, &copy).expect("held");
+            fs::remove_file(&path).expect("removed");
+            assert_eq!(served(&store, &blobs(&extents, &store)), [Mask::ALL]);
+        }
+        None => assert!(!world.path("home/copies").exists()),
+    }
+}

@@ -46,8 +46,15 @@ pub(crate) fn run(args: &Ingest, output: Output) -> Result<(), Failure> {
     let bar = input.metadata.as_ref().map_or_else(|| output.spinner(), |m| output.bytes_bar(m.len()));
     bar.set_message(path.to_string());
     let (modified_ms, executable) = input.metadata.as_ref().map_or((None, false), attributes);
+    // What is sealed of a pipe has no other place than the folder of the node.
+    let shared = if args.copy { input.share(&store)? } else { None };
     let in_place = input.metadata.as_ref().filter(|_| !args.copy).map(|_| args.input.clone());
-    let extents = smol::block_on(seal(input, in_place, store.clone(), secret, bar.clone(), &interrupts))?;
+    let in_place = shared.clone().or(in_place);
+    let extents = smol::block_on(seal(input, in_place, store.clone(), secret, bar.clone(), &interrupts));
+    if let (Err(_), Some(copy)) = (&extents, &shared) {
+        store.unshare(copy);
+    }
+    let extents = extents?;
     bar.finish_and_clear();
 
     let reference =
@@ -109,12 +116,14 @@ fn content_secret(args: &Ingest, output: Output) -> Result<Secret, Failure> {
 struct Input {
     reader: Box<dyn Read + Send>,
     metadata: Option<Metadata>,
+    /// The file, where it is one.
+    shareable: Option<File>,
 }
 
 impl Input {
     fn open(path: &Path) -> Result<Self, Failure> {
         if files::is_stdin(path) {
-            return Ok(Self { reader: Box::new(io::stdin()), metadata: None });
+            return Ok(Self { reader: Box::new(io::stdin()), metadata: None, shareable: None });
         }
         let fail = |error: io::Error| Failure::file("cannot read", path, &error);
         let file = File::open(path).map_err(fail)?;
@@ -125,7 +134,14 @@ impl Input {
                 path.display()
             )));
         }
-        Ok(Self { reader: Box::new(file), metadata: metadata.is_file().then_some(metadata) })
+        let metadata = metadata.is_file().then_some(metadata);
+        let shareable = metadata.as_ref().and_then(|_| file.try_clone().ok());
+        Ok(Self { reader: Box::new(file), metadata, shareable })
+    }
+
+    /// A copy in the node's folder that shares the file's bytes, where the file system can do that.
+    fn share(&self, store: &Store) -> Result<Option<PathBuf>, Failure> {
+        self.shareable.as_ref().map_or(Ok(None), |file| Ok(store.share(file)?))
     }
 }
 

@@ -97,6 +97,9 @@ impl Goal {
         let folder = Folder { channel: self.channel, folder: self.out_dir.clone(), copy: self.copy };
         options.home.state.note_output(&folder)?;
         let node = node::start_listening(executor, options, listen, 0, output).await?;
+        if !self.once {
+            node.store().sync_behind();
+        }
         let (channel, read_key) = (self.channel, self.read_key.clone());
         let mut follower = Follower::new(self, is_new, &node, output)?;
         node.command(Command::Follow { channel, read_key });

@@ -45,7 +45,7 @@ impl Run<'_> {
     fn fill(
         &self,
         target: &Target,
-        held: &HeldFile,
+        held: &Arc<HeldFile>,
         digest: [u8; 32],
         stands: Stands,
     ) -> Result<Exported, ExportError> {
@@ -91,6 +91,7 @@ impl Run<'_> {
         }
         let found = Found::of(&file.metadata().map_err(failed("look at"))?);
         self.remember(target, digest, &found)?;
+        store.note_written(held);
         Ok(aside.map_or(Exported::Written, Exported::SetAside))
     }
 

@@ -59,13 +59,12 @@ impl Standing {
             let is_same = || Stat::of(&self.file).is_ok_and(|stat| stat == header.stat);
             header.digest.as_ref() == Some(&self.digest) && is_same()
         });
-        let file = match known {
-            Some(known) => known,
-            None => {
-                let file = store.hold_file(&self.path, self.file.try_clone()?, Some(self.digest.clone()))?;
-                store.held_files().replaced(&file);
-                file
-            }
+        let file = if let Some(known) = known {
+            known
+        } else {
+            let file = store.hold_file(&self.path, self.file.try_clone()?, Some(self.digest.clone()))?;
+            store.held_files().replaced(&file);
+            file
         };
         *held = Some(Arc::clone(&file));
         Ok(file)

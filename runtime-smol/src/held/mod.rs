@@ -547,9 +547,13 @@ impl HeldFile {
     }
 
     /// Waits until the file and its table have reached the disk, which makes what they say final.
-    fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         if let Some(file) = self.file() {
             file.sync_all()?;
+            // The name too, before the record that vouches for it.
+            if let Some(folder) = self.header().place().as_deref().and_then(Path::parent) {
+                File::open(folder)?.sync_all()?;
+            }
             self.table.sync()?;
             let mut header = self.header();
             header.boot = None;
@@ -570,7 +574,7 @@ pub(crate) fn values(places: &[Place]) -> Option<&Values> {
 }
 
 /// A number that no other file has.
-fn free_number() -> io::Result<u64> {
+pub(crate) fn free_number() -> io::Result<u64> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|e| io::Error::other(e.to_string()))?;
     Ok(u64::from_le_bytes(bytes))
