@@ -2,10 +2,11 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use megatorrent_core::limits::HEAD_POLL_INTERVAL;
-use megatorrent_core::node::{Command, Event, Job, Selection};
+use megatorrent_core::node::{Command, Event, Input, Job, Selection};
 use megatorrent_core::parts::Mask;
 use support::content::{BLOB_BYTES, SEQUENCE};
 use support::folder::{Folder, Spec, only};
@@ -270,4 +271,36 @@ fn an_unobtainable_range_is_not_taken_for_complete() {
     let is_refused = |event: &Event| matches!(event, Event::FileRefused { file: 0, .. });
     assert_eq!((bench.count(is_refused), folder.extent(&bench)), (1, (false, false)));
     assert!(folder.stored(&bench).contains(&"c0"));
+}
+
+#[test]
+fn a_user_who_says_that_blobs_may_be_lost_has_them_looked_up_again_with_where_they_stand() {
+    let folder = Folder::new(SEQUENCE, &FIRST);
+    let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
+    bench.world.store.blobs.remove(&folder.blob_name("b1"));
+    let before = seed.asked.len();
+    bench.handle(Input::Command(Command::LookAgain(folder.channel)));
+    assert_eq!((bench.count(is_lost), folder.extent(&bench)), (0, (false, false)));
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(folder.names(&seed.asked[before..]), ["b1"]);
+    let is_told = |event: &Event| matches!(event, Event::FileComplete { file: 1, .. });
+    assert_eq!((folder.extent(&bench), bench.count(is_told)), ((true, false), 2));
+
+    // Where nothing is followed, nothing happens; and data blobs alone stand somewhere.
+    let mut bench = Bench::new(CONFIG, None);
+    bench.handle(Input::Command(Command::LookAgain(folder.channel)));
+    folder.store(&mut bench, |name| ["body", "page"].contains(&name) || name.contains('*'));
+    folder.follow(&mut bench);
+    let mut stands = BTreeMap::new();
+    while let Some((id, job)) = bench.jobs.pop_front() {
+        if let Job::Have(_, of_job) = &job {
+            stands.extend(of_job.iter().map(|(root, stand)| (*root, (stand.file, stand.offset, stand.len))));
+        }
+        for input in bench.world.answer(bench.now, id, job) {
+            bench.handle(input);
+        }
+    }
+    let of = |name: &str| stands.get(&folder.root(name)).map(|(file, offset, _)| (*file, *offset));
+    assert_eq!((of("a0"), of("b1"), of("d0")), (Some((0, 0)), Some((1, 1 << 20)), Some((3, 0))));
+    assert_eq!((of("a*"), of("body")), (None, None));
 }
