@@ -162,8 +162,13 @@ fn perform(store: &Store, state: &State, job: Job) -> JobResult {
         Job::FinishBlob(root, claims) => JobResult::BlobFinished(store.finish(&root, &claims)),
         Job::Have(names) => JobResult::Have(names.iter().map(|name| store.held(name)).collect()),
         Job::OpenBlob(blob, len) => {
-            let content = or_warn(store.open_blob(&blob, len), "a blob cannot be read").flatten();
-            JobResult::Opened(content)
+            let opened = store.open_blob(&blob, len);
+            let is_failed = opened.is_err();
+            match or_warn(opened, "a blob cannot be read").flatten() {
+                Some(content) => JobResult::Opened(Some(content)),
+                None if is_failed || store.is_out_of_reach(&blob.root.into()) => JobResult::OutOfReach,
+                None => JobResult::Opened(None),
+            }
         }
         Job::NoteIds(ids) => {
             or_warn(state.note_ids(&ids), "ids of blobs cannot be noted");

@@ -18,7 +18,7 @@ use megatorrent_core::parts::PART_LEN;
 use megatorrent_core::tree::Shape;
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::export::{Export, Exported, export};
-use megatorrent_runtime_smol::home::{Home, load_dht_state};
+use megatorrent_runtime_smol::home::{self, Home, load_dht_state};
 use megatorrent_runtime_smol::ingest::{AuthorBlobs, ingest};
 use megatorrent_runtime_smol::store::Store;
 use megatorrent_runtime_smol::{Handle, Options, Runtime};
@@ -41,6 +41,7 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(Executor) -> F) {
 }
 
 fn options(dir: &Path, bootstrap: Option<SocketAddr>) -> Options {
+    home::make(dir).expect("it is a node's from here on");
     let mut options = Options::new(Home::open(dir).expect("the folder can be used"));
     options.listen = Some(LOOPBACK.parse().expect("an address"));
     options.bootstrap = bootstrap.into_iter().map(Into::into).collect();

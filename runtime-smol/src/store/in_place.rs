@@ -87,6 +87,12 @@ impl Store {
         self.0.held.create(|_| Ok((file, header)))
     }
 
+    /// Takes a held file that was touched for one that was not. For tests of what a disk does by itself.
+    #[doc(hidden)]
+    pub fn forget_touch(&self, path: &Path) {
+        self.0.held.forget_touch(path);
+    }
+
     // --- blobs ----------------------------------------------------------------------------------------------
 
     /// Where all of a blob is held.
@@ -125,6 +131,17 @@ impl Store {
         Ok(None)
     }
 
+    /// Adds what files hold of a blob to its parts that are stored, since one file has lost some of it and is left as it is.
+    pub(super) fn gather_parts(&self, root: &Root, partial: &Partial) -> io::Result<()> {
+        let mut buf = vec![0; PART_LEN];
+        for part in (Mask::ALL - partial.mask()).iter() {
+            if self.read_held_part(root, part, &mut buf)?.is_some() {
+                partial.write(part, &buf)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The parts that are held of a blob that is not held whole, and its values.
     pub(super) fn held_parts(&self, root: &Root) -> Option<(Mask, Values)> {
         let places = self.0.held.places(root);
@@ -148,17 +165,19 @@ impl Store {
             return None;
         }
         let written = self.0.held.write_part(&place, part, sealed);
-        Some(match written {
-            Ok(()) => Written::Stored,
-            Err(error) => not_written(&StoreError::new("write a file of", &self.0.root, error)),
-        })
+        match written {
+            Ok(is_written) => is_written.then_some(Written::Stored),
+            Err(error) => Some(not_written(&StoreError::new("write a file of", &self.0.root, error))),
+        }
     }
 
     /// Where the parts of a blob go as they come.
     fn place_of(&self, root: &Root, values: &Values, stand: Option<&Stand>) -> io::Result<Option<Place>> {
-        let under_way = self.0.held.places(root).into_iter().find(|it| it.is_working() && !it.row.is_whole());
-        if under_way.is_some() {
-            return Ok(under_way);
+        let places = self.0.held.places(root);
+        let is_open = |it: &Place| (it.is_working() && !it.row.is_whole()) || it.is_to_be_mended();
+        let open = places.into_iter().find(is_open);
+        if open.is_some() {
+            return Ok(open);
         }
         let Some((stand, file)) = stand.and_then(|stand| Some((stand, self.output(stand)?))) else {
             return Ok(None);
