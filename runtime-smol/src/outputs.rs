@@ -60,6 +60,11 @@ impl Plan {
         Ok(())
     }
 
+    /// The device of the output folder, once it was looked at.
+    pub(crate) fn device(&self) -> Option<u64> {
+        lock(&self.folder).map(|(device, _)| device)
+    }
+
     pub(crate) fn file(&self, store: &Store, number: usize) -> Option<Arc<HeldFile>> {
         let mut files = lock(&self.files);
         if let Some(known) = files.get(&number) {

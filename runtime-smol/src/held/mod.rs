@@ -275,6 +275,13 @@ impl HeldFiles {
 
     // --- blobs ----------------------------------------------------------------------------------------------
 
+    /// The device of a blob's first place, as far as that is known without waiting for the disk.
+    pub(crate) fn device_of(&self, root: &Root) -> Option<u64> {
+        let index = self.index.try_lock().ok()?;
+        let (number, _) = index.places.get(root)?.first()?;
+        index.files.get(number)?.table.device()
+    }
+
     /// Where a blob stands.
     pub(crate) fn places(&self, root: &Root) -> Vec<Place> {
         let known = self.known_places(root);
@@ -321,14 +328,16 @@ impl HeldFiles {
 
     /// Closes handles where many are open: more than `open_max`.
     fn close_some(&self, open_max: usize) {
-        let index = lock(&self.index);
-        let is_open = |file: &&Arc<HeldFile>| lock(&file.content).file.is_some();
-        let open: Vec<&Arc<HeldFile>> = index.files.values().filter(is_open).collect();
+        let files: Vec<Arc<HeldFile>> = lock(&self.index).files.values().cloned().collect();
+        // One that is being opened may be on a disk that hangs.
+        let is_open = |file: &&Arc<HeldFile>| file.content.try_lock().is_ok_and(|it| it.file.is_some());
+        let open: Vec<&Arc<HeldFile>> = files.iter().filter(is_open).collect();
         if open.len() > open_max {
             for file in open {
-                let mut content = lock(&file.content);
                 // What is under way is about to be written to.
-                if file.table.header().working.is_none() {
+                if file.table.header().working.is_none()
+                    && let Ok(mut content) = file.content.try_lock()
+                {
                     content.file = None;
                 }
             }

@@ -213,6 +213,11 @@ impl Table {
         Ok(Some(table))
     }
 
+    /// The device of the file when it was looked at last; `None` while that is being written.
+    pub(crate) fn device(&self) -> Option<u64> {
+        self.header.try_lock().ok().map(|header| header.1.stat.device)
+    }
+
     pub(crate) fn header(&self) -> Header {
         lock(&self.header).1.clone()
     }

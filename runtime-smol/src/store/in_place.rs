@@ -31,6 +31,11 @@ impl Store {
         lock(&self.0.outputs).retain(|(other, _), _| other != topic);
     }
 
+    /// The device of the folder that a blob's content goes to.
+    pub(super) fn device_of_output(&self, stand: &Stand) -> Option<u64> {
+        lock(&self.0.outputs).get(&(stand.topic, stand.version))?.device()
+    }
+
     fn output(&self, stand: &Stand) -> Option<Arc<HeldFile>> {
         let plan = lock(&self.0.outputs).get(&(stand.topic, stand.version)).cloned()?;
         // A file that has its name is the user's: what it has lost is not written over what was done to it.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use megatorrent_core::blob::BLOB_LEN;
-use megatorrent_core::ids::BlobName;
+use megatorrent_core::ids::{BlobName, Root};
+use megatorrent_core::node::Job;
 
 use super::{Store, StoreError, UNREADABLE_IDS_MAX, lock};
 use crate::held::table::folder_id;
@@ -18,6 +19,8 @@ pub(super) struct HomeFolder {
     dir: PathBuf,
     /// What `store.id` says.
     id: Option<String>,
+    /// What tells its device from others.
+    device: u64,
     /// The device and inode under which it was seen last.
     seen: Mutex<Option<(u64, u64)>>,
 }
@@ -25,7 +28,9 @@ pub(super) struct HomeFolder {
 impl HomeFolder {
     pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
         let id = home::read_id(dir).map_err(|e| StoreError::new("read", &dir.join(home::STORE_ID), e))?;
-        Ok(Self { dir: dir.to_owned(), id, seen: Mutex::new(folder_id(dir)) })
+        let seen = folder_id(dir);
+        let device = seen.map_or(0, |(device, _)| device);
+        Ok(Self { dir: dir.to_owned(), id, device, seen: Mutex::new(seen) })
     }
 
     /// Whether it is there: the same folder, or the same store on a disk that was mounted again.
@@ -136,6 +141,21 @@ impl Store {
             self.0.losses.note_wrong(number, &path, true);
         }
         Ok(())
+    }
+
+    /// The device that a job waits for, as far as that is known without waiting for any.
+    pub(crate) fn device_of(&self, job: &Job) -> u64 {
+        let of_root = |root: &Root| self.0.held.device_of(root);
+        let found = match job {
+            Job::WritePart(root, _, _, _, stand) => {
+                of_root(root).or_else(|| stand.as_deref().and_then(|stand| self.device_of_output(stand)))
+            }
+            Job::ReadPart(root, ..) | Job::FinishBlob(root, _) => of_root(root),
+            Job::OpenBlob(blob, _) => of_root(&blob.root),
+            Job::Have(names) => names.iter().find_map(|name| of_root(&name.root()?)),
+            Job::ReadBlob(..) | Job::WriteBlob(..) | Job::NoteIds(_) | Job::Persist(..) | Job::Dht(_) => None,
+        };
+        found.unwrap_or(self.0.home.device)
     }
 
     /// Tries again what could not be read, where it is time. Touches the disk.
