@@ -409,7 +409,7 @@ impl HeldFiles {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => buf.fill(0),
                 Err(error) => {
                     buf.fill(0);
-                    file.unreadable(*number, part, &error);
+                    file.note_unreadable(*number, part, &error);
                     return Ok(false);
                 }
                 Ok(()) => {}
@@ -583,7 +583,7 @@ impl HeldFile {
     }
 
     /// The disk failed to read a part of it.
-    fn unreadable(&self, number: u32, part: usize, error: &io::Error) {
+    pub(crate) fn note_unreadable(&self, number: u32, part: usize, error: &io::Error) {
         lock(&self.content).unreadable.insert((number, part));
         let path = self.header().place().unwrap_or_default();
         self.losses.note(What::Parts(self.number), &path, Loss::DiskFailed, error);
@@ -652,6 +652,11 @@ impl HeldFile {
     /// The handle of the file, if it is open.
     pub(crate) fn file(&self) -> Option<Arc<File>> {
         self.open().0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(crate) fn header(&self) -> Header {
