@@ -47,6 +47,8 @@ news! {
     File = "file",
     Complete = "complete",
     Status = "status",
+    Loss = "loss",
+    Recovered = "recovered",
     Warning = "warning",
     Stopped = "stopped",
     Error = "error",

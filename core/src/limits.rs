@@ -349,6 +349,8 @@ pub const ASK_AGAIN_INTERVAL: Duration = Duration::from_secs(5);
 /// How soon after a look at the store for what it has lost of a complete channel the next may follow; doubles with each one
 /// up to [`RECHECK_INTERVAL_MAX`]. Peers that ask in vain meanwhile are refused.
 pub const RECHECK_INTERVAL_MIN: Duration = Duration::from_mins(1);
+/// How soon after such a look the next may follow where the store itself has found a blob damaged.
+pub const RECHECK_DAMAGED_INTERVAL: Duration = Duration::from_mins(1);
 /// The longest wait between two of them.
 pub const RECHECK_INTERVAL_MAX: Duration = Duration::from_hours(1);
 /// Contents whose blobs are looked up again at once; the others wait for [`RECHECK_TURN`] and try again.

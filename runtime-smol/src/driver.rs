@@ -26,7 +26,9 @@ use smol::{LocalExecutor, Task};
 use crate::dht::Dht;
 use crate::egress::{Egress, prepare};
 use crate::jobs::Jobs;
+use crate::losses::LossNews;
 use crate::signal::Signal;
+use crate::store::Store;
 
 /// Bytes that one connection may move in one direction before the other tasks get their turn.
 const TURN_BYTES: usize = 4 << 20;
@@ -144,6 +146,9 @@ pub(crate) struct Driver {
     events: RefCell<Events>,
     news: Signal,
     quiet: Signal,
+    store: Store,
+    losses: RefCell<VecDeque<LossNews>>,
+    loss_news: Signal,
     tasks: RefCell<Vec<Task<()>>>,
     listener: RefCell<Option<Task<()>>>,
 }
@@ -160,7 +165,7 @@ impl Driver {
         clock: Clock,
         dht: Rc<Dht>,
         egress: Egress,
-        jobs: Jobs,
+        (jobs, store): (Jobs, Store),
         executor: &Rc<LocalExecutor<'static>>,
     ) -> Self {
         Self {
@@ -178,6 +183,9 @@ impl Driver {
             events: RefCell::default(),
             news: Signal::default(),
             quiet: Signal::default(),
+            store,
+            losses: RefCell::default(),
+            loss_news: Signal::default(),
             tasks: RefCell::default(),
             listener: RefCell::default(),
         }
@@ -191,6 +199,7 @@ impl Driver {
         tasks.push(self.executor.spawn(hand_in_answers(Rc::clone(self))));
         let driver = Rc::clone(self);
         tasks.push(self.executor.spawn(async move { match driver.jobs.relieve().await {} }));
+        tasks.push(self.executor.spawn(look_after_losses(Rc::clone(self))));
         if let Some(listener) = listener {
             self.listener.replace(Some(self.executor.spawn(accept(Rc::clone(self), listener))));
         }
@@ -278,6 +287,11 @@ impl Driver {
     /// The next piece of news, if there is one.
     pub(crate) fn try_event(&self) -> Option<Event> {
         self.events.borrow_mut().queue.pop_front()
+    }
+
+    /// The next piece of news of what cannot be read.
+    pub(crate) async fn next_loss(&self) -> LossNews {
+        self.loss_news.wait_for(|| self.losses.borrow_mut().pop_front()).await
     }
 
     /// Pieces of news that nobody took in time.
@@ -520,6 +534,24 @@ async fn set_clock(driver: Rc<Driver>) {
         Timer::after(CLOCK_INTERVAL).await;
         driver.node.borrow_mut().set_clock(driver.clock.now(), wall_time());
         driver.pump();
+    }
+}
+
+/// Tries again what could not be read, and tells core and the user of it.
+async fn look_after_losses(driver: Rc<Driver>) {
+    loop {
+        let store = driver.store.clone();
+        store.losses().changed().await;
+        smol::unblock(move || store.try_losses_again()).await;
+        for news in driver.store.losses().take_store_news() {
+            driver.handle(Input::Store(news));
+        }
+        let mut losses = driver.losses.borrow_mut();
+        losses.extend(driver.store.losses().take_news());
+        let late = losses.len().saturating_sub(EVENTS_MAX);
+        losses.drain(..late);
+        drop(losses);
+        driver.loss_news.notify();
     }
 }
 

@@ -11,6 +11,8 @@
 //! [`WANTED_PER_FETCH_MAX`](megatorrent_core::limits::WANTED_PER_FETCH_MAX) for each fetch, records by the
 //! tables they belong to.
 
+mod lanes;
+
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::fmt;
@@ -25,17 +27,19 @@ use megatorrent_core::ids::{BlobId, BlobName, JobId};
 use megatorrent_core::node::{Held, Job, JobResult, RecordKey, Written};
 use smol::channel::{self, Receiver, Sender};
 
-use crate::queue::Queue;
+use crate::jobs::lanes::Lanes;
 use crate::signal::Signal;
 use crate::state::State;
 use crate::store::Store;
 
-/// Least number of blob threads, so that one slow disk access does not hold up all others.
+/// Least number of blob threads for one disk, so that one slow access does not hold up all others.
 const WORKERS_MIN: usize = 2;
-/// Most blob threads: beyond it they only wait for each other's disk.
+/// Most blob threads for one disk: beyond it they only wait for each other.
 const WORKERS_MAX: usize = 8;
 /// How long jobs wait for threads that take none before another is woken, and twice that at most.
 const PATIENCE: Duration = Duration::from_millis(10);
+/// There are this many times as many, so that a disk that hangs leaves as many to others.
+const DEVICES_AT_ONCE: usize = 2;
 /// Stack of each thread. The work is shallow, and blobs are on the heap.
 const STACK_LEN: usize = 512 * 1024;
 
@@ -44,7 +48,8 @@ type Record = (JobId, RecordKey, Option<Vec<u8>>);
 
 /// The threads.
 pub(crate) struct Jobs {
-    blobs: Arc<Queue<(JobId, Job)>>,
+    blobs: Arc<Lanes<(JobId, Job)>>,
+    store: Store,
     records: Sender<Record>,
     answers: Receiver<Answer>,
     pending: Cell<usize>,
@@ -69,7 +74,8 @@ impl Jobs {
         let stopping = Arc::new(AtomicBool::new(false));
         let workers =
             thread::available_parallelism().map_or(WORKERS_MIN, usize::from).clamp(WORKERS_MIN, WORKERS_MAX);
-        let blobs = Arc::new(Queue::new(workers));
+        let workers = workers * DEVICES_AT_ONCE;
+        let blobs = Arc::new(Lanes::new(workers));
         let mut threads = Vec::new();
         for _ in 0..workers {
             let (store, jobs, answers) = (store.clone(), Arc::clone(&blobs), answers_in.clone());
@@ -85,6 +91,7 @@ impl Jobs {
         let threads = RefCell::new(threads);
         Ok(Self {
             blobs,
+            store: store.clone(),
             records,
             answers,
             pending: Cell::new(0),
@@ -102,7 +109,7 @@ impl Jobs {
             Job::Persist(key, value) => {
                 self.records.try_send((id, key, value)).err().map(|_| JobResult::Persisted(false))
             }
-            job => match self.blobs.push((id, job)) {
+            job => match self.blobs.push(self.store.device_of(&job), (id, job)) {
                 Ok(is_left) => {
                     if is_left && !self.is_left.replace(true) {
                         self.left.notify();
@@ -170,8 +177,10 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     thread::Builder::new().name(name.to_owned()).stack_size(STACK_LEN).spawn(work)
 }
 
-fn serve_blobs(store: &Store, state: &State, jobs: &Queue<(JobId, Job)>, answers: &Sender<Answer>) {
-    while let Some((id, job)) = jobs.pop() {
+fn serve_blobs(store: &Store, state: &State, jobs: &Lanes<(JobId, Job)>, answers: &Sender<Answer>) {
+    let mut done = None;
+    while let Some((device, (id, job))) = jobs.next(done) {
+        done = Some(device);
         if answers.try_send((id, perform(store, state, job))).is_err() {
             return; // Nobody waits for answers any more.
         }
@@ -200,8 +209,13 @@ fn perform(store: &Store, state: &State, job: Job) -> JobResult {
         Job::FinishBlob(root, claims) => JobResult::BlobFinished(store.finish(&root, &claims)),
         Job::Have(names) => JobResult::Have(names.iter().map(|name| store.held(name)).collect()),
         Job::OpenBlob(blob, len) => {
-            let content = or_warn(store.open_blob(&blob, len), "a blob cannot be read").flatten();
-            JobResult::Opened(content)
+            let opened = store.open_blob(&blob, len);
+            let is_failed = opened.is_err();
+            match or_warn(opened, "a blob cannot be read").flatten() {
+                Some(content) => JobResult::Opened(Some(content)),
+                None if is_failed || store.is_out_of_reach(&blob.root.into()) => JobResult::OutOfReach,
+                None => JobResult::Opened(None),
+            }
         }
         Job::NoteIds(ids) => {
             or_warn(state.note_ids(&ids), "ids of blobs cannot be noted");

@@ -30,6 +30,8 @@ const PEERS: Table = TableDefinition::new("peers");
 const FILES: Table = TableDefinition::new("files");
 /// Which native blob has an id, as its author says: id to root.
 const IDS: Table = TableDefinition::new("ids");
+/// The device and inode of each output folder that files were written into.
+const OUTPUTS: Table = TableDefinition::new("outputs");
 const META: Table = TableDefinition::new("meta");
 const VERSION_KEY: &[u8] = b"version";
 
@@ -203,6 +205,30 @@ impl State {
     /// state is dropped: one that is lost costs a comparison of the file with its blobs, not the file.
     pub fn persist_file(&self, path: &Path, record: &FileRecord) -> Result<(), StateError> {
         self.put(FILES, path.as_os_str().as_bytes(), Some(&record.to_bytes()), Durability::None)
+    }
+
+    /// The device and inode that an output folder had when files were written into it.
+    pub(crate) fn output(&self, path: &Path) -> Result<Option<(u64, u64)>, StateError> {
+        guarded(&self.path, || {
+            let table = match self.database.begin_read()?.open_table(OUTPUTS) {
+                Ok(table) => table,
+                // Nobody has written files yet.
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let value = table.get(path.as_os_str().as_bytes())?;
+            let id = value.and_then(|value| <[u8; 16]>::try_from(value.value()).ok());
+            let id = id.map(u128::from_be_bytes);
+            #[expect(clippy::cast_possible_truncation, reason = "two halves")]
+            Ok(id.map(|id| ((id >> 64) as u64, id as u64)))
+        })
+    }
+
+    /// Remembers what an output folder is, or forgets it (`None`).
+    pub(crate) fn persist_output(&self, path: &Path, id: Option<(u64, u64)>) -> Result<(), StateError> {
+        let value = id.map(|(device, inode)| (u128::from(device) << 64 | u128::from(inode)).to_be_bytes());
+        let value = value.as_ref().map(|value| &value[..]);
+        self.put(OUTPUTS, path.as_os_str().as_bytes(), value, Durability::Immediate)
     }
 
     fn put(

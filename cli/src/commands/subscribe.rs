@@ -12,6 +12,8 @@ use megatorrent_core::identity::PublicKey;
 use megatorrent_core::node::{Command, DhtError, Event, Selection, Target};
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::Handle;
+use megatorrent_runtime_smol::export;
+use megatorrent_runtime_smol::losses::LossNews;
 use serde_json::json;
 
 use self::exports::Exports;
@@ -31,10 +33,13 @@ pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
     let uri = channel_uri(args, output)?;
     let interrupts = Interrupts::install()?;
     node::block_on(async |executor| {
-        let mut options = node::options(&args.data.dir, &args.network)?;
+        let mut options = node::options(&args.data, &args.network)?;
         options.bootstrap.extend(uri.bootstrap.iter().cloned());
         node::limit(&mut options, &args.limits);
         let node = node::start_listening(executor, options, &args.listen, 0, output).await?;
+        if args.data.new {
+            export::forget_output(node.state(), &args.output)?;
+        }
         let mut follower = Follower::new(args, &uri, &node, output);
         let selection = Selection { in_order: args.in_order, ..Selection::default() };
         node.command(Command::Select { channel: uri.public_key, selection });
@@ -130,6 +135,7 @@ enum NotFound {
 /// What the follower waits for.
 enum Happening {
     Event(Event),
+    Loss(LossNews),
     Exported,
     Tick,
 }
@@ -170,8 +176,10 @@ impl<'a> Follower<'a> {
                 futures_lite::StreamExt::next(&mut tick).await;
                 Happening::Tick
             };
-            match future::or(future::or(event, exported), ticked).await {
+            let loss = async { Happening::Loss(self.node.next_loss().await) };
+            match future::or(future::or(event, exported), future::or(loss, ticked)).await {
                 Happening::Event(event) => self.on_event(&event)?,
+                Happening::Loss(news) => self.bar.suspend(|| events::report_loss(&news, self.output))?,
                 Happening::Exported => self.bar.suspend(|| self.exports.finish_one())?,
                 Happening::Tick => self.on_tick()?,
             }

@@ -100,7 +100,7 @@ impl Partial {
         self.file.read_exact_at(buf, at(part))
     }
 
-    fn write(&self, part: usize, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&self, part: usize, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, at(part))?;
         let mut mask = lock(&self.mask);
         *mask = *mask | Mask::one(part);
@@ -126,6 +126,9 @@ impl Store {
     pub fn held(&self, name: &BlobName) -> Held {
         if self.has(name) {
             return Held::Whole;
+        }
+        if self.is_out_of_reach(name) {
+            return Held::OutOfReach;
         }
         if let Some((mask, values)) = name.root().and_then(|root| self.held_parts(&root)) {
             return Held::Parts(mask, Box::new(values));
@@ -220,16 +223,14 @@ impl Store {
             return Ok(Some(values));
         }
         let name = BlobName::Native(*root);
-        match File::open(self.path(&name)) {
+        match self.open_blob_file(&name) {
             Ok(file) => {
                 let read = read_values(&file).and_then(|it| file.read_exact_at(buf, at(part)).map(|()| it));
-                self.note_readable(&name, read.is_ok());
-                let values = read?;
+                let values = self.noted(&name, read)?;
                 if values.root() == *root && values.check(part, buf) {
                     return Ok(Some(values));
                 }
-                tracing::warn!(blob = %name, "a stored blob is damaged and is removed");
-                self.remove(&name)?;
+                self.remove_damaged(&name)?;
                 Ok(None)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -254,6 +255,7 @@ impl Store {
         let mut rights = vec![false; claims.len()];
         if !self.has(&name) {
             let Some(partial) = self.partial(root).map_err(failed)? else { return Err(Written::Mismatch) };
+            self.gather_parts(root, &partial).map_err(failed)?;
             for (claim, right) in claims.iter().zip(&mut rights) {
                 *right = make_rest(&partial, claim).map_err(failed)?;
                 if *right {

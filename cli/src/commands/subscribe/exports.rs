@@ -87,7 +87,7 @@ impl Exports {
         }
         if !self.copy {
             let plan = Plan::new(manifest.clone(), self.out_dir.clone());
-            plan.check(&self.store)?;
+            plan.check(&self.store, &self.state)?;
             self.store.begin_outputs(self.topic, sequence, plan);
         }
         let files = manifest.files().count();
