@@ -36,6 +36,9 @@ const NODE_NEWS: &str = r#"  {"event":"ready","p2p","dht","channels"}         it
   {"event":"status","inbound","outbound","peers_known","bytes_received","bytes_sent","dht_late",
    "dht_lag_secs"}    at once and each minute: connections, addresses, bytes of blobs, how many
                       DHT operations wait longer than they should, and how long the latest does
+  {"event":"loss","state","path","message"}        a file or a disk cannot be read; state: disk_failed,
+                      no_handles, folder_absent, deleted, changed or damaged
+  {"event":"recovered","state","path","message"}   it can be read again
   {"event":"warning","message"}                    a fork, a ban, a full disk, a file in the way
   {"event":"stopped"}                              ended by a signal"#;
 
@@ -450,6 +453,10 @@ pub(crate) struct DataArgs {
     /// The node's folder: blobs and state
     #[arg(short = 'd', long = "data", value_name = "DIR", env = "MEGATORRENT_DATA", default_value = DATA_DIR)]
     pub(crate) dir: PathBuf,
+    /// Take DIR for a node's folder although it exists and is none, such as an empty one. Otherwise it is refused, as a disk may
+    /// not be mounted; a folder that does not exist is made
+    #[arg(long)]
+    pub(crate) new: bool,
 }
 
 #[derive(Args, Debug)]

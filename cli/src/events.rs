@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::HumanBytes;
 use megatorrent_core::node::{Event, NodeStatus};
+use megatorrent_runtime_smol::losses::LossNews;
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
@@ -63,6 +64,22 @@ pub(crate) fn report(event: &Event, output: Output) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Tells what cannot be read, and what can again.
+pub(crate) fn report_loss(news: &LossNews, output: Output) -> Result<(), Failure> {
+    let text = news.to_string();
+    let event = if news.is_back { News::Recovered } else { News::Loss };
+    if output.is_json() {
+        let members = json!({ "state": news.loss.name(), "path": news.path, "message": text });
+        return output.event(event, members, "");
+    }
+    if news.is_back {
+        output.note(&text);
+    } else {
+        output.warn(&text);
+    }
+    Ok(())
 }
 
 /// A warning, which under `--json` is an event too.

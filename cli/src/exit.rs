@@ -101,6 +101,7 @@ impl From<StateError> for Failure {
 impl From<HomeError> for Failure {
     fn from(error: HomeError) -> Self {
         match error {
+            HomeError::NotANode(_) => Self::new(Exit::NotFound, error.to_string()),
             HomeError::Folder(_, ref cause) => Self::new(exit_of(cause.kind()), error.to_string()),
             HomeError::Store(error) => error.into(),
             HomeError::State(error) => error.into(),
@@ -142,6 +143,7 @@ impl From<ExportError> for Failure {
                 Exit::Integrity
             }
             ExportError::NoSpace(_) => Exit::NoSpace,
+            ExportError::OutputAbsent(_) => Exit::NotFound,
             ExportError::Io(_, _, error) => exit_of(error.kind()),
             _ => Exit::Other,
         };

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::rc::Rc;
 
 use megatorrent_runtime_smol::dht::DhtMode;
-use megatorrent_runtime_smol::home::Home;
+use megatorrent_runtime_smol::home::{self, Home};
 use megatorrent_runtime_smol::{Handle, Options, Runtime};
 use serde_json::{Value, json};
 use smol::LocalExecutor;
 
-use crate::args::{Dht, LimitArgs, ListenArgs, NetworkArgs};
+use crate::args::{DataArgs, Dht, LimitArgs, ListenArgs, NetworkArgs};
 use crate::events::count;
 use crate::exit::Failure;
 use crate::output::{News, Output};
@@ -24,9 +24,17 @@ pub(crate) fn block_on<T>(work: impl AsyncFnOnce(&Executor) -> T) -> T {
     smol::block_on(executor.run(work(&executor)))
 }
 
-/// The options of a node in `dir`, which it holds from here on.
-pub(crate) fn options(dir: &Path, network: &NetworkArgs) -> Result<Options, Failure> {
-    let mut options = Options::new(Home::open(dir)?);
+/// Makes the node's folder one where that was asked for.
+pub(crate) fn prepare(data: &DataArgs) -> Result<&Path, Failure> {
+    if data.new {
+        home::make(&data.dir)?;
+    }
+    Ok(&data.dir)
+}
+
+/// The options of a node in its folder, which it holds from here on.
+pub(crate) fn options(data: &DataArgs, network: &NetworkArgs) -> Result<Options, Failure> {
+    let mut options = Options::new(Home::open(prepare(data)?)?);
     options.bootstrap.clone_from(&network.bootstrap);
     options.dht = match network.dht {
         Dht::Auto => DhtMode::Auto,

@@ -48,6 +48,8 @@ news! {
     Complete = "complete",
     Withdrawn = "withdrawn",
     Status = "status",
+    Loss = "loss",
+    Recovered = "recovered",
     Warning = "warning",
     Stopped = "stopped",
     Error = "error",

@@ -37,6 +37,25 @@ fn gen_key_makes_a_private_file_once() {
 }
 
 #[test]
+fn a_folder_that_is_no_nodes_is_refused_unless_it_is_to_become_one() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("note"), "a note").unwrap();
+    fs::create_dir(folder.path().join("mount")).unwrap();
+    let args = ["ingest", "-i", "note", "--unlinkable", "-d", "mount"];
+    let refused = run(folder.path(), args);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(
+        stderr(&refused).contains("mount it") && stderr(&refused).contains("--new"),
+        "{}",
+        stderr(&refused)
+    );
+    assert_eq!(fs::read_dir(folder.path().join("mount")).unwrap().count(), 0);
+    ok(folder.path(), args.iter().chain(&["--new"]));
+    ok(folder.path(), args);
+    ok(folder.path(), args.iter().chain(&["--new"]));
+}
+
+#[test]
 fn gen_key_prints_what_to_hand_out_and_warns() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), ["gen-key", "-k", "other.json"]);

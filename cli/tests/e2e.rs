@@ -221,6 +221,33 @@ fn hide_data_blobs(swarm: &Swarm, count: usize) -> Vec<(PathBuf, PathBuf)> {
 }
 
 #[test]
+fn a_file_whose_disk_is_not_mounted_is_named_and_served_once_it_is_back() {
+    let swarm = Swarm::new();
+    fs::create_dir(swarm.join("disk")).unwrap();
+    let entry = swarm.ingest("disk/film", 3 * MIB, &["--name", "film"]);
+    let published = swarm.publish(&[&entry], &[]);
+    let uri = published["uri"].as_str().unwrap();
+    fs::rename(swarm.join("disk"), swarm.join("unplugged")).unwrap();
+    let author = swarm.serve_author();
+    let loss = author.event("loss");
+    assert_eq!(loss["state"], "folder_absent");
+    assert!(loss["path"].as_str().unwrap().ends_with("disk/film"), "{loss}");
+    let reader = Running::start(swarm.path(), subscribe_args("reader", uri, &swarm.address));
+    reader.event("manifest");
+    fs::rename(swarm.join("unplugged"), swarm.join("disk")).unwrap();
+    assert_eq!(author.event("recovered")["state"], "folder_absent");
+    reader.event("complete");
+    assert!(fs::read(swarm.join("reader-out/film")).unwrap() == fs::read(swarm.join("disk/film")).unwrap());
+    reader.stop();
+    author.stop();
+    // The reader's own disk is not there the next time.
+    fs::rename(swarm.join("reader-out"), swarm.join("unplugged")).unwrap();
+    let (code, said) = subscribe_once(&swarm, "reader", uri, &[]);
+    assert!(code == Some(3) && said.contains("--new"), "{code:?}: {said}");
+    assert!(!swarm.join("reader-out").exists());
+}
+
+#[test]
 fn a_follower_gets_an_update() {
     let swarm = Swarm::new();
     let first = swarm.ingest("one", 3000, &[]);

@@ -49,7 +49,7 @@ fn opened(text: &str) -> Option<&str> {
 
 /// Whether a file holds the vocabulary that a node shares with its driver, which is data without rules.
 fn is_vocabulary(path: &Path) -> bool {
-    path.ends_with("node/api.rs") || path.ends_with("contents/selection.rs")
+    ["node/api.rs", "api/store.rs", "contents/selection.rs"].iter().any(|file| path.ends_with(file))
 }
 
 /// Whether a line declares a field that other modules can touch.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use megatorrent_core::blob::BlobRef;
 use megatorrent_core::ids::{BlobId, BlobName, Root};
-use megatorrent_core::node::{Claim, Held, Job, JobResult, RecordKey, Written};
+use megatorrent_core::node::{Claim, Held, Job, JobResult, RecordKey, StoreNews, Written};
 use megatorrent_core::parts::{Mask, PARTS, Values};
 use megatorrent_core::suite::Suite;
 
@@ -87,6 +87,10 @@ pub struct Store {
     wrong: Vec<BlobName>,
     /// Blobs that a fault has damaged and that were not written anew. A read may have found one out, and lost it.
     rotten: BTreeSet<BlobName>,
+    /// The disk is not there.
+    is_away: bool,
+    /// What the node is to be told of it.
+    news: Vec<StoreNews>,
 }
 
 impl Store {
@@ -104,6 +108,8 @@ impl Store {
             bug: None,
             wrong: Vec::new(),
             rotten: BTreeSet::new(),
+            is_away: false,
+            news: Vec::new(),
         }
     }
 
@@ -179,6 +185,16 @@ impl Store {
     /// Makes every write fail, or work again.
     pub fn set_failing(&mut self, failing: bool) {
         self.failing = failing;
+    }
+
+    /// Takes the disk away with all that it holds, or brings it back.
+    pub(crate) fn set_away(&mut self, is_away: bool) {
+        (self.is_away, self.failing) = (is_away, is_away);
+    }
+
+    /// What the node is to be told of the store since the last call.
+    pub(crate) fn take_news(&mut self) -> Vec<StoreNews> {
+        std::mem::take(&mut self.news)
     }
 
     /// Flips a bit of all that its node reads to send, and tells it the right values, or reads truly again: so a node lies that
@@ -320,6 +336,7 @@ impl Store {
             if values.is_none() {
                 self.blobs.remove(&name);
                 self.values.remove(&root);
+                self.news.push(StoreNews::Damaged);
             }
             return values;
         }
@@ -388,6 +405,9 @@ impl Store {
     }
 
     fn held(&self, name: &BlobName) -> Held {
+        if self.is_away {
+            return Held::OutOfReach;
+        }
         let partial = name.root().and_then(|root| self.partials.get(&root));
         match (self.blobs.contains_key(name), partial) {
             (true, _) => Held::Whole,
@@ -423,6 +443,9 @@ impl Store {
         let is_unsaid = self.bug == Some(Bug::StoredUnsaid);
         let said = |written| if is_unsaid && written == Written::Stored { Written::Failed } else { written };
         match job {
+            Job::OpenBlob(..) if self.is_away => JobResult::OutOfReach,
+            Job::ReadBlob(_, buffer) if self.is_away => JobResult::BlobRead(buffer, false),
+            Job::ReadPart(_, _, buffer) if self.is_away => JobResult::PartRead(buffer, None),
             Job::ReadBlob(id, mut buffer) => {
                 let found = self.read_by_id::<S>(dice, id, buffer.blob_mut());
                 buffer.blob_mut()[0] ^= u8::from(is_wrong);

@@ -8,7 +8,9 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::{BlobName, JobId, Secret};
 use megatorrent_core::limits::{INBOUND_MAX, OUTBOUND_MAX};
-use megatorrent_core::node::{Action, Command, Config, DhtError, DhtOp, Event, Input, Job, JobResult, Node};
+use megatorrent_core::node::{
+    Action, Command, Config, DhtError, DhtOp, Event, Input, Job, JobResult, Node, StoreNews,
+};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::{RealSuite, Suite};
 use megatorrent_core::time::Instant;
@@ -255,6 +257,14 @@ impl<S: Suite> World<S> {
     /// A host's store, to fill or damage it.
     pub fn store_mut(&mut self, id: HostId) -> &mut Store {
         &mut self.hosts[id.index()].store
+    }
+
+    /// Takes a host's disk away with all that it holds, or brings it back, which the node is told.
+    pub fn set_disk_away(&mut self, id: HostId, is_away: bool) {
+        self.store_mut(id).set_away(is_away);
+        if !is_away {
+            self.input(id, Input::Store(StoreNews::Back));
+        }
     }
 
     /// The events of a host's node, over all its runs, with their times.
@@ -552,7 +562,11 @@ impl<S: Suite> World<S> {
             Some(Bug::JobLost) if job_id.0 % 16 == 15 => return,
             _ => {}
         }
+        let news = host.store.take_news();
         self.answer(id, job_id, result);
+        for news in news {
+            self.input(id, Input::Store(news));
+        }
     }
 
     fn dht_reached(&mut self, host: HostId, epoch: u32, job_id: JobId, op: DhtOp) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::{BlobName, Secret};
-use megatorrent_core::limits::{RECHECK_INTERVAL_MAX, RECHECK_INTERVAL_MIN};
+use megatorrent_core::limits::{RECHECK_DAMAGED_INTERVAL, RECHECK_INTERVAL_MAX, RECHECK_INTERVAL_MIN};
 use megatorrent_core::manifest::FileEntry;
 use megatorrent_core::node::{Command, Event, Target};
 use megatorrent_core::rng::Rng;
@@ -209,4 +209,55 @@ fn who_asks_again_after_it_had_all_is_told_again() {
         pair.assert_complete(&[pair.hidden]);
     }
     assert_eq!(pair.losses(), 2);
+}
+
+/// A disk that is away for a minute costs nothing: what a reader lacks comes once it is back, and nothing was fetched meanwhile.
+#[test]
+fn an_author_whose_disk_is_away_for_a_while_serves_on_when_it_is_back() {
+    for (seed, away) in [(11, 10), (12, 70), (13, 4000)] {
+        let mut pair = Pair::new(seed, true);
+        let author = pair.open;
+        pair.world.crash(pair.hidden);
+        pair.world.set_disk_away(author, true);
+        let reader = pair.late_reader();
+        pair.world.run_for(Duration::from_secs(away));
+        let channel = pair.channel;
+        assert!(!pair.world.is_complete(reader, &channel));
+        assert_eq!(pair.losses(), 0, "nothing is lost");
+        pair.world.set_disk_away(author, false);
+        let back = pair.world.now();
+        pair.assert_complete(&[author, reader]);
+        let took = pair.world.now().since(back);
+        assert!(took < Duration::from_secs(30), "{took:?} after {away} s");
+    }
+}
+
+#[test]
+fn a_disk_that_went_away_while_a_follower_had_all_is_not_filled_again_from_peers() {
+    let mut pair = Pair::new(14, true);
+    let received =
+        |pair: &Pair| pair.world.node(pair.open).map(|node| node.status(pair.world.now()).bytes_received);
+    let before = received(&pair);
+    pair.world.set_disk_away(pair.open, true);
+    let reader = pair.late_reader();
+    pair.world.run_for(Duration::from_mins(3));
+    pair.world.set_disk_away(pair.open, false);
+    pair.assert_complete(&[reader, pair.open]);
+    assert_eq!((received(&pair), pair.losses()), (before, 0));
+}
+
+#[test]
+fn blobs_that_are_found_damaged_one_after_the_other_come_again_at_once() {
+    let mut pair = Pair::new(15, true);
+    let rotten = pair.blobs();
+    for (n, id) in rotten.iter().enumerate() {
+        assert!(pair.world.store_mut(pair.open).corrupt(id));
+        let found = pair.world.now();
+        let reader = pair.late_reader();
+        pair.assert_complete(&[pair.open, reader]);
+        let took = pair.world.now().since(found);
+        assert!(took < RECHECK_DAMAGED_INTERVAL * 2, "the {n}th after {took:?}");
+        pair.world.crash(reader);
+    }
+    assert_eq!(pair.losses(), rotten.len());
 }

@@ -9,7 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSliceMut, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,12 +20,15 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::{ConnId, JobId};
 use megatorrent_core::node::{Action, Event, Input, Job, Node};
 use megatorrent_core::time::{Instant, UnixTime};
+use megatorrent_core::transport::frame::HEADER_LEN;
 use smol::{LocalExecutor, Task};
 
 use crate::dht::Dht;
 use crate::egress::{Egress, prepare};
 use crate::jobs::Jobs;
+use crate::losses::LossNews;
 use crate::signal::Signal;
+use crate::store::Store;
 
 /// Bytes that one connection may move in one direction before the other tasks get their turn.
 const TURN_BYTES: usize = 4 << 20;
@@ -76,6 +79,9 @@ struct Conn {
 
 struct ConnIo {
     stream: Async<TcpStream>,
+    /// Bytes that were read beyond what the node had room for, and their number: mostly the next frame's header, which would cost
+    /// a read of its own.
+    ahead: Cell<([u8; HEADER_LEN], usize)>,
     readable: Flag,
     writable: Flag,
 }
@@ -140,6 +146,9 @@ pub(crate) struct Driver {
     events: RefCell<Events>,
     news: Signal,
     quiet: Signal,
+    store: Store,
+    losses: RefCell<VecDeque<LossNews>>,
+    loss_news: Signal,
     tasks: RefCell<Vec<Task<()>>>,
     listener: RefCell<Option<Task<()>>>,
 }
@@ -156,7 +165,7 @@ impl Driver {
         clock: Clock,
         dht: Rc<Dht>,
         egress: Egress,
-        jobs: Jobs,
+        (jobs, store): (Jobs, Store),
         executor: &Rc<LocalExecutor<'static>>,
     ) -> Self {
         Self {
@@ -174,6 +183,9 @@ impl Driver {
             events: RefCell::default(),
             news: Signal::default(),
             quiet: Signal::default(),
+            store,
+            losses: RefCell::default(),
+            loss_news: Signal::default(),
             tasks: RefCell::default(),
             listener: RefCell::default(),
         }
@@ -185,6 +197,9 @@ impl Driver {
         tasks.push(self.executor.spawn(keep_time(Rc::clone(self))));
         tasks.push(self.executor.spawn(set_clock(Rc::clone(self))));
         tasks.push(self.executor.spawn(hand_in_answers(Rc::clone(self))));
+        let driver = Rc::clone(self);
+        tasks.push(self.executor.spawn(async move { match driver.jobs.relieve().await {} }));
+        tasks.push(self.executor.spawn(look_after_losses(Rc::clone(self))));
         if let Some(listener) = listener {
             self.listener.replace(Some(self.executor.spawn(accept(Rc::clone(self), listener))));
         }
@@ -252,7 +267,12 @@ impl Driver {
     }
 
     fn add_conn(self: &Rc<Self>, id: ConnId, stream: Async<TcpStream>) {
-        let io = Rc::new(ConnIo { stream, readable: Flag::default(), writable: Flag::default() });
+        let io = Rc::new(ConnIo {
+            stream,
+            ahead: Cell::default(),
+            readable: Flag::default(),
+            writable: Flag::default(),
+        });
         let read = self.executor.spawn(serve(Rc::clone(self), id, Rc::clone(&io), Direction::Read));
         let write = self.executor.spawn(serve(Rc::clone(self), id, Rc::clone(&io), Direction::Write));
         self.conns.borrow_mut().insert(id, Conn { io, read, write });
@@ -267,6 +287,11 @@ impl Driver {
     /// The next piece of news, if there is one.
     pub(crate) fn try_event(&self) -> Option<Event> {
         self.events.borrow_mut().queue.pop_front()
+    }
+
+    /// The next piece of news of what cannot be read.
+    pub(crate) async fn next_loss(&self) -> LossNews {
+        self.loss_news.wait_for(|| self.losses.borrow_mut().pop_front()).await
     }
 
     /// Pieces of news that nobody took in time.
@@ -380,9 +405,21 @@ fn read(driver: &Driver, conn: ConnId, io: &ConnIo) -> Step {
     if space.is_empty() {
         return Step::Paused;
     }
-    let step = Step::from_io(io.stream.get_ref().read(space));
-    if let Step::Moved(n @ 1..) = step {
+    let (mut ahead, len) = io.ahead.take();
+    if len > 0 {
+        let n = len.min(space.len());
+        space[..n].copy_from_slice(&ahead[..n]);
+        ahead.copy_within(n..len, 0);
+        io.ahead.set((ahead, len - n));
         node.received(driver.clock.now(), conn, n);
+        return Step::Moved(n);
+    }
+    let room = space.len();
+    let mut spaces = [IoSliceMut::new(space), IoSliceMut::new(&mut ahead)];
+    let step = Step::from_io(io.stream.get_ref().read_vectored(&mut spaces));
+    if let Step::Moved(n @ 1..) = step {
+        io.ahead.set((ahead, n.saturating_sub(room)));
+        node.received(driver.clock.now(), conn, n.min(room));
     }
     step
 }
@@ -497,6 +534,24 @@ async fn set_clock(driver: Rc<Driver>) {
         Timer::after(CLOCK_INTERVAL).await;
         driver.node.borrow_mut().set_clock(driver.clock.now(), wall_time());
         driver.pump();
+    }
+}
+
+/// Tries again what could not be read, and tells core and the user of it.
+async fn look_after_losses(driver: Rc<Driver>) {
+    loop {
+        let store = driver.store.clone();
+        store.losses().changed().await;
+        smol::unblock(move || store.try_losses_again()).await;
+        for news in driver.store.losses().take_store_news() {
+            driver.handle(Input::Store(news));
+        }
+        let mut losses = driver.losses.borrow_mut();
+        losses.extend(driver.store.losses().take_news());
+        let late = losses.len().saturating_sub(EVENTS_MAX);
+        losses.drain(..late);
+        drop(losses);
+        driver.loss_news.notify();
     }
 }
 

@@ -14,6 +14,7 @@
 mod aside;
 mod in_place;
 mod links;
+mod output;
 mod standing;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 pub(crate) use in_place::open_working;
+pub use output::{check_output, forget_output};
 pub(crate) use standing::Standing;
 
 use crate::state::{FileRecord, State, StateError};
@@ -105,6 +107,8 @@ pub enum ExportError {
     Unreadable(BlobName),
     /// The entry's size is not that of its reference.
     Inconsistent(PathBuf),
+    /// The output folder had files, and is not there or is another, empty one.
+    OutputAbsent(PathBuf),
     /// No space or quota is left at this path.
     NoSpace(PathBuf),
     /// The disk failed: what was done, to what, and the system's error.
@@ -157,6 +161,12 @@ impl fmt::Display for ExportError {
                 "the channel gives {} two different sizes: its author must publish the file anew",
                 shown(path)
             ),
+            Self::OutputAbsent(path) => write!(
+                f,
+                "{} had files that were fetched, and is not there or is another, empty folder: mount its disk or bring \
+                 it back; to begin anew there, say --new",
+                shown(path)
+            ),
             Self::NoSpace(path) => {
                 write!(
                     f,
@@ -204,6 +214,7 @@ pub fn export(
 ) -> Result<Exported, ExportError> {
     let entry = request.entry;
     check_name(entry, request.out_dir)?;
+    check_output(request.state, request.out_dir)?;
     match &entry.reference {
         Reference::Symlink(target) => return links::symlink(request, target),
         Reference::Folder => return links::folder(request),
@@ -399,6 +410,7 @@ impl Run<'_> {
     fn remember(&self, target: &Target, digest: [u8; 32], found: &Found) -> Result<(), ExportError> {
         let boot = if self.request.sync { None } else { Some(boot()) };
         let record = FileRecord { size: found.size, modified: found.modified, digest, boot };
+        output::remember(self.request.state, self.request.out_dir)?;
         self.request.state.persist_file(&target.path, &record).map_err(ExportError::State)
     }
 

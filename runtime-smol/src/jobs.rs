@@ -11,24 +11,35 @@
 //! [`WANTED_PER_FETCH_MAX`](megatorrent_core::limits::WANTED_PER_FETCH_MAX) for each fetch, records by the
 //! tables they belong to.
 
+mod lanes;
+
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use async_io::Timer;
 use megatorrent_core::ids::{BlobId, BlobName, JobId};
 use megatorrent_core::node::{Held, Job, JobResult, RecordKey, Written};
 use smol::channel::{self, Receiver, Sender};
 
+use crate::jobs::lanes::Lanes;
+use crate::signal::Signal;
 use crate::state::State;
 use crate::store::Store;
 
-/// Least number of blob threads, so that one slow disk access does not hold up all others.
+/// Least number of blob threads for one disk, so that one slow access does not hold up all others.
 const WORKERS_MIN: usize = 2;
-/// Most blob threads: beyond it they only wait for each other's disk.
+/// Most blob threads for one disk: beyond it they only wait for each other.
 const WORKERS_MAX: usize = 8;
+/// How long jobs wait for threads that take none before another is woken, and twice that at most.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// There are this many times as many, so that a disk that hangs leaves as many to others.
+const DEVICES_AT_ONCE: usize = 2;
 /// Stack of each thread. The work is shallow, and blobs are on the heap.
 const STACK_LEN: usize = 512 * 1024;
 
@@ -37,10 +48,14 @@ type Record = (JobId, RecordKey, Option<Vec<u8>>);
 
 /// The threads.
 pub(crate) struct Jobs {
-    blobs: Sender<(JobId, Job)>,
+    blobs: Arc<Lanes<(JobId, Job)>>,
+    store: Store,
     records: Sender<Record>,
     answers: Receiver<Answer>,
     pending: Cell<usize>,
+    /// A job waits for a thread that is awake, while others sleep.
+    is_left: Cell<bool>,
+    left: Signal,
     threads: RefCell<Vec<JoinHandle<()>>>,
     stopping: Arc<AtomicBool>,
 }
@@ -54,15 +69,16 @@ impl fmt::Debug for Jobs {
 impl Jobs {
     /// Starts the threads.
     pub(crate) fn start(store: &Store, state: &Arc<State>) -> io::Result<Self> {
-        let (blobs, blobs_out) = channel::unbounded();
         let (records, records_out) = channel::unbounded();
         let (answers_in, answers) = channel::unbounded();
         let stopping = Arc::new(AtomicBool::new(false));
         let workers =
             thread::available_parallelism().map_or(WORKERS_MIN, usize::from).clamp(WORKERS_MIN, WORKERS_MAX);
+        let workers = workers * DEVICES_AT_ONCE;
+        let blobs = Arc::new(Lanes::new(workers));
         let mut threads = Vec::new();
         for _ in 0..workers {
-            let (store, jobs, answers) = (store.clone(), blobs_out.clone(), answers_in.clone());
+            let (store, jobs, answers) = (store.clone(), Arc::clone(&blobs), answers_in.clone());
             let state = Arc::clone(state);
             threads.push(spawn("blobs", move || serve_blobs(&store, &state, &jobs, &answers))?);
         }
@@ -73,7 +89,17 @@ impl Jobs {
             threads.push(spawn("check", move || check(&store, &stopping))?);
         }
         let threads = RefCell::new(threads);
-        Ok(Self { blobs, records, answers, pending: Cell::new(0), threads, stopping })
+        Ok(Self {
+            blobs,
+            store: store.clone(),
+            records,
+            answers,
+            pending: Cell::new(0),
+            is_left: Cell::default(),
+            left: Signal::default(),
+            threads,
+            stopping,
+        })
     }
 
     /// Hands a job to its thread. One that comes after [`Self::stop`] is answered at once: it has failed. (So has a DHT
@@ -83,13 +109,32 @@ impl Jobs {
             Job::Persist(key, value) => {
                 self.records.try_send((id, key, value)).err().map(|_| JobResult::Persisted(false))
             }
-            job => self.blobs.try_send((id, job)).err().map(|error| failure(error.into_inner().1)),
+            job => match self.blobs.push(self.store.device_of(&job), (id, job)) {
+                Ok(is_left) => {
+                    if is_left && !self.is_left.replace(true) {
+                        self.left.notify();
+                    }
+                    None
+                }
+                Err((_, job)) => Some(failure(job)),
+            },
         };
         if let Some(result) = refused {
             return Err(result);
         }
         self.pending.set(self.pending.get() + 1);
         Ok(())
+    }
+
+    /// Wakes threads for jobs that wait behind slow ones; never ends.
+    pub(crate) async fn relieve(&self) -> Infallible {
+        loop {
+            self.left.wait_for(|| self.is_left.take().then_some(())).await;
+            Timer::after(PATIENCE).await;
+            while self.blobs.relieve() {
+                Timer::after(PATIENCE).await;
+            }
+        }
     }
 
     /// The next answer.
@@ -132,8 +177,10 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     thread::Builder::new().name(name.to_owned()).stack_size(STACK_LEN).spawn(work)
 }
 
-fn serve_blobs(store: &Store, state: &State, jobs: &Receiver<(JobId, Job)>, answers: &Sender<Answer>) {
-    while let Ok((id, job)) = jobs.recv_blocking() {
+fn serve_blobs(store: &Store, state: &State, jobs: &Lanes<(JobId, Job)>, answers: &Sender<Answer>) {
+    let mut done = None;
+    while let Some((device, (id, job))) = jobs.next(done) {
+        done = Some(device);
         if answers.try_send((id, perform(store, state, job))).is_err() {
             return; // Nobody waits for answers any more.
         }
@@ -162,8 +209,13 @@ fn perform(store: &Store, state: &State, job: Job) -> JobResult {
         Job::FinishBlob(root, claims) => JobResult::BlobFinished(store.finish(&root, &claims)),
         Job::Have(names, stands) => JobResult::Have(store.held_or_standing(&names, &stands)),
         Job::OpenBlob(blob, len) => {
-            let content = or_warn(store.open_blob(&blob, len), "a blob cannot be read").flatten();
-            JobResult::Opened(content)
+            let opened = store.open_blob(&blob, len);
+            let is_failed = opened.is_err();
+            match or_warn(opened, "a blob cannot be read").flatten() {
+                Some(content) => JobResult::Opened(Some(content)),
+                None if is_failed || store.is_out_of_reach(&blob.root.into()) => JobResult::OutOfReach,
+                None => JobResult::Opened(None),
+            }
         }
         Job::NoteIds(ids) => {
             or_warn(state.note_ids(&ids), "ids of blobs cannot be noted");

@@ -42,6 +42,7 @@ use crate::driver::{Clock, Driver};
 use crate::egress::Egress;
 use crate::home::Home;
 use crate::jobs::Jobs;
+use crate::losses::LossNews;
 use crate::state::{State, StateError};
 use crate::store::Store;
 
@@ -54,6 +55,7 @@ mod held;
 pub mod home;
 pub mod ingest;
 mod jobs;
+pub mod losses;
 pub mod outputs;
 mod signal;
 pub mod state;
@@ -190,8 +192,6 @@ impl Runtime {
         executor: &Rc<LocalExecutor<'static>>,
         options: Options,
     ) -> Result<Handle, StartError> {
-        let (upload_bytes_per_sec, download_bytes_per_sec) =
-            (options.upload_bytes_per_sec, options.download_bytes_per_sec);
         let Options {
             home: Home { dir, store, state },
             identity,
@@ -200,9 +200,10 @@ impl Runtime {
             dht_port,
             bootstrap,
             gateway,
+            upload_bytes_per_sec,
+            download_bytes_per_sec,
             takes_all,
             selections,
-            ..
         } = options;
         let plan = Plan::new(dht, listen.map(|addr| addr.ip()), &bootstrap);
         let egress = Egress::direct(listen);
@@ -229,7 +230,8 @@ impl Runtime {
 
         let named = bootstrap.iter().any(|peer| matches!(peer, PeerAddr::Dns(..)));
         let wait = plan.is_some_and(|plan| !named && (plan.local || !bootstrap.is_empty()));
-        let config = plan.map(|plan| dht_config(egress, plan, bound.dht_port, bootstrap.clone(), &dir));
+        let config =
+            plan.map(|plan| dht_config(egress, plan, bound.dht_port, bootstrap.clone(), (&dir, &store)));
         let driver = Rc::new_cyclic(|driver: &std::rc::Weak<Driver>| {
             let driver = driver.clone();
             let sink = move |input| {
@@ -238,7 +240,7 @@ impl Runtime {
                 }
             };
             let dht = Rc::new(Dht::start(executor, config, sink));
-            Driver::new(node, clock, dht, egress, jobs, executor)
+            Driver::new(node, clock, dht, egress, (jobs, store.clone()), executor)
         });
         driver.run(listener);
         for peer in bootstrap {
@@ -277,12 +279,20 @@ fn restore(node: &mut Node, state: &State) -> Result<(), StartError> {
     Ok(())
 }
 
-fn dht_config(egress: Egress, plan: Plan, port: u16, bootstrap: Vec<PeerAddr>, dir: &Path) -> dht::Config {
+fn dht_config(
+    egress: Egress,
+    plan: Plan,
+    port: u16,
+    bootstrap: Vec<PeerAddr>,
+    (dir, store): (&Path, &Store),
+) -> dht::Config {
     let cached = home::load_dht_state(dir).iter().filter_map(|node| node.parse().ok()).collect();
-    let dir = dir.to_owned();
+    let (dir, store) = (dir.to_owned(), store.clone());
     let save = Arc::new(move |nodes: &[SocketAddrV4]| {
         let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-        if let Err(error) = home::save_dht_state(&dir, &nodes) {
+        let saved =
+            store.check_home().map_err(io::Error::other).and_then(|()| home::save_dht_state(&dir, &nodes));
+        if let Err(error) = saved {
             tracing::warn!(%error, "the DHT's nodes cannot be saved; the next start begins from its bootstrap nodes");
         }
     });
@@ -319,6 +329,11 @@ impl Handle {
     /// The next piece of news, if one waits.
     pub fn try_event(&self) -> Option<Event> {
         self.0.driver.try_event()
+    }
+
+    /// The next piece of news of what cannot be read: of each file once, and once when it is back.
+    pub async fn next_loss(&self) -> LossNews {
+        self.0.driver.next_loss().await
     }
 
     /// Events that were dropped because nobody took them in time.

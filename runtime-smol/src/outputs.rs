@@ -11,7 +11,8 @@ use megatorrent_core::manifest::{FileEntry, Manifest};
 
 use crate::export::{self, ExportError, Standing};
 use crate::held::HeldFile;
-use crate::held::table::hex;
+use crate::held::table::{folder_id, hex};
+use crate::state::State;
 use crate::store::{Store, lock};
 
 /// Files that stand at their places and are kept open; at the cap all are closed, and opened again when they are needed.
@@ -25,6 +26,8 @@ pub struct Plan {
     out_dir: PathBuf,
     /// Files that a user asked for again, though what stands at their places was edited.
     restored: BTreeSet<usize>,
+    /// The device and inode of the output folder, once it was looked at: into another one nothing is written.
+    folder: Mutex<Option<(u64, u64)>>,
     /// By number in the manifest; `None`: it cannot be opened, and what comes of it is stored.
     files: Mutex<BTreeMap<usize, Option<Arc<HeldFile>>>>,
     /// Files that stand there already, likewise.
@@ -51,8 +54,15 @@ impl Plan {
             let files = of.items.iter().enumerate().filter(|(_, item)| item.file().is_some());
             entries.extend(files.map(|(item, _)| (collection, item)));
         }
-        let (files, standing) = (Mutex::default(), Mutex::default());
-        Self { manifest, entries, out_dir, restored: BTreeSet::new(), files, standing }
+        Self {
+            manifest,
+            entries,
+            out_dir,
+            restored: BTreeSet::new(),
+            folder: Mutex::default(),
+            files: Mutex::default(),
+            standing: Mutex::default(),
+        }
     }
 
     /// These files are fetched though something else stands at their places, which was ours and was edited.
@@ -66,9 +76,11 @@ impl Plan {
     ///
     /// # Errors
     /// As [`export`](crate::export::export) has them, of the folder.
-    pub fn check(&self, store: &Store, left_out: &BTreeSet<usize>) -> Result<(), ExportError> {
+    pub fn check(&self, store: &Store, state: &State, left_out: &BTreeSet<usize>) -> Result<(), ExportError> {
         let out_dir = &self.out_dir;
+        export::check_output(state, out_dir)?;
         fs::create_dir_all(out_dir).map_err(|e| ExportError::new("create", out_dir, e))?;
+        *lock(&self.folder) = folder_id(out_dir);
         let free = rustix::fs::statvfs(out_dir).map_err(|e| ExportError::new("look at", out_dir, e))?;
         let (under_way, real) = (store.held_files().under_way(), out_dir.canonicalize());
         let real = real.map_err(|e| ExportError::new("open", out_dir, e))?;
@@ -111,6 +123,11 @@ impl Plan {
         self.manifest.collections.get(collection)?.items.get(item)?.file()
     }
 
+    /// The device of the output folder, once it was looked at.
+    pub(crate) fn device(&self) -> Option<u64> {
+        lock(&self.folder).map(|(device, _)| device)
+    }
+
     pub(crate) fn file(&self, topic: &Topic, store: &Store, number: usize) -> Option<Arc<HeldFile>> {
         let mut files = lock(&self.files);
         if let Some(known) = files.get(&number) {
@@ -120,6 +137,11 @@ impl Plan {
             if !is_lost {
                 return known.clone();
             }
+        }
+        let folder = *lock(&self.folder);
+        if folder.is_some() && folder != folder_id(&self.out_dir) {
+            // What comes meanwhile is stored.
+            return None;
         }
         let entry = self.entry(number)?;
         let (packs, is_restored) = (&self.manifest.packs, self.restored.contains(&number));

@@ -32,6 +32,8 @@ const FILES: Table = TableDefinition::new("files");
 const IDS: Table = TableDefinition::new("ids");
 /// Where the files of channels go: channel and path of the output folder to how.
 const OUTPUTS: Table = TableDefinition::new("outputs");
+/// The device and inode of each output folder that files were written into.
+const OUTPUT_FOLDERS: Table = TableDefinition::new("output_folders");
 const META: Table = TableDefinition::new("meta");
 const VERSION_KEY: &[u8] = b"version";
 
@@ -287,6 +289,30 @@ impl State {
             }
             Ok(outputs)
         })
+    }
+
+    /// The device and inode that an output folder had when files were written into it.
+    pub(crate) fn output(&self, path: &Path) -> Result<Option<(u64, u64)>, StateError> {
+        guarded(&self.path, || {
+            let table = match self.database.begin_read()?.open_table(OUTPUT_FOLDERS) {
+                Ok(table) => table,
+                // Nobody has written files yet.
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let value = table.get(path.as_os_str().as_bytes())?;
+            let id = value.and_then(|value| <[u8; 16]>::try_from(value.value()).ok());
+            let id = id.map(u128::from_be_bytes);
+            #[expect(clippy::cast_possible_truncation, reason = "two halves")]
+            Ok(id.map(|id| ((id >> 64) as u64, id as u64)))
+        })
+    }
+
+    /// Remembers what an output folder is, or forgets it (`None`).
+    pub(crate) fn persist_output(&self, path: &Path, id: Option<(u64, u64)>) -> Result<(), StateError> {
+        let value = id.map(|(device, inode)| (u128::from(device) << 64 | u128::from(inode)).to_be_bytes());
+        let value = value.as_ref().map(|value| &value[..]);
+        self.put(OUTPUT_FOLDERS, path.as_os_str().as_bytes(), value, Durability::Immediate)
     }
 
     fn put(

@@ -14,6 +14,7 @@ mod behind;
 mod copies;
 mod in_place;
 mod native;
+mod reach;
 mod standing;
 mod verify;
 
@@ -33,7 +34,9 @@ use megatorrent_core::node::Written;
 use megatorrent_core::parts::Values;
 
 use crate::held::{HeldFile, HeldFiles};
+use crate::losses::Losses;
 use crate::outputs::Plan;
+pub(crate) use reach::is_empty;
 pub(crate) use verify::BLOB_FOLDERS;
 
 /// Ids remembered as checked while the store is not yet trusted (some 3 MiB). At the cap they are forgotten, and a
@@ -139,6 +142,10 @@ struct Inner {
     held: HeldFiles,
     /// Who syncs files behind.
     syncs: Mutex<Option<Sender<Weak<HeldFile>>>>,
+    /// What cannot be read.
+    losses: Arc<Losses>,
+    /// The folder as it was at the start, or when it was back.
+    home: reach::HomeFolder,
     /// Where the files of versions go, by swarm and sequence.
     outputs: Mutex<BTreeMap<(Topic, u64), Arc<Plan>>>,
 }
@@ -157,7 +164,9 @@ impl Store {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let mut boot_file = options.open(&boot_path).map_err(|e| StoreError::new("open", &boot_path, e))?;
-        let held = HeldFiles::open(dir)?;
+        let losses = Arc::<Losses>::default();
+        let held = HeldFiles::open(dir, Arc::clone(&losses))?;
+        let home = reach::HomeFolder::open(dir)?;
         if boot_file.try_lock().is_ok() {
             temps.for_each(|temp| remove_files(&temp));
             held.clean();
@@ -183,6 +192,8 @@ impl Store {
             partials: native::Partials::open(dir)?,
             held,
             syncs: Mutex::default(),
+            losses,
+            home,
             outputs: Mutex::default(),
         })))
     }
@@ -200,7 +211,10 @@ impl Store {
 
     /// Whether the blob is stored whole.
     fn has_stored(&self, id: &BlobName) -> bool {
-        if self.needs_check(id) || lock(&self.0.unreadable).contains(id) {
+        if self.is_unreadable(id) {
+            return false;
+        }
+        if self.needs_check(id) {
             return self.read_stored(id, &mut vec![0; BLOB_LEN]).unwrap_or(false);
         }
         fs::metadata(self.path(id)).is_ok_and(|m| m.is_file() && m.len() == file_len(id))
@@ -218,14 +232,13 @@ impl Store {
 
     fn read_stored(&self, id: &BlobName, buf: &mut [u8]) -> io::Result<bool> {
         let read = self.read_unchecked(id, buf);
-        self.note_readable(id, read.is_ok());
-        if !read? {
+        if !self.noted(id, read)? {
             return Ok(false);
         }
         let is_due = self.0.reads.fetch_add(1, Relaxed) % READS_PER_CHECK == READS_PER_CHECK - 1;
         if is_due || self.needs_check(id) {
             if !blob::verify(id, buf) {
-                self.remove(id)?;
+                self.remove_damaged(id)?;
                 return Ok(false);
             }
             if self.is_checking() {
@@ -272,8 +285,11 @@ impl Store {
         if moved.is_err() {
             // Somebody may have removed the folder.
             self.0.folders[usize::from(name.as_bytes()[0])].store(false, Relaxed);
-        } else if self.is_checking() {
-            self.note_checked(name);
+        } else {
+            lock(&self.0.unreadable).remove(name);
+            if self.is_checking() {
+                self.note_checked(name);
+            }
         }
         moved
     }
@@ -295,7 +311,7 @@ impl Store {
         if self.read_unchecked(id, &mut buf)? && blob::verify(id, &buf) {
             return Ok(false);
         }
-        self.remove(id)?;
+        self.remove_damaged(id)?;
         Ok(true)
     }
 
@@ -345,7 +361,9 @@ impl Store {
                 return ControlFlow::Break(());
             }
             let sound = self.read_unchecked(&id, &mut buf).map(|present| !present || blob::verify(&id, &buf));
-            match sound.and_then(|sound| if sound { Ok(false) } else { self.remove(&id).map(|()| true) }) {
+            match sound
+                .and_then(|sound| if sound { Ok(false) } else { self.remove_damaged(&id).map(|()| true) })
+            {
                 Ok(torn) => removed += u64::from(torn),
                 Err(error) => {
                     failure = Some(StoreError::new("check", &self.path(&id), error));
@@ -414,17 +432,8 @@ impl Store {
         checked.insert(*id);
     }
 
-    fn note_readable(&self, id: &BlobName, is_readable: bool) {
-        let mut unreadable = lock(&self.0.unreadable);
-        if is_readable {
-            unreadable.remove(id);
-        } else if unreadable.len() < UNREADABLE_IDS_MAX {
-            unreadable.insert(*id);
-        }
-    }
-
     fn read_unchecked(&self, id: &BlobName, buf: &mut [u8]) -> io::Result<bool> {
-        let mut file = match File::open(self.path(id)) {
+        let mut file = match self.open_blob_file(id) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
@@ -461,7 +470,13 @@ impl Store {
         let exists = &self.0.folders[usize::from(id.as_bytes()[0])];
         if !exists.load(Relaxed) {
             let folder = self.0.root.join(format!("{:02x}", id.as_bytes()[0]));
-            fs::create_dir_all(&folder).map_err(|e| StoreError::new("create", &folder, e))?;
+            // Not the folders above it: on a disk that is not there nothing is made.
+            match fs::create_dir(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(StoreError::new("create", &folder, error));
+                }
+                _ => {}
+            }
             exists.store(true, Relaxed);
         }
         Ok(())
@@ -602,18 +617,5 @@ mod tests {
             assert!(matches!(sort(kind), StoreError::NoSpace(_)), "{kind}");
         }
         assert_eq!(sort(io::ErrorKind::PermissionDenied).to_string(), "cannot write x: permission denied");
-    }
-
-    #[test]
-    fn a_blob_that_could_not_be_read_counts_as_stored_once_it_can() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(dir.path(), false).expect("it opens");
-        let (id, blob) = (BlobName::V5(BlobId([7; 32])), vec![1; BLOB_LEN]);
-        store.write(&id, &blob).expect("stored");
-        store.note_readable(&id, false);
-        fs::rename(store.path(&id), dir.path().join("away")).expect("renamed");
-        assert!(!store.has(&id));
-        store.write(&id, &blob).expect("stored again");
-        assert!(store.has(&id) && lock(&store.0.unreadable).is_empty());
     }
 }

@@ -16,7 +16,7 @@ use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, 
 use megatorrent_core::node::{Command, Draft, Event, Target};
 use megatorrent_core::tree::Shape;
 use megatorrent_runtime_smol::dht::DhtMode;
-use megatorrent_runtime_smol::home::Home;
+use megatorrent_runtime_smol::home::{self, Home};
 use megatorrent_runtime_smol::ingest::{AuthorBlobs, ingest};
 use megatorrent_runtime_smol::{Handle, Options, Runtime};
 use smol::LocalExecutor;
@@ -40,6 +40,7 @@ fn folder() -> TempDir {
 }
 
 async fn start(executor: &Executor, dir: &Path, boot: Option<SocketAddr>) -> Handle {
+    home::make(dir).expect("it is a node's from here on");
     let mut options = Options::new(Home::open(dir).expect("the folder can be used"));
     options.listen = Some(LOOPBACK.parse().expect("an address"));
     options.bootstrap = boot.into_iter().map(Into::into).collect();
@@ -72,6 +73,7 @@ async fn author(
     (number, blobs): (u16, usize),
     upload_bytes_per_sec: Option<u64>,
 ) -> Handle {
+    home::make(dir).expect("it is a node's from here on");
     let mut options = Options::new(Home::open(dir).expect("the folder can be used"));
     let content: Vec<u8> =
         (0..blobs * PLAIN_LEN).map(|i| (i % 251 + i / PLAIN_LEN * 7).to_le_bytes()[0]).collect();

@@ -18,8 +18,9 @@ use megatorrent_core::parts::PART_LEN;
 use megatorrent_core::tree::Shape;
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::export::{Export, Exported, export};
-use megatorrent_runtime_smol::home::{Home, load_dht_state};
+use megatorrent_runtime_smol::home::{self, Home, load_dht_state};
 use megatorrent_runtime_smol::ingest::{AuthorBlobs, ingest};
+use megatorrent_runtime_smol::losses::Loss;
 use megatorrent_runtime_smol::store::Store;
 use megatorrent_runtime_smol::{Handle, Options, Runtime};
 use smol::LocalExecutor;
@@ -41,6 +42,7 @@ fn run<F: Future<Output = ()>>(test: impl FnOnce(Executor) -> F) {
 }
 
 fn options(dir: &Path, bootstrap: Option<SocketAddr>) -> Options {
+    home::make(dir).expect("it is a node's from here on");
     let mut options = Options::new(Home::open(dir).expect("the folder can be used"));
     options.listen = Some(LOOPBACK.parse().expect("an address"));
     options.bootstrap = bootstrap.into_iter().map(Into::into).collect();
@@ -161,6 +163,45 @@ fn a_channel_reaches_subscribers_also_when_its_author_has_gone() {
             node.shutdown().await;
         }
         assert!(!load_dht_state(dirs[2].path()).is_empty(), "the DHT's nodes are kept for the next start");
+    });
+}
+
+/// The author's disk is away while a reader comes, with and without an empty mount point in its place, and the author's node stays.
+#[test]
+fn an_author_whose_disk_was_away_serves_on_without_a_restart() {
+    run(async |executor| {
+        let dirs: [TempDir; 3] = std::array::from_fn(|_| tempfile::tempdir().expect("a folder"));
+        let boot = start(&executor, options(dirs[0].path(), None)).await;
+        let (home, unplugged) = (dirs[1].path().join("home"), dirs[1].path().join("unplugged"));
+        let mut author_options = options(&home, Some(addr(&boot)));
+        let entry = add_file(&author_options.home, "file", &content(3 * PLAIN_LEN));
+        author_options.identity = Some(author());
+        let publisher = start(&executor, author_options).await;
+        let channel = author().public_key();
+        publisher.command(follow(channel));
+        publisher.command(draft(publisher.store(), std::slice::from_ref(&entry)));
+        wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
+
+        std::fs::rename(&home, &unplugged).expect("renamed");
+        std::fs::create_dir(&home).expect("a mount point");
+        let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
+        subscriber.command(follow(channel));
+        let lost = publisher.next_loss().await;
+        assert!(lost.loss == Loss::FolderAbsent && lost.path == home && !lost.is_back, "{lost}");
+        Timer::after(Duration::from_secs(12)).await;
+        assert_eq!(std::fs::read_dir(&home).expect("there").count(), 0, "nothing is made below it");
+        std::fs::remove_dir(&home).expect("removed");
+        std::fs::rename(&unplugged, &home).expect("renamed");
+        let back = publisher.next_loss().await;
+        assert!(back.is_back && back.path == home, "{back}");
+        let asked = std::time::Instant::now();
+        wait_for(&subscriber, |event| matches!(event, Event::Complete { .. })).await;
+        assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+        assert_eq!(exported(&subscriber, &entry, &dirs[2].path().join("out")), content(3 * PLAIN_LEN));
+        assert_eq!(publisher.status().bytes_received, 0, "nothing was fetched meanwhile");
+        for node in [boot, publisher, subscriber] {
+            node.shutdown().await;
+        }
     });
 }
 

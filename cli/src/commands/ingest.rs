@@ -23,9 +23,9 @@ use super::gen_key::random_secret;
 use crate::args::{IDENTITY_FILE, Ingest};
 use crate::events::count;
 use crate::exit::{Exit, Failure};
-use crate::files;
 use crate::output::Output;
 use crate::signals::Interrupts;
+use crate::{files, node};
 
 /// Most threads that seal and store; each takes 1 MiB.
 const WORKERS_MAX: usize = 9;
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Ingest, output: Output) -> Result<(), Failure> {
     let interrupts = Interrupts::install()?;
     let input = Input::open(&args.input)?;
     let secret = content_secret(args, output)?;
-    let store = Home::blobs_only(&args.data.dir)?;
+    let store = Home::blobs_only(node::prepare(&args.data)?)?;
 
     let bar = input.metadata.as_ref().map_or_else(|| output.spinner(), |m| output.bytes_bar(m.len()));
     bar.set_message(path.to_string());

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     let interrupts = Interrupts::install()?;
     let (public_key, private) = (identity.public_key(), read_key.is_some());
     let published = node::block_on(async |executor| {
-        let mut options = node::options(&args.data.dir, &args.network)?;
+        let mut options = node::options(&args.data, &args.network)?;
         choices::hold_all(&mut options)?;
         warn_of_missing_blobs(&manifest, &options.home.store, output);
         let content =

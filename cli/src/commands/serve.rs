@@ -5,6 +5,7 @@ use std::time::Instant;
 use futures_lite::future;
 use megatorrent_core::node::{Event, Target};
 use megatorrent_runtime_smol::Handle;
+use megatorrent_runtime_smol::losses::LossNews;
 use serde_json::json;
 
 use crate::args::Serve;
@@ -20,7 +21,7 @@ const P2P_PORT: u16 = 6881;
 pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
     let interrupts = Interrupts::install()?;
     node::block_on(async |executor| {
-        let mut options = node::options(&args.data.dir, &args.network)?;
+        let mut options = node::options(&args.data, &args.network)?;
         options.gateway = !args.no_gateway;
         node::limit(&mut options, &args.limits);
         choices::hold_all(&mut options)?;
@@ -35,19 +36,34 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
     })
 }
 
+/// What is waited for.
+enum Happening {
+    Event(Event),
+    Loss(LossNews),
+    Tick,
+}
+
 async fn tell(node: &Handle, output: Output) -> Result<(), Failure> {
     let mut status = events::Status::default();
     let mut choices = Choices::new(node, None, output)?;
     let mut tick = smol::Timer::interval_at(Instant::now(), events::STATUS_INTERVAL);
     loop {
-        let event = async { Some(node.next_event().await) };
+        let event = async { Happening::Event(node.next_event().await) };
+        let loss = async { Happening::Loss(node.next_loss().await) };
         let ticked = async {
             futures_lite::StreamExt::next(&mut tick).await;
-            None
+            Happening::Tick
         };
-        let Some(event) = future::or(event, ticked).await else {
-            status.tell(node.status(), output)?;
-            continue;
+        let event = match future::or(event, future::or(loss, ticked)).await {
+            Happening::Event(event) => event,
+            Happening::Loss(news) => {
+                events::report_loss(&news, output)?;
+                continue;
+            }
+            Happening::Tick => {
+                status.tell(node.status(), output)?;
+                continue;
+            }
         };
         events::report(&event, output)?;
         choices.on_event(&event).await?;

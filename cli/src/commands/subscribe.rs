@@ -13,6 +13,8 @@ use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::node::{Command, DhtError, Event, Target};
 use megatorrent_core::uri::ChannelUri;
+use megatorrent_runtime_smol::export;
+use megatorrent_runtime_smol::losses::LossNews;
 use megatorrent_runtime_smol::state::Output as Folder;
 use megatorrent_runtime_smol::survey::Survey;
 use megatorrent_runtime_smol::{Handle, Options};
@@ -36,9 +38,12 @@ pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
     let uri = channel_uri(args, output)?;
     let interrupts = Interrupts::install()?;
     node::block_on(async |executor| {
-        let mut options = node::options(&args.data.dir, &args.network)?;
+        let mut options = node::options(&args.data, &args.network)?;
         options.bootstrap.extend(uri.bootstrap.iter().cloned());
         node::limit(&mut options, &args.limits);
+        if args.data.new {
+            export::forget_output(&options.home.state, &args.output)?;
+        }
         let goal = Goal::new(args, &uri)?;
         let signal = goal.pursue(executor, options, &args.listen, &interrupts, output).await?;
         end(signal, args.once, output)
@@ -196,6 +201,7 @@ enum NotFound {
 /// What the follower waits for.
 enum Happening {
     Event(Event),
+    Loss(LossNews),
     Exported,
     Tick,
 }
@@ -234,11 +240,13 @@ impl<'a> Follower<'a> {
                 futures_lite::StreamExt::next(&mut tick).await;
                 Happening::Tick
             };
-            match future::or(future::or(event, exported), ticked).await {
+            let loss = async { Happening::Loss(self.node.next_loss().await) };
+            match future::or(future::or(event, exported), future::or(loss, ticked)).await {
                 Happening::Event(event) => {
                     self.choices.on_event(&event).await?;
                     self.on_event(&event)?;
                 }
+                Happening::Loss(news) => self.bar.suspend(|| events::report_loss(&news, self.output))?,
                 Happening::Exported => self.bar.suspend(|| self.exports.finish_one())?,
                 Happening::Tick => self.on_tick()?,
             }

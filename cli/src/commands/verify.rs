@@ -54,7 +54,7 @@ fn repair(args: &Verify, output: Output, interrupts: &Interrupts) -> Result<(), 
     node::block_on(async |executor| {
         for goal in goals {
             folders += 1;
-            let mut options = node::options(&args.data.dir, &args.network)?;
+            let mut options = node::options(&args.data, &args.network)?;
             node::limit(&mut options, &args.limits);
             match goal.pursue(executor, options, &args.listen, interrupts, output).await {
                 Ok(None) => {}
@@ -94,7 +94,7 @@ async fn fetch_blobs(
     interrupts: &Interrupts,
     output: Output,
 ) -> Result<(), Failure> {
-    let mut options = node::options(&args.data.dir, &args.network)?;
+    let mut options = node::options(&args.data, &args.network)?;
     node::limit(&mut options, &args.limits);
     choices::hold_all(&mut options)?;
     let with_folders: BTreeSet<PublicKey> =

@@ -120,9 +120,15 @@ pub struct Conn<C: Ciphers = RealSuite> {
     last_sent_frame: Instant,
     /// When the peer last took bytes, or we had none for it.
     last_taken: Instant,
+    /// When the bytes of a part that are in flight were given to the link, and whether the peer took the last ones at once.
+    part_given: Option<Instant>,
+    is_prompt: bool,
     progress_bytes: u64,
     blob_bytes_out: u64,
 }
+
+/// A peer that takes the bytes of a part within this time is prompt.
+const PROMPT: Duration = Duration::from_millis(1);
 
 impl<C: Ciphers> Conn<C> {
     /// A connection over a link on which nothing has moved yet.
@@ -145,6 +151,8 @@ impl<C: Ciphers> Conn<C> {
             last_received: now,
             last_sent_frame: now,
             last_taken: now,
+            part_given: None,
+            is_prompt: false,
             progress_bytes: 0,
             blob_bytes_out: 0,
         }
@@ -505,7 +513,9 @@ impl<C: Ciphers> Conn<C> {
         if self.link.is_idle() {
             (self.last_sent_frame, self.last_taken) = (now, now);
             if self.link.is_open() && !self.lanes.give_control(&mut self.link) && !self.is_over {
-                self.blob_bytes_out += self.lanes.give_blob(&mut self.link) as u64;
+                let given = self.lanes.give_blob(&mut self.link, self.is_prompt);
+                self.part_given = (given > 0).then_some(now);
+                self.blob_bytes_out += given as u64;
             }
         }
         let chunk = self.link.send_chunk();
@@ -516,7 +526,13 @@ impl<C: Ciphers> Conn<C> {
     /// Notes that `n` bytes of [`Self::send_chunk`] were written; returns the buffer of a blob that is sent.
     pub fn sent(&mut self, now: Instant, n: usize) -> Option<Buffer> {
         (self.last_moved, self.last_taken) = (now, now);
-        self.link.sent(n)
+        let buffer = self.link.sent(n);
+        if self.link.is_idle()
+            && let Some(given) = self.part_given.take()
+        {
+            self.is_prompt = now.since(given) <= PROMPT;
+        }
+        buffer
     }
 
     /// Whether the peer has taken nothing of the bytes in flight for `time`: more would only wait behind them.

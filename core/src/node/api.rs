@@ -1,10 +1,14 @@
 //! A node's inputs and outputs: the control plane's vocabulary.
 
+mod store;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+
+pub use store::{Claim, Held, Stand, StoreNews, Written};
 
 use super::channels::contents::{Selection, SelectionError, Target};
 use crate::addr::PeerAddr;
@@ -15,7 +19,7 @@ use crate::error::{CloseReason, Violation};
 use crate::identity::PublicKey;
 use crate::ids::{BlobId, BlobName, ConnId, InfoHash, JobId, Root, Secret, Topic};
 use crate::manifest::{HeadError, Manifest};
-use crate::parts::{Mask, Values};
+use crate::parts::Values;
 use crate::time::UnixTime;
 use crate::tree::TreeRef;
 
@@ -56,6 +60,8 @@ pub enum Input {
     /// A channel's signed document from another source than the DHT and peers, such as a tracker; it may be longer than a
     /// BEP 44 value. It is verified like any other, and has no effect where the channel is not followed.
     Head(PublicKey, Vec<u8>),
+    /// News of the store that no job asked for.
+    Store(StoreNews),
     /// [`super::Node::deadline`] has passed.
     Wake,
 }
@@ -197,64 +203,14 @@ pub enum JobResult {
     IdsNoted,
     /// The blob's content; `None` where it is not stored or is not canonical (`docs/protocol.md` §2).
     Opened(Option<Vec<u8>>),
+    /// The blob that was to be opened is stored and cannot be read at present; [`StoreNews::Back`] follows.
+    OutOfReach,
     /// Whether the record is durable.
     Persisted(bool),
     /// How many remote nodes hold the item (our own DHT node does not count).
     DhtPut(Result<u32, DhtError>),
     /// The operation has ended.
     DhtDone(Result<(), DhtError>),
-}
-
-/// What somebody says that a native blob holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// Content of this many bytes, sealed under this key, and filling (`docs/protocol.md` §2).
-    Content(Secret, u32),
-    /// Slices.
-    Pack,
-}
-
-/// Where the content of a data blob stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stand {
-    /// The swarm.
-    pub topic: Topic,
-    /// The sequence of the version.
-    pub version: u64,
-    /// The file's number in that version's manifest.
-    pub file: usize,
-    /// Bytes of the file before it.
-    pub offset: u64,
-    /// The blob's key.
-    pub key: Secret,
-    /// Bytes of content, at most [`crate::blob::PLAIN_LEN`].
-    pub len: u32,
-}
-
-/// What of a blob is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
-    /// Nothing.
-    Nothing,
-    /// These parts, and its values, of a native blob.
-    Parts(Mask, Box<Values>),
-    /// All.
-    Whole,
-}
-
-/// What became of a blob or part to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// Its hash matched and it is stored.
-    Stored,
-    /// Its hash did not match; nothing is stored.
-    Mismatch,
-    /// It has the id by which it was asked for, but not the root: whoever said that the two are of one blob is at fault.
-    NotOfRoot,
-    /// No space or quota left; nothing is stored.
-    NoSpace,
-    /// The disk failed; nothing is stored.
-    Failed,
 }
 
 /// Why a DHT operation failed.

@@ -7,7 +7,7 @@ use arbitrary::Arbitrary;
 use megatorrent_core::codec::{EXACT_STEP, Have, Message, Want};
 use megatorrent_core::ids::{BlobId, JobId, Root};
 use megatorrent_core::limits::PIECE_LEN_MAX;
-use megatorrent_core::node::{Command, DhtError, DhtOp, Held, Input, Job, JobResult, Written};
+use megatorrent_core::node::{Command, DhtError, DhtOp, Held, Input, Job, JobResult, StoreNews, Written};
 use megatorrent_core::parts::{Mask, PART_LEN, VALUES_LEN, Values};
 use megatorrent_core::transport::Role;
 use megatorrent_core::uri;
@@ -119,12 +119,14 @@ fn answer(job: Job, good: bool, n: u8) -> JobResult {
         Job::Have(names, _) => {
             let held = |at: usize| match (good, (usize::from(n) + at) % 3) {
                 (false, _) | (_, 0) => Held::Nothing,
+                (true, 2) if n > 200 => Held::OutOfReach,
                 (_, 1) => Held::Parts(Mask(u16::from(n) << 3 | 1), Box::new(values.clone())),
                 _ => Held::Whole,
             };
             JobResult::Have((0..names.len()).map(held).collect())
         }
         Job::NoteIds(_) => JobResult::IdsNoted,
+        Job::OpenBlob(..) if !good && n.is_multiple_of(2) => JobResult::OutOfReach,
         Job::OpenBlob(_, len) => JobResult::Opened(good.then(|| vec![0; len as usize])),
         Job::Persist(..) => JobResult::Persisted(good),
         Job::Dht(DhtOp::Put(..)) => JobResult::DhtPut(if good { Ok(1) } else { Err(DhtError::Stale) }),
@@ -209,6 +211,8 @@ pub(crate) fn apply(bench: &mut Bench, peers: &mut Vec<Peer>, op: Op) {
             let stray = JobId(u64::MAX - id);
             bench.handle(Input::Done(stray, JobResult::Persisted(true)));
             bench.handle(Input::DhtItem(stray, item_of(&sealed(1).0, 1)));
+            let news = if id.is_multiple_of(2) { StoreNews::Damaged } else { StoreNews::Back };
+            bench.handle(Input::Store(news));
         }
         Op::Wait(ms) => bench.sleep(Duration::from_millis(u64::from(ms))),
         Op::Peers(n, ip, port) => {

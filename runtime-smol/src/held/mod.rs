@@ -16,12 +16,13 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use megatorrent_core::ids::{BlobId, Root};
 use megatorrent_core::parts::{self, Mask, PART_LEN, PARTS, Values};
 use rustix::fs::OFlags;
 
+use crate::losses::{Loss, Losses, What, patiently};
 use crate::store::{StoreError, boot_id, lock};
 use table::{Header, Row, Stat, Table};
 
@@ -31,14 +32,13 @@ const NEW: &str = "new";
 const OPEN_MAX: usize = 256;
 /// A folder that changed within this time may have changed again without another time of change.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
-/// How long after a file could not be opened it is tried again: the first, the second and each further time.
-const RETRIES: [Duration; 3] = [Duration::from_secs(10), Duration::from_mins(1), Duration::from_mins(5)];
 
 /// All files held in place by one home.
 pub(crate) struct HeldFiles {
     /// `DIR/held`.
     folder: PathBuf,
     index: Mutex<Index>,
+    losses: Arc<Losses>,
 }
 
 #[derive(Default)]
@@ -65,6 +65,7 @@ pub(crate) struct HeldFile {
     number: u64,
     table: Table,
     content: Mutex<Content>,
+    losses: Arc<Losses>,
 }
 
 /// A file that is being looked through, and is held once all of it was ([`HeldFiles::finish`]). Dropped before, it leaves nothing.
@@ -80,9 +81,10 @@ pub(crate) struct Draft {
 #[derive(Debug, Default)]
 struct Content {
     file: Option<Arc<File>>,
-    /// How often it could not be opened in a row, and when it is tried again.
-    failures: usize,
-    retry_at: Option<Instant>,
+    /// Why it could not be opened.
+    loss: Option<Loss>,
+    /// The rows and parts that the disk failed to read.
+    unreadable: BTreeSet<(u32, usize)>,
     /// Whether what the table says of parts is believed: nobody has touched the file since, and the machine has not gone down
     /// before it was on the disk.
     is_trusted: bool,
@@ -100,10 +102,10 @@ impl Index {
 }
 
 impl HeldFiles {
-    pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(dir: &Path, losses: Arc<Losses>) -> Result<Self, StoreError> {
         let folder = dir.join("held");
         fs::create_dir_all(&folder).map_err(|e| StoreError::new("create", &folder, e))?;
-        let held = Self { folder, index: Mutex::default() };
+        let held = Self { folder, index: Mutex::default(), losses };
         held.list().map_err(|e| StoreError::new("list", &held.folder, e))?;
         Ok(held)
     }
@@ -125,7 +127,7 @@ impl HeldFiles {
             let mut rows = Vec::new();
             match Table::open(path.clone(), |row, it| rows.push((row, it.root))) {
                 Ok(Some(table)) => {
-                    let file = Arc::new(HeldFile { number, table, content: Mutex::default() });
+                    let file = self.file(number, table, Content::default());
                     index.insert(file);
                     for (row, root) in rows {
                         index.places.entry(root).or_default().push((number, row));
@@ -141,6 +143,10 @@ impl HeldFiles {
         let is_settled = changed.elapsed().is_ok_and(|age| age > SETTLED_AFTER);
         index.listed = is_settled.then_some(changed);
         Ok(())
+    }
+
+    fn file(&self, number: u64, table: Table, content: Content) -> Arc<HeldFile> {
+        Arc::new(HeldFile { number, table, content: Mutex::new(content), losses: Arc::clone(&self.losses) })
     }
 
     fn table_path(&self, number: u64) -> PathBuf {
@@ -180,7 +186,7 @@ impl HeldFiles {
         let table = Table::create(self.new_path(number), header)?;
         let table = self.give_name(number, table)?;
         let content = Content { file: Some(Arc::new(file)), is_trusted: true, ..Content::default() };
-        let held = Arc::new(HeldFile { number, table, content: Mutex::new(content) });
+        let held = self.file(number, table, content);
         lock(&self.index).insert(Arc::clone(&held));
         Ok(held)
     }
@@ -199,7 +205,7 @@ impl HeldFiles {
         let table = self.give_name(draft.number, table)?;
         draft.is_finished = true;
         let content = Content { file: Some(draft.content.clone()), is_trusted: true, ..Content::default() };
-        let file = Arc::new(HeldFile { number: draft.number, table, content: Mutex::new(content) });
+        let file = self.file(draft.number, table, content);
         let mut index = lock(&self.index);
         index.insert(Arc::clone(&file));
         for (root, row) in lock(&draft.rows).drain(..) {
@@ -247,6 +253,18 @@ impl HeldFiles {
         self.forget(file);
     }
 
+    /// Takes a file that was touched for one that was not, as where its disk has spoilt it.
+    pub(crate) fn forget_touch(&self, path: &Path) {
+        let files: Vec<Arc<HeldFile>> = lock(&self.index).files.values().cloned().collect();
+        for file in files.iter().filter(|file| file.table.header().path().as_deref() == Some(path)) {
+            let mut header = file.header();
+            if let Some(stat) = file.file().and_then(|file| Stat::of(&file).ok()) {
+                header.stat = stat;
+                let _ = file.set_header(header);
+            }
+        }
+    }
+
     /// Holds a file no longer; the file itself stays.
     pub(crate) fn forget(&self, file: &HeldFile) {
         let mut index = lock(&self.index);
@@ -269,6 +287,9 @@ impl HeldFiles {
             }
         }
         let _ = fs::remove_file(file.table.path());
+        drop(index);
+        self.losses.forget(What::File(file.number));
+        self.losses.forget(What::Parts(file.number));
     }
 
     /// A blob stands in a file from here on, as far as the row says.
@@ -280,6 +301,13 @@ impl HeldFiles {
 
     // --- blobs ----------------------------------------------------------------------------------------------
 
+    /// The device of a blob's first place, as far as that is known without waiting for the disk.
+    pub(crate) fn device_of(&self, root: &Root) -> Option<u64> {
+        let index = self.index.try_lock().ok()?;
+        let (number, _) = index.places.get(root)?.first()?;
+        index.files.get(number)?.table.device()
+    }
+
     /// Where a blob stands.
     pub(crate) fn places(&self, root: &Root) -> Vec<Place> {
         let known = self.known_places(root);
@@ -287,6 +315,11 @@ impl HeldFiles {
             return known;
         }
         self.known_places(root)
+    }
+
+    /// Whether a blob is known to stand somewhere.
+    pub(crate) fn is_known(&self, root: &Root) -> bool {
+        lock(&self.index).places.contains_key(root)
     }
 
     fn known_places(&self, root: &Root) -> Vec<Place> {
@@ -324,16 +357,18 @@ impl HeldFiles {
         roots.iter().filter(is_whole).count() as u64
     }
 
-    /// Closes handles where many are open.
-    fn close_some(&self) {
-        let index = lock(&self.index);
-        let is_open = |file: &&Arc<HeldFile>| lock(&file.content).file.is_some();
-        let open: Vec<&Arc<HeldFile>> = index.files.values().filter(is_open).collect();
-        if open.len() > OPEN_MAX {
+    /// Closes handles where many are open: more than `open_max`.
+    fn close_some(&self, open_max: usize) {
+        let files: Vec<Arc<HeldFile>> = lock(&self.index).files.values().cloned().collect();
+        // One that is being opened may be on a disk that hangs.
+        let is_open = |file: &&Arc<HeldFile>| file.content.try_lock().is_ok_and(|it| it.file.is_some());
+        let open: Vec<&Arc<HeldFile>> = files.iter().filter(is_open).collect();
+        if open.len() > open_max {
             for file in open {
-                let mut content = lock(&file.content);
                 // What is under way is about to be written to.
-                if file.table.header().working.is_none() {
+                if file.table.header().working.is_none()
+                    && let Ok(mut content) = file.content.try_lock()
+                {
                     content.file = None;
                 }
             }
@@ -342,11 +377,56 @@ impl HeldFiles {
 
     /// The file of a place, open. `None`: it is not to be had.
     fn content(&self, file: &HeldFile) -> Option<Arc<File>> {
-        let (opened, is_new) = file.open();
+        let (mut opened, mut is_new) = file.open();
+        if file.loss() == Some(Loss::NoHandles) {
+            self.close_some(0);
+            (opened, is_new) = file.open();
+        }
         if is_new {
-            self.close_some();
+            self.close_some(OPEN_MAX);
         }
         opened
+    }
+
+    /// Whether a blob is in a file that cannot be read at present, so that it need not be fetched.
+    pub(crate) fn is_out_of_reach(&self, root: &Root) -> bool {
+        let is_there = |place: &Place| {
+            !place.row.mask.is_empty() && place.file.loss().is_some_and(Loss::is_out_of_reach)
+        };
+        self.known_places(root).iter().any(is_there)
+    }
+
+    /// Tries a file again that could not be read, or parts of it.
+    pub(crate) fn try_again(&self, what: What) {
+        let (What::File(number) | What::Parts(number)) = what else { return };
+        let Some(file) = lock(&self.index).files.get(&number).cloned() else {
+            return self.losses.forget(what);
+        };
+        if what == What::File(number) {
+            self.content(&file);
+            return;
+        }
+        // The handle of a disk that was taken out is of no use.
+        let unreadable = {
+            let mut content = lock(&file.content);
+            content.file = None;
+            std::mem::take(&mut content.unreadable)
+        };
+        let mut buf = vec![0; PART_LEN];
+        let mut reads = |(number, part): (u32, usize)| {
+            let row = file.table.row(number).ok().flatten();
+            let place = row.map(|row| Place { file: Arc::clone(&file), number, row });
+            place.is_none_or(|place| {
+                // What could be read and is not right is withdrawn, which ends this too.
+                let _ = self.read_part(&place, part, &mut buf);
+                !lock(&file.content).unreadable.contains(&(number, part))
+            })
+        };
+        let mut left = unreadable.iter();
+        if left.by_ref().all(|part| reads(*part)) {
+            self.losses.clear(what);
+        }
+        lock(&file.content).unreadable.extend(left);
     }
 
     /// Reads the content of a part into `buf`, as it is, and seals it. `false`: it is not there, or is not what it was, and is
@@ -358,7 +438,12 @@ impl HeldFiles {
             let Some(opened) = self.content(file).filter(|_| row.mask.has(part)) else { return Ok(false) };
             match opened.read_exact_at(&mut buf[..content], row.offset + (part * PART_LEN) as u64) {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => buf.fill(0),
-                read => read?,
+                Err(error) => {
+                    buf.fill(0);
+                    file.note_unreadable(*number, part, &error);
+                    return Ok(false);
+                }
+                Ok(()) => {}
             }
             parts::crypt(&row.key, part * PART_LEN, &mut buf[..content]);
         }
@@ -373,26 +458,38 @@ impl HeldFiles {
         Ok(false)
     }
 
-    /// Opens a part that was checked into its place; `sealed` is then its content and filling.
-    pub(crate) fn write_part(&self, place: &Place, part: usize, sealed: &mut [u8]) -> io::Result<()> {
+    /// Opens a part that was checked into its place; `sealed` is then its content and filling. `false`: its user has touched the file,
+    /// nothing is written, and `sealed` is as it was.
+    pub(crate) fn write_part(&self, place: &Place, part: usize, sealed: &mut [u8]) -> io::Result<bool> {
         let Place { file, number, row } = place;
         let content = part_len(row, part);
         if content > 0 {
             let opened = self.content(file).ok_or(io::ErrorKind::NotFound)?;
+            let at = row.offset + (part * PART_LEN) as u64;
             parts::crypt(&row.key, part * PART_LEN, &mut sealed[..content]);
-            opened.write_all_at(&sealed[..content], row.offset + (part * PART_LEN) as u64)?;
+            if file.header().working.is_some() {
+                opened.write_all_at(&sealed[..content], at)?;
+            } else if !file.mend((*number, part), &sealed[..content], at)? {
+                parts::crypt(&row.key, part * PART_LEN, &mut sealed[..content]);
+                return Ok(false);
+            }
         }
-        file.table.change_mask(*number, |mask| mask | Mask::one(part))
+        file.table.change_mask(*number, |mask| mask | Mask::one(part))?;
+        Ok(true)
     }
 
     /// The parts of a place that count as there.
     pub(crate) fn parts_of(&self, place: &Place) -> Mask {
         let Place { file, number, row } = place;
-        let Some(_) = self.content(file) else { return Mask::NONE };
+        if self.content(file).is_none() {
+            // That there are no descriptors says nothing of the file.
+            return if file.loss() == Some(Loss::NoHandles) { row.mask } else { Mask::NONE };
+        }
         {
             let content = lock(&file.content);
             if content.is_trusted || content.checked.contains(number) {
-                return row.mask;
+                let unreadable = content.unreadable.range((*number, 0)..=(*number, PARTS));
+                return unreadable.fold(row.mask, |mask, (_, part)| mask - Mask::one(*part));
             }
         }
         let mut buf = vec![0; PART_LEN];
@@ -450,6 +547,20 @@ impl Place {
         self.file.table.set_id(self.number, id)
     }
 
+    /// Whether the file is whole, there, and as it was written, so that what its disk has lost of it may be written again.
+    pub(crate) fn is_to_be_mended(&self) -> bool {
+        let header = self.file.header();
+        let lacks_some = || {
+            let content = lock(&self.file.content);
+            let unreadable = content.unreadable.range((self.number, 0)..=(self.number, PARTS));
+            !self.row.is_whole() || unreadable.count() > 0
+        };
+        header.working.is_none()
+            && lacks_some()
+            && self.file.file().is_some()
+            && self.file.stat().is_some_and(|stat| stat == header.stat)
+    }
+
     /// Whether the file is under way and there, so that parts may be written.
     pub(crate) fn is_working(&self) -> bool {
         self.file.table.header().working.is_some() && self.file.file().is_some()
@@ -471,10 +582,11 @@ impl HeldFile {
             }
             *content = Content::default();
         }
-        if content.retry_at.is_some_and(|at| Instant::now() < at) {
+        let what = What::File(self.number);
+        if !self.losses.may_try(what) {
             return (None, false);
         }
-        match self.open_anew() {
+        match patiently(|| self.open_anew()) {
             Ok((file, stat, header)) => {
                 let is_of_boot = header.boot.is_none() || header.boot == boot_id();
                 let is_same = header.working.is_some() || stat == header.stat;
@@ -482,29 +594,74 @@ impl HeldFile {
                 *content = Content {
                     file: Some(Arc::clone(&file)),
                     is_trusted: is_same && is_of_boot,
+                    unreadable: std::mem::take(&mut content.unreadable),
                     ..Content::default()
                 };
+                self.losses.clear(what);
                 (Some(file), true)
             }
             Err(error) => {
-                if content.failures == 0 {
-                    let path = self.table.header().place().unwrap_or_default();
-                    let kind = error.kind();
-                    let what = if kind == io::ErrorKind::NotFound { "is gone" } else { "cannot be read" };
-                    tracing::warn!(file = %path.display(), %error, "a file that is held {what}: it is not served");
-                }
-                content.retry_at = Some(Instant::now() + RETRIES[content.failures.min(RETRIES.len() - 1)]);
-                content.failures += 1;
+                let header = self.header();
+                let path = header.place().unwrap_or_default();
+                let loss = Loss::of(&error, || header.has_folder());
+                content.loss = Some(loss);
+                let what = if loss == Loss::NoHandles { What::Handles } else { what };
+                self.losses.note(what, &path, loss, &error);
                 (None, false)
             }
         }
     }
 
-    /// A part of what it held is not there any more.
+    /// Why it cannot be opened, where it was tried in vain.
+    fn loss(&self) -> Option<Loss> {
+        lock(&self.content).loss
+    }
+
+    /// The disk failed to read a part of it.
+    pub(crate) fn note_unreadable(&self, number: u32, part: usize, error: &io::Error) {
+        lock(&self.content).unreadable.insert((number, part));
+        let path = self.header().place().unwrap_or_default();
+        self.losses.note(What::Parts(self.number), &path, Loss::DiskFailed, error);
+    }
+
+    /// A part of what it held is not there any more: its user has changed the file, or the disk has.
     fn withdraw(&self, number: u32, part: usize) -> io::Result<()> {
-        let path = self.table.header().place().unwrap_or_default();
-        tracing::warn!(file = %path.display(), "the file was changed: what it held there is withdrawn");
-        self.table.change_mask(number, |mask| mask - Mask::one(part))
+        let header = self.header();
+        let path = header.place().unwrap_or_default();
+        let is_damaged = header.working.is_some() || self.stat().is_some_and(|stat| stat == header.stat);
+        self.table.change_mask(number, |mask| mask - Mask::one(part))?;
+        self.losses.note_wrong(self.number, &path, is_damaged);
+        Ok(())
+    }
+
+    /// What the open file is like.
+    fn stat(&self) -> Option<Stat> {
+        let file = lock(&self.content).file.clone()?;
+        Stat::of(&file).ok()
+    }
+
+    /// Writes a part again that the disk has lost of a file that is whole. `false`: somebody else has touched the file, which is left
+    /// alone.
+    fn mend(&self, (number, part): (u32, usize), content: &[u8], at: u64) -> io::Result<bool> {
+        // Who else mends it waits.
+        let mut guard = lock(&self.content);
+        let mut header = self.header();
+        let Some(path) = header.place().filter(|_| header.working.is_none()) else { return Ok(false) };
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file =
+            OpenOptions::new().read(true).write(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+        let metadata = file.metadata()?;
+        if Stat::from(&metadata) != header.stat {
+            return Ok(false);
+        }
+        file.write_all_at(content, at)?;
+        // The record of the files that were written knows it by its time.
+        let _ = file.set_modified(metadata.modified()?);
+        header.boot = boot_id().or_else(|| Some(String::new()));
+        header.stat = Stat::of(&file)?;
+        guard.unreadable.remove(&(number, part));
+        self.set_header(header)?;
+        Ok(true)
     }
 
     fn open_anew(&self) -> io::Result<(File, Stat, Header)> {
@@ -517,7 +674,7 @@ impl HeldFile {
         let file = options.open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::other("it is no file"));
+            return Err(io::Error::new(io::ErrorKind::NotFound, "it is no file"));
         }
         let stat = Stat::from(&metadata);
         // What only has the name of a file under way is never written to.
@@ -535,6 +692,11 @@ impl HeldFile {
     /// The handle of the file, if it is open.
     pub(crate) fn file(&self) -> Option<Arc<File>> {
         self.open().0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(crate) fn header(&self) -> Header {

@@ -91,12 +91,23 @@ pub(crate) struct Header {
     pub(crate) stat: Stat,
     /// The boot in which it was written; `None` when it has reached the disk since.
     pub(crate) boot: Option<String>,
+    /// The device and inode of its folder, which tell a disk that is not mounted from a file that was deleted.
+    #[serde(default)]
+    folder: Option<(u64, u64)>,
 }
 
 impl Header {
     pub(crate) fn new(path: &Path, stat: Stat) -> Self {
+        let folder = path.parent().and_then(folder_id);
         let path = hex(path.as_os_str().as_bytes());
-        Self { path, working: None, digest: None, topic: None, stat, boot: None }
+        Self { path, working: None, digest: None, topic: None, stat, boot: None, folder }
+    }
+
+    /// Whether its folder is there, and the one that it was.
+    pub(crate) fn has_folder(&self) -> bool {
+        let path = self.path();
+        let found = path.as_deref().and_then(Path::parent).and_then(folder_id);
+        found.is_some_and(|found| self.folder.is_none_or(|known| known == found))
     }
 
     /// Where the file is to stand in the end.
@@ -210,6 +221,11 @@ impl Table {
         Ok(Some(table))
     }
 
+    /// The device of the file when it was looked at last; `None` while that is being written.
+    pub(crate) fn device(&self) -> Option<u64> {
+        self.header.try_lock().ok().map(|header| header.1.stat.device)
+    }
+
     pub(crate) fn header(&self) -> Header {
         lock(&self.header).1.clone()
     }
@@ -282,6 +298,12 @@ impl Table {
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// The device and inode of a folder that is there.
+pub(crate) fn folder_id(path: &Path) -> Option<(u64, u64)> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    fs::metadata(path).ok().filter(fs::Metadata::is_dir).map(|it| (it.dev(), it.ino()))
 }
 
 /// Bytes in hexadecimal.

@@ -40,6 +40,11 @@ impl Store {
         plan.standing(stand.file)
     }
 
+    /// The device of the folder that a blob's content goes to.
+    pub(super) fn device_of_output(&self, stand: &Stand) -> Option<u64> {
+        lock(&self.0.outputs).get(&(stand.topic, stand.version))?.device()
+    }
+
     fn output(&self, stand: &Stand) -> Option<Arc<HeldFile>> {
         let plan = lock(&self.0.outputs).get(&(stand.topic, stand.version)).cloned()?;
         // A file that has its name is the user's: what it has lost is not written over what was done to it.
@@ -94,6 +99,12 @@ impl Store {
         let mut header = Header::new(path, stat);
         header.digest = digest;
         self.0.held.create(|_| Ok((file, header)))
+    }
+
+    /// Takes a held file that was touched for one that was not. For tests of what a disk does by itself.
+    #[doc(hidden)]
+    pub fn forget_touch(&self, path: &Path) {
+        self.0.held.forget_touch(path);
     }
 
     // --- blobs ----------------------------------------------------------------------------------------------
@@ -157,17 +168,19 @@ impl Store {
             return None;
         }
         let written = self.0.held.write_part(&place, part, sealed);
-        Some(match written {
-            Ok(()) => Written::Stored,
-            Err(error) => not_written(&StoreError::new("write a file of", &self.0.root, error)),
-        })
+        match written {
+            Ok(is_written) => is_written.then_some(Written::Stored),
+            Err(error) => Some(not_written(&StoreError::new("write a file of", &self.0.root, error))),
+        }
     }
 
     /// Where the parts of a blob go as they come.
     fn place_of(&self, root: &Root, values: &Values, stand: Option<&Stand>) -> io::Result<Option<Place>> {
-        let under_way = self.0.held.places(root).into_iter().find(|it| it.is_working() && !it.row.is_whole());
-        if under_way.is_some() {
-            return Ok(under_way);
+        let places = self.0.held.places(root);
+        let is_open = |it: &Place| (it.is_working() && !it.row.is_whole()) || it.is_to_be_mended();
+        let open = places.into_iter().find(is_open);
+        if open.is_some() {
+            return Ok(open);
         }
         let Some((stand, file)) = stand.and_then(|stand| Some((stand, self.output(stand)?))) else {
             return Ok(None);
@@ -256,10 +269,45 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use megatorrent_core::ids::Secret;
+    use megatorrent_core::node::Held;
     use megatorrent_core::parts::PARTS;
 
     use super::*;
     use crate::ingest::seal_and_store;
+    use crate::losses::What;
+
+    #[test]
+    fn what_the_disk_cannot_read_is_fetched_into_its_place_and_the_rest_goes_on_being_served() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path(), false).expect("opens");
+        let path = dir.path().join("file");
+        fs::write(&path, vec![5; PLAIN_LEN]).expect("written");
+        let mut buf = vec![5; BLOB_LEN];
+        let blob = seal_and_store(&store, &Secret::new([1; 32]), &mut buf, PLAIN_LEN).expect("stored");
+        let file = File::options().read(true).write(true).open(&path).expect("opens");
+        let held = store.hold_file(&path, file, None).expect("held");
+        let len = u32::try_from(PLAIN_LEN).expect("small");
+        assert!(store.hold(&held, (&blob, len), 0).expect("written"));
+        store.drop_copy(&blob.root).expect("removed");
+        let name = BlobName::Native(blob.root);
+        for way in ["it comes from a peer", "the disk reads it again"] {
+            held.note_unreadable(0, 3, &rustix::io::Errno::IO.into());
+            let lacks = Mask::ALL - Mask::one(3);
+            assert!(matches!(store.held(&name), Held::Parts(mask, _) if mask == lacks), "{way}");
+            assert!(store.losses().take_news().len() <= 1);
+            if way == "it comes from a peer" {
+                let mut part = buf[3 * PART_LEN..][..PART_LEN].to_vec();
+                let written = store.write_part(&blob.root, 3, &Values::of(&buf), &mut part, None);
+                assert_eq!(written, Written::Stored);
+                assert!(!store.0.partials.path(&blob.root).exists(), "it is written where it was");
+            } else {
+                store.held_files().try_again(What::Parts(held.number()));
+                assert!(store.losses().take_news().iter().any(|news| news.is_back));
+            }
+            assert_eq!(store.held(&name), Held::Whole, "{way}");
+        }
+        assert_eq!(fs::read(&path).expect("there"), vec![5; PLAIN_LEN]);
+    }
 
     #[test]
     fn after_a_power_cut_nothing_counts_that_does_not_come_out_right() {

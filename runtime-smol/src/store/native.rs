@@ -127,6 +127,9 @@ impl Store {
         if self.has(name) {
             return Held::Whole;
         }
+        if self.is_out_of_reach(name) {
+            return Held::OutOfReach;
+        }
         if let Some((mask, values)) = name.root().and_then(|root| self.held_parts(&root)) {
             return Held::Parts(mask, Box::new(values));
         }
@@ -213,17 +216,21 @@ impl Store {
     /// Reads a part of a blob, whole or not, into `buf` of [`PART_LEN`] bytes, and checks it; returns the blob's values. `None`:
     /// it is not stored. A whole blob with a part that is not right is removed.
     pub fn read_part(&self, root: &Root, part: usize, buf: &mut [u8]) -> io::Result<Option<Values>> {
+        // No file is looked for whose content is known to stand elsewhere.
+        if self.0.held.is_known(root)
+            && let Some(values) = self.read_held_part(root, part, buf)?
+        {
+            return Ok(Some(values));
+        }
         let name = BlobName::Native(*root);
-        match File::open(self.path(&name)) {
+        match self.open_blob_file(&name) {
             Ok(file) => {
                 let read = read_values(&file).and_then(|it| file.read_exact_at(buf, at(part)).map(|()| it));
-                self.note_readable(&name, read.is_ok());
-                let values = read?;
+                let values = self.noted(&name, read)?;
                 if values.root() == *root && values.check(part, buf) {
                     return Ok(Some(values));
                 }
-                tracing::warn!(blob = %name, "a stored blob is damaged and is removed");
-                self.remove(&name)?;
+                self.remove_damaged(&name)?;
                 Ok(None)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

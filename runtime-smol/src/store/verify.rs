@@ -50,8 +50,7 @@ impl Store {
             fs::remove_file(&file.path)?;
             return Ok(false);
         };
-        let read = self.read_unchecked(name, buf);
-        self.note_readable(name, read.is_ok());
+        let read = self.noted(name, self.read_unchecked(name, buf));
         let has_values = || name.root().is_none_or(|root| matches!(self.values_of(&root), Ok(Some(_))));
         if read? && blob::verify(name, buf) && has_values() {
             return Ok(true);

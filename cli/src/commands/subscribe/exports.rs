@@ -189,7 +189,7 @@ impl Exports {
         let is_other = left != current.kept;
         if !std::mem::replace(&mut current.is_settled, true) {
             let plan = Plan::new(current.manifest.clone(), goal.out_dir.clone()).restoring(restored);
-            plan.check(&self.store, &left)?;
+            plan.check(&self.store, &self.state, &left)?;
             let topic = topic_of(&self.node, &goal.channel);
             if let Some(topic) = topic.filter(|_| !goal.copy) {
                 self.store.begin_outputs(topic, sequence, plan);

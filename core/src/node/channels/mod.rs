@@ -13,7 +13,7 @@ pub(crate) mod swarms;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::api::Event;
+use super::api::{Event, Held, StoreNews};
 use super::conns::Conns;
 use super::cx::Cx;
 use super::dht::{DhtQueue, Purpose};
@@ -180,10 +180,10 @@ impl Channels {
     }
 
     /// All that is selected of a channel is looked up in the store again.
-    pub(super) fn look_again<S: Suite>(&mut self, env: &mut Env<'_, S>, channel: &PublicKey) {
+    pub(super) fn look_up_anew<S: Suite>(&mut self, env: &mut Env<'_, S>, channel: &PublicKey) {
         let head = self.heads.read(channel).map(|head| head.content);
         if let (Some(topic), Some(head)) = (self.heads.topic(channel), head) {
-            let effects = self.contents.look_again(topic, head);
+            let effects = self.contents.look_up_anew(topic, head);
             self.on_content(env, topic, effects);
         }
     }
@@ -324,7 +324,7 @@ impl Channels {
         env: &mut Env<'_, S>,
         (topic, fetch): (Topic, u64),
         ids: &[BlobName],
-        have: &[bool],
+        have: &[Held],
     ) {
         let effects = self.contents.on_have(topic, fetch, ids, have);
         self.on_content(env, topic, effects);
@@ -340,6 +340,28 @@ impl Channels {
     ) {
         let effects = self.contents.on_opened(topic, fetch, id, plain);
         self.on_content(env, topic, effects);
+    }
+
+    /// A blob that was to be opened is out of reach.
+    pub(super) fn on_out_of_reach<S: Suite>(
+        &mut self,
+        env: &mut Env<'_, S>,
+        (topic, fetch): (Topic, u64),
+        name: BlobName,
+    ) {
+        let effects = self.contents.on_out_of_reach(topic, fetch, name);
+        self.on_content(env, topic, effects);
+    }
+
+    /// The store has news that no job asked for.
+    pub(super) fn on_store_news<S: Suite>(&mut self, env: &mut Env<'_, S>, news: StoreNews) {
+        if news == StoreNews::Damaged {
+            self.contents.on_damaged();
+        }
+        for topic in self.contents.topics() {
+            let again = if news == StoreNews::Back { self.contents.look_again(topic) } else { Vec::new() };
+            self.on_content(env, topic, again);
+        }
     }
 
     /// A blob that was wanted at a place is stored.
@@ -413,6 +435,9 @@ impl Channels {
         self.report_satisfied(env, topic);
         if has_more {
             self.swarms.tell_stored(env.cx, env.conns, topic);
+        }
+        if let Some(due) = self.contents.due(&topic) {
+            env.cx.set_timer_sooner(Timer::Swarm(topic), due);
         }
     }
 

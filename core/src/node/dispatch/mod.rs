@@ -1,20 +1,21 @@
 //! The dispatcher knows all leaves: it hands each input to the leaves that it concerns, and translates their results. This
-//! file has the driver's inputs and the work that they make possible; `connections.rs` has the peers' messages.
+//! file has the driver's inputs and the work that they make possible; `connections.rs` has the peers' messages, `stored.rs` what the
+//! store says.
 
 mod connections;
+mod stored;
 
 use alloc::vec::Vec;
 
 use super::api::{
-    Action, Command, Config, Draft, Event, Held, Input, Job, JobResult, NodeStatus, PublishError, RecordKey,
+    Action, Command, Config, Draft, Event, Input, Job, JobResult, NodeStatus, PublishError, RecordKey,
     TargetStatus,
 };
-use super::channels::contents::Place;
 use super::channels::{self, Channels};
 use super::conns::Conns;
 use super::cx::{Cx, Pending};
 use super::dht::{DhtQueue, Purpose};
-use super::downloads::{Downloads, Outcome};
+use super::downloads::Downloads;
 use super::gateway::Gateway;
 use super::gossip::Gossip;
 use super::peers::{Need, Peers, Source};
@@ -27,9 +28,8 @@ use crate::bep44::SignedItem;
 use crate::conn::Incoming;
 use crate::error::{CloseReason, Violation};
 use crate::identity::{Identity, PublicKey};
-use crate::ids::{BlobName, ConnId, JobId, Root, Topic};
+use crate::ids::{ConnId, JobId, Root, Topic};
 use crate::limits::{INBOUND_FETCHING_MAX, INBOUND_MAX};
-use crate::parts::Mask;
 use crate::rng::Rng;
 use crate::suite::Suite;
 use crate::time::{Instant, UnixTime};
@@ -104,6 +104,9 @@ impl<S: Suite> Dispatcher<S> {
             Input::DhtPeers(job, peers) => self.on_dht_peers(job, peers),
             Input::Head(channel, document) => {
                 self.channels.offer_document(&mut self.cx, channel, document);
+            }
+            Input::Store(news) => {
+                self.with_channels(|channels, env| channels.on_store_news(env, news));
             }
             Input::Wake => self.on_wake(),
         }
@@ -261,7 +264,7 @@ impl<S: Suite> Dispatcher<S> {
                 self.with_channels(|channels, env| channels.select(env, channel, selection));
             }
             Command::LookAgain(channel) => {
-                self.with_channels(|channels, env| channels.look_again(env, &channel));
+                self.with_channels(|channels, env| channels.look_up_anew(env, &channel));
             }
             Command::Join { topic, tree, selection } => {
                 self.with_channels(|channels, env| channels.join(env, topic, tree, selection));
@@ -312,6 +315,9 @@ impl<S: Suite> Dispatcher<S> {
                 let (of, plain) = ((topic, fetch), plain.as_deref());
                 self.with_channels(|channels, env| channels.on_opened(env, of, id, plain));
             }
+            (Pending::Open(topic, fetch, id), JobResult::OutOfReach) => {
+                self.with_channels(|channels, env| channels.on_out_of_reach(env, (topic, fetch), id));
+            }
             (Pending::Head(channel, sequence), JobResult::Persisted(durable)) => {
                 self.on_head_persisted(channel, sequence, durable);
             }
@@ -319,45 +325,6 @@ impl<S: Suite> Dispatcher<S> {
             (Pending::Ban(event), JobResult::Persisted(_)) => self.cx.event(event),
             (Pending::Record, JobResult::Persisted(_) | JobResult::IdsNoted) => {}
             (_, result) => debug_assert!(false, "the answer does not fit its job: {result:?}"),
-        }
-    }
-
-    /// What of some blobs is stored: those that are not whole are fetched, but for the parts that are here.
-    fn on_held(&mut self, of: (Topic, u64), names: &[BlobName], held: &[Held]) {
-        let have: Vec<bool> = held.iter().map(|held| *held == Held::Whole).collect();
-        self.with_channels(|channels, env| channels.on_have_job(env, of, names, &have));
-        for (name, held) in names.iter().zip(held) {
-            if let (BlobName::Native(root), Held::Parts(mask, values)) = (name, held) {
-                let parts = self.downloads.on_held::<S>(&mut self.cx, *root, *mask, values);
-                for (place, mask) in &parts {
-                    self.tell_of_parts(place, *mask);
-                }
-            }
-        }
-    }
-
-    fn tell_of_parts(&mut self, place: &Place, mask: Mask) {
-        self.channels.set_part_time(self.downloads.part_time());
-        self.with_channels(|channels, env| channels.on_parts(env, place, mask));
-    }
-
-    /// Does what follows from something that was written.
-    fn on_outcome(&mut self, name: BlobName, outcome: Vec<Outcome>) {
-        for it in outcome {
-            match it {
-                Outcome::Brought(peer) => self.peers.served(&mut self.cx, &peer),
-                Outcome::Lie(conn, peer) => {
-                    self.ban(&peer, Violation::WrongBlob);
-                    self.close(conn, CloseReason::Violation(Violation::WrongBlob));
-                }
-                Outcome::Parts(place, mask) => self.tell_of_parts(&place, mask),
-                Outcome::Stored(place) => {
-                    self.with_channels(|channels, env| channels.on_stored(env, &place, name));
-                }
-                Outcome::Unfit(place) => {
-                    self.with_channels(|channels, env| channels.on_unfit(env, &place, name));
-                }
-            }
         }
     }
 

@@ -10,7 +10,7 @@ use super::{Downloads, Outcome};
 use crate::addr::PeerAddr;
 use crate::buffer::Buffer;
 use crate::error::CloseReason;
-use crate::ids::{BlobId, BlobName, ConnId};
+use crate::ids::{BlobId, BlobName, ConnId, Root};
 use crate::limits::{DOWNLOAD_CONNECTIONS_MAX, STALL_BYTES_MIN, STALL_TIMEOUT, WINDOW_MAX};
 use crate::parts::Mask;
 use crate::suite::Suite;
@@ -155,6 +155,38 @@ impl Downloads {
         self.sum_up(conns, conn);
     }
 
+    /// The store holds all of a native blob that may be wanted: it says what that is, and nothing more is asked for.
+    fn finish_found<S: Suite>(&mut self, cx: &mut Cx, conns: &mut Conns<S>, root: Root) {
+        let name = BlobName::Native(root);
+        let dropped = self.wants.with_transfer(&name, super::transfer::Transfer::found_whole);
+        let (others, buffers): (Vec<ConnId>, Vec<Buffer>) = dropped.unwrap_or_default();
+        self.part_pool.give_all_back(buffers);
+        for other in others {
+            self.cancel(conns, other, root, Mask::ALL);
+        }
+        self.finish_if_here(cx, root);
+    }
+
+    /// The store holds a blob after all, which may be wanted.
+    pub(crate) fn on_found_whole<S: Suite>(
+        &mut self,
+        cx: &mut Cx,
+        conns: &mut Conns<S>,
+        name: BlobName,
+    ) -> Vec<Outcome> {
+        self.is_due |= self.wants.get(&name).is_some();
+        match name {
+            BlobName::Native(root) => {
+                self.finish_found(cx, conns, root);
+                Vec::new()
+            }
+            // What comes of it meanwhile counts as come twice.
+            BlobName::V5(_) => {
+                self.wants.remove(&name).into_iter().map(|(place, _)| Outcome::Stored(place)).collect()
+            }
+        }
+    }
+
     /// The store has taken a blob, or not.
     pub(crate) fn on_blob_written<S: Suite>(
         &mut self,
@@ -176,13 +208,7 @@ impl Downloads {
             (Written::Stored, BlobName::Native(root)) => {
                 self.bytes_received += self.blob_len as u64;
                 outcome.push(Outcome::Brought(peer));
-                let dropped = self.wants.with_transfer(&name, super::transfer::Transfer::found_whole);
-                let (others, buffers): (Vec<ConnId>, Vec<Buffer>) = dropped.unwrap_or_default();
-                self.part_pool.give_all_back(buffers);
-                for other in others {
-                    self.cancel(conns, other, root, Mask::ALL);
-                }
-                self.finish_if_here(cx, root);
+                self.finish_found(cx, conns, root);
             }
             // What the id names, its author says wrongly that it is this blob. No peer is to blame.
             (Written::NotOfRoot, _) => self.wants.forget_id(&name),

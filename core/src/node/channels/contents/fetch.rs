@@ -2,8 +2,8 @@
 //! selected, and last the ids, with a bounded number of blobs in hand. It says which blobs are missing; who is asked for them is
 //! not its business.
 //!
-//! Each blob in hand is in one state: being looked up in the store, wanted, or, for an index blob and a document's data, being
-//! opened. What is stored counts at once, so a fetch that is begun again goes on where it was. Once all that is selected is
+//! Each blob in hand is in one state: being looked up in the store, wanted, out of reach until the store says otherwise, or, for an
+//! index blob and a document's data, being opened. What is stored counts at once, so a fetch that is begun again goes on where it was. Once all that is selected is
 //! stored, nothing of the content is held but some numbers.
 
 mod advance;
@@ -28,6 +28,7 @@ use crate::blob::BlobRef;
 use crate::ids::{BlobId, BlobName, InfoHash, Root, Secret};
 use crate::limits::{BODY_LEN_MAX, CLAIMS_MAX, WANTED_PER_FETCH_MAX};
 use crate::manifest::{BodyError, Collection, Extent, HeadContent, Manifest, Reference};
+use crate::node::api::Held;
 use crate::tree::{Node, TreeRef};
 use claims::Claims;
 use documents::Documents;
@@ -167,6 +168,8 @@ pub(super) struct Fetch {
     in_hand_max: usize,
     is_checking: bool,
     to_check: Vec<BlobName>,
+    /// Something that it needs is stored where nothing can be read at present.
+    is_out_of_reach: bool,
     /// Index blobs that are being opened.
     opening: BTreeSet<BlobName>,
     /// Index blobs that did not open, though stored once: a second time, the reference is at fault.
@@ -212,6 +215,7 @@ impl Fetch {
             in_hand_max,
             is_checking: false,
             to_check: Vec::new(),
+            is_out_of_reach: false,
             opening: BTreeSet::new(),
             reopened: BTreeSet::new(),
             stored: Vec::new(),
@@ -340,12 +344,19 @@ impl Fetch {
     // --- answers --------------------------------------------------------------------------------------------
 
     /// The store's word on what [`Ask::Have`] asked.
-    pub(super) fn on_have(&mut self, ids: &[BlobName], have: &[bool], asks: &mut Vec<Ask>) {
+    pub(super) fn on_have(&mut self, ids: &[BlobName], have: &[Held], asks: &mut Vec<Ask>) {
         self.is_checking = false;
         for (i, id) in ids.iter().enumerate() {
-            if have.get(i).copied().unwrap_or(false) {
-                self.note_stored(*id, asks);
-                continue;
+            match have.get(i) {
+                Some(Held::Whole) => {
+                    self.note_stored(*id, asks);
+                    continue;
+                }
+                Some(Held::OutOfReach) => {
+                    self.is_out_of_reach |= self.in_hand.contains_key(id);
+                    continue;
+                }
+                Some(Held::Parts(..) | Held::Nothing) | None => {}
             }
             for part in self.in_hand.get(id).into_iter().flatten() {
                 let is_index = part.is_index();
@@ -354,6 +365,31 @@ impl Fetch {
                 asks.push(Ask::Want { wanted, position: part.position, is_index, urgency });
             }
         }
+        self.advance(asks);
+    }
+
+    /// Whether something that it needs is stored where nothing can be read at present.
+    pub(super) fn is_out_of_reach(&self) -> bool {
+        self.is_out_of_reach
+    }
+
+    /// A blob that was to be opened is out of reach: it stays in hand until the store is looked at again.
+    pub(super) fn on_out_of_reach(&mut self, name: BlobName, asks: &mut Vec<Ask>) {
+        if self.claims.is_some() {
+            return self.on_claims_opened(name, None, asks);
+        }
+        self.is_out_of_reach = true;
+        if !self.is_reading(&name) {
+            self.opening.remove(&name);
+        }
+    }
+
+    /// What the store could not read it may read again: all that is missing is looked up once more.
+    pub(super) fn look_again(&mut self, asks: &mut Vec<Ask>) {
+        let was_out_of_reach = mem::take(&mut self.is_out_of_reach);
+        asks.extend(self.read_again().filter(|_| was_out_of_reach));
+        let missing = self.in_hand.keys().filter(|name| !self.opening.contains(name));
+        self.to_check = missing.copied().collect();
         self.advance(asks);
     }
 

@@ -19,7 +19,7 @@ use crate::identity::PublicKey;
 use crate::ids::{BlobId, BlobName, InfoHash, Root, Topic};
 use crate::limits::{CHANNELS_MAX, INDEX_KNOWN_MAX, WANTED_MAX, WANTED_PER_FETCH_MAX, WANTED_PER_FETCH_MIN};
 use crate::manifest::HeadContent;
-use crate::node::api::{Claim, Event, Job, Stand};
+use crate::node::api::{Claim, Event, Held, Job, Stand};
 use crate::node::cx::Pending;
 use crate::time::Instant;
 use crate::tree::TreeRef;
@@ -307,7 +307,7 @@ impl Contents {
         topic: Topic,
         number: u64,
         ids: &[BlobName],
-        have: &[bool],
+        have: &[Held],
     ) -> Vec<Effect> {
         self.step_of(topic, number, |fetch, asks| fetch.on_have(ids, have, asks))
     }
@@ -321,6 +321,11 @@ impl Contents {
         plain: Option<&[u8]>,
     ) -> Vec<Effect> {
         self.step_of(topic, number, |fetch, asks| fetch.on_opened(id, plain, asks))
+    }
+
+    /// A blob that was to be opened is out of reach.
+    pub(crate) fn on_out_of_reach(&mut self, topic: Topic, number: u64, name: BlobName) -> Vec<Effect> {
+        self.step_of(topic, number, |fetch, asks| fetch.on_out_of_reach(name, asks))
     }
 
     /// A blob that was wanted is stored.
@@ -383,6 +388,7 @@ impl Contents {
         let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
         if content.fetch.is_satisfied() || content.fetch.is_refused() {
             self.active.remove(&topic);
+            content.recheck.line_up_again();
         }
         content.fetch.begin_claims(&mut asks);
         let told = tell(content.version, content.fetch.take_progress());

@@ -5,7 +5,11 @@
 //! A node does not keep the ids of all blobs that it has, so it cannot tell a blob that it lost from one that never was.
 //! Hence a look-up is silent until some blob is known to be missing, and there are few of them: one for a content at a time,
 //! and after each the next waits longer, from [`RECHECK_INTERVAL_MIN`] to [`RECHECK_INTERVAL_MAX`]. So neither a disk that
-//! loses the same blob over and over nor a peer that asks for what is nowhere keeps a node busy.
+//! loses the same blob over and over nor a peer that asks for what is nowhere keeps a node busy. Where the store itself has found a
+//! blob damaged, the look-up begins at once, or [`RECHECK_DAMAGED_INTERVAL`] after the last.
+//!
+//! What is out of reach (a disk that is not there) is not fetched: peers are told that it is gone, and again that it is here once
+//! the store is back.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -14,7 +18,8 @@ use super::fetch::{Ask, Fetch, Source};
 use super::{Contents, Effect};
 use crate::ids::Topic;
 use crate::limits::{
-    RECHECK_INTERVAL_MAX, RECHECK_INTERVAL_MIN, RECHECK_TURN, RECHECKS_MAX, WANTED_PER_FETCH_MAX,
+    RECHECK_DAMAGED_INTERVAL, RECHECK_INTERVAL_MAX, RECHECK_INTERVAL_MIN, RECHECK_TURN, RECHECKS_MAX,
+    WANTED_PER_FETCH_MAX,
 };
 use crate::manifest::HeadContent;
 use crate::node::api::Event;
@@ -28,14 +33,25 @@ pub(super) struct Recheck {
     due: Option<Instant>,
     /// It begins no sooner.
     not_before: Instant,
+    /// It begins no sooner where a blob was found damaged.
+    damaged_not_before: Instant,
     interval: Duration,
+    /// A blob was found damaged while nothing could be looked up.
+    is_damaged: bool,
     /// The look-up under way.
     fetch: Option<Fetch>,
 }
 
 impl Recheck {
     pub(super) fn new(now: Instant) -> Self {
-        Self { due: None, not_before: now, interval: RECHECK_INTERVAL_MIN, fetch: None }
+        Self {
+            due: None,
+            not_before: now,
+            damaged_not_before: now,
+            interval: RECHECK_INTERVAL_MIN,
+            is_damaged: false,
+            fetch: None,
+        }
     }
 
     pub(super) fn fetch(&self) -> Option<&Fetch> {
@@ -46,14 +62,22 @@ impl Recheck {
         self.fetch.as_mut()
     }
 
+    /// Nothing is looked up or fetched any more: what was found damaged meanwhile makes a look-up due.
+    pub(super) fn line_up_again(&mut self) {
+        if self.is_damaged && self.fetch.is_none() {
+            self.due = Some(self.due.map_or(self.damaged_not_before, |due| due.min(self.damaged_not_before)));
+        }
+    }
+
     /// The look-up under way is of no interest any more.
     pub(super) fn end(&mut self) {
         (self.due, self.fetch) = (None, None);
     }
 
     fn begin(&mut self, now: Instant, fetch: Fetch) {
-        (self.due, self.fetch) = (None, Some(fetch));
+        (self.due, self.fetch, self.is_damaged) = (None, Some(fetch), false);
         self.not_before = now + self.interval;
+        self.damaged_not_before = now + RECHECK_DAMAGED_INTERVAL;
         self.interval = (self.interval * 2).min(RECHECK_INTERVAL_MAX);
     }
 }
@@ -74,7 +98,7 @@ impl Contents {
     }
 
     /// A user says that the store may have lost blobs: all are looked up again, and what is missing is fetched.
-    pub(crate) fn look_again(&mut self, topic: Topic, head: HeadContent) -> Vec<Effect> {
+    pub(crate) fn look_up_anew(&mut self, topic: Topic, head: HeadContent) -> Vec<Effect> {
         let own = self.by_topic.get(&topic).map_or(0, |content| content.fetch.in_hand());
         let (number, in_hand_max) = (self.next_fetch(), self.in_hand_max(own));
         let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
@@ -89,6 +113,35 @@ impl Contents {
         self.active.insert(topic);
         let asks = self.begun(topic, asks);
         [Effect::DropWants, Effect::TakeBack, Effect::Seek].into_iter().chain(asks).collect()
+    }
+
+    /// The store has found a blob damaged, which may be one of any content.
+    pub(crate) fn on_damaged(&mut self) {
+        for content in self.by_topic.values_mut() {
+            content.recheck.is_damaged = true;
+            if content.fetch.is_satisfied() {
+                content.recheck.line_up_again();
+            }
+        }
+    }
+
+    /// What the store could not read it may read again.
+    pub(crate) fn look_again(&mut self, topic: Topic) -> Vec<Effect> {
+        let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
+        if let Some(fetch) = content.recheck.fetch_mut() {
+            let mut asks = Vec::new();
+            fetch.look_again(&mut asks);
+            return self.after_recheck(topic, asks);
+        }
+        if content.fetch.is_satisfied() || content.fetch.is_refused() {
+            return Vec::new();
+        }
+        self.step(topic, Fetch::look_again)
+    }
+
+    /// The swarms that have a content.
+    pub(crate) fn topics(&self) -> Vec<Topic> {
+        self.by_topic.keys().copied().collect()
     }
 
     /// When a content's blobs are looked up again.
@@ -125,7 +178,8 @@ impl Contents {
     /// Takes note of what a look-up has come to.
     pub(super) fn after_recheck(&mut self, topic: Topic, mut asks: Vec<Ask>) -> Vec<Effect> {
         let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
-        if asks.iter().any(|ask| matches!(ask, Ask::Want { .. })) {
+        let is_out_of_reach = content.recheck.fetch.as_ref().is_some_and(Fetch::is_out_of_reach);
+        if is_out_of_reach || asks.iter().any(|ask| matches!(ask, Ask::Want { .. })) {
             return self.on_lost(topic, asks);
         }
         let Some(fetch) = content.recheck.fetch.take() else { return Vec::new() };
@@ -137,6 +191,7 @@ impl Contents {
         if !fetch.is_satisfied() && !fetch.is_refused() {
             content.recheck.fetch = Some(fetch);
         }
+        content.recheck.line_up_again();
         asks.retain(|ask| matches!(ask, Ask::Have(_) | Ask::Open(..)));
         asks.into_iter().filter_map(|ask| content.effect(topic, number, ask)).collect()
     }
@@ -149,7 +204,7 @@ impl Contents {
         [Effect::TakeBack].into_iter().chain(told).chain([Effect::AskHave]).collect()
     }
 
-    /// Blobs are missing: the look-up becomes the content's fetch, and peers no longer count on what they were told.
+    /// Blobs are missing, or out of reach: the look-up becomes the content's fetch, and peers no longer count on what they were told.
     fn on_lost(&mut self, topic: Topic, asks: Vec<Ask>) -> Vec<Effect> {
         let Some(content) = self.by_topic.get_mut(&topic) else { return Vec::new() };
         let Some(fetch) = content.recheck.fetch.take() else { return Vec::new() };
@@ -158,9 +213,12 @@ impl Contents {
         (content.is_refetch, content.is_reselected, content.is_told) = (true, false, false);
         self.active.insert(topic);
         let (target, sequence) = (content.target, content.version);
-        let lost = Effect::Event(Event::BlobsLost { target, sequence });
+        let is_missing = asks.iter().any(|ask| matches!(ask, Ask::Want { .. }));
+        let lost = is_missing.then_some([Effect::Event(Event::BlobsLost { target, sequence }), Effect::Seek]);
+        // A want makes peers be asked.
+        let ask = (!is_missing).then_some(Effect::AskHave);
         let asks = self.begun(topic, asks);
-        [lost, Effect::TakeBack, Effect::Seek].into_iter().chain(asks).collect()
+        [Effect::TakeBack].into_iter().chain(lost.into_iter().flatten()).chain(asks).chain(ask).collect()
     }
 }
 
@@ -169,6 +227,7 @@ mod tests {
     use super::*;
     use crate::blob::BlobRef;
     use crate::ids::{BlobName, Root, Secret};
+    use crate::node::api::Held;
     use crate::node::channels::contents::Selection;
     use crate::node::cx::Pending;
     use crate::rng::Rng;
@@ -195,7 +254,7 @@ mod tests {
         for (topic, n) in topics.clone().zip(0..) {
             let begun = contents.begin_tree(now, topic, 1, tree(n), Selection::default());
             let number = asked(&begun).expect("the store is asked");
-            contents.on_have(topic, number, &[BlobName::Native(Root([n; 32]))], &[true]);
+            contents.on_have(topic, number, &[BlobName::Native(Root([n; 32]))], &[Held::Whole]);
             assert!(contents.is_satisfied(&topic));
         }
         contents.on_asked_in_vain(&mut cx, |_, _| true);
@@ -210,7 +269,7 @@ mod tests {
             assert!((1..=RECHECKS_MAX).contains(&begun.len()));
             assert!(look_up_due(&mut contents, now).is_empty(), "the others wait");
             for (topic, number) in &begun {
-                contents.on_have(*topic, *number, &[BlobName::Native(Root(topic.0))], &[true]);
+                contents.on_have(*topic, *number, &[BlobName::Native(Root(topic.0))], &[Held::Whole]);
             }
             (now, all) = (now + RECHECK_TURN, all + begun.len());
         }

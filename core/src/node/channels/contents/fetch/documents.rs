@@ -100,6 +100,13 @@ impl Fetch {
         leaf.is_some_and(|(blob, _)| *name == BlobName::Native(blob.root))
     }
 
+    /// Opens the blob again whose content is waited for to read a document.
+    pub(super) fn read_again(&self) -> Option<Ask> {
+        let Stage::Documents(documents) = &self.stage else { return None };
+        let reading = documents.reading.as_ref()?;
+        reading.leaves.get(reading.at).map(|(blob, len)| Ask::Open(blob.clone(), *len))
+    }
+
     /// A document's blobs are stored: it is read when its turn comes.
     pub(super) fn read_document(&mut self, document: usize, leaves: Leaves, asks: &mut Vec<Ask>) {
         let Stage::Documents(documents) = &mut self.stage else { return };

@@ -77,7 +77,8 @@ impl World {
             };
             match ask {
                 Ask::Have(names) => {
-                    let have: Vec<bool> = names.iter().map(|name| self.here.contains(name)).collect();
+                    let held = |name| if self.here.contains(name) { Held::Whole } else { Held::Nothing };
+                    let have: Vec<Held> = names.iter().map(held).collect();
                     self.fetch.on_have(&names, &have, &mut asks);
                 }
                 Ask::Want { wanted, position, .. } => {
@@ -288,7 +289,7 @@ fn a_blob_that_went_missing_is_fetched_again_and_a_document_is_read_after_all() 
                     let plain = blobs.stored[&blob.root].clone();
                     world.fetch.on_opened(blob.root.into(), Some(&plain), &mut asks);
                 }
-                Ask::Have(names) => world.fetch.on_have(&names, &vec![true; names.len()], &mut asks),
+                Ask::Have(names) => world.fetch.on_have(&names, &vec![Held::Whole; names.len()], &mut asks),
                 _ => {}
             }
             world.asks.extend(asks);
