@@ -11,7 +11,7 @@ use megatorrent_core::node::{Stand, Written};
 use megatorrent_core::parts::{self, Mask, PART_LEN, Values};
 
 use super::native::Partial;
-use super::{Store, StoreError, lock, not_written};
+use super::{Store, StoreError, lock};
 use crate::held::table::{Header, Row, Stat};
 use crate::held::{self, HeldFile, Place};
 use crate::outputs::Plan;
@@ -142,7 +142,7 @@ impl Store {
     ) -> Option<Written> {
         let place = match self.place_of(root, values, stand) {
             Ok(place) => place?,
-            Err(error) => return Some(not_written(&StoreError::new("write", &self.0.root, error))),
+            Err(error) => return Some(self.not_written(StoreError::new("write", &self.0.root, error))),
         };
         if !is_canonical(&place.row, part, sealed) {
             return None;
@@ -150,7 +150,7 @@ impl Store {
         let written = self.0.held.write_part(&place, part, sealed);
         Some(match written {
             Ok(()) => Written::Stored,
-            Err(error) => not_written(&StoreError::new("write a file of", &self.0.root, error)),
+            Err(error) => self.not_written(StoreError::new("write", &place.path(), error)),
         })
     }
 
