@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::ids::{BlobName, Root};
@@ -36,6 +36,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use in_place::open_working;
 
+use crate::held::table::Stat;
 use crate::state::{FileRecord, State, StateError};
 use crate::store::{Store, boot_id, is_no_space, lock, reserve};
 
@@ -217,7 +218,16 @@ pub fn export(
         run.remember(&target, digest, &found)?;
         return Ok(Exported::AlreadyThere);
     }
-    if is_ours { run.write(&target, digest, true) } else { Err(ExportError::Exists(target.path)) }
+    // What has not reached the disk with its name is no file of the user's.
+    let is_torn = || {
+        let stat = std::fs::symlink_metadata(&target.path).map(|metadata| Stat::from(&metadata));
+        stat.is_ok_and(|stat| request.store.held_files().wrote(&target.path, &stat, run.modified()))
+    };
+    if is_ours || is_torn() {
+        run.write(&target, digest, true)
+    } else {
+        Err(ExportError::Exists(target.path))
+    }
 }
 
 /// Refuses a name that a file of ours under way may have.
@@ -337,9 +347,13 @@ impl Run<'_> {
         Ok(Exported::Written)
     }
 
+    fn modified(&self) -> Option<SystemTime> {
+        let since = self.request.entry.modified_ms.map(Duration::from_millis);
+        since.and_then(|since| UNIX_EPOCH.checked_add(since))
+    }
+
     fn set_modified(&self, file: &File) {
-        let modified = self.request.entry.modified_ms.map(Duration::from_millis);
-        if let Some(modified) = modified.and_then(|since| UNIX_EPOCH.checked_add(since)) {
+        if let Some(modified) = self.modified() {
             // A time that the file system cannot express is not worth losing the file for.
             let _ = file.set_modified(modified);
         }
