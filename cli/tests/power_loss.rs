@@ -153,7 +153,7 @@ fn knows(home: &Path) -> bool {
         .into_iter()
         .flatten()
         .map(|table| fs::read(table.unwrap().path()).unwrap());
-    tables.any(|table| table.iter().take(32 * 1024).any(|byte| *byte != 0))
+    tables.any(|table| disk::has_header(&table))
 }
 
 /// A channel with a film, published with copies, and all its blobs.

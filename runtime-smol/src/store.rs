@@ -219,7 +219,7 @@ impl Store {
         let is_due = self.0.reads.fetch_add(1, Relaxed) % READS_PER_CHECK == READS_PER_CHECK - 1;
         if is_due || self.needs_check(id) {
             if !blob::verify(id, buf) {
-                self.remove(id)?;
+                self.remove_torn(id)?;
                 return Ok(false);
             }
             if self.is_checking() {
@@ -262,12 +262,14 @@ impl Store {
     /// Gives a file that holds a whole blob its name.
     fn move_in(&self, from: &Path, name: &BlobName) -> Result<(), StoreError> {
         let path = self.path(name);
+        // Whoever looked at a torn file of that name must not remove this one.
+        let mut checked = self.is_checking().then(|| lock(&self.0.checked));
         let moved = fs::rename(from, &path).map_err(|e| StoreError::new("rename a blob to", &path, e));
         if moved.is_err() {
             // Somebody may have removed the folder.
             self.0.folders[usize::from(name.as_bytes()[0])].store(false, Relaxed);
-        } else if self.is_checking() {
-            self.note_checked(name);
+        } else if let Some(checked) = &mut checked {
+            note_checked(checked, name);
         }
         moved
     }
@@ -364,7 +366,7 @@ impl Store {
                 return ControlFlow::Break(());
             }
             let sound = self.read_unchecked(&id, &mut buf).map(|present| !present || blob::verify(&id, &buf));
-            match sound.and_then(|sound| if sound { Ok(false) } else { self.remove(&id).map(|()| true) }) {
+            match sound.and_then(|sound| if sound { Ok(false) } else { self.remove_torn(&id) }) {
                 Ok(torn) => removed += u64::from(torn),
                 Err(error) => {
                     failure = Some(StoreError::new("check", &self.path(&id), error));
@@ -426,11 +428,7 @@ impl Store {
     }
 
     fn note_checked(&self, id: &BlobName) {
-        let mut checked = lock(&self.0.checked);
-        if checked.len() >= CHECKED_IDS_MAX {
-            checked.clear();
-        }
-        checked.insert(*id);
+        note_checked(&mut lock(&self.0.checked), id);
     }
 
     fn note_readable(&self, id: &BlobName, is_readable: bool) {
@@ -459,10 +457,20 @@ impl Store {
 
     fn remove(&self, id: &BlobName) -> io::Result<()> {
         lock(&self.0.checked).remove(id);
-        match fs::remove_file(self.path(id)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        remove_file(&self.path(id))
+    }
+
+    /// Removes a blob that was found torn; `false`: a whole one stands in its place by now.
+    fn remove_torn(&self, id: &BlobName) -> io::Result<bool> {
+        if !self.is_checking() {
+            return self.remove(id).map(|()| true);
         }
+        let checked = lock(&self.0.checked);
+        if checked.contains(id) {
+            drop(checked);
+            return self.remove_if_corrupt(id);
+        }
+        remove_file(&self.path(id)).map(|()| true)
     }
 
     /// Before the first write: makes `blobs/boot` name this boot, durably. While checking it keeps naming the old
@@ -505,6 +513,21 @@ fn file_len(name: &BlobName) -> u64 {
     match name {
         BlobName::Native(_) => native::FILE_LEN,
         BlobName::V5(_) => BLOB_LEN as u64,
+    }
+}
+
+fn note_checked(checked: &mut BTreeSet<BlobName>, id: &BlobName) {
+    if checked.len() >= CHECKED_IDS_MAX {
+        checked.clear();
+    }
+    checked.insert(*id);
+}
+
+/// Removes a file that may be gone already.
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

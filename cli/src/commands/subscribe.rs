@@ -313,7 +313,13 @@ impl<'a> Follower<'a> {
         let message = format!(
             "gave up after {seconds} s without progress: {what}. -b HOST:PORT names a node to begin with"
         );
-        Failure::new(exit, message)
+        // A head that could not be stored is as good as none.
+        match self.node.state().last_failure().map(|error| Failure::from(&*error)) {
+            Some(cause) if !self.readable => {
+                Failure::new(cause.exit, format!("{message}. {}", cause.message))
+            }
+            _ => Failure::new(exit, message),
+        }
     }
 
     /// Whether nothing is left to do for the newest manifest; tells once for each that all its files are written.

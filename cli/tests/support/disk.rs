@@ -186,14 +186,21 @@ impl Record {
             Loss::Some(_) => sure_names + random.below(cut - sure_names + 1),
         };
         self.ops[..named].iter().for_each(|op| rename(&mut names, op));
-        for (file, sure) in files.iter_mut().zip(&sure) {
+        // A length that was set, not written, is kept with the names.
+        let mut set = vec![0; files.len()];
+        for op in &self.ops[..named] {
+            if let Op::Length(file, len) = op {
+                set[*file] = *len;
+            }
+        }
+        for ((file, sure), set) in files.iter_mut().zip(&sure).zip(set) {
             match loss {
                 Loss::All => file.clone_from(sure),
                 Loss::Pages => mix(file, sure, || false),
                 Loss::Some(_) => {
                     mix(file, sure, || random.below(2) == 0);
                     if random.below(4) == 0 {
-                        file.truncate(sure.len());
+                        file.truncate(sure.len().max(set));
                     }
                 }
                 Loss::Nothing => {}
@@ -348,6 +355,17 @@ impl Random {
         self.0 ^= self.0 << 17;
         usize::try_from(self.0 >> 33).unwrap() % end.max(1)
     }
+}
+
+/// Whether a table of a held file says which file it is of.
+pub(crate) fn has_header(table: &[u8]) -> bool {
+    [0, 16 * 1024].into_iter().any(|at| {
+        let len =
+            table.get(at + 40..at + 44).map_or(0, |len| u32::from_le_bytes(len.try_into().unwrap()) as usize);
+        table
+            .get(at + 44..at + 44 + len)
+            .is_some_and(|text| table[at + 8..at + 40] == *blake3::hash(text).as_bytes())
+    })
 }
 
 /// Makes the tables of held files say of files that were made anew what they said of the old ones, as if those were still there. `boot`:

@@ -195,9 +195,9 @@ impl HeldFiles {
         let new = self.new_path(number);
         // First of all, so that the number of a file that is left behind is known.
         File::create_new(&new)?;
-        let made = content(number).and_then(|(file, header)| Ok((file, Table::create(new.clone(), header)?)));
-        let (file, table) = made.inspect_err(|_| drop(fs::remove_file(&new)))?;
-        let table = self.give_name(number, table)?;
+        let (file, header) = content(number).inspect_err(|_| drop(fs::remove_file(&new)))?;
+        let table = Table::create(new, header).and_then(|table| self.give_name(number, table));
+        let table = table.inspect_err(|_| _ = lock(&self.index).orphans.insert(number))?;
         let content = Content { file: Some(Arc::new(file)), is_trusted: true, ..Content::default() };
         let held = Arc::new(HeldFile { number, table, content: Mutex::new(content) });
         lock(&self.index).files.insert(number, Arc::clone(&held));

@@ -223,7 +223,7 @@ impl Store {
                     return Ok(Some(values));
                 }
                 tracing::warn!(blob = %name, "a stored blob is damaged and is removed");
-                self.remove(&name)?;
+                self.remove_torn(&name)?;
                 Ok(None)
             }
             None => {
