@@ -20,7 +20,7 @@ use std::io::{self, Read, Seek, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use megatorrent_core::blob::{self, BLOB_LEN};
@@ -126,6 +126,8 @@ struct Inner {
     checked: Mutex<BTreeSet<BlobName>>,
     /// Blobs that the disk failed to read: they are not stored unless it reads them again.
     unreadable: Mutex<BTreeSet<BlobName>>,
+    /// Written to while a blob that was found torn is removed, read while one gets its name.
+    moves: RwLock<()>,
     /// Reads so far.
     reads: AtomicU64,
     /// What could not be written last, and when.
@@ -173,6 +175,7 @@ impl Store {
             checking: AtomicBool::new(check || !trusted),
             checked: Mutex::new(BTreeSet::new()),
             unreadable: Mutex::new(BTreeSet::new()),
+            moves: RwLock::default(),
             reads: AtomicU64::new(0),
             last_failure: Mutex::default(),
             partials: native::Partials::open(dir)?,
@@ -263,14 +266,15 @@ impl Store {
     fn move_in(&self, from: &Path, name: &BlobName) -> Result<(), StoreError> {
         let path = self.path(name);
         // Whoever looked at a torn file of that name must not remove this one.
-        let mut checked = self.is_checking().then(|| lock(&self.0.checked));
+        let moves = self.0.moves.read().unwrap_or_else(PoisonError::into_inner);
         let moved = fs::rename(from, &path).map_err(|e| StoreError::new("rename a blob to", &path, e));
         if moved.is_err() {
             // Somebody may have removed the folder.
             self.0.folders[usize::from(name.as_bytes()[0])].store(false, Relaxed);
-        } else if let Some(checked) = &mut checked {
-            note_checked(checked, name);
+        } else if self.is_checking() {
+            self.note_checked(name);
         }
+        drop(moves);
         moved
     }
 
@@ -312,12 +316,7 @@ impl Store {
     /// Hashes a blob that did not open, and removes it where it is not what its name says. `true`: it is not stored
     /// (any more); `false`: it is whole, and whoever gave its key was wrong.
     pub fn remove_if_corrupt(&self, id: &BlobName) -> io::Result<bool> {
-        let mut buf = vec![0; BLOB_LEN];
-        if self.read_unchecked(id, &mut buf)? && blob::verify(id, &buf) {
-            return Ok(false);
-        }
-        self.remove(id)?;
-        Ok(true)
+        self.remove_torn(id)
     }
 
     /// Calls `visit` with the id of each blob file of the right length, in no order, until it breaks.
@@ -428,7 +427,11 @@ impl Store {
     }
 
     fn note_checked(&self, id: &BlobName) {
-        note_checked(&mut lock(&self.0.checked), id);
+        let mut checked = lock(&self.0.checked);
+        if checked.len() >= CHECKED_IDS_MAX {
+            checked.clear();
+        }
+        checked.insert(*id);
     }
 
     fn note_readable(&self, id: &BlobName, is_readable: bool) {
@@ -457,20 +460,20 @@ impl Store {
 
     fn remove(&self, id: &BlobName) -> io::Result<()> {
         lock(&self.0.checked).remove(id);
-        remove_file(&self.path(id))
+        match fs::remove_file(self.path(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Removes a blob that was found torn; `false`: a whole one stands in its place by now.
     fn remove_torn(&self, id: &BlobName) -> io::Result<bool> {
-        if !self.is_checking() {
-            return self.remove(id).map(|()| true);
+        let _moves = self.0.moves.write().unwrap_or_else(PoisonError::into_inner);
+        let mut buf = vec![0; BLOB_LEN];
+        if self.read_unchecked(id, &mut buf).unwrap_or(false) && blob::verify(id, &buf) {
+            return Ok(false);
         }
-        let checked = lock(&self.0.checked);
-        if checked.contains(id) {
-            drop(checked);
-            return self.remove_if_corrupt(id);
-        }
-        remove_file(&self.path(id)).map(|()| true)
+        self.remove(id).map(|()| true)
     }
 
     /// Before the first write: makes `blobs/boot` name this boot, durably. While checking it keeps naming the old
@@ -513,21 +516,6 @@ fn file_len(name: &BlobName) -> u64 {
     match name {
         BlobName::Native(_) => native::FILE_LEN,
         BlobName::V5(_) => BLOB_LEN as u64,
-    }
-}
-
-fn note_checked(checked: &mut BTreeSet<BlobName>, id: &BlobName) {
-    if checked.len() >= CHECKED_IDS_MAX {
-        checked.clear();
-    }
-    checked.insert(*id);
-}
-
-/// Removes a file that may be gone already.
-fn remove_file(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 
