@@ -1,6 +1,7 @@
 //! Identifiers: parsed once at the edge, so that nothing inside handles strings.
 
 use alloc::string::String;
+use core::cmp::Ordering;
 use core::fmt;
 use core::str::FromStr;
 
@@ -10,10 +11,31 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::error::ParseError;
 use crate::hex;
 
+/// Orders ids as their bytes. They are looked up in tables for each part that moves, and two of them nearly always differ within
+/// the first eight bytes, which are compared as a number.
+macro_rules! ordered_by_bytes {
+    ($id:ident) => {
+        impl Ord for $id {
+            fn cmp(&self, other: &Self) -> Ordering {
+                let front = |bytes: &[u8; 32]| bytes.first_chunk().copied().map(u64::from_be_bytes);
+                front(&self.0).cmp(&front(&other.0)).then_with(|| self.0.cmp(&other.0))
+            }
+        }
+
+        impl PartialOrd for $id {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+    };
+}
+
 /// The SHA-256 of a blob's 1 048 592 bytes: a v5 blob's name, and of a native one what v5 peers ask for it by
 /// (`docs/protocol.md` §2).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BlobId(pub [u8; 32]);
+
+ordered_by_bytes!(BlobId);
 
 impl BlobId {
     /// The info-hash under which v5 peers announce this blob: the first 20 bytes of the id.
@@ -48,8 +70,10 @@ impl fmt::Debug for BlobId {
 }
 
 /// The name of a native blob: BLAKE3 of its 1 048 592 sealed bytes (`docs/protocol.md` §2).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Root(pub [u8; 32]);
+
+ordered_by_bytes!(Root);
 
 impl fmt::Debug for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,8 +145,10 @@ impl fmt::Debug for InfoHash {
 }
 
 /// The name under which a channel's swarm meets (`docs/protocol.md` §7); its first 20 bytes are the info-hash.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Topic(pub [u8; 32]);
+
+ordered_by_bytes!(Topic);
 
 impl Topic {
     /// The info-hash on which the channel's peers announce themselves.

@@ -152,10 +152,14 @@ pub const SILENCE_MAX: Duration = Duration::from_mins(2);
 /// Parts, or whole blobs, that are read or sent at once for peers that take them readily; one that takes much longer than
 /// usual does not count. Few at a time, so that each is soon whole at somebody who serves it on.
 pub const UPLOAD_SLOTS: usize = 2;
+/// The same where parts are sent as quickly as they are read: a worker that has several at hand need not be woken for each.
+pub const UPLOAD_SLOTS_QUICK: usize = 4;
 /// Slots beside these for index blobs and documents of which only a beginning is wanted: all else waits for them.
 pub const UPLOAD_SLOTS_SHORT: usize = 4;
 /// How long an upload slot counts before any has ended.
 pub const SLOT_TIME_START: Duration = Duration::from_secs(2);
+/// Up to this median time, a node's slots are quick.
+pub const SLOT_TIME_QUICK: Duration = Duration::from_millis(2);
 /// How long one counts at least, however quick the others are: peers that are far away need some round trips.
 pub const SLOT_TIME_MIN: Duration = Duration::from_millis(250);
 /// How long one counts at most, however slow the others are: where all readers are slow, more of them at once fill the
@@ -364,7 +368,8 @@ const _: () = {
     assert!(HEADER_LEN + DATA_LEN_MAX + TAG_LEN == 1_048_613); // spec v5, Frame
     // While every download connection holds a buffer, some are left for what is being written.
     assert!(RECV_BUFFERS_MAX > DOWNLOAD_CONNECTIONS_MAX);
-    assert!(UPLOAD_SLOTS <= PART_SEND_BUFFERS_MAX && PARTS_LOADED_MAX <= PART_SEND_BUFFERS_MAX);
+    assert!(UPLOAD_SLOTS <= UPLOAD_SLOTS_QUICK && UPLOAD_SLOTS_QUICK <= PART_SEND_BUFFERS_MAX);
+    assert!(PARTS_LOADED_MAX <= PART_SEND_BUFFERS_MAX);
     assert!(PART_WINDOW_START <= PART_WINDOW_MAX && PART_WINDOW_MAX <= PARTS_UNDER_WAY_MAX);
     assert!(SLOT_TIME_MIN.as_millis() <= SLOT_TIME_START.as_millis());
     assert!(SLOT_TIME_START.as_millis() <= SLOT_TIME_MAX.as_millis());

@@ -9,7 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSliceMut, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,6 +20,7 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::ids::{ConnId, JobId};
 use megatorrent_core::node::{Action, Event, Input, Job, Node};
 use megatorrent_core::time::{Instant, UnixTime};
+use megatorrent_core::transport::frame::HEADER_LEN;
 use smol::{LocalExecutor, Task};
 
 use crate::dht::Dht;
@@ -76,6 +77,9 @@ struct Conn {
 
 struct ConnIo {
     stream: Async<TcpStream>,
+    /// Bytes that were read beyond what the node had room for, and their number: mostly the next frame's header, which would cost
+    /// a read of its own.
+    ahead: Cell<([u8; HEADER_LEN], usize)>,
     readable: Flag,
     writable: Flag,
 }
@@ -185,6 +189,8 @@ impl Driver {
         tasks.push(self.executor.spawn(keep_time(Rc::clone(self))));
         tasks.push(self.executor.spawn(set_clock(Rc::clone(self))));
         tasks.push(self.executor.spawn(hand_in_answers(Rc::clone(self))));
+        let driver = Rc::clone(self);
+        tasks.push(self.executor.spawn(async move { match driver.jobs.relieve().await {} }));
         if let Some(listener) = listener {
             self.listener.replace(Some(self.executor.spawn(accept(Rc::clone(self), listener))));
         }
@@ -252,7 +258,12 @@ impl Driver {
     }
 
     fn add_conn(self: &Rc<Self>, id: ConnId, stream: Async<TcpStream>) {
-        let io = Rc::new(ConnIo { stream, readable: Flag::default(), writable: Flag::default() });
+        let io = Rc::new(ConnIo {
+            stream,
+            ahead: Cell::default(),
+            readable: Flag::default(),
+            writable: Flag::default(),
+        });
         let read = self.executor.spawn(serve(Rc::clone(self), id, Rc::clone(&io), Direction::Read));
         let write = self.executor.spawn(serve(Rc::clone(self), id, Rc::clone(&io), Direction::Write));
         self.conns.borrow_mut().insert(id, Conn { io, read, write });
@@ -380,9 +391,21 @@ fn read(driver: &Driver, conn: ConnId, io: &ConnIo) -> Step {
     if space.is_empty() {
         return Step::Paused;
     }
-    let step = Step::from_io(io.stream.get_ref().read(space));
-    if let Step::Moved(n @ 1..) = step {
+    let (mut ahead, len) = io.ahead.take();
+    if len > 0 {
+        let n = len.min(space.len());
+        space[..n].copy_from_slice(&ahead[..n]);
+        ahead.copy_within(n..len, 0);
+        io.ahead.set((ahead, len - n));
         node.received(driver.clock.now(), conn, n);
+        return Step::Moved(n);
+    }
+    let room = space.len();
+    let mut spaces = [IoSliceMut::new(space), IoSliceMut::new(&mut ahead)];
+    let step = Step::from_io(io.stream.get_ref().read_vectored(&mut spaces));
+    if let Step::Moved(n @ 1..) = step {
+        io.ahead.set((ahead, n.saturating_sub(room)));
+        node.received(driver.clock.now(), conn, n.min(room));
     }
     step
 }

@@ -12,16 +12,21 @@
 //! tables they belong to.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use async_io::Timer;
 use megatorrent_core::ids::{BlobId, BlobName, JobId};
 use megatorrent_core::node::{Held, Job, JobResult, RecordKey, Written};
 use smol::channel::{self, Receiver, Sender};
 
+use crate::queue::Queue;
+use crate::signal::Signal;
 use crate::state::State;
 use crate::store::Store;
 
@@ -29,6 +34,8 @@ use crate::store::Store;
 const WORKERS_MIN: usize = 2;
 /// Most blob threads: beyond it they only wait for each other's disk.
 const WORKERS_MAX: usize = 8;
+/// How long jobs wait for threads that take none before another is woken, and twice that at most.
+const PATIENCE: Duration = Duration::from_millis(10);
 /// Stack of each thread. The work is shallow, and blobs are on the heap.
 const STACK_LEN: usize = 512 * 1024;
 
@@ -37,10 +44,13 @@ type Record = (JobId, RecordKey, Option<Vec<u8>>);
 
 /// The threads.
 pub(crate) struct Jobs {
-    blobs: Sender<(JobId, Job)>,
+    blobs: Arc<Queue<(JobId, Job)>>,
     records: Sender<Record>,
     answers: Receiver<Answer>,
     pending: Cell<usize>,
+    /// A job waits for a thread that is awake, while others sleep.
+    is_left: Cell<bool>,
+    left: Signal,
     threads: RefCell<Vec<JoinHandle<()>>>,
     stopping: Arc<AtomicBool>,
 }
@@ -54,15 +64,15 @@ impl fmt::Debug for Jobs {
 impl Jobs {
     /// Starts the threads.
     pub(crate) fn start(store: &Store, state: &Arc<State>) -> io::Result<Self> {
-        let (blobs, blobs_out) = channel::unbounded();
         let (records, records_out) = channel::unbounded();
         let (answers_in, answers) = channel::unbounded();
         let stopping = Arc::new(AtomicBool::new(false));
         let workers =
             thread::available_parallelism().map_or(WORKERS_MIN, usize::from).clamp(WORKERS_MIN, WORKERS_MAX);
+        let blobs = Arc::new(Queue::new(workers));
         let mut threads = Vec::new();
         for _ in 0..workers {
-            let (store, jobs, answers) = (store.clone(), blobs_out.clone(), answers_in.clone());
+            let (store, jobs, answers) = (store.clone(), Arc::clone(&blobs), answers_in.clone());
             let state = Arc::clone(state);
             threads.push(spawn("blobs", move || serve_blobs(&store, &state, &jobs, &answers))?);
         }
@@ -73,7 +83,16 @@ impl Jobs {
             threads.push(spawn("check", move || check(&store, &stopping))?);
         }
         let threads = RefCell::new(threads);
-        Ok(Self { blobs, records, answers, pending: Cell::new(0), threads, stopping })
+        Ok(Self {
+            blobs,
+            records,
+            answers,
+            pending: Cell::new(0),
+            is_left: Cell::default(),
+            left: Signal::default(),
+            threads,
+            stopping,
+        })
     }
 
     /// Hands a job to its thread. One that comes after [`Self::stop`] is answered at once: it has failed. (So has a DHT
@@ -83,13 +102,32 @@ impl Jobs {
             Job::Persist(key, value) => {
                 self.records.try_send((id, key, value)).err().map(|_| JobResult::Persisted(false))
             }
-            job => self.blobs.try_send((id, job)).err().map(|error| failure(error.into_inner().1)),
+            job => match self.blobs.push((id, job)) {
+                Ok(is_left) => {
+                    if is_left && !self.is_left.replace(true) {
+                        self.left.notify();
+                    }
+                    None
+                }
+                Err((_, job)) => Some(failure(job)),
+            },
         };
         if let Some(result) = refused {
             return Err(result);
         }
         self.pending.set(self.pending.get() + 1);
         Ok(())
+    }
+
+    /// Wakes threads for jobs that wait behind slow ones; never ends.
+    pub(crate) async fn relieve(&self) -> Infallible {
+        loop {
+            self.left.wait_for(|| self.is_left.take().then_some(())).await;
+            Timer::after(PATIENCE).await;
+            while self.blobs.relieve() {
+                Timer::after(PATIENCE).await;
+            }
+        }
     }
 
     /// The next answer.
@@ -132,8 +170,8 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     thread::Builder::new().name(name.to_owned()).stack_size(STACK_LEN).spawn(work)
 }
 
-fn serve_blobs(store: &Store, state: &State, jobs: &Receiver<(JobId, Job)>, answers: &Sender<Answer>) {
-    while let Ok((id, job)) = jobs.recv_blocking() {
+fn serve_blobs(store: &Store, state: &State, jobs: &Queue<(JobId, Job)>, answers: &Sender<Answer>) {
+    while let Some((id, job)) = jobs.pop() {
         if answers.try_send((id, perform(store, state, job))).is_err() {
             return; // Nobody waits for answers any more.
         }

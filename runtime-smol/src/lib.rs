@@ -55,6 +55,7 @@ pub mod home;
 pub mod ingest;
 mod jobs;
 pub mod outputs;
+mod queue;
 mod signal;
 pub mod state;
 pub mod store;

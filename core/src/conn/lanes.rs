@@ -11,6 +11,21 @@ use crate::codec::{self, Message, kind};
 use crate::limits::{CONTROL_LEN_MAX, CONTROL_QUEUE_MAX, REQUESTS_QUEUED_MAX};
 use crate::transport::{Ciphers, Link};
 
+/// Gives an idle link an answer to a WANT; returns how many bytes of a blob it holds, and whether these are the first half of a part.
+fn give<C: Ciphers>(link: &mut Link<C>, answer: &owed::Answer<'_>) -> (usize, bool) {
+    match answer {
+        owed::Answer::Values { number, values } => {
+            link.send(&[&[kind::PARTS], &number.to_be_bytes(), values.as_bytes()]);
+            (0, false)
+        }
+        owed::Answer::Piece { number, part, half, bytes } => {
+            let part = u8::try_from(*part).expect("a blob has sixteen parts");
+            link.send(&[&[kind::PIECE], &codec::piece_header(*number, part, *half), bytes]);
+            (bytes.len(), *half == 0 && !bytes.is_empty())
+        }
+    }
+}
+
 /// Everything that waits to be sent, not yet sealed.
 #[derive(Default)]
 pub(super) struct Lanes {
@@ -57,7 +72,8 @@ impl Lanes {
     }
 
     /// Gives an idle link the next answer to a REQUEST or else to a WANT; returns how many bytes of a blob it holds.
-    pub(super) fn give_blob<C: Ciphers>(&mut self, link: &mut Link<C>) -> usize {
+    /// `is_prompt`: the peer takes what is sent at once, so both halves of a part travel together.
+    pub(super) fn give_blob<C: Ciphers>(&mut self, link: &mut Link<C>, is_prompt: bool) -> usize {
         match self.answers.take_ready() {
             Some(Ready::Blob(buffer)) => {
                 let len = buffer.blob().len();
@@ -69,18 +85,14 @@ impl Lanes {
                 0
             }
             None => {
-                let sent = self.owed.send(|answer| match answer {
-                    owed::Answer::Values { number, values } => {
-                        link.send(&[&[kind::PARTS], &number.to_be_bytes(), values.as_bytes()]);
-                        0
+                let mut sent = 0;
+                while let Some((bytes, is_first_half)) = self.owed.send(|answer| give(link, answer)) {
+                    sent += bytes;
+                    if !(is_prompt && is_first_half) {
+                        break;
                     }
-                    owed::Answer::Piece { number, part, half, bytes } => {
-                        let part = u8::try_from(*part).expect("a blob has sixteen parts");
-                        link.send(&[&[kind::PIECE], &codec::piece_header(*number, part, *half), bytes]);
-                        bytes.len()
-                    }
-                });
-                sent.unwrap_or_default()
+                }
+                sent
             }
         }
     }

@@ -120,9 +120,14 @@ pub struct Conn<C: Ciphers = RealSuite> {
     last_sent_frame: Instant,
     /// When the peer last took bytes, or we had none for it.
     last_taken: Instant,
+    /// The peer took the last bytes in flight at once.
+    is_prompt: bool,
     progress_bytes: u64,
     blob_bytes_out: u64,
 }
+
+/// A peer is prompt that takes what is in flight within this time.
+const PROMPT: Duration = Duration::from_millis(1);
 
 impl<C: Ciphers> Conn<C> {
     /// A connection over a link on which nothing has moved yet.
@@ -145,6 +150,7 @@ impl<C: Ciphers> Conn<C> {
             last_received: now,
             last_sent_frame: now,
             last_taken: now,
+            is_prompt: false,
             progress_bytes: 0,
             blob_bytes_out: 0,
         }
@@ -505,7 +511,7 @@ impl<C: Ciphers> Conn<C> {
         if self.link.is_idle() {
             (self.last_sent_frame, self.last_taken) = (now, now);
             if self.link.is_open() && !self.lanes.give_control(&mut self.link) && !self.is_over {
-                self.blob_bytes_out += self.lanes.give_blob(&mut self.link) as u64;
+                self.blob_bytes_out += self.lanes.give_blob(&mut self.link, self.is_prompt) as u64;
             }
         }
         let chunk = self.link.send_chunk();
@@ -516,7 +522,9 @@ impl<C: Ciphers> Conn<C> {
     /// Notes that `n` bytes of [`Self::send_chunk`] were written; returns the buffer of a blob that is sent.
     pub fn sent(&mut self, now: Instant, n: usize) -> Option<Buffer> {
         (self.last_moved, self.last_taken) = (now, now);
-        self.link.sent(n)
+        let buffer = self.link.sent(n);
+        self.is_prompt = self.link.is_idle() && now.since(self.last_sent_frame) <= PROMPT;
+        buffer
     }
 
     /// Whether the peer has taken nothing of the bytes in flight for `time`: more would only wait behind them.

@@ -24,7 +24,7 @@ use crate::conn::Conn;
 use crate::ids::{BlobId, ConnId, Root};
 use crate::limits::{
     ANSWERS_LOADED_MAX, PART_SEND_BUFFERS_MAX, PARTS_LOADED_MAX, SEND_BUFFERS_MAX, SERVED_MAX, SLOT_TIME_MAX,
-    SLOT_TIME_MIN, SLOT_TIME_START, UPLOAD_SLOTS, UPLOAD_SLOTS_SHORT,
+    SLOT_TIME_MIN, SLOT_TIME_QUICK, SLOT_TIME_START, UPLOAD_SLOTS, UPLOAD_SLOTS_QUICK, UPLOAD_SLOTS_SHORT,
 };
 use crate::parts::{PARTS, Values};
 use crate::suite::Suite;
@@ -66,14 +66,24 @@ enum Served {
     Part(Root, usize),
 }
 
-/// How long a slot counts. It follows the median time of completed slots, not the mean, so that a few very slow readers do
-/// not change it.
+/// [`SLOT_TIMES_USUAL`] times the median time of completed slots. It is not their mean, so that a few very slow readers do not
+/// change it.
 struct SlotTime(Duration);
 
 impl SlotTime {
     fn learn(&mut self, took: Duration) {
         let eighths = if took * SLOT_TIMES_USUAL > self.0 { 9 } else { 7 };
-        self.0 = (self.0 * eighths / 8).clamp(SLOT_TIME_MIN, SLOT_TIME_MAX);
+        self.0 = (self.0 * eighths / 8).clamp(SLOT_TIME_QUICK, SLOT_TIME_MAX);
+    }
+
+    /// How long a slot counts.
+    fn counted(&self) -> Duration {
+        self.0.max(SLOT_TIME_MIN)
+    }
+
+    /// How many slots count at once. Parts that are sent about as quickly as they are read are read several at a time.
+    fn slots(&self) -> usize {
+        if self.0 <= SLOT_TIME_QUICK * SLOT_TIMES_USUAL { UPLOAD_SLOTS_QUICK } else { UPLOAD_SLOTS }
     }
 }
 
@@ -184,7 +194,7 @@ impl Uploads {
 
     /// Counts the slots that count against [`UPLOAD_SLOTS`], and returns when the first of them stops doing so.
     fn fresh(&self, now: Instant) -> (usize, Option<Instant>) {
-        let ends = self.running.iter().map(|(began, _)| *began + self.slot_time.0);
+        let ends = self.running.iter().map(|(began, _)| *began + self.slot_time.counted());
         let mut ends = ends.filter(|end| *end > now);
         let first = ends.next();
         (ends.count() + usize::from(first.is_some()), first)
@@ -222,11 +232,12 @@ impl Uploads {
         }
         while !self.waiting.is_empty() {
             let (fresh, first_end) = self.fresh(now);
-            let most = if fresh < UPLOAD_SLOTS { Need::Data } else { Need::Short };
-            let may_more = fresh < UPLOAD_SLOTS + UPLOAD_SLOTS_SHORT;
+            let slots = self.slot_time.slots();
+            let most = if fresh < slots { Need::Data } else { Need::Short };
+            let may_more = fresh < slots + UPLOAD_SLOTS_SHORT;
             let next = may_more.then(|| self.next_slot(now, conns, most, &is_index)).flatten();
             let Some((conn, what)) = next else {
-                if let Some(at) = first_end.filter(|_| fresh >= UPLOAD_SLOTS) {
+                if let Some(at) = first_end.filter(|_| fresh >= slots) {
                     cx.set_timer_sooner(Timer::Uploads, at);
                 }
                 return;
@@ -290,41 +301,49 @@ impl Uploads {
             let (Some(line), Some(turns)) = (conns.get(*conn), uploads.conns.get(*conn)) else { continue };
             let (answers, parts) = line.slots();
             let is_overdue = uploads.count - turns.slot > patience || turns.got + BEHIND <= uploads.most;
-            let mut consider = |times: u8, need: Need, what: Served| {
+            // Takes what has the least rank so far; without it, only says whether it would.
+            let mut consider = |times: u8, need: Need, what: Option<Served>| {
                 let times = if is_overdue { 0 } else { times };
                 let rank = (need > Need::Short, answers + parts, !is_overdue, need, times, turns.slot);
-                if need <= most && best.as_ref().is_none_or(|(least, ..)| rank < *least) {
+                let is_best = need <= most && best.as_ref().is_none_or(|(least, ..)| rank < *least);
+                if let Some(what) = what.filter(|_| is_best) {
                     best = Some((rank, *conn, what));
                 }
+                is_best
             };
             if line.waiting_blob().is_none() && line.waiting_parts().next().is_none() {
                 idle.push(*conn);
             }
-            if line.is_stuck(now, uploads.slot_time.0) {
+            if line.is_stuck(now, uploads.slot_time.counted()) {
                 continue;
             }
             if answers < ANSWERS_LOADED_MAX
                 && uploads.pool.has_free()
                 && let Some(id) = line.waiting_blob()
             {
-                consider(0, Need::Data, Served::Blob(id));
+                consider(0, Need::Data, Some(Served::Blob(id)));
             }
             if parts < PARTS_LOADED_MAX {
                 for (root, mask, is_short) in line.waiting_parts() {
-                    let times = uploads.served.get(&root).copied().unwrap_or_default();
-                    if let Some(part) = mask.iter().min_by_key(|part| times[*part]) {
-                        let has_waited = now.since(turns.since) >= INDEX_PATIENCE;
-                        let need = if !is_index(&root) {
-                            Need::Data
-                        } else if is_short {
-                            Need::Short
-                        } else if times[part] < INDEX_FIRST || has_waited {
-                            Need::Index
-                        } else {
-                            Need::Data
-                        };
-                        consider(times[part], need, Served::Part(root, part));
+                    let is_index = is_index(&root);
+                    // Nothing served less than never and waiting longer than the first comes after it: for most blobs, that is all
+                    // that is looked at.
+                    if !is_index && !consider(0, Need::Data, None) {
+                        continue;
                     }
+                    let times = uploads.served.get(&root).copied().unwrap_or_default();
+                    let Some(part) = mask.iter().min_by_key(|part| times[*part]) else { continue };
+                    let has_waited = now.since(turns.since) >= INDEX_PATIENCE;
+                    let need = if !is_index {
+                        Need::Data
+                    } else if is_short {
+                        Need::Short
+                    } else if times[part] < INDEX_FIRST || has_waited {
+                        Need::Index
+                    } else {
+                        Need::Data
+                    };
+                    consider(times[part], need, Some(Served::Part(root, part)));
                 }
             }
         }
@@ -339,7 +358,7 @@ impl Uploads {
         let slow: Vec<ConnId> = self
             .running
             .iter()
-            .filter(|(began, _)| now.since(*began) >= self.slot_time.0)
+            .filter(|(began, _)| now.since(*began) >= self.slot_time.counted())
             .map(|(_, conn)| *conn)
             .collect();
         for conn in slow {
@@ -458,7 +477,7 @@ mod tests {
         for secs in slots {
             time.learn(Duration::from_secs(secs));
         }
-        time.0
+        time.counted()
     }
 
     #[test]
@@ -471,5 +490,14 @@ mod tests {
             "{with_slow_ones:?}: few slow readers change little"
         );
         assert_eq!((after([0; 99]), after([60; 99])), (SLOT_TIME_MIN, SLOT_TIME_MAX));
+    }
+
+    #[test]
+    fn more_parts_are_read_at_once_where_most_are_sent_at_once() {
+        let mut time = SlotTime::default();
+        (0..99).for_each(|_| time.learn(Duration::from_micros(100)));
+        assert_eq!(time.slots(), UPLOAD_SLOTS_QUICK);
+        (0..20).for_each(|_| time.learn(Duration::from_millis(65)));
+        assert_eq!((time.slots(), time.counted()), (UPLOAD_SLOTS, SLOT_TIME_MIN));
     }
 }

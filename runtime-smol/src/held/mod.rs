@@ -294,6 +294,11 @@ impl HeldFiles {
         self.known_places(root)
     }
 
+    /// Whether a blob is known to stand somewhere.
+    pub(crate) fn is_known(&self, root: &Root) -> bool {
+        lock(&self.index).places.contains_key(root)
+    }
+
     fn known_places(&self, root: &Root) -> Vec<Place> {
         let index = lock(&self.index);
         let places = index.places.get(root).map_or(&[][..], Vec::as_slice);
