@@ -266,7 +266,7 @@ impl Store {
     fn move_in(&self, from: &Path, name: &BlobName) -> Result<(), StoreError> {
         let path = self.path(name);
         // Whoever looked at a torn file of that name must not remove this one.
-        let moves = self.0.moves.read().unwrap_or_else(PoisonError::into_inner);
+        let naming = self.0.moves.read().unwrap_or_else(PoisonError::into_inner);
         let moved = fs::rename(from, &path).map_err(|e| StoreError::new("rename a blob to", &path, e));
         if moved.is_err() {
             // Somebody may have removed the folder.
@@ -274,7 +274,7 @@ impl Store {
         } else if self.is_checking() {
             self.note_checked(name);
         }
-        drop(moves);
+        drop(naming);
         moved
     }
 

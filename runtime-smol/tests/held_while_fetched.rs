@@ -36,7 +36,7 @@ const TIME: Duration = Duration::from_secs(15);
 /// right, a running node brings the others late: readers ask for them together, and it refuses them together.
 const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 /// A world whose untouched parts have not arrived by then, after the start, has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const FILES: usize = 4;
 const READERS: usize = 2;
 /// Slow enough that much is done to the files before all is fetched.

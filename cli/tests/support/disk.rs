@@ -166,7 +166,9 @@ impl Record {
                     files[*file][*offset..end].copy_from_slice(bytes);
                 }
                 Op::Sync(file) => {
-                    file.iter().for_each(|file| sure[*file].clone_from(&files[*file]));
+                    if let Some(file) = file {
+                        sure[*file].clone_from(&files[*file]);
+                    }
                     sure_names = number;
                 }
                 Op::SyncAll => {
@@ -180,15 +182,15 @@ impl Record {
             Loss::Some(seed) => seed | 1,
             _ => 1,
         });
-        let named = match loss {
+        let kept = match loss {
             Loss::All => sure_names,
             Loss::Pages | Loss::Nothing => cut,
             Loss::Some(_) => sure_names + random.below(cut - sure_names + 1),
         };
-        self.ops[..named].iter().for_each(|op| rename(&mut names, op));
+        self.ops[..kept].iter().for_each(|op| rename(&mut names, op));
         // A length that was set, not written, is kept with the names.
         let mut set = vec![0; files.len()];
-        for op in &self.ops[..named] {
+        for op in &self.ops[..kept] {
             if let Op::Length(file, len) = op {
                 set[*file] = *len;
             }
@@ -215,7 +217,8 @@ fn mix(file: &mut [u8], sure: &[u8], mut came: impl FnMut() -> bool) {
     for (number, page) in file.chunks_mut(PAGE).enumerate() {
         let old = sure.get(number * PAGE..).unwrap_or_default();
         let old = &old[..old.len().min(page.len())];
-        if !(page.starts_with(old) && page[old.len()..].iter().all(|byte| *byte == 0)) && !came() {
+        let is_same = page.starts_with(old) && page[old.len()..].iter().all(|byte| *byte == 0);
+        if !is_same && !came() {
             page[..old.len()].copy_from_slice(old);
             page[old.len()..].fill(0);
         }
@@ -264,7 +267,7 @@ impl Reading {
             ("mkdir" | "mkdirat", _) => ops.push(Op::Folder(path_of(args, 0))),
             ("unlink" | "unlinkat", _) => ops.push(Op::Unlink(path_of(args, 0))),
             ("rename" | "renameat" | "renameat2", _) => {
-                ops.push(Op::Rename(path_of(args, 0), path_of(args, 1)))
+                ops.push(Op::Rename(path_of(args, 0), path_of(args, 1)));
             }
             ("link" | "linkat", _) => ops.push(Op::Link(path_of(args, 0), path_of(args, 1))),
             ("syncfs", _) => ops.push(Op::SyncAll),

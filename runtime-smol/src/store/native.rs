@@ -220,29 +220,25 @@ impl Store {
             return Ok(Some(values));
         }
         let name = BlobName::Native(*root);
-        match self.open_stored(&name, false)? {
-            Some(file) => {
-                let read = read_values(&file).and_then(|it| file.read_exact_at(buf, at(part)).map(|()| it));
-                self.note_readable(&name, read.is_ok());
-                let values = read?;
-                if values.root() == *root && values.check(part, buf) {
-                    return Ok(Some(values));
-                }
-                tracing::warn!(blob = %name, "a stored blob is damaged and is removed");
-                self.remove_torn(&name)?;
-                Ok(None)
+        if let Some(file) = self.open_stored(&name, false)? {
+            let read = read_values(&file).and_then(|it| file.read_exact_at(buf, at(part)).map(|()| it));
+            self.note_readable(&name, read.is_ok());
+            let values = read?;
+            if values.root() == *root && values.check(part, buf) {
+                return Ok(Some(values));
             }
-            None => {
-                if let Some(values) = self.read_held_part(root, part, buf)? {
-                    return Ok(Some(values));
-                }
-                let Some(partial) = self.partial(root)?.filter(|partial| partial.mask().has(part)) else {
-                    return Ok(None);
-                };
-                partial.file.read_exact_at(buf, at(part))?;
-                Ok(partial.values.check(part, buf).then(|| partial.values.clone()))
-            }
+            tracing::warn!(blob = %name, "a stored blob is damaged and is removed");
+            self.remove_torn(&name)?;
+            return Ok(None);
         }
+        if let Some(values) = self.read_held_part(root, part, buf)? {
+            return Ok(Some(values));
+        }
+        let Some(partial) = self.partial(root)?.filter(|partial| partial.mask().has(part)) else {
+            return Ok(None);
+        };
+        partial.file.read_exact_at(buf, at(part))?;
+        Ok(partial.values.check(part, buf).then(|| partial.values.clone()))
     }
 
     /// Makes a blob whole of the parts that are stored and those that can be made for one of the claims, and says which claims
