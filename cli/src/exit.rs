@@ -83,13 +83,25 @@ impl fmt::Display for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::new(exit_of_store(&error), error.to_string())
+        Self::from(&error)
+    }
+}
+
+impl From<&StoreError> for Failure {
+    fn from(error: &StoreError) -> Self {
+        Self::new(exit_of_store(error), error.to_string())
     }
 }
 
 impl From<StateError> for Failure {
     fn from(error: StateError) -> Self {
-        let exit = match &error {
+        Self::from(&error)
+    }
+}
+
+impl From<&StateError> for Failure {
+    fn from(error: &StateError) -> Self {
+        let exit = match error {
             StateError::Held(_) => Exit::Permission,
             StateError::Version(..) | StateError::Corrupt(..) => Exit::Integrity,
             StateError::Io(_, error) => exit_of(error.kind()),

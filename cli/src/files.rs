@@ -1,11 +1,12 @@
 //! The small files a command reads and writes: identities, read keys, entries.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use megatorrent_core::identity::Identity;
 use megatorrent_core::ids::Secret;
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
@@ -83,23 +84,36 @@ fn read_limited(path: &Path, limit_bytes: u64, into: &mut Vec<u8>) -> Result<(),
 
 /// Writes a file that holds secrets: readable by its owner alone, durable, and never over another one.
 pub(crate) fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).inspect_err(|_| {
-        // Half a file would stand in the way of the next attempt.
+    let (file, folder) = written(path, text)?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    sync_folder(&folder).inspect_err(|_| {
+        // What was not reported would stand in the way of the next attempt.
         let _ = fs::remove_file(path);
     })
 }
 
 /// Replaces `path` by a file that holds secrets: whole or not at all.
 pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let (file, folder) = written(path, text)?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync_folder(&folder)
+}
+
+/// A file beside `path` that holds the text durably, and their folder.
+fn written(path: &Path, text: &str) -> io::Result<(NamedTempFile, PathBuf)> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?; // made with mode 0600
+    let mut file = tempfile::Builder::new().prefix(".mt-").suffix(".part").tempfile_in(folder)?; // made with mode 0600
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    Ok((file, folder.to_owned()))
+}
+
+/// Waits until the names in a folder have reached the disk. A file system that cannot say so has the file all the same.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match fs::File::open(folder)?.sync_all() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        synced => synced,
+    }
 }

@@ -9,6 +9,7 @@ use megatorrent_core::blob::PLAIN_LEN;
 use megatorrent_core::codec::Message;
 use megatorrent_core::limits::WANTED_PER_FETCH_MAX;
 use megatorrent_core::node::{FileRange, Job, Priority, Selection};
+use megatorrent_core::parts::{Mask, PART_LEN};
 use megatorrent_core::time::Instant;
 use support::content::{BLOB_BYTES, BlobMap, Content, SEQUENCE};
 use support::folder::{Folder, Spec, only, range};
@@ -162,6 +163,25 @@ fn a_range_is_the_blobs_that_cover_it_and_comes_before_all_else() {
             assert_eq!((sorted(order[..covered.len()].to_vec()), order.len()), (covered.to_vec(), 9));
         }
     }
+}
+
+#[test]
+fn a_seek_into_one_gib_takes_two_parts() {
+    let folder = Folder::of_many(SEQUENCE, &[("film", 1024)]);
+    let sought = 700 * PLAIN_LEN + 11 * PART_LEN + 5;
+    let bytes = sought as u64..sought as u64 + 1;
+    let selection = Selection { ranges: vec![FileRange { bytes, ..range("film", 0..0) }], ..only(&[]) };
+    let mut bench = Bench::answering(CONFIG, None);
+    folder.store(&mut bench, |name| ["body", "page"].contains(&name));
+    folder.select(&mut bench, selection);
+    folder.follow(&mut bench);
+    let mut seed = folder.seed(&mut bench, 1);
+    seed.bring(&mut bench, &folder, PART_LEN as u64);
+    seed.hear(&mut bench);
+    let [(index, of_index), (data, of_data), ..] = seed.asked[..] else { panic!("{:?}", seed.asked) };
+    assert_eq!((folder.name(&index), of_index), ("film*", Mask::one(0)));
+    // A peer brings them in order, and the sought one is the first.
+    assert_eq!((folder.name(&data), of_data.iter().next()), ("film700", Some(11)));
 }
 
 #[test]

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use megatorrent_core::blob::{self, BLOB_LEN, BlobRef, PLAIN_LEN};
 use megatorrent_core::ids::{BlobName, Root, Topic};
@@ -41,6 +41,7 @@ pub(crate) use in_place::open_working;
 pub use output::{check_output, forget_output};
 pub(crate) use standing::Standing;
 
+use crate::held::table::Stat;
 use crate::state::{FileRecord, State, StateError};
 use crate::store::{Store, boot_id, is_no_space, lock, reserve};
 
@@ -251,7 +252,12 @@ pub fn export(
         run.remember(&target, digest, &found)?;
         return Ok(Exported::AlreadyThere);
     }
-    match (is_ours, request.restore && was_this) {
+    // What has not reached the disk with its name is no file of the user's.
+    let is_torn = || {
+        let stat = std::fs::symlink_metadata(&target.path).map(|metadata| Stat::from(&metadata));
+        stat.is_ok_and(|stat| request.store.held_files().wrote(&target.path, &stat, run.modified()))
+    };
+    match (is_ours || is_torn(), request.restore && was_this) {
         (true, _) => run.write(&target, digest, Stands::Ours),
         (false, true) => run.write(&target, digest, Stands::Edited),
         (false, false) => Err(ExportError::Exists(target.path)),
@@ -386,9 +392,13 @@ impl Run<'_> {
         Ok(aside.map_or(Exported::Written, Exported::SetAside))
     }
 
+    fn modified(&self) -> Option<SystemTime> {
+        let since = self.request.entry.modified_ms.map(Duration::from_millis);
+        since.and_then(|since| UNIX_EPOCH.checked_add(since))
+    }
+
     fn set_modified(&self, file: &File) {
-        let modified = self.request.entry.modified_ms.map(Duration::from_millis);
-        if let Some(modified) = modified.and_then(|since| UNIX_EPOCH.checked_add(since)) {
+        if let Some(modified) = self.modified() {
             // A time that the file system cannot express is not worth losing the file for.
             let _ = file.set_modified(modified);
         }

@@ -4,12 +4,14 @@
 //! time, by a lock that ends with the process. A commit is whole or not there at all, whatever ends the process.
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::PublicKey;
@@ -17,10 +19,15 @@ use megatorrent_core::ids::{BlobId, Root};
 use megatorrent_core::node::RecordKey;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
+use crate::store::lock;
+
 /// Bytes of pages that the database keeps in memory.
 const CACHE_BYTES: usize = 1 << 20;
 /// The form of the tables and their keys; a database with another number is refused.
 const VERSION: u8 = 2;
+
+/// The name of a database that is being made.
+const NEW: &str = "state.redb.new";
 
 type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -109,7 +116,7 @@ pub struct Output {
 }
 
 impl FileRecord {
-    pub(crate) fn of(found: &std::fs::Metadata, digest: [u8; 32], boot: Option<String>) -> Self {
+    pub(crate) fn of(found: &fs::Metadata, digest: [u8; 32], boot: Option<String>) -> Self {
         let modified = (found.mtime(), u32::try_from(found.mtime_nsec()).unwrap_or(0));
         Self { size: found.len(), modified, digest, boot }
     }
@@ -139,30 +146,103 @@ impl FileRecord {
 }
 
 /// The database, open. Calls wait for the disk: they belong on a worker thread.
+///
+/// After a failure of the disk the database takes nothing more; it is opened anew for the next call, so that a full disk costs what
+/// came while it was full.
 pub struct State {
-    database: Database,
+    /// `None`: it could not be opened anew.
+    database: RwLock<Option<Database>>,
     path: PathBuf,
+    has_failed: AtomicBool,
+    last_failure: Mutex<Option<Arc<StateError>>>,
 }
 
 impl State {
     /// Opens `dir/state.redb`, readable by its owner alone, creating it where there is none.
     pub fn open(dir: &Path) -> Result<Self, StateError> {
         let path = dir.join("state.redb");
+        let failed = |e| StateError::Io(path.clone(), e);
+        loop {
+            match OpenOptions::new().read(true).write(true).open(&path) {
+                Ok(file) => return Self::with_file(file, path),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+            }
+            if let Some(state) = Self::create(dir, &path)? {
+                return Ok(state);
+            }
+        }
+    }
+
+    /// Makes a database, which gets its name when it is one: what ends the process before leaves nothing that is damaged. `None`: another
+    /// process has made it meanwhile.
+    fn create(dir: &Path, path: &Path) -> Result<Option<Self>, StateError> {
+        let failed = |e| StateError::Io(path.to_owned(), e);
+        let new = dir.join(NEW);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&path).map_err(|e| StateError::Io(path.clone(), e))?;
-        let database = guarded(&path, || {
-            redb::Builder::new().set_cache_size(CACHE_BYTES).create_file(file).map_err(redb::Error::from)
-        })?;
-        let state = Self { database, path };
+        let file = options.open(&new).map_err(failed)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(StateError::Held(path.to_owned())),
+            // Without locks, nothing tells of another process.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        // Who had the lock before may have given this very file its name.
+        if path.try_exists().map_err(failed)? {
+            return Ok(None);
+        }
+        file.set_len(0).map_err(failed)?;
+        let state = Self::with_file(file, path.to_owned())?;
+        fs::rename(&new, path).and_then(|()| File::open(dir)?.sync_all()).map_err(failed)?;
+        Ok(Some(state))
+    }
+
+    fn with_file(file: File, path: PathBuf) -> Result<Self, StateError> {
+        let database = RwLock::new(Some(open_file(file, &path)?));
+        let state =
+            Self { database, path, has_failed: AtomicBool::new(false), last_failure: Mutex::default() };
         state.prepare()?;
         Ok(state)
     }
 
+    /// Does something with the database.
+    fn run<T>(&self, operation: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StateError> {
+        if self.has_failed.load(Relaxed) {
+            self.open_anew()?;
+        }
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let lost = || StateError::Io(self.path.clone(), io::Error::other("it could not be opened anew"));
+        let database = database.as_ref().ok_or_else(lost)?;
+        let result = guarded(&self.path, || operation(database));
+        if let Err(StateError::Io(..)) = result {
+            self.has_failed.store(true, Relaxed);
+        }
+        result
+    }
+
+    fn open_anew(&self) -> Result<(), StateError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if !self.has_failed.load(Relaxed) {
+            return Ok(());
+        }
+        // First the old one, which holds the lock.
+        drop(database.take());
+        let file = OpenOptions::new().read(true).write(true).open(&self.path);
+        let file = file.map_err(|e| StateError::Io(self.path.clone(), e))?;
+        *database = Some(open_file(file, &self.path)?);
+        self.has_failed.store(false, Relaxed);
+        Ok(())
+    }
+
+    /// Why a record could not be stored last, if one could not.
+    pub fn last_failure(&self) -> Option<Arc<StateError>> {
+        lock(&self.last_failure).clone()
+    }
+
     /// All records, to be handed to core before anything else. A key that does not parse is left out.
     pub fn records(&self) -> Result<Vec<(RecordKey, Vec<u8>)>, StateError> {
-        guarded(&self.path, || {
-            let read = self.database.begin_read()?;
+        self.run(|database| {
+            let read = database.begin_read()?;
             let mut records = Vec::new();
             for (table, parse) in
                 [(CHANNELS, parse_channel as fn(&[u8]) -> _), (BANS, parse_ban), (PEERS, parse_peer)]
@@ -177,20 +257,25 @@ impl State {
     }
 
     /// Stores a record durably, or removes it (`None`). When this returns, no crash undoes it.
-    pub fn persist(&self, key: &RecordKey, value: Option<&[u8]>) -> Result<(), StateError> {
+    pub fn persist(&self, key: &RecordKey, value: Option<&[u8]>) -> Result<(), Arc<StateError>> {
         let (table, key) = match key {
             RecordKey::Channel(channel) => (CHANNELS, channel.as_bytes().to_vec()),
             RecordKey::Ban(peer) => (BANS, peer.to_string().into_bytes()),
             RecordKey::Peer(peer) => (PEERS, peer.to_string().into_bytes()),
         };
-        self.put(table, &key, value, Durability::Immediate)
+        let stored = self.put(table, &key, value, Durability::Immediate);
+        stored.map_err(|error| {
+            let error = Arc::new(error);
+            *lock(&self.last_failure) = Some(error.clone());
+            error
+        })
     }
 
     /// Notes which native blobs have these ids, as their author says. A crash may undo it: it is noted again when the channel's
     /// content is looked at.
     pub fn note_ids(&self, ids: &[(BlobId, Root)]) -> Result<(), StateError> {
-        guarded(&self.path, || {
-            let mut write = self.database.begin_write()?;
+        self.run(|database| {
+            let mut write = database.begin_write()?;
             write.set_durability(Durability::None)?;
             {
                 let mut table = write.open_table(IDS)?;
@@ -204,22 +289,22 @@ impl State {
 
     /// Which native blob has an id, as an author says.
     pub fn root_of(&self, id: &BlobId) -> Result<Option<Root>, StateError> {
-        guarded(&self.path, || {
-            let value = self.database.begin_read()?.open_table(IDS)?.get(&id.0[..])?;
+        self.run(|database| {
+            let value = database.begin_read()?.open_table(IDS)?.get(&id.0[..])?;
             Ok(value.and_then(|value| value.value().try_into().ok()).map(Root))
         })
     }
 
     /// What is known of the file that was written at `path`.
     pub fn file(&self, path: &Path) -> Result<Option<FileRecord>, StateError> {
-        guarded(&self.path, || {
-            let read = self.database.begin_read()?;
+        self.run(|database| {
+            let read = database.begin_read()?;
             let value = read.open_table(FILES)?.get(path.as_os_str().as_bytes())?;
             Ok(value.and_then(|value| FileRecord::from_bytes(value.value())))
         })
     }
 
-    /// Remembers a file that was written at `path`. It becomes durable with the next [`Self::persist`] or when the
+    /// Remembers a file that was written at `path`. It becomes durable with the next [`Self::persist`] or [`Self::flush`], or when the
     /// state is dropped: one that is lost costs a comparison of the file with its blobs, not the file.
     pub fn persist_file(&self, path: &Path, record: &FileRecord) -> Result<(), StateError> {
         self.put(FILES, path.as_os_str().as_bytes(), Some(&record.to_bytes()), Durability::None)
@@ -234,7 +319,7 @@ impl State {
     pub fn has_changed_below(&self, folder: &Path) -> Result<bool, StateError> {
         let folder = crate::outputs::real_path(folder);
         let is_as_written = |path: &Path, record: &FileRecord| {
-            std::fs::symlink_metadata(path).is_ok_and(|found| {
+            fs::symlink_metadata(path).is_ok_and(|found| {
                 let now = FileRecord::of(&found, record.digest, None);
                 found.is_file() && (now.size, now.modified) == (record.size, record.modified)
             })
@@ -250,8 +335,8 @@ impl State {
         let below = folder.join("x");
         let prefix = below.as_os_str().as_bytes();
         let prefix = &prefix[..prefix.len() - 1];
-        guarded(&self.path, || {
-            let table = self.database.begin_read()?.open_table(FILES)?;
+        self.run(|database| {
+            let table = database.begin_read()?.open_table(FILES)?;
             for row in table.range(prefix..)? {
                 let (path, record) = row?;
                 if !path.value().starts_with(prefix) {
@@ -274,8 +359,8 @@ impl State {
 
     /// Where channels' files go.
     pub fn outputs(&self) -> Result<Vec<Output>, StateError> {
-        guarded(&self.path, || {
-            let table = match self.database.begin_read()?.open_table(OUTPUTS) {
+        self.run(|database| {
+            let table = match database.begin_read()?.open_table(OUTPUTS) {
                 Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
                 table => table?,
             };
@@ -293,8 +378,8 @@ impl State {
 
     /// The device and inode that an output folder had when files were written into it.
     pub(crate) fn output(&self, path: &Path) -> Result<Option<(u64, u64)>, StateError> {
-        guarded(&self.path, || {
-            let table = match self.database.begin_read()?.open_table(OUTPUT_FOLDERS) {
+        self.run(|database| {
+            let table = match database.begin_read()?.open_table(OUTPUT_FOLDERS) {
                 Ok(table) => table,
                 // Nobody has written files yet.
                 Err(TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -315,6 +400,11 @@ impl State {
         self.put(OUTPUT_FOLDERS, path.as_os_str().as_bytes(), value, Durability::Immediate)
     }
 
+    /// Makes all that was remembered durable.
+    pub fn flush(&self) -> Result<(), StateError> {
+        self.run(|database| Ok(database.begin_write()?.commit()?))
+    }
+
     fn put(
         &self,
         table: Table,
@@ -322,8 +412,8 @@ impl State {
         value: Option<&[u8]>,
         durability: Durability,
     ) -> Result<(), StateError> {
-        guarded(&self.path, || {
-            let mut write = self.database.begin_write()?;
+        self.run(|database| {
+            let mut write = database.begin_write()?;
             write.set_durability(durability)?;
             {
                 let mut table = write.open_table(table)?;
@@ -338,8 +428,8 @@ impl State {
 
     /// Creates the tables of a new database, and refuses one of another form.
     fn prepare(&self) -> Result<(), StateError> {
-        let found = guarded(&self.path, || {
-            let read = self.database.begin_read()?;
+        let found = self.run(|database| {
+            let read = database.begin_read()?;
             match read.open_table(META) {
                 Ok(meta) => {
                     Ok(Some(meta.get(VERSION_KEY)?.and_then(|v| v.value().first().copied()).unwrap_or(0)))
@@ -351,9 +441,9 @@ impl State {
         match found {
             Some(VERSION) => Ok(()),
             Some(other) => Err(StateError::Version(self.path.clone(), other)),
-            None => guarded(&self.path, || {
-                let write = self.database.begin_write()?;
-                for table in [CHANNELS, BANS, PEERS, FILES, IDS, OUTPUTS] {
+            None => self.run(|database| {
+                let write = database.begin_write()?;
+                for table in [CHANNELS, BANS, PEERS, FILES, IDS, OUTPUTS, OUTPUT_FOLDERS] {
                     drop(write.open_table(table)?);
                 }
                 write.open_table(META)?.insert(VERSION_KEY, [VERSION].as_slice())?;
@@ -366,7 +456,7 @@ impl State {
 impl Drop for State {
     /// Makes the last file records durable.
     fn drop(&mut self) {
-        let _ = guarded(&self.path, || Ok(self.database.begin_write()?.commit()?));
+        let _ = self.flush();
     }
 }
 
@@ -374,6 +464,12 @@ impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("State").field(&self.path).finish()
     }
+}
+
+fn open_file(file: File, path: &Path) -> Result<Database, StateError> {
+    guarded(path, || {
+        redb::Builder::new().set_cache_size(CACHE_BYTES).create_file(file).map_err(redb::Error::from)
+    })
 }
 
 /// Runs a database operation. The database has assertions about its file's content, so a damaged file may make it
@@ -396,6 +492,7 @@ fn sort_error(path: &Path, error: redb::Error) -> StateError {
             StateError::Corrupt(path, error.to_string())
         }
         redb::Error::Io(error) => StateError::Io(path, error),
+        redb::Error::PreviousIo => StateError::Io(path, io::Error::other("the disk failed before")),
         error => StateError::Corrupt(path, error.to_string()),
     }
 }

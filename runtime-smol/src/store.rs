@@ -26,7 +26,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
 
 use megatorrent_core::blob::{self, BLOB_LEN};
 use megatorrent_core::ids::{BlobId, BlobName, Root, Topic};
@@ -47,6 +48,8 @@ const CHECKED_IDS_MAX: usize = 65_536;
 const READS_PER_CHECK: u64 = 16;
 /// Blobs remembered that could not be read; at the cap further ones still count as stored.
 const UNREADABLE_IDS_MAX: usize = 4096;
+/// Failures to write that come sooner after another are not told again.
+const FAILURES_APART: Duration = Duration::from_secs(10);
 /// Folders for temporary files, used in turn: threads that create files in one folder wait for each other.
 const TEMP_FOLDERS: u64 = 16;
 /// Content of `blobs/boot` when all blobs have reached the disk.
@@ -132,10 +135,14 @@ struct Inner {
     checked: Mutex<BTreeSet<BlobName>>,
     /// Blobs that the disk failed to read: they are not stored unless it reads them again.
     unreadable: Mutex<BTreeSet<BlobName>>,
+    /// Written to while a blob that was found torn is removed, read while one gets its name.
+    moves: RwLock<()>,
     /// Reads so far.
     reads: AtomicU64,
     /// Bytes of files that stand where a channel's are to stand, looked at so far.
     looked_at: AtomicU64,
+    /// What could not be written last, and when.
+    last_failure: Mutex<Option<(Instant, Arc<StoreError>)>>,
     /// Native blobs of which parts are stored.
     partials: native::Partials,
     /// Files that hold blobs.
@@ -187,8 +194,10 @@ impl Store {
             checking: AtomicBool::new(check || !trusted),
             checked: Mutex::new(BTreeSet::new()),
             unreadable: Mutex::new(BTreeSet::new()),
+            moves: RwLock::default(),
             reads: AtomicU64::new(0),
             looked_at: AtomicU64::new(0),
+            last_failure: Mutex::default(),
             partials: native::Partials::open(dir)?,
             held,
             syncs: Mutex::default(),
@@ -281,6 +290,8 @@ impl Store {
     /// Gives a file that holds a whole blob its name.
     fn move_in(&self, from: &Path, name: &BlobName) -> Result<(), StoreError> {
         let path = self.path(name);
+        // Whoever looked at a torn file of that name must not remove this one.
+        let naming = self.0.moves.read().unwrap_or_else(PoisonError::into_inner);
         let moved = fs::rename(from, &path).map_err(|e| StoreError::new("rename a blob to", &path, e));
         if moved.is_err() {
             // Somebody may have removed the folder.
@@ -291,6 +302,7 @@ impl Store {
                 self.note_checked(name);
             }
         }
+        drop(naming);
         moved
     }
 
@@ -301,18 +313,38 @@ impl Store {
             let is_of_id = blob.len() == BLOB_LEN && blob::id(blob) == *id;
             return if is_of_id { Written::NotOfRoot } else { Written::Mismatch };
         }
-        written(self.write(name, blob))
+        self.written(self.write(name, blob))
+    }
+
+    /// What could not be written last, if anything.
+    pub fn last_failure(&self) -> Option<Arc<StoreError>> {
+        lock(&self.0.last_failure).as_ref().map(|(_, error)| error.clone())
+    }
+
+    /// What became of something, in core's words.
+    fn written(&self, result: Result<(), StoreError>) -> Written {
+        result.map_or_else(|error| self.not_written(error), |()| Written::Stored)
+    }
+
+    /// The same of a failure, which is kept for whoever asks why.
+    fn not_written(&self, error: StoreError) -> Written {
+        let written = match &error {
+            StoreError::NoSpace(_) => Written::NoSpace,
+            StoreError::Io(..) | StoreError::Format(_) => Written::Failed,
+        };
+        let mut last = lock(&self.0.last_failure);
+        // Of a disk that fails, a whole window of parts comes back.
+        if last.as_ref().is_none_or(|(at, _)| at.elapsed() > FAILURES_APART) {
+            tracing::warn!(%error, "the disk takes nothing");
+        }
+        *last = Some((Instant::now(), Arc::new(error)));
+        written
     }
 
     /// Hashes a blob that did not open, and removes it where it is not what its name says. `true`: it is not stored
     /// (any more); `false`: it is whole, and whoever gave its key was wrong.
     pub fn remove_if_corrupt(&self, id: &BlobName) -> io::Result<bool> {
-        let mut buf = vec![0; BLOB_LEN];
-        if self.read_unchecked(id, &mut buf)? && blob::verify(id, &buf) {
-            return Ok(false);
-        }
-        self.remove_damaged(id)?;
-        Ok(true)
+        self.remove_damaged(id)
     }
 
     /// Calls `visit` with the id of each blob file of the right length, in no order, until it breaks.
@@ -361,9 +393,7 @@ impl Store {
                 return ControlFlow::Break(());
             }
             let sound = self.read_unchecked(&id, &mut buf).map(|present| !present || blob::verify(&id, &buf));
-            match sound
-                .and_then(|sound| if sound { Ok(false) } else { self.remove_damaged(&id).map(|()| true) })
-            {
+            match sound.and_then(|sound| if sound { Ok(false) } else { self.remove_damaged(&id) }) {
                 Ok(torn) => removed += u64::from(torn),
                 Err(error) => {
                     failure = Some(StoreError::new("check", &self.path(&id), error));
@@ -433,14 +463,7 @@ impl Store {
     }
 
     fn read_unchecked(&self, id: &BlobName, buf: &mut [u8]) -> io::Result<bool> {
-        let mut file = match self.open_blob_file(id) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        if file.metadata()?.len() != file_len(id) {
-            return Ok(false);
-        }
+        let Some(mut file) = self.open_stored(id, false)? else { return Ok(false) };
         file.read_exact(buf)?;
         Ok(true)
     }
@@ -502,18 +525,6 @@ fn file_len(name: &BlobName) -> u64 {
     }
 }
 
-/// What became of something, in core's words.
-fn written(result: Result<(), StoreError>) -> Written {
-    result.map_or_else(|error| not_written(&error), |()| Written::Stored)
-}
-
-fn not_written(error: &StoreError) -> Written {
-    match error {
-        StoreError::NoSpace(_) => Written::NoSpace,
-        StoreError::Io(..) | StoreError::Format(_) => Written::Failed,
-    }
-}
-
 /// Refuses blobs in another form, and marks an empty folder as one with this.
 fn check_format(root: &Path) -> Result<(), StoreError> {
     let path = root.join("format");
@@ -524,12 +535,26 @@ fn check_format(root: &Path) -> Result<(), StoreError> {
             if has_folder(root).map_err(|e| StoreError::new("list", root, e))? {
                 return Err(StoreError::Format(root.to_owned()));
             }
-            fs::write(&path, FORMAT).map_err(|e| StoreError::new("write", &path, e))
+            let temp = temp_folder(root, 0).join(format!("format-{}", std::process::id()));
+            match write_synced(root, &temp, &path) {
+                // Another process that opens the store has taken the file for one that was left behind.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && path.exists() => Ok(()),
+                written => written.map_err(|e| StoreError::new("write", &path, e)),
+            }
         }
         // Not a text: not ours.
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(StoreError::Format(root.to_owned())),
         Err(error) => Err(StoreError::new("read", &path, error)),
     }
+}
+
+/// Writes the format, whole or not at all, and durably: blobs without it are refused.
+fn write_synced(root: &Path, temp: &Path, path: &Path) -> io::Result<()> {
+    let mut file = File::create(temp)?;
+    file.write_all(FORMAT.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(temp, path)?;
+    File::open(root)?.sync_all()
 }
 
 fn write_new(path: &Path, pieces: &[&[u8]]) -> io::Result<()> {

@@ -653,7 +653,7 @@ fn a_folder_that_is_no_nodes_is_refused_and_an_output_folder_that_had_files_is_n
     reader.export().expect("it is all there");
     fs::rename(reader.out(), reader.world.path("unplugged")).expect("renamed");
     let plan = || Plan::new(reader.manifest.clone(), reader.out());
-    let check = || plan().check(&reader.home.store, &reader.home.state);
+    let check = || plan().check(&reader.home.store, &reader.home.state, &BTreeSet::new());
     assert!(matches!(check(), Err(ExportError::OutputAbsent(_))));
     assert!(matches!(reader.export(), Err(ExportError::OutputAbsent(_))));
     assert!(!reader.out().exists());

@@ -421,6 +421,18 @@ fn one_node_at_a_time_has_a_folder() {
 }
 
 #[test]
+fn what_a_killed_process_had_made_of_a_state_or_of_a_store_is_in_nobodys_way() {
+    let dir = folder();
+    fs::write(dir.path().join("state.redb.new"), [0; 5000]).expect("written");
+    fs::create_dir_all(dir.path().join("blobs/tmp/0")).expect("made");
+    fs::write(dir.path().join("blobs/tmp/0/format-1"), "").expect("written");
+    let home = Home::open(dir.path()).expect("opens");
+    assert!(home.state.records().expect("readable").is_empty());
+    assert!(matches!(State::open(dir.path()), Err(StateError::Held(_))));
+    assert!(!dir.path().join("state.redb.new").exists() && !dir.path().join("blobs/tmp/0/format-1").exists());
+}
+
+#[test]
 fn a_damaged_state_is_an_error_and_no_panic() {
     let dir = folder();
     let file = dir.path().join("state.redb");

@@ -254,8 +254,13 @@ pub(super) async fn outcome(
             }
             Event::PublishFailed { channel, error } if channel == Some(*ours) => {
                 let hint = hint(&error, is_via);
+                let cause = node.state().last_failure().filter(|_| matches!(error, PublishError::NotDurable));
                 let mut failure = Failure::from(error);
                 failure.message.push_str(hint);
+                if let Some(cause) = cause {
+                    let cause = Failure::from(&*cause);
+                    failure = Failure::new(cause.exit, format!("{}: {}", failure.message, cause.message));
+                }
                 return Err(failure);
             }
             _ => {}

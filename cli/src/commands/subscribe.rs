@@ -292,7 +292,8 @@ impl<'a> Follower<'a> {
             }
             Event::StoreFull { no_space } if self.once => {
                 let exit = if *no_space { Exit::NoSpace } else { Exit::Other };
-                return Err(Failure::new(exit, "the folder of the node (-d) takes no more blobs"));
+                let nameless = || Failure::new(exit, "the folder of the node (-d) takes no more blobs");
+                return Err(self.node.store().last_failure().map_or_else(nameless, |it| Failure::from(&*it)));
             }
             _ => {}
         }
@@ -392,14 +393,22 @@ impl<'a> Follower<'a> {
         let message = format!(
             "gave up after {seconds} s without progress: {what}. -b HOST:PORT names a node to begin with"
         );
-        Failure::new(exit, message)
+        // A head that could not be stored is as good as none.
+        match self.node.state().last_failure().map(|error| Failure::from(&*error)) {
+            Some(cause) if !self.readable => {
+                Failure::new(cause.exit, format!("{message}. {}", cause.message))
+            }
+            _ => Failure::new(exit, message),
+        }
     }
 
-    /// Tells once for each manifest that all its files are written.
+    /// Whether nothing is left to do for the newest manifest; tells once for each that all its files are written.
     fn is_complete(&mut self) -> Result<bool, Failure> {
         let Some(sequence) = self.exports.complete_sequence() else { return Ok(false) };
-        if self.told_complete != Some(sequence) {
+        if self.told_complete != Some(sequence) && !self.exports.has_failed() {
             self.told_complete = Some(sequence);
+            // What lies at its place after a power cut, and is not whole, must be known to be ours.
+            self.node.state().flush()?;
             let members = json!({ "channel": self.channel.to_string(), "sequence": sequence });
             let text = match self.exports.kept() {
                 0 => format!("sequence {sequence} is complete"),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_runtime_smol::Handle;
-use megatorrent_runtime_smol::home::Home;
+use megatorrent_runtime_smol::home::{self, Home};
 use megatorrent_runtime_smol::store::Store;
 use megatorrent_runtime_smol::verify::{Finding, Of, State, Summary, Told, VerifyError, verify};
 use serde_json::json;
@@ -34,6 +34,9 @@ pub(crate) fn run(args: &Verify, output: Output) -> Result<(), Failure> {
     if !args.data.dir.is_dir() {
         let message = format!("{} is no folder of a node: name one with -d", args.data.dir.display());
         return Err(Failure::new(Exit::NotFound, message));
+    }
+    if args.data.new {
+        home::make(&args.data.dir)?;
     }
     if args.repair {
         return repair(args, output, &interrupts);

@@ -148,6 +148,13 @@ fn working(
         }
         store.held_files().forget(&known);
     }
+    for number in store.held_files().orphans() {
+        let _ = sys::unlinkat(
+            &target.folder.fd,
+            format!("{TEMP_PREFIX}{number:016x}{TEMP_SUFFIX}"),
+            AtFlags::empty(),
+        );
+    }
     let created = store.held_files().create(|number| {
         let name = format!("{TEMP_PREFIX}{number:016x}{TEMP_SUFFIX}");
         let mode = Mode::from_raw_mode(if entry.executable { 0o777 } else { 0o666 });

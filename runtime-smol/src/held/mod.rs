@@ -50,6 +50,8 @@ struct Index {
     places: BTreeMap<Root, Vec<(u64, u32)>>,
     /// When the folder had changed last at the time when it was listed.
     listed: Option<SystemTime>,
+    /// Numbers whose tables say nothing: files under way that have them are nobody's.
+    orphans: BTreeSet<u64>,
 }
 
 /// A place of a blob.
@@ -133,7 +135,10 @@ impl HeldFiles {
                         index.places.entry(root).or_default().push((number, row));
                     }
                 }
-                Ok(None) => tracing::warn!(path = %path.display(), "the table of a file is damaged"),
+                Ok(None) => {
+                    tracing::warn!(path = %path.display(), "the table of a file is damaged");
+                    index.orphans.insert(number);
+                }
                 Err(error) => {
                     tracing::warn!(%error, path = %path.display(), "the table of a file cannot be read");
                 }
@@ -167,11 +172,34 @@ impl HeldFiles {
 
     /// Removes what killed processes left. Nobody else uses the folder.
     pub(crate) fn clean(&self) {
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            if entry.path().extension().is_some_and(|extension| extension == NEW) {
-                let _ = fs::remove_file(entry.path());
+        let mut index = lock(&self.index);
+        for path in fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            let number = path.file_stem().and_then(|stem| u64::from_str_radix(stem.to_str()?, 16).ok());
+            let is_new = path.extension().is_some_and(|extension| extension == NEW);
+            if is_new || number.is_some_and(|number| index.orphans.contains(&number)) {
+                index.orphans.extend(number);
+                let _ = fs::remove_file(path);
             }
         }
+    }
+
+    /// The numbers of files under way that are nobody's, wherever they stand.
+    pub(crate) fn orphans(&self) -> BTreeSet<u64> {
+        lock(&self.index).orphans.clone()
+    }
+
+    /// Whether a file that stands at its place is one that was written here in an earlier boot, or was given its name and no more before
+    /// the machine or the process went down, and was not touched since. `modified`: its time of change as its channel says.
+    pub(crate) fn wrote(&self, path: &Path, stat: &Stat, modified: Option<SystemTime>) -> bool {
+        let index = lock(&self.index);
+        let headers = index.files.values().map(|file| file.table.header());
+        headers.filter(|header| header.boot.is_some() && header.path().as_deref() == Some(path)).any(|it| {
+            let is_as_left = match it.working {
+                Some(_) => modified.is_some_and(|modified| stat.is_modified_at(modified)),
+                None => stat.is_modified_as(&it.stat),
+            };
+            stat.is_same_file(&it.stat) && is_as_left
+        })
     }
 
     // --- files ----------------------------------------------------------------------------------------------
@@ -182,9 +210,12 @@ impl HeldFiles {
         content: impl FnOnce(u64) -> io::Result<(File, Header)>,
     ) -> io::Result<Arc<HeldFile>> {
         let number = free_number()?;
-        let (file, header) = content(number)?;
-        let table = Table::create(self.new_path(number), header)?;
-        let table = self.give_name(number, table)?;
+        let new = self.new_path(number);
+        // First of all, so that the number of a file that is left behind is known.
+        File::create_new(&new)?;
+        let (file, header) = content(number).inspect_err(|_| drop(fs::remove_file(&new)))?;
+        let table = Table::create(new, header).and_then(|table| self.give_name(number, table));
+        let table = table.inspect_err(|_| _ = lock(&self.index).orphans.insert(number))?;
         let content = Content { file: Some(Arc::new(file)), is_trusted: true, ..Content::default() };
         let held = self.file(number, table, content);
         lock(&self.index).insert(Arc::clone(&held));
@@ -564,6 +595,11 @@ impl Place {
     /// Whether the file is under way and there, so that parts may be written.
     pub(crate) fn is_working(&self) -> bool {
         self.file.table.header().working.is_some() && self.file.file().is_some()
+    }
+
+    /// Where the file stands.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.file.table.header().place().unwrap_or_default()
     }
 
     pub(crate) fn is_of(&self, file: &HeldFile) -> bool {

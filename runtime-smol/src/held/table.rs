@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Numbers are little-endian. Of the headers the whole one with the higher counter counts, so that a torn one costs nothing. A row
-//! whose values do not give its root was never written whole, and counts as empty.
+//! whose values do not give its root, or without a length, was never written whole, and counts as empty. Where it stands and its
+//! length lie in one page of 4096 bytes, as rows begin at multiples of 128.
 
 use std::fmt::Write;
 use std::fs::{self, File, OpenOptions};
@@ -16,6 +17,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use megatorrent_core::ids::{BlobId, Root, Secret};
 use megatorrent_core::parts::{Mask, PART_LEN, VALUES_LEN, Values};
@@ -55,6 +57,17 @@ impl Stat {
     /// Whether it is the same file and nothing was written to it, whatever its name.
     pub(crate) fn is_unwritten(&self, other: &Self) -> bool {
         self.is_same_file(other) && (self.size, self.modified) == (other.size, other.modified)
+    }
+
+    /// Whether nothing was written to it since it was like the other.
+    pub(crate) fn is_modified_as(&self, other: &Self) -> bool {
+        (self.size, self.modified) == (other.size, other.modified)
+    }
+
+    pub(crate) fn is_modified_at(&self, time: SystemTime) -> bool {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        self.modified == (seconds, since.subsec_nanos().into())
     }
 
     /// Whether it is the same file, whatever was written to it.
@@ -197,7 +210,7 @@ impl Table {
     /// Makes one without rows, readable by its owner alone.
     pub(crate) fn create(path: PathBuf, header: Header) -> io::Result<Self> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         let table = Self { file, path, header: Mutex::new((0, header.clone())), rows: Mutex::new(0) };
         table.set_header(header)?;
         Ok(table)
@@ -268,7 +281,8 @@ impl Table {
             read => read?,
         }
         let row = Row::from_bytes(&bytes);
-        Ok((row.values.root() == row.root).then_some(row))
+        // Its end may lie in a page that never reached the disk.
+        Ok((row.len > 0 && row.values.root() == row.root).then_some(row))
     }
 
     /// Counts parts of a row as there, or as gone.

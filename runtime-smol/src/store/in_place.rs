@@ -11,7 +11,7 @@ use megatorrent_core::node::{Stand, Written};
 use megatorrent_core::parts::{self, Mask, PART_LEN, Values};
 
 use super::native::Partial;
-use super::{Store, StoreError, lock, not_written};
+use super::{Store, StoreError, lock};
 use crate::export::Standing;
 use crate::held::table::{Header, Row, Stat};
 use crate::held::{self, HeldFile, Place};
@@ -162,7 +162,7 @@ impl Store {
     ) -> Option<Written> {
         let place = match self.place_of(root, values, stand) {
             Ok(place) => place?,
-            Err(error) => return Some(not_written(&StoreError::new("write", &self.0.root, error))),
+            Err(error) => return Some(self.not_written(StoreError::new("write", &self.0.root, error))),
         };
         if !is_canonical(&place.row, part, sealed) {
             return None;
@@ -170,7 +170,7 @@ impl Store {
         let written = self.0.held.write_part(&place, part, sealed);
         match written {
             Ok(is_written) => is_written.then_some(Written::Stored),
-            Err(error) => Some(not_written(&StoreError::new("write a file of", &self.0.root, error))),
+            Err(error) => Some(self.not_written(StoreError::new("write", &place.path(), error))),
         }
     }
 
@@ -324,6 +324,10 @@ mod tests {
         store.drop_copy(&blob.root).expect("removed");
         let name = BlobName::Native(blob.root);
         assert!(store.has(&name));
+        // A copy whose length never reached the disk hides nothing.
+        fs::create_dir_all(store.path(&name).parent().expect("a folder")).expect("made");
+        fs::write(store.path(&name), [7; 100]).expect("written");
+        assert!(store.read_part(&blob.root, 0, &mut vec![0; PART_LEN]).expect("readable").is_some());
         // A page that never reached the disk, and nothing that tells but the boot.
         file.write_all_at(&[0; 4096], 3 * PART_LEN as u64).expect("written");
         let mut header = held.header();
@@ -334,5 +338,18 @@ mod tests {
         assert!(!store.has(&name));
         let part = |n| store.read_part(&blob.root, n, &mut vec![0; PART_LEN]).expect("readable").is_some();
         assert_eq!((0..PARTS).filter(|n| !part(*n)).collect::<Vec<_>>(), [3]);
+        // The end of the only row of the table, where its length stands.
+        let table = fs::read_dir(dir.path().join("held"))
+            .expect("there")
+            .next()
+            .expect("one")
+            .expect("readable")
+            .path();
+        let table = File::options().write(true).open(table).expect("opens");
+        let len = table.metadata().expect("there").len();
+        table.write_all_at(&[0; 128], len - 128).expect("written");
+        drop(store);
+        let store = Store::open(dir.path(), false).expect("opens");
+        assert!(!store.has(&name) && store.whole_places(&blob.root).is_empty());
     }
 }

@@ -20,7 +20,7 @@ use megatorrent_core::ids::{BlobId, BlobName, Root, Secret};
 use megatorrent_core::node::{Claim, Held, Stand, Written};
 use megatorrent_core::parts::{self, Mask, PART_LEN, PARTS, VALUES_LEN, Values};
 
-use super::{Store, StoreError, lock, not_written, written};
+use super::{Store, StoreError, lock};
 use crate::held;
 
 /// Bytes of the chaining values in a file; the tag stands before them.
@@ -210,7 +210,7 @@ impl Store {
             let stored = self.partial_or_new(root, values).and_then(|partial| partial.write(part, bytes));
             stored.map_err(|e| StoreError::new("write", &path, e))
         });
-        written(result)
+        self.written(result)
     }
 
     /// Reads a part of a blob, whole or not, into `buf` of [`PART_LEN`] bytes, and checks it; returns the blob's values. `None`:
@@ -223,34 +223,30 @@ impl Store {
             return Ok(Some(values));
         }
         let name = BlobName::Native(*root);
-        match self.open_blob_file(&name) {
-            Ok(file) => {
-                let read = read_values(&file).and_then(|it| file.read_exact_at(buf, at(part)).map(|()| it));
-                let values = self.noted(&name, read)?;
-                if values.root() == *root && values.check(part, buf) {
-                    return Ok(Some(values));
-                }
-                self.remove_damaged(&name)?;
-                Ok(None)
+        if let Some(file) = self.open_stored(&name, false)? {
+            let read = read_values(&file).and_then(|it| file.read_exact_at(buf, at(part)).map(|()| it));
+            let values = self.noted(&name, read)?;
+            if values.root() == *root && values.check(part, buf) {
+                return Ok(Some(values));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(values) = self.read_held_part(root, part, buf)? {
-                    return Ok(Some(values));
-                }
-                let Some(partial) = self.partial(root)?.filter(|partial| partial.mask().has(part)) else {
-                    return Ok(None);
-                };
-                partial.file.read_exact_at(buf, at(part))?;
-                Ok(partial.values.check(part, buf).then(|| partial.values.clone()))
-            }
-            Err(error) => Err(error),
+            self.remove_damaged(&name)?;
+            return Ok(None);
         }
+        if let Some(values) = self.read_held_part(root, part, buf)? {
+            return Ok(Some(values));
+        }
+        let Some(partial) = self.partial(root)?.filter(|partial| partial.mask().has(part)) else {
+            return Ok(None);
+        };
+        partial.file.read_exact_at(buf, at(part))?;
+        Ok(partial.values.check(part, buf).then(|| partial.values.clone()))
     }
 
     /// Makes a blob whole of the parts that are stored and those that can be made for one of the claims, and says which claims
     /// are right.
     pub fn finish(&self, root: &Root, claims: &[Claim]) -> Result<Vec<bool>, Written> {
-        let failed = |e: io::Error| not_written(&StoreError::new("write", &self.0.partials.path(root), e));
+        let failed =
+            |e: io::Error| self.not_written(StoreError::new("write", &self.0.partials.path(root), e));
         let name = BlobName::Native(*root);
         let mut rights = vec![false; claims.len()];
         if !self.has(&name) && !self.gather(root).map_err(failed)? {
@@ -268,7 +264,7 @@ impl Store {
                 let _ = fs::remove_file(self.0.partials.path(root));
                 return Ok(rights);
             }
-            self.move_partial(root, &partial).map_err(|error| not_written(&error))?;
+            self.move_partial(root, &partial).map_err(|error| self.not_written(error))?;
         }
         for (claim, right) in claims.iter().zip(&mut rights) {
             // What is damaged is gone, and comes again.
@@ -331,27 +327,21 @@ impl Store {
 
     /// The values of a blob that is stored or held whole.
     pub(super) fn values_of(&self, root: &Root) -> io::Result<Option<Values>> {
-        match File::open(self.path(&BlobName::Native(*root))) {
-            Ok(file) => Ok(Some(read_values(&file)?).filter(|values| values.root() == *root)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(held::values(&self.whole_places(root)).cloned())
-            }
-            Err(error) => Err(error),
+        match self.open_stored(&BlobName::Native(*root), false)? {
+            Some(file) => Ok(Some(read_values(&file)?).filter(|values| values.root() == *root)),
+            None => Ok(held::values(&self.whole_places(root)).cloned()),
         }
     }
 
     /// The id of a blob that is stored or held whole, where its bytes were hashed before.
     pub(super) fn known_id(&self, root: &Root) -> io::Result<Option<BlobId>> {
-        match File::open(self.path(&BlobName::Native(*root))) {
-            Ok(file) => {
+        match self.open_stored(&BlobName::Native(*root), false)? {
+            Some(file) => {
                 let mut id = [0; ID_LEN];
                 file.read_exact_at(&mut id, END)?;
                 Ok((id != [0; ID_LEN]).then_some(BlobId(id)))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(self.whole_places(root).iter().find_map(|place| place.row.id))
-            }
-            Err(error) => Err(error),
+            None => Ok(self.whole_places(root).iter().find_map(|place| place.row.id)),
         }
     }
 
@@ -368,15 +358,9 @@ impl Store {
 
     fn with_id(&self, root: &Root, buf: &mut Vec<u8>) -> io::Result<Option<BlobId>> {
         let name = BlobName::Native(*root);
-        let file = match OpenOptions::new().read(true).write(true).open(self.path(&name)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.held_id(root, buf),
-            Err(error) => return Err(error),
-        };
+        let Some(file) = self.open_stored(&name, true)? else { return self.held_id(root, buf) };
         let mut id = [0; ID_LEN];
-        if file.read_exact_at(&mut id, END).is_err() {
-            return Ok(None);
-        }
+        file.read_exact_at(&mut id, END)?;
         if id != [0; ID_LEN] {
             return Ok(Some(BlobId(id)));
         }

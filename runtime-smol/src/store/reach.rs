@@ -3,13 +3,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
-use megatorrent_core::blob::BLOB_LEN;
+use megatorrent_core::blob::{self, BLOB_LEN};
 use megatorrent_core::ids::{BlobName, Root};
 use megatorrent_core::node::Job;
 
-use super::{Store, StoreError, UNREADABLE_IDS_MAX, lock};
+use super::{Store, StoreError, UNREADABLE_IDS_MAX, file_len, lock};
 use crate::held::table::folder_id;
 use crate::home;
 use crate::losses::{Loss, Losses, What, is_no_handles, patiently};
@@ -54,16 +54,17 @@ impl Store {
         &self.0.losses
     }
 
-    /// Opens a blob's file. That it is not there says nothing where the folder is not.
-    pub(super) fn open_blob_file(&self, name: &BlobName) -> io::Result<File> {
+    /// The file of a blob that is stored whole, as far as its length tells. That it is not there says nothing where the folder is not.
+    pub(super) fn open_stored(&self, name: &BlobName, write: bool) -> io::Result<Option<File>> {
         let path = self.path(name);
-        let opened = patiently(|| File::open(&path));
-        match &opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.note_unreadable(name, error),
-            Ok(_) => {}
+        match patiently(|| File::options().read(true).write(write).open(&path)) {
+            Ok(file) => Ok((file.metadata()?.len() == file_len(name)).then_some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                self.note_unreadable(name, &error);
+                Err(error)
+            }
         }
-        opened
     }
 
     /// Takes note of what became of a read.
@@ -132,15 +133,21 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a blob whose bytes are not what its name says. It is wanted again.
-    pub(super) fn remove_damaged(&self, name: &BlobName) -> io::Result<()> {
+    /// Removes a blob whose bytes were found not to be what its name says; it is wanted again. `false`: a whole one stands in its
+    /// place by now.
+    pub(super) fn remove_damaged(&self, name: &BlobName) -> io::Result<bool> {
+        let _moves = self.0.moves.write().unwrap_or_else(PoisonError::into_inner);
+        let mut buf = vec![0; BLOB_LEN];
+        if self.read_unchecked(name, &mut buf).unwrap_or(false) && blob::verify(name, &buf) {
+            return Ok(false);
+        }
         let path = self.path(name);
         if path.exists() {
             let number = u64::from_le_bytes(*name.as_bytes().first_chunk().expect("32 bytes"));
             self.remove(name)?;
             self.0.losses.note_wrong(number, &path, true);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The device that a job waits for, as far as that is known without waiting for any.

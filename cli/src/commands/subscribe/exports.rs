@@ -387,6 +387,11 @@ impl Exports {
         self.surveying.is_none() && self.running.is_none() && self.complete_sequence().is_some()
     }
 
+    /// Whether some file of the newest manifest could not be written.
+    pub(super) fn has_failed(&self) -> bool {
+        self.manifest.as_ref().is_some_and(|current| current.failure.is_some())
+    }
+
     /// The first failure among the newest manifest's files.
     pub(super) fn verdict(&mut self) -> Result<(), Failure> {
         self.manifest.as_mut().and_then(|current| current.failure.take()).map_or(Ok(()), Err)

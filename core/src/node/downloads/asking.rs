@@ -227,7 +227,14 @@ impl Downloads {
         let (Some(line), Some(want)) = (self.lines.get(conn), want) else { return Mask::NONE };
         let has = swarms.view(conn, place.topic()).parts(place.position());
         let mut parts: Vec<usize> = (want.transfer().unasked() & has).iter().collect();
-        if !place.in_order() && place.urgency().deadline().is_none() {
+        if let Some(from) = place.from() {
+            // What a player has sought stands at the range's beginning, and then comes what follows it. A peer brings the parts of one
+            // request in their order.
+            let from = from as usize / self.part_len;
+            if parts.iter().any(|part| *part >= from) {
+                parts.retain(|part| *part >= from);
+            }
+        } else if !place.in_order() && place.urgency().deadline().is_none() {
             let salt = line.salt ^ self.wants.epoch();
             let view = swarms.view(conn, place.topic());
             parts.sort_by_key(|part| (view.availability(place.position(), *part), mix(*part as u64, salt)));

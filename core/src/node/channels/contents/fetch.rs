@@ -44,6 +44,8 @@ pub(super) enum Ask {
         position: u64,
         is_index: bool,
         urgency: Urgency,
+        /// The byte of its content from which it is wanted first.
+        from: Option<u32>,
     },
     /// Nothing of what was wanted is wanted any more.
     DropWants,
@@ -360,9 +362,11 @@ impl Fetch {
             }
             for part in self.in_hand.get(id).into_iter().flatten() {
                 let is_index = part.is_index();
-                let urgency = self.walks.get(&part.walk).map_or(Urgency::USUAL, Walk::urgency);
+                let walk = self.walks.get(&part.walk);
+                let urgency = walk.map_or(Urgency::USUAL, Walk::urgency);
+                let from = walk.and_then(|walk| walk.from(&part.wanted));
                 let wanted = part.wanted.clone();
-                asks.push(Ask::Want { wanted, position: part.position, is_index, urgency });
+                asks.push(Ask::Want { wanted, position: part.position, is_index, urgency, from });
             }
         }
         self.advance(asks);

@@ -36,6 +36,8 @@ pub(crate) struct Place {
     is_index: bool,
     in_order: bool,
     urgency: Urgency,
+    /// The byte of a data blob's content from which it is wanted first, where somebody says so.
+    from: Option<u32>,
     /// The version, and the byte of its file at which a data blob's content begins.
     spot: Option<(u64, Spot)>,
 }
@@ -63,7 +65,7 @@ impl Spot {
 impl Place {
     #[cfg(test)]
     pub(crate) const fn new(topic: Topic, position: u64, is_index: bool) -> Self {
-        Self { topic, position, is_index, in_order: false, urgency: Urgency::USUAL, spot: None }
+        Self { topic, position, is_index, in_order: false, urgency: Urgency::USUAL, from: None, spot: None }
     }
 
     /// Where the content is to stand that somebody says a data blob holds there.
@@ -95,6 +97,11 @@ impl Place {
 
     pub(crate) fn urgency(&self) -> Urgency {
         self.urgency
+    }
+
+    /// The byte of its content that is wanted before those that come after it, and these before all else.
+    pub(crate) fn from(&self) -> Option<u32> {
+        self.from
     }
 
     /// Whether it is the same place, however urgent.
@@ -551,10 +558,10 @@ impl Content {
             Ask::Open(blob, len) => {
                 Effect::Job(Pending::Open(topic, number, blob.root.into()), Job::OpenBlob(blob, len))
             }
-            Ask::Want { wanted, position, is_index, urgency } => {
+            Ask::Want { wanted, position, is_index, urgency, from } => {
                 let in_order = self.fetch.is_in_order();
                 let spot = wanted.spot().map(|spot| (sequence, spot));
-                Effect::Want(wanted, Place { topic, position, is_index, in_order, urgency, spot })
+                Effect::Want(wanted, Place { topic, position, is_index, in_order, urgency, from, spot })
             }
             Ask::DropWants => Effect::DropWants,
             Ask::Claims(claims) => Effect::Claims(claims),

@@ -105,6 +105,12 @@ impl Walk {
         self.urgency
     }
 
+    /// The byte of a data blob's content from which a range of a file wants it.
+    pub(super) fn from(&self, wanted: &Wanted) -> Option<u32> {
+        let Way::File(Pieces { bytes: Some(bytes), .. }) = &self.way else { return None };
+        u32::try_from(bytes.start.saturating_sub(wanted.spot()?.offset)).ok()
+    }
+
     /// Goes on; what it comes to is in hand from then on. `packs` is the position of the first pack.
     pub(super) fn next(&mut self, files: &Files, packs: u64) -> Next {
         let next = if self.has_index_in_hand { Next::Wait } else { self.step(files, packs) };
