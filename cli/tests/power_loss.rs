@@ -113,7 +113,7 @@ fn claims(subject: &Subject<'_>) -> Result<(), String> {
         let mask = match store.held(&BlobName::Native(*root)) {
             Held::Whole => Mask::ALL,
             Held::Parts(mask, _) => mask,
-            Held::Nothing => Mask::NONE,
+            Held::Nothing | Held::OutOfReach => Mask::NONE,
         };
         let mut buf = vec![0; PART_LEN];
         for part in 0..PARTS {
