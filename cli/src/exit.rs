@@ -151,6 +151,7 @@ impl From<IngestError> for Failure {
 impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
         let exit = match &error {
+            ExportError::State(error) => return Self::from(error),
             ExportError::Unreadable(_) | ExportError::Inconsistent(_) | ExportError::Refused(..) => {
                 Exit::Integrity
             }

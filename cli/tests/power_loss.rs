@@ -138,6 +138,12 @@ fn roots(home: &Path) -> BTreeSet<Root> {
     blobs(home).iter().map(name).map(bytes).collect()
 }
 
+/// Makes a node's folder, which comes with its id or not at all.
+fn make_home(home: &Path) {
+    fs::create_dir_all(home).unwrap();
+    fs::write(home.join("store.id"), "an id").unwrap();
+}
+
 fn is_film(swarm: &Swarm, path: &Path) -> Result<(), String> {
     let got = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     if got == fs::read(swarm.join("film")).unwrap() {
@@ -174,6 +180,7 @@ fn subscribe(every: bool, extra: &[&str]) {
     let (home, out) = (swarm.join("reader"), swarm.join("reader-out"));
     let mut args = subscribe_args(home.to_str().unwrap(), &uri, &address);
     args.extend(["--once", "--timeout", "20"].iter().chain(extra).map(ToString::to_string));
+    make_home(&home);
     let record = recorded(&swarm, &[home.clone(), out.clone()], &args);
     let modified = fs::metadata(swarm.join("film")).unwrap().modified().unwrap();
     let modified = UNIX_EPOCH
@@ -235,6 +242,7 @@ fn author(every: bool, extra: &[&str]) {
         }
     };
     let folders = [swarm.join("case")];
+    make_home(&home);
     let record = recorded(&swarm, &folders, &ingest);
     let again = || {
         in_other_boot(&swarm, &ingest)?;

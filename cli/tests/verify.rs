@@ -107,7 +107,9 @@ fn a_deleted_file_comes_with_another_content() {
     let author = swarm.serve_author();
     let (events, code) = lines(swarm.path(), &once(&swarm, &uri));
     assert_eq!(code, 0, "{events:#?}");
-    assert_eq!(told(&events, "withdrawn", ["path", "why"]), pairs(&[("b", "deleted")]));
+    // Of the version that it knows already, the first may be told of too.
+    let told = told(&events, "withdrawn", ["path", "why"]);
+    assert!(pairs(&[("b", "deleted")]).iter().all(|pair| told.contains(pair)), "{told:?}");
     swarm.assert_equal("reader", "a");
     assert!(!swarm.join("reader-out/b").exists());
     author.stop();

@@ -255,7 +255,7 @@ pub fn export(
     // What has not reached the disk with its name is no file of the user's.
     let is_torn = || {
         let stat = std::fs::symlink_metadata(&target.path).map(|metadata| Stat::from(&metadata));
-        stat.is_ok_and(|stat| request.store.held_files().wrote(&target.path, &stat, run.modified()))
+        stat.is_ok_and(|stat| request.store.held_files().wrote(&target.path, &stat, channel_time(entry)))
     };
     match (is_ours || is_torn(), request.restore && was_this) {
         (true, _) => run.write(&target, digest, Stands::Ours),
@@ -273,6 +273,12 @@ enum Stands {
     Ours,
     /// What was written to since, which is set aside.
     Edited,
+}
+
+/// When a file was changed last, as its channel says.
+pub(crate) fn channel_time(entry: &FileEntry) -> Option<SystemTime> {
+    let since = entry.modified_ms.map(Duration::from_millis);
+    since.and_then(|since| UNIX_EPOCH.checked_add(since))
 }
 
 /// Refuses a name that a file of ours under way may have.
@@ -392,13 +398,8 @@ impl Run<'_> {
         Ok(aside.map_or(Exported::Written, Exported::SetAside))
     }
 
-    fn modified(&self) -> Option<SystemTime> {
-        let since = self.request.entry.modified_ms.map(Duration::from_millis);
-        since.and_then(|since| UNIX_EPOCH.checked_add(since))
-    }
-
     fn set_modified(&self, file: &File) {
-        if let Some(modified) = self.modified() {
+        if let Some(modified) = channel_time(self.request.entry) {
             // A time that the file system cannot express is not worth losing the file for.
             let _ = file.set_modified(modified);
         }

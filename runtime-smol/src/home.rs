@@ -137,7 +137,8 @@ fn create_with_id(dir: &Path) -> io::Result<()> {
     create_folder(&hidden)?;
     let made = match write_id(&hidden) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => fs::rename(&hidden, dir),
+        // After a power cut, a folder without its id would be refused.
+        _ => File::open(&hidden).and_then(|it| it.sync_all()).and_then(|()| fs::rename(&hidden, dir)),
     };
     if made.is_err() {
         let _ = fs::remove_file(hidden.join(STORE_ID));

@@ -64,6 +64,7 @@ impl Loss {
                 Errno::NOENT
                     | Errno::NOTDIR
                     | Errno::LOOP
+                    | Errno::ISDIR
                     | Errno::NODEV
                     | Errno::NXIO
                     | Errno::STALE

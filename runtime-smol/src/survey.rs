@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use megatorrent_core::manifest::{FileEntry, Manifest, Reference};
 use megatorrent_core::parts::PART_LEN;
 
-use crate::export::{ExportError, digest};
+use crate::export::{ExportError, channel_time, digest};
 use crate::held::HeldFile;
-use crate::held::table::hex;
+use crate::held::table::{Stat, hex};
 use crate::outputs::real_path;
 use crate::state::{FileRecord, State};
 use crate::store::{Store, boot_id};
@@ -121,6 +121,13 @@ impl Survey<'_> {
             (record.size, record.modified) == (written.size, written.modified) && found.is_file()
         };
         if record.as_ref().is_some_and(is_as_written) {
+            return Ok(None);
+        }
+        // What the machine went down before it was on the disk is no deed of the user's.
+        let boot = boot_id();
+        let is_unsure = record.as_ref().is_some_and(|it| it.boot.is_some() && it.boot != boot);
+        let stat = Stat::from(&found);
+        if is_unsure || self.store.held_files().wrote(path, &stat, channel_time(entry)) {
             return Ok(None);
         }
         if !found.is_file() || found.len() != entry.size {

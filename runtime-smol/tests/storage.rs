@@ -16,7 +16,7 @@ use megatorrent_core::node::{Claim, RecordKey, Written};
 use megatorrent_core::parts::{PART_LEN, Values};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::tree::TreeRef;
-use megatorrent_runtime_smol::home::{Home, HomeError, load_dht_state, save_dht_state};
+use megatorrent_runtime_smol::home::{self, Home, HomeError, load_dht_state, save_dht_state};
 use megatorrent_runtime_smol::ingest::{IngestError, ingest};
 use megatorrent_runtime_smol::state::{State, StateError};
 use megatorrent_runtime_smol::store::Store;
@@ -426,6 +426,7 @@ fn what_a_killed_process_had_made_of_a_state_or_of_a_store_is_in_nobodys_way() {
     fs::write(dir.path().join("state.redb.new"), [0; 5000]).expect("written");
     fs::create_dir_all(dir.path().join("blobs/tmp/0")).expect("made");
     fs::write(dir.path().join("blobs/tmp/0/format-1"), "").expect("written");
+    home::make(dir.path()).expect("it is a node's");
     let home = Home::open(dir.path()).expect("opens");
     assert!(home.state.records().expect("readable").is_empty());
     assert!(matches!(State::open(dir.path()), Err(StateError::Held(_))));

@@ -29,29 +29,34 @@ struct Owing {
     values: Option<Box<Values>>,
     /// The last part and how many bytes of it are wanted, where not all are.
     cut: Option<(usize, usize)>,
-    /// The store does not have the blob, or a part of it: the rest is refused.
-    is_missing: bool,
+    /// Parts that the store does not have. They are refused once all others are sent, since a refusal is of all that is left.
+    missing: Mask,
 }
 
 impl Owing {
     /// Whether its last byte, its refusal or a CANCEL of the rest is still to come (`docs/protocol.md` §12).
     fn is_open(&self) -> bool {
-        self.is_missing || !(self.left() - self.ending).is_empty()
+        !(self.left() - self.ending).is_empty()
     }
 
     /// The parts that are still to be sent.
     fn left(&self) -> Mask {
         let loaded = self.loaded.iter().fold(Mask::NONE, |mask, (part, _)| mask | Mask::one(*part));
-        self.waiting | (self.loading - self.cancelled) | loaded
+        self.waiting | (self.loading - self.cancelled) | loaded | self.missing
     }
 
     /// Whether nothing refers to it.
     fn is_done(&self) -> bool {
-        !self.is_missing && self.left().is_empty() && self.loading.is_empty()
+        self.left().is_empty() && self.loading.is_empty()
+    }
+
+    /// Whether nothing is left but what is refused.
+    fn is_refused(&self) -> bool {
+        !self.missing.is_empty() && self.left() == self.missing
     }
 
     fn has_message(&self) -> bool {
-        self.is_missing || !self.loaded.is_empty()
+        self.is_refused() || !self.loaded.is_empty()
     }
 }
 
@@ -97,7 +102,7 @@ impl Owed {
             values_due: want.values,
             values: None,
             cut: want.last_len.map(|len| (last, len as usize)),
-            is_missing: false,
+            missing: Mask::NONE,
         });
         Ok(())
     }
@@ -110,6 +115,7 @@ impl Owed {
         owing.ending = owing.ending | (mask & owing.half_sent);
         let mask = mask - owing.half_sent;
         owing.waiting = owing.waiting - mask;
+        owing.missing = owing.missing - mask;
         owing.cancelled = owing.cancelled | (owing.loading & mask);
         let is_gone = |(part, _): &(usize, Buffer)| mask.has(*part);
         let (gone, left): (Vec<_>, Vec<_>) = owing.loaded.drain(..).partition(is_gone);
@@ -125,7 +131,7 @@ impl Owed {
 
     /// Returns the parts of blobs that wait for a slot, oldest first, and whether no more than one PIECE of the last is wanted.
     pub(super) fn waiting(&self) -> impl Iterator<Item = (Root, Mask, bool)> {
-        let waits = self.wants.iter().filter(|owing| !owing.is_missing && !owing.waiting.is_empty());
+        let waits = self.wants.iter().filter(|owing| !owing.waiting.is_empty());
         let is_short = |owing: &Owing| owing.cut.is_some_and(|(_, len)| len <= PIECE_LEN_MAX);
         waits.map(move |owing| (owing.root, owing.waiting, is_short(owing)))
     }
@@ -159,18 +165,13 @@ impl Owed {
         owing.cancelled = owing.cancelled - Mask::one(part);
         let mut unused = None;
         match found {
-            Some((buffer, _)) if is_cancelled || owing.is_missing => unused = Some(buffer),
+            Some((buffer, _)) if is_cancelled => unused = Some(buffer),
             Some((buffer, values)) => {
                 owing.values = owing.values_due.then_some(values);
                 owing.loaded.push_back((part, buffer));
             }
             None if is_cancelled => {}
-            None => {
-                (owing.is_missing, owing.waiting) = (true, Mask::NONE);
-                // What the store still reads is refused with the rest, and neither sent nor refused again.
-                owing.cancelled = owing.loading;
-                self.spent.extend(owing.loaded.drain(..).map(|(_, buffer)| buffer));
-            }
+            None => owing.missing = owing.missing | Mask::one(part),
         }
         self.tidy();
         unused
@@ -192,9 +193,9 @@ impl Owed {
     pub(super) fn send<T>(&mut self, write: impl FnOnce(&Answer<'_>) -> T) -> Option<T> {
         let owing = self.wants.iter_mut().find(|owing| owing.has_message())?;
         let number = owing.number;
-        if owing.is_missing {
+        if owing.is_refused() {
             let sent = write(&Answer::Piece { number, part: 0, half: 0, bytes: &[] });
-            owing.is_missing = false;
+            owing.missing = Mask::NONE;
             self.tidy();
             return Some(sent);
         }
@@ -300,26 +301,31 @@ mod tests {
     }
 
     #[test]
-    fn what_the_store_lacks_is_refused_with_all_that_is_left() {
+    fn what_the_store_lacks_is_refused_once_all_else_is_sent() {
         let mut owed = Owed::default();
         owed.want(&want(1, 0b111)).expect("few");
         assert!(load(&mut owed, 0));
         owed.loading(&ROOT, 1);
         assert!(owed.loaded(&ROOT, 1, None).is_none());
+        assert_eq!(sent(&mut owed).len(), 2, "the halves of the first");
         assert_eq!(owed.want(&want(1, 1)), Err(Violation::WantRepeated), "its refusal is not sent");
-        assert_eq!((sent(&mut owed), owed.is_empty()), (Vec::from([(1, 0, 0, 0)]), true));
+        assert_eq!(owed.waiting().collect::<Vec<_>>(), [(ROOT, Mask(0b100), false)]);
+        assert!(load(&mut owed, 2));
+        let pieces = [(1, 2, 0, HALF), (1, 2, 1, HALF), (1, 0, 0, 0)];
+        assert_eq!((sent(&mut owed), owed.is_empty()), (Vec::from(pieces), true));
     }
 
     #[test]
-    fn after_a_refusal_nothing_follows_of_what_was_being_read_meanwhile() {
+    fn what_the_store_lacks_and_nobody_waits_for_is_not_refused() {
         let mut owed = Owed::default();
-        owed.want(&want(1, 0b111)).expect("few");
-        (0..3).for_each(|part| owed.loading(&ROOT, part));
+        owed.want(&want(1, 0b11)).expect("few");
+        (0..2).for_each(|part| owed.loading(&ROOT, part));
         assert!(owed.loaded(&ROOT, 0, None).is_none());
-        assert_eq!(sent(&mut owed), [(1, 0, 0, 0)]);
-        owed.want(&want(1, 0b1000)).expect("it was refused");
+        assert_eq!(sent(&mut owed), [], "the second may be there");
+        owed.cancel(1, Mask(0b01));
+        owed.cancel(1, Mask(0b10));
+        owed.want(&want(1, 0b1000)).expect("it was cancelled");
         assert!(owed.loaded(&ROOT, 1, None).is_none());
-        assert!(owed.loaded(&ROOT, 2, Some(part())).is_some(), "nobody waits for it");
         assert_eq!(sent(&mut owed), []);
     }
 

@@ -21,6 +21,7 @@ use std::time::{Duration, SystemTime};
 use megatorrent_core::ids::{BlobId, Root};
 use megatorrent_core::parts::{self, Mask, PART_LEN, PARTS, Values};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::losses::{Loss, Losses, What, patiently};
 use crate::store::{StoreError, boot_id, lock};
@@ -710,7 +711,7 @@ impl HeldFile {
         let file = options.open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "it is no file"));
+            return Err(Errno::ISDIR.into());
         }
         let stat = Stat::from(&metadata);
         // What only has the name of a file under way is never written to.
