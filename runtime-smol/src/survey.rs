@@ -107,25 +107,33 @@ impl Survey<'_> {
         if record.is_none() && held.is_none() {
             return Ok(None);
         }
+        // What was not on the disk when the machine went down is no deed of the user's.
+        let boot = boot_id();
+        let is_of_old = |known: &Option<String>| known.is_some() && *known != boot;
+        let is_unsure = record.as_ref().is_some_and(|it| is_of_old(&it.boot))
+            || held.as_ref().is_some_and(|it| is_of_old(&it.header().boot));
         let found = match fs::symlink_metadata(path) {
             Ok(found) => found,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                if is_unsure {
+                    if let Some(held) = &held {
+                        self.store.held_files().forget(held);
+                    }
+                    return Ok(None);
+                }
                 self.forget(path, record.as_ref(), held.as_ref(), digest)?;
                 return Ok(Some(Deed::Deleted));
             }
             // What cannot be looked at is none of the user's deeds.
             Err(_) => return Ok(None),
         };
-        let written = FileRecord::of(&found, digest, boot_id());
+        let written = FileRecord::of(&found, digest, boot);
         let is_as_written = |record: &FileRecord| {
             (record.size, record.modified) == (written.size, written.modified) && found.is_file()
         };
         if record.as_ref().is_some_and(is_as_written) {
             return Ok(None);
         }
-        // What the machine went down before it was on the disk is no deed of the user's.
-        let boot = boot_id();
-        let is_unsure = record.as_ref().is_some_and(|it| it.boot.is_some() && it.boot != boot);
         let stat = Stat::from(&found);
         if is_unsure || self.store.held_files().wrote(path, &stat, channel_time(entry)) {
             return Ok(None);
