@@ -1,7 +1,7 @@
 //! What cannot be read: why, what the user is told of it, and when it is tried again.
 //!
-//! [`Loss::of`] alone sorts the system's errors. The user is told once of each file, and once when it is back. It is tried again after
-//! [`RETRIES`], and as soon as its folder changes: a look at the folder's metadata each second, and only while something is
+//! `Loss::of` alone sorts the system's errors. The user is told once of each file, and once when it is back. It is tried again after
+//! `RETRIES`, and as soon as its folder changes: a look at the folder's metadata each second, and only while something is
 //! lost. A watch by inotify would cost a descriptor for each folder, is not told of mounts, and is blind on network file systems.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
