@@ -39,7 +39,8 @@ fn sweep(swarm: &Swarm, subject: &Subject<'_>, every: bool) {
         fs::remove_dir_all(swarm.join("case")).unwrap();
     }
     let plan = Plan::new([&log("clean-1"), &log("clean-2")]);
-    let seed = std::process::id() as usize;
+    // A sample meets the same calls each time; scripts/soak meets all.
+    let seed = if every { std::process::id() as usize } else { 1 };
     let cases = if every { plan.all() } else { sample(plan.some(seed), seed) };
     let (mut failures, mut told) = (Vec::new(), 0);
     for case in &cases {
