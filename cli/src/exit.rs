@@ -42,6 +42,25 @@ pub(crate) enum Exit {
     Terminated = 143,
 }
 
+impl Exit {
+    /// The code that has this number; [`Self::Other`] where none has.
+    pub(crate) fn from_code(code: u8) -> Self {
+        const ALL: [Exit; 10] = [
+            Exit::Other,
+            Exit::Usage,
+            Exit::NotFound,
+            Exit::Timeout,
+            Exit::Integrity,
+            Exit::Permission,
+            Exit::NoSpace,
+            Exit::Network,
+            Exit::Interrupted,
+            Exit::Terminated,
+        ];
+        ALL.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Self::Other)
+    }
+}
+
 /// Why a command failed: a message that tells what happened, to what, and what to do next.
 #[derive(Debug)]
 pub(crate) struct Failure {

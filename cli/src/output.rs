@@ -7,6 +7,8 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -25,7 +27,8 @@ macro_rules! news {
     ($($name:ident = $text:literal,)*) => {
         /// A piece of news: the `event` of a line of JSON. The `--help` of each command says which of them it tells, with
         /// what members.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "snake_case")]
         pub(crate) enum News { $($name,)* }
 
         impl News {
