@@ -112,7 +112,7 @@ impl Status {
     }
 }
 
-fn members(status: NodeStatus) -> Value {
+pub(crate) fn members(status: NodeStatus) -> Value {
     json!({
         "inbound": status.inbound, "outbound": status.outbound, "peers_known": status.peers_known,
         "bytes_received": status.bytes_received, "bytes_sent": status.bytes_sent, "dht_late": status.dht_late,
@@ -133,7 +133,7 @@ pub(crate) fn lag(status: NodeStatus) -> Option<String> {
 }
 
 /// The channel's title, or else its first collection's.
-fn title(manifest: &megatorrent_core::manifest::Manifest) -> &str {
+pub(crate) fn title(manifest: &megatorrent_core::manifest::Manifest) -> &str {
     let collection = manifest.collections.first().map_or("", |collection| &collection.title);
     if manifest.title.is_empty() { collection } else { &manifest.title }
 }

@@ -62,7 +62,7 @@ impl Exit {
 }
 
 /// Why a command failed: a message that tells what happened, to what, and what to do next.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     /// The exit code.
     pub(crate) exit: Exit,

@@ -177,6 +177,8 @@ methods! {
     Control "publish" (Publish) -> JobInfo;
     /// Looks at all that the node holds, byte by byte, as a job.
     Control "verify" (Verify) -> JobInfo;
+    /// Waits, as a job, until all that is wanted of a channel is in its place, or tells why it does not come.
+    Control "fetch" (Fetch) -> JobInfo;
     /// The jobs, newest first.
     Read "getJobs" (GetJobs) -> Jobs;
     /// One job.

@@ -89,6 +89,16 @@ pub(crate) struct Verify {
     pub(crate) repair: bool,
 }
 
+/// Waits until all that is wanted of a channel's newest version is in its place.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fetch {
+    pub(crate) channel: ChannelId,
+    /// Gives up after so long without progress; null: never.
+    #[serde(default)]
+    pub(crate) timeout_secs: Option<u64>,
+}
+
 /// What a job does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -96,6 +106,8 @@ pub(crate) enum JobKind {
     Ingest,
     Publish,
     Verify,
+    /// It ends with the process: the channel itself is what goes on.
+    Fetch,
 }
 
 /// How far a job is.
