@@ -247,11 +247,10 @@ fn command(content: &Content, n: u8, what: Wish) -> Command {
             Command::Join { topic, tree, selection: Selection::default() }
         }
         Wish::Leave => Command::Leave(topic),
-        Wish::Publish(has_gateways) => Command::Publish(Draft {
-            content: EMPTY,
-            read_key: None,
-            gateways: if has_gateways { vec![addr(1), addr(2)] } else { Vec::new() },
-        }),
+        Wish::Publish(has_gateways) => {
+            let gateways = if has_gateways { vec![addr(1), addr(2)] } else { Vec::new() };
+            Command::Publish { channel, draft: Draft { content: EMPTY, read_key: None, gateways } }
+        }
     }
 }
 

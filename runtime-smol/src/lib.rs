@@ -21,25 +21,31 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_io::Async;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Topic;
-use megatorrent_core::node::{Command, Config, Event, Input, Node, NodeStatus, Selection, TargetStatus};
+use megatorrent_core::node::{
+    Answer, Command, Config, Event, Node, NodeStatus, Refusal, Selection, TargetStatus,
+};
 use smol::LocalExecutor;
 use zeroize::Zeroizing;
 
 use crate::dht::{Dht, DhtMode, Plan, Unreachable};
 use crate::driver::{Clock, Driver};
 use crate::egress::Egress;
+use crate::events::{News, Numbered};
 use crate::home::Home;
 use crate::jobs::Jobs;
 use crate::losses::LossNews;
@@ -50,6 +56,7 @@ pub mod dht;
 mod dht_own;
 mod driver;
 pub mod egress;
+pub mod events;
 pub mod export;
 mod held;
 pub mod home;
@@ -222,8 +229,7 @@ impl Runtime {
             download_bytes_per_sec,
             takes_all,
         };
-        let mut node = Node::new(config, identity, *seed, clock.now(), driver::wall_time());
-        select(&mut node, clock.now(), selections);
+        let mut node = Node::new(config, *seed, clock.now(), driver::wall_time());
         restore(&mut node, &state)?;
         let state = Arc::new(state);
         let jobs = Jobs::start(&store, &state).map_err(|e| StartError::System("thread", e))?;
@@ -242,15 +248,31 @@ impl Runtime {
             let dht = Rc::new(Dht::start(executor, config, sink));
             Driver::new(node, clock, dht, egress, (jobs, store.clone()), executor)
         });
+        // What is fetched of channels is known before any of them is looked at.
+        let selections =
+            selections.into_iter().map(|(channel, selection)| Command::Select { channel, selection });
+        let identity = identity.map(|identity| Command::AddIdentity(identity.into()));
+        let peers = bootstrap.into_iter().map(Command::AddPeer);
+        for command in selections.chain(identity) {
+            driver.command(command);
+        }
         driver.run(listener);
-        for peer in bootstrap {
-            driver.handle(Input::Command(Command::AddPeer(peer)));
+        for command in peers {
+            driver.command(command);
         }
         if wait {
             driver.dht.bound().await;
         }
-        let inner =
-            Inner { driver, dir, store, state, local_addr: bound.local_addr, started: Instant::now() };
+        let local_addr = bound.local_addr;
+        let inner = Inner {
+            driver,
+            dir,
+            store,
+            state,
+            local_addr,
+            started: Instant::now(),
+            read: Default::default(),
+        };
         Ok(Handle(Rc::new(inner)))
     }
 }
@@ -260,13 +282,6 @@ fn seed() -> Result<Zeroizing<[u8; 32]>, StartError> {
     let filled = getrandom::fill(seed.as_mut());
     filled.map_err(|e| StartError::System("randomness", io::Error::other(e.to_string())))?;
     Ok(seed)
-}
-
-/// What is fetched of channels is known before any of them is.
-fn select(node: &mut Node, now: megatorrent_core::time::Instant, selections: Vec<(PublicKey, Selection)>) {
-    for (channel, selection) in selections {
-        node.handle(now, Input::Command(Command::Select { channel, selection }));
-    }
 }
 
 /// Hands the node what it noted in an earlier run.
@@ -311,34 +326,116 @@ struct Inner {
     state: Arc<State>,
     local_addr: Option<SocketAddr>,
     started: Instant,
+    /// The numbers of the last event and the last loss that were given to the handle's own reader.
+    read: (Cell<u64>, Cell<u64>),
+}
+
+/// The answer to a command, to be awaited or not: the command is carried out in any case, and without this only its answer is
+/// lost.
+pub struct Answering(Pin<Box<dyn Future<Output = Result<Answer, Refusal>>>>);
+
+impl fmt::Debug for Answering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answering")
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Answer, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+/// One reader of a node's news, among any number of others.
+#[derive(Debug)]
+pub struct Reader {
+    node: Handle,
+    number: u64,
+}
+
+impl Reader {
+    /// The number of the last piece that was read.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Waits for the next piece of news.
+    pub async fn next(&mut self) -> Numbered {
+        let next = self.node.0.driver.after(self.number).await;
+        self.number = next.number;
+        next
+    }
+
+    /// The next piece of news, if there is one.
+    pub fn try_next(&mut self) -> Option<Numbered> {
+        let next = self.node.0.driver.try_after(self.number)?;
+        self.number = next.number;
+        Some(next)
+    }
 }
 
 impl Handle {
-    /// Tells the node a wish; what becomes of it comes as events.
-    pub fn command(&self, command: Command) {
-        self.0.driver.handle(Input::Command(command));
+    /// Hands the node a command, at once. Its answer is [`Refusal::Shutdown`] where the node ends before there is one.
+    pub fn command(&self, command: Command) -> Answering {
+        let answer = self.0.driver.command(command);
+        Answering(Box::pin(async move { answer.recv().await.unwrap_or(Err(Refusal::Shutdown)) }))
     }
 
-    /// The next piece of news, for one subscriber: each event is given once. Events wait in a ring of bounded size;
-    /// when it is full, the oldest event about a mere connection (connected, disconnected, dial failed) makes room, or
-    /// else the oldest of all, and [`Self::events_dropped`] counts it.
+    /// Reads the node's news after the piece with this number; 0: all that are kept. News wait in one ring of bounded size for
+    /// all readers; when it is full, the oldest piece about a mere connection (connected, disconnected, dial failed) makes room, or
+    /// else the oldest of all, and each reader that has not come to it learns that it missed one.
+    pub fn events_after(&self, number: u64) -> Reader {
+        Reader { node: self.clone(), number }
+    }
+
+    /// The number of the newest piece of news; 0 before the first.
+    pub fn newest_event(&self) -> u64 {
+        self.0.driver.newest()
+    }
+
+    /// The next event for the handle's own reader, which clones share: each event is given once.
     pub async fn next_event(&self) -> Event {
-        self.0.driver.next_event().await
+        loop {
+            if let Some(event) = self.try_event() {
+                return event;
+            }
+            self.0.driver.after(self.0.read.0.get()).await;
+        }
     }
 
-    /// The next piece of news, if one waits.
+    /// The next event for the handle's own reader, if one waits.
     pub fn try_event(&self) -> Option<Event> {
-        self.0.driver.try_event()
+        self.take(&self.0.read.0, |news| match news {
+            News::Event(event) => Some(event.clone()),
+            News::Loss(_) => None,
+        })
     }
 
-    /// The next piece of news of what cannot be read: of each file once, and once when it is back.
+    /// The next piece of news of what cannot be read, for the handle's own reader.
     pub async fn next_loss(&self) -> LossNews {
-        self.0.driver.next_loss().await
+        loop {
+            let loss = self.take(&self.0.read.1, |news| match news {
+                News::Loss(loss) => Some(loss.clone()),
+                News::Event(_) => None,
+            });
+            if let Some(loss) = loss {
+                return loss;
+            }
+            self.0.driver.after(self.0.read.1.get()).await;
+        }
     }
 
-    /// Events that were dropped because nobody took them in time.
-    pub fn events_dropped(&self) -> u64 {
-        self.0.driver.events_dropped()
+    /// Takes the next piece of a kind for the handle's own reader, whose last one has the number in `read`.
+    fn take<T>(&self, read: &Cell<u64>, of_kind: impl Fn(&News) -> Option<T>) -> Option<T> {
+        while let Some(next) = self.0.driver.try_after(read.get()) {
+            read.set(next.number);
+            if let Some(found) = of_kind(&next.news) {
+                return Some(found);
+            }
+        }
+        None
     }
 
     /// The node's counters.

@@ -204,12 +204,8 @@ impl Stage<'_> {
         let manifest = Manifest { collections, ..Manifest::default() };
         let content: HeadContent = publish::head_content(&manifest, author.store(), secret, true, true)?;
         author.dht_joined().await;
-        author.command(Command::Publish(Draft {
-            content,
-            read_key: Some(show.read_key.clone()),
-            gateways: Vec::new(),
-        }));
-        let published = publish::outcome(author, &show.channel, false, |_| {}).await?;
+        let draft = Draft { content, read_key: Some(show.read_key.clone()), gateways: Vec::new() };
+        let published = publish::outcome(author, &show.channel, draft, |_| {}).await?;
         self.step(&format!(
             "author signs the private channel {}… and puts its head on the DHT ({})",
             &show.channel.to_string()[..8],

@@ -9,11 +9,12 @@ use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{
     Collection, FileEntry, FormError, HeadContent, Item, Manifest, Reference, entry,
 };
-use megatorrent_core::node::{Command, DhtError, Draft, Event, PublishError, Takers};
+use megatorrent_core::node::{Answer, Command, DhtError, Draft, Event, PublishError, Refusal, Takers};
 use megatorrent_core::time::UnixTime;
 use megatorrent_core::tree::Shape;
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::dht::{DhtMode, Plan};
+use megatorrent_runtime_smol::events::News as Told;
 use megatorrent_runtime_smol::export::data_blobs;
 use megatorrent_runtime_smol::ingest::AuthorBlobs;
 use megatorrent_runtime_smol::store::Store;
@@ -224,46 +225,60 @@ async fn publish(
         .await?;
     }
     spinner.set_message("publishing");
-    node.command(Command::Publish(draft));
     let late = || {
         let who = if is_via { "gateways" } else { "DHT" };
         Failure::new(Exit::Timeout, format!("the {who} took too long to store the head; try again"))
     };
     let tell = |text: &str| spinner.suspend(|| output.warn(text));
-    let published = within(PUBLISH_TIMEOUT, late, outcome(node, channel, is_via, tell)).await?;
+    let published = within(PUBLISH_TIMEOUT, late, outcome(node, channel, draft, tell)).await?;
     spinner.finish_and_clear();
     Ok(published)
 }
 
-/// `is_via`: through gateways. `tell` takes a warning, at once.
+/// Publishes a draft. `tell` takes a warning, at once.
 pub(super) async fn outcome(
     node: &Handle,
-    ours: &PublicKey,
-    is_via: bool,
+    channel: &PublicKey,
+    draft: Draft,
     tell: impl Fn(&str),
 ) -> Result<Published, Failure> {
+    let is_via = !draft.gateways.is_empty();
+    let mut events = node.events_after(node.newest_event());
+    let answer = node.command(Command::Publish { channel: *channel, draft });
     let mut clock = None;
-    loop {
-        match node.next_event().await {
-            Event::ClockBehind { channel, sequence, unix } if channel == *ours => {
-                clock = Some(unix);
-                tell(&behind(sequence, unix));
+    let mut note = |news: &Told| {
+        if let Told::Event(Event::ClockBehind { channel: of, sequence, unix, .. }) = news
+            && of == channel
+        {
+            clock = Some(*unix);
+            tell(&behind(*sequence, *unix));
+        }
+    };
+    let told = async {
+        loop {
+            note(&events.next().await.news);
+        }
+    };
+    let answer = future::or(told, answer).await;
+    while let Some(next) = events.try_next() {
+        note(&next.news);
+    }
+    match answer {
+        Ok(Answer::Published { sequence, takers, inline }) => {
+            Ok(Published { sequence, takers, inline, clock })
+        }
+        Ok(_) => Err(Failure::new(Exit::Other, "the node did not say what became of the head")),
+        Err(refusal) => {
+            let hint = hint(&refusal, is_via);
+            let is_disk = refusal == Refusal::Publish(PublishError::NotDurable);
+            let cause = node.state().last_failure().filter(|_| is_disk);
+            let mut failure = Failure::from(refusal);
+            failure.message.push_str(hint);
+            if let Some(cause) = cause {
+                let cause = Failure::from(&*cause);
+                failure = Failure::new(cause.exit, format!("{}: {}", failure.message, cause.message));
             }
-            Event::Published { channel, sequence, takers, inline } if channel == *ours => {
-                return Ok(Published { sequence, takers, inline, clock });
-            }
-            Event::PublishFailed { channel, error } if channel == Some(*ours) => {
-                let hint = hint(&error, is_via);
-                let cause = node.state().last_failure().filter(|_| matches!(error, PublishError::NotDurable));
-                let mut failure = Failure::from(error);
-                failure.message.push_str(hint);
-                if let Some(cause) = cause {
-                    let cause = Failure::from(&*cause);
-                    failure = Failure::new(cause.exit, format!("{}: {}", failure.message, cause.message));
-                }
-                return Err(failure);
-            }
-            _ => {}
+            Err(failure)
         }
     }
 }
@@ -278,7 +293,8 @@ fn behind(sequence: u64, unix: UnixTime) -> String {
 }
 
 /// What to do next.
-fn hint(error: &PublishError, is_via: bool) -> &'static str {
+fn hint(refusal: &Refusal, is_via: bool) -> &'static str {
+    let Refusal::Publish(error) = refusal else { return "" };
     match error {
         PublishError::Dht(DhtError::Stale | DhtError::CasMismatch) => {
             "; another of your nodes may be publishing too: try again"

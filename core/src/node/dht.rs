@@ -35,8 +35,8 @@ pub(super) enum Purpose {
     Poll(PublicKey),
     /// Keep a head alive.
     Reput(PublicKey),
-    /// Any step of a publication.
-    Publish,
+    /// Any step of the publication in a channel.
+    Publish(PublicKey),
     /// Put an item for another node.
     Relay(PublicKey),
     /// Put an item for another node again.
@@ -54,7 +54,7 @@ pub(super) enum Purpose {
 impl Purpose {
     fn class(self) -> Class {
         match self {
-            Self::Publish => Class::Publish,
+            Self::Publish(_) => Class::Publish,
             Self::Announce(_) | Self::Reput(_) => Class::Upkeep,
             Self::Poll(_) => Class::Poll,
             Self::Lookup(..) => Class::Lookup,
@@ -180,7 +180,7 @@ impl DhtQueue {
             let at = self.asked;
             self.waiting.insert(purpose, (at, None));
             self.line(purpose).waiting.insert(at, Waiting { asked: now, purpose, op });
-            if purpose == Purpose::Publish {
+            if purpose.class() == Class::Publish {
                 self.note_awaited(purpose, ALWAYS);
             }
         }
@@ -404,7 +404,7 @@ mod tests {
             for (class, purpose) in [
                 (Class::Favour, Purpose::LookUpHead(channel())),
                 (Class::Poll, Purpose::Poll(channel())),
-                (Class::Publish, Purpose::Publish),
+                (Class::Publish, Purpose::Publish(channel())),
             ] {
                 let waiting = Waiting { asked: start, purpose, op: DhtOp::Get(channel()) };
                 queue.lines[class as usize].waiting.insert(n as u64, waiting);
@@ -429,7 +429,7 @@ mod tests {
             "{topics} of topics and {blobs} of blobs"
         );
         // An idle class has saved up nothing.
-        queue.push(start, Purpose::Publish, DhtOp::Get(channel()));
+        queue.push(start, Purpose::Publish(channel()), DhtOp::Get(channel()));
         let next = run(&mut queue, start + Duration::from_mins(2), 5);
         assert_eq!(of(&next, Class::Publish), 1, "{next:?}");
     }

@@ -12,7 +12,7 @@ mod shares;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::api::{Action, RecordKey};
+use super::api::{Action, RecordKey, Refusal};
 use super::cx::{Cx, Pending};
 use crate::addr::PeerAddr;
 use crate::error::Violation;
@@ -138,6 +138,18 @@ impl Peers {
     /// Notes an address that no peer told of.
     pub(super) fn add(&mut self, cx: &Cx, addr: PeerAddr, source: Source) {
         self.book.add(addr, source, cx.now());
+    }
+
+    /// Notes an address that the user named.
+    pub(super) fn configure(&mut self, cx: &Cx, addr: PeerAddr) -> Result<(), Refusal> {
+        if self.is_banned(cx, &addr) {
+            return Err(Refusal::Banned);
+        }
+        if self.book.is_ourselves(&addr) {
+            return Err(Refusal::Ourselves);
+        }
+        self.book.add(addr.clone(), Source::Configured, cx.now());
+        if self.book.knows(&addr) { Ok(()) } else { Err(Refusal::TooManyPeers) }
     }
 
     /// Notes what a look-up on the DHT found; of that, what may be a peer's address. A private one is only where the DHT is a

@@ -16,7 +16,7 @@ use core::time::Duration;
 
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
-use crate::ids::{ConnId, Secret, Topic};
+use crate::ids::{ConnId, JobId, Secret, Topic};
 use crate::limits::{GOSSIP_CHANNELS_MAX, HEAD_LEN_MAX, HEAD_POLL_INTERVAL, HEAD_RETRY_INTERVAL};
 use crate::manifest::{Head, HeadContent, HeadError};
 use crate::node::api::{DhtError, Event, RecordKey};
@@ -128,8 +128,6 @@ pub(crate) enum Followed {
     Newly(Topic),
     /// It has another read key, and so another swarm: the one before, and this one.
     Moved(Topic, Topic),
-    /// It is not followed: there is no room.
-    Refused,
 }
 
 /// What is durable from here on.
@@ -163,50 +161,57 @@ impl Heads {
 
     // --- following ------------------------------------------------------------------------------------------
 
-    /// Begins to follow a channel, if there is room for it, or gives it the read key that was missing.
+    /// Whether a read key cannot be a channel's: it does not open the newest head, which the known one opens, and no newer
+    /// one came that the known one does not open.
+    pub(crate) fn contradicts(&self, channel: &PublicKey, read_key: Option<&Secret>) -> bool {
+        let Some((upkeep, key)) = self.by_channel.get(channel).zip(read_key) else { return false };
+        let is_outdated = matches!(upkeep.refused, Some((_, HeadError::ReadKeyWrong)));
+        let opens = |head: &HeldHead| Head::from_json_in(self.shape, channel, Some(key), head.document());
+        let is_wrong = |head: &HeldHead| matches!(opens(head), Err(HeadError::ReadKeyWrong));
+        !is_outdated && upkeep.head.as_ref().is_some_and(is_wrong)
+    }
+
+    /// Begins to follow a channel, if there is room for it, or gives it the read key that was missing. `None`: there is no room.
     pub(crate) fn follow(
         &mut self,
-        cx: &mut Cx,
+        cx: &Cx,
         channel: PublicKey,
         read_key: Option<Secret>,
         has_room: bool,
-    ) -> Followed {
+    ) -> Option<Followed> {
         let now = cx.now();
         if let Some(upkeep) = self.by_channel.get_mut(&channel) {
             if read_key.is_none() || upkeep.read_key == read_key {
-                return Followed::Before;
+                return Some(Followed::Before);
             }
             // Another key means another swarm, and heads that can now be read.
             let before = upkeep.topic;
             upkeep.topic = uri::topic(&channel, read_key.as_ref());
             (upkeep.read_key, upkeep.refused, upkeep.poll_due) = (read_key, None, Some(now));
             self.conns.iter_mut().for_each(|(_, told)| told.forget(&channel));
-            return Followed::Moved(before, upkeep.topic);
+            return Some(Followed::Moved(before, upkeep.topic));
         }
         if !has_room {
-            let error = HeadError::Malformed("too many channels are followed");
-            cx.event(Event::HeadRefused { channel, error });
-            return Followed::Refused;
+            return None;
         }
         let upkeep = Upkeep::new(&channel, read_key, now);
         let topic = upkeep.topic;
         self.by_channel.insert(channel, Box::new(upkeep));
-        Followed::Newly(topic)
+        Some(Followed::Newly(topic))
     }
 
-    /// Follows a channel no longer, and deletes its record; its topic.
-    pub(crate) fn unfollow(&mut self, cx: &mut Cx, channel: &PublicKey) -> Option<Topic> {
+    /// Follows a channel no longer, and deletes its record; its topic, and that job.
+    pub(crate) fn unfollow(&mut self, cx: &mut Cx, channel: &PublicKey) -> Option<(Topic, JobId)> {
         let upkeep = self.by_channel.remove(channel)?;
         self.conns.iter_mut().for_each(|(_, told)| told.forget(channel));
-        cx.persist(Pending::Record, RecordKey::Channel(*channel), None);
-        Some(upkeep.topic)
+        let job = cx.persist(Pending::Record, RecordKey::Channel(*channel), None);
+        Some((upkeep.topic, job))
     }
 
-    /// Stores a channel's record as it is, also where no head is known yet.
-    pub(crate) fn remember(&self, cx: &mut Cx, channel: PublicKey) {
-        if let Some(upkeep) = self.by_channel.get(&channel) {
-            persist(cx, Pending::Record, channel, upkeep.read_key.as_ref(), upkeep.head.as_ref());
-        }
+    /// Stores a channel's record as it is, also where no head is known yet. A head that is being stored stays in it.
+    pub(crate) fn remember(&self, cx: &mut Cx, channel: PublicKey) -> Option<JobId> {
+        let upkeep = self.by_channel.get(&channel)?;
+        Some(persist(cx, Pending::Record, channel, upkeep.read_key.as_ref(), upkeep.newest()))
     }
 
     /// Reads a channel's record. `None`: it does not parse.
@@ -436,6 +441,6 @@ fn persist(
     channel: PublicKey,
     read_key: Option<&Secret>,
     head: Option<&HeldHead>,
-) {
-    cx.persist(pending, RecordKey::Channel(channel), Some(record::encode(read_key, head)));
+) -> JobId {
+    cx.persist(pending, RecordKey::Channel(channel), Some(record::encode(read_key, head)))
 }
