@@ -15,6 +15,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::api::Event;
 use crate::exit::{Failure, exit_of};
 
 /// How often a bar is drawn.
@@ -112,6 +113,28 @@ impl Output {
         let mut object = json!({ "event": event.name() });
         if let (Value::Object(object), Value::Object(members)) = (&mut object, members) {
             object.extend(members);
+        }
+        self.line(&object.to_string())
+    }
+
+    /// An event of a node: a line of NDJSON, or words on stderr where it has any.
+    pub(crate) fn show(self, event: &Event) -> Result<(), Failure> {
+        let (name, text) = (event.kind.event, &event.text);
+        if matches!(name, News::Warning | News::Loss) {
+            self.warn(text);
+        }
+        if !self.json {
+            if !text.is_empty() && !matches!(name, News::Warning | News::Loss) {
+                self.note(text);
+            }
+            return Ok(());
+        }
+        if name == News::Note {
+            return Ok(());
+        }
+        let mut object = json!({ "event": name.name() });
+        if let Value::Object(object) = &mut object {
+            object.extend(event.kind.members.clone());
         }
         self.line(&object.to_string())
     }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use megatorrent_core::identity::PublicKey;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Log;
 use crate::api::{ChannelId, EventKind, JobId};
@@ -41,7 +41,8 @@ impl Reporter {
 
     /// What a user should look at.
     pub(crate) fn warn(&self, text: impl Into<String>) {
-        self.event(News::Warning, Value::Null, text);
+        let text = text.into();
+        self.event(News::Warning, json!({ "message": text }), text);
     }
 
     /// What a user may like to know.
