@@ -319,7 +319,11 @@ fn what_a_peer_says_while_a_wider_selection_is_looked_up_in_the_store_counts() {
     let (mut bench, mut seed) = selecting(&folder, nothing());
     let mut late = Member::join(&mut bench, 2, &[folder.channel]);
     seed.bring_all(&mut bench, &folder);
-    assert_eq!((folder.extent(&bench), late.asked_have.len()), ((true, false), 1), "it is asked for the body");
+    assert_eq!(
+        (folder.extent(&bench), late.asked_have.len()),
+        ((true, false), 1),
+        "it is asked for the body"
+    );
     bench.node.disconnected(bench.now, seed.peer.conn);
     bench.answers = false;
     folder.select(&mut bench, Selection::default());
