@@ -237,7 +237,9 @@ impl Rpc {
 
         self.periodic_node_maintenance();
 
-        let new_query_response = self.handle_message();
+        // What is done is told before the wait for the next message.
+        let is_done = !done_get_queries.is_empty() || !done_put_queries.is_empty();
+        let new_query_response = if is_done { None } else { self.handle_message() };
 
         if finished_self_findnode {
             self.log_bootstrap(self.id());
