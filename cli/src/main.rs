@@ -3,21 +3,18 @@
 //! Goals: the commands, their words and exit codes, and what a user sees while they run. Non-goals: any decision of
 //! the protocol, which is `megatorrent-core`'s, and any socket, blob or database, which are the runtime's.
 
-#[expect(dead_code, reason = "the service that answers it comes next")]
 mod api;
 mod args;
-mod choices;
 mod ciphers;
 mod clock;
 mod commands;
 mod events;
 mod exit;
+mod face;
 mod files;
-#[expect(dead_code, reason = "the service that answers it comes next")]
 mod http;
 mod node;
 mod output;
-#[expect(dead_code, reason = "the service that answers it comes next")]
 mod service;
 mod signals;
 

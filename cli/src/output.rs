@@ -17,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::api::Event;
 use crate::exit::{Failure, exit_of};
+use crate::service::jobs::Progress;
 
 /// How often a bar is drawn.
 const BAR_HZ: u8 = 10;
@@ -195,6 +196,14 @@ pub(crate) fn count_bytes(bar: &ProgressBar, total_bytes: u64) {
     let template = "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
     bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
     bar.set_length(total_bytes);
+}
+
+/// Shows how far work is.
+pub(crate) fn show_progress(bar: &ProgressBar, progress: &Progress) {
+    if let Some(total) = progress.total_bytes() {
+        count_bytes(bar, total);
+        bar.set_position(progress.done_bytes());
+    }
 }
 
 /// Logs to stderr: warnings, and more with each `-v`. The DHT crate repeats ordinary network weather ("could not

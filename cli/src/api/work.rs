@@ -87,6 +87,9 @@ pub(crate) struct Verify {
     /// Bring back what was deleted, edited or damaged.
     #[serde(default)]
     pub(crate) repair: bool,
+    /// Of a channel whose files are brought back, gives up after so long without progress; null: never.
+    #[serde(default)]
+    pub(crate) timeout_secs: Option<u64>,
 }
 
 /// Waits until all that is wanted of a channel's newest version is in its place.
@@ -97,6 +100,9 @@ pub(crate) struct Fetch {
     /// Gives up after so long without progress; null: never.
     #[serde(default)]
     pub(crate) timeout_secs: Option<u64>,
+    /// Goes on where a version cannot be read, or written for want of space: a newer one may come.
+    #[serde(default)]
+    pub(crate) patient: bool,
 }
 
 /// What a job does.

@@ -294,11 +294,13 @@ impl Channel {
     }
 
     /// The end of waiting for it: all that is wanted is in its place, or why that will not come about. `None`: it may still.
-    pub(super) fn verdict(&mut self, timeout: Option<Duration>) -> Option<Result<(), Failure>> {
-        if let Some(refused) = self.refused.clone().or_else(|| self.failure.clone()) {
-            return Some(Err(refused));
+    /// `patient`: a newer version, or space, is waited for.
+    pub(super) fn verdict(&mut self, timeout: Option<Duration>, patient: bool) -> Option<Result<(), Failure>> {
+        let refused = self.refused.as_ref().filter(|_| !patient || !self.is_readable);
+        if let Some(failure) = refused.or(self.failure.as_ref().filter(|_| !patient)) {
+            return Some(Err(failure.clone()));
         }
-        if self.is_full {
+        if self.is_full && !patient {
             let nameless = || Failure::new(Exit::Other, "the folder of the node (-d) takes no more blobs");
             let failure = self.node.store().last_failure().map_or_else(nameless, |it| Failure::from(&*it));
             return Some(Err(failure));

@@ -9,15 +9,13 @@ use serde_json::{Value, json};
 
 use super::Service;
 use super::jobs::{Progress, Request, ingest, publish, verify};
-use crate::api::{ApiError, JobId, JobInfo};
+use crate::api::{self, ApiError, JobId, JobInfo};
 use crate::events::count;
 use crate::exit::{Exit, Failure};
 use crate::output::News;
 
 /// How often a channel that is waited for is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// After so long without progress a repair gives a channel up.
-const REPAIR_TIMEOUT: Duration = Duration::from_mins(2);
 
 impl Service {
     /// Takes a job; it is kept before this returns.
@@ -83,10 +81,10 @@ impl Service {
             Request::Publish(call) => {
                 publish::run(&call, node, progress, &self.0.reporter.of_job(id)).await
             }
-            Request::Verify(call) => self.verify(id, call.repair, progress).await,
+            Request::Verify(call) => self.verify(id, call, progress).await,
             Request::Fetch(call) => {
                 let timeout = call.timeout_secs.map(Duration::from_secs);
-                self.fetched(call.channel.0, timeout, progress).await?;
+                self.fetched(call.channel.0, timeout, call.patient, progress).await?;
                 Ok(json!({}))
             }
         }
@@ -97,6 +95,7 @@ impl Service {
         &self,
         channel: PublicKey,
         timeout: Option<Duration>,
+        patient: bool,
         progress: &Progress,
     ) -> Result<(), Failure> {
         let log = Rc::clone(&self.0.log);
@@ -105,7 +104,7 @@ impl Service {
                 return Err(Failure::new(Exit::Other, "cancelled"));
             }
             let verdict = match self.0.channels.borrow_mut().get_mut(&channel) {
-                Some(channel) => channel.verdict(timeout),
+                Some(channel) => channel.verdict(timeout, patient),
                 None => Some(Err(Failure::new(Exit::NotFound, format!("channel {channel} is not followed")))),
             };
             if let Some(verdict) = verdict {
@@ -118,10 +117,16 @@ impl Service {
         }
     }
 
-    async fn verify(&self, id: JobId, repair: bool, progress: &Arc<Progress>) -> Result<Value, Failure> {
+    async fn verify(
+        &self,
+        id: JobId,
+        call: api::Verify,
+        progress: &Arc<Progress>,
+    ) -> Result<Value, Failure> {
+        let timeout = call.timeout_secs.map(Duration::from_secs);
         let reporter = self.0.reporter.of_job(id);
         let found = verify::look(self.0.node.store(), progress, &reporter).await?;
-        if !repair {
+        if !call.repair {
             found.verdict()?;
             return Ok(found.summary);
         }
@@ -139,7 +144,7 @@ impl Service {
                 channel.restore();
             }
             // The others have their turn.
-            if let Err(error) = self.fetched(key, Some(REPAIR_TIMEOUT), progress).await {
+            if let Err(error) = self.fetched(key, timeout, false, progress).await {
                 reporter.warn(&error.message);
                 failure.get_or_insert(error);
             }

@@ -79,8 +79,9 @@ pub(crate) fn run(input: &Path, wish: &Wish, store: &Store, progress: &Progress)
     let (size, blobs) = (reference.size().unwrap_or_default(), reference.blob_count());
     let path = wish.path.clone();
     let file = FileEntry { path, size, modified_ms, executable, reference, blake3: None };
-    let entry: Value = serde_json::from_str(&entry::to_json(&file)).expect("an entry is JSON");
-    Ok(json!({ "path": wish.path.as_str(), "size": size, "blobs": blobs, "entry": entry }))
+    let text = entry::to_json(&file);
+    let entry: Value = serde_json::from_str(&text).expect("an entry is JSON");
+    Ok(json!({ "path": wish.path.as_str(), "size": size, "blobs": blobs, "entry": entry, "text": text }))
 }
 
 fn seal(
