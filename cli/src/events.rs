@@ -56,7 +56,7 @@ pub(crate) fn report(event: &Event, reporter: &Reporter) {
         Event::PageRefused { channel, error, .. } => {
             reporter.warn(format!("channel {channel}: some files cannot be had: {error}"));
         }
-        Event::ClockBehind { channel, sequence, unix } => {
+        Event::ClockBehind { channel, sequence, unix, .. } => {
             reporter.of_channel(*channel).warn(publish::behind(*sequence, *unix));
         }
         _ => {}

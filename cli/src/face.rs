@@ -98,9 +98,13 @@ impl Face {
                 return result.map(drop);
             }
             // Until there is a newer version.
-            while !self.show_next(output, bar, |_| true).await?.iter().any(|event| {
-                event.kind.event == News::Head && event.kind.channel == Some(call.channel)
-            }) {}
+            while !self
+                .show_next(output, bar, |_| true)
+                .await?
+                .iter()
+                .any(|event| event.kind.event == News::Head && event.kind.channel == Some(call.channel))
+            {
+            }
         }
     }
 

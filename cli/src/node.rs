@@ -4,9 +4,9 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 
+use megatorrent_runtime_smol::Options;
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::home::{self, Home};
-use megatorrent_runtime_smol::Options;
 use smol::LocalExecutor;
 
 use crate::args::{DataArgs, Dht, LimitArgs, ListenArgs, NetworkArgs};

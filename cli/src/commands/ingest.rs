@@ -32,7 +32,8 @@ pub(crate) fn run(args: &Ingest, output: Output) -> Result<(), Failure> {
     }
     let interrupts = Interrupts::install()?;
     if !files::is_stdin(&args.input) {
-        std::fs::File::open(&args.input).map_err(|error| Failure::file("cannot read", &args.input, &error))?;
+        std::fs::File::open(&args.input)
+            .map_err(|error| Failure::file("cannot read", &args.input, &error))?;
     }
     let wish = Wish { path, secret: content_secret(args, output)?, v5: args.v5, copy: args.copy };
     let store = Home::blobs_only(node::prepare(&args.data)?)?;

@@ -57,7 +57,7 @@ fn call(args: &Publish) -> Result<api::Publish, Failure> {
         identity: node::absolute(&args.key)?,
         title: args.title.clone(),
         private: args.private,
-        read_key: read_key.map(|key| key.to_hex().to_string()),
+        read_key: read_key.map(|key| base16ct::lower::encode_string(key.expose())),
         gateways: args.gateways.iter().map(ToString::to_string).collect(),
         no_ids: args.no_ids,
         any_clock: args.any_clock,

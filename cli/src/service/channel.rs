@@ -10,10 +10,10 @@ use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::Handle;
 use serde_json::json;
 
+use super::Reporter;
 use super::exports::{Bench, Exports, Finished, Goal};
 use super::jobs::verify::Found;
 use super::records::Followed;
-use super::Reporter;
 use crate::api::{ChannelId, State, Subscription};
 use crate::clock;
 use crate::events::{self, count};
@@ -159,10 +159,10 @@ impl Channel {
                 self.refuse(format!("some files of the channel cannot be had: {error}"));
             }
             Event::FileRefused { sequence, file, .. } => {
-                let name = self.exports.as_ref().map_or_else(
-                    || format!("file {file}"),
-                    |exports| exports.file_name(*sequence, *file),
-                );
+                let name = self
+                    .exports
+                    .as_ref()
+                    .map_or_else(|| format!("file {file}"), |exports| exports.file_name(*sequence, *file));
                 let why = format!("{name}: its index does not hold what the channel says");
                 self.reporter.warn(&why);
                 self.refuse(why);
@@ -295,7 +295,11 @@ impl Channel {
 
     /// The end of waiting for it: all that is wanted is in its place, or why that will not come about. `None`: it may still.
     /// `patient`: a newer version, or space, is waited for.
-    pub(super) fn verdict(&mut self, timeout: Option<Duration>, patient: bool) -> Option<Result<(), Failure>> {
+    pub(super) fn verdict(
+        &mut self,
+        timeout: Option<Duration>,
+        patient: bool,
+    ) -> Option<Result<(), Failure>> {
         let refused = self.refused.as_ref().filter(|_| !patient || !self.is_readable);
         if let Some(failure) = refused.or(self.failure.as_ref().filter(|_| !patient)) {
             return Some(Err(failure.clone()));

@@ -44,7 +44,9 @@ fn ports(node: &Handle) -> Check {
 
 fn dht(node: &Handle) -> Check {
     match (node.dht_addr(), node.dht_nodes()) {
-        (None, _) => bad("dht", "it has no DHT".into(), "leave out --dht off, or name a --gateway to publish"),
+        (None, _) => {
+            bad("dht", "it has no DHT".into(), "leave out --dht off, or name a --gateway to publish")
+        }
         (Some(addr), 0) => {
             let next = "name a node that answers with -b HOST:PORT, or open UDP in the firewall";
             bad("dht", format!("UDP {addr}: no node answers"), next)
@@ -71,7 +73,11 @@ fn clock_check() -> Check {
 
 fn disk(dir: &Path) -> Check {
     match free_bytes(dir) {
-        None => bad("disk", format!("{}: the system does not say what is free", dir.display()), "look whether it is mounted"),
+        None => bad(
+            "disk",
+            format!("{}: the system does not say what is free", dir.display()),
+            "look whether it is mounted",
+        ),
         Some(free) if free < FREE_BYTES_LOW => {
             let finding = format!("{}: {} are free", dir.display(), indicatif::HumanBytes(free));
             bad("disk", finding, "make room: fetching pauses when it is full")

@@ -122,11 +122,7 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    fn run(
-        &self,
-        channel: PublicKey,
-        work: impl FnOnce() -> Work + Send + 'static,
-    ) -> Task<()> {
+    fn run(&self, channel: PublicKey, work: impl FnOnce() -> Work + Send + 'static) -> Task<()> {
         let (finished, turns) = (self.finished.clone(), self.turns.clone());
         self.executor.spawn(async move {
             let turn = turns.acquire_arc().await;

@@ -16,7 +16,12 @@ impl Service {
         let metrics: [Metric; 12] = [
             ("received_bytes_total", "Bytes of blobs received.", true, status.bytes_received),
             ("sent_bytes_total", "Bytes of blobs sent.", true, status.bytes_sent),
-            ("duplicate_bytes_total", "Bytes of blobs received that were not wanted any more.", true, status.bytes_duplicate),
+            (
+                "duplicate_bytes_total",
+                "Bytes of blobs received that were not wanted any more.",
+                true,
+                status.bytes_duplicate,
+            ),
             ("inbound_connections", "Connections that peers opened.", false, status.inbound as u64),
             ("outbound_connections", "Connections that the node opened.", false, status.outbound as u64),
             ("known_peers", "Addresses known.", false, status.peers_known as u64),
@@ -30,7 +35,10 @@ impl Service {
         let mut text = String::new();
         for (name, help, grows, value) in metrics {
             let kind = if grows { "counter" } else { "gauge" };
-            let _ = write!(text, "# HELP megatorrent_{name} {help}\n# TYPE megatorrent_{name} {kind}\nmegatorrent_{name} {value}\n");
+            let _ = write!(
+                text,
+                "# HELP megatorrent_{name} {help}\n# TYPE megatorrent_{name} {kind}\nmegatorrent_{name} {value}\n"
+            );
         }
         let mut counts = Counts::default();
         it.channels.borrow().values().for_each(|channel| counts.add(channel.info().state));

@@ -198,7 +198,7 @@ impl Service {
     }
 
     async fn follow_events(&self) {
-        let mut events = self.0.node.events();
+        let mut events = self.0.node.events_after(0);
         loop {
             let next = events.next().await;
             if next.missed > 0 {
@@ -337,8 +337,7 @@ impl Service {
         change(&mut config);
         self.command(Command::Configure(Box::new(config.clone()))).await?;
         *self.0.config.borrow_mut() = config;
-        let changed =
-            records::Changes { limits: Some(self.limits()), settings: Some(self.settings()) };
+        let changed = records::Changes { limits: Some(self.limits()), settings: Some(self.settings()) };
         self.0.records.set_changed(&changed).await?;
         let members = json!({ "limits": changed.limits, "settings": changed.settings });
         self.0.reporter.event(News::Changed, members, "");

@@ -63,7 +63,11 @@ impl Records {
         Ok(read(&self.state, JOB)?.into_iter().map(|(_, record)| record).collect())
     }
 
-    pub(super) async fn set_channel(&self, channel: ChannelId, record: Option<&Followed>) -> Result<(), Failure> {
+    pub(super) async fn set_channel(
+        &self,
+        channel: ChannelId,
+        record: Option<&Followed>,
+    ) -> Result<(), Failure> {
         self.write(format!("{CHANNEL}{channel}"), record).await
     }
 

@@ -73,14 +73,11 @@ impl Service {
         match request {
             Request::Ingest(call) => {
                 let (store, progress) = (node.store().clone(), progress.clone());
-                let work = move || {
-                    ingest::run(call.file.as_ref(), &ingest::Wish::of(&call)?, &store, &progress)
-                };
+                let work =
+                    move || ingest::run(call.file.as_ref(), &ingest::Wish::of(&call)?, &store, &progress);
                 smol::unblock(work).await
             }
-            Request::Publish(call) => {
-                publish::run(&call, node, progress, &self.0.reporter.of_job(id)).await
-            }
+            Request::Publish(call) => publish::run(&call, node, progress, &self.0.reporter.of_job(id)).await,
             Request::Verify(call) => self.verify(id, call, progress).await,
             Request::Fetch(call) => {
                 let timeout = call.timeout_secs.map(Duration::from_secs);
@@ -117,12 +114,7 @@ impl Service {
         }
     }
 
-    async fn verify(
-        &self,
-        id: JobId,
-        call: api::Verify,
-        progress: &Arc<Progress>,
-    ) -> Result<Value, Failure> {
+    async fn verify(&self, id: JobId, call: api::Verify, progress: &Arc<Progress>) -> Result<Value, Failure> {
         let timeout = call.timeout_secs.map(Duration::from_secs);
         let reporter = self.0.reporter.of_job(id);
         let found = verify::look(self.0.node.store(), progress, &reporter).await?;
@@ -158,7 +150,10 @@ impl Service {
             None if found.own > 0 => {
                 let files = verify::are(found.own, "file");
                 let exit = if found.own_wrong > 0 { Exit::Integrity } else { Exit::NotFound };
-                Err(Failure::new(exit, format!("{files} not as it was and is yours: nothing is written over it")))
+                Err(Failure::new(
+                    exit,
+                    format!("{files} not as it was and is yours: nothing is written over it"),
+                ))
             }
             None => Ok(members),
         }

@@ -7,8 +7,8 @@ use megatorrent_core::identity::Identity;
 use megatorrent_core::uri::ChannelUri;
 
 use crate::api::{
-    Answers, ApiError, ChannelId, CreateIdentity, Done, ExportIdentity, GetIdentities, Identities, IdentityInfo,
-    ImportIdentity,
+    Answers, ApiError, ChannelId, CreateIdentity, Done, ExportIdentity, GetIdentities, Identities,
+    IdentityInfo, ImportIdentity,
 };
 use crate::exit::{Exit, Failure};
 use crate::files;

@@ -6,9 +6,9 @@ use megatorrent_core::node::Command;
 
 use super::LISTED_MAX;
 use crate::api::{
-    AddPeer, Answers, ApiError, Ban, Bans, ChannelId, Counts, Doctor, Done, Events, GetBans, GetDoctor, GetEvents,
-    GetLimits, GetPeers, GetSettings, GetStatus, Limits, Mode, NodeStatus, Peer, Peers, RemoveBan, SetLimits,
-    SetSettings, Settings, Shutdown,
+    AddPeer, Answers, ApiError, Ban, Bans, ChannelId, Counts, Doctor, Done, Events, GetBans, GetDoctor,
+    GetEvents, GetLimits, GetPeers, GetSettings, GetStatus, Limits, Mode, NodeStatus, Peer, Peers, RemoveBan,
+    SetLimits, SetSettings, Settings, Shutdown,
 };
 use crate::exit::{Exit, Failure};
 use crate::service::{Service, doctor};

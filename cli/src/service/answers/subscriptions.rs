@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::page;
 use crate::api::{
     AddSubscription, Answers, ApiError, ChannelId, Counts, Done, FileInfo, Files, GetFiles, GetSubscription,
-    GetSubscriptions, MarkRead, PauseSubscription, RemoveSubscription, ResumeSubscription, Sort, Subscription,
-    Subscriptions, Undo, Undoable,
+    GetSubscriptions, MarkRead, PauseSubscription, RemoveSubscription, ResumeSubscription, Sort,
+    Subscription, Subscriptions, Undo, Undoable,
 };
 use crate::exit::{Exit, Failure};
 use crate::output::News;
@@ -241,7 +241,8 @@ impl Answers<MarkRead> for Service {
     async fn answer(&self, call: MarkRead) -> Result<Done, ApiError> {
         for key in self.named(call.channel)? {
             let sequence = self.0.node.channel_status(&key).map_or(0, |status| status.sequence);
-            let is_read = self.0.channels.borrow().get(&key).is_none_or(|it| it.record.read_sequence >= sequence);
+            let is_read =
+                self.0.channels.borrow().get(&key).is_none_or(|it| it.record.read_sequence >= sequence);
             if !is_read {
                 self.change(key, |record| record.read_sequence = sequence).await?;
             }

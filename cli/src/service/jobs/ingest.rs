@@ -33,7 +33,7 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
-    pub(super) fn of(call: &api::Ingest) -> Result<Self, Failure> {
+    pub(crate) fn of(call: &api::Ingest) -> Result<Self, Failure> {
         let secret = match &call.identity {
             Some(identity) if !call.unlinkable => files::read_identity(identity.as_ref())?.content_secret(),
             _ => files::random_secret()?,

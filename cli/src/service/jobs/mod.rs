@@ -150,7 +150,10 @@ impl Jobs {
         if self.jobs.len() >= JOBS_MAX {
             let over = self.jobs.iter().find(|(_, job)| job.record.info.state.is_over());
             let Some((id, _)) = over else {
-                return Err(Failure::new(Exit::Other, "too many jobs are under way; try again when one is over"));
+                return Err(Failure::new(
+                    Exit::Other,
+                    "too many jobs are under way; try again when one is over",
+                ));
             };
             room = Some(*id);
         }

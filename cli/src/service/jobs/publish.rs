@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_lite::future;
-use megatorrent_core::identity::Identity;
+use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{
     Collection, FileEntry, FormError, HeadContent, Item, Manifest, Reference, entry,
@@ -35,7 +35,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 const PUBLISH_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// What `publish` prints: the channel's `uri` and `public_key`, `sequence`, `inline`, `private`, and who took the head.
-pub(super) async fn run(
+pub(crate) async fn run(
     call: &api::Publish,
     node: &Handle,
     progress: &Progress,
@@ -47,9 +47,10 @@ pub(super) async fn run(
     }
     let identity = files::read_identity(call.identity.as_ref())?;
     let read_key = read_key(call, &identity)?;
-    let gateways = call.gateways.iter().map(|text| {
-        text.parse().map_err(|_| Failure::usage(format!("{text:?} is no gateway's HOST:PORT")))
-    });
+    let gateways = call
+        .gateways
+        .iter()
+        .map(|text| text.parse().map_err(|_| Failure::usage(format!("{text:?} is no gateway's HOST:PORT"))));
     let gateways: Vec<_> = gateways.collect::<Result<_, _>>()?;
     let manifest = manifest(call)?;
     let (public_key, private) = (identity.public_key(), read_key.is_some());
@@ -63,21 +64,10 @@ pub(super) async fn run(
         join(node).await?;
     }
     progress.set_step("publishing");
-    node.command(Command::AddIdentity(Box::new(identity))).await.map_err(refused)?;
-    let late = async {
-        smol::Timer::after(PUBLISH_TIMEOUT).await;
-        let who = if via { "gateways" } else { "DHT" };
-        Err(Failure::new(Exit::Timeout, format!("the {who} took too long to store the head; try again")))
-    };
-    let answer = async {
-        let answer = node.command(Command::Publish { channel: public_key, draft }).await;
-        answer.map_err(|refusal| publish_failure(refusal, via, node))
-    };
-    let answer = future::or(answer, late).await;
+    node.command(Command::AddIdentity(Box::new(identity))).await?;
+    let put = put(node, &public_key, draft).await;
     let _ = node.command(Command::RemoveIdentity(public_key)).await;
-    let Answer::Published { sequence, takers, inline } = answer? else {
-        return Err(Failure::new(Exit::Other, "the node gave another answer than that it is published"));
-    };
+    let Put { sequence, takers, inline } = put?;
     let uri = ChannelUri { public_key, read_key, bootstrap: Vec::new() };
     let text = if private { uri.to_secret_string().to_string() } else { uri.to_public_string() };
     let mut object = json!({
@@ -98,15 +88,36 @@ pub(super) async fn run(
     Ok(object)
 }
 
-fn refused(refusal: Refusal) -> Failure {
-    Failure::new(Exit::Other, refusal.to_string())
+/// A head that is out.
+pub(crate) struct Put {
+    pub(crate) sequence: u64,
+    pub(crate) takers: Takers,
+    pub(crate) inline: bool,
+}
+
+/// Signs a draft and puts it out, with an identity that the node has.
+pub(crate) async fn put(node: &Handle, channel: &PublicKey, draft: Draft) -> Result<Put, Failure> {
+    let via = !draft.gateways.is_empty();
+    let late = async {
+        smol::Timer::after(PUBLISH_TIMEOUT).await;
+        let who = if via { "gateways" } else { "DHT" };
+        Err(Failure::new(Exit::Timeout, format!("the {who} took too long to store the head; try again")))
+    };
+    let answer = async {
+        match node.command(Command::Publish { channel: *channel, draft }).await {
+            Ok(Answer::Published { sequence, takers, inline }) => Ok(Put { sequence, takers, inline }),
+            Ok(_) => Err(Failure::new(Exit::Other, "the node did not say what became of the head")),
+            Err(refusal) => Err(publish_failure(refusal, via, node)),
+        }
+    };
+    future::or(answer, late).await
 }
 
 fn publish_failure(refusal: Refusal, via: bool, node: &Handle) -> Failure {
-    let Refusal::Publish(error) = refusal else { return refused(refusal) };
-    let hint = hint(&error, via);
-    let cause = node.state().last_failure().filter(|_| matches!(error, PublishError::NotDurable));
-    let mut failure = Failure::from(error);
+    let hint = if let Refusal::Publish(error) = &refusal { hint(error, via) } else { "" };
+    let is_disk = refusal == Refusal::Publish(PublishError::NotDurable);
+    let cause = node.state().last_failure().filter(|_| is_disk);
+    let mut failure = Failure::from(refusal);
     failure.message.push_str(hint);
     match cause.map(|cause| Failure::from(&*cause)) {
         Some(cause) => Failure::new(cause.exit, format!("{}: {}", failure.message, cause.message)),
