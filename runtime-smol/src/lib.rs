@@ -37,7 +37,7 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Topic;
 use megatorrent_core::node::{
-    Answer, Command, Config, Event, Node, NodeStatus, Refusal, Selection, TargetStatus,
+    Answer, BanStatus, Command, Config, Event, Node, NodeStatus, PeerStatus, Refusal, Selection, TargetStatus,
 };
 use smol::LocalExecutor;
 use zeroize::Zeroizing;
@@ -456,6 +456,21 @@ impl Handle {
     /// The channels followed.
     pub fn channels(&self) -> Vec<PublicKey> {
         self.0.driver.node.borrow().channels()
+    }
+
+    /// The states of all channels followed and swarms joined.
+    pub fn targets(&self) -> Vec<TargetStatus> {
+        self.0.driver.node.borrow().targets()
+    }
+
+    /// The connections.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.0.driver.node.borrow().peers(self.0.driver.clock.now())
+    }
+
+    /// The bans in force.
+    pub fn bans(&self) -> Vec<BanStatus> {
+        self.0.driver.node.borrow().bans()
     }
 
     /// Where it listens.

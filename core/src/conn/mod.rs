@@ -386,6 +386,13 @@ impl<C: Ciphers> Conn<C> {
         self.wanted.open_parts()
     }
 
+    /// Counts the blobs and parts that the peer waits for.
+    pub(crate) fn owed(&self) -> usize {
+        let (answers, parts) = self.slots();
+        let waiting: usize = self.waiting_parts().map(|(_, mask, _)| mask.len()).sum();
+        answers + parts + waiting + usize::from(self.waiting_blob().is_some())
+    }
+
     /// Whether some bytes of a message have come and the rest has not.
     pub fn is_inside_message(&self) -> bool {
         self.link.is_inside_message()

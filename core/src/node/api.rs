@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 pub use command::{Answer, Command, Draft, PublishError, Refusal, Takers};
-pub use status::{NodeStatus, TargetStatus};
+pub use status::{BanStatus, NodeStatus, PeerSource, PeerStatus, TargetStatus};
 pub use store::{Claim, Held, Stand, StoreNews, Written};
 
 use super::channels::contents::Target;
@@ -25,10 +25,11 @@ use crate::manifest::{HeadError, Manifest};
 use crate::parts::Values;
 use crate::time::UnixTime;
 
-/// A node's settings.
+/// A node's settings. Each takes effect on what stands at once where it is changed ([`Command::Configure`]).
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// The port on which peers reach the node; `None`: no peer can, and nothing is announced.
+    /// The port on which peers reach the node; `None`: no peer can, and nothing is announced. The peers that the node has dialled
+    /// are told of another one; without one, they find the earlier one closed.
     pub listen_port: Option<u16>,
     /// The onion or I2P name and port under which peers reach the node, if it has one: it is announced to peers.
     pub own_address: Option<PeerAddr>,

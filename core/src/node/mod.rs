@@ -152,6 +152,21 @@ impl<S: Suite> Node<S> {
         self.0.channels()
     }
 
+    /// The states of all channels followed and swarms joined.
+    pub fn targets(&self) -> Vec<TargetStatus> {
+        self.0.targets()
+    }
+
+    /// The connections.
+    pub fn peers(&self, now: Instant) -> Vec<PeerStatus> {
+        self.0.peers(now)
+    }
+
+    /// The bans in force.
+    pub fn bans(&self) -> Vec<BanStatus> {
+        self.0.bans()
+    }
+
     /// Counters.
     pub fn status(&self, now: Instant) -> NodeStatus {
         self.0.status(now)

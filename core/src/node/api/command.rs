@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::super::channels::contents::{Selection, SelectionError};
-use super::DhtError;
+use super::{Config, DhtError};
 use crate::addr::PeerAddr;
 use crate::identity::{Identity, PublicKey};
 use crate::ids::{Secret, Topic};
@@ -66,6 +66,17 @@ pub enum Command {
     },
     /// A peer to try, from configuration or a URI. Answered at once.
     AddPeer(PeerAddr),
+    /// Lift the ban of an address; where its host is banned with all its ports, all of the host's. Answered once the records are
+    /// deleted.
+    Unban(PeerAddr),
+    /// Neither ask for anything of a channel nor serve, look up or announce it. Its record stays, and says so in later runs too; its
+    /// blobs stay, and are given to no v6 peer with which no other channel is shared. v5 has no channels, so a v5 peer that names
+    /// a blob gets it. A publication in it of which nothing was put yet fails. Answered once the record is durable.
+    Pause(PublicKey),
+    /// Go on with a paused channel. Answered once the record is durable.
+    Resume(PublicKey),
+    /// Change the settings, with effect on what stands. Answered at once.
+    Configure(Box<Config>),
 }
 
 /// The content of a new head; its blobs are stored already.
@@ -118,6 +129,8 @@ pub enum Refusal {
     NoIdentity,
     /// The peer is banned.
     Banned,
+    /// The address is not banned.
+    NotBanned,
     /// The address is the node's own.
     Ourselves,
     /// As many peers are known as can be, and each has a better claim.
@@ -142,6 +155,7 @@ impl fmt::Display for Refusal {
             Self::TooManyIdentities => "the node has as many identities as it can",
             Self::NoIdentity => "the node has no such identity",
             Self::Banned => "the peer is banned",
+            Self::NotBanned => "the address is not banned",
             Self::Ourselves => "the address is the node's own",
             Self::TooManyPeers => "the node knows as many peers as it can",
             Self::NumberInUse => "a command with this number is under way",
@@ -197,6 +211,8 @@ pub enum PublishError {
     NotDurable,
     /// The channel was unfollowed before anything was put.
     Unfollowed,
+    /// The channel is paused.
+    Paused,
     /// The node shut down before the head was read back: it may be on the DHT.
     Shutdown,
     /// The DHT did not take it.
@@ -221,6 +237,7 @@ impl fmt::Display for PublishError {
             ),
             Self::NotDurable => f.write_str("the new sequence could not be stored, so nothing was published"),
             Self::Unfollowed => f.write_str("the channel was unfollowed meanwhile"),
+            Self::Paused => f.write_str("the channel is paused"),
             Self::Shutdown => f.write_str("the node shut down before it was read back"),
             Self::Dht(error) => write!(f, "{error}"),
             Self::NoReplica => f.write_str("no other DHT node stored the head"),

@@ -7,6 +7,7 @@
 pub(crate) mod contents;
 pub(crate) mod heads;
 mod messages;
+mod pause;
 mod status;
 pub(crate) mod swarms;
 
@@ -142,6 +143,7 @@ impl Channels {
                 self.swarms.join(env.cx, env.conns, topic, Some(channel));
                 env.cx.set_timer_sooner(Timer::Swarm(topic), env.cx.now());
             }
+            Followed::Moved(..) if self.heads.is_paused(&channel) => {}
             Followed::Moved(before, topic) => {
                 self.drop_swarm(env, &before);
                 self.swarms.join(env.cx, env.conns, topic, Some(channel));
@@ -157,7 +159,7 @@ impl Channels {
 
     /// Whether another channel can be followed, or swarm joined.
     fn has_room(&self) -> bool {
-        self.swarms.len() < CHANNELS_MAX
+        self.swarms.len() + self.heads.count_paused() < CHANNELS_MAX
     }
 
     /// Takes a channel back from its record. `false`: it does not parse, or there is no room for it.
@@ -167,9 +169,12 @@ impl Channels {
         channel: PublicKey,
         value: &[u8],
     ) -> bool {
-        let Some((read_key, head)) = Heads::read_record(channel, value) else { return false };
+        let Some((read_key, head, is_paused)) = Heads::read_record(channel, value) else { return false };
         if self.begin_to_follow(env, channel, read_key).is_err() {
             return false;
+        }
+        if is_paused {
+            self.stop(env, channel);
         }
         if let Some(adopted) = head.and_then(|head| self.heads.restore(env.cx, channel, head)) {
             self.adopt(env, adopted);
@@ -200,7 +205,7 @@ impl Channels {
         channel: PublicKey,
         selection: Selection,
     ) -> Result<(), SelectionError> {
-        let topic = self.heads.topic(&channel);
+        let topic = self.heads.topic(&channel).filter(|_| !self.heads.is_paused(&channel));
         let head = self.heads.read(&channel).map(|head| head.content);
         let effects = self.contents.select(channel, topic, selection, head)?;
         if let Some(topic) = topic {
@@ -216,7 +221,7 @@ impl Channels {
         channel: &PublicKey,
     ) -> Result<(), Refusal> {
         let topic = self.heads.topic(channel).ok_or(Refusal::NotFollowed)?;
-        if let Some(head) = self.heads.read(channel) {
+        if let Some(head) = self.heads.read(channel).filter(|_| !self.heads.is_paused(channel)) {
             let effects = self.contents.look_up_anew(topic, head.content);
             self.on_content(env, topic, effects);
         }
@@ -251,6 +256,7 @@ impl Channels {
         selection.check()?;
         match self.swarms.contains(topic) {
             true if self.swarms.channel(topic).is_some() => Err(SelectionError::IsChannel),
+            false if self.heads.is_of_paused(topic) => Err(SelectionError::IsChannel),
             true if !self.contents.is_about(topic, tree) => Err(SelectionError::OtherTree),
             false if !self.has_room() => Err(SelectionError::TooManySwarms),
             _ => Ok(()),
@@ -315,7 +321,9 @@ impl Channels {
         let is_head = matches!(adopted, Some(Adopted::Head { .. }));
         if let Some(adopted) = adopted {
             self.adopt(env, adopted);
-            self.heads.spread(env.conns, &self.swarms, channel);
+            if !self.heads.is_paused(&channel) {
+                self.heads.spread(env.conns, &self.swarms, channel);
+            }
         }
         is_head
     }
@@ -329,6 +337,9 @@ impl Channels {
     fn adopt<S: Suite>(&mut self, env: &mut Env<'_, S>, adopted: Adopted) {
         let Adopted::Head { channel, topic, sequence, content } = adopted else { return };
         let now = env.cx.now();
+        if self.heads.is_paused(&channel) {
+            return env.cx.event(Event::Head { channel, sequence });
+        }
         self.drop_content(env, &topic);
         env.dht.announce(Purpose::Announce(topic.info_hash()), now);
         env.cx.event(Event::Head { channel, sequence });

@@ -46,12 +46,30 @@ impl<S: Suite> Dispatcher<S> {
             Command::RemoveIdentity(channel) => self.publications.remove_identity(&channel)?,
             Command::Publish { channel, draft } => return self.publish(id, channel, draft),
             Command::AddPeer(addr) => self.peers.configure(&self.cx, addr)?,
+            Command::Unban(addr) => {
+                let jobs = self.peers.unban(&mut self.cx, &addr).ok_or(Refusal::NotBanned)?;
+                return Ok(After::Records(jobs));
+            }
+            Command::Pause(channel) => {
+                let job = self.with_channels(|channels, env| channels.pause(env, channel))?;
+                let (cx, dht) = (&mut self.cx, &mut self.dht);
+                self.publications.give_up(cx, dht, channel, PublishError::Paused);
+                return Ok(After::Records(vec![job]));
+            }
+            Command::Resume(channel) => {
+                let job = self.with_channels(|channels, env| channels.resume(env, channel))?;
+                return Ok(After::Records(vec![job]));
+            }
+            Command::Configure(config) => self.configure(*config),
         }
         Ok(After::Now)
     }
 
     fn publish(&mut self, id: CommandId, channel: PublicKey, draft: Draft) -> Outcome {
         self.publications.admit(&channel)?;
+        if self.channels.heads().is_paused(&channel) {
+            return Err(PublishError::Paused.into());
+        }
         let read_key = draft.read_key.clone();
         let topic = self.with_channels(|channels, env| channels.follow_own(env, channel, read_key))?;
         if draft.gateways.is_empty() {
@@ -72,6 +90,9 @@ impl<S: Suite> Dispatcher<S> {
             match next {
                 Next::Sign(channel) if !self.channels.heads().is_followed(&channel) => {
                     self.publications.fail_unfollowed(&mut self.cx, channel);
+                }
+                Next::Sign(channel) if self.channels.heads().is_paused(&channel) => {
+                    self.publications.fail_paused(&mut self.cx, channel);
                 }
                 Next::Sign(channel) => {
                     let recorded = self.channels.heads().sequence(&channel);

@@ -4,11 +4,13 @@
 
 mod commands;
 mod connections;
+mod settings;
 mod stored;
+mod views;
 
 use alloc::vec::Vec;
 
-use super::api::{Action, Config, Event, Input, Job, JobResult, NodeStatus, RecordKey, TargetStatus};
+use super::api::{Action, Config, Event, Input, Job, JobResult, RecordKey};
 use super::channels::{self, Channels};
 use super::commands::Commands;
 use super::conns::Conns;
@@ -27,7 +29,7 @@ use crate::bep44::SignedItem;
 use crate::conn::Incoming;
 use crate::error::{CloseReason, Violation};
 use crate::identity::PublicKey;
-use crate::ids::{ConnId, JobId, Root, Topic};
+use crate::ids::{ConnId, JobId, Root};
 use crate::limits::{INBOUND_FETCHING_MAX, INBOUND_MAX};
 use crate::rng::Rng;
 use crate::suite::Suite;
@@ -148,6 +150,7 @@ impl<S: Suite> Dispatcher<S> {
 
     pub(super) fn dialed(&mut self, job: JobId, connected: bool) -> Option<ConnId> {
         let Some(Pending::Dial(peer)) = self.cx.answered(job) else { return None };
+        let connected = connected && !self.peers.is_excluded(&peer);
         let is_needed = self.peers.on_dial_answered(&peer, connected);
         let mut conn = None;
         if connected && !self.is_shut_down {
@@ -183,6 +186,7 @@ impl<S: Suite> Dispatcher<S> {
         let room = line.recv_space().len();
         debug_assert!(n <= room, "more was received than there was space for");
         self.throttles.received(conn, n.min(room));
+        self.conns.note_moved(conn, n.min(room), 0);
         // The bytes may hold several messages; all of them are handed in with the first.
         let mut n = n.min(room);
         while let Some(line) = self.conns.get_mut(conn) {
@@ -209,40 +213,12 @@ impl<S: Suite> Dispatcher<S> {
         let Some(line) = self.conns.get_mut(conn) else { return };
         let spent = line.sent(self.cx.now(), n);
         self.throttles.sent(conn, n);
+        self.conns.note_moved(conn, 0, n);
         if let Some(reason) = self.conns.drained(conn) {
             return self.close(conn, reason);
         }
         self.uploads.on_sent(&self.cx, &mut self.conns, conn, spent);
         self.with_channels(|channels, env| channels.on_room(env, conn));
-    }
-
-    pub(super) fn channels(&self) -> Vec<PublicKey> {
-        self.channels.heads().channels().collect()
-    }
-
-    pub(super) fn status(&self, now: Instant) -> NodeStatus {
-        let (inbound, outbound) = self.conns.count();
-        let (dht_late, lag) = self.dht.late(now.max(self.cx.now()));
-        let (bytes_received, bytes_duplicate) = self.downloads.bytes();
-        NodeStatus {
-            inbound,
-            outbound,
-            peers_known: self.peers.known(),
-            bans: self.peers.bans(&self.cx),
-            bytes_received,
-            bytes_sent: self.uploads.bytes_sent(),
-            bytes_duplicate,
-            dht_late,
-            dht_lag_secs: lag.as_secs(),
-        }
-    }
-
-    pub(super) fn channel_status(&self, channel: &PublicKey) -> Option<TargetStatus> {
-        self.channels.status(&self.conns, &self.downloads, self.peers.known(), channel)
-    }
-
-    pub(super) fn swarm_status(&self, topic: &Topic) -> Option<TargetStatus> {
-        self.channels.swarm_status(&self.conns, &self.downloads, self.peers.known(), topic)
     }
 
     // --- inputs ---------------------------------------------------------------------------------------------
@@ -253,13 +229,15 @@ impl<S: Suite> Dispatcher<S> {
         self.commands.on_job(&mut self.cx, job, matches!(result, JobResult::Persisted(true)));
         match (pending, result) {
             (Pending::ReadBlob(conn, id), JobResult::BlobRead(buffer, found)) => {
-                self.uploads.on_blob_read(&self.cx, &mut self.conns, conn, (id, buffer, found));
+                let is_given = found && self.channels.may_serve(&self.conns, conn);
+                self.uploads.on_blob_read(&self.cx, &mut self.conns, conn, (id, buffer, is_given));
                 if !found {
                     self.with_channels(|channels, env| channels.on_asked_in_vain(env, conn));
                 }
             }
             (Pending::ReadPart(conn, root, part), JobResult::PartRead(buffer, values)) => {
                 let found = values.is_some();
+                let values = values.filter(|_| self.channels.may_serve(&self.conns, conn));
                 self.uploads.on_part_read(&self.cx, &mut self.conns, conn, ((root, part), buffer, values));
                 if !found {
                     self.with_channels(|channels, env| channels.on_asked_in_vain(env, conn));

@@ -332,6 +332,11 @@ impl Publications {
         self.fail(cx, channel, PublishError::Unfollowed);
     }
 
+    /// Fails the publication, as its channel is paused.
+    pub(super) fn fail_paused(&mut self, cx: &mut Cx, channel: PublicKey) {
+        self.fail(cx, channel, PublishError::Paused);
+    }
+
     /// Takes note that the signed head is durable, or could not be made so.
     pub(super) fn on_stored<S: Suite>(
         &mut self,

@@ -4,12 +4,13 @@
 //! A head is durable before it is used, so that a restart cannot be rolled back.
 
 mod held;
+mod pause;
 mod push;
 mod record;
 mod upkeep;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -29,6 +30,7 @@ use crate::tree::{Shape, TreeRef};
 use crate::uri;
 pub(crate) use held::HeldHead;
 use push::Told;
+use record::Record;
 
 /// How long after the disk did not take a head it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -143,12 +145,15 @@ pub(crate) struct Heads {
     shape: Shape,
     /// Boxed, as a node of the tree has room for eleven, and most nodes follow fewer.
     by_channel: BTreeMap<PublicKey, Box<Upkeep>>,
+    /// Those that are paused.
+    paused: BTreeSet<PublicKey>,
     conns: ConnTable<Told>,
 }
 
 impl Heads {
     pub(crate) fn new(shape: Shape) -> Self {
-        Self { shape, by_channel: BTreeMap::new(), conns: ConnTable::default() }
+        let (by_channel, paused, conns) = (BTreeMap::new(), BTreeSet::new(), ConnTable::default());
+        Self { shape, by_channel, paused, conns }
     }
 
     pub(crate) fn opened(&mut self, conn: ConnId) {
@@ -203,6 +208,7 @@ impl Heads {
     /// Follows a channel no longer, and deletes its record; its topic, and that job.
     pub(crate) fn unfollow(&mut self, cx: &mut Cx, channel: &PublicKey) -> Option<(Topic, JobId)> {
         let upkeep = self.by_channel.remove(channel)?;
+        self.paused.remove(channel);
         self.conns.iter_mut().for_each(|(_, told)| told.forget(channel));
         let job = cx.persist(Pending::Record, RecordKey::Channel(*channel), None);
         Some((upkeep.topic, job))
@@ -211,14 +217,12 @@ impl Heads {
     /// Stores a channel's record as it is, also where no head is known yet. A head that is being stored stays in it.
     pub(crate) fn remember(&self, cx: &mut Cx, channel: PublicKey) -> Option<JobId> {
         let upkeep = self.by_channel.get(&channel)?;
-        Some(persist(cx, Pending::Record, channel, upkeep.read_key.as_ref(), upkeep.newest()))
+        let is_paused = self.is_paused(&channel);
+        Some(persist(cx, Pending::Record, channel, (upkeep.read_key.as_ref(), is_paused), upkeep.newest()))
     }
 
     /// Reads a channel's record. `None`: it does not parse.
-    pub(crate) fn read_record(
-        channel: PublicKey,
-        value: &[u8],
-    ) -> Option<(Option<Secret>, Option<HeldHead>)> {
+    pub(crate) fn read_record(channel: PublicKey, value: &[u8]) -> Option<Record> {
         record::decode(channel, value)
     }
 
@@ -247,6 +251,9 @@ impl Heads {
 
     /// A properly signed head of a channel: taken if the channel is followed and it is newer than all that is known.
     pub(crate) fn offer(&mut self, cx: &mut Cx, channel: PublicKey, head: HeldHead) {
+        if self.is_paused(&channel) {
+            return;
+        }
         let Some(upkeep) = self.by_channel.get_mut(&channel) else { return };
         let sequence = head.sequence();
         if let Some(known) = upkeep.newest() {
@@ -301,14 +308,10 @@ impl Heads {
     }
 
     fn make_durable(&mut self, cx: &mut Cx, channel: PublicKey, head: HeldHead, read: Head) {
+        let is_paused = self.is_paused(&channel);
         if let Some(upkeep) = self.by_channel.get_mut(&channel) {
-            persist(
-                cx,
-                Pending::Head(channel, head.sequence()),
-                channel,
-                upkeep.read_key.as_ref(),
-                Some(&head),
-            );
+            let pending = Pending::Head(channel, head.sequence());
+            persist(cx, pending, channel, (upkeep.read_key.as_ref(), is_paused), Some(&head));
             upkeep.accepting = Some((head, read));
         }
     }
@@ -359,7 +362,8 @@ impl Heads {
 
     /// The topics of the channels that have a head.
     pub(crate) fn topics(&self) -> impl Iterator<Item = Topic> {
-        self.by_channel.values().filter(|upkeep| upkeep.head.is_some()).map(|upkeep| upkeep.topic)
+        let active = self.by_channel.iter().filter(|(channel, _)| !self.is_paused(channel));
+        active.filter(|(_, upkeep)| upkeep.head.is_some()).map(|(_, upkeep)| upkeep.topic)
     }
 
     /// The sequence of the newest durable head; 0 before the first.
@@ -422,7 +426,8 @@ impl Heads {
 
     /// The sequences of the public channels, the newest [`GOSSIP_CHANNELS_MAX`], for a v5 peer.
     pub(crate) fn public_sequences(&self) -> BTreeMap<PublicKey, u64> {
-        let public = self.by_channel.iter().filter(|(_, upkeep)| upkeep.read_key.is_none());
+        let is_told = |key: &PublicKey, upkeep: &Upkeep| upkeep.read_key.is_none() && !self.is_paused(key);
+        let public = self.by_channel.iter().filter(|(key, upkeep)| is_told(key, upkeep));
         let mut newest: Vec<(u64, PublicKey)> =
             public.filter_map(|(key, upkeep)| Some((upkeep.head.as_ref()?.sequence(), *key))).collect();
         newest.sort_unstable_by(|a, b| b.cmp(a));
@@ -439,8 +444,9 @@ fn persist(
     cx: &mut Cx,
     pending: Pending,
     channel: PublicKey,
-    read_key: Option<&Secret>,
+    (read_key, is_paused): (Option<&Secret>, bool),
     head: Option<&HeldHead>,
 ) -> JobId {
-    cx.persist(pending, RecordKey::Channel(channel), Some(record::encode(read_key, head)))
+    let record = record::encode(read_key, head, is_paused);
+    cx.persist(pending, RecordKey::Channel(channel), Some(record))
 }
