@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use async_io::Async;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::Topic;
+use megatorrent_core::ids::{Secret, Topic};
 use megatorrent_core::node::{
     Answer, BanStatus, Command, Config, Event, Node, NodeStatus, PeerStatus, Refusal, Selection, TargetStatus,
 };
@@ -229,6 +229,7 @@ impl Runtime {
             download_bytes_per_sec,
             takes_all,
         };
+        let settings = config.clone();
         let mut node = Node::new(config, *seed, clock.now(), driver::wall_time());
         restore(&mut node, &state)?;
         let state = Arc::new(state);
@@ -271,6 +272,7 @@ impl Runtime {
             state,
             local_addr,
             started: Instant::now(),
+            config: settings,
             read: Default::default(),
         };
         Ok(Handle(Rc::new(inner)))
@@ -326,6 +328,7 @@ struct Inner {
     state: Arc<State>,
     local_addr: Option<SocketAddr>,
     started: Instant,
+    config: Config,
     /// The numbers of the last event and the last loss that were given to the handle's own reader.
     read: (Cell<u64>, Cell<u64>),
 }
@@ -461,6 +464,16 @@ impl Handle {
     /// The states of all channels followed and swarms joined.
     pub fn targets(&self) -> Vec<TargetStatus> {
         self.0.driver.node.borrow().targets()
+    }
+
+    /// The settings that it started with.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The read key of a followed channel, where one is known.
+    pub fn read_key(&self, channel: &PublicKey) -> Option<Secret> {
+        self.0.driver.node.borrow().read_key(channel).cloned()
     }
 
     /// The connections.

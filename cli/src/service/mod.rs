@@ -122,7 +122,7 @@ impl Service {
         let jobs = Jobs::restore(records.jobs()?);
         let service = Self(Rc::new(Inner {
             executor: executor.clone(),
-            config: RefCell::new(node.config()),
+            config: RefCell::new(node.config().clone()),
             node,
             reporter: Reporter::new(log.clone()),
             log,

@@ -45,7 +45,7 @@ pub use channels::contents::{FileRange, Priority, Selection, SelectionError, Tar
 
 use crate::addr::PeerAddr;
 use crate::identity::PublicKey;
-use crate::ids::{ConnId, JobId, Topic};
+use crate::ids::{ConnId, JobId, Secret, Topic};
 use crate::suite::{RealSuite, Suite};
 use crate::time::{Instant, UnixTime};
 use dispatch::Dispatcher;
@@ -150,6 +150,11 @@ impl<S: Suite> Node<S> {
     /// The channels followed.
     pub fn channels(&self) -> Vec<PublicKey> {
         self.0.channels()
+    }
+
+    /// The read key of a followed channel, where one is known.
+    pub fn read_key(&self, channel: &PublicKey) -> Option<&Secret> {
+        self.0.read_key(channel)
     }
 
     /// The states of all channels followed and swarms joined.

@@ -1,8 +1,9 @@
 //! Answers about the node itself.
 
 use megatorrent_core::addr::PeerAddr;
+use megatorrent_core::identity::PublicKey;
 use megatorrent_core::limits::RATE_LIMIT_MIN;
-use megatorrent_core::node::Command;
+use megatorrent_core::node::{Command, Target};
 
 use super::LISTED_MAX;
 use crate::api::{
@@ -67,21 +68,25 @@ impl Answers<GetEvents> for Service {
 impl Answers<GetPeers> for Service {
     async fn answer(&self, _: GetPeers) -> Result<Peers, ApiError> {
         let peers = self.0.node.peers().into_iter().map(|peer| Peer {
-            address: peer.addr.to_string(),
+            address: peer.address.to_string(),
             outbound: peer.outbound,
-            connected_secs: peer.connected_secs,
+            connected_secs: peer.open_for.as_secs(),
             bytes_received: peer.bytes_received,
             bytes_sent: peer.bytes_sent,
-            channels: peer.channels.into_iter().map(ChannelId).collect(),
+            channels: peer.shared.iter().filter_map(channel).map(ChannelId).collect(),
         });
         Ok(Peers { peers: peers.collect() })
     }
 }
 
+fn channel(target: &Target) -> Option<PublicKey> {
+    if let Target::Channel(channel) = target { Some(*channel) } else { None }
+}
+
 impl Answers<GetBans> for Service {
     async fn answer(&self, _: GetBans) -> Result<Bans, ApiError> {
         let bans = self.0.node.bans().into_iter().map(|ban| Ban {
-            address: ban.addr.to_string(),
+            address: ban.peer.to_string(),
             why: ban.violation.map(|violation| violation.to_string()),
             until_unix_ms: ban.until.0,
         });

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::Dispatcher;
 use crate::identity::PublicKey;
-use crate::ids::Topic;
+use crate::ids::{Secret, Topic};
 use crate::node::api::{BanStatus, NodeStatus, PeerStatus, TargetStatus};
 use crate::suite::Suite;
 use crate::time::Instant;
@@ -12,6 +12,10 @@ use crate::time::Instant;
 impl<S: Suite> Dispatcher<S> {
     pub(in super::super) fn channels(&self) -> Vec<PublicKey> {
         self.channels.heads().channels().collect()
+    }
+
+    pub(in super::super) fn read_key(&self, channel: &PublicKey) -> Option<&Secret> {
+        self.channels.heads().read_key(channel)
     }
 
     pub(in super::super) fn status(&self, now: Instant) -> NodeStatus {

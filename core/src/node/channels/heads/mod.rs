@@ -166,6 +166,11 @@ impl Heads {
 
     // --- following ------------------------------------------------------------------------------------------
 
+    /// The read key of a channel, where one is known.
+    pub(crate) fn read_key(&self, channel: &PublicKey) -> Option<&Secret> {
+        self.by_channel.get(channel)?.read_key.as_ref()
+    }
+
     /// Whether a read key cannot be a channel's: it does not open the newest head, which the known one opens, and no newer
     /// one came that the known one does not open.
     pub(crate) fn contradicts(&self, channel: &PublicKey, read_key: Option<&Secret>) -> bool {
