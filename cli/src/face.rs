@@ -10,7 +10,9 @@ use crate::api::{self, Answers, Call, Event, Fetch, GetJob, GetStatus, JobId, Jo
 use crate::events::count;
 use crate::exit::{Exit, Failure};
 use crate::output::{News, Output, count_bytes};
-use crate::service::{Log, Service};
+use crate::service::jobs::Progress;
+use crate::service::jobs::verify::Found;
+use crate::service::{Log, Reporter, Service};
 
 /// Events that are taken at once.
 const EVENTS_AT_ONCE: usize = 1_000;
@@ -72,15 +74,18 @@ impl Face {
         self.finish(job.id, output, bar, show).await
     }
 
-    /// Looks at all that is held, and brings back what is gone.
-    pub(crate) async fn verify(
+    /// Brings back what was found to be gone, of a node of this process.
+    pub(crate) async fn repair(
         &mut self,
-        call: api::Verify,
+        found: &Found,
+        timeout: Option<Duration>,
         output: Output,
         bar: &ProgressBar,
     ) -> Result<(), Failure> {
-        let job = self.call(call).await?;
-        self.finish(job.id, output, bar, |_| true).await.map(drop)
+        let (service, progress) = (self.service.clone(), Progress::default());
+        let reporter = Reporter::new(service.log().clone());
+        let work = service.repair(found, timeout, &progress, &reporter);
+        show_while(service.log(), output, bar, || {}, work).await.map(drop)
     }
 
     /// Waits until a channel's files are in their places; where that is not to be the `end`, for ever.

@@ -74,6 +74,13 @@ news! {
     Result = "result",
 }
 
+impl News {
+    /// Whether commands show it under `--json`. Those that it is not for say by their end what came of a job, or have words alone.
+    pub(crate) fn is_for_commands(self) -> bool {
+        !matches!(self, Self::Note | Self::Job | Self::Changed)
+    }
+}
+
 /// Where a command's words and data go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -130,7 +137,7 @@ impl Output {
             }
             return Ok(());
         }
-        if name == News::Note {
+        if !name.is_for_commands() {
             return Ok(());
         }
         let mut object = json!({ "event": name.name() });

@@ -52,6 +52,8 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
 
 fn call(args: &Publish) -> Result<api::Publish, Failure> {
     let read_key = args.secret_file.as_deref().map(files::read_read_key).transpose()?;
+    // What is wrong with the identity is told before anything is begun.
+    files::read_identity(&args.key)?;
     Ok(api::Publish {
         entries: args.entries.iter().map(|path| entry(path)).collect::<Result<_, _>>()?,
         identity: node::absolute(&args.key)?,

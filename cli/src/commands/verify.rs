@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future;
 use indicatif::ProgressBar;
 use megatorrent_runtime_smol::home::{self, Home};
 use megatorrent_runtime_smol::store::Store;
 
-use crate::api;
 use crate::args::Verify;
 use crate::exit::{Exit, Failure};
 use crate::face::{Face, show_while};
@@ -33,19 +33,20 @@ pub(crate) fn run(args: &Verify, output: Output) -> Result<(), Failure> {
         let bar = output.spinner();
         let looked = smol::block_on(look(&store, output, &bar, &interrupts));
         bar.finish_and_clear();
-        return looked;
+        return looked?.verdict();
     }
     node::block_on(async |executor| {
+        let bar = output.spinner();
         let mut options = node::options(&args.data, &args.network)?;
+        // Before the node runs, which would find and mend some of it by itself.
+        let found = look(&options.home.store, output, &bar, &interrupts).await?;
         node::limit(&mut options, &args.limits);
         node::listen(&mut options, &args.listen, 0);
         let mut face = Face::own(Service::start(executor, options).await?);
-        let bar = output.spinner();
-        let timeout_secs = Some(args.timeout).filter(|secs| *secs > 0);
-        let call = api::Verify { repair: true, timeout_secs };
+        let timeout = Some(args.timeout).filter(|secs| *secs > 0).map(Duration::from_secs);
         let work = async {
             face.tell_ready(output).await?;
-            face.verify(call, output, &bar).await
+            face.repair(&found, timeout, output, &bar).await
         };
         let repaired = interrupts.guard(work).await;
         bar.finish_and_clear();
@@ -60,7 +61,7 @@ async fn look(
     output: Output,
     bar: &ProgressBar,
     interrupts: &Interrupts,
-) -> Result<(), Failure> {
+) -> Result<verify::Found, Failure> {
     let (log, progress) = (Rc::new(Log::new()), Arc::new(Progress::default()));
     let reporter = Reporter::new(log.clone());
     let signal = Cell::new(None);
@@ -74,6 +75,6 @@ async fn look(
     let found = show_while(&log, output, bar, || show_progress(bar, &progress), looking).await;
     match signal.get() {
         Some(signal) => Err(Failure::signal(signal)),
-        None => found?.verdict(),
+        None => found,
     }
 }

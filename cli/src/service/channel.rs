@@ -52,7 +52,8 @@ pub(super) struct Channel {
     not_found: Option<NotFound>,
     last_progress: Progress,
     last_change: Instant,
-    told_progress: Option<Instant>,
+    /// When progress was told last, and which.
+    told_progress: Option<(Instant, (u64, u64))>,
 }
 
 /// What moves while a download does.
@@ -117,6 +118,12 @@ impl Channel {
             last_change: Instant::now(),
             told_progress: None,
         }
+    }
+
+    /// Whether its files go where a record says, and as it says.
+    pub(super) fn goes_as(&self, record: &Followed) -> bool {
+        let goal = |it: &Followed| (it.output.clone(), it.copy, it.in_order);
+        goal(&self.record) == goal(record)
     }
 
     /// Takes note of what concerns the channel.
@@ -242,13 +249,7 @@ impl Channel {
             looked_at_bytes: self.node.store().looked_at_bytes(),
         };
         if progress != self.last_progress {
-            let is_due = self.told_progress.is_none_or(|told| told.elapsed() >= PROGRESS_INTERVAL);
-            let blobs = |it: &Progress| (it.blobs, it.blobs_total);
-            if blobs(&progress) != blobs(&self.last_progress) && (is_due || status.satisfied) {
-                self.told_progress = Some(Instant::now());
-                self.tell_progress(&status);
-            }
-            if blobs(&progress) != blobs(&self.last_progress) {
+            if progress.blobs > self.last_progress.blobs {
                 self.is_full = false;
             }
             self.last_progress = progress;
@@ -256,10 +257,20 @@ impl Channel {
         } else if self.exports.as_ref().is_some_and(Exports::is_surveying) {
             self.last_change = Instant::now();
         }
+        self.tell_progress(&status);
         self.tell_complete(&status)
     }
 
-    fn tell_progress(&self, status: &TargetStatus) {
+    /// Tells how many blobs are here, where that has changed; what comes within a moment is told at once.
+    fn tell_progress(&mut self, status: &TargetStatus) {
+        let blobs = (status.blobs_stored, status.blobs_total);
+        let told = self.told_progress.unwrap_or((self.last_change, (0, 0)));
+        let is_due =
+            self.told_progress.is_none() || told.0.elapsed() >= PROGRESS_INTERVAL || status.satisfied;
+        if blobs == told.1 || !is_due {
+            return;
+        }
+        self.told_progress = Some((Instant::now(), blobs));
         let members = json!({
             "channel": self.key.to_string(), "blobs": status.blobs_stored, "blobs_total": status.blobs_total,
             "content_bytes": status.content_bytes, "waiting": status.waiting,

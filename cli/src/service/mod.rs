@@ -104,10 +104,13 @@ impl Service {
         }
         let (store, state) = (options.home.store.clone(), &options.home.state);
         let mut new = BTreeSet::new();
+        let mut failures = Vec::new();
         for (channel, record) in &found {
             if let Some(out_dir) = &record.output {
-                if (Survey { store: &store, state, out_dir }).is_new()? {
-                    new.insert(*channel);
+                match (Survey { store: &store, state, out_dir }).is_new() {
+                    Ok(true) => drop(new.insert(*channel)),
+                    Ok(false) => {}
+                    Err(error) => failures.push((*channel, Failure::from(error))),
                 }
                 let selection = Self::first_selection(new.contains(channel), record.in_order);
                 options.selections.push((*channel, selection));
@@ -141,6 +144,11 @@ impl Service {
             tasks: RefCell::default(),
         }));
         service.adopt(found, &new);
+        for (key, failure) in failures {
+            if let Some(channel) = service.0.channels.borrow_mut().get_mut(&key) {
+                channel.fail(failure);
+            }
+        }
         service.run(ended);
         Ok(service)
     }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use megatorrent_core::identity::PublicKey;
+use megatorrent_core::node::Command;
 use serde_json::{Value, json};
 
-use super::Service;
+use super::jobs::verify::Found;
 use super::jobs::{Progress, Request, ingest, publish, verify};
+use super::{Reporter, Service};
 use crate::api::{self, ApiError, JobId, JobInfo};
 use crate::events::count;
 use crate::exit::{Exit, Failure};
@@ -122,16 +124,30 @@ impl Service {
             found.verdict()?;
             return Ok(found.summary);
         }
+        self.repair(&found, timeout, progress, &reporter).await
+    }
+
+    /// Brings back what was found to be gone or damaged, channel by channel.
+    pub(crate) async fn repair(
+        &self,
+        found: &Found,
+        timeout: Option<Duration>,
+        progress: &Progress,
+        reporter: &Reporter,
+    ) -> Result<Value, Failure> {
         progress.set_step("fetching what is gone");
+        let node = &self.0.node;
         let channels: Vec<PublicKey> = self.0.channels.borrow().keys().copied().collect();
         let (mut folders, mut failure) = (0_u64, None);
         for key in channels {
-            let is_concerned = self.0.channels.borrow_mut().get_mut(&key).map(|it| it.has_lost(&found));
+            let is_concerned = self.0.channels.borrow_mut().get_mut(&key).map(|it| it.has_lost(found));
             let Some(is_concerned) = is_concerned else { continue };
             if !is_concerned? {
                 continue;
             }
             folders += 1;
+            // Of what was damaged the node may not know yet.
+            node.command(Command::LookAgain(key)).await?;
             if let Some(channel) = self.0.channels.borrow_mut().get_mut(&key) {
                 channel.restore();
             }

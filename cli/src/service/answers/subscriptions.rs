@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use megatorrent_core::identity::PublicKey;
-use megatorrent_core::node::Command;
+use megatorrent_core::node::{Command, Event};
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::export;
 use megatorrent_runtime_smol::state::Output as Folder;
 use megatorrent_runtime_smol::survey::Survey;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::page;
 use crate::api::{
@@ -32,22 +32,17 @@ impl Service {
             Some(out_dir) => self.take_folder(key, out_dir.clone(), record.copy, new).await?,
             None => false,
         };
-        let old = it.channels.borrow_mut().remove(&key);
-        if let Some(mut old) = old {
-            old.end().await;
-        }
-        it.records.set_channel(ChannelId(key), Some(&record)).await?;
-        let selection = Self::first_selection(is_new, record.in_order);
+        let is_same = it.channels.borrow().get(&key).is_some_and(|old| old.goes_as(&record));
         let paused = record.paused;
-        if record.output.is_some() {
-            self.command(Command::Select { channel: key, selection }).await?;
+        if !is_same {
+            self.replace(key, record, is_new).await?;
         }
-        let channel = Channel::new(key, record, is_new, &it.node, &it.bench, &it.reporter);
-        it.channels.borrow_mut().insert(key, channel);
         let followed = self.command(Command::Follow { channel: key, read_key: uri.read_key.clone() }).await;
         if let Err(error) = followed {
-            it.channels.borrow_mut().remove(&key);
-            it.records.set_channel(ChannelId(key), None).await?;
+            if !is_same {
+                it.channels.borrow_mut().remove(&key);
+                it.records.set_channel(ChannelId(key), None).await?;
+            }
             return Err(error);
         }
         if paused {
@@ -57,7 +52,30 @@ impl Service {
             // A peer that is refused now is found otherwise.
             drop(it.node.command(Command::AddPeer(peer.clone())));
         }
-        it.reporter.of_channel(key).event(News::Followed, Value::Null, format!("channel {key} is followed"));
+        let members = json!({ "channel": key.to_string() });
+        it.reporter.of_channel(key).event(News::Followed, members, format!("channel {key} is followed"));
+        Ok(())
+    }
+
+    /// Puts a channel in the place of one that went elsewhere, or of none.
+    async fn replace(&self, key: PublicKey, record: Followed, is_new: bool) -> Result<(), ApiError> {
+        let it = &self.0;
+        let old = it.channels.borrow_mut().remove(&key);
+        let mut known = None;
+        if let Some(mut old) = old {
+            known = old.manifest().map(|(sequence, manifest)| (sequence, manifest.clone()));
+            old.end().await;
+        }
+        it.records.set_channel(ChannelId(key), Some(&record)).await?;
+        if record.output.is_some() {
+            let selection = Self::first_selection(is_new, record.in_order);
+            self.command(Command::Select { channel: key, selection }).await?;
+        }
+        let mut channel = Channel::new(key, record, is_new, &it.node, &it.bench, &it.reporter);
+        if let Some((sequence, manifest)) = known {
+            channel.on_event(&Event::Manifest { channel: key, sequence, manifest })?;
+        }
+        it.channels.borrow_mut().insert(key, channel);
         Ok(())
     }
 
@@ -186,7 +204,8 @@ impl Answers<RemoveSubscription> for Service {
         let back = Back::Follow(key, read_key, Box::new(channel.record.clone()));
         let undo = self.0.undo.borrow_mut().add(back);
         let text = format!("channel {key} is not followed any more; its files stay");
-        self.0.reporter.of_channel(key).event(News::Unfollowed, Value::Null, text);
+        let members = json!({ "channel": key.to_string() });
+        self.0.reporter.of_channel(key).event(News::Unfollowed, members, text);
         Ok(undoable(undo))
     }
 }
