@@ -242,6 +242,8 @@ pub(crate) struct Serve {
     #[arg(long)]
     pub(crate) no_gateway: bool,
     #[command(flatten)]
+    pub(crate) api: ApiArgs,
+    #[command(flatten)]
     pub(crate) listen: ListenArgs,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
@@ -473,6 +475,19 @@ pub(crate) struct ListenArgs {
     /// The UDP port for the DHT; 0 is any free one [default: the TCP port's number]
     #[arg(short = 'D', long = "dht-port", value_name = "DHT_PORT", env = "MEGATORRENT_DHT_PORT")]
     pub(crate) dht_port: Option<u16>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ApiArgs {
+    /// The TCP port of the API; 0 is any free one [default: 3000 if it is free, or else any]
+    #[arg(short = 'P', long = "port", value_name = "PORT", env = "MEGATORRENT_PORT")]
+    pub(crate) port: Option<u16>,
+    /// The address of the API. Others than loopback let all who have the token command this node [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDR", env = "MEGATORRENT_RPC_HOST")]
+    pub(crate) rpc_host: Option<IpAddr>,
+    /// A name by which a proxy in front of the API calls it; may be given again
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
 }
 
 #[derive(Args, Debug)]

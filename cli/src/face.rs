@@ -1,5 +1,6 @@
 //! What a command talks to: the node that runs on the folder, or one that the command starts for itself. Both answer alike.
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures_lite::future;
@@ -9,6 +10,8 @@ use serde_json::{Value, json};
 use crate::api::{self, Answers, Call, Event, Fetch, GetJob, GetStatus, JobId, JobInfo, JobState};
 use crate::events::count;
 use crate::exit::{Exit, Failure};
+use crate::host::Host;
+use crate::http::client::{Client, Notice, Notices};
 use crate::output::{News, Output, count_bytes};
 use crate::service::jobs::Progress;
 use crate::service::jobs::verify::Found;
@@ -21,31 +24,70 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// A node, and the events of it that were taken.
 pub(crate) struct Face {
-    service: Service,
+    node: Node,
     /// The number of the last event that was taken.
     last: u64,
 }
 
+enum Node {
+    /// It runs in this process.
+    Own(Box<Host>),
+    /// It runs on the folder in another.
+    Other(Client, Notices),
+}
+
 impl Face {
     /// A node that this process runs.
-    pub(crate) fn own(service: Service) -> Self {
-        Self { service, last: 0 }
+    pub(crate) fn own(host: Host) -> Self {
+        Self { node: Node::Own(Box::new(host)), last: 0 }
+    }
+
+    /// The node that runs on a folder; `None`: none does.
+    pub(crate) async fn find(dir: &Path) -> Result<Option<Self>, Failure> {
+        let Some(client) = Client::find(dir).await? else { return Ok(None) };
+        let last = client.call(&GetStatus {}).await?.last_event;
+        let notices = client.events(Some(last)).await?;
+        Ok(Some(Self { node: Node::Other(client, notices), last }))
+    }
+
+    /// The node, where it is this process's own.
+    pub(crate) fn service(&self) -> Option<&Service> {
+        if let Node::Own(host) = &self.node { Some(&host.service) } else { None }
     }
 
     pub(crate) async fn call<C: Call>(&self, call: C) -> Result<C::Answer, Failure>
     where
         Service: Answers<C>,
     {
-        Ok(self.service.answer(call).await?)
+        Ok(match &self.node {
+            Node::Own(host) => host.service.answer(call).await?,
+            Node::Other(client, _) => client.call(&call).await?,
+        })
     }
 
     /// The events since those that were taken; waits for one.
     pub(crate) async fn events(&mut self) -> Result<Vec<Event>, Failure> {
-        let log = self.service.log();
-        log.wait(self.last).await;
-        let after = log.after(self.last, EVENTS_AT_ONCE);
-        self.last = after.events.last().map_or(log.last(), |event| event.number);
-        Ok(after.events)
+        match &mut self.node {
+            Node::Own(host) => {
+                let log = host.service.log();
+                log.wait(self.last).await;
+                let after = log.after(self.last, EVENTS_AT_ONCE);
+                self.last = after.events.last().map_or(log.last(), |event| event.number);
+                Ok(after.events)
+            }
+            Node::Other(_, notices) => loop {
+                let gone = || {
+                    Failure::new(Exit::Network, "the node has ended; start it again with `megatorrent serve`")
+                };
+                match notices.next().await.ok_or_else(gone)?? {
+                    Notice::Event(event) => {
+                        self.last = event.number;
+                        return Ok(vec![event]);
+                    }
+                    Notice::Missed(_) | Notice::Beat(_) => {}
+                }
+            },
+        }
     }
 
     /// Says where the node listens.
@@ -74,18 +116,23 @@ impl Face {
         self.finish(job.id, output, bar, show).await
     }
 
-    /// Brings back what was found to be gone, of a node of this process.
+    /// Brings back what is gone. What was `found` already is not looked for again, where the node is this process's own.
     pub(crate) async fn repair(
         &mut self,
-        found: &Found,
+        found: Option<&Found>,
         timeout: Option<Duration>,
         output: Output,
         bar: &ProgressBar,
     ) -> Result<(), Failure> {
-        let (service, progress) = (self.service.clone(), Progress::default());
-        let reporter = Reporter::new(service.log().clone());
-        let work = service.repair(found, timeout, &progress, &reporter);
-        show_while(service.log(), output, bar, || {}, work).await.map(drop)
+        if let (Some(service), Some(found)) = (self.service().cloned(), found) {
+            let progress = Progress::default();
+            let reporter = Reporter::new(service.log().clone());
+            let work = service.repair(found, timeout, &progress, &reporter);
+            return show_while(service.log(), output, bar, || {}, work).await.map(drop);
+        }
+        let call = api::Verify { repair: true, timeout_secs: timeout.map(|it| it.as_secs()) };
+        let job = self.call(call).await?;
+        self.finish(job.id, output, bar, |_| true).await.map(drop)
     }
 
     /// Waits until a channel's files are in their places; where that is not to be the `end`, for ever.
@@ -124,7 +171,8 @@ impl Face {
         loop {
             let info = self.call(GetJob { job }).await?;
             if info.state.is_over() {
-                self.show_rest(output, bar, &is_shown).await?;
+                let last = self.call(GetStatus {}).await?.last_event;
+                self.show_until(last, output, bar, &is_shown).await?;
                 return outcome(info);
             }
             if let Some(total) = info.total_bytes {
@@ -156,13 +204,15 @@ impl Face {
         Ok(events)
     }
 
-    async fn show_rest(
+    /// Shows the events up to one with this number.
+    async fn show_until(
         &mut self,
+        number: u64,
         output: Output,
         bar: &ProgressBar,
         is_shown: impl Fn(&Event) -> bool,
     ) -> Result<(), Failure> {
-        while self.last < self.service.log().last() {
+        while self.last < number {
             self.show_next(output, bar, &is_shown).await?;
         }
         Ok(())
@@ -170,7 +220,9 @@ impl Face {
 
     /// Ends the node, where it is this process's own.
     pub(crate) async fn end(self) {
-        self.service.end().await;
+        if let Node::Own(host) = self.node {
+            host.end().await;
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod events;
 mod exit;
 mod face;
 mod files;
+mod host;
 mod http;
 mod node;
 mod output;

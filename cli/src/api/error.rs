@@ -9,6 +9,8 @@ use super::Scope;
 use crate::exit::{Exit, Failure};
 
 /// JSON-RPC 2.0's own codes, section 5.1.
+const PARSE: i32 = -32_700;
+const INVALID_REQUEST: i32 = -32_600;
 const METHOD_NOT_FOUND: i32 = -32_601;
 const INVALID_PARAMS: i32 = -32_602;
 const INTERNAL: i32 = -32_603;
@@ -18,7 +20,7 @@ const APPLICATION: i32 = -32_000;
 /// An error of a call, as JSON-RPC 2.0 has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ApiError {
-    /// -32601 no such method, -32602 parameters that do not fit, -32603 a fault of this program; -32000 less the exit code, which
+    /// -32700 no JSON, -32600 no call, -32601 no such method, -32602 parameters that do not fit, -32603 a fault of this program; -32000 less the exit code, which
     /// `data` names.
     pub(crate) code: i32,
     /// What happened, to what, and what to do next.
@@ -35,6 +37,16 @@ pub(crate) struct ErrorData {
 }
 
 impl ApiError {
+    pub(crate) fn parse(error: &serde_json::Error) -> Self {
+        let message = format!("the body is no JSON: {error}");
+        Self { code: PARSE, message, data: ErrorData { exit_code: Exit::Usage as u8 } }
+    }
+
+    pub(crate) fn invalid_request(why: &str) -> Self {
+        let message = format!("not a call as JSON-RPC 2.0 has it: {why}");
+        Self { code: INVALID_REQUEST, message, data: ErrorData { exit_code: Exit::Usage as u8 } }
+    }
+
     pub(crate) fn no_method(name: &str) -> Self {
         let message = format!("there is no method {name:?}; GET /api/openrpc.json lists them all");
         Self { code: METHOD_NOT_FOUND, message, data: ErrorData { exit_code: Exit::Usage as u8 } }

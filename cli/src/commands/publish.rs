@@ -11,6 +11,7 @@ use crate::args::{Dht, Publish};
 use crate::exit::{Exit, Failure};
 use crate::face::Face;
 use crate::files;
+use crate::host::Host;
 use crate::node;
 use crate::output::Output;
 use crate::service::Service;
@@ -25,11 +26,17 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     let call = call(args)?;
     let interrupts = Interrupts::install()?;
     let mut result = node::block_on(async |executor| {
-        let mut options = node::options(&args.data, &args.network)?;
-        if !args.gateways.is_empty() {
-            options.dht = DhtMode::Off;
-        }
-        let mut face = Face::own(Service::start(executor, options).await?);
+        let mut face = match Face::find(&args.data.dir).await? {
+            Some(face) => face,
+            None => {
+                let mut options = node::options(&args.data, &args.network)?;
+                if !args.gateways.is_empty() {
+                    options.dht = DhtMode::Off;
+                }
+                let service = Service::start(executor, options).await?;
+                Face::own(Host::open(executor, service, None)?)
+            }
+        };
         let spinner = output.spinner();
         let result = interrupts.guard(face.publish(call, output, &spinner)).await;
         spinner.finish_and_clear();

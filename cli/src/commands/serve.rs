@@ -6,6 +6,7 @@ use crate::args::Serve;
 use crate::events;
 use crate::exit::Failure;
 use crate::face::Face;
+use crate::host::{Host, Wish};
 use crate::node;
 use crate::output::Output;
 use crate::service::Service;
@@ -22,7 +23,10 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
         node::limit(&mut options, &args.limits);
         node::listen(&mut options, &args.listen, P2P_PORT);
         let service = Service::start(executor, options).await?;
-        let mut face = Face::own(service.clone());
+        let wish =
+            Wish { host: args.api.rpc_host, port: args.api.port, allowed_hosts: args.api.allow_host.clone() };
+        let host = Host::open(executor, service.clone(), Some(wish))?;
+        let mut face = Face::own(host);
         let told = async {
             face.tell_ready(output).await?;
             loop {
@@ -42,7 +46,7 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
             Ok(())
         };
         let told = future::or(told, ended).await;
-        service.end().await;
+        face.end().await;
         told.and_then(|()| events::stopped(output))
     })
 }

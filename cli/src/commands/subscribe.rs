@@ -12,6 +12,7 @@ use crate::events;
 use crate::exit::Failure;
 use crate::face::Face;
 use crate::files;
+use crate::host::Host;
 use crate::node;
 use crate::output::Output;
 use crate::service::Service;
@@ -33,19 +34,11 @@ pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
     let wait = Fetch { channel: ChannelId(uri.public_key), timeout_secs: timeout, patient: !args.once };
     let interrupts = Interrupts::install()?;
     node::block_on(async |executor| {
-        let mut options = node::options(&args.data, &args.network)?;
-        options.bootstrap.extend(uri.bootstrap.iter().cloned());
-        node::limit(&mut options, &args.limits);
-        if args.once && options.dht == DhtMode::Auto {
-            // Who soon leaves stores nothing for others: each look-up that meets a node which has left waits for it.
-            options.dht = DhtMode::Client;
-        }
-        node::listen(&mut options, &args.listen, 0);
-        let service = Service::start(executor, options).await?;
-        if !args.once {
-            service.node().store().sync_behind();
-        }
-        let mut face = Face::own(service);
+        let mut face = match Face::find(&args.data.dir).await? {
+            Some(face) => face,
+            None => start(executor, args, &uri).await?,
+        };
+        let is_other = face.service().is_none();
         let bar = output.spinner();
         let work = async {
             face.tell_ready(output).await?;
@@ -55,8 +48,28 @@ pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
         let ended = future::or(work, async { Ok(Some(interrupts.next().await)) }).await;
         bar.finish_and_clear();
         face.end().await;
+        if is_other && matches!(ended, Ok(Some(_))) {
+            output.note("the node goes on with the channel; `megatorrent rm` ends that");
+        }
         end(ended?, args.once, output)
     })
+}
+
+/// A node of this process for it.
+async fn start(executor: &node::Executor, args: &Subscribe, uri: &ChannelUri) -> Result<Face, Failure> {
+    let mut options = node::options(&args.data, &args.network)?;
+    options.bootstrap.extend(uri.bootstrap.iter().cloned());
+    node::limit(&mut options, &args.limits);
+    if args.once && options.dht == DhtMode::Auto {
+        // Who soon leaves stores nothing for others: each look-up that meets a node which has left waits for it.
+        options.dht = DhtMode::Client;
+    }
+    node::listen(&mut options, &args.listen, 0);
+    let service = Service::start(executor, options).await?;
+    if !args.once {
+        service.node().store().sync_behind();
+    }
+    Ok(Face::own(Host::open(executor, service, None)?))
 }
 
 /// Following until a signal is what the command is for; being interrupted before `--once` was done is not.

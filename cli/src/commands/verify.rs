@@ -13,6 +13,7 @@ use megatorrent_runtime_smol::store::Store;
 use crate::args::Verify;
 use crate::exit::{Exit, Failure};
 use crate::face::{Face, show_while};
+use crate::host::Host;
 use crate::node;
 use crate::output::{Output, show_progress};
 use crate::service::jobs::{Progress, verify};
@@ -37,16 +38,22 @@ pub(crate) fn run(args: &Verify, output: Output) -> Result<(), Failure> {
     }
     node::block_on(async |executor| {
         let bar = output.spinner();
-        let mut options = node::options(&args.data, &args.network)?;
-        // Before the node runs, which would find and mend some of it by itself.
-        let found = look(&options.home.store, output, &bar, &interrupts).await?;
-        node::limit(&mut options, &args.limits);
-        node::listen(&mut options, &args.listen, 0);
-        let mut face = Face::own(Service::start(executor, options).await?);
+        let (mut face, found) = match Face::find(&args.data.dir).await? {
+            Some(face) => (face, None),
+            None => {
+                let mut options = node::options(&args.data, &args.network)?;
+                // Before the node runs, which would find and mend some of it by itself.
+                let found = look(&options.home.store, output, &bar, &interrupts).await?;
+                node::limit(&mut options, &args.limits);
+                node::listen(&mut options, &args.listen, 0);
+                let service = Service::start(executor, options).await?;
+                (Face::own(Host::open(executor, service, None)?), Some(found))
+            }
+        };
         let timeout = Some(args.timeout).filter(|secs| *secs > 0).map(Duration::from_secs);
         let work = async {
             face.tell_ready(output).await?;
-            face.repair(&found, timeout, output, &bar).await
+            face.repair(found.as_ref(), timeout, output, &bar).await
         };
         let repaired = interrupts.guard(work).await;
         bar.finish_and_clear();

@@ -52,6 +52,7 @@ use crate::api::{self, ApiError, ChannelId, Limits, Settings};
 use crate::clock;
 use crate::events;
 use crate::exit::{Exit, Failure};
+use crate::http::token::Access;
 use crate::node::Executor;
 use crate::output::News;
 
@@ -84,6 +85,8 @@ pub(crate) struct Inner {
     started_unix_ms: u64,
     /// Where the API listens.
     api: Cell<Option<SocketAddr>>,
+    /// Who may use it.
+    access: RefCell<Option<Rc<Access>>>,
     is_ending: Cell<bool>,
     ending: Changed,
     tasks: RefCell<Vec<Task<()>>>,
@@ -139,6 +142,7 @@ impl Service {
             rates: RefCell::default(),
             started_unix_ms: clock::now_ms(),
             api: Cell::new(None),
+            access: RefCell::default(),
             is_ending: Cell::new(false),
             ending: Changed::new(),
             tasks: RefCell::default(),
@@ -295,6 +299,16 @@ impl Service {
     /// Says where the API listens.
     pub(crate) fn set_api(&self, addr: SocketAddr) {
         self.0.api.set(Some(addr));
+    }
+
+    /// Says who may use the API.
+    pub(crate) fn set_access(&self, access: Rc<Access>) {
+        *self.0.access.borrow_mut() = Some(access);
+    }
+
+    fn access(&self) -> Result<Rc<Access>, Failure> {
+        let access = self.0.access.borrow().clone();
+        access.ok_or_else(|| Failure::new(Exit::NotFound, "this node has no API that others could use"))
     }
 
     /// Waits until a caller asks for the end.

@@ -7,9 +7,9 @@ use megatorrent_core::node::{Command, Target};
 
 use super::LISTED_MAX;
 use crate::api::{
-    AddPeer, Answers, ApiError, Ban, Bans, ChannelId, Counts, Doctor, Done, Events, GetBans, GetDoctor,
-    GetEvents, GetLimits, GetPeers, GetSettings, GetStatus, Limits, Mode, NodeStatus, Peer, Peers, RemoveBan,
-    SetLimits, SetSettings, Settings, Shutdown,
+    AddPeer, Answers, ApiError, Ban, Bans, ChannelId, Counts, CreateLoginLink, Doctor, Done, Events, GetBans,
+    GetDoctor, GetEvents, GetLimits, GetPeers, GetSettings, GetStatus, Limits, LoginLink, Mode, NodeStatus,
+    Peer, Peers, RemoveBan, RotateToken, SetLimits, SetSettings, Settings, Shutdown,
 };
 use crate::exit::{Exit, Failure};
 use crate::service::{Service, doctor};
@@ -160,5 +160,18 @@ impl Answers<Shutdown> for Service {
         self.0.is_ending.set(true);
         self.0.ending.notify(usize::MAX);
         Ok(Done {})
+    }
+}
+
+impl Answers<RotateToken> for Service {
+    async fn answer(&self, _: RotateToken) -> Result<Done, ApiError> {
+        self.access()?.rotate()?;
+        Ok(Done {})
+    }
+}
+
+impl Answers<CreateLoginLink> for Service {
+    async fn answer(&self, _: CreateLoginLink) -> Result<LoginLink, ApiError> {
+        Ok(self.access()?.login_link()?)
     }
 }
