@@ -35,9 +35,10 @@ use std::time::{Duration, Instant};
 use async_io::Async;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::{Secret, Topic};
+use megatorrent_core::ids::{CommandId, Secret, Topic};
 use megatorrent_core::node::{
-    Answer, BanStatus, Command, Config, Event, Node, NodeStatus, PeerStatus, Refusal, Selection, TargetStatus,
+    Answer, BanStatus, Command, Config, Event, Input, Node, NodeStatus, PeerStatus, Refusal, Selection,
+    TargetStatus,
 };
 use smol::LocalExecutor;
 use zeroize::Zeroizing;
@@ -231,6 +232,7 @@ impl Runtime {
         };
         let settings = config.clone();
         let mut node = Node::new(config, *seed, clock.now(), driver::wall_time());
+        select(&mut node, clock.now(), selections);
         restore(&mut node, &state)?;
         let state = Arc::new(state);
         let jobs = Jobs::start(&store, &state).map_err(|e| StartError::System("thread", e))?;
@@ -249,32 +251,16 @@ impl Runtime {
             let dht = Rc::new(Dht::start(executor, config, sink));
             Driver::new(node, clock, dht, egress, (jobs, store.clone()), executor)
         });
-        // What is fetched of channels is known before any of them is looked at.
-        let selections =
-            selections.into_iter().map(|(channel, selection)| Command::Select { channel, selection });
-        let identity = identity.map(|identity| Command::AddIdentity(identity.into()));
-        let peers = bootstrap.into_iter().map(Command::AddPeer);
-        for command in selections.chain(identity) {
-            driver.command(command);
-        }
         driver.run(listener);
-        for command in peers {
+        let identity = identity.map(|identity| Command::AddIdentity(identity.into()));
+        for command in identity.into_iter().chain(bootstrap.into_iter().map(Command::AddPeer)) {
             driver.command(command);
         }
         if wait {
             driver.dht.bound().await;
         }
-        let local_addr = bound.local_addr;
-        let inner = Inner {
-            driver,
-            dir,
-            store,
-            state,
-            local_addr,
-            started: Instant::now(),
-            config: settings,
-            read: Default::default(),
-        };
+        let (local_addr, started, read) = (bound.local_addr, Instant::now(), Default::default());
+        let inner = Inner { driver, dir, store, state, local_addr, started, config: settings, read };
         Ok(Handle(Rc::new(inner)))
     }
 }
@@ -284,6 +270,14 @@ fn seed() -> Result<Zeroizing<[u8; 32]>, StartError> {
     let filled = getrandom::fill(seed.as_mut());
     filled.map_err(|e| StartError::System("randomness", io::Error::other(e.to_string())))?;
     Ok(seed)
+}
+
+/// What is fetched of channels is known before any of them is. Nobody waits for the answers, so the numbers are none that the
+/// driver gives.
+fn select(node: &mut Node, now: megatorrent_core::time::Instant, selections: Vec<(PublicKey, Selection)>) {
+    for ((channel, selection), number) in selections.into_iter().zip((0..=u64::MAX).rev()) {
+        node.handle(now, Input::Command(CommandId(number), Command::Select { channel, selection }));
+    }
 }
 
 /// Hands the node what it noted in an earlier run.

@@ -21,7 +21,7 @@ fn commands_are_answered_whoever_waits_and_readers_follow_by_number() {
     let folder = tempfile::tempdir().expect("a folder");
     let executor = Rc::new(LocalExecutor::new());
     smol::block_on(executor.run(async {
-        let mut options = Options::new(Home::open(folder.path()).expect("a home"));
+        let mut options = Options::new(Home::open(&folder.path().join("node")).expect("a home"));
         options.dht = DhtMode::Off;
         let node = Runtime::start(&executor, options).await.expect("it starts");
         drop(node.command(follow(1)));

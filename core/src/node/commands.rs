@@ -54,7 +54,10 @@ impl Commands {
     pub(super) fn begin(&mut self, cx: &mut Cx, id: CommandId, outcome: Outcome) {
         let jobs = match outcome {
             Err(refusal) => return cx.act(Action::Answer(id, Err(refusal))),
-            Ok(After::Publication) => return drop(self.open.insert(id, Waits::Publication)),
+            Ok(After::Publication) => {
+                self.open.insert(id, Waits::Publication);
+                return;
+            }
             Ok(After::Now) => Vec::new(),
             Ok(After::Records(jobs)) => jobs,
         };

@@ -471,22 +471,21 @@ impl<S: Suite> Stage<S> {
                 self.check_ban(host, peer, *violation);
             }
             if host == self.author {
-                self.hear_author(event);
+                self.hear_author(&event);
             } else if let Some(&index) = self.by_host.get(&host) {
                 self.hear_peer(index, event);
             }
         }
     }
 
-    fn hear_author(&mut self, event: Event) {
-        match event {
-            Event::Head { sequence, .. } if sequence > self.newest => {
-                self.newest = sequence;
-                let version = self.version();
-                self.versions.insert(sequence, (version, self.world.now()));
-                (0..self.plan.members.len()).for_each(|index| self.recount(index));
-            }
-            _ => {}
+    fn hear_author(&mut self, event: &Event) {
+        if let Event::Head { sequence, .. } = event
+            && *sequence > self.newest
+        {
+            self.newest = *sequence;
+            let version = self.version();
+            self.versions.insert(*sequence, (version, self.world.now()));
+            (0..self.plan.members.len()).for_each(|index| self.recount(index));
         }
     }
 

@@ -455,7 +455,9 @@ impl Channels {
         let mut has_more = false;
         for effect in effects {
             match effect {
-                Effect::Job(pending, job) => drop(env.cx.job(pending, job)),
+                Effect::Job(pending, job) => {
+                    env.cx.job(pending, job);
+                }
                 Effect::Event(event) => env.cx.event(event),
                 Effect::Want(wanted, place) => {
                     if env.downloads.is_empty() {

@@ -45,7 +45,7 @@ impl<S: Suite> Dispatcher<S> {
             Command::AddIdentity(identity) => self.publications.add_identity(identity)?,
             Command::RemoveIdentity(channel) => self.publications.remove_identity(&channel)?,
             Command::Publish { channel, draft } => return self.publish(id, channel, draft),
-            Command::AddPeer(addr) => self.peers.configure(&self.cx, addr)?,
+            Command::AddPeer(addr) => self.peers.configure(&self.cx, &addr)?,
             Command::Unban(addr) => {
                 let jobs = self.peers.unban(&mut self.cx, &addr).ok_or(Refusal::NotBanned)?;
                 return Ok(After::Records(jobs));

@@ -141,15 +141,15 @@ impl Peers {
     }
 
     /// Notes an address that the user named.
-    pub(super) fn configure(&mut self, cx: &Cx, addr: PeerAddr) -> Result<(), Refusal> {
-        if self.is_banned(cx, &addr) {
+    pub(super) fn configure(&mut self, cx: &Cx, addr: &PeerAddr) -> Result<(), Refusal> {
+        if self.is_banned(cx, addr) {
             return Err(Refusal::Banned);
         }
-        if self.book.is_ourselves(&addr) {
+        if self.book.is_ourselves(addr) {
             return Err(Refusal::Ourselves);
         }
         self.book.add(addr.clone(), Source::Configured, cx.now());
-        if self.book.knows(&addr) { Ok(()) } else { Err(Refusal::TooManyPeers) }
+        if self.book.knows(addr) { Ok(()) } else { Err(Refusal::TooManyPeers) }
     }
 
     /// Notes what a look-up on the DHT found; of that, what may be a peer's address. A private one is only where the DHT is a
