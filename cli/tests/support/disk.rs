@@ -458,9 +458,12 @@ fn mend_table(table: &Path, boot: Option<&str>, is_timed: &dyn Fn(&Path) -> bool
             header["boot"] = boot.into();
         }
         let text = serde_json::to_vec(&header).unwrap();
+        // Other numbers may have more digits.
+        let end = at + 44 + text.len();
+        bytes.resize(bytes.len().max(end), 0);
         bytes[at + 8..at + 40].copy_from_slice(blake3::hash(&text).as_bytes());
         bytes[at + 40..at + 44].copy_from_slice(&u32::try_from(text.len()).unwrap().to_le_bytes());
-        bytes[at + 44..at + 44 + text.len()].copy_from_slice(&text);
+        bytes[at + 44..end].copy_from_slice(&text);
     }
     fs::write(table, bytes).unwrap();
 }
