@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::args::Serve;
 use crate::choices::{self, Choices};
 use crate::exit::Failure;
+use crate::notify::{self, State};
 use crate::output::{News, Output};
 use crate::signals::Interrupts;
 use crate::{events, node};
@@ -26,11 +27,13 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
         node::limit(&mut options, &args.limits);
         choices::hold_all(&mut options)?;
         let node = node::start_listening(executor, options, &args.listen, P2P_PORT, output).await?;
+        notify::tell(State::Ready);
         let told = future::or(tell(&node, output), async {
             interrupts.next().await;
             Ok(())
         })
         .await;
+        notify::tell(State::Stopping);
         node.shutdown().await;
         told.and_then(|()| events::stopped(output))
     })
