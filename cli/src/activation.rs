@@ -47,6 +47,7 @@ fn refused(why: &str) -> Failure {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail where it stands")]
 mod tests {
     use std::net::TcpStream;
     use std::os::unix::net::UnixListener;

@@ -54,6 +54,7 @@ fn is_well(first_line: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail where it stands")]
 mod tests {
     use std::net::TcpListener;
     use std::thread;

@@ -51,6 +51,7 @@ fn as_it_stands(page: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail where it stands")]
 mod tests {
     use super::*;
 
