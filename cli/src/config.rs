@@ -6,7 +6,6 @@
 //! says what that takes.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -186,16 +185,13 @@ fn find(key: &str) -> Result<&'static Knob, String> {
     }
     let likeness = |knob: &Knob| strsim::jaro_winkler(key, knob.name);
     let nearest = KNOBS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let mut why = format!("there is no key {key:?}");
-    match nearest.filter(|knob| likeness(knob) >= LIKENESS_MIN) {
-        Some(knob) => write!(why, "; did you mean {:?}?", knob.name),
-        None => {
-            let names: Vec<_> = KNOBS.iter().map(|knob| knob.name).collect();
-            write!(why, "; the keys are {}", names.join(", "))
-        }
-    }
-    .expect("a string takes all");
-    Err(why)
+    let hint = if let Some(knob) = nearest.filter(|knob| likeness(knob) >= LIKENESS_MIN) {
+        format!("did you mean {:?}?", knob.name)
+    } else {
+        let names: Vec<_> = KNOBS.iter().map(|knob| knob.name).collect();
+        format!("the keys are {}", names.join(", "))
+    };
+    Err(format!("there is no key {key:?}; {hint}"))
 }
 
 fn takes_many(option: &Arg) -> bool {
@@ -303,6 +299,10 @@ impl Invocation {
             return Ok(Some(config));
         }
         let Some(path) = user_file() else { return Ok(None) };
+        // Whoever runs as another user with the caller's `HOME` has no way into it, and so no file there.
+        if fs::metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            return Ok(None);
+        }
         let Some(config) = Config::read(&path)? else { return Ok(None) };
         // The folder that the user's file names may have a file of its own, which then would not be read.
         let is_default = given.value_source("dir") == Some(ValueSource::DefaultValue);
