@@ -1,10 +1,10 @@
 //! The command line. Doc comments here are what `--help` shows.
 #![allow(rustdoc::broken_intra_doc_links, reason = "`[default: …]` is clap's convention, not a link")]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::builder::TypedValueParser as _;
+use clap::builder::{BoolishValueParser, TypedValueParser as _};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use megatorrent_core::addr::PeerAddr;
@@ -73,6 +73,10 @@ pub(crate) struct Cli {
     /// Log more to stderr: -v info, -vv debug (shows peers' addresses), -vvv trace
     #[arg(short, long, global = true, display_order = 902, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// The configuration file, for commands on a node [default: config.toml in the node's folder, else
+    /// megatorrent/config.toml in $XDG_CONFIG_HOME]
+    #[arg(long, global = true, display_order = 899, value_name = "FILE", env = "MEGATORRENT_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     /// Print the version; with -v also the commit, and the ciphers with the code that they run on this processor. With --json:
     /// {"version","commit","ciphers"}, these each {"name","for","crate","backend"}
     #[arg(short = 'V', long, display_order = 903)]
@@ -107,6 +111,10 @@ pub(crate) enum Command {
     Verify(Verify),
     Demo(Demo),
     Simulate(Simulate),
+    Completions(Completions),
+    Man(Man),
+    #[command(hide = true)]
+    Healthz(Healthz),
 }
 
 /// Make an identity: the key that signs a channel, and the read key of its private form
@@ -239,7 +247,19 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// Put and look up no heads on the DHT for peers that have none
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "MEGATORRENT_NO_GATEWAY",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true,
+        action = ArgAction::Set
+    )]
     pub(crate) no_gateway: bool,
     #[command(flatten)]
     pub(crate) api: ApiArgs,
@@ -273,19 +293,43 @@ pub(crate) struct Subscribe {
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// Where the files go
-    #[arg(short = 'o', long = "output", value_name = "OUT", default_value = DOWNLOADS_DIR)]
+    #[arg(short = 'o', long = "output", value_name = "OUT", env = "MEGATORRENT_OUTPUT", default_value = DOWNLOADS_DIR)]
     pub(crate) output: PathBuf,
     /// End as soon as the newest manifest is complete
     #[arg(long)]
     pub(crate) once: bool,
     /// Keep the blobs too, so that what is done to the files takes nothing from those who fetch them from here; twice the space
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "MEGATORRENT_COPY",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true,
+        action = ArgAction::Set
+    )]
     pub(crate) copy: bool,
     /// Fetch the blobs in the order of their bytes, to play a file while it comes, rather than the rarest first
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "MEGATORRENT_IN_ORDER",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true,
+        action = ArgAction::Set
+    )]
     pub(crate) in_order: bool,
     /// Give up after so long without progress; 0 never does [default: 120 with --once, 0 otherwise]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", env = "MEGATORRENT_TIMEOUT")]
     pub(crate) timeout: Option<u64>,
     /// The read key (64 hex digits) of a private channel, in FILE; `-` is stdin
     #[arg(short = 's', long = "secret-file", value_name = "FILE")]
@@ -334,7 +378,7 @@ pub(crate) struct Verify {
     #[arg(long)]
     pub(crate) repair: bool,
     /// With --repair, give up after so long without progress; 0 never does
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    #[arg(long, value_name = "SECONDS", env = "MEGATORRENT_TIMEOUT", default_value_t = 120)]
     pub(crate) timeout: u64,
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
@@ -432,6 +476,39 @@ pub(crate) struct Simulate {
     pub(crate) no_shrink: bool,
 }
 
+/// Print what lets a shell complete this program's commands and options
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  megatorrent completions bash > ~/.local/share/bash-completion/completions/megatorrent
+  megatorrent completions fish > ~/.config/fish/completions/megatorrent.fish")]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Write a man page for each command
+///
+/// Prints each page's path. With --json: {"pages"}, a list of them.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  megatorrent man ~/.local/share/man/man1")]
+pub(crate) struct Man {
+    /// The folder, which is made where there is none
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+/// Ask a node on this machine whether it is well: exit code 0 where it says so, else 1
+#[derive(Args, Debug)]
+pub(crate) struct Healthz {
+    /// Where its API listens
+    #[arg(value_name = "ADDR", env = "MEGATORRENT_HEALTHZ", default_value = "127.0.0.1:3000")]
+    pub(crate) address: SocketAddr,
+}
+
 /// Some of a plan's events.
 #[derive(Clone, Debug)]
 pub(crate) struct Only(pub(crate) Vec<usize>);
@@ -499,7 +576,19 @@ pub(crate) struct LimitArgs {
     #[arg(long = "download-limit", value_name = "RATE", env = "MEGATORRENT_DOWNLOAD_LIMIT", value_parser = rate)]
     pub(crate) download: Option<u64>,
     /// Fetch blobs whole, also what could be made here, so that peers learn no lengths; a short file then costs a MiB
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "MEGATORRENT_WHOLE",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true,
+        action = ArgAction::Set
+    )]
     pub(crate) whole: bool,
 }
 

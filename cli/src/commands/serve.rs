@@ -8,6 +8,7 @@ use crate::exit::Failure;
 use crate::face::Face;
 use crate::host::{Host, Wish};
 use crate::node;
+use crate::notify::{self, State};
 use crate::output::Output;
 use crate::service::Service;
 use crate::signals::Interrupts;
@@ -29,6 +30,7 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
         let mut face = Face::own(host);
         let told = async {
             face.tell_ready(output).await?;
+            notify::tell(State::Ready);
             loop {
                 for event in face.events().await? {
                     output.show(&event)?;
@@ -46,6 +48,7 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
             Ok(())
         };
         let told = future::or(told, ended).await;
+        notify::tell(State::Stopping);
         face.end().await;
         told.and_then(|()| events::stopped(output))
     })
