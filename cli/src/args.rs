@@ -1,6 +1,8 @@
 //! The command line. Doc comments here are what `--help` shows.
 #![allow(rustdoc::broken_intra_doc_links, reason = "`[default: …]` is clap's convention, not a link")]
 
+pub(crate) mod control;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -109,6 +111,27 @@ pub(crate) enum Command {
     Serve(Serve),
     Subscribe(Subscribe),
     Verify(Verify),
+    Status(control::Status),
+    Add(control::Add),
+    /// Stop following a channel; its files stay
+    Rm(control::One),
+    /// Let a channel rest: nothing of it is fetched, served or asked for
+    Pause(control::OneOrAll),
+    /// Go on with a channel
+    Resume(control::OneOrAll),
+    Ls(control::Ls),
+    /// List the peers that are connected
+    Peers(control::Folder),
+    /// List the peers that are banned
+    Bans(control::Folder),
+    Limit(control::Limit),
+    Settings(control::Settings),
+    /// End the node that runs on the folder
+    Shutdown(control::Folder),
+    /// Say what is amiss with mode, ports, DHT, clock, disk and descriptors, each with a next step
+    Doctor(control::Folder),
+    Token(control::Token),
+    Identity(control::Identity),
     Demo(Demo),
     Simulate(Simulate),
     Completions(Completions),

@@ -28,6 +28,8 @@ mod signals;
 
 use std::process::ExitCode;
 
+use commands::control;
+
 use args::Command;
 use config::Invocation;
 use exit::Failure;
@@ -66,6 +68,20 @@ fn run(command: &Command, output: Output) -> Result<(), Failure> {
         Command::Serve(args) => commands::serve::run(args, output),
         Command::Subscribe(args) => commands::subscribe::run(args, output),
         Command::Verify(args) => commands::verify::run(args, output),
+        Command::Status(args) => control::status(args, output),
+        Command::Add(args) => control::add(args, output),
+        Command::Rm(args) => control::rm(args, output),
+        Command::Pause(args) => control::pause(args, output),
+        Command::Resume(args) => control::resume(args, output),
+        Command::Ls(args) => control::ls(args, output),
+        Command::Peers(args) => control::peers(args, output),
+        Command::Bans(args) => control::bans(args, output),
+        Command::Limit(args) => control::limit(args, output),
+        Command::Settings(args) => control::settings(args, output),
+        Command::Shutdown(args) => control::shutdown(args, output),
+        Command::Doctor(args) => control::doctor(args, output),
+        Command::Token(args) => control::token(args, output),
+        Command::Identity(args) => control::identity(args, output),
         Command::Demo(args) => commands::demo::run(args, output),
         Command::Simulate(args) => commands::simulate::run(args, output),
         Command::Completions(args) => commands::completions::run(args, output),

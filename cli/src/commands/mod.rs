@@ -1,6 +1,7 @@
 //! One module for each command.
 
 pub(crate) mod completions;
+pub(crate) mod control;
 pub(crate) mod demo;
 pub(crate) mod gen_key;
 pub(crate) mod healthz;
