@@ -321,36 +321,8 @@ pub(crate) struct Subscribe {
     /// End as soon as the newest manifest is complete
     #[arg(long)]
     pub(crate) once: bool,
-    /// Keep the blobs too, so that what is done to the files takes nothing from those who fetch them from here; twice the space
-    #[arg(
-        long,
-        env = "MEGATORRENT_COPY",
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_value = "false",
-        default_missing_value = "true",
-        hide_default_value = true,
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true,
-        action = ArgAction::Set
-    )]
-    pub(crate) copy: bool,
-    /// Fetch the blobs in the order of their bytes, to play a file while it comes, rather than the rarest first
-    #[arg(
-        long,
-        env = "MEGATORRENT_IN_ORDER",
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_value = "false",
-        default_missing_value = "true",
-        hide_default_value = true,
-        value_parser = BoolishValueParser::new(),
-        hide_possible_values = true,
-        action = ArgAction::Set
-    )]
-    pub(crate) in_order: bool,
+    #[command(flatten)]
+    pub(crate) fetch: FetchArgs,
     /// Give up after so long without progress; 0 never does [default: 120 with --once, 0 otherwise]
     #[arg(long, value_name = "SECONDS", env = "MEGATORRENT_TIMEOUT")]
     pub(crate) timeout: Option<u64>,
@@ -575,6 +547,40 @@ pub(crate) struct ListenArgs {
     /// The UDP port for the DHT; 0 is any free one [default: the TCP port's number]
     #[arg(short = 'D', long = "dht-port", value_name = "DHT_PORT", env = "MEGATORRENT_DHT_PORT")]
     pub(crate) dht_port: Option<u16>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct FetchArgs {
+    /// Keep the blobs too, so that what is done to the files takes nothing from those who fetch them from here; twice the space
+    #[arg(
+        long,
+        env = "MEGATORRENT_COPY",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true,
+        action = ArgAction::Set
+    )]
+    pub(crate) copy: bool,
+    /// Fetch the blobs in the order of their bytes, to play a file while it comes, rather than the rarest first
+    #[arg(
+        long,
+        env = "MEGATORRENT_IN_ORDER",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true,
+        action = ArgAction::Set
+    )]
+    pub(crate) in_order: bool,
 }
 
 #[derive(Args, Debug)]

@@ -111,8 +111,13 @@ impl Face {
         bar: &ProgressBar,
     ) -> Result<Value, Failure> {
         let job = self.call(call).await?;
-        let show = |event: &Event| event.kind.event == News::Warning && event.kind.job == Some(job.id);
-        let show = |event: &Event| show(event) || is_about(event, None) && event.kind.event == News::Warning;
+        // Its result is one object; what a user is to look at has no place on stdout.
+        let show = |event: &Event| {
+            if event.kind.event == News::Warning {
+                bar.suspend(|| output.warn(&event.text));
+            }
+            false
+        };
         self.finish(job.id, output, bar, show).await
     }
 
@@ -224,10 +229,6 @@ impl Face {
             host.end().await;
         }
     }
-}
-
-fn is_about(event: &Event, job: Option<JobId>) -> bool {
-    event.kind.job == job
 }
 
 fn outcome(info: JobInfo) -> Result<Value, Failure> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{DataArgs, rate};
+use super::{DataArgs, FetchArgs, rate};
 
 /// Show how the node is
 #[derive(Args, Debug)]
@@ -37,14 +37,10 @@ pub(crate) struct Add {
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// Where the files go [default: downloads/PUBLICKEY in the node's folder]
-    #[arg(short = 'o', long = "output", value_name = "OUT")]
+    #[arg(short = 'o', long = "output", value_name = "OUT", env = "MEGATORRENT_OUTPUT")]
     pub(crate) output: Option<PathBuf>,
-    /// Keep the blobs too; twice the space
-    #[arg(long)]
-    pub(crate) copy: bool,
-    /// Fetch in the order of the bytes
-    #[arg(long)]
-    pub(crate) in_order: bool,
+    #[command(flatten)]
+    pub(crate) fetch: FetchArgs,
 }
 
 /// One channel, or all.
@@ -112,15 +108,29 @@ fn limit(text: &str) -> Result<Rate, String> {
 
 /// Show or change settings, from now on and for later runs
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  megatorrent settings
+  megatorrent settings whole true")]
 pub(crate) struct Settings {
+    /// Which to change: `gateway`, to put and look up heads on the DHT for peers that have none; `whole`, to fetch blobs whole, so
+    /// that peers learn no lengths
+    #[arg(value_enum, requires = "value")]
+    pub(crate) setting: Option<Setting>,
+    /// What it is to be
+    #[arg(value_name = "true|false")]
+    pub(crate) value: Option<bool>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// Put and look up heads on the DHT for peers that have none
-    #[arg(long, value_name = "BOOL")]
-    pub(crate) gateway: Option<bool>,
-    /// Fetch blobs whole, so that peers learn no lengths
-    #[arg(long, value_name = "BOOL")]
-    pub(crate) whole: Option<bool>,
+}
+
+/// A setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Setting {
+    /// Whether heads are put and looked up for peers that have no DHT
+    Gateway,
+    /// Whether blobs are fetched whole
+    Whole,
 }
 
 /// Show or replace the token of the API

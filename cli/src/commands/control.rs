@@ -13,8 +13,8 @@ use serde_json::json;
 use crate::api::{self, ChannelId};
 use crate::args::DataArgs;
 use crate::args::control::{
-    Add, Folder, Identity, IdentityCommand, Limit, Ls, One, OneOrAll, Scope, Settings, Status, Token,
-    TokenCommand,
+    Add, Folder, Identity, IdentityCommand, Limit, Ls, One, OneOrAll, Scope, Setting, Settings, Status,
+    Token, TokenCommand,
 };
 use crate::exit::{Exit, Failure};
 use crate::face::Face;
@@ -124,8 +124,8 @@ pub(crate) fn add(args: &Add, output: Output) -> Result<(), Failure> {
     let call = api::AddSubscription {
         uri,
         output: args.output.as_deref().map(node::absolute).transpose()?,
-        copy: args.copy,
-        in_order: args.in_order,
+        copy: args.fetch.copy,
+        in_order: args.fetch.in_order,
         new: args.data.new,
     };
     with_node(&args.data, async |face| {
@@ -221,9 +221,9 @@ pub(crate) fn limit(args: &Limit, output: Output) -> Result<(), Failure> {
 
 pub(crate) fn settings(args: &Settings, output: Output) -> Result<(), Failure> {
     with_node(&args.data, async |face| {
-        let is_change = args.gateway.is_some() || args.whole.is_some();
-        let settings = if is_change {
-            face.call(api::SetSettings { gateway: args.gateway, whole: args.whole }).await?
+        let of = |setting| args.value.filter(|_| args.setting == Some(setting));
+        let settings = if args.setting.is_some() {
+            face.call(api::SetSettings { gateway: of(Setting::Gateway), whole: of(Setting::Whole) }).await?
         } else {
             face.call(api::GetSettings {}).await?
         };

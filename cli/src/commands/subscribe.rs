@@ -26,8 +26,8 @@ pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
     let call = AddSubscription {
         uri: uri.to_secret_string().to_string(),
         output: Some(node::absolute(&args.output)?),
-        copy: args.copy,
-        in_order: args.in_order,
+        copy: args.fetch.copy,
+        in_order: args.fetch.in_order,
         new: args.data.new,
     };
     let timeout = args.timeout.or(args.once.then_some(ONCE_TIMEOUT.as_secs())).filter(|secs| *secs > 0);
