@@ -525,7 +525,7 @@ pub(crate) struct NetworkArgs {
 /// The part to take in the DHT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Dht {
-    /// Store for others where others can reach us; always where the address is private
+    /// Store for others where others can reach us; always where the address is private; `publish` and `--once` only ask
     Auto,
     /// None
     Off,

@@ -8,16 +8,15 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, UNIX_EPOCH};
 
 use megatorrent_core::ids::{BlobName, Root};
 use megatorrent_core::node::Held;
 use megatorrent_core::parts::{Mask, PART_LEN, PARTS};
 use megatorrent_runtime_smol::home::Home;
-use support::disk::{self, Loss, Record, mend_tables};
+use support::disk::{self, Loss, Record};
 use support::{MIB, Swarm, blobs, megatorrent, ok, run, serve, stderr, strace, subscribe_args};
 
 /// States of each command in the usual run.
@@ -89,11 +88,7 @@ fn cut_everywhere(subject: &Subject<'_>, every: bool) {
     let (mut tried, mut failed) = (0, 0);
     for (cut, loss) in all.skip(usize::try_from(seed).unwrap() % step).step_by(step) {
         tried += 1;
-        subject.record.restore(cut, loss);
-        let claims = claims(subject);
-        subject.record.restore(cut, loss);
-        mend_tables(&subject.home, None);
-        if let Err(why) = claims.and_then(|()| (subject.again)()) {
+        if let Err(why) = cut_once(subject, cut, loss) {
             failed += 1;
             eprintln!("{}: {loss:?} lost after {cut}, {}: {why}", subject.name, subject.record.last(cut));
         }
@@ -102,9 +97,53 @@ fn cut_everywhere(subject: &Subject<'_>, every: bool) {
     assert_eq!(failed, 0, "{}: {failed} of {tried} states failed (seed {seed})", subject.name);
 }
 
+/// States of a subscribe that went wrong once, whatever a sample meets.
+fn cut_where_it_went_wrong(subject: &Subject<'_>, is_in_place: bool) {
+    type Came = fn(&Path, usize) -> bool;
+    const HEADERS: [usize; 2] = [0, 4];
+    fn is_table(path: &Path) -> bool {
+        path.parent().is_some_and(|folder| folder.ends_with("held"))
+    }
+    let record = &subject.record;
+    let named = record.named("film");
+    let mut states: Vec<(&str, usize, usize, Came)> = vec![
+        ("the film has its name, and nothing else came", named, named, |_, _| false),
+        ("the film has its name, half of it came, and no table", named, named, |path, page| {
+            !is_table(path) && page % 2 == 0
+        }),
+    ];
+    if is_in_place {
+        let told = record.written_below("held", named);
+        let in_place: [(&str, usize, usize, Came); 5] = [
+            ("half a film, and the table from when it was begun", named, named, |path, page| {
+                if is_table(path) { page == HEADERS[1] } else { page % 2 == 0 }
+            }),
+            ("a torn film, and the table from before it had its name", named, named, |path, page| {
+                is_table(path) && page == HEADERS[0]
+            }),
+            ("a torn film, and the table from when it had its name", told, told, |path, page| {
+                page == if is_table(path) { HEADERS[1] } else { 3 }
+            }),
+            ("the table says that the film has its name, which is lost", told, named - 1, |_, _| true),
+            ("the same, and the film is torn", told, named - 1, |path, page| is_table(path) || page == 3),
+        ];
+        states.extend(in_place);
+    }
+    for (state, cut, names, came) in states {
+        let held = cut_once(subject, cut, Loss::But(names, came));
+        held.unwrap_or_else(|why| panic!("{}: {state}: {why}", subject.name));
+    }
+}
+
+fn cut_once(subject: &Subject<'_>, cut: usize, loss: Loss) -> Result<(), String> {
+    subject.record.restore(cut, loss, Some(OTHER_BOOT));
+    let claims = claims(subject);
+    subject.record.restore(cut, loss, None);
+    claims.and_then(|()| (subject.again)())
+}
+
 /// Whether what a store says that it has is there, and right.
 fn claims(subject: &Subject<'_>) -> Result<(), String> {
-    mend_tables(&subject.home, Some(OTHER_BOOT));
     let boot = subject.home.join("blobs/boot");
     if fs::read(&boot).is_ok_and(|text| text.len() == OTHER_BOOT.len()) {
         fs::write(&boot, OTHER_BOOT).unwrap();
@@ -154,15 +193,6 @@ fn is_film(swarm: &Swarm, path: &Path) -> Result<(), String> {
     }
 }
 
-/// Whether some table of a held file came to the disk.
-fn knows(home: &Path) -> bool {
-    let mut tables = fs::read_dir(home.join("held"))
-        .into_iter()
-        .flatten()
-        .map(|table| fs::read(table.unwrap().path()).unwrap());
-    tables.any(|table| disk::has_header(&table))
-}
-
 /// A channel with a film, published with copies, and all its blobs.
 fn channel(swarm: &Swarm) -> (String, String, BTreeSet<Root>) {
     let entry = swarm.ingest("film", MIB + 70_005, &["--copy"]);
@@ -183,29 +213,18 @@ fn subscribe(every: bool, extra: &[&str]) {
     args.extend(["--once", "--timeout", "20"].iter().chain(extra).map(ToString::to_string));
     make_home(&home);
     let record = recorded(&swarm, &[home.clone(), out.clone()], &args);
-    let modified = fs::metadata(swarm.join("film")).unwrap().modified().unwrap();
-    let modified = UNIX_EPOCH
-        + Duration::from_millis(modified.duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap());
     let again = || {
-        // Set before the file gets its name.
-        if let Ok(film) = File::options().write(true).open(out.join("film")) {
-            film.set_modified(modified).unwrap();
-            mend_tables(&home, None);
-        }
-        if let Err(said) = in_other_boot(&swarm, &args) {
-            // Of what came to the disk nothing but the name, nobody knows whose it is.
-            if !said.contains("exists and is not the channel's") || knows(&home) {
-                return Err(said);
-            }
-            fs::remove_file(out.join("film")).unwrap();
-            in_other_boot(&swarm, &args)?;
-        }
+        in_other_boot(&swarm, &args)?;
         is_film(&swarm, &out.join("film"))?;
         let names: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         if names.len() == 1 { Ok(()) } else { Err(format!("left over: {names:?}")) }
     };
     let name = if extra.is_empty() { "subscribe" } else { "subscribe --copy" };
-    cut_everywhere(&Subject { name, home: home.clone(), record, roots, again: &again }, every);
+    let subject = Subject { name, home: home.clone(), record, roots, again: &again };
+    if !every {
+        cut_where_it_went_wrong(&subject, extra.is_empty());
+    }
+    cut_everywhere(&subject, every);
 }
 
 /// `ingest`, then `publish`, each cut; afterwards a reader gets the film from what is there.

@@ -290,3 +290,47 @@ fn as_many_channels_have_a_selection_as_can_be_followed() {
     bench.command(Command::Unfollow(channel(1)));
     assert_eq!(select(&mut bench, 0, nothing()), None);
 }
+
+#[test]
+fn peers_are_looked_up_again_soon_after_more_was_selected_however_slow_the_store_is() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    for slow in [0, 10, 1000, 10_000].map(Duration::from_millis) {
+        let mut bench = Bench::answering(CONFIG, None);
+        bench.world.ends_lookups = true;
+        folder.store_index(&mut bench);
+        folder.select(&mut bench, nothing());
+        folder.follow(&mut bench);
+        bench.sleep(Duration::from_secs(2));
+        assert_eq!(folder.extent(&bench), (true, false));
+        bench.answers = false;
+        folder.select(&mut bench, Selection::default());
+        bench.sleep(slow);
+        bench.answers = true;
+        bench.answer_jobs();
+        let looked_up = bench.world.lookups.len();
+        bench.sleep(Duration::from_secs(10));
+        assert!(bench.world.lookups.len() > looked_up, "{slow:?}");
+    }
+}
+
+#[test]
+fn what_a_peer_says_while_a_wider_selection_is_looked_up_in_the_store_counts() {
+    let folder = Folder::new(SEQUENCE, &FIVE);
+    let (mut bench, mut seed) = selecting(&folder, nothing());
+    let mut late = Member::join(&mut bench, 2, &[folder.channel]);
+    seed.bring_all(&mut bench, &folder);
+    assert_eq!(
+        (folder.extent(&bench), late.asked_have.len()),
+        ((true, false), 1),
+        "it is asked for the body"
+    );
+    bench.node.disconnected(bench.now, seed.peer.conn);
+    bench.answers = false;
+    folder.select(&mut bench, Selection::default());
+    let names = ["a0", "a1", "b0", "b1", "c0", "d0", "e0", "e1", "a*", "b*", "d*", "e*"];
+    late.say_have(&mut bench, positions(folder.positions(&names)));
+    bench.answers = true;
+    bench.answer_jobs();
+    late.bring_all(&mut bench, &folder);
+    assert_eq!(folder.extent(&bench), (true, true));
+}

@@ -21,8 +21,11 @@ use update::{REACHED_PERCENT, Update};
 
 /// The most that the last peer's time may be of the lower bound: what `flash-crowd` may take of the honest bound, which is longer.
 const RATIO_MAX: f64 = 1.3;
-/// The same of the honest bound for 4 blobs, in thousandths. It is above the goal: half of the time is over when all have met.
-const FOUR_BLOBS_RATIO_MAX: u64 = 1_700;
+/// The most that the last peer's time may be of the honest bound for few blobs: on average over [`FEW_BLOBS_SEEDS`], since chance weighs
+/// much there, and in any of them. In thousandths.
+const FEW_BLOBS_SEEDS: std::ops::RangeInclusive<u64> = 1..=16;
+const FEW_BLOBS_RATIO_MEAN_MAX: [(usize, u64); 2] = [(4, 1_400), (8, 1_290)];
+const FEW_BLOBS_RATIO_MAX: u64 = 1_600;
 /// The most that a download may take of its time where it must find the honest peer among twelve that are silent, in thousandths.
 const SILENT_FOUND_ALIKE_MAX: u64 = 3_500;
 /// The most content that may cross the links needlessly, of a hundred bytes needed.
@@ -62,14 +65,18 @@ fn the_last_of_twenty_equal_peers_is_near_the_honest_bound() {
 }
 
 #[test]
-fn of_four_blobs_the_last_of_twenty_equal_peers_is_no_farther_from_the_bound_than_it_was() {
-    let report = play(1, 20, 4, false);
-    assert_eq!(report.finding, None);
-    assert!(
-        Figures::of(&report).ratio <= FOUR_BLOBS_RATIO_MAX,
-        "{} of the bound",
-        Figures::of(&report).ratio
-    );
+fn of_few_blobs_the_last_of_twenty_equal_peers_is_no_farther_from_the_bound_than_it_was() {
+    for (blobs, mean_max) in FEW_BLOBS_RATIO_MEAN_MAX {
+        let mut ratios = Vec::new();
+        for seed in FEW_BLOBS_SEEDS {
+            let report = play(seed, 20, blobs, false);
+            assert_eq!(report.finding, None);
+            ratios.push(Figures::of(&report).ratio);
+        }
+        let mean = ratios.iter().sum::<u64>() / ratios.len() as u64;
+        assert!(mean <= mean_max, "{blobs} blobs: {mean} of the bound: {ratios:?}");
+        assert!(ratios.iter().all(|ratio| *ratio <= FEW_BLOBS_RATIO_MAX), "{blobs} blobs: {ratios:?}");
+    }
 }
 
 /// Downloads beside so many liars of each kind. None of them costs more than its goal; those that can be told are told.

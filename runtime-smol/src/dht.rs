@@ -9,8 +9,8 @@
 //!   queries are told apart by target only);
 //! - an operation ends after `OP_TIMEOUT`, because a call that meets the client's death never returns; a dead
 //!   client is replaced;
-//! - a put may have reached only ourselves, or nodes that have left: then a get refreshes the client's node cache and
-//!   the put is tried once more. What we store at ourselves is not counted;
+//! - a put or an announce may have reached only ourselves, or nodes that have left: then a get refreshes the client's node
+//!   cache and it is tried once more. What we store at ourselves is not counted;
 //! - the list of nodes to begin with stays short, as each may be asked on each query.
 
 mod life;
@@ -29,8 +29,10 @@ use std::time::{Duration, Instant};
 use async_io::{Async, Timer};
 use futures_lite::{FutureExt, StreamExt, future};
 use mainline::async_dht::AsyncDht;
-use mainline::errors::{ConcurrencyError, PutMutableError, PutQueryError};
-use mainline::{Id, MutableItem, RequestFilter, RequestSpecific};
+use mainline::errors::{ConcurrencyError, PutError, PutMutableError, PutQueryError};
+use mainline::{
+    AnnouncePeerRequestArguments, Id, MutableItem, PutRequestSpecific, RequestFilter, RequestSpecific,
+};
 use megatorrent_core::addr::{DnsName, PeerAddr, is_public};
 use megatorrent_core::bep44::SignedItem;
 use megatorrent_core::identity::PublicKey;
@@ -401,10 +403,7 @@ async fn perform_with(inner: &Inner, client: &AsyncDht, job: JobId, op: &DhtOp) 
         DhtOp::Put(item, cas) => JobResult::DhtPut(put(inner, client, item, *cas).await),
         DhtOp::Lookup(hash) => JobResult::DhtDone(lookup(inner, client, job, *hash).await),
         DhtOp::Announce(_, 0) => JobResult::DhtDone(Err(DhtError::Failed)),
-        DhtOp::Announce(hash, port) => {
-            let done = client.announce_peer(Id::from(hash.0), Some(*port)).await;
-            JobResult::DhtDone(done.map(drop).map_err(|error| query_error(&error)))
-        }
+        DhtOp::Announce(hash, port) => JobResult::DhtDone(announce(inner, client, *hash, *port).await),
     }
 }
 
@@ -475,6 +474,31 @@ async fn put_once(
             ConcurrencyError::CasFailed => DhtError::CasMismatch,
             ConcurrencyError::ConflictRisk => DhtError::Failed,
         }),
+    }
+}
+
+async fn announce(inner: &Inner, client: &AsyncDht, hash: InfoHash, port: u16) -> Result<(), DhtError> {
+    if announce_once(inner, client, hash, port).await? > 0 {
+        return Ok(());
+    }
+    // Nobody else answered in time; the client would ask no more than those that did for some minutes.
+    let mut peers = client.get_peers(Id::from(hash.0));
+    inner.nudged(async { while peers.next().await.is_some() {} }).await;
+    match inner.nudged(announce_once(inner, client, hash, port)).await? {
+        0 => Err(DhtError::Failed),
+        _ => Ok(()),
+    }
+}
+
+/// How many others took it.
+async fn announce_once(inner: &Inner, client: &AsyncDht, hash: InfoHash, port: u16) -> Result<u32, DhtError> {
+    let info_hash = Id::from(hash.0);
+    let watch = OwnPuts::watch(&inner.own_puts, &info_hash);
+    let announce = AnnouncePeerRequestArguments { info_hash, port, implied_port: None };
+    match client.put(PutRequestSpecific::AnnouncePeer(announce), None).await {
+        Ok(outcome) => Ok(outcome.stored_at.saturating_sub(watch.seen())),
+        Err(PutError::Query(error)) => Err(query_error(&error)),
+        Err(PutError::Concurrency(_)) => Err(DhtError::Failed),
     }
 }
 
@@ -559,7 +583,7 @@ impl RequestFilter for Filter {
         if lock(&self.0.own).contains(&from) {
             // The kind of request has no public name; its printed form does (a test holds the client to it).
             let text = format!("{request:?}");
-            if text.contains("PutMutable") {
+            if text.contains("PutMutable") || text.contains("AnnouncePeer") {
                 for (target, seen) in lock(&self.0.watched).iter_mut() {
                     *seen += u32::from(text.contains(target));
                 }

@@ -40,17 +40,16 @@ use zeroize::Zeroizing;
 pub use error::{ExportError, Exported, shown};
 pub(crate) use in_place::open_working;
 pub use output::{check_output, forget_output};
+use standing::Holds;
 pub(crate) use standing::Standing;
 
 use crate::held::table::Stat;
+use crate::held::{WORKING_PREFIX, WORKING_SUFFIX};
 use crate::state::{FileRecord, State};
 use crate::store::{Store, boot_id, lock, reserve};
 
 /// Workers; more asked for are not started. Each takes 1 MiB.
 const WORKERS_MAX: usize = 16;
-/// How the hidden files begin and end.
-const TEMP_PREFIX: &str = ".mt-";
-const TEMP_SUFFIX: &str = ".part";
 
 /// What to write, and where.
 #[derive(Clone, Copy, Debug)]
@@ -118,19 +117,19 @@ pub fn export(
         run.remember(&target, digest, &found)?;
         return Ok(Exported::AlreadyThere);
     }
-    if found.is_file && found.size == entry.size && run.holds_content(&target)? {
+    let holds = run.compare(&target, &found)?;
+    if holds == Holds::All {
         if !request.copy {
             run.hold(&target, digest)?;
         }
         run.remember(&target, digest, &found)?;
         return Ok(Exported::AlreadyThere);
     }
-    // What has not reached the disk with its name is no file of the user's.
-    let is_torn = || {
+    let was_written = || {
         let stat = std::fs::symlink_metadata(&target.path).map(|metadata| Stat::from(&metadata));
-        stat.is_ok_and(|stat| request.store.held_files().wrote(&target.path, &stat, channel_time(entry)))
+        stat.is_ok_and(|stat| request.store.held_files().wrote(&target.path, &stat))
     };
-    match (is_ours || is_torn(), request.restore && was_this) {
+    match (is_ours || holds == Holds::Torn || was_written(), request.restore && was_this) {
         (true, _) => run.write(&target, digest, Stands::Ours),
         (false, true) => run.write(&target, digest, Stands::Edited),
         (false, false) => Err(ExportError::Exists(target.path)),
@@ -149,7 +148,7 @@ enum Stands {
 }
 
 /// When a file was changed last, as its channel says.
-pub(crate) fn channel_time(entry: &FileEntry) -> Option<SystemTime> {
+fn channel_time(entry: &FileEntry) -> Option<SystemTime> {
     let since = entry.modified_ms.map(Duration::from_millis);
     since.and_then(|since| UNIX_EPOCH.checked_add(since))
 }
@@ -158,7 +157,7 @@ pub(crate) fn channel_time(entry: &FileEntry) -> Option<SystemTime> {
 fn check_name(entry: &FileEntry, out_dir: &Path) -> Result<(), ExportError> {
     let path = entry.path.as_str();
     let is_ours = |name: &str| {
-        let middle = name.strip_prefix(TEMP_PREFIX).and_then(|name| name.strip_suffix(TEMP_SUFFIX));
+        let middle = name.strip_prefix(WORKING_PREFIX).and_then(|name| name.strip_suffix(WORKING_SUFFIX));
         middle.is_some_and(|middle| middle.len() == 16 && middle.bytes().all(|byte| byte.is_ascii_hexdigit()))
     };
     if path.split('/').any(is_ours) {
@@ -251,7 +250,9 @@ impl Run<'_> {
         }
         let temp = Temp::create(target, self.request.entry.executable)?;
         let failed = |what| move |e: io::Error| ExportError::new(what, &target.path, e);
-        reserve(&temp.file, self.request.entry.size).map_err(failed("write"))?;
+        let size = self.request.entry.size;
+        // After a power cut, a torn file has its length.
+        reserve(&temp.file, size).and_then(|()| temp.file.set_len(size)).map_err(failed("write"))?;
         self.for_each_piece(&|_| false, &|piece, content| {
             temp.file.write_all_at(content, piece.offset).map_err(failed("write"))?;
             Ok(true)
@@ -276,19 +277,6 @@ impl Run<'_> {
             // A time that the file system cannot express is not worth losing the file for.
             let _ = file.set_modified(modified);
         }
-    }
-
-    /// Whether the file that stands at the target holds exactly the entry's bytes.
-    fn holds_content(&self, target: &Target) -> Result<bool, ExportError> {
-        let file = target.open_file()?;
-        self.for_each_piece(&|_| false, &|piece, content| {
-            let mut found = vec![0; content.len()];
-            match file.read_exact_at(&mut found, piece.offset) {
-                Ok(()) => Ok(found == content),
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-                Err(e) => Err(ExportError::new("read", &target.path, e)),
-            }
-        })
     }
 
     fn remember(&self, target: &Target, digest: [u8; 32], found: &Found) -> Result<(), ExportError> {
@@ -616,7 +604,7 @@ impl<'a> Temp<'a> {
         // with, so that a left-over has the permissions that are wanted.
         let hash =
             blake3::Hasher::new().update(&[u8::from(executable)]).update(target.name.as_bytes()).finalize();
-        let name = format!("{TEMP_PREFIX}{}{TEMP_SUFFIX}", &hash.to_hex()[..16]);
+        let name = format!("{WORKING_PREFIX}{}{WORKING_SUFFIX}", &hash.to_hex()[..16]);
         let mode = Mode::from_raw_mode(if executable { 0o777 } else { 0o666 });
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = sys::openat(&target.folder.fd, &name, flags, mode)

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use megatorrent_core::manifest::{FileEntry, Manifest, Reference};
 use megatorrent_core::parts::PART_LEN;
 
-use crate::export::{ExportError, channel_time, digest};
+use crate::export::{ExportError, digest};
 use crate::held::HeldFile;
 use crate::held::table::{Stat, hex};
 use crate::outputs::real_path;
@@ -135,7 +135,7 @@ impl Survey<'_> {
             return Ok(None);
         }
         let stat = Stat::from(&found);
-        if is_unsure || self.store.held_files().wrote(path, &stat, channel_time(entry)) {
+        if is_unsure || self.store.held_files().wrote(path, &stat) {
             return Ok(None);
         }
         if !found.is_file() || found.len() != entry.size {

@@ -296,6 +296,37 @@ fn a_client_uses_the_network_without_serving_it() {
 }
 
 #[test]
+fn the_first_node_of_a_network_lists_servers_and_no_client() {
+    run(async |executor| {
+        let first = Peer::start(&executor, Some(LOOPBACK), &[]).await;
+        let client = Peer::start(&executor, None, &[first.addr()]).await;
+        client.dht.joined().await;
+        client.dht.stop().await;
+        let server = Peer::start(&executor, Some(LOOPBACK), &[first.addr()]).await;
+        server.dht.joined().await;
+        first.dht.stop().await;
+        // Who has left would cost every later look-up a time-out.
+        assert_eq!(*first.saved.lock().expect("nobody panicked"), [server.addr()]);
+    });
+}
+
+#[test]
+fn an_announce_that_reaches_only_ourselves_has_failed() {
+    run(async |executor| {
+        let first = Peer::start(&executor, Some(LOOPBACK), &[]).await;
+        let second = Peer::start(&executor, Some(LOOPBACK), &[first.addr()]).await;
+        second.dht.joined().await;
+        let hash = InfoHash([9; 20]);
+        let announced = second.ask(DhtOp::Announce(hash, 1)).await;
+        assert!(matches!(announced.result, JobResult::DhtDone(Ok(()))), "{announced:?}");
+        // Of those that it knows near the hash, it alone is left.
+        first.dht.stop().await;
+        let announced = second.ask(DhtOp::Announce(hash, 1)).await;
+        assert!(matches!(announced.result, JobResult::DhtDone(Err(DhtError::Failed))), "{announced:?}");
+    });
+}
+
+#[test]
 fn the_only_server_of_a_network_finds_what_others_put_at_it() {
     run(async |executor| {
         let server = Peer::start(&executor, Some(LOOPBACK), &[]).await;

@@ -317,6 +317,44 @@ fn a_file_torn_by_a_power_cut_is_written_again() {
 }
 
 #[test]
+fn a_torn_file_that_nothing_is_known_of_is_told_from_the_users_by_its_bytes() {
+    for world in [World::new(), World::copying()] {
+        let bytes = content(PLAIN_LEN + 5, 4);
+        let mut entry = world.entry("file", &bytes);
+        entry.modified_ms = Some(MODIFIED_MS);
+        let path = world.out().join("file");
+        fs::create_dir_all(world.out()).expect("created");
+        let stand = |bytes: &[u8], modified_ms| {
+            fs::write(&path, bytes).expect("written");
+            let file = File::options().write(true).open(&path).expect("opens");
+            file.set_modified(UNIX_EPOCH + Duration::from_millis(modified_ms)).expect("set");
+        };
+        let mut torn = bytes.clone();
+        torn[512..4096].fill(0);
+        torn[PLAIN_LEN..].fill(0);
+        let mut edited = torn.clone();
+        edited[8191] ^= 1;
+        let mut half_a_sector = bytes.clone();
+        half_a_sector[1024..1100].fill(0);
+        let theirs = [
+            (&torn[..], MODIFIED_MS + 1000),
+            (&torn[..PLAIN_LEN], MODIFIED_MS),
+            (&edited[..], MODIFIED_MS),
+            (&half_a_sector[..], MODIFIED_MS),
+        ];
+        for (number, (theirs, modified_ms)) in theirs.into_iter().enumerate() {
+            stand(theirs, modified_ms);
+            assert!(matches!(world.export(&entry), Err(ExportError::Exists(_))), "{number}");
+            assert!(read(&path) == theirs, "{number}");
+        }
+        stand(&torn, MODIFIED_MS);
+        assert_eq!(world.export(&entry).expect("written"), Exported::Written);
+        assert!(read(&path) == bytes);
+        assert_eq!(world.listing(), ["file"]);
+    }
+}
+
+#[test]
 fn no_link_leads_out_of_the_output_folder() {
     let world = World::new();
     let outside = world.dir.path().join("outside");

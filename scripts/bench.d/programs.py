@@ -13,6 +13,7 @@ from measure import IP, Failed, free_port, poll
 HERE = Path(__file__).resolve().parent
 MEGATORRENT, RQBIT, IROH_PEER = (os.environ[name] for name in ("MEGATORRENT", "RQBIT", "IROH_PEER"))
 LIBTORRENT_DEBIAN, LIBTORRENT_PIP = (os.environ[name] for name in ("LIBTORRENT_DEBIAN", "LIBTORRENT_PIP"))
+SETTLE_S = float(os.environ.get("SETTLE", "0"))
 LIBTORRENT_PEER = HERE / "libtorrent_peer.py"
 
 
@@ -144,6 +145,8 @@ def ours_from_nothing(run):
     steps = (channel.gen_key, channel.ingest, channel.publish, channel.start, channel.subscribe)
     times = {}
     for name, step in zip(STEPS, steps, strict=True):
+        if name == "subscribe":
+            time.sleep(SETTLE_S)
         start = time.monotonic()
         step()
         times[name] = time.monotonic() - start

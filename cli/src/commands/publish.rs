@@ -13,11 +13,11 @@ use megatorrent_core::node::{Command, DhtError, Draft, Event, PublishError, Take
 use megatorrent_core::time::UnixTime;
 use megatorrent_core::tree::Shape;
 use megatorrent_core::uri::ChannelUri;
-use megatorrent_runtime_smol::dht::{DhtMode, Plan};
+use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::export::data_blobs;
 use megatorrent_runtime_smol::ingest::AuthorBlobs;
 use megatorrent_runtime_smol::store::Store;
-use megatorrent_runtime_smol::{Handle, Options, Runtime};
+use megatorrent_runtime_smol::{Handle, Runtime};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -73,7 +73,10 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
         let content =
             head_content(&manifest, &options.home.store, &identity.content_secret(), private, !args.no_ids)?;
         options.identity = Some(identity);
-        options.dht = dht_mode(args, &options);
+        if !args.gateways.is_empty() {
+            // They take the place of the DHT.
+            options.dht = DhtMode::Off;
+        }
         let node = Runtime::start(executor, options).await?;
         let draft = Draft { content, read_key: read_key.clone(), gateways: args.gateways.clone() };
         let published = interrupts.guard(publish(&node, &public_key, draft, output)).await;
@@ -107,17 +110,6 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
         output.warn("the URI contains the read key: whoever has it can read the channel");
     }
     Ok(())
-}
-
-/// Gateways take the place of the DHT. On loopback, a network's first node lists us too from our first question on: we ask
-/// ourselves in every look-up, which ends sooner if we answer.
-fn dht_mode(args: &Publish, options: &Options) -> DhtMode {
-    let plan = Plan::new(options.dht, options.listen.map(|addr| addr.ip()), &options.bootstrap);
-    match options.dht {
-        _ if !args.gateways.is_empty() => DhtMode::Off,
-        DhtMode::Auto if plan.is_some_and(|plan| plan.ip.is_loopback()) => DhtMode::Server,
-        mode => mode,
-    }
 }
 
 /// Who took a head.

@@ -13,6 +13,7 @@ use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::node::{Command, DhtError, Event, Target};
 use megatorrent_core::uri::ChannelUri;
+use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::export;
 use megatorrent_runtime_smol::losses::LossNews;
 use megatorrent_runtime_smol::state::Output as Folder;
@@ -41,6 +42,10 @@ pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
         let mut options = node::options(&args.data, &args.network)?;
         options.bootstrap.extend(uri.bootstrap.iter().cloned());
         node::limit(&mut options, &args.limits);
+        if args.once && options.dht == DhtMode::Auto {
+            // Who soon leaves stores nothing for others: each look-up that meets a node which has left waits for it.
+            options.dht = DhtMode::Client;
+        }
         if args.data.new {
             export::forget_output(&options.home.state, &args.output)?;
         }

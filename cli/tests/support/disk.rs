@@ -5,16 +5,17 @@
 //! that never came is what it was before, or zeros.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes of a page.
 const PAGE: usize = 4096;
 
 /// The calls that [`Record::read`] understands.
 pub(crate) const CALLS: &str = "openat,write,pwrite64,lseek,rename,renameat,renameat2,link,linkat,fsync,fdatasync,syncfs,\
-                                ftruncate,fallocate,unlink,unlinkat,mkdir,mkdirat,fcntl,dup";
+                                ftruncate,utimensat,unlink,unlinkat,mkdir,mkdirat,fcntl,dup";
 
 /// One thing that was done.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ enum Op {
     Link(PathBuf, PathBuf),
     Unlink(PathBuf),
     Length(usize, usize),
+    /// A time of change that was set.
+    Modified(usize, SystemTime),
     Write(usize, usize, Vec<u8>),
     /// Of a file; `None`: of a folder.
     Sync(Option<usize>),
@@ -32,7 +35,7 @@ enum Op {
 }
 
 /// What survives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Loss {
     /// Nothing that was not synced.
     All,
@@ -40,6 +43,9 @@ pub(crate) enum Loss {
     Pages,
     /// Some names and some pages.
     Some(u64),
+    /// The names that so many things gave, and of what was not synced the pages that this says, by the path under which the file
+    /// came into being and the number of the page.
+    But(usize, fn(&Path, usize) -> bool),
     /// Nothing is lost, but the boot is another.
     Nothing,
 }
@@ -117,6 +123,32 @@ impl Record {
         self.ops.len() + 1
     }
 
+    /// The state after the last thing that gave a file this name.
+    pub(crate) fn named(&self, name: &str) -> usize {
+        let gives = |op: &Op| matches!(op, Op::Rename(_, to) if to.file_name().is_some_and(|it| it == name));
+        self.ops.iter().rposition(gives).unwrap() + 1
+    }
+
+    /// The state after the next write to a file that came into being in a folder of this name.
+    pub(crate) fn written_below(&self, folder: &str, from: usize) -> usize {
+        let created = self.created();
+        let is_below = |op: &Op| match op {
+            Op::Write(file, ..) => created[*file].parent().is_some_and(|parent| parent.ends_with(folder)),
+            _ => false,
+        };
+        from + self.ops[from..].iter().position(is_below).unwrap() + 1
+    }
+
+    /// The paths under which the files came into being.
+    fn created(&self) -> Vec<&Path> {
+        let before = self.files.iter().map(|_| Path::new(""));
+        let created = self.ops.iter().filter_map(|op| match op {
+            Op::Create(path, _) => Some(path.as_path()),
+            _ => None,
+        });
+        before.chain(created).collect()
+    }
+
     /// What was done last before a cut.
     pub(crate) fn last(&self, cut: usize) -> String {
         match cut.checked_sub(1).map(|last| &self.ops[last]) {
@@ -127,9 +159,10 @@ impl Record {
         }
     }
 
-    /// Makes the folders what they are found as where the power went after the first `cut` things.
-    pub(crate) fn restore(&self, cut: usize, loss: Loss) {
-        let (names, files) = self.state(cut, loss);
+    /// Makes the folders what they are found as where the power went after the first `cut` things. Tables of held files say of the
+    /// files that are made anew what they said of the old ones; `boot`: and that another boot wrote them.
+    pub(crate) fn restore(&self, cut: usize, loss: Loss, boot: Option<&str>) {
+        let (names, files, times) = self.state(cut, loss);
         for root in &self.roots {
             let _ = fs::remove_dir_all(root);
         }
@@ -142,14 +175,21 @@ impl Record {
                     fs::create_dir_all(path.parent().unwrap()).unwrap();
                     fs::write(path, &files[*file]).unwrap();
                     made.insert(*file, path);
+                    if let Some(time) = times.get(file) {
+                        File::options().write(true).open(path).unwrap().set_modified(*time).unwrap();
+                    }
                 }
             }
         }
+        let is_timed =
+            |path: &Path| matches!(names.get(path), Some(Node::File(file)) if times.contains_key(file));
+        let is_table = |path: &&PathBuf| path.parent().is_some_and(|folder| folder.ends_with("held"));
+        names.keys().filter(is_table).for_each(|path| mend_table(path, boot, &is_timed));
     }
 
-    fn state(&self, cut: usize, loss: Loss) -> (Names, Vec<Vec<u8>>) {
-        let (mut names, mut files) = (self.names.clone(), self.files.clone());
-        // What is certain: of each file, and how many of the operations on names.
+    /// The files after the first `cut` things, what of each is certain, and how many of these things gave names that are.
+    fn played(&self, cut: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, usize) {
+        let mut files = self.files.clone();
         let (mut sure, mut sure_names) = (files.clone(), 0);
         for (number, op) in self.ops[..cut].iter().enumerate() {
             match op {
@@ -175,9 +215,15 @@ impl Record {
                     sure.clone_from(&files);
                     sure_names = number;
                 }
-                Op::Folder(_) | Op::Rename(..) | Op::Link(..) | Op::Unlink(_) => {}
+                Op::Folder(_) | Op::Rename(..) | Op::Link(..) | Op::Unlink(_) | Op::Modified(..) => {}
             }
         }
+        (files, sure, sure_names)
+    }
+
+    fn state(&self, cut: usize, loss: Loss) -> (Names, Vec<Vec<u8>>, BTreeMap<usize, SystemTime>) {
+        let mut names = self.names.clone();
+        let (mut files, sure, sure_names) = self.played(cut);
         let mut random = Random(match loss {
             Loss::Some(seed) => seed | 1,
             _ => 1,
@@ -186,21 +232,29 @@ impl Record {
             Loss::All => sure_names,
             Loss::Pages | Loss::Nothing => cut,
             Loss::Some(_) => sure_names + random.below(cut - sure_names + 1),
+            Loss::But(names, _) => names.clamp(sure_names, cut),
         };
         self.ops[..kept].iter().for_each(|op| rename(&mut names, op));
-        // A length that was set, not written, is kept with the names.
-        let mut set = vec![0; files.len()];
+        // A length or a time that was set, not written, is kept with the names.
+        let (mut set, mut times) = (vec![0; files.len()], BTreeMap::new());
         for op in &self.ops[..kept] {
-            if let Op::Length(file, len) = op {
-                set[*file] = *len;
+            match op {
+                Op::Length(file, len) => set[*file] = *len,
+                Op::Modified(file, time) => drop(times.insert(*file, *time)),
+                _ => {}
             }
         }
-        for ((file, sure), set) in files.iter_mut().zip(&sure).zip(set) {
+        let created = self.created();
+        for (((file, sure), set), path) in files.iter_mut().zip(&sure).zip(set).zip(created) {
             match loss {
-                Loss::All => file.clone_from(sure),
-                Loss::Pages => mix(file, sure, || false),
+                Loss::All => {
+                    file.clone_from(sure);
+                    file.resize(sure.len().max(set), 0);
+                }
+                Loss::Pages => mix(file, sure, |_| false),
+                Loss::But(_, came) => mix(file, sure, |page| came(path, page)),
                 Loss::Some(_) => {
-                    mix(file, sure, || random.below(2) == 0);
+                    mix(file, sure, |_| random.below(2) == 0);
                     if random.below(4) == 0 {
                         file.truncate(sure.len().max(set));
                     }
@@ -208,17 +262,17 @@ impl Record {
                 Loss::Nothing => {}
             }
         }
-        (names, files)
+        (names, files, times)
     }
 }
 
 /// Puts back the pages of a file that did not come.
-fn mix(file: &mut [u8], sure: &[u8], mut came: impl FnMut() -> bool) {
+fn mix(file: &mut [u8], sure: &[u8], mut came: impl FnMut(usize) -> bool) {
     for (number, page) in file.chunks_mut(PAGE).enumerate() {
         let old = sure.get(number * PAGE..).unwrap_or_default();
         let old = &old[..old.len().min(page.len())];
         let is_same = page.starts_with(old) && page[old.len()..].iter().all(|byte| *byte == 0);
-        if !is_same && !came() {
+        if !is_same && !came(number) {
             page[..old.len()].copy_from_slice(old);
             page[old.len()..].fill(0);
         }
@@ -240,7 +294,7 @@ fn rename(names: &mut Names, op: &Op) {
             }
         }
         Op::Unlink(path) => drop(names.remove(path)),
-        Op::Length(..) | Op::Write(..) | Op::Sync(_) | Op::SyncAll => {}
+        Op::Length(..) | Op::Modified(..) | Op::Write(..) | Op::Sync(_) | Op::SyncAll => {}
     }
 }
 
@@ -273,6 +327,7 @@ impl Reading {
             ("syncfs", _) => ops.push(Op::SyncAll),
             ("fsync" | "fdatasync", file) if is_ours(&path_in(args[0])) => ops.push(Op::Sync(file)),
             ("lseek", Some(_)) => self.fds.entry(fd).or_default().1 = result.parse().unwrap(),
+            ("utimensat", Some(file)) => ops.extend(time(args).map(|time| Op::Modified(file, time))),
             ("ftruncate", Some(file)) => ops.push(Op::Length(file, args[1].parse().unwrap())),
             ("write", Some(file)) => {
                 let bytes = bytes(args[1]);
@@ -336,6 +391,16 @@ fn path_of(args: &[&str], which: usize) -> PathBuf {
     folder.join(path)
 }
 
+/// The time of change of `[ATIME, {tv_sec=SECONDS, tv_nsec=NANOSECONDS} ...]`.
+fn time(args: &[&str]) -> Option<SystemTime> {
+    let value = |name: &str| {
+        let digits = args.iter().rev().find_map(|arg| arg.split_once(name)).map(|(_, rest)| rest)?;
+        digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    };
+    let nanos = u32::try_from(value("tv_nsec=")?).unwrap();
+    Some(UNIX_EPOCH + Duration::new(value("tv_sec=")?, nanos))
+}
+
 fn bytes(quoted: &str) -> Vec<u8> {
     assert!(!quoted.ends_with("..."), "the log is cut short");
     unescape(quoted.trim_matches('"'))
@@ -360,54 +425,53 @@ impl Random {
     }
 }
 
-/// Whether a table of a held file says which file it is of.
-pub(crate) fn has_header(table: &[u8]) -> bool {
-    [0, 16 * 1024].into_iter().any(|at| {
-        let len =
-            table.get(at + 40..at + 44).map_or(0, |len| u32::from_le_bytes(len.try_into().unwrap()) as usize);
-        table
-            .get(at + 44..at + 44 + len)
-            .is_some_and(|text| table[at + 8..at + 40] == *blake3::hash(text).as_bytes())
-    })
+/// Makes the table of a held file say of one that was made anew what it said of the old one.
+fn mend_table(table: &Path, boot: Option<&str>, is_timed: &dyn Fn(&Path) -> bool) {
+    let mut bytes = fs::read(table).unwrap();
+    let mut headers: Vec<_> = [0, 16 * 1024].iter().filter_map(|at| read_header(&bytes, *at)).collect();
+    headers.sort_by_key(|(at, _)| bytes[*at..*at + 8].iter().rev().copied().collect::<Vec<u8>>());
+    let Some((_, newest)) = headers.last() else { return };
+    let digits = newest["path"].as_str().unwrap().as_bytes().chunks(2);
+    let path: Vec<u8> =
+        digits.map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()).collect();
+    let mut path = PathBuf::from(String::from_utf8(path).unwrap());
+    // A name may have been lost and the page that speaks of it not, or the other way round.
+    let number = table.file_stem().unwrap().to_str().unwrap();
+    let beside = path.with_file_name(format!(".mt-{number}.part"));
+    if beside.exists() {
+        path = beside;
+    }
+    if let Ok(it) = fs::symlink_metadata(&path) {
+        let [seconds, nanos] = [0, 1].map(|n| newest["stat"]["modified"][n].as_i64().unwrap());
+        if !is_timed(&path) && (it.mtime(), it.mtime_nsec()) != (seconds, nanos) {
+            let time = Duration::new(seconds.cast_unsigned(), nanos.try_into().unwrap());
+            File::options().write(true).open(&path).unwrap().set_modified(UNIX_EPOCH + time).unwrap();
+        }
+    }
+    for (at, mut header) in headers {
+        if let Ok(it) = fs::symlink_metadata(&path) {
+            let stat = &mut header["stat"];
+            (stat["device"], stat["inode"]) = (it.dev().into(), it.ino().into());
+            stat["changed"] = serde_json::json!([it.ctime(), it.ctime_nsec()]);
+        }
+        if let Some(boot) = boot.filter(|_| header["boot"].is_string()) {
+            header["boot"] = boot.into();
+        }
+        let text = serde_json::to_vec(&header).unwrap();
+        // Other numbers may have more digits.
+        let end = at + 44 + text.len();
+        bytes.resize(bytes.len().max(end), 0);
+        bytes[at + 8..at + 40].copy_from_slice(blake3::hash(&text).as_bytes());
+        bytes[at + 40..at + 44].copy_from_slice(&u32::try_from(text.len()).unwrap().to_le_bytes());
+        bytes[at + 44..end].copy_from_slice(&text);
+    }
+    fs::write(table, bytes).unwrap();
 }
 
-/// Makes the tables of held files say of files that were made anew what they said of the old ones, as if those were still there. `boot`:
-/// and that another boot wrote them.
-pub(crate) fn mend_tables(home: &Path, boot: Option<&str>) {
-    for table in fs::read_dir(home.join("held")).into_iter().flatten().map(Result::unwrap) {
-        let mut bytes = fs::read(table.path()).unwrap();
-        for at in [0, 16 * 1024] {
-            let Some(len) =
-                bytes.get(at + 40..at + 44).map(|len| u32::from_le_bytes(len.try_into().unwrap()) as usize)
-            else {
-                continue;
-            };
-            let Some(text) = bytes.get(at + 44..at + 44 + len) else { continue };
-            let Ok(mut header) = serde_json::from_slice::<serde_json::Value>(text) else { continue };
-            if bytes[at + 8..at + 40] != *blake3::hash(text).as_bytes() {
-                continue;
-            }
-            let digits = header["path"].as_str().unwrap().as_bytes().chunks(2);
-            let path: Vec<u8> =
-                digits.map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()).collect();
-            let mut path = PathBuf::from(String::from_utf8(path).unwrap());
-            if let Some(name) = header["working"].as_str() {
-                path.set_file_name(name);
-            }
-            if let Ok(it) = fs::symlink_metadata(&path) {
-                header["stat"] = serde_json::json!({
-                    "size": it.len(), "device": it.dev(), "inode": it.ino(),
-                    "modified": [it.mtime(), it.mtime_nsec()], "changed": [it.ctime(), it.ctime_nsec()],
-                });
-            }
-            if let Some(boot) = boot.filter(|_| header["boot"].is_string()) {
-                header["boot"] = boot.into();
-            }
-            let text = serde_json::to_vec(&header).unwrap();
-            bytes[at + 8..at + 40].copy_from_slice(blake3::hash(&text).as_bytes());
-            bytes[at + 40..at + 44].copy_from_slice(&u32::try_from(text.len()).unwrap().to_le_bytes());
-            bytes[at + 44..at + 44 + text.len()].copy_from_slice(&text);
-        }
-        fs::write(table.path(), bytes).unwrap();
-    }
+/// A header that came whole, and where it is.
+fn read_header(bytes: &[u8], at: usize) -> Option<(usize, serde_json::Value)> {
+    let len = u32::from_le_bytes(bytes.get(at + 40..at + 44)?.try_into().unwrap()) as usize;
+    let text = bytes.get(at + 44..at + 44 + len)?;
+    let is_whole = bytes[at + 8..at + 40] == *blake3::hash(text).as_bytes();
+    Some((at, serde_json::from_slice(text).ok()?)).filter(|_| is_whole)
 }

@@ -1,4 +1,5 @@
-//! How many round trips lie between the DHT's answer and a file: at a latency of 100 ms there and back, in the world's clock.
+//! How long after the DHT's answer a file is there: in round trips at 100 ms there and back, and all of it at 50 ms, in the world's
+//! clock.
 
 use std::time::Duration;
 
@@ -9,14 +10,16 @@ use megatorrent_sim::{DhtConfig, World, WorldConfig};
 use crate::common::{LIMIT, author, content, publish, published, reader};
 
 const ROUND_TRIP: Duration = Duration::from_millis(100);
+/// At which a file has to be whole within [`SOON`] of the DHT's answer.
+const SHORT_ROUND_TRIP: Duration = Duration::from_millis(50);
+const SOON: Duration = Duration::from_millis(350);
 /// When the DHT answers.
 const ANSWER: Duration = Duration::from_millis(500);
 /// Small beside a round trip.
 const DISK_US: u64 = 50;
 
-fn far_world() -> World {
-    let one_way = 50;
-    assert_eq!(Duration::from_millis(2 * one_way), ROUND_TRIP);
+fn far_world(round_trip: Duration) -> World {
+    let one_way = (round_trip / 2).as_millis().try_into().expect("small");
     let answer = ANSWER.as_millis().try_into().expect("small");
     let dht = DhtConfig { latency_ms: answer..=answer, loss_percent: 0 };
     let physics = WorldConfig {
@@ -29,10 +32,10 @@ fn far_world() -> World {
     World::new(1, physics)
 }
 
-/// Returns how many tenths of a round trip after the DHT's answer a reader has its first file of `files` of 1 KiB, whether the
-/// head was inline, and how long after the follow it knew that all of the newest version is here.
-fn first_file(files: usize) -> (u128, bool, Duration) {
-    let mut world = far_world();
+/// Returns how long after the DHT's answer a reader has its first file of `files` of 1 KiB, and knows that all of the newest
+/// version is here; and whether the head was inline.
+fn first_file(files: usize, round_trip: Duration) -> (Duration, Duration, bool) {
+    let mut world = far_world(round_trip);
     let author = author(&mut world);
     let channel = world.channel(author).expect("it has an identity");
     let entries: Vec<_> = (0..files)
@@ -53,20 +56,33 @@ fn first_file(files: usize) -> (u128, bool, Duration) {
         world.events(reader).find(|(_, event)| is_it(event)).expect("it is told").0
     };
     let file = at(|event| matches!(event, Event::FileComplete { .. }));
-    let after = file.since(begun + ANSWER);
-    (after.as_millis() * 10 / ROUND_TRIP.as_millis(), inline, world.now().since(begun))
+    let answered = begun + ANSWER;
+    (file.since(answered), world.now().since(answered), inline)
 }
 
 #[test]
 fn a_file_is_there_a_few_round_trips_after_the_dhts_answer() {
     for (files, most) in [(1, 40), (60, 60)] {
-        let (tenths, inline, complete) = first_file(files);
+        let (first, complete, inline) = first_file(files, ROUND_TRIP);
+        let tenths = first.as_millis() * 10 / ROUND_TRIP.as_millis();
         println!(
-            "{files} files, inline: {inline}: the first {}.{} round trips after the DHT's answer, all known to be there after {complete:?}",
+            "{files} files, inline: {inline}: the first {}.{} round trips after the DHT's answer, all known to be there {complete:?} after it",
             tenths / 10,
             tenths % 10
         );
         assert_eq!(inline, files == 1);
         assert!(tenths <= most, "{tenths} tenths of a round trip");
+    }
+}
+
+#[test]
+fn a_small_file_is_whole_soon_after_the_dhts_answer() {
+    for files in [1, 60] {
+        let (first, complete, inline) = first_file(files, SHORT_ROUND_TRIP);
+        println!(
+            "{files} files, inline: {inline}: the first is whole {first:?} after the DHT's answer, all after {complete:?}"
+        );
+        assert!(first <= SOON, "{first:?}");
+        assert!(!inline || complete <= SOON, "{complete:?}");
     }
 }

@@ -13,11 +13,11 @@ use rustix::fs::{self as sys, AtFlags, Mode, OFlags};
 
 use super::aside::take_place;
 use super::{
-    ExportError, Exported, Found, Piece, Run, Sealed, Stands, TEMP_PREFIX, TEMP_SUFFIX, Target, boot,
-    check_name, check_size, digest, pieces,
+    ExportError, Exported, Found, Piece, Run, Sealed, Stands, Target, boot, check_name, check_size, digest,
+    pieces,
 };
-use crate::held::HeldFile;
 use crate::held::table::{Header, Stat, hex};
+use crate::held::{HeldFile, working_name};
 use crate::store::{Store, lock, reserve};
 
 impl Run<'_> {
@@ -76,6 +76,9 @@ impl Run<'_> {
         }
         let mut header = held.header();
         let name = header.working.clone().unwrap_or_default();
+        // By this it is known as ours until the table says that it has its name.
+        (header.stat, header.boot) = (Stat::of(&file).map_err(failed("look at"))?, Some(boot()));
+        held.set_header(header.clone()).map_err(failed("write the table of"))?;
         let aside = take_place(target, &name, stands)?;
         if self.request.sync {
             // The name too, before the record that vouches for it.
@@ -149,14 +152,10 @@ fn working(
         store.held_files().forget(&known);
     }
     for number in store.held_files().orphans() {
-        let _ = sys::unlinkat(
-            &target.folder.fd,
-            format!("{TEMP_PREFIX}{number:016x}{TEMP_SUFFIX}"),
-            AtFlags::empty(),
-        );
+        let _ = sys::unlinkat(&target.folder.fd, working_name(number), AtFlags::empty());
     }
     let created = store.held_files().create(|number| {
-        let name = format!("{TEMP_PREFIX}{number:016x}{TEMP_SUFFIX}");
+        let name = working_name(number);
         let mode = Mode::from_raw_mode(if entry.executable { 0o777 } else { 0o666 });
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(sys::openat(&target.folder.fd, &name, flags, mode)?);

@@ -5,17 +5,21 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use megatorrent_core::ids::Root;
 use megatorrent_core::manifest::FileEntry;
 use rustix::fs::{self as sys, Mode, OFlags};
 
-use super::{ExportError, Run, Target, check_name, check_size, digest, pieces};
+use super::{ExportError, Found, Run, Target, check_name, check_size, digest, pieces};
 use super::{Piece, Sealed};
 use crate::held::HeldFile;
 use crate::held::table::{Stat, hex};
 use crate::store::{Store, lock};
+
+/// Bytes that a disk writes all or none of.
+const SECTOR: usize = 512;
 
 /// A regular file of the right size.
 pub(crate) struct Standing {
@@ -71,6 +75,18 @@ impl Standing {
     }
 }
 
+/// What a file that stands at a target holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Exactly the entry's bytes.
+    All,
+    /// What a power cut may have left of them: their time, and nothing but them and zeros, so that nobody loses anything by having
+    /// them all.
+    Torn,
+    /// Something else.
+    Other,
+}
+
 impl Target {
     /// Opens the regular file that stands there.
     pub(super) fn open_file(&self) -> Result<File, ExportError> {
@@ -79,6 +95,17 @@ impl Target {
         let file = sys::openat(&self.folder.fd, &self.name, flags, Mode::empty());
         file.map(File::from).map_err(|e| ExportError::new("open", &self.path, e))
     }
+}
+
+/// Whether the bytes at `offset` of a file differ from the content by nothing but sectors of zeros.
+fn lacks_sectors(bytes: &[u8], content: &[u8], offset: u64) -> bool {
+    let into = usize::try_from(offset % SECTOR as u64).expect("less than a sector");
+    // The first may have begun before.
+    let first = (SECTOR - into).min(bytes.len());
+    let ((first_bytes, bytes), (first_content, content)) = (bytes.split_at(first), content.split_at(first));
+    let rest = bytes.chunks(SECTOR).zip(content.chunks(SECTOR));
+    let mut all = std::iter::once((first_bytes, first_content)).chain(rest);
+    all.all(|(sector, wanted)| sector == wanted || sector.iter().all(|byte| *byte == 0))
 }
 
 impl Run<'_> {
@@ -101,6 +128,36 @@ impl Run<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Compares the file that stands at the target with the entry.
+    pub(super) fn compare(&self, target: &Target, found: &Found) -> Result<Holds, ExportError> {
+        let entry = self.request.entry;
+        if !found.is_file || found.size != entry.size {
+            return Ok(Holds::Other);
+        }
+        let file = target.open_file()?;
+        // Seconds are what every file system can express.
+        let may_be_torn =
+            entry.modified_ms.is_none_or(|ms| i64::try_from(ms / 1000).ok() == Some(found.modified.0));
+        let is_torn = AtomicBool::new(false);
+        let is_of_it = self.for_each_piece(&|_| false, &|piece, content| {
+            let mut bytes = vec![0; content.len()];
+            match file.read_exact_at(&mut bytes, piece.offset) {
+                Ok(()) if bytes == content => Ok(true),
+                Ok(()) => {
+                    is_torn.store(true, Relaxed);
+                    Ok(may_be_torn && lacks_sectors(&bytes, content, piece.offset))
+                }
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+                Err(e) => Err(ExportError::new("read", &target.path, e)),
+            }
+        })?;
+        Ok(match (is_of_it, is_torn.into_inner()) {
+            (true, false) => Holds::All,
+            (true, true) => Holds::Torn,
+            (false, _) => Holds::Other,
+        })
     }
 
     /// Whether something of the file that stands at the target was withdrawn.

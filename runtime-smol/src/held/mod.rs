@@ -29,6 +29,9 @@ use table::{Header, Row, Stat, Table};
 
 /// The extension of tables that are not complete.
 const NEW: &str = "new";
+/// How the names of files that are not whole begin and end; 16 hexadecimal digits stand between.
+pub(crate) const WORKING_PREFIX: &str = ".mt-";
+pub(crate) const WORKING_SUFFIX: &str = ".part";
 /// Files held whose handles are kept open; at the cap others are opened for each use.
 const OPEN_MAX: usize = 256;
 /// A folder that changed within this time may have changed again without another time of change.
@@ -182,6 +185,13 @@ impl HeldFiles {
                 let _ = fs::remove_file(path);
             }
         }
+        let files: Vec<Arc<HeldFile>> = index.files.values().cloned().collect();
+        drop(index);
+        for file in files {
+            if let Err(error) = file.take_name_back() {
+                tracing::warn!(%error, path = %file.table.path().display(), "the table of a file cannot be written");
+            }
+        }
     }
 
     /// The numbers of files under way that are nobody's, wherever they stand.
@@ -189,18 +199,10 @@ impl HeldFiles {
         lock(&self.index).orphans.clone()
     }
 
-    /// Whether a file that stands at its place is one that was written here in an earlier boot, or was given its name and no more before
-    /// the machine or the process went down, and was not touched since. `modified`: its time of change as its channel says.
-    pub(crate) fn wrote(&self, path: &Path, stat: &Stat, modified: Option<SystemTime>) -> bool {
-        let index = lock(&self.index);
-        let headers = index.files.values().map(|file| file.table.header());
-        headers.filter(|header| header.boot.is_some() && header.path().as_deref() == Some(path)).any(|it| {
-            let is_as_left = match it.working {
-                Some(_) => modified.is_some_and(|modified| stat.is_modified_at(modified)),
-                None => stat.is_modified_as(&it.stat),
-            };
-            stat.is_same_file(&it.stat) && is_as_left
-        })
+    /// Whether what stands at a path was written here and not touched since, as a table says: the state knows of it later.
+    pub(crate) fn wrote(&self, path: &Path, stat: &Stat) -> bool {
+        let headers = self.all_at(path).into_iter().map(|file| file.header());
+        headers.filter(|header| header.boot.is_some()).any(|header| stat.is_unwritten(&header.stat))
     }
 
     // --- files ----------------------------------------------------------------------------------------------
@@ -701,6 +703,23 @@ impl HeldFile {
         Ok(true)
     }
 
+    /// Where the power went, a file may have the name that it had before it was whole, though its table came to the disk that says
+    /// otherwise: it is under way again.
+    fn take_name_back(&self) -> io::Result<()> {
+        let mut header = self.header();
+        let is_unsure = header.working.is_none() && header.boot.is_some() && header.boot != boot_id();
+        let Some(path) = header.path().filter(|_| is_unsure) else { return Ok(()) };
+        let name = working_name(self.number);
+        let is_there = |path: &Path| {
+            fs::symlink_metadata(path).is_ok_and(|it| Stat::from(&it).is_same_file(&header.stat))
+        };
+        if !is_there(&path) && is_there(&path.with_file_name(&name)) {
+            header.working = Some(name);
+            self.set_header(header)?;
+        }
+        Ok(())
+    }
+
     fn open_anew(&self) -> io::Result<(File, Stat, Header)> {
         let header = self.table.header();
         let path = header.place().ok_or(io::ErrorKind::NotFound)?;
@@ -770,6 +789,11 @@ fn part_len(row: &Row, part: usize) -> usize {
 /// The values of a blob at one of its places.
 pub(crate) fn values(places: &[Place]) -> Option<&Values> {
     places.first().map(|place| &place.row.values)
+}
+
+/// The name of a file until it is whole, by its number.
+pub(crate) fn working_name(number: u64) -> String {
+    format!("{WORKING_PREFIX}{number:016x}{WORKING_SUFFIX}")
 }
 
 /// A number that no other file has.

@@ -17,7 +17,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use megatorrent_core::ids::{BlobId, Root, Secret};
 use megatorrent_core::parts::{Mask, PART_LEN, VALUES_LEN, Values};
@@ -57,17 +56,6 @@ impl Stat {
     /// Whether it is the same file and nothing was written to it, whatever its name.
     pub(crate) fn is_unwritten(&self, other: &Self) -> bool {
         self.is_same_file(other) && (self.size, self.modified) == (other.size, other.modified)
-    }
-
-    /// Whether nothing was written to it since it was like the other.
-    pub(crate) fn is_modified_as(&self, other: &Self) -> bool {
-        (self.size, self.modified) == (other.size, other.modified)
-    }
-
-    pub(crate) fn is_modified_at(&self, time: SystemTime) -> bool {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        self.modified == (seconds, since.subsec_nanos().into())
     }
 
     /// Whether it is the same file, whatever was written to it.

@@ -1,5 +1,8 @@
 //! What waits at a peer that has much to bring moves to one that has nothing else: it is cancelled there. Without this, the line of a peer
 //! that is asked by many is never free, and others have nothing to do.
+//!
+//! What waits at one of few seeds moves to the first peer that has it too, and so it does at all others that wait for it: that peer is
+//! soon asked for more than the seed. From there it may move once more, to a peer that got it later.
 
 use core::time::Duration;
 
@@ -53,7 +56,10 @@ impl Downloads {
         self.release(at, root, mask);
         self.cancel(conns, at, root, mask);
         self.ask_for_parts(cx, conns, helper, (root, &place), mask);
-        self.wants.with_transfer(&BlobName::Native(root), |transfer| transfer.note_moved(helper, part));
+        // Between seeds it moves once, or it would go back and forth.
+        if !swarms.is_seed(at) || swarms.is_seed(helper) {
+            self.wants.with_transfer(&BlobName::Native(root), |transfer| transfer.note_moved(helper, part));
+        }
         true
     }
 

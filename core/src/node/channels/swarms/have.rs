@@ -65,6 +65,10 @@ impl Swarms {
         }
         let has_more = swarm.stored.len() > before || coverage == Coverage::All;
         match coverage {
+            // More was selected.
+            Coverage::Part if swarm.state == State::Satisfied => {
+                swarm.state = State::Partial { is_missing: false };
+            }
             Coverage::Part => {}
             Coverage::Selected => swarm.state = State::Satisfied,
             // That all is here is said in fewer words.
@@ -166,7 +170,7 @@ impl Swarms {
         let (room, under_way_max) = room_for(member, &topic);
         let share = member.shares.get_mut(&topic)?;
         // Of other versions than ours, and where nothing can be missing, only what takes no room is kept.
-        let is_needed = swarm.may_miss(version);
+        let is_needed = swarm.may_miss(version, share.was_asked(version));
         if version < swarm.availability.version() || (!is_needed && !have.all && !have.replaces) {
             return None;
         }

@@ -82,10 +82,14 @@ impl Swarm {
         is_missing.then(|| self.availability.version())
     }
 
-    /// Whether it matters which blobs of a version peers have: blobs of it are missing, or would be if more were selected.
-    /// Peers are asked once for each version, and tell the rest as they get it.
-    fn may_miss(&self, version: u64) -> bool {
-        let may = matches!(self.state, State::Partial { is_missing: true } | State::Satisfied);
+    /// Whether it matters which blobs of a version a peer has: blobs of it are missing, or would be if more were selected.
+    /// A peer that `was_asked` answers once for each version, and tells the rest as it gets it.
+    fn may_miss(&self, version: u64, was_asked: bool) -> bool {
+        let may = match self.state {
+            State::Partial { is_missing } => is_missing || was_asked,
+            State::Satisfied => true,
+            State::Nothing | State::All => false,
+        };
         may && version == self.availability.version()
     }
 }

@@ -175,6 +175,11 @@ impl Share {
         self.asked_them != version && self.all_of() != Some(version)
     }
 
+    /// Whether the peer was asked last what it has of a version.
+    pub(super) fn was_asked(&self, version: u64) -> bool {
+        self.asked_them == version
+    }
+
     pub(super) fn asked(&mut self, version: u64) {
         self.asked_them = version;
     }
