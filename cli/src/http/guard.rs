@@ -88,8 +88,8 @@ pub(super) fn login(peer: Peer, headers: &HeaderMap, access: &Access) -> Result<
             unknown("this is not the node's token, or no longer; `megatorrent token show` prints it")
         });
     }
-    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    cookies.filter_map(|value| access.by_cookies(value)).next().ok_or_else(|| {
+    let mut cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies.find_map(|value| access.by_cookies(value)).ok_or_else(|| {
         unknown("log in: `Authorization: Bearer TOKEN` (`megatorrent token show`), or by a login link")
     })
 }

@@ -180,9 +180,10 @@ impl AddressFile {
     /// Writes it.
     pub(crate) fn write(dir: &Path, listeners: &[Listener]) -> Result<Self, Failure> {
         let path = dir.join(ADDRESS_FILE);
-        let lines: String =
-            listeners.iter().filter_map(Listener::local_addr).map(|addr| format!("{addr}\n")).collect();
-        files::replace(&path, &lines).map_err(|error| Failure::file("cannot write", &path, &error))?;
+        let addrs = listeners.iter().filter_map(Listener::local_addr);
+        let lines: Vec<String> = addrs.map(|addr| format!("{addr}\n")).collect();
+        files::replace(&path, &lines.concat())
+            .map_err(|error| Failure::file("cannot write", &path, &error))?;
         Ok(Self { path })
     }
 }

@@ -332,7 +332,7 @@ mod tests {
         remember(&list, 2, Duration::from_mins(1)).expect("a secret");
         remember(&list, 2, Duration::ZERO).expect("a secret");
         assert!(list.borrow().len() == 2 && find(&list.borrow(), &first).is_none());
-        let last = list.borrow()[1].secret.clone();
-        assert!(find(&list.borrow(), &last).is_none());
+        let ended = list.borrow()[1].secret.clone();
+        assert!(find(&list.borrow(), &ended).is_none());
     }
 }

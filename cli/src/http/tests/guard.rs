@@ -113,12 +113,12 @@ fn another_origin_is_refused_with_a_good_token_too() {
 fn a_login_link_works_once_and_its_cookie_only_from_our_own_page() {
     run(async |rig| {
         let link = rig.access.login_link().expect("a link");
-        let line = format!("GET /{}", link.path);
-        let reply = rig.ask(&line, &["Sec-Fetch-Site: none"], "").await;
+        let request = format!("GET /{}", link.path);
+        let reply = rig.ask(&request, &["Sec-Fetch-Site: none"], "").await;
         assert_eq!((reply.status, reply.header("location")), (303, Some("./")));
         let cookie = reply.header("set-cookie").expect("a cookie");
         assert!(cookie.contains("; httponly; samesite=strict") && !cookie.contains("path="), "{cookie}");
-        assert_eq!(rig.ask(&line, &[], "").await.status, 403);
+        assert_eq!(rig.ask(&request, &[], "").await.status, 403);
         // Its value has capital letters.
         let cookie = rig.access.redeem(rig.access.login_link().expect("a link").path.split_at(11).1);
         let cookie =

@@ -1,6 +1,7 @@
 //! The server on real sockets of loopback, before an application that does next to nothing.
 
 use std::cell::Cell;
+use std::fmt::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
@@ -188,7 +189,7 @@ impl Rig {
             text.push_str("\r\n");
         }
         if !body.is_empty() {
-            text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            let _ = write!(text, "Content-Length: {}\r\n", body.len());
         }
         text.push_str("\r\n");
         text.push_str(body);
@@ -225,7 +226,7 @@ impl Rig {
 /// Reads until this comes; all that was read.
 async fn read_until(stream: &mut Async<TcpStream>, wanted: &str) -> String {
     let mut read = Vec::new();
-    let mut buffer = [0; 64 * 1024];
+    let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = stream.read(&mut buffer).await.expect("it reads");
         assert!(count > 0, "the stream ended without {wanted:?}: {}", String::from_utf8_lossy(&read));

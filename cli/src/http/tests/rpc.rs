@@ -69,7 +69,9 @@ const EXAMPLES: &[(&str, &str)] = &[
 fn without_words(mut answer: Value) -> Value {
     match &mut answer {
         Value::Array(answers) => {
-            answers.iter_mut().for_each(|it| *it = without_words(it.take()));
+            for answer in answers {
+                *answer = without_words(answer.take());
+            }
         }
         Value::Object(members) => {
             if let Some(error) = members.get_mut("error") {
