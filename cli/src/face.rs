@@ -33,7 +33,7 @@ enum Node {
     /// It runs in this process.
     Own(Box<Host>),
     /// It runs on the folder in another.
-    Other(Client, Notices),
+    Other(Box<(Client, Notices)>),
 }
 
 impl Face {
@@ -47,7 +47,7 @@ impl Face {
         let Some(client) = Client::find(dir).await? else { return Ok(None) };
         let last = client.call(&GetStatus {}).await?.last_event;
         let notices = client.events(Some(last)).await?;
-        Ok(Some(Self { node: Node::Other(client, notices), last }))
+        Ok(Some(Self { node: Node::Other(Box::new((client, notices))), last }))
     }
 
     /// The node, where it is this process's own.
@@ -61,7 +61,7 @@ impl Face {
     {
         Ok(match &self.node {
             Node::Own(host) => host.service.answer(call).await?,
-            Node::Other(client, _) => client.call(&call).await?,
+            Node::Other(other) => other.0.call(&call).await?,
         })
     }
 
@@ -75,11 +75,11 @@ impl Face {
                 self.last = after.events.last().map_or(log.last(), |event| event.number);
                 Ok(after.events)
             }
-            Node::Other(_, notices) => loop {
+            Node::Other(other) => loop {
                 let gone = || {
                     Failure::new(Exit::Network, "the node has ended; start it again with `megatorrent serve`")
                 };
-                match notices.next().await.ok_or_else(gone)?? {
+                match other.1.next().await.ok_or_else(gone)?? {
                     Notice::Event(event) => {
                         self.last = event.number;
                         return Ok(vec![event]);

@@ -1,12 +1,12 @@
 //! A node of this process, and the ways in which others can ask it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
 use std::rc::Rc;
 
 use serde_json::{Value, json};
 
 use crate::api::{self, ApiError, Scope};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::http::Backend;
 use crate::http::listen::{AddressFile, ControlSocket, Listener};
 use crate::http::server::Server;
@@ -20,6 +20,8 @@ pub(crate) struct Wish {
     pub(crate) host: Option<IpAddr>,
     /// `None`: the usual one if it is free, or else any.
     pub(crate) port: Option<u16>,
+    /// Sockets that a service manager handed over, which take the place of both.
+    pub(crate) sockets: Vec<TcpListener>,
     /// Names by which proxies call this node.
     pub(crate) allowed_hosts: Vec<String>,
 }
@@ -39,7 +41,16 @@ impl Host {
         let mut listeners = vec![listener];
         let mut allowed_hosts = Vec::new();
         if let Some(wish) = wish {
-            listeners.push(Listener::bind(wish.host, wish.port)?);
+            if wish.sockets.is_empty() {
+                listeners.push(Listener::bind(wish.host, wish.port)?);
+            }
+            for socket in wish.sockets {
+                let adopted = Listener::adopt(socket.into());
+                listeners.push(adopted.map_err(|error| {
+                    let message = format!("cannot listen on a socket that was handed over: {error}");
+                    Failure::new(Exit::Other, message)
+                })?);
+            }
             allowed_hosts = wish.allowed_hosts;
         }
         let is_open = listeners.len() > 1;

@@ -171,15 +171,8 @@ impl Output {
         }
     }
 
-    /// A bar that counts bytes up to `total_bytes`, shown only where stderr is a terminal. Words written while it
-    /// stands go through [`ProgressBar::suspend`].
-    pub(crate) fn bytes_bar(self, total_bytes: u64) -> ProgressBar {
-        let bar = self.spinner();
-        count_bytes(&bar, total_bytes);
-        bar
-    }
-
-    /// A line that changes while something of unknown length goes on; see [`Self::bytes_bar`].
+    /// A line that changes while something of unknown length goes on, shown only where stderr is a terminal. Words written while it stands go through
+    /// [`ProgressBar::suspend`].
     pub(crate) fn spinner(self) -> ProgressBar {
         let target = if self.quiet || self.json || !io::stderr().is_terminal() {
             ProgressDrawTarget::hidden()

@@ -1,7 +1,7 @@
 //! Requests and answers about the node itself.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Counts, Event};
 
@@ -199,26 +199,23 @@ pub(crate) struct Limits {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetLimits {
     /// Bytes sent a second at most; null: without a limit.
-    #[serde(default, with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<u64>")]
-    pub(crate) upload_bytes_per_sec: Option<Option<u64>>,
+    pub(crate) upload_bytes_per_sec: Option<Limit>,
     /// Bytes received a second at most; null: without a limit.
-    #[serde(default, with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<u64>")]
-    pub(crate) download_bytes_per_sec: Option<Option<u64>>,
+    pub(crate) download_bytes_per_sec: Option<Limit>,
 }
 
-/// A member that may be left out, and may be null: which of both is told apart.
-mod given {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+/// A limit: a number, or null for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Limit(pub(crate) Option<u64>);
 
-    pub(super) fn serialize<S: Serializer>(value: &Option<Option<u64>>, to: S) -> Result<S::Ok, S::Error> {
-        value.flatten().serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u64>>, D::Error> {
-        Option::deserialize(from).map(Some)
-    }
+/// Null is a limit too: only what is left out is none of the request's business.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Limit>, D::Error> {
+    Option::deserialize(from).map(|limit| Some(Limit(limit)))
 }
 
 /// Asks for the settings.
@@ -277,7 +274,7 @@ mod tests {
     #[test]
     fn a_limit_that_is_left_out_is_not_one_that_is_lifted() {
         let set: SetLimits = serde_json::from_str(r#"{"upload_bytes_per_sec":null}"#).expect("it parses");
-        assert_eq!((set.upload_bytes_per_sec, set.download_bytes_per_sec), (Some(None), None));
+        assert_eq!((set.upload_bytes_per_sec, set.download_bytes_per_sec), (Some(Limit(None)), None));
         assert_eq!(serde_json::to_string(&set).expect("it is JSON"), r#"{"upload_bytes_per_sec":null}"#);
     }
 }

@@ -203,8 +203,8 @@ pub(crate) fn bans(args: &Folder, output: Output) -> Result<(), Failure> {
 pub(crate) fn limit(args: &Limit, output: Output) -> Result<(), Failure> {
     with_node(&args.data, async |face| {
         let call = api::SetLimits {
-            upload_bytes_per_sec: args.upload.map(|rate| rate.0),
-            download_bytes_per_sec: args.download.map(|rate| rate.0),
+            upload_bytes_per_sec: args.upload.map(|rate| api::Limit(rate.0)),
+            download_bytes_per_sec: args.download.map(|rate| api::Limit(rate.0)),
         };
         let is_change = args.upload.is_some() || args.download.is_some();
         let limits = if is_change { face.call(call).await? } else { face.call(api::GetLimits {}).await? };

@@ -26,16 +26,15 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     let call = call(args)?;
     let interrupts = Interrupts::install()?;
     let mut result = node::block_on(async |executor| {
-        let mut face = match Face::find(&args.data.dir).await? {
-            Some(face) => face,
-            None => {
-                let mut options = node::options(&args.data, &args.network)?;
-                if !args.gateways.is_empty() {
-                    options.dht = DhtMode::Off;
-                }
-                let service = Service::start(executor, options).await?;
-                Face::own(Host::open(executor, service, None)?)
+        let mut face = if let Some(face) = Face::find(&args.data.dir).await? {
+            face
+        } else {
+            let mut options = node::options(&args.data, &args.network)?;
+            if !args.gateways.is_empty() {
+                options.dht = DhtMode::Off;
             }
+            let service = Service::start(executor, options).await?;
+            Face::own(Host::open(executor, service, None)?)
         };
         let spinner = output.spinner();
         let result = interrupts.guard(face.publish(call, output, &spinner)).await;

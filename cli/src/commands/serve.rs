@@ -2,6 +2,7 @@
 
 use futures_lite::future;
 
+use crate::activation;
 use crate::args::Serve;
 use crate::events;
 use crate::exit::Failure;
@@ -17,6 +18,8 @@ use crate::signals::Interrupts;
 const P2P_PORT: u16 = 6881;
 
 pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
+    // Before anything else opens a file.
+    let sockets = activation::take()?;
     let interrupts = Interrupts::install()?;
     node::block_on(async |executor| {
         let mut options = node::options(&args.data, &args.network)?;
@@ -24,8 +27,12 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
         node::limit(&mut options, &args.limits);
         node::listen(&mut options, &args.listen, P2P_PORT);
         let service = Service::start(executor, options).await?;
-        let wish =
-            Wish { host: args.api.rpc_host, port: args.api.port, allowed_hosts: args.api.allow_host.clone() };
+        let wish = Wish {
+            host: args.api.rpc_host,
+            port: args.api.port,
+            sockets,
+            allowed_hosts: args.api.allow_host.clone(),
+        };
         let host = Host::open(executor, service.clone(), Some(wish))?;
         let mut face = Face::own(host);
         let told = async {

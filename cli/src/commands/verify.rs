@@ -38,17 +38,16 @@ pub(crate) fn run(args: &Verify, output: Output) -> Result<(), Failure> {
     }
     node::block_on(async |executor| {
         let bar = output.spinner();
-        let (mut face, found) = match Face::find(&args.data.dir).await? {
-            Some(face) => (face, None),
-            None => {
-                let mut options = node::options(&args.data, &args.network)?;
-                // Before the node runs, which would find and mend some of it by itself.
-                let found = look(&options.home.store, output, &bar, &interrupts).await?;
-                node::limit(&mut options, &args.limits);
-                node::listen(&mut options, &args.listen, 0);
-                let service = Service::start(executor, options).await?;
-                (Face::own(Host::open(executor, service, None)?), Some(found))
-            }
+        let (mut face, found) = if let Some(face) = Face::find(&args.data.dir).await? {
+            (face, None)
+        } else {
+            let mut options = node::options(&args.data, &args.network)?;
+            // Before the node runs, which would find and mend some of it by itself.
+            let found = look(&options.home.store, output, &bar, &interrupts).await?;
+            node::limit(&mut options, &args.limits);
+            node::listen(&mut options, &args.listen, 0);
+            let service = Service::start(executor, options).await?;
+            (Face::own(Host::open(executor, service, None)?), Some(found))
         };
         let timeout = Some(args.timeout).filter(|secs| *secs > 0).map(Duration::from_secs);
         let work = async {

@@ -441,11 +441,6 @@ impl Exports {
         self.manifest.as_ref().map_or(0, |current| current.kept.len())
     }
 
-    /// Whether nothing is left to do for the newest manifest.
-    pub(super) fn is_done(&self) -> bool {
-        self.surveying.is_none() && self.running.is_none() && self.complete_sequence().is_some()
-    }
-
     /// Whether some file of the newest manifest could not be written.
     pub(super) fn has_failed(&self) -> bool {
         self.manifest.as_ref().is_some_and(|current| current.failure.is_some())

@@ -121,16 +121,16 @@ impl Answers<GetLimits> for Service {
 impl Answers<SetLimits> for Service {
     async fn answer(&self, call: SetLimits) -> Result<Limits, ApiError> {
         let given = [call.upload_bytes_per_sec, call.download_bytes_per_sec];
-        if given.into_iter().flatten().flatten().any(|rate| rate < RATE_LIMIT_MIN) {
+        if given.into_iter().flatten().filter_map(|limit| limit.0).any(|rate| rate < RATE_LIMIT_MIN) {
             let message = format!("the lowest limit is {RATE_LIMIT_MIN} bytes a second; null lifts it");
             return Err(Failure::new(Exit::Usage, message).into());
         }
         self.configure(|config| {
             if let Some(rate) = call.upload_bytes_per_sec {
-                config.upload_bytes_per_sec = rate;
+                config.upload_bytes_per_sec = rate.0;
             }
             if let Some(rate) = call.download_bytes_per_sec {
-                config.download_bytes_per_sec = rate;
+                config.download_bytes_per_sec = rate.0;
             }
         })
         .await?;
