@@ -84,7 +84,10 @@ impl Face {
                         self.last = event.number;
                         return Ok(vec![event]);
                     }
-                    Notice::Missed(_) | Notice::Beat(_) => {}
+                    Notice::Missed(missed) => {
+                        tracing::warn!(missed, "events came faster than they were shown");
+                    }
+                    Notice::Beat(beat) => tracing::trace!(%beat, "the node lives"),
                 }
             },
         }

@@ -219,8 +219,7 @@ impl Runtime {
         let listener =
             bound.listener.map(Async::new).transpose().map_err(|e| StartError::System("listener", e))?;
 
-        let clock = Clock::start();
-        let seed = seed()?;
+        let (clock, seed) = (Clock::start(), seed()?);
         let config = Config {
             listen_port: bound.local_addr.map(|addr| addr.port()),
             own_address: None,
@@ -230,8 +229,7 @@ impl Runtime {
             download_bytes_per_sec,
             takes_all,
         };
-        let settings = config.clone();
-        let mut node = Node::new(config, *seed, clock.now(), driver::wall_time());
+        let mut node = Node::new(config.clone(), *seed, clock.now(), driver::wall_time());
         select(&mut node, clock.now(), selections);
         restore(&mut node, &state)?;
         let state = Arc::new(state);
@@ -239,7 +237,7 @@ impl Runtime {
 
         let named = bootstrap.iter().any(|peer| matches!(peer, PeerAddr::Dns(..)));
         let wait = plan.is_some_and(|plan| !named && (plan.local || !bootstrap.is_empty()));
-        let config =
+        let of_dht =
             plan.map(|plan| dht_config(egress, plan, bound.dht_port, bootstrap.clone(), (&dir, &store)));
         let driver = Rc::new_cyclic(|driver: &std::rc::Weak<Driver>| {
             let driver = driver.clone();
@@ -248,7 +246,7 @@ impl Runtime {
                     driver.handle(input);
                 }
             };
-            let dht = Rc::new(Dht::start(executor, config, sink));
+            let dht = Rc::new(Dht::start(executor, of_dht, sink));
             Driver::new(node, clock, dht, egress, (jobs, store.clone()), executor)
         });
         driver.run(listener);
@@ -260,7 +258,7 @@ impl Runtime {
             driver.dht.bound().await;
         }
         let (local_addr, started, read) = (bound.local_addr, Instant::now(), Default::default());
-        let inner = Inner { driver, dir, store, state, local_addr, started, config: settings, read };
+        let inner = Inner { driver, dir, store, state, local_addr, started, config, read };
         Ok(Handle(Rc::new(inner)))
     }
 }

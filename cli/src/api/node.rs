@@ -107,6 +107,7 @@ pub(crate) struct GetEvents {
 
 /// Events, in order.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the words of the API")]
 pub(crate) struct Events {
     pub(crate) events: Vec<Event>,
     /// Events after the caller's number that are not kept any more.

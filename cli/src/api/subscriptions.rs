@@ -211,6 +211,7 @@ pub(crate) enum Sort {
 
 /// The channels that are followed.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the words of the API")]
 pub(crate) struct Subscriptions {
     pub(crate) subscriptions: Vec<Subscription>,
     /// How many fit the search and the state.
@@ -291,6 +292,7 @@ pub(crate) struct GetFiles {
 
 /// Files and folders at one place, in order of their names.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the words of the API")]
 pub(crate) struct Files {
     /// The version that they are of; 0: none is known.
     pub(crate) sequence: u64,

@@ -122,6 +122,7 @@ impl Access {
     }
 
     /// The token with this scope.
+    #[cfg(test)]
     pub(crate) fn token(&self, scope: Scope) -> Zeroizing<String> {
         text(self.tokens.borrow().of(scope))
     }

@@ -149,7 +149,7 @@ impl Channel {
                 self.is_readable = true;
                 self.refused = None;
                 self.manifest = Some((*sequence, manifest.clone()));
-                self.title = events::title(manifest).to_owned();
+                events::title(manifest).clone_into(&mut self.title);
                 self.files = manifest.files().count() as u64;
                 self.size_bytes = manifest.files().map(|file| file.size).sum();
                 if let Some(exports) = &mut self.exports {

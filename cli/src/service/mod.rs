@@ -105,20 +105,7 @@ impl Service {
             options.gateway = settings.gateway;
             options.takes_all = settings.whole;
         }
-        let (store, state) = (options.home.store.clone(), &options.home.state);
-        let mut new = BTreeSet::new();
-        let mut failures = Vec::new();
-        for (channel, record) in &found {
-            if let Some(out_dir) = &record.output {
-                match (Survey { store: &store, state, out_dir }).is_new() {
-                    Ok(true) => drop(new.insert(*channel)),
-                    Ok(false) => {}
-                    Err(error) => failures.push((*channel, Failure::from(error))),
-                }
-                let selection = Self::first_selection(new.contains(channel), record.in_order);
-                options.selections.push((*channel, selection));
-            }
-        }
+        let (new, failures) = Self::look_at_folders(&found, &mut options);
         let node = Runtime::start(executor, options).await?;
         let log = Rc::new(Log::new());
         let (finished, ended) = smol::channel::unbounded();
@@ -155,6 +142,28 @@ impl Service {
         }
         service.run(ended);
         Ok(service)
+    }
+
+    /// Says which output folders are new, and which cannot be used; lets nothing be fetched into others before they were looked at.
+    fn look_at_folders(
+        found: &[(PublicKey, Followed)],
+        options: &mut Options,
+    ) -> (BTreeSet<PublicKey>, Vec<(PublicKey, Failure)>) {
+        let (store, state) = (options.home.store.clone(), &options.home.state);
+        let mut new = BTreeSet::new();
+        let mut failures = Vec::new();
+        for (channel, record) in found {
+            if let Some(out_dir) = &record.output {
+                match (Survey { store: &store, state, out_dir }).is_new() {
+                    Ok(true) => drop(new.insert(*channel)),
+                    Ok(false) => {}
+                    Err(error) => failures.push((*channel, Failure::from(error))),
+                }
+                let selection = Self::first_selection(new.contains(channel), record.in_order);
+                options.selections.push((*channel, selection));
+            }
+        }
+        (new, failures)
     }
 
     /// What is fetched before the output folder was looked at.

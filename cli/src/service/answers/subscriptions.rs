@@ -164,7 +164,9 @@ impl Answers<GetSubscriptions> for Service {
     async fn answer(&self, call: GetSubscriptions) -> Result<Subscriptions, ApiError> {
         let mut counts = Counts::default();
         let mut found: Vec<Subscription> = self.0.channels.borrow().values().map(Channel::info).collect();
-        found.iter().for_each(|one| counts.add(one.state));
+        for one in &found {
+            counts.add(one.state);
+        }
         let search = call.search.as_deref().map(str::to_lowercase).unwrap_or_default();
         found.retain(|one| {
             (search.is_empty()
