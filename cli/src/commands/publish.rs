@@ -238,7 +238,7 @@ pub(super) async fn outcome(
     let mut events = node.events_after(node.newest_event());
     let answer = node.command(Command::Publish { channel: *channel, draft });
     let mut clock = None;
-    let mut note = |news: &Told| {
+    let mut warn = |news: &Told| {
         if let Told::Event(Event::ClockBehind { channel: of, sequence, unix, .. }) = news
             && of == channel
         {
@@ -248,12 +248,12 @@ pub(super) async fn outcome(
     };
     let told = async {
         loop {
-            note(&events.next().await.news);
+            warn(&events.next().await.news);
         }
     };
     let answer = future::or(told, answer).await;
     while let Some(next) = events.try_next() {
-        note(&next.news);
+        warn(&next.news);
     }
     match answer {
         Ok(Answer::Published { sequence, takers, inline }) => {
