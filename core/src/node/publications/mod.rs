@@ -96,6 +96,8 @@ struct Publication {
     tries: u32,
     /// The highest sequence found on the DHT.
     found: Option<i64>,
+    /// How many nodes gave each sequence when the head was looked for last.
+    copies: BTreeMap<i64, usize>,
     /// [`Event::ClockBehind`] was emitted.
     is_clock_told: bool,
 }
@@ -112,6 +114,9 @@ impl Publication {
     /// Notes a properly signed item of the channel from the DHT or a gateway.
     fn on_item(&mut self, item: &SignedItem) {
         self.found = self.found.max(Some(item.seq));
+        if matches!(self.phase, Phase::Find) {
+            *self.copies.entry(item.seq).or_default() += 1;
+        }
         if let Phase::ReadBack(read_back) | Phase::Pause(read_back) = &mut self.phase {
             read_back.is_found |= read_back.item == *item;
         }
@@ -176,8 +181,9 @@ impl Publications {
         } else {
             Route::Gateways(Box::new(Gateways::new(channel, &draft.gateways, env.cx.now())))
         };
-        let (phase, tries, found, is_clock_told) = (Phase::Find, 0, None, false);
-        let publication = Publication { command, topic, draft, phase, route, tries, found, is_clock_told };
+        let (phase, tries, found, copies, is_clock_told) = (Phase::Find, 0, None, BTreeMap::new(), false);
+        let publication =
+            Publication { command, topic, draft, phase, route, tries, found, copies, is_clock_told };
         self.running.insert(channel, publication);
         self.begin_phase(env, channel, Phase::Find)
     }
@@ -192,12 +198,16 @@ impl Publications {
         let current = self.running.get_mut(&channel)?;
         let topic = current.topic;
         current.phase = phase;
+        if matches!(current.phase, Phase::Find) {
+            current.copies.clear();
+        }
         match (&mut current.route, &current.phase) {
             (Route::Own, Phase::Find | Phase::ReadBack(_)) => {
                 env.dht.push(env.cx.now(), Purpose::Publish(channel), DhtOp::Get(channel));
             }
             (Route::Own, Phase::Put(item)) => {
-                env.dht.put(env.cx.now(), Purpose::Publish(channel), item.clone(), current.found);
+                let cas = most_common(&current.copies);
+                env.dht.put(env.cx.now(), Purpose::Publish(channel), item.clone(), cas);
             }
             (Route::Gateways(gateways), Phase::Find) => {
                 gateways.begin(env.cx, Question::LookUp { channel, topic, known: 0 }, None);
@@ -574,4 +584,10 @@ impl Publications {
         }
         None
     }
+}
+
+/// The sequence that most nodes hold, as far as was found. Where a put has reached only some of them, or a follower has put an older
+/// head again, it is not the highest.
+fn most_common(copies: &BTreeMap<i64, usize>) -> Option<i64> {
+    copies.iter().max_by_key(|(seq, count)| (**count, **seq)).map(|(seq, _)| *seq)
 }
