@@ -44,7 +44,7 @@ use standing::Holds;
 pub(crate) use standing::Standing;
 
 use crate::held::table::Stat;
-use crate::held::{WORKING_PREFIX, WORKING_SUFFIX};
+use crate::held::working::{WORKING_PREFIX, WORKING_SUFFIX};
 use crate::state::{FileRecord, State};
 use crate::store::{Store, boot_id, lock, reserve};
 

@@ -348,6 +348,12 @@ fn a_torn_file_that_nothing_is_known_of_is_told_from_the_users_by_its_bytes() {
             assert!(read(&path) == theirs, "{number}");
         }
         stand(&torn, MODIFIED_MS);
+        let timeless = FileEntry { modified_ms: None, ..entry.clone() };
+        assert!(
+            matches!(world.export(&timeless), Err(ExportError::Exists(_))),
+            "nothing tells it from the user's"
+        );
+        assert!(read(&path) == torn);
         assert_eq!(world.export(&entry).expect("written"), Exported::Written);
         assert!(read(&path) == bytes);
         assert_eq!(world.listing(), ["file"]);

@@ -16,8 +16,9 @@ use super::{
     ExportError, Exported, Found, Piece, Run, Sealed, Stands, Target, boot, check_name, check_size, digest,
     pieces,
 };
+use crate::held::HeldFile;
 use crate::held::table::{Header, Stat, hex};
-use crate::held::{HeldFile, working_name};
+use crate::held::working::working_name;
 use crate::store::{Store, lock, reserve};
 
 impl Run<'_> {

@@ -137,9 +137,9 @@ impl Run<'_> {
             return Ok(Holds::Other);
         }
         let file = target.open_file()?;
-        // Seconds are what every file system can express.
+        // Seconds are what every file system can express. Without a time, zeros may be what another program has reserved.
         let may_be_torn =
-            entry.modified_ms.is_none_or(|ms| i64::try_from(ms / 1000).ok() == Some(found.modified.0));
+            entry.modified_ms.is_some_and(|ms| i64::try_from(ms / 1000).ok() == Some(found.modified.0));
         let is_torn = AtomicBool::new(false);
         let is_of_it = self.for_each_piece(&|_| false, &|piece, content| {
             let mut bytes = vec![0; content.len()];

@@ -9,6 +9,7 @@
 
 pub(crate) mod table;
 pub(crate) mod verify;
+pub(crate) mod working;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -26,12 +27,10 @@ use rustix::io::Errno;
 use crate::losses::{Loss, Losses, What, patiently};
 use crate::store::{StoreError, boot_id, lock};
 use table::{Header, Row, Stat, Table};
+use working::{free_number, working_name};
 
 /// The extension of tables that are not complete.
 const NEW: &str = "new";
-/// How the names of files that are not whole begin and end; 16 hexadecimal digits stand between.
-pub(crate) const WORKING_PREFIX: &str = ".mt-";
-pub(crate) const WORKING_SUFFIX: &str = ".part";
 /// Files held whose handles are kept open; at the cap others are opened for each use.
 const OPEN_MAX: usize = 256;
 /// A folder that changed within this time may have changed again without another time of change.
@@ -789,16 +788,4 @@ fn part_len(row: &Row, part: usize) -> usize {
 /// The values of a blob at one of its places.
 pub(crate) fn values(places: &[Place]) -> Option<&Values> {
     places.first().map(|place| &place.row.values)
-}
-
-/// The name of a file until it is whole, by its number.
-pub(crate) fn working_name(number: u64) -> String {
-    format!("{WORKING_PREFIX}{number:016x}{WORKING_SUFFIX}")
-}
-
-/// A number that no other file has.
-pub(crate) fn free_number() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|e| io::Error::other(e.to_string()))?;
-    Ok(u64::from_le_bytes(bytes))
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Store, StoreError};
-use crate::held::free_number;
+use crate::held::working::free_number;
 
 impl Store {
     /// A copy of a file that shares its bytes, until either is written to. `None`: the file system cannot do that.
