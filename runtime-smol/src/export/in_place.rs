@@ -194,7 +194,8 @@ fn working(
     for number in store.held_files().orphans() {
         let _ = sys::unlinkat(&target.folder.fd, working_name(number), AtFlags::empty());
     }
-    let created = store.held_files().create(|number| {
+    let folder = target.path.parent().unwrap_or(Path::new("/"));
+    let created = store.held_files().create(folder, |number| {
         let name = working_name(number);
         let mode = Mode::from_raw_mode(if entry.executable { 0o777 } else { 0o666 });
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
