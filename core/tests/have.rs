@@ -269,6 +269,31 @@ fn whoever_takes_back_what_it_said_may_ask_again() {
 }
 
 #[test]
+fn what_a_peer_still_has_is_asked_of_it_at_once_whatever_it_refused_and_asks_itself() {
+    let content = Content::new(&identity(), 2);
+    let mut bench = following(std::slice::from_ref(&content));
+    let mut peer = Member::seed(&mut bench, 1, &content);
+    let began = bench.now;
+    // It has lost a part of a blob, and refuses what was asked of that one and of the other.
+    while !peer.open.is_empty() {
+        let number = peer.open.remove(0).number.expect("parts are asked for");
+        peer.send_piece(&mut bench, number, (0, 0), &[]);
+    }
+    peer.hear(&mut bench);
+    let asked = peer.parts_asked();
+    assert!(peer.open.is_empty());
+    let under_way = vec![(content.position(0), Mask::ALL - Mask::one(3))];
+    peer.say_have(&mut bench, Have { replaces: true, under_way, ..positions([content.position(1)]) });
+    peer.ask_have(&mut bench, SEQUENCE);
+    peer.bring_all(&mut bench, &content);
+    assert_eq!((peer.parts_asked() - asked, content.stored(&bench)), (2 * PARTS - 1, 1));
+    assert!(
+        bench.now.since(began) < Duration::from_secs(1),
+        "before peers are asked again for the sake of it"
+    );
+}
+
+#[test]
 fn whoever_was_told_of_lost_blobs_is_told_that_they_are_gone() {
     let content = Content::new(&identity(), 3);
     let mut bench = following(std::slice::from_ref(&content));

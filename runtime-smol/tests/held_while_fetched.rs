@@ -32,10 +32,7 @@ type Executor = Rc<LocalExecutor<'static>>;
 
 /// How long worlds are tried.
 const TIME: Duration = Duration::from_secs(15);
-/// How long what is not touched may take to arrive before the author's node is started again. Of a blob with a part that is not
-/// right, a running node brings the others late: readers ask for them together, and it refuses them together.
-const FIRST_PATIENCE: Duration = Duration::from_secs(2);
-/// A world whose untouched parts have not arrived by then, after the start, has failed.
+/// A world whose untouched parts have not arrived by then has failed.
 const PATIENCE: Duration = Duration::from_mins(1);
 const FILES: usize = 4;
 const READERS: usize = 2;
@@ -239,7 +236,7 @@ async fn world(executor: &Executor, seed: u64) {
     (all.identity, all.upload_bytes_per_sec) = (Some(author()), Some(UPLOAD_BYTES_PER_SEC));
     let boot = Runtime::start(executor, options(&dir.path().join("boot"), None)).await.expect("starts");
     all.bootstrap = boot.local_addr().into_iter().map(Into::into).collect();
-    let mut publisher = Runtime::start(executor, all).await.expect("starts");
+    let publisher = Runtime::start(executor, all).await.expect("starts");
     publisher.command(draft).await.expect("it is published");
     let mut readers = Vec::new();
     for number in 0..READERS {
@@ -255,17 +252,9 @@ async fn world(executor: &Executor, seed: u64) {
         Timer::after(Duration::from_millis(10)).await;
     }
     let (files, done) = harming.join().expect("nothing fails");
-    let (started, mut is_again) = (Instant::now(), false);
+    let started = Instant::now();
     loop {
         readers.iter().chain([&publisher]).for_each(drain);
-        if !is_again && started.elapsed() > FIRST_PATIENCE {
-            is_again = true;
-            publisher.shutdown().await;
-            drop(publisher);
-            let mut all = options(&dir.path().join("author"), boot.local_addr());
-            all.identity = Some(author());
-            publisher = Runtime::start(executor, all).await.expect("starts");
-        }
         let missing: Vec<_> = readers.iter().flat_map(|reader| missing(reader, &files)).collect();
         if missing.is_empty() {
             break;

@@ -133,8 +133,8 @@ impl Channels {
         (tag, version): (Tag, u64),
         have: Have,
     ) {
-        if let Some(topic) = self.swarms.on_have(env.conns, conn, tag, version, have) {
-            env.downloads.has_more_of(conn, topic);
+        if let Some((topic, replaces)) = self.swarms.on_have(env.conns, conn, tag, version, have) {
+            env.downloads.has_more_of(conn, topic, replaces);
         }
     }
 

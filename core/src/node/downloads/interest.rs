@@ -11,10 +11,14 @@ use crate::suite::Suite;
 use crate::time::Instant;
 
 impl Downloads {
-    /// A peer has more of a swarm than it had, as far as it said.
-    pub(crate) fn has_more_of(&mut self, conn: ConnId, topic: Topic) {
+    /// A peer has more of a swarm than it had, as far as it said. One that took back what it had said does not tell again of what it
+    /// refused, so that nothing of that counts.
+    pub(crate) fn has_more_of(&mut self, conn: ConnId, topic: Topic, takes_back: bool) {
         if let Some(line) = self.lines.get_mut(conn) {
             line.interests.insert(topic);
+            if takes_back {
+                line.refused.clear();
+            }
         }
         self.may_have_more(conn);
     }

@@ -154,8 +154,8 @@ impl Swarms {
         }
     }
 
-    /// A peer says what it has. The positions that are news, of a version of which blobs are missing here; `None`: it changes
-    /// nothing.
+    /// A peer says what it has, of a version of which blobs are missing here: the swarm, and whether it took back what it had said
+    /// before. `None`: it changes nothing.
     pub(crate) fn on_have<S: Suite>(
         &mut self,
         conns: &mut Conns<S>,
@@ -163,7 +163,7 @@ impl Swarms {
         tag: Tag,
         version: u64,
         have: Have,
-    ) -> Option<Topic> {
+    ) -> Option<(Topic, bool)> {
         let member = self.members.get_mut(conn)?;
         let topic = *member.tags.get(&tag)?;
         let swarm = self.by_topic.get_mut(&topic)?;
@@ -213,7 +213,7 @@ impl Swarms {
             // It was not asked for what it is told of unasked.
             self.ask_have(conns, conn, topic);
         }
-        (count > 0).then_some(topic)
+        (count > 0).then_some((topic, replaces))
     }
 
     // --- telling --------------------------------------------------------------------------------------------

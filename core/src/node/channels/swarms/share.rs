@@ -199,20 +199,22 @@ impl Share {
         self.told_parts = BTreeMap::new();
     }
 
-    /// The peer asks what we have of a version. `false`: it is told already. A peer that said that it has all has lost some.
+    /// The peer asks what we have of a version. `false`: it is told already. A peer that said that it has all has lost some; what one
+    /// said since it took back the rest counts.
     pub(super) fn on_asked(&mut self, version: u64) -> bool {
-        let had_all = self.all_of() == Some(version) || mem::take(&mut self.may_ask_again);
-        // Each version is told once, but to a peer that had all of it.
-        if version > self.asked_us {
-            (self.asked_us, self.told, self.told_all, self.told_at) = (version, 0, 0, None);
-            self.told_parts = BTreeMap::new();
-        } else if version < self.asked_us || !had_all {
+        let took_back = mem::take(&mut self.may_ask_again);
+        let had_all = self.all_of() == Some(version);
+        // Each version is told once, but to a peer that has lost some of it.
+        if version < self.asked_us || (version == self.asked_us && !had_all && !took_back) {
             return false;
         }
         if had_all {
-            (self.theirs, self.told, self.told_all) = (None, 0, 0);
-            self.told_parts = BTreeMap::new();
+            self.theirs = None;
         }
+        if version > self.asked_us {
+            (self.asked_us, self.told_at) = (version, None);
+        }
+        (self.told, self.told_all, self.told_parts) = (0, 0, BTreeMap::new());
         true
     }
 
