@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use toml::Spanned;
@@ -50,7 +51,7 @@ const fn dial(name: &'static str) -> Knob {
 }
 
 /// All keys.
-static KNOBS: [Knob; 14] = [
+static KNOBS: [Knob; 17] = [
     Knob { is_path: true, ..knob(DATA) },
     knob("host"),
     knob("p2p-port"),
@@ -66,6 +67,9 @@ static KNOBS: [Knob; 14] = [
     Knob { except: &["ingest"], ..dial("copy") },
     dial("in-order"),
     dial("timeout"),
+    knob("port"),
+    knob("rpc-host"),
+    knob("allow-host"),
 ];
 
 /// The key that says where the node's folder is.
@@ -250,6 +254,13 @@ impl Invocation {
 
     fn try_of(args: Vec<OsString>) -> Result<Self, clap::Error> {
         let matches = Cli::command().try_get_matches_from(&args)?;
+        if matches
+            .subcommand()
+            .is_some_and(|(_, given)| matches!(given.try_get_one::<PathBuf>("dir"), Ok(None)))
+        {
+            let why = "neither XDG_DATA_HOME nor HOME says where the node's folder is: name one with -d";
+            return Err(Cli::command().error(ErrorKind::MissingRequiredArgument, why));
+        }
         let cli = Cli::from_arg_matches(&matches)?;
         Ok(Self { args, matches, cli })
     }

@@ -8,14 +8,11 @@ use crate::events;
 use crate::exit::Failure;
 use crate::face::Face;
 use crate::host::{Host, Wish};
-use crate::node;
+use crate::node::{self, OwnPort};
 use crate::notify::{self, State};
 use crate::output::Output;
 use crate::service::Service;
 use crate::signals::Interrupts;
-
-/// The TCP port where `-T` names none.
-const P2P_PORT: u16 = 6881;
 
 pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
     // Before anything else opens a file.
@@ -25,8 +22,16 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
         let mut options = node::options(&args.data, &args.network)?;
         options.gateway = !args.no_gateway;
         node::limit(&mut options, &args.limits);
-        node::listen(&mut options, &args.listen, P2P_PORT);
-        let service = Service::start(executor, options).await?;
+        node::listen(&mut options, &args.listen);
+        let own_port = OwnPort::take(&mut options, &args.listen)?;
+        let started = Service::start(executor, options).await;
+        let service = started.map_err(|failure| match &own_port {
+            Some(port) => port.explain(failure),
+            None => failure,
+        })?;
+        if let Some(port) = own_port {
+            port.keep(service.node())?;
+        }
         let wish = Wish {
             host: args.api.rpc_host,
             port: args.api.port,

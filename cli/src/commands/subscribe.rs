@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
     let uri = channel_uri(args, output)?;
     let call = AddSubscription {
         uri: uri.to_secret_string().to_string(),
-        output: Some(node::absolute(&args.output)?),
+        output: args.output.as_deref().map(node::absolute).transpose()?,
         copy: args.fetch.copy,
         in_order: args.fetch.in_order,
         new: args.data.new,
@@ -64,7 +64,7 @@ async fn start(executor: &node::Executor, args: &Subscribe, uri: &ChannelUri) ->
         // Who soon leaves stores nothing for others: each look-up that meets a node which has left waits for it.
         options.dht = DhtMode::Client;
     }
-    node::listen(&mut options, &args.listen, 0);
+    node::listen(&mut options, &args.listen);
     let service = Service::start(executor, options).await?;
     if !args.once {
         service.node().store().sync_behind();

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Verify, output: Output) -> Result<(), Failure> {
             // Before the node runs, which would find and mend some of it by itself.
             let found = look(&options.home.store, output, &bar, &interrupts).await?;
             node::limit(&mut options, &args.limits);
-            node::listen(&mut options, &args.listen, 0);
+            node::listen(&mut options, &args.listen);
             let service = Service::start(executor, options).await?;
             (Face::own(Host::open(executor, service, None)?), Some(found))
         };

@@ -8,11 +8,13 @@ use megatorrent_core::manifest::{FileEntry, Manifest};
 use megatorrent_core::node::{DhtError, Event, Target, TargetStatus};
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::Handle;
+use megatorrent_runtime_smol::state::Output;
 use serde_json::json;
 
 use super::Reporter;
 use super::exports::{Bench, Exports, Finished, Goal};
 use super::jobs::verify::Found;
+use super::own_folder;
 use super::records::Followed;
 use crate::api::{ChannelId, State, Subscription};
 use crate::clock;
@@ -48,6 +50,8 @@ pub(super) struct Channel {
     completed_unix_ms: Option<u64>,
     /// Whether a manifest was ever read.
     is_readable: bool,
+    /// Whether the record has changed and is to be kept.
+    is_record_new: bool,
     /// What the last look-up of the head brought, where it brought none.
     not_found: Option<NotFound>,
     last_progress: Progress,
@@ -113,6 +117,7 @@ impl Channel {
             told_complete: None,
             completed_unix_ms: None,
             is_readable: false,
+            is_record_new: false,
             not_found: None,
             last_progress: Progress::default(),
             last_change: Instant::now(),
@@ -152,6 +157,7 @@ impl Channel {
                 events::title(manifest).clone_into(&mut self.title);
                 self.files = manifest.files().count() as u64;
                 self.size_bytes = manifest.files().map(|file| file.size).sum();
+                self.name_folder()?;
                 if let Some(exports) = &mut self.exports {
                     exports.begin(*sequence, manifest.clone())?;
                 }
@@ -179,6 +185,22 @@ impl Channel {
         self.look()
     }
 
+    /// Gives the folder that the user did not name its name, before anything is in it.
+    fn name_folder(&mut self) -> Result<(), Failure> {
+        let Some(exports) = self.exports.as_mut().filter(|it| self.record.unnamed && it.is_new()) else {
+            return Ok(());
+        };
+        let downloads = self.node.dir().join(own_folder::DOWNLOADS);
+        let Some(folder) = own_folder::make(&downloads, &self.title, &self.key) else { return Ok(()) };
+        let output = Output { channel: self.key, folder: folder.clone(), copy: self.record.copy };
+        self.node.state().note_output(&output)?;
+        exports.move_to(folder.clone());
+        self.record.output = Some(folder);
+        self.record.unnamed = false;
+        self.is_record_new = true;
+        Ok(())
+    }
+
     fn refuse(&mut self, why: String) {
         self.refused = Some(Failure::new(Exit::Integrity, why));
     }
@@ -196,13 +218,14 @@ impl Channel {
         self.look()
     }
 
-    /// Whether it has another title than its record says; the record then has it.
-    pub(super) fn take_new_title(&mut self) -> bool {
-        let is_new = !self.title.is_empty() && self.title != self.record.title;
-        if is_new {
+    /// Its record, if it has another title or folder than the one that was kept.
+    pub(super) fn take_new_record(&mut self) -> Option<Followed> {
+        let mut is_new = std::mem::take(&mut self.is_record_new);
+        if !self.title.is_empty() && self.title != self.record.title {
             self.record.title.clone_from(&self.title);
+            is_new = true;
         }
-        is_new
+        is_new.then(|| self.record.clone())
     }
 
     /// Whether something of it is among what was found, or is missing from its folder. A stored blob may be any channel's.

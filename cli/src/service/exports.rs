@@ -154,6 +154,16 @@ impl Exports {
         }
     }
 
+    /// Whether nothing was ever written to its folder, and no manifest was read.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Writes to another folder, of which the same holds.
+    pub(super) fn move_to(&mut self, out_dir: PathBuf) {
+        self.goal.out_dir = out_dir;
+    }
+
     /// What is fetched before the folder was looked at.
     pub(super) fn first_selection(is_new: bool, in_order: bool) -> Selection {
         if is_new { Selection { in_order, ..Selection::default() } } else { withdrawn::nothing() }

@@ -11,6 +11,7 @@ mod exports;
 pub(crate) mod jobs;
 mod log;
 mod metrics;
+mod own_folder;
 mod rates;
 mod records;
 mod reporter;
@@ -60,8 +61,6 @@ use crate::output::News;
 const TICK: Duration = Duration::from_millis(200);
 /// How often the node's status is an event.
 const STATUS_INTERVAL: Duration = Duration::from_mins(1);
-/// Folder for downloads without one of their own, in the node's.
-const DOWNLOADS: &str = "downloads";
 
 /// The application on a running node. Clones are the same one.
 #[derive(Clone)]
@@ -251,8 +250,8 @@ impl Service {
         if let Err(failure) = channel.on_event(event) {
             channel.fail(failure);
         }
-        if channel.take_new_title() {
-            let (record, key) = (channel.record.clone(), ChannelId(key));
+        if let Some(record) = channel.take_new_record() {
+            let key = ChannelId(key);
             self.spawn(|it| async move {
                 let _ = it.0.records.set_channel(key, Some(&record)).await;
             });
@@ -344,9 +343,9 @@ impl Service {
         it.node.shutdown().await;
     }
 
-    /// The folder for a channel that names none.
+    /// The folder for a channel whose user names none, until its title is known.
     fn own_folder(&self, channel: &PublicKey) -> PathBuf {
-        self.0.node.dir().join(DOWNLOADS).join(channel.to_string())
+        self.0.node.dir().join(own_folder::DOWNLOADS).join(channel.to_string())
     }
 
     fn limits(&self) -> Limits {

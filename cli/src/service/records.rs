@@ -18,6 +18,9 @@ use crate::exit::Failure;
 pub(super) struct Followed {
     /// The output folder; `None`: it is seeded alone.
     pub(super) output: Option<PathBuf>,
+    /// Whether the output folder is to be called by the title, which is not known yet.
+    #[serde(default)]
+    pub(super) unnamed: bool,
     pub(super) copy: bool,
     pub(super) in_order: bool,
     pub(super) paused: bool,
@@ -95,6 +98,7 @@ impl Followed {
     pub(super) fn seeded() -> Self {
         Self {
             output: None,
+            unnamed: false,
             copy: false,
             in_order: false,
             paused: false,

@@ -75,6 +75,9 @@ impl Service {
         if let Some((sequence, manifest)) = known {
             channel.on_event(&Event::Manifest { channel: key, sequence, manifest })?;
         }
+        if let Some(record) = channel.take_new_record() {
+            it.records.set_channel(ChannelId(key), Some(&record)).await?;
+        }
         it.channels.borrow_mut().insert(key, channel);
         Ok(())
     }
@@ -140,21 +143,21 @@ fn not_followed(channel: &ChannelId) -> ApiError {
 impl Answers<AddSubscription> for Service {
     async fn answer(&self, call: AddSubscription) -> Result<Subscription, ApiError> {
         let uri: ChannelUri = call.uri.trim().parse().map_err(|error| Failure::usage(format!("{error}")))?;
-        let output = match &call.output {
+        let before = self.0.channels.borrow().get(&uri.public_key).map(|channel| channel.record.clone());
+        let before = before.unwrap_or_else(Followed::seeded);
+        let (output, unnamed) = match &call.output {
             Some(output) if !Path::new(output).is_absolute() => {
                 let message = format!("{output:?}: name the output folder by its absolute path");
                 return Err(Failure::new(Exit::Usage, message).into());
             }
-            Some(output) => output.into(),
-            None => self.own_folder(&uri.public_key),
+            Some(output) => (output.into(), false),
+            None => match before.output.clone() {
+                Some(output) => (output, before.unnamed),
+                None => (self.own_folder(&uri.public_key), true),
+            },
         };
-        let before = self.0.channels.borrow().get(&uri.public_key).map(|channel| channel.record.clone());
-        let record = Followed {
-            output: Some(output),
-            copy: call.copy,
-            in_order: call.in_order,
-            ..before.unwrap_or_else(Followed::seeded)
-        };
+        let record =
+            Followed { output: Some(output), unnamed, copy: call.copy, in_order: call.in_order, ..before };
         self.follow(&uri, record, call.new).await?;
         self.info(&ChannelId(uri.public_key))
     }
