@@ -2,8 +2,7 @@
 //!
 //! Goals: one meaning for a flag, `MEGATORRENT_*` and a key, since one definition makes all three (`args.rs`); a mistake in the
 //! file is an error that names its line. What the file says becomes the default of its option, so that the environment goes over
-//! the file, and the command line over both. Non-goals: to apply a file that changed to a running node; [`Config::changes`]
-//! says what that takes.
+//! the file, and the command line over both. Non-goals: to apply a file that changed to a running node, which `serve` does.
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,6 +17,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::args::Cli;
 use crate::exit::{Exit, Failure};
+use crate::given::Given;
 
 /// The file's name in a node's folder and in the user's.
 const FILE_NAME: &str = "config.toml";
@@ -161,14 +161,16 @@ impl Config {
         })
     }
 
-    /// The keys that may change while a node runs.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for `serve`, which does not read its file again yet"))]
-    pub(crate) fn reloadable() -> impl Iterator<Item = &'static str> {
-        KNOBS.iter().filter(|knob| knob.is_reloadable).map(|knob| knob.name)
+    /// No file.
+    pub(crate) fn none() -> Self {
+        Self { path: PathBuf::new(), entries: Vec::new() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The keys about which a newer reading of the file says something else; each says whether a running node can follow.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for `serve`, which does not read its file again yet"))]
     pub(crate) fn changes(&self, newer: &Self) -> Vec<&'static Knob> {
         let said = |config: &Self, knob: &Knob| config.entry(knob.name).map(|entry| entry.values.clone());
         KNOBS.iter().filter(|knob| said(self, knob) != said(newer, knob)).collect()
@@ -263,6 +265,11 @@ impl Invocation {
         }
         let cli = Cli::from_arg_matches(&matches)?;
         Ok(Self { args, matches, cli })
+    }
+
+    /// What it says of a node without a file.
+    pub(crate) fn given(&self) -> Given {
+        self.matches.subcommand().map(|(_, matches)| Given::of(matches)).unwrap_or_default()
     }
 
     /// What it says without a file.

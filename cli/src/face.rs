@@ -7,9 +7,12 @@ use futures_lite::future;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::api::{self, Answers, Call, Event, Fetch, GetJob, GetStatus, JobId, JobInfo, JobState};
+use crate::api::{
+    self, AddPeer, Answers, Call, Event, Fetch, GetJob, GetOptions, GetStatus, JobId, JobInfo, JobState,
+};
 use crate::events::count;
 use crate::exit::{Exit, Failure};
+use crate::given::Given;
 use crate::host::Host;
 use crate::http::client::{Client, Notice, Notices};
 use crate::output::{News, Output, count_bytes};
@@ -48,6 +51,20 @@ impl Face {
         let last = client.call(&GetStatus {}).await?.last_event;
         let notices = client.events(Some(last)).await?;
         Ok(Some(Self { node: Node::Other(Box::new((client, notices))), last }))
+    }
+
+    /// The node that runs on a folder, for a command with options of a node: those must be the running one's, and nodes to begin with
+    /// are passed on.
+    pub(crate) async fn beside(dir: &Path, given: &Given) -> Result<Option<Self>, Failure> {
+        let Some(face) = Self::find(dir).await? else { return Ok(None) };
+        if let Node::Other(other) = &face.node {
+            given.check(&other.0.call(&GetOptions {}).await?, dir)?;
+            for peer in &given.bootstrap {
+                // A peer that is refused is no reason to do nothing.
+                let _ = other.0.call(&AddPeer { address: peer.to_string() }).await;
+            }
+        }
+        Ok(Some(face))
     }
 
     /// The node, where it is this process's own.

@@ -4,6 +4,7 @@ use futures_lite::future;
 
 use crate::activation;
 use crate::args::Serve;
+use crate::config::Invocation;
 use crate::events;
 use crate::exit::Failure;
 use crate::face::Face;
@@ -11,13 +12,16 @@ use crate::host::{Host, Wish};
 use crate::node::{self, OwnPort};
 use crate::notify::{self, State};
 use crate::output::Output;
+use crate::reload::Reload;
 use crate::service::Service;
-use crate::signals::Interrupts;
+use crate::signals::{Hangups, Interrupts};
 
-pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Serve, invocation: &Invocation, output: Output) -> Result<(), Failure> {
     // Before anything else opens a file.
     let sockets = activation::take()?;
     let interrupts = Interrupts::install()?;
+    let mut hangups = Hangups::install()?;
+    let mut reload = Reload::new(invocation)?;
     node::block_on(async |executor| {
         let mut options = node::options(&args.data, &args.network)?;
         options.gateway = !args.no_gateway;
@@ -49,14 +53,16 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
                 }
             }
         };
+        let interrupted = async {
+            interrupts.next().await;
+        };
+        let hung_up = async {
+            while hangups.next().await {
+                reload.apply(&service).await;
+            }
+        };
         let ended = async {
-            future::or(
-                async {
-                    interrupts.next().await;
-                },
-                service.ending(),
-            )
-            .await;
+            future::or(future::or(interrupted, hung_up), service.ending()).await;
             Ok(())
         };
         let told = future::or(told, ended).await;

@@ -21,7 +21,7 @@ mod work;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -81,6 +81,7 @@ pub(crate) struct Inner {
     undo: RefCell<UndoTable>,
     config: RefCell<Config>,
     rates: RefCell<Rates>,
+    asked: Asked,
     started_unix_ms: u64,
     /// Where the API listens.
     api: Cell<Option<SocketAddr>>,
@@ -89,6 +90,13 @@ pub(crate) struct Inner {
     is_ending: Cell<bool>,
     ending: Changed,
     tasks: RefCell<Vec<Task<()>>>,
+}
+
+/// What was asked for at the start.
+struct Asked {
+    /// `None`: to listen nowhere.
+    host: Option<IpAddr>,
+    dht: api::DhtPart,
 }
 
 impl Service {
@@ -104,6 +112,7 @@ impl Service {
             options.gateway = settings.gateway;
             options.takes_all = settings.whole;
         }
+        let asked = Asked { host: options.listen.map(|addr| addr.ip()), dht: options.dht.into() };
         let (new, failures) = Self::look_at_folders(&found, &mut options);
         let node = Runtime::start(executor, options).await?;
         let log = Rc::new(Log::new());
@@ -126,6 +135,7 @@ impl Service {
             light: Arc::new(Semaphore::new(jobs::LIGHT_JOBS_MAX)),
             undo: RefCell::default(),
             rates: RefCell::default(),
+            asked,
             started_unix_ms: clock::now_ms(),
             api: Cell::new(None),
             access: RefCell::default(),
@@ -363,12 +373,25 @@ impl Service {
 
     /// Lets the node go by another configuration, now and in later runs.
     async fn configure(&self, change: impl FnOnce(&mut Config)) -> Result<(), ApiError> {
+        self.change_config(change, true).await
+    }
+
+    /// Lets the node go by what a configuration file says anew. What a caller has changed since the last reading gives way.
+    pub(crate) async fn reconfigure(&self, change: impl FnOnce(&mut Config)) -> Result<(), ApiError> {
+        let was_changed = records::changed(self.0.node.state()).map_err(Failure::from)?;
+        self.change_config(change, was_changed.limits.is_some()).await
+    }
+
+    /// `keep`: also in later runs, whatever their options say.
+    async fn change_config(&self, change: impl FnOnce(&mut Config), keep: bool) -> Result<(), ApiError> {
         let mut config = self.0.config.borrow().clone();
         change(&mut config);
         self.command(Command::Configure(Box::new(config.clone()))).await?;
         *self.0.config.borrow_mut() = config;
         let changed = records::Changes { limits: Some(self.limits()), settings: Some(self.settings()) };
-        self.0.records.set_changed(&changed).await?;
+        if keep {
+            self.0.records.set_changed(&changed).await?;
+        }
         let members = json!({ "limits": changed.limits, "settings": changed.settings });
         self.0.reporter.event(News::Changed, members, "");
         Ok(())

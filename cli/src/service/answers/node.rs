@@ -8,11 +8,11 @@ use megatorrent_core::node::{Command, Target};
 use super::LISTED_MAX;
 use crate::api::{
     AddPeer, Answers, ApiError, Ban, Bans, ChannelId, Counts, CreateLoginLink, Doctor, Done, Events, GetBans,
-    GetDoctor, GetEvents, GetLimits, GetPeers, GetSettings, GetStatus, Limits, LoginLink, Mode, NodeStatus,
-    Peer, Peers, RemoveBan, RotateToken, SetLimits, SetSettings, Settings, Shutdown,
+    GetDoctor, GetEvents, GetLimits, GetOptions, GetPeers, GetSettings, GetStatus, Limits, LoginLink, Mode,
+    NodeOptions, NodeStatus, Peer, Peers, RemoveBan, RotateToken, SetLimits, SetSettings, Settings, Shutdown,
 };
 use crate::exit::{Exit, Failure};
-use crate::service::{Service, doctor};
+use crate::service::{Service, doctor, refused};
 
 impl Answers<GetStatus> for Service {
     async fn answer(&self, _: GetStatus) -> Result<NodeStatus, ApiError> {
@@ -107,8 +107,26 @@ impl Answers<RemoveBan> for Service {
 
 impl Answers<AddPeer> for Service {
     async fn answer(&self, call: AddPeer) -> Result<Done, ApiError> {
-        self.command(Command::AddPeer(peer_addr(&call.address)?)).await?;
+        let added = self.0.node.add_bootstrap(peer_addr(&call.address)?).await;
+        added.map_err(|refusal| refused(&refusal))?;
         Ok(Done {})
+    }
+}
+
+impl Answers<GetOptions> for Service {
+    async fn answer(&self, _: GetOptions) -> Result<NodeOptions, ApiError> {
+        let it = &self.0;
+        let (limits, settings) = (self.limits(), self.settings());
+        Ok(NodeOptions {
+            host: it.asked.host.map(|host| host.to_string()),
+            p2p_port: it.node.local_addr().map(|addr| addr.port()),
+            dht_port: it.node.dht_addr().map(|addr| addr.port()),
+            dht: it.asked.dht,
+            upload_bytes_per_sec: limits.upload_bytes_per_sec,
+            download_bytes_per_sec: limits.download_bytes_per_sec,
+            whole: settings.whole,
+            gateway: settings.gateway,
+        })
     }
 }
 

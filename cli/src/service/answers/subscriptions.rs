@@ -50,7 +50,7 @@ impl Service {
         }
         for peer in &uri.bootstrap {
             // A peer that is refused now is found otherwise.
-            drop(it.node.command(Command::AddPeer(peer.clone())));
+            drop(it.node.add_bootstrap(peer.clone()));
         }
         let members = json!({ "channel": key.to_string() });
         it.reporter.of_channel(key).event(News::Followed, members, format!("channel {key} is followed"));
