@@ -15,7 +15,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatc
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::args::Cli;
+use crate::args::{Cli, Command as Task, Serve};
 use crate::exit::{Exit, Failure};
 use crate::given::Given;
 
@@ -265,6 +265,19 @@ impl Invocation {
         }
         let cli = Cli::from_arg_matches(&matches)?;
         Ok(Self { args, matches, cli })
+    }
+
+    /// What `serve` would go by on a folder, with the same configuration file and environment.
+    pub(crate) fn as_served(&self, home: &Path) -> Result<Serve, Failure> {
+        let mut args: Vec<OsString> = vec!["megatorrent".into(), "serve".into(), "-d".into(), home.into()];
+        if let Some(config) = &self.cli.config {
+            args.extend(["--config".into(), config.into()]);
+        }
+        let served = Self::try_of(args).map_err(|error| Failure::usage(error.to_string()))?;
+        match served.with_file()?.command {
+            Some(Task::Serve(serve)) => Ok(serve),
+            _ => unreachable!("that is the command above"),
+        }
     }
 
     /// What it says of a node without a file.

@@ -1,10 +1,10 @@
 //! A configuration file that is read again while the node runs: what can change at once does, and of the rest it is said that it takes a
 //! new start. A file that cannot be read, or is wrong, changes nothing.
 
-use crate::args::{Command, Dht, Serve};
+use crate::args::{Command, Serve};
 use crate::config::{Config, Invocation};
 use crate::exit::Failure;
-use crate::service::{Reporter, Service};
+use crate::service::{Changes, Reporter, Service};
 
 /// The configuration file as it was read last.
 pub(crate) struct Reload<'a> {
@@ -37,23 +37,16 @@ impl<'a> Reload<'a> {
         let hot: Vec<_> = changes.iter().filter(|knob| knob.is_reloadable).map(|knob| knob.name).collect();
         if !hot.is_empty() {
             let old = &self.serve;
-            service
-                .reconfigure(|it| {
-                    // What is as before may have been changed by a call since.
-                    if serve.limits.upload != old.limits.upload {
-                        it.upload_bytes_per_sec = serve.limits.upload;
-                    }
-                    if serve.limits.download != old.limits.download {
-                        it.download_bytes_per_sec = serve.limits.download;
-                    }
-                    if serve.limits.whole != old.limits.whole {
-                        it.takes_all = serve.limits.whole;
-                    }
-                    if serve.no_gateway != old.no_gateway {
-                        it.gateway = !serve.no_gateway && old.network.dht != Dht::Off;
-                    }
-                })
-                .await?;
+            let (limits, before) = (&serve.limits, &old.limits);
+            let rate = |now, before| (now != before).then(|| Changes::rate(now));
+            // What is as before may have been changed by a call since.
+            let change = Changes {
+                upload_bytes_per_sec: rate(limits.upload, before.upload),
+                download_bytes_per_sec: rate(limits.download, before.download),
+                whole: (limits.whole != before.whole).then_some(limits.whole),
+                gateway: (serve.no_gateway != old.no_gateway).then_some(!serve.no_gateway),
+            };
+            service.reconfigure(change).await?;
         }
         let path = if config.path().as_os_str().is_empty() { self.config.path() } else { config.path() };
         let path = path.display();

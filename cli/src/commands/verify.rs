@@ -80,7 +80,8 @@ async fn look(
         future::pending().await
     };
     let looking = future::or(verify::look(store, &progress, &reporter), interrupted);
-    let found = show_while(&log, output, bar, || show_progress(bar, &progress), looking).await;
+    let found =
+        show_while(&log, output, bar, (|| show_progress(bar, &progress), |_: &_| true), looking).await;
     match signal.get() {
         Some(signal) => Err(Failure::signal(signal)),
         None => found,

@@ -1,5 +1,4 @@
 use super::*;
-use crate::args::Command as Task;
 
 fn parse(text: &str) -> Result<Config, Failure> {
     Config::parse(Path::new("/etc/mt/config.toml"), text)
@@ -12,7 +11,7 @@ fn refusal(text: &str) -> String {
 }
 
 /// What `serve` runs with.
-fn serve(args: &[&str], config: &str) -> crate::args::Serve {
+fn serve(args: &[&str], config: &str) -> Serve {
     let args = ["megatorrent", "serve"].iter().chain(args).map(Into::into).collect();
     let invocation = Invocation::try_of(args).unwrap();
     match invocation.over(&parse(config).unwrap()).unwrap().command {

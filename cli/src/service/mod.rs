@@ -47,6 +47,7 @@ use self::channel::{Channel, channel_of};
 use self::exports::{Bench, Finished};
 use self::jobs::Jobs;
 use self::rates::Rates;
+pub(crate) use self::records::Changes;
 use self::records::{Followed, Records};
 use self::undo::UndoTable;
 use crate::api::{self, ApiError, ChannelId, Limits, Settings};
@@ -104,14 +105,17 @@ impl Service {
     pub(crate) async fn start(executor: &Executor, mut options: Options) -> Result<Self, Failure> {
         let found = Followed::all(&options.home.state)?;
         let changed = records::changed(&options.home.state)?;
-        if let Some(limits) = changed.limits {
-            options.upload_bytes_per_sec = limits.upload_bytes_per_sec;
-            options.download_bytes_per_sec = limits.download_bytes_per_sec;
-        }
-        if let Some(settings) = changed.settings {
-            options.gateway = settings.gateway;
-            options.takes_all = settings.whole;
-        }
+        let mut config = Config {
+            upload_bytes_per_sec: options.upload_bytes_per_sec,
+            download_bytes_per_sec: options.download_bytes_per_sec,
+            gateway: options.gateway,
+            takes_all: options.takes_all,
+            ..Config::default()
+        };
+        changed.apply(&mut config);
+        options.upload_bytes_per_sec = config.upload_bytes_per_sec;
+        options.download_bytes_per_sec = config.download_bytes_per_sec;
+        (options.gateway, options.takes_all) = (config.gateway, config.takes_all);
         let asked = Asked { host: options.listen.map(|addr| addr.ip()), dht: options.dht.into() };
         let (new, failures) = Self::look_at_folders(&found, &mut options);
         let node = Runtime::start(executor, options).await?;
@@ -123,7 +127,8 @@ impl Service {
         let jobs = Jobs::restore(records.jobs()?);
         let service = Self(Rc::new(Inner {
             executor: executor.clone(),
-            config: RefCell::new(node.config().clone()),
+            // Without a DHT the node is no gateway, whatever is wished for a time with one.
+            config: RefCell::new(Config { gateway: config.gateway, ..node.config().clone() }),
             node,
             reporter: Reporter::new(log.clone()),
             log,
@@ -261,11 +266,16 @@ impl Service {
             channel.fail(failure);
         }
         if let Some(record) = channel.take_new_record() {
-            let key = ChannelId(key);
-            self.spawn(|it| async move {
-                let _ = it.0.records.set_channel(key, Some(&record)).await;
-            });
+            drop(channels);
+            self.keep(key, record);
         }
+    }
+
+    /// Keeps a channel's record, behind the work.
+    fn keep(&self, key: PublicKey, record: Followed) {
+        self.spawn(|it| async move {
+            let _ = it.0.records.set_channel(ChannelId(key), Some(&record)).await;
+        });
     }
 
     fn finish(&self, finished: Finished) {
@@ -278,9 +288,12 @@ impl Service {
 
     fn tick(&self, told: &mut Option<Instant>) {
         let it = &self.0;
-        for channel in it.channels.borrow_mut().values_mut() {
+        for (key, channel) in it.channels.borrow_mut().iter_mut() {
             if let Err(failure) = channel.look() {
                 channel.fail(failure);
+            }
+            if let Some(record) = channel.take_new_record() {
+                self.keep(*key, record);
             }
         }
         for job in it.jobs.borrow_mut().moved() {
@@ -371,28 +384,29 @@ impl Service {
         Settings { gateway: config.gateway, whole: config.takes_all }
     }
 
-    /// Lets the node go by another configuration, now and in later runs.
-    async fn configure(&self, change: impl FnOnce(&mut Config)) -> Result<(), ApiError> {
-        self.change_config(change, true).await
+    /// Lets the node go by what a call changes, now and in later runs.
+    async fn configure(&self, change: Changes) -> Result<(), ApiError> {
+        let kept = records::changed(self.0.node.state()).map_err(Failure::from)?.with(change);
+        self.go_by(change, Some(kept)).await
     }
 
-    /// Lets the node go by what a configuration file says anew. What a caller has changed since the last reading gives way.
-    pub(crate) async fn reconfigure(&self, change: impl FnOnce(&mut Config)) -> Result<(), ApiError> {
-        let was_changed = records::changed(self.0.node.state()).map_err(Failure::from)?;
-        self.change_config(change, was_changed.limits.is_some()).await
+    /// Lets the node go by what a configuration file says anew. What a call has changed before gives way, also in later runs.
+    pub(crate) async fn reconfigure(&self, change: Changes) -> Result<(), ApiError> {
+        let before = records::changed(self.0.node.state()).map_err(Failure::from)?;
+        let kept = before.with(change.of_what(before));
+        self.go_by(change, Some(kept).filter(|kept| *kept != before)).await
     }
 
-    /// `keep`: also in later runs, whatever their options say.
-    async fn change_config(&self, change: impl FnOnce(&mut Config), keep: bool) -> Result<(), ApiError> {
+    async fn go_by(&self, change: Changes, kept: Option<Changes>) -> Result<(), ApiError> {
         let mut config = self.0.config.borrow().clone();
-        change(&mut config);
-        self.command(Command::Configure(Box::new(config.clone()))).await?;
+        change.apply(&mut config);
+        let gateway = config.gateway && self.0.asked.dht != api::DhtPart::Off;
+        self.command(Command::Configure(Box::new(Config { gateway, ..config.clone() }))).await?;
         *self.0.config.borrow_mut() = config;
-        let changed = records::Changes { limits: Some(self.limits()), settings: Some(self.settings()) };
-        if keep {
-            self.0.records.set_changed(&changed).await?;
+        if let Some(kept) = kept {
+            self.0.records.set_changed(&kept).await?;
         }
-        let members = json!({ "limits": changed.limits, "settings": changed.settings });
+        let members = json!({ "limits": self.limits(), "settings": self.settings() });
         self.0.reporter.event(News::Changed, members, "");
         Ok(())
     }

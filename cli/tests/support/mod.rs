@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail where it stands")]
 
+pub(crate) mod both;
 pub(crate) mod disk;
 pub(crate) mod strace;
 pub(crate) mod stranger;

@@ -7,12 +7,13 @@ use megatorrent_core::node::{Command, Target};
 
 use super::LISTED_MAX;
 use crate::api::{
-    AddPeer, Answers, ApiError, Ban, Bans, ChannelId, Counts, CreateLoginLink, Doctor, Done, Events, GetBans,
-    GetDoctor, GetEvents, GetLimits, GetOptions, GetPeers, GetSettings, GetStatus, Limits, LoginLink, Mode,
-    NodeOptions, NodeStatus, Peer, Peers, RemoveBan, RotateToken, SetLimits, SetSettings, Settings, Shutdown,
+    self, AddPeer, Answers, ApiError, Ban, Bans, ChannelId, Counts, CreateLoginLink, Doctor, Done, Events,
+    GetBans, GetDoctor, GetEvents, GetLimits, GetOptions, GetPeers, GetSettings, GetStatus, Limits,
+    LoginLink, Mode, NodeOptions, NodeStatus, Peer, Peers, RemoveBan, RotateToken, SetLimits, SetSettings,
+    Settings, Shutdown,
 };
 use crate::exit::{Exit, Failure};
-use crate::service::{Service, doctor, refused};
+use crate::service::{Changes, Service, doctor, refused};
 
 impl Answers<GetStatus> for Service {
     async fn answer(&self, _: GetStatus) -> Result<NodeStatus, ApiError> {
@@ -143,15 +144,13 @@ impl Answers<SetLimits> for Service {
             let message = format!("the lowest limit is {RATE_LIMIT_MIN} bytes a second; null lifts it");
             return Err(Failure::new(Exit::Usage, message).into());
         }
-        self.configure(|config| {
-            if let Some(rate) = call.upload_bytes_per_sec {
-                config.upload_bytes_per_sec = rate.0;
-            }
-            if let Some(rate) = call.download_bytes_per_sec {
-                config.download_bytes_per_sec = rate.0;
-            }
-        })
-        .await?;
+        let rate = |limit: api::Limit| Changes::rate(limit.0);
+        let change = Changes {
+            upload_bytes_per_sec: call.upload_bytes_per_sec.map(rate),
+            download_bytes_per_sec: call.download_bytes_per_sec.map(rate),
+            ..Changes::default()
+        };
+        self.configure(change).await?;
         Ok(self.limits())
     }
 }
@@ -164,11 +163,7 @@ impl Answers<GetSettings> for Service {
 
 impl Answers<SetSettings> for Service {
     async fn answer(&self, call: SetSettings) -> Result<Settings, ApiError> {
-        self.configure(|config| {
-            config.gateway = call.gateway.unwrap_or(config.gateway);
-            config.takes_all = call.whole.unwrap_or(config.takes_all);
-        })
-        .await?;
+        self.configure(Changes { gateway: call.gateway, whole: call.whole, ..Changes::default() }).await?;
         Ok(self.settings())
     }
 }

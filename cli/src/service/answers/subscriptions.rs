@@ -36,6 +36,8 @@ impl Service {
         let paused = record.paused;
         if !is_same {
             self.replace(key, record, is_new).await?;
+        } else if let Some(channel) = it.channels.borrow_mut().get_mut(&key) {
+            channel.look_again();
         }
         let followed = self.command(Command::Follow { channel: key, read_key: uri.read_key.clone() }).await;
         if let Err(error) = followed {
