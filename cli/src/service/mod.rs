@@ -91,6 +91,8 @@ pub(crate) struct Inner {
     is_ending: Cell<bool>,
     ending: Changed,
     tasks: RefCell<Vec<Task<()>>>,
+    /// Records on their way to the disk.
+    keeping: RefCell<Vec<Task<()>>>,
 }
 
 /// What was asked for at the start.
@@ -147,6 +149,7 @@ impl Service {
             is_ending: Cell::new(false),
             ending: Changed::new(),
             tasks: RefCell::default(),
+            keeping: RefCell::default(),
         }));
         service.adopt(found, &new);
         for (key, failure) in failures {
@@ -273,9 +276,17 @@ impl Service {
 
     /// Keeps a channel's record, behind the work.
     fn keep(&self, key: PublicKey, record: Followed) {
-        self.spawn(|it| async move {
+        let it = self.clone();
+        let task = self.0.executor.spawn(async move {
+            // It may not be followed any more.
+            if !it.0.channels.borrow().contains_key(&key) {
+                return;
+            }
             let _ = it.0.records.set_channel(ChannelId(key), Some(&record)).await;
         });
+        let mut keeping = self.0.keeping.borrow_mut();
+        keeping.retain(|task| !task.is_finished());
+        keeping.push(task);
     }
 
     fn finish(&self, finished: Finished) {
@@ -357,8 +368,17 @@ impl Service {
     pub(crate) async fn end(&self) {
         let it = &self.0;
         it.jobs.borrow().cancel_work();
+        let keeping = std::mem::take(&mut *it.keeping.borrow_mut());
+        for task in keeping {
+            task.await;
+        }
         let mut channels = std::mem::take(&mut *it.channels.borrow_mut());
-        for channel in channels.values_mut() {
+        for (key, channel) in &mut channels {
+            // What it has come to may not have been told yet.
+            let _ = channel.look();
+            if let Some(record) = channel.take_new_record() {
+                let _ = it.records.set_channel(ChannelId(*key), Some(&record)).await;
+            }
             channel.end().await;
         }
         let tasks = std::mem::take(&mut *it.tasks.borrow_mut());

@@ -73,6 +73,11 @@ impl Service {
             let selection = Self::first_selection(is_new, record.in_order);
             self.command(Command::Select { channel: key, selection }).await?;
         }
+        // What came meanwhile found none, and made one for itself.
+        let between = it.channels.borrow_mut().remove(&key);
+        if let Some((sequence, manifest)) = between.as_ref().and_then(Channel::manifest) {
+            known = Some((sequence, manifest.clone()));
+        }
         let mut channel = Channel::new(key, record, is_new, &it.node, &it.bench, &it.reporter);
         if let Some((sequence, manifest)) = known {
             channel.on_event(&Event::Manifest { channel: key, sequence, manifest })?;
