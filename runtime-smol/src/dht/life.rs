@@ -232,8 +232,11 @@ async fn watch_over(inner: &Rc<Inner>, client: &AsyncDht, origin: &mut Origin) {
             resolve_at = Instant::now() + resolve_again.pause();
         }
         if alone {
-            let hints = inner.hints.take();
-            if hints.into_iter().fold(false, |is_new, peer| origin.add(peer) || is_new) {
+            let mut is_new = false;
+            for peer in inner.hints.take() {
+                is_new |= origin.add(peer);
+            }
+            if is_new {
                 inner.unreachable.take();
                 return;
             }
