@@ -107,11 +107,11 @@ impl OwnPort {
     /// What to do where another program has it.
     pub(crate) fn explain(&self, mut failure: Failure) -> Failure {
         if !self.is_new && failure.exit == Exit::Network {
-            failure.message.push_str(&format!(
-                ". Port {} is the one that this node keeps since its first run; -T, or p2p-port in the configuration file, names \
+            failure.message = format!(
+                "{}. Port {} is the one that this node keeps since its first run; -T, or p2p-port in the configuration file, names \
                  another",
-                self.port
-            ));
+                failure.message, self.port
+            );
         }
         failure
     }

@@ -413,7 +413,9 @@ fn commands_anywhere_have_one_home() {
     let folder = tempfile::tempdir().unwrap();
     let (here, there, home) =
         (folder.path().join("here"), folder.path().join("there"), folder.path().join("user"));
-    [&here, &there, &home].iter().for_each(|folder| fs::create_dir(folder).unwrap());
+    for folder in [&here, &there, &home] {
+        fs::create_dir(folder).unwrap();
+    }
     fs::write(here.join("note"), "hello").unwrap();
     let run = |at: &Path, args: &[&str], data_home: Option<&str>| {
         let mut command = megatorrent_in(&home);
@@ -429,9 +431,10 @@ fn commands_anywhere_have_one_home() {
     let node = home.join(".local/share/megatorrent");
     assert_eq!(status["home"], node.display().to_string());
     assert!(fs::read_dir(node.join("held")).unwrap().count() == 1);
-    let (of_here, of_there, of_home) = (all_below(&here), all_below(&there), all_below(&home));
-    assert!(of_here.iter().eq(["identity.json", "note", "note.json"]) && of_there.is_empty());
-    assert!(of_home.iter().all(|path| path.starts_with(".local")), "{of_home:?}");
+    assert!(all_below(&here).iter().eq(["identity.json", "note", "note.json"]));
+    assert!(all_below(&there).is_empty());
+    let made = all_below(&home);
+    assert!(made.iter().all(|path| path.starts_with(".local")), "{made:?}");
 
     let elsewhere = folder.path().join("data");
     run(&there, &["ls"], Some(elsewhere.to_str().unwrap()));

@@ -53,7 +53,7 @@ async fn start(executor: &Executor, data: &DataArgs) -> Result<Face, Failure> {
     node::limit(&mut options, &served.limits);
     options.gateway = !served.no_gateway;
     options.dht = DhtMode::Off;
-    let service = Service::start(executor, options).await?;
+    let service = Service::start_for_a_command(executor, options).await?;
     Ok(Face::own(Host::open(executor, service, None)?))
 }
 
