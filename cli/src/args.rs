@@ -6,7 +6,7 @@ pub(crate) mod control;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::builder::{BoolishValueParser, TypedValueParser as _};
+use clap::builder::{BoolishValueParser, OsStr, Resettable, TypedValueParser as _};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use megatorrent_core::addr::PeerAddr;
@@ -17,10 +17,15 @@ use megatorrent_sim::scenario::{BLOBS_MAX, PEERS_MAX, Scenario};
 pub(crate) const IDENTITY_FILE: &str = "identity.json";
 /// The longest `--bound`: a day.
 const BOUND_SECS_MAX: u64 = 86_400;
-/// The node's folder where `-d` names none.
-const DATA_DIR: &str = "megatorrent-data";
-/// The folder for downloads where `-o` names none.
-const DOWNLOADS_DIR: &str = "megatorrent-downloads";
+/// The node's folder below `$XDG_DATA_HOME`, where `-d` names none.
+const DATA_DIR: &str = "megatorrent";
+
+/// The node's folder where `-d` names none: the same for each command of a user, wherever it is run.
+fn default_home() -> Resettable<OsStr> {
+    let full = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = full("XDG_DATA_HOME").or_else(|| full("HOME").map(|home| home.join(".local/share")));
+    data.map_or(Resettable::Reset, |data| Resettable::Value(data.join(DATA_DIR).into_os_string().into()))
+}
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -54,7 +59,7 @@ const EXAMPLES: &str = "\
 Examples:
   megatorrent demo                                 see it work, offline, in a few seconds
   megatorrent gen-key                              make an identity: identity.json
-  megatorrent ingest -i film.mkv -o film.json      encrypt a file into megatorrent-data
+  megatorrent ingest -i film.mkv -o film.json      encrypt a file into blobs
   megatorrent publish -i film.json --title Films   sign a channel and put it on the DHT
   megatorrent serve                                seed it
   megatorrent subscribe megatorrent://PUBLICKEY    fetch it elsewhere, and follow it";
@@ -315,9 +320,9 @@ pub(crate) struct Subscribe {
     pub(crate) uri: String,
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// Where the files go
-    #[arg(short = 'o', long = "output", value_name = "OUT", env = "MEGATORRENT_OUTPUT", default_value = DOWNLOADS_DIR)]
-    pub(crate) output: PathBuf,
+    /// Where the files go [default: downloads/TITLE in the node's folder; the channel's key where it has no title]
+    #[arg(short = 'o', long = "output", value_name = "OUT", env = "MEGATORRENT_OUTPUT")]
+    pub(crate) output: Option<PathBuf>,
     /// End as soon as the newest manifest is complete
     #[arg(long)]
     pub(crate) once: bool,
@@ -340,8 +345,8 @@ pub(crate) struct Subscribe {
 /// Look at all that a folder holds: every file byte by byte, every stored blob
 ///
 /// Names each file that was edited, moved, truncated or deleted, that is damaged or cannot be read, and each damaged blob. What
-/// is not right is not served from then on; what is right again is. Works beside a node that runs on the same folder, but for
-/// --repair, which runs a node of its own to fetch what is gone.
+/// is not right is not served from then on; what is right again is. Works beside a node that runs on the same folder, which then
+/// also fetches what is gone for --repair.
 #[derive(Args, Debug)]
 #[command(after_help = format!("\
 Examples:
@@ -365,7 +370,7 @@ and with --repair, for each folder of a channel in which something is missing:
                       left: things that are not as they were, as they are yours or nobody gave them
 
 Exit codes: 0 all is as it was, or is again; 3 files are gone, 5 something else is not as it was; with --repair 3, 4 and 8 too
-where a channel or its peers are not found, stop answering or cannot be reached, 6 where a node runs on the folder."))]
+where a channel or its peers are not found, stop answering or cannot be reached."))]
 pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) data: DataArgs,
@@ -527,12 +532,20 @@ fn to_usize(n: u64) -> usize {
 
 #[derive(Args, Debug)]
 pub(crate) struct DataArgs {
-    /// The node's folder: blobs and state
-    #[arg(short = 'd', long = "data", value_name = "DIR", env = "MEGATORRENT_DATA", default_value = DATA_DIR)]
+    /// The node's folder: blobs and state [default: megatorrent in $XDG_DATA_HOME, else in ~/.local/share]
+    #[arg(
+        short = 'd',
+        long = "data",
+        value_name = "DIR",
+        env = "MEGATORRENT_DATA",
+        default_value = default_home(),
+        hide_default_value = true,
+        global = true
+    )]
     pub(crate) dir: PathBuf,
     /// Take DIR for a node's folder although it exists and is none, such as an empty one. Otherwise it is refused, as a disk may
     /// not be mounted; a folder that does not exist is made
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub(crate) new: bool,
 }
 
@@ -541,7 +554,7 @@ pub(crate) struct ListenArgs {
     /// The address to listen on and to dial from [default: all, IPv4 and IPv6]
     #[arg(short = 'H', long = "host", value_name = "ADDR", env = "MEGATORRENT_HOST")]
     pub(crate) host: Option<IpAddr>,
-    /// The TCP port for peers; 0 is any free one [default: 6881 for serve, 0 for subscribe]
+    /// The TCP port for peers; 0 is any free one [default: for serve one that is chosen at the first run and kept; else 0]
     #[arg(short = 'T', long = "p2p-port", value_name = "P2P_PORT", env = "MEGATORRENT_P2P_PORT")]
     pub(crate) p2p_port: Option<u16>,
     /// The UDP port for the DHT; 0 is any free one [default: the TCP port's number]
@@ -592,8 +605,8 @@ pub(crate) struct ApiArgs {
     /// The address of the API. Others than loopback let all who have the token command this node [default: 127.0.0.1]
     #[arg(long, value_name = "ADDR", env = "MEGATORRENT_RPC_HOST")]
     pub(crate) rpc_host: Option<IpAddr>,
-    /// A name by which a proxy in front of the API calls it; may be given again
-    #[arg(long, value_name = "NAME")]
+    /// A name by which a proxy in front of the API calls it; may be given again, or several with commas between them
+    #[arg(long, value_name = "NAME", env = "MEGATORRENT_ALLOW_HOST", value_delimiter = ',')]
     pub(crate) allow_host: Vec<String>,
 }
 

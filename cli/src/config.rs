@@ -2,21 +2,22 @@
 //!
 //! Goals: one meaning for a flag, `MEGATORRENT_*` and a key, since one definition makes all three (`args.rs`); a mistake in the
 //! file is an error that names its line. What the file says becomes the default of its option, so that the environment goes over
-//! the file, and the command line over both. Non-goals: to apply a file that changed to a running node; [`Config::changes`]
-//! says what that takes.
+//! the file, and the command line over both. Non-goals: to apply a file that changed to a running node, which `serve` does.
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::args::Cli;
+use crate::args::{Cli, Command as Task, Serve};
 use crate::exit::{Exit, Failure};
+use crate::given::Given;
 
 /// The file's name in a node's folder and in the user's.
 const FILE_NAME: &str = "config.toml";
@@ -50,7 +51,7 @@ const fn dial(name: &'static str) -> Knob {
 }
 
 /// All keys.
-static KNOBS: [Knob; 14] = [
+static KNOBS: [Knob; 17] = [
     Knob { is_path: true, ..knob(DATA) },
     knob("host"),
     knob("p2p-port"),
@@ -66,6 +67,9 @@ static KNOBS: [Knob; 14] = [
     Knob { except: &["ingest"], ..dial("copy") },
     dial("in-order"),
     dial("timeout"),
+    knob("port"),
+    knob("rpc-host"),
+    knob("allow-host"),
 ];
 
 /// The key that says where the node's folder is.
@@ -157,14 +161,16 @@ impl Config {
         })
     }
 
-    /// The keys that may change while a node runs.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for `serve`, which does not read its file again yet"))]
-    pub(crate) fn reloadable() -> impl Iterator<Item = &'static str> {
-        KNOBS.iter().filter(|knob| knob.is_reloadable).map(|knob| knob.name)
+    /// No file.
+    pub(crate) fn none() -> Self {
+        Self { path: PathBuf::new(), entries: Vec::new() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The keys about which a newer reading of the file says something else; each says whether a running node can follow.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for `serve`, which does not read its file again yet"))]
     pub(crate) fn changes(&self, newer: &Self) -> Vec<&'static Knob> {
         let said = |config: &Self, knob: &Knob| config.entry(knob.name).map(|entry| entry.values.clone());
         KNOBS.iter().filter(|knob| said(self, knob) != said(newer, knob)).collect()
@@ -250,8 +256,33 @@ impl Invocation {
 
     fn try_of(args: Vec<OsString>) -> Result<Self, clap::Error> {
         let matches = Cli::command().try_get_matches_from(&args)?;
+        if matches
+            .subcommand()
+            .is_some_and(|(_, given)| matches!(given.try_get_one::<PathBuf>("dir"), Ok(None)))
+        {
+            let why = "neither XDG_DATA_HOME nor HOME says where the node's folder is: name one with -d";
+            return Err(Cli::command().error(ErrorKind::MissingRequiredArgument, why));
+        }
         let cli = Cli::from_arg_matches(&matches)?;
         Ok(Self { args, matches, cli })
+    }
+
+    /// What `serve` would go by on a folder, with the same configuration file and environment.
+    pub(crate) fn as_served(&self, home: &Path) -> Result<Serve, Failure> {
+        let mut args: Vec<OsString> = vec!["megatorrent".into(), "serve".into(), "-d".into(), home.into()];
+        if let Some(config) = &self.cli.config {
+            args.extend(["--config".into(), config.into()]);
+        }
+        let served = Self::try_of(args).map_err(|error| Failure::usage(error.to_string()))?;
+        match served.with_file()?.command {
+            Some(Task::Serve(serve)) => Ok(serve),
+            _ => unreachable!("that is the command above"),
+        }
+    }
+
+    /// What it says of a node without a file.
+    pub(crate) fn given(&self) -> Given {
+        self.matches.subcommand().map(|(_, matches)| Given::of(matches)).unwrap_or_default()
     }
 
     /// What it says without a file.

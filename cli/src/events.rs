@@ -20,7 +20,7 @@ pub(crate) fn report(event: &Event, reporter: &Reporter) {
     match event {
         Event::Head { channel, sequence } => {
             let members = json!({ "channel": channel.to_string(), "sequence": sequence });
-            reporter.event(News::Head, members, format!("channel {channel}: sequence {sequence}"));
+            reporter.event(News::Head, members, head_text(&channel.to_string(), *sequence));
         }
         Event::Manifest { channel, sequence, manifest } => {
             let files = manifest.files().count();
@@ -29,8 +29,7 @@ pub(crate) fn report(event: &Event, reporter: &Reporter) {
             let members = json!({
                 "channel": channel.to_string(), "sequence": sequence, "title": title, "files": files, "size": size,
             });
-            let text =
-                format!("channel {channel}: {title:?}, {}, {}", count(files, "file"), HumanBytes(size));
+            let text = manifest_text(&channel.to_string(), title, files as u64, size);
             reporter.event(News::Manifest, members, text);
         }
         Event::Fork { channel, sequence } => reporter.warn(format!(
@@ -61,6 +60,22 @@ pub(crate) fn report(event: &Event, reporter: &Reporter) {
         }
         _ => {}
     }
+}
+
+pub(crate) fn head_text(channel: &str, sequence: u64) -> String {
+    format!("channel {channel}: sequence {sequence}")
+}
+
+pub(crate) fn manifest_text(channel: &str, title: &str, files: u64, size_bytes: u64) -> String {
+    format!("channel {channel}: {title:?}, {}, {}", count(files, "file"), HumanBytes(size_bytes))
+}
+
+/// `kept`: files that are left as a user has them.
+pub(crate) fn complete_text(sequence: u64, kept: u64) -> String {
+    if kept == 0 {
+        return format!("sequence {sequence} is complete");
+    }
+    format!("sequence {sequence} is complete, without {} that you deleted or edited", count(kept, "file"))
 }
 
 /// Tells what cannot be read, and what can again.

@@ -1,5 +1,6 @@
 //! What a command talks to: the node that runs on the folder, or one that the command starts for itself. Both answer alike.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,9 +8,13 @@ use futures_lite::future;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::api::{self, Answers, Call, Event, Fetch, GetJob, GetStatus, JobId, JobInfo, JobState};
-use crate::events::count;
+use crate::api::{
+    self, AddPeer, Answers, Call, ChannelId, Event, Fetch, FileInfo, GetFiles, GetJob, GetOptions, GetStatus,
+    GetSubscription, JobId, JobInfo, JobState,
+};
+use crate::events;
 use crate::exit::{Exit, Failure};
+use crate::given::Given;
 use crate::host::Host;
 use crate::http::client::{Client, Notice, Notices};
 use crate::output::{News, Output, count_bytes};
@@ -27,6 +32,27 @@ pub(crate) struct Face {
     node: Node,
     /// The number of the last event that was taken.
     last: u64,
+    told: Told,
+}
+
+/// What was shown of channels since the command began.
+#[derive(Default)]
+struct Told {
+    news: Vec<(ChannelId, News)>,
+    files: BTreeSet<(ChannelId, String)>,
+}
+
+impl Told {
+    fn note(&mut self, event: &Event) {
+        let Some(channel) = event.kind.channel else { return };
+        if event.kind.event == News::File {
+            let path = event.kind.members.get("path").and_then(Value::as_str);
+            self.files.extend(path.map(|path| (channel, path.to_owned())));
+        }
+        if !self.news.contains(&(channel, event.kind.event)) {
+            self.news.push((channel, event.kind.event));
+        }
+    }
 }
 
 enum Node {
@@ -39,7 +65,7 @@ enum Node {
 impl Face {
     /// A node that this process runs.
     pub(crate) fn own(host: Host) -> Self {
-        Self { node: Node::Own(Box::new(host)), last: 0 }
+        Self { node: Node::Own(Box::new(host)), last: 0, told: Told::default() }
     }
 
     /// The node that runs on a folder; `None`: none does.
@@ -47,7 +73,21 @@ impl Face {
         let Some(client) = Client::find(dir).await? else { return Ok(None) };
         let last = client.call(&GetStatus {}).await?.last_event;
         let notices = client.events(Some(last)).await?;
-        Ok(Some(Self { node: Node::Other(Box::new((client, notices))), last }))
+        Ok(Some(Self { node: Node::Other(Box::new((client, notices))), last, told: Told::default() }))
+    }
+
+    /// The node that runs on a folder, for a command with options of a node: those must be the running one's, and nodes to begin with
+    /// are passed on.
+    pub(crate) async fn beside(dir: &Path, given: &Given) -> Result<Option<Self>, Failure> {
+        let Some(face) = Self::find(dir).await? else { return Ok(None) };
+        if let Node::Other(other) = &face.node {
+            given.check(&other.0.call(&GetOptions {}).await?, dir)?;
+            for peer in &given.bootstrap {
+                // A peer that is refused is no reason to do nothing.
+                let _ = other.0.call(&AddPeer { address: peer.to_string() }).await;
+            }
+        }
+        Ok(Some(face))
     }
 
     /// The node, where it is this process's own.
@@ -100,7 +140,7 @@ impl Face {
             "ready: peers on TCP {}, DHT {}, following {}",
             status.p2p.as_deref().unwrap_or("none"),
             status.dht.as_ref().map_or("off or not yet there".into(), |addr| format!("on UDP {addr}")),
-            count(status.channels.all, "channel"),
+            events::count(status.channels.all, "channel"),
         );
         let members = json!({ "p2p": status.p2p, "dht": status.dht, "channels": status.channels.all });
         output.event(News::Ready, members, &text)
@@ -136,11 +176,11 @@ impl Face {
             let progress = Progress::default();
             let reporter = Reporter::new(service.log().clone());
             let work = service.repair(found, timeout, &progress, &reporter);
-            return show_while(service.log(), output, bar, || {}, work).await.map(drop);
+            return show_while(service.log(), output, bar, (|| {}, is_of_repair), work).await.map(drop);
         }
         let call = api::Verify { repair: true, timeout_secs: timeout.map(|it| it.as_secs()) };
         let job = self.call(call).await?;
-        self.finish(job.id, output, bar, |_| true).await.map(drop)
+        self.finish(job.id, output, bar, is_of_repair).await.map(drop)
     }
 
     /// Waits until a channel's files are in their places; where that is not to be the `end`, for ever.
@@ -153,19 +193,87 @@ impl Face {
     ) -> Result<(), Failure> {
         loop {
             let job = self.call(call).await?;
-            let result = self.finish(job.id, output, bar, |_| true).await;
+            let is_of_it = |event: &Event| event.kind.channel.is_none_or(|it| it == call.channel);
+            let result = self.finish(job.id, output, bar, is_of_it).await;
+            if self.service().is_none() {
+                let told = self.tell_known(call.channel, output, bar).await;
+                // Of a channel that is gone there is nothing to say beside that.
+                if result.is_ok() {
+                    told?;
+                }
+            }
             if end || result.is_err() {
                 return result.map(drop);
             }
             // Until there is a newer version.
             while !self
-                .show_next(output, bar, |_| true)
+                .show_next(output, bar, is_of_it)
                 .await?
                 .iter()
                 .any(|event| event.kind.event == News::Head && event.kind.channel == Some(call.channel))
             {
             }
         }
+    }
+
+    /// Says of a channel what the running node said before this command began, as a node that starts would say it.
+    async fn tell_known(
+        &mut self,
+        channel: ChannelId,
+        output: Output,
+        bar: &ProgressBar,
+    ) -> Result<(), Failure> {
+        let told = std::mem::take(&mut self.told);
+        let known = self.call(GetSubscription { channel }).await?;
+        if known.sequence == 0 {
+            return Ok(());
+        }
+        let (key, sequence) = (channel.to_string(), known.sequence);
+        let tell = |news, members, text: String| {
+            if told.news.contains(&(channel, news)) && news != News::File {
+                return Ok(());
+            }
+            bar.suspend(|| output.event(news, members, &text))
+        };
+        let members = json!({ "channel": key, "sequence": sequence });
+        tell(News::Head, members.clone(), events::head_text(&key, sequence))?;
+        let text = events::manifest_text(&key, &known.title, known.files, known.size_bytes);
+        let about = json!({
+            "channel": key, "sequence": sequence, "title": known.title, "files": known.files,
+            "size": known.size_bytes,
+        });
+        tell(News::Manifest, about, text)?;
+        let there = self.files_there(channel).await?;
+        for (file, target) in
+            there.iter().filter(|(file, _)| !told.files.contains(&(channel, file.path.clone())))
+        {
+            let members = json!({
+                "sequence": sequence, "path": file.path, "size": file.size_bytes, "target": target,
+                "written": false,
+            });
+            tell(News::File, members, format!("{target} is there already"))?;
+        }
+        if known.complete && known.output.is_some() {
+            let kept = known.files.saturating_sub(there.len() as u64);
+            tell(News::Complete, members, events::complete_text(sequence, kept))?;
+        }
+        Ok(())
+    }
+
+    /// A channel's files that are in their places, and these.
+    async fn files_there(&self, channel: ChannelId) -> Result<Vec<(FileInfo, String)>, Failure> {
+        let (mut there, mut folders) = (Vec::new(), vec![String::new()]);
+        while let Some(under) = folders.pop() {
+            let call = GetFiles { channel, under, offset: 0, limit: None };
+            for file in self.call(call).await?.files {
+                match file.target.clone() {
+                    _ if file.folder => folders.push(file.path),
+                    Some(target) => there.push((file, target)),
+                    None => {}
+                }
+            }
+        }
+        Ok(there)
     }
 
     /// Shows events until a job is over; what came of it.
@@ -205,6 +313,7 @@ impl Face {
             if event.kind.event == News::Progress {
                 show_bar(event, bar);
             }
+            self.told.note(event);
             if is_shown(event) && event.kind.event != News::Job {
                 bar.suspend(|| output.show(event))?;
             }
@@ -234,6 +343,11 @@ impl Face {
     }
 }
 
+/// What a node says as it starts to follow is no news of what was mended.
+fn is_of_repair(event: &Event) -> bool {
+    !matches!(event.kind.event, News::Head | News::Manifest)
+}
+
 fn outcome(info: JobInfo) -> Result<Value, Failure> {
     match (info.state, info.error) {
         (JobState::Done, _) => Ok(info.result.unwrap_or_default()),
@@ -255,12 +369,12 @@ fn show_bar(event: &Event, bar: &ProgressBar) {
     bar.set_message(waiting.to_owned());
 }
 
-/// Shows what `work` tells in a log while it goes on, and calls `tick` now and then.
+/// Shows what `work` tells in a log while it goes on, where it `is_shown`, and calls `tick` now and then.
 pub(crate) async fn show_while<T>(
     log: &Log,
     output: Output,
     bar: &ProgressBar,
-    tick: impl Fn(),
+    (tick, is_shown): (impl Fn(), impl Fn(&Event) -> bool),
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let mut last = 0;
@@ -278,7 +392,9 @@ pub(crate) async fn show_while<T>(
         while last < log.last() {
             for event in log.after(last, EVENTS_AT_ONCE).events {
                 last = event.number;
-                bar.suspend(|| output.show(&event))?;
+                if is_shown(&event) {
+                    bar.suspend(|| output.show(&event))?;
+                }
             }
         }
         if let Some(result) = ended {

@@ -15,6 +15,7 @@ mod events;
 mod exit;
 mod face;
 mod files;
+mod given;
 mod host;
 mod http;
 #[cfg(unix)]
@@ -23,6 +24,7 @@ mod names;
 mod node;
 mod notify;
 mod output;
+mod reload;
 mod service;
 mod signals;
 
@@ -55,19 +57,19 @@ fn perform(invocation: &Invocation, output: Output) -> Result<(), Failure> {
     let cli = invocation.with_file()?;
     let is_verbose = cli.verbose > 0;
     match cli.task() {
-        Some(command) => run(&command, output),
+        Some(command) => run(&command, invocation, output),
         None => ciphers::run(is_verbose, output),
     }
 }
 
-fn run(command: &Command, output: Output) -> Result<(), Failure> {
+fn run(command: &Command, invocation: &Invocation, output: Output) -> Result<(), Failure> {
     match command {
         Command::GenKey(args) => commands::gen_key::run(args, output),
         Command::Ingest(args) => commands::ingest::run(args, output),
-        Command::Publish(args) => commands::publish::run(args, output),
-        Command::Serve(args) => commands::serve::run(args, output),
-        Command::Subscribe(args) => commands::subscribe::run(args, output),
-        Command::Verify(args) => commands::verify::run(args, output),
+        Command::Publish(args) => commands::publish::run(args, &invocation.given(), output),
+        Command::Serve(args) => commands::serve::run(args, invocation, output),
+        Command::Subscribe(args) => commands::subscribe::run(args, &invocation.given(), output),
+        Command::Verify(args) => commands::verify::run(args, &invocation.given(), output),
         Command::Status(args) => control::status(args, output),
         Command::Add(args) => control::add(args, output),
         Command::Rm(args) => control::rm(args, output),

@@ -1,7 +1,7 @@
 //! SIGINT and SIGTERM: the first asks the command to end, a second SIGINT ends the process at once.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process;
 use std::thread;
 
@@ -59,6 +59,31 @@ impl Interrupts {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         future::or(work, async { Err(Failure::signal(self.next().await)) }).await
+    }
+}
+
+/// SIGHUP, by which a node is asked to read its configuration file again. Until this is made it ends the process.
+pub(crate) struct Hangups {
+    signals: Signals,
+    had_terminal: bool,
+}
+
+impl Hangups {
+    pub(crate) fn install() -> Result<Self, Failure> {
+        let fail =
+            |error: io::Error| Failure::new(Exit::Other, format!("cannot take over the signals: {error}"));
+        let signals = Signals::new([async_signal::Signal::Hup]).map_err(fail)?;
+        Ok(Self { signals, had_terminal: io::stdin().is_terminal() })
+    }
+
+    /// Waits for the next; `false`: it came as the terminal went away, and asks for the end.
+    pub(crate) async fn next(&mut self) -> bool {
+        match self.signals.next().await {
+            // A terminal that was closed is none any more.
+            Some(Ok(_)) => !self.had_terminal || io::stdin().is_terminal(),
+            // The signal pipe failed: there are no more.
+            _ => future::pending().await,
+        }
     }
 }
 

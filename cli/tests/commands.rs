@@ -3,16 +3,19 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{
-    MIB, PATIENCE, assert_listed, help, megatorrent, ok, ok_json, random_bytes, run, run_with_input, serve,
-    stderr,
+    MIB, PATIENCE, Running, assert_listed, help, megatorrent, megatorrent_in, ok, ok_json, random_bytes, run,
+    run_with_input, serve, stderr,
 };
 
 #[test]
@@ -357,8 +360,7 @@ fn serve_ends_cleanly_on_both_signals() {
 fn settings_may_come_from_the_environment() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("note"), "hello").unwrap();
-    let output = megatorrent()
-        .current_dir(folder.path())
+    let output = megatorrent_in(folder.path())
         .env("MEGATORRENT_DATA", "elsewhere")
         .args(["ingest", "-i", "note"])
         .output()
@@ -372,8 +374,7 @@ fn settings_may_come_from_the_environment() {
 fn an_interrupted_ingest_says_so() {
     let folder = tempfile::tempdir().unwrap();
     // The input neither brings anything nor ends.
-    let mut child = megatorrent()
-        .current_dir(folder.path())
+    let mut child = megatorrent_in(folder.path())
         .args(["ingest", "-i", "-", "--name", "endless", "-d", "data"])
         .stdin(Stdio::piped())
         .stderr(Stdio::null())
@@ -390,4 +391,137 @@ fn an_interrupted_ingest_says_so() {
         Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap().success()
     );
     assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+/// Everything below a folder, by its path in it.
+fn all_below(folder: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap().map(Result::unwrap) {
+            found.insert(entry.path().strip_prefix(folder).unwrap().display().to_string());
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn commands_anywhere_have_one_home() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, there, home) =
+        (folder.path().join("here"), folder.path().join("there"), folder.path().join("user"));
+    for folder in [&here, &there, &home] {
+        fs::create_dir(folder).unwrap();
+    }
+    fs::write(here.join("note"), "hello").unwrap();
+    let run = |at: &Path, args: &[&str], data_home: Option<&str>| {
+        let mut command = megatorrent_in(&home);
+        command.current_dir(at).args(args).env_remove("XDG_DATA_HOME");
+        let output = command.envs(data_home.map(|it| ("XDG_DATA_HOME", it))).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&here, &["gen-key"], None);
+    run(&here, &["ingest", "-i", "note", "-o", "note.json"], None);
+    // A relative path there counts for nothing.
+    let status: Value = serde_json::from_str(&run(&there, &["status", "--json"], Some("data"))).unwrap();
+    let node = home.join(".local/share/megatorrent");
+    assert_eq!(status["home"], node.display().to_string());
+    assert!(fs::read_dir(node.join("held")).unwrap().count() == 1);
+    assert!(all_below(&here).iter().eq(["identity.json", "note", "note.json"]));
+    assert!(all_below(&there).is_empty());
+    let made = all_below(&home);
+    assert!(made.iter().all(|path| path.starts_with(".local")), "{made:?}");
+
+    let elsewhere = folder.path().join("data");
+    run(&there, &["ls"], Some(elsewhere.to_str().unwrap()));
+    assert!(elsewhere.join("megatorrent/store.id").exists());
+    let homeless = megatorrent().current_dir(&there).arg("status").output().unwrap();
+    assert_eq!(homeless.status.code(), Some(2));
+    assert!(stderr(&homeless).contains("-d"), "{}", stderr(&homeless));
+    assert!(all_below(&there).is_empty());
+}
+
+#[test]
+fn files_without_a_folder_go_to_one_of_the_channels_title_in_the_home() {
+    let folder = tempfile::tempdir().unwrap();
+    ok(folder.path(), ["gen-key"]);
+    fs::write(folder.path().join("note"), "hello").unwrap();
+    let hub = serve(folder.path(), "hub", &[]);
+    let address = hub.ready();
+    let author = serve(folder.path(), "author", &[&address]);
+    author.ready();
+    ok(folder.path(), ["ingest", "-i", "note", "-d", "author", "-o", "note.json"]);
+    let publish = |title: &str| {
+        ok_json(folder.path(), ["publish", "-i", "note.json", "-d", "author", "--title", title])["uri"]
+            .clone()
+    };
+    let uri = publish("Notes/of: mine");
+    let subscribe = |extra: &[&str]| {
+        let args = ["subscribe", uri.as_str().unwrap(), "--once", "-b", &address, "-H", "127.0.0.1"];
+        ok(folder.path(), args.iter().chain(extra))
+    };
+    subscribe(&[]);
+    let downloads = folder.path().join("share/megatorrent/downloads");
+    assert!(all_below(&downloads).iter().eq(["Notes_of_ mine", "Notes_of_ mine/note"]));
+    let listed = ok_json(folder.path(), ["ls"]);
+    let output = downloads.join("Notes_of_ mine").display().to_string();
+    assert_eq!(listed["subscriptions"][0]["output"], output);
+    // It stays there, whatever the channel is called later.
+    publish("Other");
+    subscribe(&[]);
+    assert!(all_below(&downloads).iter().eq(["Notes_of_ mine", "Notes_of_ mine/note"]));
+    subscribe(&["-d", "untitled", "-o", "out"]);
+    assert!(!folder.path().join("untitled/downloads").exists() && folder.path().join("out/note").exists());
+    author.stop();
+    hub.stop();
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "plays another program")]
+fn a_node_keeps_the_port_that_it_chose_at_its_first_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |extra: &[&str]| {
+        let args = ["serve", "-d", "data", "-H", "127.0.0.1", "--dht", "off", "-P", "0"];
+        Running::start(folder.path(), args.iter().chain(extra))
+    };
+    let port = |node: &Running| node.ready().parse::<SocketAddr>().unwrap().port();
+    let node = start(&[]);
+    let kept = port(&node);
+    node.stop();
+    let other = start(&["-T", "0"]);
+    assert_ne!(port(&other), kept);
+    other.stop();
+    let again = start(&[]);
+    assert_eq!(port(&again), kept);
+    again.stop();
+    let _taken = TcpListener::bind(("127.0.0.1", kept)).unwrap();
+    let refused = run(folder.path(), ["serve", "-d", "data", "-H", "127.0.0.1", "--dht", "off", "-P", "0"]);
+    assert_eq!(refused.status.code(), Some(8));
+    let said = stderr(&refused);
+    assert!(said.contains(&kept.to_string()) && said.contains("stop it") && said.contains("-T"), "{said}");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "plays another program")]
+fn a_port_for_the_api_that_is_given_and_taken_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let refused = run(
+        folder.path(),
+        ["serve", "-d", "data", "-H", "127.0.0.1", "-T", "0", "--dht", "off", "-P", &port],
+    );
+    assert_eq!(refused.status.code(), Some(8));
+    assert!(stderr(&refused).contains(&port) && stderr(&refused).contains("-P"), "{}", stderr(&refused));
+    // Without one any will do, be 3000 free or not.
+    let _usual = TcpListener::bind("127.0.0.1:3000");
+    let node = serve(folder.path(), "data", &[]);
+    node.ready();
+    let status = ok_json(folder.path(), ["status", "-d", "data"]);
+    assert!(!status["api"].as_str().unwrap().ends_with(":3000"), "{status}");
+    node.stop();
 }

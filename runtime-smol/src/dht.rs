@@ -193,6 +193,8 @@ struct Inner {
     known: RefCell<Vec<SocketAddrV4>>,
     /// The keeper shall look whether the client lives.
     suspected: Cell<bool>,
+    /// Further nodes to begin with, for a client that knows none.
+    hints: RefCell<Vec<PeerAddr>>,
     /// How many clients are of no use any more.
     buried: Cell<u64>,
     slots: Semaphore,
@@ -222,6 +224,7 @@ impl Dht {
                 nodes: Cell::default(),
                 unreachable: RefCell::default(),
                 suspected: Cell::default(),
+                hints: RefCell::default(),
                 buried: Cell::default(),
                 slots: Semaphore::new(OPS_MAX),
                 busy: RefCell::default(),
@@ -257,6 +260,18 @@ impl Dht {
     pub async fn bound(&self) -> Option<SocketAddrV4> {
         let inner = self.inner.as_ref()?;
         Some(inner.changed.wait_for(|| inner.address.get()).await)
+    }
+
+    /// A further node to begin with, for a time at which no node is known.
+    pub fn add_bootstrap(&self, peer: PeerAddr) {
+        let Some(inner) = &self.inner else { return };
+        let mut hints = inner.hints.borrow_mut();
+        if hints.len() < life::BOOTSTRAP_MAX && !hints.contains(&peer) {
+            hints.push(peer);
+            // Looks at the routing table at once.
+            inner.suspected.set(true);
+            inner.changed.notify();
+        }
     }
 
     /// Nodes in the routing table, as of the last look at it.

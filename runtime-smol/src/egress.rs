@@ -38,6 +38,9 @@ const ADDRESSES_PER_NAME_MAX: usize = 4;
 /// Connections that the system completes before we accept them; more wait for the dialler's retry. The system may
 /// cut it (`net.core.somaxconn`).
 const BACKLOG: i32 = 1024;
+/// The ports among which a node chooses one for good. Above them the system takes those of its dials, which might hold it at the
+/// node's next start.
+const LASTING_PORTS: std::ops::Range<u16> = 20_000..32_768;
 /// Ports tried until one is free for both TCP and UDP.
 const PORT_TRIES_MAX: usize = 64;
 
@@ -101,6 +104,16 @@ impl Egress {
                 Err(_) => {}
             }
         }
+    }
+
+    /// A port that is free at `ip`, for TCP and UDP, and likely to be free at the next start too; 0 where none of some that were
+    /// tried is. It is not kept.
+    pub fn lasting_port(&self, ip: IpAddr) -> u16 {
+        let udp_ip = if let IpAddr::V4(ip) = ip { ip } else { Ipv4Addr::UNSPECIFIED };
+        let is_free = |port: &u16| {
+            listen_tcp((ip, *port).into()).is_ok() && self.try_udp(SocketAddrV4::new(udp_ip, *port)).is_ok()
+        };
+        (0..PORT_TRIES_MAX).filter_map(|_| random_port()).find(is_free).unwrap_or(0)
     }
 
     /// Connects to `peer` within [`DIAL_TIMEOUT`].
@@ -212,6 +225,12 @@ impl Egress {
     }
 }
 
+fn random_port() -> Option<u16> {
+    let mut bytes = [0; 2];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(LASTING_PORTS.start + u16::from_ne_bytes(bytes) % (LASTING_PORTS.end - LASTING_PORTS.start))
+}
+
 #[expect(clippy::disallowed_methods, reason = "the socket of the listener and of each dial")]
 fn tcp_socket(addr: SocketAddr) -> io::Result<Socket> {
     Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))
@@ -292,6 +311,15 @@ mod tests {
         assert!(error.to_string().contains(&taken.to_string()), "{error}");
         let other = at(port).bind(None, None).expect("without a DHT the TCP port will do");
         assert_eq!(other.local_addr.map(|a| a.port()), Some(port));
+    }
+
+    #[test]
+    fn a_port_for_good_is_free_and_none_of_the_systems_own() {
+        let egress = Egress::direct(None);
+        for ip in [IpAddr::V4(LOOPBACK), Ipv6Addr::UNSPECIFIED.into()] {
+            let port = egress.lasting_port(ip);
+            assert!(LASTING_PORTS.contains(&port), "{port}");
+        }
     }
 
     #[test]

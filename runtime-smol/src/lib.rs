@@ -488,6 +488,12 @@ impl Handle {
         self.0.driver.dht.local_addr()
     }
 
+    /// Tries a peer, and where no DHT node is known, begins with its UDP port as one.
+    pub fn add_bootstrap(&self, peer: PeerAddr) -> Answering {
+        self.0.driver.dht.add_bootstrap(peer.clone());
+        self.command(Command::AddPeer(peer))
+    }
+
     /// Nodes in the DHT's routing table, as of the last look at it.
     pub fn dht_nodes(&self) -> usize {
         self.0.driver.dht.nodes()

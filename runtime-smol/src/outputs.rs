@@ -147,9 +147,15 @@ impl Plan {
         let (packs, is_restored) = (&self.manifest.packs, self.restored.contains(&number));
         let opened = export::open_working((entry, packs), (store, topic), &self.out_dir, is_restored);
         let file = opened
-            .inspect_err(
-                |error| tracing::warn!(%error, "a file is not written yet; its blobs are stored meanwhile"),
-            )
+            .inspect_err(|error| {
+                let said = "a file is not written yet; its blobs are stored meanwhile";
+                // An older version makes room in the end; of anything else the end of the file's export tells.
+                if matches!(error, ExportError::Exists(_)) {
+                    tracing::debug!(%error, "{said}");
+                } else {
+                    tracing::warn!(%error, "{said}");
+                }
+            })
             .ok();
         files.insert(number, file.clone());
         file

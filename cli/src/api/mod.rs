@@ -126,8 +126,10 @@ methods! {
     Read "getBans" (GetBans) -> Bans;
     /// Lifts a ban.
     Control "removeBan" (RemoveBan) -> Done;
-    /// Tries a peer.
+    /// Tries a peer; where the node knows no DHT node, also as one.
     Control "addPeer" (AddPeer) -> Done;
+    /// What the node was told at its start, and goes by.
+    Read "getOptions" (GetOptions) -> NodeOptions;
     /// The limits on bytes a second.
     Read "getLimits" (GetLimits) -> Limits;
     /// Changes limits, from now on and for later runs.

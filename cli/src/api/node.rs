@@ -1,5 +1,8 @@
 //! Requests and answers about the node itself.
 
+use std::fmt;
+
+use megatorrent_runtime_smol::dht::DhtMode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -178,6 +181,68 @@ pub(crate) struct RemoveBan {
 pub(crate) struct AddPeer {
     /// `HOST:PORT`.
     pub(crate) address: String,
+}
+
+/// Asks what the node goes by.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GetOptions {}
+
+/// What a node goes by, as its options say it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct NodeOptions {
+    /// The address that it was told to listen on; null: it listens nowhere.
+    pub(crate) host: Option<String>,
+    /// The TCP port for peers.
+    pub(crate) p2p_port: Option<u16>,
+    /// The UDP port of the DHT; null where there is none, or not yet.
+    pub(crate) dht_port: Option<u16>,
+    /// The part that it takes in the DHT.
+    pub(crate) dht: DhtPart,
+    /// Bytes sent a second at most; null: without a limit.
+    pub(crate) upload_bytes_per_sec: Option<u64>,
+    /// Bytes received a second at most; null: without a limit.
+    pub(crate) download_bytes_per_sec: Option<u64>,
+    /// Whether blobs are fetched whole.
+    pub(crate) whole: bool,
+    /// Whether heads are put and looked up on the DHT for peers that have none.
+    pub(crate) gateway: bool,
+}
+
+/// The part that a node takes in the DHT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DhtPart {
+    /// Stores for others where others can reach it.
+    Auto,
+    /// None.
+    Off,
+    /// Stores for others.
+    Server,
+    /// Only asks.
+    Client,
+}
+
+impl From<DhtMode> for DhtPart {
+    fn from(mode: DhtMode) -> Self {
+        match mode {
+            DhtMode::Auto => Self::Auto,
+            DhtMode::Off => Self::Off,
+            DhtMode::Server => Self::Server,
+            DhtMode::Client => Self::Client,
+        }
+    }
+}
+
+impl fmt::Display for DhtPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+            Self::Server => "server",
+            Self::Client => "client",
+        })
+    }
 }
 
 /// Asks for the limits.

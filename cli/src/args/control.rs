@@ -36,7 +36,7 @@ pub(crate) struct Add {
     pub(crate) uri: String,
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// Where the files go [default: downloads/PUBLICKEY in the node's folder]
+    /// Where the files go [default: downloads/TITLE in the node's folder; the channel's key where it has no title]
     #[arg(short = 'o', long = "output", value_name = "OUT", env = "MEGATORRENT_OUTPUT")]
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]

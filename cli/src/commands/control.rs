@@ -16,6 +16,7 @@ use crate::args::control::{
     Add, Folder, Identity, IdentityCommand, Limit, Ls, One, OneOrAll, Scope, Setting, Settings, Status,
     Token, TokenCommand,
 };
+use crate::config::Invocation;
 use crate::exit::{Exit, Failure};
 use crate::face::Face;
 use crate::files;
@@ -47,6 +48,10 @@ fn with_node<T>(
 
 async fn start(executor: &Executor, data: &DataArgs) -> Result<Face, Failure> {
     let mut options = Options::new(Home::open(node::prepare(data)?)?);
+    // It keeps and shows what the next `serve` goes by.
+    let served = Invocation::of_this_process().as_served(&data.dir)?;
+    node::limit(&mut options, &served.limits);
+    options.gateway = !served.no_gateway;
     options.dht = DhtMode::Off;
     let service = Service::start_for_a_command(executor, options).await?;
     Ok(Face::own(Host::open(executor, service, None)?))

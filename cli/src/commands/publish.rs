@@ -11,13 +11,14 @@ use crate::args::{Dht, Publish};
 use crate::exit::{Exit, Failure};
 use crate::face::Face;
 use crate::files;
+use crate::given::Given;
 use crate::host::Host;
 use crate::node;
 use crate::output::Output;
 use crate::service::Service;
 use crate::signals::Interrupts;
 
-pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Publish, given: &Given, output: Output) -> Result<(), Failure> {
     if args.network.dht == Dht::Off && args.gateways.is_empty() {
         return Err(Failure::usage(
             "a channel is published on the DHT: leave out --dht off, or name a --gateway",
@@ -26,7 +27,7 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
     let call = call(args)?;
     let interrupts = Interrupts::install()?;
     let mut result = node::block_on(async |executor| {
-        let mut face = if let Some(face) = Face::find(&args.data.dir).await? {
+        let mut face = if let Some(face) = Face::beside(&args.data.dir, given).await? {
             face
         } else {
             let mut options = node::options(&args.data, &args.network)?;

@@ -4,29 +4,38 @@ use futures_lite::future;
 
 use crate::activation;
 use crate::args::Serve;
+use crate::config::Invocation;
 use crate::events;
 use crate::exit::Failure;
 use crate::face::Face;
 use crate::host::{Host, Wish};
-use crate::node;
+use crate::node::{self, OwnPort};
 use crate::notify::{self, State};
 use crate::output::Output;
+use crate::reload::Reload;
 use crate::service::Service;
-use crate::signals::Interrupts;
+use crate::signals::{Hangups, Interrupts};
 
-/// The TCP port where `-T` names none.
-const P2P_PORT: u16 = 6881;
-
-pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Serve, invocation: &Invocation, output: Output) -> Result<(), Failure> {
     // Before anything else opens a file.
     let sockets = activation::take()?;
     let interrupts = Interrupts::install()?;
+    let mut hangups = Hangups::install()?;
+    let mut reload = Reload::new(invocation)?;
     node::block_on(async |executor| {
         let mut options = node::options(&args.data, &args.network)?;
         options.gateway = !args.no_gateway;
         node::limit(&mut options, &args.limits);
-        node::listen(&mut options, &args.listen, P2P_PORT);
-        let service = Service::start(executor, options).await?;
+        node::listen(&mut options, &args.listen);
+        let own_port = OwnPort::take(&mut options, &args.listen)?;
+        let started = Service::start(executor, options).await;
+        let service = started.map_err(|failure| match &own_port {
+            Some(port) => port.explain(failure),
+            None => failure,
+        })?;
+        if let Some(port) = own_port {
+            port.keep(service.node())?;
+        }
         let wish = Wish {
             host: args.api.rpc_host,
             port: args.api.port,
@@ -44,14 +53,16 @@ pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
                 }
             }
         };
+        let interrupted = async {
+            interrupts.next().await;
+        };
+        let hung_up = async {
+            while hangups.next().await {
+                reload.apply(&service).await;
+            }
+        };
         let ended = async {
-            future::or(
-                async {
-                    interrupts.next().await;
-                },
-                service.ending(),
-            )
-            .await;
+            future::or(future::or(interrupted, hung_up), service.ending()).await;
             Ok(())
         };
         let told = future::or(told, ended).await;

@@ -12,6 +12,7 @@ use crate::events;
 use crate::exit::Failure;
 use crate::face::Face;
 use crate::files;
+use crate::given::Given;
 use crate::host::Host;
 use crate::node;
 use crate::output::Output;
@@ -21,11 +22,11 @@ use crate::signals::{Interrupts, Signal};
 /// The time without progress after which `--once` gives up, where `--timeout` names none.
 const ONCE_TIMEOUT: Duration = Duration::from_mins(2);
 
-pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Subscribe, given: &Given, output: Output) -> Result<(), Failure> {
     let uri = channel_uri(args, output)?;
     let call = AddSubscription {
         uri: uri.to_secret_string().to_string(),
-        output: Some(node::absolute(&args.output)?),
+        output: args.output.as_deref().map(node::absolute).transpose()?,
         copy: args.fetch.copy,
         in_order: args.fetch.in_order,
         new: args.data.new,
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &Subscribe, output: Output) -> Result<(), Failure> {
     let wait = Fetch { channel: ChannelId(uri.public_key), timeout_secs: timeout, patient: !args.once };
     let interrupts = Interrupts::install()?;
     node::block_on(async |executor| {
-        let mut face = match Face::find(&args.data.dir).await? {
+        let mut face = match Face::beside(&args.data.dir, given).await? {
             Some(face) => face,
             None => start(executor, args, &uri).await?,
         };
@@ -64,7 +65,7 @@ async fn start(executor: &node::Executor, args: &Subscribe, uri: &ChannelUri) ->
         // Who soon leaves stores nothing for others: each look-up that meets a node which has left waits for it.
         options.dht = DhtMode::Client;
     }
-    node::listen(&mut options, &args.listen, 0);
+    node::listen(&mut options, &args.listen);
     let service = Service::start_for_a_command(executor, options).await?;
     if !args.once {
         service.node().store().sync_behind();

@@ -13,6 +13,7 @@ use megatorrent_runtime_smol::store::Store;
 use crate::args::Verify;
 use crate::exit::{Exit, Failure};
 use crate::face::{Face, show_while};
+use crate::given::Given;
 use crate::host::Host;
 use crate::node;
 use crate::output::{Output, show_progress};
@@ -20,7 +21,7 @@ use crate::service::jobs::{Progress, verify};
 use crate::service::{Log, Reporter, Service};
 use crate::signals::Interrupts;
 
-pub(crate) fn run(args: &Verify, output: Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Verify, given: &Given, output: Output) -> Result<(), Failure> {
     let interrupts = Interrupts::install()?;
     if !args.data.dir.is_dir() {
         let message = format!("{} is no folder of a node: name one with -d", args.data.dir.display());
@@ -30,6 +31,7 @@ pub(crate) fn run(args: &Verify, output: Output) -> Result<(), Failure> {
         home::make(&args.data.dir)?;
     }
     if !args.repair {
+        smol::block_on(Face::beside(&args.data.dir, given))?;
         let store = Home::blobs_only(&args.data.dir)?;
         let bar = output.spinner();
         let looked = smol::block_on(look(&store, output, &bar, &interrupts));
@@ -38,14 +40,14 @@ pub(crate) fn run(args: &Verify, output: Output) -> Result<(), Failure> {
     }
     node::block_on(async |executor| {
         let bar = output.spinner();
-        let (mut face, found) = if let Some(face) = Face::find(&args.data.dir).await? {
+        let (mut face, found) = if let Some(face) = Face::beside(&args.data.dir, given).await? {
             (face, None)
         } else {
             let mut options = node::options(&args.data, &args.network)?;
             // Before the node runs, which would find and mend some of it by itself.
             let found = look(&options.home.store, output, &bar, &interrupts).await?;
             node::limit(&mut options, &args.limits);
-            node::listen(&mut options, &args.listen, 0);
+            node::listen(&mut options, &args.listen);
             let service = Service::start_for_a_command(executor, options).await?;
             (Face::own(Host::open(executor, service, None)?), Some(found))
         };
@@ -78,7 +80,8 @@ async fn look(
         future::pending().await
     };
     let looking = future::or(verify::look(store, &progress, &reporter), interrupted);
-    let found = show_while(&log, output, bar, || show_progress(bar, &progress), looking).await;
+    let found =
+        show_while(&log, output, bar, (|| show_progress(bar, &progress), |_: &_| true), looking).await;
     match signal.get() {
         Some(signal) => Err(Failure::signal(signal)),
         None => found,

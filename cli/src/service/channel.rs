@@ -8,15 +8,17 @@ use megatorrent_core::manifest::{FileEntry, Manifest};
 use megatorrent_core::node::{DhtError, Event, Target, TargetStatus};
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::Handle;
+use megatorrent_runtime_smol::state::Output;
 use serde_json::json;
 
 use super::Reporter;
 use super::exports::{Bench, Exports, Finished, Goal};
 use super::jobs::verify::Found;
-use super::records::Followed;
+use super::own_folder;
+use super::records::{Followed, Known};
 use crate::api::{ChannelId, State, Subscription};
 use crate::clock;
-use crate::events::{self, count};
+use crate::events;
 use crate::exit::{Exit, Failure};
 use crate::output::News;
 
@@ -48,6 +50,8 @@ pub(super) struct Channel {
     completed_unix_ms: Option<u64>,
     /// Whether a manifest was ever read.
     is_readable: bool,
+    /// Whether the record has changed and is to be kept.
+    is_record_new: bool,
     /// What the last look-up of the head brought, where it brought none.
     not_found: Option<NotFound>,
     last_progress: Progress,
@@ -113,6 +117,7 @@ impl Channel {
             told_complete: None,
             completed_unix_ms: None,
             is_readable: false,
+            is_record_new: false,
             not_found: None,
             last_progress: Progress::default(),
             last_change: Instant::now(),
@@ -152,6 +157,8 @@ impl Channel {
                 events::title(manifest).clone_into(&mut self.title);
                 self.files = manifest.files().count() as u64;
                 self.size_bytes = manifest.files().map(|file| file.size).sum();
+                self.name_folder()?;
+                self.note_known();
                 if let Some(exports) = &mut self.exports {
                     exports.begin(*sequence, manifest.clone())?;
                 }
@@ -179,6 +186,22 @@ impl Channel {
         self.look()
     }
 
+    /// Gives the folder that the user did not name its name, before anything is in it.
+    fn name_folder(&mut self) -> Result<(), Failure> {
+        let Some(exports) = self.exports.as_mut().filter(|it| self.record.unnamed && it.is_new()) else {
+            return Ok(());
+        };
+        let downloads = self.node.dir().join(own_folder::DOWNLOADS);
+        let Some(folder) = own_folder::make(&downloads, &self.title, &self.key) else { return Ok(()) };
+        let output = Output { channel: self.key, folder: folder.clone(), copy: self.record.copy };
+        self.node.state().note_output(&output)?;
+        exports.move_to(folder.clone());
+        self.record.output = Some(folder);
+        self.record.unnamed = false;
+        self.is_record_new = true;
+        Ok(())
+    }
+
     fn refuse(&mut self, why: String) {
         self.refused = Some(Failure::new(Exit::Integrity, why));
     }
@@ -196,13 +219,30 @@ impl Channel {
         self.look()
     }
 
-    /// Whether it has another title than its record says; the record then has it.
-    pub(super) fn take_new_title(&mut self) -> bool {
-        let is_new = !self.title.is_empty() && self.title != self.record.title;
-        if is_new {
+    /// Its record, if it has another title or folder than the one that was kept.
+    pub(super) fn take_new_record(&mut self) -> Option<Followed> {
+        let mut is_new = std::mem::take(&mut self.is_record_new);
+        if !self.title.is_empty() && self.title != self.record.title {
             self.record.title.clone_from(&self.title);
+            is_new = true;
         }
-        is_new
+        is_new.then(|| self.record.clone())
+    }
+
+    /// Remembers what there is to say of the newest version that was read.
+    fn note_known(&mut self) {
+        let sequence = self.manifest.as_ref().map_or(0, |(sequence, _)| *sequence);
+        let before = Some(&self.record.known).filter(|known| known.sequence == sequence);
+        let complete = before.and_then(|known| known.complete).or_else(|| {
+            let blobs = self.node.channel_status(&self.key).map_or(0, |status| status.blobs_total);
+            let is_complete = self.told_complete == Some(sequence);
+            self.completed_unix_ms.filter(|_| is_complete).map(|unix_ms| (blobs, unix_ms))
+        });
+        let known = Known { sequence, files: self.files, size_bytes: self.size_bytes, complete };
+        if known != self.record.known {
+            self.record.known = known;
+            self.is_record_new = true;
+        }
     }
 
     /// Whether something of it is among what was found, or is missing from its folder. A stored blob may be any channel's.
@@ -226,8 +266,18 @@ impl Channel {
 
     /// Brings back what was deleted, edited or damaged in its folder.
     pub(super) fn restore(&mut self) {
+        // It is told again that all is there.
+        self.told_complete = None;
         if let Some(exports) = &mut self.exports {
             exports.restore();
+        }
+    }
+
+    /// Looks at its folder anew, where all was done: a user may have changed what is there since.
+    pub(super) fn look_again(&mut self) {
+        if let Some(exports) = self.exports.as_mut().filter(|exports| exports.complete_sequence().is_some()) {
+            self.told_complete = None;
+            exports.begin_again();
         }
     }
 
@@ -290,16 +340,12 @@ impl Channel {
         };
         self.told_complete = Some(sequence);
         self.completed_unix_ms = Some(clock::now_ms());
+        self.note_known();
         // What lies at its place after a power cut, and is not whole, must be known to be ours.
         self.node.state().flush()?;
         let members = json!({ "channel": self.key.to_string(), "sequence": sequence });
-        let text = match self.exports.as_ref().map_or(0, Exports::kept) {
-            0 => format!("sequence {sequence} is complete"),
-            kept => {
-                let files = count(kept, "file");
-                format!("sequence {sequence} is complete, without {files} that you deleted or edited")
-            }
-        };
+        let kept = self.exports.as_ref().map_or(0, Exports::kept);
+        let text = events::complete_text(sequence, kept as u64);
         self.reporter.event(News::Complete, members, text);
         Ok(())
     }
@@ -326,7 +372,7 @@ impl Channel {
             None => status.satisfied,
         };
         if is_done {
-            return Some(self.exports.as_mut().map_or(Ok(()), Exports::verdict));
+            return Some(self.exports.as_ref().map_or(Ok(()), Exports::verdict));
         }
         let timeout = timeout.filter(|timeout| self.last_change.elapsed() >= *timeout)?;
         Some(Err(self.gave_up(timeout, status.waiting.as_deref())))
@@ -366,7 +412,14 @@ impl Channel {
         let status = self.node.channel_status(&self.key);
         let sequence = status.as_ref().map_or(0, |status| status.sequence);
         let uri = ChannelUri { public_key: self.key, read_key: None, bootstrap: Vec::new() };
-        let complete = self.told_complete.is_some_and(|told| told == sequence);
+        // Until it is read, what was known of it holds.
+        let known = Some(&self.record.known).filter(|it| self.manifest.is_none() && it.sequence == sequence);
+        let known_complete = known.and_then(|known| known.complete);
+        let complete = known_complete.is_some() || self.told_complete.is_some_and(|told| told == sequence);
+        // A node that is told to let it rest does not count them.
+        let resting = Some(&self.record.known).filter(|it| self.record.paused && it.sequence == sequence);
+        let counted = known_complete.or_else(|| resting.and_then(|known| known.complete));
+        let blobs = |now: fn(&TargetStatus) -> u64| counted.map_or(status.as_ref().map_or(0, now), |it| it.0);
         let failure = self.refused.as_ref().or(self.failure.as_ref());
         Subscription {
             channel: ChannelId(self.key),
@@ -378,15 +431,15 @@ impl Channel {
             failure: failure.map(|failure| failure.message.clone()),
             sequence,
             complete,
-            files: self.files,
-            size_bytes: self.size_bytes,
-            blobs: status.as_ref().map_or(0, |status| status.blobs_stored),
-            blobs_total: status.as_ref().map_or(0, |status| status.blobs_total),
+            files: known.map_or(self.files, |known| known.files),
+            size_bytes: known.map_or(self.size_bytes, |known| known.size_bytes),
+            blobs: blobs(|status| status.blobs_stored),
+            blobs_total: blobs(|status| status.blobs_total),
             output: self.record.output.as_ref().map(|output| output.display().to_string()),
             copy: self.record.copy,
             in_order: self.record.in_order,
             added_unix_ms: self.record.added_unix_ms,
-            completed_unix_ms: self.completed_unix_ms,
+            completed_unix_ms: known_complete.map(|it| it.1).or(self.completed_unix_ms),
             unread: complete && sequence > self.record.read_sequence,
         }
     }

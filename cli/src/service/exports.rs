@@ -78,6 +78,8 @@ struct Current {
     waiting: BTreeSet<usize>,
     /// Files that are written, or that failed, or are left as they are.
     done: BTreeSet<usize>,
+    /// Those that failed.
+    failed: BTreeSet<usize>,
     files: usize,
     /// Whether the node says that this is the newest manifest and all its blobs that are selected are stored.
     complete: bool,
@@ -156,6 +158,16 @@ impl Exports {
         }
     }
 
+    /// Whether nothing was ever written to its folder, and no manifest was read.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Writes to another folder, of which the same holds.
+    pub(super) fn move_to(&mut self, out_dir: PathBuf) {
+        self.goal.out_dir = out_dir;
+    }
+
     /// What is fetched before the folder was looked at.
     pub(super) fn first_selection(is_new: bool, in_order: bool) -> Selection {
         if is_new { Selection { in_order, ..Selection::default() } } else { withdrawn::nothing() }
@@ -188,6 +200,7 @@ impl Exports {
             kept: BTreeSet::new(),
             waiting: BTreeSet::new(),
             done,
+            failed: BTreeSet::new(),
             files,
             complete: false,
             failure: None,
@@ -218,10 +231,16 @@ impl Exports {
     /// Brings back what was deleted, edited or damaged: looks at the folder, and from then on leaves nothing as a user made it.
     pub(super) fn restore(&mut self) {
         self.goal.restore = true;
+        self.begin_again();
+    }
+
+    /// Looks at the folder, and at each file again.
+    pub(super) fn begin_again(&mut self) {
         if let Some(current) = &mut self.manifest {
             current.is_settled = false;
             current.complete = false;
             current.done.clear();
+            current.failed.clear();
             current.failure = None;
         }
         self.is_held = true;
@@ -386,6 +405,7 @@ impl Exports {
                 let failure = Failure::from(error);
                 self.reporter.warn(&failure.message);
                 if let Some(current) = self.current(sequence) {
+                    current.failed.insert(index);
                     current.failure.get_or_insert(failure);
                 }
             }
@@ -418,7 +438,8 @@ impl Exports {
 
     /// Whether a file of the newest manifest is in its place, or was left as a user has it.
     pub(super) fn is_written(&self, file: usize) -> bool {
-        self.manifest.as_ref().is_some_and(|it| it.done.contains(&file) && !it.kept.contains(&file))
+        let is_not = |it: &Current| it.kept.contains(&file) || it.failed.contains(&file);
+        self.manifest.as_ref().is_some_and(|it| it.done.contains(&file) && !is_not(it))
     }
 
     /// A file's place.
@@ -453,8 +474,8 @@ impl Exports {
     }
 
     /// The first failure among the newest manifest's files.
-    pub(super) fn verdict(&mut self) -> Result<(), Failure> {
-        self.manifest.as_mut().and_then(|current| current.failure.take()).map_or(Ok(()), Err)
+    pub(super) fn verdict(&self) -> Result<(), Failure> {
+        self.manifest.as_ref().and_then(|current| current.failure.clone()).map_or(Ok(()), Err)
     }
 
     /// Ends the work under way. What has come of a file stays under its working name, for the next time.

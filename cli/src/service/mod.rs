@@ -11,6 +11,7 @@ mod exports;
 pub(crate) mod jobs;
 mod log;
 mod metrics;
+mod own_folder;
 mod rates;
 mod records;
 mod reporter;
@@ -20,7 +21,7 @@ mod work;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use self::exports::{Bench, Finished};
 use self::jobs::Jobs;
 use self::jobs::publish::Turns;
 use self::rates::Rates;
+pub(crate) use self::records::Changes;
 use self::records::{Followed, Records};
 use self::undo::UndoTable;
 use crate::api::{self, ApiError, ChannelId, Limits, Settings};
@@ -61,8 +63,6 @@ use crate::output::News;
 const TICK: Duration = Duration::from_millis(200);
 /// How often the node's status is an event.
 const STATUS_INTERVAL: Duration = Duration::from_mins(1);
-/// Folder for downloads without one of their own, in the node's.
-const DOWNLOADS: &str = "downloads";
 
 /// The application on a running node. Clones are the same one.
 #[derive(Clone)]
@@ -84,6 +84,7 @@ pub(crate) struct Inner {
     undo: RefCell<UndoTable>,
     config: RefCell<Config>,
     rates: RefCell<Rates>,
+    asked: Asked,
     started_unix_ms: u64,
     /// Where the API listens.
     api: Cell<Option<SocketAddr>>,
@@ -92,6 +93,15 @@ pub(crate) struct Inner {
     is_ending: Cell<bool>,
     ending: Changed,
     tasks: RefCell<Vec<Task<()>>>,
+    /// Records on their way to the disk.
+    keeping: RefCell<Vec<Task<()>>>,
+}
+
+/// What was asked for at the start.
+struct Asked {
+    /// `None`: to listen nowhere.
+    host: Option<IpAddr>,
+    dht: api::DhtPart,
 }
 
 impl Service {
@@ -108,14 +118,18 @@ impl Service {
     async fn open(executor: &Executor, mut options: Options, keeps_jobs: bool) -> Result<Self, Failure> {
         let found = Followed::all(&options.home.state)?;
         let changed = records::changed(&options.home.state)?;
-        if let Some(limits) = changed.limits {
-            options.upload_bytes_per_sec = limits.upload_bytes_per_sec;
-            options.download_bytes_per_sec = limits.download_bytes_per_sec;
-        }
-        if let Some(settings) = changed.settings {
-            options.gateway = settings.gateway;
-            options.takes_all = settings.whole;
-        }
+        let mut config = Config {
+            upload_bytes_per_sec: options.upload_bytes_per_sec,
+            download_bytes_per_sec: options.download_bytes_per_sec,
+            gateway: options.gateway,
+            takes_all: options.takes_all,
+            ..Config::default()
+        };
+        changed.apply(&mut config);
+        options.upload_bytes_per_sec = config.upload_bytes_per_sec;
+        options.download_bytes_per_sec = config.download_bytes_per_sec;
+        (options.gateway, options.takes_all) = (config.gateway, config.takes_all);
+        let asked = Asked { host: options.listen.map(|addr| addr.ip()), dht: options.dht.into() };
         let (new, failures) = Self::look_at_folders(&found, &mut options);
         let node = Runtime::start(executor, options).await?;
         let log = Rc::new(Log::new());
@@ -126,7 +140,8 @@ impl Service {
         let jobs = Jobs::restore(records.jobs()?, keeps_jobs);
         let service = Self(Rc::new(Inner {
             executor: executor.clone(),
-            config: RefCell::new(node.config().clone()),
+            // Without a DHT the node is no gateway, whatever is wished for a time with one.
+            config: RefCell::new(Config { gateway: config.gateway, ..node.config().clone() }),
             node,
             reporter: Reporter::new(log.clone()),
             log,
@@ -139,12 +154,14 @@ impl Service {
             light: Arc::new(Semaphore::new(jobs::LIGHT_JOBS_MAX)),
             undo: RefCell::default(),
             rates: RefCell::default(),
+            asked,
             started_unix_ms: clock::now_ms(),
             api: Cell::new(None),
             access: RefCell::default(),
             is_ending: Cell::new(false),
             ending: Changed::new(),
             tasks: RefCell::default(),
+            keeping: RefCell::default(),
         }));
         service.adopt(found, &new);
         for (key, failure) in failures {
@@ -263,12 +280,25 @@ impl Service {
         if let Err(failure) = channel.on_event(event) {
             channel.fail(failure);
         }
-        if channel.take_new_title() {
-            let (record, key) = (channel.record.clone(), ChannelId(key));
-            self.spawn(|it| async move {
-                let _ = it.0.records.set_channel(key, Some(&record)).await;
-            });
+        if let Some(record) = channel.take_new_record() {
+            drop(channels);
+            self.keep(key, record);
         }
+    }
+
+    /// Keeps a channel's record, behind the work.
+    fn keep(&self, key: PublicKey, record: Followed) {
+        let it = self.clone();
+        let task = self.0.executor.spawn(async move {
+            // It may not be followed any more.
+            if !it.0.channels.borrow().contains_key(&key) {
+                return;
+            }
+            let _ = it.0.records.set_channel(ChannelId(key), Some(&record)).await;
+        });
+        let mut keeping = self.0.keeping.borrow_mut();
+        keeping.retain(|task| !task.is_finished());
+        keeping.push(task);
     }
 
     fn finish(&self, finished: Finished) {
@@ -281,9 +311,12 @@ impl Service {
 
     fn tick(&self, told: &mut Option<Instant>) {
         let it = &self.0;
-        for channel in it.channels.borrow_mut().values_mut() {
+        for (key, channel) in it.channels.borrow_mut().iter_mut() {
             if let Err(failure) = channel.look() {
                 channel.fail(failure);
+            }
+            if let Some(record) = channel.take_new_record() {
+                self.keep(*key, record);
             }
         }
         for job in it.jobs.borrow_mut().moved() {
@@ -347,8 +380,17 @@ impl Service {
     pub(crate) async fn end(&self) {
         let it = &self.0;
         it.jobs.borrow().cancel_work();
+        let keeping = std::mem::take(&mut *it.keeping.borrow_mut());
+        for task in keeping {
+            task.await;
+        }
         let mut channels = std::mem::take(&mut *it.channels.borrow_mut());
-        for channel in channels.values_mut() {
+        for (key, channel) in &mut channels {
+            // What it has come to may not have been told yet.
+            let _ = channel.look();
+            if let Some(record) = channel.take_new_record() {
+                let _ = it.records.set_channel(ChannelId(*key), Some(&record)).await;
+            }
             channel.end().await;
         }
         let tasks = std::mem::take(&mut *it.tasks.borrow_mut());
@@ -356,9 +398,9 @@ impl Service {
         it.node.shutdown().await;
     }
 
-    /// The folder for a channel that names none.
+    /// The folder for a channel whose user names none, until its title is known.
     fn own_folder(&self, channel: &PublicKey) -> PathBuf {
-        self.0.node.dir().join(DOWNLOADS).join(channel.to_string())
+        self.0.node.dir().join(own_folder::DOWNLOADS).join(channel.to_string())
     }
 
     fn limits(&self) -> Limits {
@@ -374,15 +416,29 @@ impl Service {
         Settings { gateway: config.gateway, whole: config.takes_all }
     }
 
-    /// Lets the node go by another configuration, now and in later runs.
-    async fn configure(&self, change: impl FnOnce(&mut Config)) -> Result<(), ApiError> {
+    /// Lets the node go by what a call changes, now and in later runs.
+    async fn configure(&self, change: Changes) -> Result<(), ApiError> {
+        let kept = records::changed(self.0.node.state()).map_err(Failure::from)?.with(change);
+        self.go_by(change, Some(kept)).await
+    }
+
+    /// Lets the node go by what a configuration file says anew. What a call has changed before gives way, also in later runs.
+    pub(crate) async fn reconfigure(&self, change: Changes) -> Result<(), ApiError> {
+        let before = records::changed(self.0.node.state()).map_err(Failure::from)?;
+        let kept = before.with(change.of_what(before));
+        self.go_by(change, Some(kept).filter(|kept| *kept != before)).await
+    }
+
+    async fn go_by(&self, change: Changes, kept: Option<Changes>) -> Result<(), ApiError> {
         let mut config = self.0.config.borrow().clone();
-        change(&mut config);
-        self.command(Command::Configure(Box::new(config.clone()))).await?;
+        change.apply(&mut config);
+        let gateway = config.gateway && self.0.asked.dht != api::DhtPart::Off;
+        self.command(Command::Configure(Box::new(Config { gateway, ..config.clone() }))).await?;
         *self.0.config.borrow_mut() = config;
-        let changed = records::Changes { limits: Some(self.limits()), settings: Some(self.settings()) };
-        self.0.records.set_changed(&changed).await?;
-        let members = json!({ "limits": changed.limits, "settings": changed.settings });
+        if let Some(kept) = kept {
+            self.0.records.set_changed(&kept).await?;
+        }
+        let members = json!({ "limits": self.limits(), "settings": self.settings() });
         self.0.reporter.event(News::Changed, members, "");
         Ok(())
     }

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use megatorrent_core::identity::PublicKey;
+use megatorrent_core::node::Config;
 use megatorrent_runtime_smol::state::{State, StateError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ChannelId, JobId, JobInfo, Limits, Settings};
+use crate::api::{ChannelId, JobId, JobInfo};
 use crate::clock;
 use crate::exit::Failure;
 
@@ -18,6 +19,9 @@ use crate::exit::Failure;
 pub(super) struct Followed {
     /// The output folder; `None`: it is seeded alone.
     pub(super) output: Option<PathBuf>,
+    /// Whether the output folder is to be called by the title, which is not known yet.
+    #[serde(default)]
+    pub(super) unnamed: bool,
     pub(super) copy: bool,
     pub(super) in_order: bool,
     pub(super) paused: bool,
@@ -27,6 +31,19 @@ pub(super) struct Followed {
     pub(super) read_sequence: u64,
     /// The title of the newest version that was read.
     pub(super) title: String,
+    /// What was known of it at last, for a time at which it was not read again.
+    #[serde(default)]
+    pub(super) known: Known,
+}
+
+/// What a list says of a version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Known {
+    pub(super) sequence: u64,
+    pub(super) files: u64,
+    pub(super) size_bytes: u64,
+    /// The number of its blobs, and when it was complete: milliseconds since 1970. `None`: it is not.
+    pub(super) complete: Option<(u64, u64)>,
 }
 
 /// A job, with what begins it again.
@@ -36,11 +53,55 @@ pub(super) struct JobRecord {
     pub(super) request: super::jobs::Request,
 }
 
-/// What a user has changed of the options.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Changes {
-    pub(super) limits: Option<Limits>,
-    pub(super) settings: Option<Settings>,
+/// What calls have changed of the options, each alone: the rest is as the options of a run say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Changes {
+    /// 0: without a limit.
+    pub(crate) upload_bytes_per_sec: Option<u64>,
+    /// Likewise.
+    pub(crate) download_bytes_per_sec: Option<u64>,
+    pub(crate) gateway: Option<bool>,
+    pub(crate) whole: Option<bool>,
+}
+
+impl Changes {
+    /// A limit as it is written here.
+    pub(crate) fn rate(limit: Option<u64>) -> u64 {
+        limit.unwrap_or(0)
+    }
+
+    /// Lets a configuration be so.
+    pub(super) fn apply(&self, config: &mut Config) {
+        let limit = |rate: u64| (rate > 0).then_some(rate);
+        config.upload_bytes_per_sec = self.upload_bytes_per_sec.map_or(config.upload_bytes_per_sec, limit);
+        config.download_bytes_per_sec =
+            self.download_bytes_per_sec.map_or(config.download_bytes_per_sec, limit);
+        config.gateway = self.gateway.unwrap_or(config.gateway);
+        config.takes_all = self.whole.unwrap_or(config.takes_all);
+    }
+
+    /// With later changes over these.
+    pub(super) fn with(self, later: Self) -> Self {
+        Self {
+            upload_bytes_per_sec: later.upload_bytes_per_sec.or(self.upload_bytes_per_sec),
+            download_bytes_per_sec: later.download_bytes_per_sec.or(self.download_bytes_per_sec),
+            gateway: later.gateway.or(self.gateway),
+            whole: later.whole.or(self.whole),
+        }
+    }
+
+    /// Those of what others changed too.
+    pub(super) fn of_what(self, others: Self) -> Self {
+        Self {
+            upload_bytes_per_sec: self.upload_bytes_per_sec.filter(|_| others.upload_bytes_per_sec.is_some()),
+            download_bytes_per_sec: self
+                .download_bytes_per_sec
+                .filter(|_| others.download_bytes_per_sec.is_some()),
+            gateway: self.gateway.filter(|_| others.gateway.is_some()),
+            whole: self.whole.filter(|_| others.whole.is_some()),
+        }
+    }
 }
 
 /// The records. A record is written before the call that changed it is answered.
@@ -95,12 +156,14 @@ impl Followed {
     pub(super) fn seeded() -> Self {
         Self {
             output: None,
+            unnamed: false,
             copy: false,
             in_order: false,
             paused: false,
             added_unix_ms: clock::now_ms(),
             read_sequence: 0,
             title: String::new(),
+            known: Known::default(),
         }
     }
 
@@ -117,7 +180,7 @@ impl Followed {
     }
 }
 
-/// What a user has changed of the options.
+/// What calls have changed of the options.
 pub(super) fn changed(state: &State) -> Result<Changes, StateError> {
     Ok(read(state, CHANGED)?.pop().map(|(_, changed)| changed).unwrap_or_default())
 }

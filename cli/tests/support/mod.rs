@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail where it stands")]
 
+pub(crate) mod both;
 pub(crate) mod disk;
 pub(crate) mod strace;
 pub(crate) mod stranger;
@@ -23,7 +24,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 pub(crate) const MIB: usize = 1 << 20;
 
-/// The binary, with none of the caller's settings.
+/// The binary in `folder`, where the user's home is too.
+pub(crate) fn megatorrent_in(folder: &Path) -> Command {
+    let mut command = megatorrent();
+    command.current_dir(folder).env("HOME", folder).env("XDG_DATA_HOME", folder.join("share"));
+    command
+}
+
+/// The binary, with none of the caller's settings, and without a user's home.
 pub(crate) fn megatorrent() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_megatorrent"));
     for (name, _) in std::env::vars_os() {
@@ -31,13 +39,14 @@ pub(crate) fn megatorrent() -> Command {
             command.env_remove(name);
         }
     }
+    command.env_remove("HOME").env_remove("XDG_DATA_HOME").env_remove("XDG_CONFIG_HOME");
     command.stdin(Stdio::null());
     command
 }
 
 /// Runs a command to its end in `folder`.
 pub(crate) fn run<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Output {
-    megatorrent().current_dir(folder).args(args).output().unwrap()
+    megatorrent_in(folder).args(args).output().unwrap()
 }
 
 /// Runs a command to its end in `folder` with `input` on stdin.
@@ -46,13 +55,8 @@ pub(crate) fn run_with_input<S: AsRef<OsStr>>(
     args: impl IntoIterator<Item = S>,
     input: &[u8],
 ) -> Output {
-    let mut command = megatorrent();
-    command
-        .current_dir(folder)
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    let mut command = megatorrent_in(folder);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
@@ -121,8 +125,8 @@ impl Running {
     pub(crate) fn start<S: AsRef<OsStr>>(folder: &Path, args: impl IntoIterator<Item = S>) -> Self {
         let args: Vec<_> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         let help = help(&args[0]);
-        let mut command = megatorrent();
-        command.current_dir(folder).args(args).arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = megatorrent_in(folder);
+        command.args(args).arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());

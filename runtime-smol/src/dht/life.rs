@@ -24,7 +24,7 @@ const ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// default of two seconds; here each node that has left would cost that on every query.
 const LOCAL_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 /// Nodes to begin with, in all; each may be asked on every query.
-const BOOTSTRAP_MAX: usize = 16;
+pub(super) const BOOTSTRAP_MAX: usize = 16;
 /// How many of them may come from the last run.
 const CACHED_BOOTSTRAP_MAX: usize = 12;
 /// The same in a private network, which is small, and where the one-shot clients of the last run are gone.
@@ -82,14 +82,20 @@ impl Origin {
         }
         let mut origin = Self { given: BTreeSet::new(), names: Vec::new(), cached: config.cached.clone() };
         for peer in peers {
-            match peer {
-                PeerAddr::Ip(SocketAddr::V4(addr)) => drop(origin.given.insert(addr)),
-                PeerAddr::Dns(host, port) => origin.names.push((host, port)),
-                // The DHT is UDP over IPv4.
-                PeerAddr::Ip(SocketAddr::V6(_)) | PeerAddr::Onion(..) | PeerAddr::I2p(..) => {}
-            }
+            origin.add(peer);
         }
         origin
+    }
+
+    /// Adds a node; `true` where its address was not there before.
+    fn add(&mut self, peer: PeerAddr) -> bool {
+        match peer {
+            PeerAddr::Ip(SocketAddr::V4(addr)) => return self.given.insert(addr),
+            PeerAddr::Dns(host, port) => self.names.push((host, port)),
+            // The DHT is UDP over IPv4.
+            PeerAddr::Ip(SocketAddr::V6(_)) | PeerAddr::Onion(..) | PeerAddr::I2p(..) => {}
+        }
+        false
     }
 
     /// Resolves what is left; `true` where that brought an address.
@@ -224,6 +230,16 @@ async fn watch_over(inner: &Rc<Inner>, client: &AsyncDht, origin: &mut Origin) {
                 return;
             }
             resolve_at = Instant::now() + resolve_again.pause();
+        }
+        if alone {
+            let mut is_new = false;
+            for peer in inner.hints.take() {
+                is_new |= origin.add(peer);
+            }
+            if is_new {
+                inner.unreachable.take();
+                return;
+            }
         }
         let first = inner.config.plan.server && origin.given.is_empty() && origin.names.is_empty();
         if alone && first && !origin.cached.is_empty() && built.elapsed() >= LONE_AFTER {

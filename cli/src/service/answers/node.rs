@@ -7,12 +7,13 @@ use megatorrent_core::node::{Command, Target};
 
 use super::LISTED_MAX;
 use crate::api::{
-    AddPeer, Answers, ApiError, Ban, Bans, ChannelId, Counts, CreateLoginLink, Doctor, Done, Events, GetBans,
-    GetDoctor, GetEvents, GetLimits, GetPeers, GetSettings, GetStatus, Limits, LoginLink, Mode, NodeStatus,
-    Peer, Peers, RemoveBan, RotateToken, SetLimits, SetSettings, Settings, Shutdown,
+    self, AddPeer, Answers, ApiError, Ban, Bans, ChannelId, Counts, CreateLoginLink, Doctor, Done, Events,
+    GetBans, GetDoctor, GetEvents, GetLimits, GetOptions, GetPeers, GetSettings, GetStatus, Limits,
+    LoginLink, Mode, NodeOptions, NodeStatus, Peer, Peers, RemoveBan, RotateToken, SetLimits, SetSettings,
+    Settings, Shutdown,
 };
 use crate::exit::{Exit, Failure};
-use crate::service::{Service, doctor};
+use crate::service::{Changes, Service, doctor, refused};
 
 impl Answers<GetStatus> for Service {
     async fn answer(&self, _: GetStatus) -> Result<NodeStatus, ApiError> {
@@ -107,8 +108,26 @@ impl Answers<RemoveBan> for Service {
 
 impl Answers<AddPeer> for Service {
     async fn answer(&self, call: AddPeer) -> Result<Done, ApiError> {
-        self.command(Command::AddPeer(peer_addr(&call.address)?)).await?;
+        let added = self.0.node.add_bootstrap(peer_addr(&call.address)?).await;
+        added.map_err(|refusal| refused(&refusal))?;
         Ok(Done {})
+    }
+}
+
+impl Answers<GetOptions> for Service {
+    async fn answer(&self, _: GetOptions) -> Result<NodeOptions, ApiError> {
+        let it = &self.0;
+        let (limits, settings) = (self.limits(), self.settings());
+        Ok(NodeOptions {
+            host: it.asked.host.map(|host| host.to_string()),
+            p2p_port: it.node.local_addr().map(|addr| addr.port()),
+            dht_port: it.node.dht_addr().map(|addr| addr.port()),
+            dht: it.asked.dht,
+            upload_bytes_per_sec: limits.upload_bytes_per_sec,
+            download_bytes_per_sec: limits.download_bytes_per_sec,
+            whole: settings.whole,
+            gateway: settings.gateway,
+        })
     }
 }
 
@@ -125,15 +144,13 @@ impl Answers<SetLimits> for Service {
             let message = format!("the lowest limit is {RATE_LIMIT_MIN} bytes a second; null lifts it");
             return Err(Failure::new(Exit::Usage, message).into());
         }
-        self.configure(|config| {
-            if let Some(rate) = call.upload_bytes_per_sec {
-                config.upload_bytes_per_sec = rate.0;
-            }
-            if let Some(rate) = call.download_bytes_per_sec {
-                config.download_bytes_per_sec = rate.0;
-            }
-        })
-        .await?;
+        let rate = |limit: api::Limit| Changes::rate(limit.0);
+        let change = Changes {
+            upload_bytes_per_sec: call.upload_bytes_per_sec.map(rate),
+            download_bytes_per_sec: call.download_bytes_per_sec.map(rate),
+            ..Changes::default()
+        };
+        self.configure(change).await?;
         Ok(self.limits())
     }
 }
@@ -146,11 +163,7 @@ impl Answers<GetSettings> for Service {
 
 impl Answers<SetSettings> for Service {
     async fn answer(&self, call: SetSettings) -> Result<Settings, ApiError> {
-        self.configure(|config| {
-            config.gateway = call.gateway.unwrap_or(config.gateway);
-            config.takes_all = call.whole.unwrap_or(config.takes_all);
-        })
-        .await?;
+        self.configure(Changes { gateway: call.gateway, whole: call.whole, ..Changes::default() }).await?;
         Ok(self.settings())
     }
 }

@@ -36,6 +36,8 @@ impl Service {
         let paused = record.paused;
         if !is_same {
             self.replace(key, record, is_new).await?;
+        } else if let Some(channel) = it.channels.borrow_mut().get_mut(&key) {
+            channel.look_again();
         }
         let followed = self.command(Command::Follow { channel: key, read_key: uri.read_key.clone() }).await;
         if let Err(error) = followed {
@@ -50,7 +52,7 @@ impl Service {
         }
         for peer in &uri.bootstrap {
             // A peer that is refused now is found otherwise.
-            drop(it.node.command(Command::AddPeer(peer.clone())));
+            drop(it.node.add_bootstrap(peer.clone()));
         }
         let members = json!({ "channel": key.to_string() });
         it.reporter.of_channel(key).event(News::Followed, members, format!("channel {key} is followed"));
@@ -71,9 +73,17 @@ impl Service {
             let selection = Self::first_selection(is_new, record.in_order);
             self.command(Command::Select { channel: key, selection }).await?;
         }
+        // What came meanwhile found none, and made one for itself.
+        let between = it.channels.borrow_mut().remove(&key);
+        if let Some((sequence, manifest)) = between.as_ref().and_then(Channel::manifest) {
+            known = Some((sequence, manifest.clone()));
+        }
         let mut channel = Channel::new(key, record, is_new, &it.node, &it.bench, &it.reporter);
         if let Some((sequence, manifest)) = known {
             channel.on_event(&Event::Manifest { channel: key, sequence, manifest })?;
+        }
+        if let Some(record) = channel.take_new_record() {
+            it.records.set_channel(ChannelId(key), Some(&record)).await?;
         }
         it.channels.borrow_mut().insert(key, channel);
         Ok(())
@@ -140,21 +150,21 @@ fn not_followed(channel: &ChannelId) -> ApiError {
 impl Answers<AddSubscription> for Service {
     async fn answer(&self, call: AddSubscription) -> Result<Subscription, ApiError> {
         let uri: ChannelUri = call.uri.trim().parse().map_err(|error| Failure::usage(format!("{error}")))?;
-        let output = match &call.output {
+        let before = self.0.channels.borrow().get(&uri.public_key).map(|channel| channel.record.clone());
+        let before = before.unwrap_or_else(Followed::seeded);
+        let (output, unnamed) = match &call.output {
             Some(output) if !Path::new(output).is_absolute() => {
                 let message = format!("{output:?}: name the output folder by its absolute path");
                 return Err(Failure::new(Exit::Usage, message).into());
             }
-            Some(output) => output.into(),
-            None => self.own_folder(&uri.public_key),
+            Some(output) => (output.into(), false),
+            None => match before.output.clone() {
+                Some(output) => (output, before.unnamed),
+                None => (self.own_folder(&uri.public_key), true),
+            },
         };
-        let before = self.0.channels.borrow().get(&uri.public_key).map(|channel| channel.record.clone());
-        let record = Followed {
-            output: Some(output),
-            copy: call.copy,
-            in_order: call.in_order,
-            ..before.unwrap_or_else(Followed::seeded)
-        };
+        let record =
+            Followed { output: Some(output), unnamed, copy: call.copy, in_order: call.in_order, ..before };
         self.follow(&uri, record, call.new).await?;
         self.info(&ChannelId(uri.public_key))
     }

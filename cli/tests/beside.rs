@@ -1,0 +1,199 @@
+//! Commands beside a node that runs on their home: its options, its configuration file, and that nobody can tell the difference.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail where it stands")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use support::{Running, megatorrent_in, ok, ok_json, run, serve, stderr};
+
+/// A folder with an identity and an entry in the home `node`, on which `serve` runs with these options.
+fn served(options: &[&str]) -> (tempfile::TempDir, Running) {
+    let folder = tempfile::tempdir().unwrap();
+    ok(folder.path(), ["gen-key"]);
+    fs::write(folder.path().join("note"), "hello").unwrap();
+    ok(folder.path(), ["ingest", "-i", "note", "-d", "node", "-o", "note.json"]);
+    let args = ["serve", "-d", "node", "-P", "0"];
+    let node = Running::start(folder.path(), args.iter().chain(options));
+    node.ready();
+    (folder, node)
+}
+
+/// Words with which each command is refused that has these options of a node beside the one that runs.
+fn refusals(folder: &Path, options: &[&str], variable: Option<(&str, &str)>, are_all: bool) -> Vec<String> {
+    let uri = format!("megatorrent://{}", "a1".repeat(32));
+    let key = ok_json(folder, ["identity", "-d", "node", "list"]);
+    assert!(key["identities"].is_array());
+    let publish = ["publish", "-d", "node", "-i", "note.json"];
+    let subscribe = ["subscribe", &uri, "-d", "node", "--once", "--timeout", "1"];
+    let verify = ["verify", "-d", "node"];
+    let repair = ["verify", "-d", "node", "--repair", "--timeout", "1"];
+    let mut commands = vec![&subscribe[..], &verify, &repair];
+    if are_all {
+        commands.push(&publish);
+    }
+    let refused = commands.into_iter().map(|command| {
+        let mut program = megatorrent_in(folder);
+        let output = program.args(command).args(options).envs(variable).output().unwrap();
+        assert_eq!(output.status.code(), Some(6), "{command:?} {options:?}: {}", stderr(&output));
+        assert!(output.stdout.is_empty());
+        stderr(&output)
+    });
+    refused.collect()
+}
+
+#[test]
+fn an_option_that_is_another_than_the_running_nodes_is_refused_with_what_to_do() {
+    let options = ["-H", "127.0.0.1", "-T", "0", "--dht", "server", "--upload-limit", "2M"];
+    let (folder, node) = served(&options);
+    let status = ok_json(folder.path(), ["status", "-d", "node"]);
+    let port = status["p2p"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+    let cases: [(&[&str], &str, &str, &str, bool); 8] = [
+        (&["-H", "127.0.0.2"], "--host 127.0.0.1", "--host 127.0.0.2", "shutdown", false),
+        (&["-T", "7"], &format!("--p2p-port {port}"), "--p2p-port 7", "shutdown", false),
+        (&["-D", "7"], &format!("--dht-port {port}"), "--dht-port 7", "shutdown", false),
+        (&["--dht", "client"], "--dht server", "--dht client", "shutdown", true),
+        (
+            &["--upload-limit", "3M"],
+            "--upload-limit 2000000",
+            "--upload-limit 3000000",
+            "limit --upload",
+            false,
+        ),
+        (
+            &["--download-limit", "3M"],
+            "--download-limit none",
+            "--download-limit 3000000",
+            "limit --d",
+            false,
+        ),
+        (&["--whole"], "--whole false", "--whole true", "settings whole true", false),
+        (&["--upload-limit", "1M", "-H", "127.0.0.1"], "2000000", "1000000", "leave it out", false),
+    ];
+    for (given, has, said, advice, are_all) in cases {
+        for refused in refusals(folder.path(), given, None, are_all) {
+            assert!([has, said, advice].iter().all(|words| refused.contains(words)), "{given:?}: {refused}");
+        }
+    }
+    for refused in refusals(folder.path(), &[], Some(("MEGATORRENT_DHT", "off")), false) {
+        assert!(refused.contains("--dht server") && refused.contains("MEGATORRENT_DHT=off"), "{refused}");
+    }
+    node.stop();
+}
+
+#[test]
+fn an_option_that_is_the_running_nodes_is_fine() {
+    let options = ["-H", "127.0.0.1", "-T", "0", "--dht", "server", "--upload-limit", "2M", "--whole"];
+    let (folder, node) = served(&options);
+    let status = ok_json(folder.path(), ["status", "-d", "node"]);
+    let port = status["p2p"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+    let same =
+        ["verify", "-d", "node", "-H", "127.0.0.1", "--dht", "server", "--upload-limit", "2000k", "--whole"];
+    ok(folder.path(), same.iter().chain(&["-T", "0", "-D", "0"]));
+    ok(folder.path(), same.iter().chain(&["-T", &port, "-D", &port, "--repair"]));
+    // What a later command has changed counts.
+    ok(folder.path(), ["limit", "-d", "node", "--upload", "3M"]);
+    assert_eq!(run(folder.path(), same).status.code(), Some(6));
+    ok(folder.path(), same.iter().map(|it| if *it == "2000k" { "3M" } else { it }));
+    node.stop();
+}
+
+#[test]
+fn a_node_to_begin_with_is_a_hint_that_is_passed_on() {
+    let (folder, node) = served(&["-H", "127.0.0.1", "-T", "0", "--dht", "server"]);
+    let hub = serve(folder.path(), "hub", &[]);
+    let address = hub.ready();
+    // The running node knows nobody: without the hint its head has nowhere to go, and another finds none.
+    let args = ["publish", "-d", "node", "-i", "note.json", "-b", &address];
+    let uri = ok_json(folder.path(), args)["uri"].clone();
+    let uri = uri.as_str().unwrap();
+    let reader =
+        ["subscribe", uri, "-d", "reader", "-o", "out", "--once", "-H", "127.0.0.1", "--dht", "server", "-b"];
+    ok(folder.path(), reader.iter().chain(&[address.as_str()]));
+    assert_eq!(fs::read(folder.path().join("out/note")).unwrap(), b"hello");
+    node.stop();
+    hub.stop();
+}
+
+// --- the configuration file -------------------------------------------------------------------------------
+
+fn said(event: &Value) -> &str {
+    event["message"].as_str().unwrap_or_default()
+}
+
+/// Lets a node read its file again.
+fn reload(node: &Running, file: &Path, text: &str) {
+    fs::write(file, text).unwrap();
+    node.signal("HUP");
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_hangup_lets_the_file_be_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    fs::write(&file, "upload-limit = \"2M\"\n").unwrap();
+    let args = ["serve", "-d", "node", "--config", "node.toml", "-H", "127.0.0.1", "-T", "0", "--dht", "off"];
+    let node = Running::start(folder.path(), args.iter().chain(&["-P", "0", "--download-limit", "5M"]));
+    node.ready();
+    let limits = || {
+        let limits = ok_json(folder.path(), ["limit", "-d", "node"]);
+        (limits["upload_bytes_per_sec"].clone(), limits["download_bytes_per_sec"].clone())
+    };
+    assert_eq!(limits(), (2_000_000.into(), 5_000_000.into()));
+
+    reload(
+        &node,
+        &file,
+        "upload-limit = \"3M\"\ndownload-limit = \"1M\"\nwhole = true\np2p-port = 7\nport = 8\n",
+    );
+    let warned = [node.event("warning"), node.event("warning")];
+    for (event, key) in warned.iter().zip(["p2p-port", "port"]) {
+        assert!(said(event).contains(key) && said(event).contains("restart to apply"), "{event}");
+    }
+    // The command line goes over the file.
+    until("the file applies", || limits() == (3_000_000.into(), 5_000_000.into()));
+    assert_eq!(ok_json(folder.path(), ["settings", "-d", "node"])["whole"], true);
+
+    for broken in ["upload-limit = \"fast\"\n", "uplod-limit = \"4M\"\n", "upload-limit\n"] {
+        reload(&node, &file, broken);
+        let warned = node.event("warning");
+        assert!(said(&warned).contains("line 1") && said(&warned).contains("nothing is changed"), "{warned}");
+    }
+    assert_eq!(limits().0, 3_000_000);
+
+    // What a command has set gives way to a file that says something else since, and only then.
+    ok(folder.path(), ["limit", "-d", "node", "--upload", "9M"]);
+    reload(&node, &file, "upload-limit = \"3M\"\nwhole = false\np2p-port = 7\nport = 8\n");
+    until("`whole` applies", || ok_json(folder.path(), ["settings", "-d", "node"])["whole"] == false);
+    assert_eq!(limits().0, 9_000_000);
+    fs::remove_file(&file).unwrap();
+    node.signal("HUP");
+    assert!(said(&node.event("warning")).contains("there is no file"));
+    reload(&node, &file, "");
+    until("a limit is lifted", || limits().0.is_null());
+    node.stop();
+}
+
+#[test]
+fn the_api_can_be_set_up_by_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    fs::write(&file, "port = 0\nrpc-host = \"127.0.0.3\"\nallow-host = [\"node.example\"]\n").unwrap();
+    let args = ["serve", "-d", "node", "--config", "node.toml", "-H", "127.0.0.1", "-T", "0", "--dht", "off"];
+    let node = Running::start(folder.path(), args);
+    node.ready();
+    let status = ok_json(folder.path(), ["status", "-d", "node"]);
+    assert!(status["api"].as_str().unwrap().starts_with("127.0.0.3:"), "{status}");
+    node.stop();
+}
