@@ -35,8 +35,6 @@ use crate::service::Reporter;
 const CHECKED_BLOBS_MAX: usize = 16_384;
 /// How long to look for a node of the DHT.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How soon a publication is tried again, as another of the channel is under way.
-const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 /// How long putting and reading back may take.
 const PUBLISH_TIMEOUT: Duration = Duration::from_mins(3);
 
@@ -127,20 +125,10 @@ pub(crate) async fn put(node: &Handle, channel: &PublicKey, draft: Draft) -> Res
         Err(Failure::new(Exit::Timeout, format!("the {who} took too long to store the head; try again")))
     };
     let answer = async {
-        loop {
-            match node.command(Command::Publish { channel: *channel, draft: draft.clone() }).await {
-                Ok(Answer::Published { sequence, takers, inline }) => {
-                    return Ok(Put { sequence, takers, inline });
-                }
-                Ok(_) => {
-                    return Err(Failure::new(Exit::Other, "the node did not say what became of the head"));
-                }
-                // The head before it is still being put; that ends soon.
-                Err(Refusal::Publish(PublishError::Busy)) => {
-                    smol::Timer::after(BUSY_INTERVAL).await;
-                }
-                Err(refusal) => return Err(publish_failure(refusal, via, node)),
-            }
+        match node.command(Command::Publish { channel: *channel, draft }).await {
+            Ok(Answer::Published { sequence, takers, inline }) => Ok(Put { sequence, takers, inline }),
+            Ok(_) => Err(Failure::new(Exit::Other, "the node did not say what became of the head")),
+            Err(refusal) => Err(publish_failure(refusal, via, node)),
         }
     };
     future::or(answer, late).await
