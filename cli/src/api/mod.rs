@@ -84,7 +84,8 @@ macro_rules! methods {
         pub(crate) trait Application: $(Answers<$call> +)* {}
         impl<A: $(Answers<$call> +)*> Application for A {}
 
-        /// Answers the method called `name` for a caller that may do what `scope` says. `params` is an object, or null.
+        /// Answers the method called `name` for a caller that may do what `scope` says. `params` is an object, null, or an empty
+        /// array.
         pub(crate) async fn dispatch(
             application: &impl Application,
             scope: Scope,
@@ -107,7 +108,13 @@ async fn route<C: Call>(
     if scope < C::SCOPE {
         return Err(ApiError::out_of_scope(C::NAME, C::SCOPE));
     }
-    let params = if params.is_null() { Value::Object(serde_json::Map::new()) } else { params };
+    let params = match params {
+        Value::Null => Value::Object(serde_json::Map::new()),
+        // By position they would hang on the order of members.
+        Value::Array(values) if !values.is_empty() => return Err(ApiError::by_position(C::NAME)),
+        Value::Array(_) => Value::Object(serde_json::Map::new()),
+        params => params,
+    };
     let call = serde_json::from_value(params).map_err(|error| ApiError::bad_params(C::NAME, &error))?;
     let answer = application.answer(call).await?;
     serde_json::to_value(answer).map_err(|error| ApiError::internal(error.to_string()))

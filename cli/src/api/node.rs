@@ -19,7 +19,7 @@ pub(crate) struct NodeStatus {
     pub(crate) started_unix_ms: u64,
     /// How peers see it.
     pub(crate) mode: Mode,
-    /// The node's folder.
+    /// The node's folder, as an absolute path.
     pub(crate) home: String,
     /// Where it takes peers; null: nowhere.
     pub(crate) p2p: Option<String>,

@@ -70,6 +70,8 @@ pub(crate) struct Service(Rc<Inner>);
 pub(crate) struct Inner {
     executor: Executor,
     node: Handle,
+    /// The node's folder, as programs elsewhere can name it.
+    home: PathBuf,
     log: Rc<Log>,
     reporter: Reporter,
     records: Records,
@@ -106,6 +108,7 @@ impl Service {
             options.takes_all = settings.whole;
         }
         let (new, failures) = Self::look_at_folders(&found, &mut options);
+        let home = std::path::absolute(&options.home.dir).unwrap_or_else(|_| options.home.dir.clone());
         let node = Runtime::start(executor, options).await?;
         let log = Rc::new(Log::new());
         let (finished, ended) = smol::channel::unbounded();
@@ -117,6 +120,7 @@ impl Service {
             executor: executor.clone(),
             config: RefCell::new(node.config().clone()),
             node,
+            home,
             reporter: Reporter::new(log.clone()),
             log,
             records,
@@ -346,7 +350,7 @@ impl Service {
 
     /// The folder for a channel that names none.
     fn own_folder(&self, channel: &PublicKey) -> PathBuf {
-        self.0.node.dir().join(DOWNLOADS).join(channel.to_string())
+        self.0.home.join(DOWNLOADS).join(channel.to_string())
     }
 
     fn limits(&self) -> Limits {
@@ -382,7 +386,7 @@ impl Service {
 
 fn refused(refusal: &Refusal) -> Failure {
     let exit = match refusal {
-        Refusal::NotFollowed => Exit::NotFound,
+        Refusal::NotFollowed | Refusal::NotBanned => Exit::NotFound,
         Refusal::WrongKey => Exit::Permission,
         Refusal::Selection(_) => Exit::Usage,
         _ => Exit::Other,

@@ -21,7 +21,7 @@ const FOLDER: &str = "identities";
 
 impl Service {
     fn identities_dir(&self) -> PathBuf {
-        self.0.node.dir().join(FOLDER)
+        self.0.home.join(FOLDER)
     }
 }
 

@@ -1,0 +1,115 @@
+//! The API of a real node, as other programs meet it.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail where it stands")]
+#![allow(clippy::disallowed_methods, reason = "the tests are other programs, which connect as they like")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use support::api::{Api, serve_alone};
+use support::schema::{assert_answers, check, method};
+use support::{ok_json, random_bytes, stderr};
+
+/// The seeds' three requests, word for word; "..." stands for an address there.
+const SEEDS: [(&str, &str); 3] = [
+    ("addSubscription", r#"{ "method": "addSubscription", "params": { "uri": "..." } }"#),
+    ("getSubscriptions", r#"{ "method": "getSubscriptions" }"#),
+    ("getStatus", r#"{ "method": "getStatus" }"#),
+];
+
+#[test]
+fn the_requests_of_the_first_description_get_what_the_document_states() {
+    let folder = tempfile::tempdir().unwrap();
+    let uri = ok_json(folder.path(), ["gen-key"])["public_uri"].as_str().unwrap().to_owned();
+    let node = serve_alone(folder.path(), "node");
+    let api = Api::of(&folder.path().join("node"));
+    let document = api.document();
+    for (name, request) in SEEDS {
+        let reply = api.post(request.replace("...", &uri).as_bytes());
+        assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")));
+        let answer = reply.json();
+        assert_eq!(answer.as_object().unwrap().keys().collect::<Vec<_>>(), ["result"], "{answer}");
+        assert_answers(&document, name, &answer["result"]);
+    }
+    let found = api.call("getSubscriptions", &json!({}));
+    assert_eq!((&found["total"], &found["subscriptions"][0]["uri"]), (&json!(1), &json!(uri)));
+    let home = api.call("getStatus", &json!({}))["home"].as_str().unwrap().to_owned();
+    assert_eq!(Path::new(&home), folder.path().canonicalize().unwrap().join("node"));
+    let output = found["subscriptions"][0]["output"].as_str().unwrap().to_owned();
+    assert!(Path::new(&output).starts_with(&home), "{output}");
+    node.stop();
+}
+
+#[test]
+fn the_document_lists_what_is_answered_and_nothing_else_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let _node = serve_alone(folder.path(), "node");
+    let api = Api::of(&folder.path().join("node"));
+    let document = api.document();
+    assert_eq!(api.call("rpc.discover", &json!({})), document);
+    let methods = document["methods"].as_array().unwrap();
+    let names: BTreeSet<&str> = methods.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), methods.len());
+    for name in &names {
+        // Each is there: it takes its parameters, and no other.
+        let error = api.try_call(name, &json!({ "no such parameter": 1 })).unwrap_err();
+        assert_eq!(error["code"], -32_602, "{name}: {error}");
+        check(&document, &json!({ "$ref": "#/components/schemas/ApiError" }), &error).unwrap();
+        let positional = api.try_call(name, &json!([1])).unwrap_err();
+        assert_eq!(positional["code"], -32_602, "{name}: {positional}");
+        for param in method(&document, name)["params"].as_array().unwrap() {
+            assert_eq!(
+                param["required"],
+                json!(param["schema"].get("default").is_none() && is_needed(name, param))
+            );
+        }
+        // What is nearly its name is not.
+        for other in [name.to_uppercase(), format!("{name} "), format!("{name}s"), name[1..].to_owned()] {
+            if !names.contains(other.as_str()) {
+                assert_eq!(api.try_call(&other, &json!({})).unwrap_err()["code"], -32_601, "{other}");
+            }
+        }
+    }
+    // Those of the program's own words are all there.
+    let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/mod.rs")).unwrap();
+    let table = source.split("\nmethods! {").nth(1).unwrap().split("\n}").next().unwrap();
+    let stated: BTreeSet<&str> = table.lines().filter_map(|line| line.split('"').nth(1)).collect();
+    assert_eq!(stated, names);
+}
+
+/// Limits and settings have no default: what is left out stays.
+fn is_needed(method: &str, param: &Value) -> bool {
+    !matches!(method, "setLimits" | "setSettings") || param["required"] == true
+}
+
+#[test]
+fn a_client_made_from_the_document_runs_through_every_method() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let uri = ok_json(path, ["gen-key"])["private_uri"].as_str().unwrap().to_owned();
+    fs::write(path.join("film"), random_bytes(1, 3 << 20)).unwrap();
+    let mut node = serve_alone(path, "node");
+    let api = Api::of(&path.join("node"));
+    fs::write(path.join("openrpc.json"), api.document().to_string()).unwrap();
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/api");
+    let python = |script: &str, args: &[&str]| {
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg("-B").arg(scripts.join(script)).args(args).current_dir(path);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    fs::write(path.join("megatorrent_api.py"), python("generate.py", &["openrpc.json"])).unwrap();
+    let called =
+        python("every_method.py", &[&format!("http://{}", api.addr), &path.display().to_string(), &uri]);
+    let document: Value = serde_json::from_slice(&fs::read(path.join("openrpc.json")).unwrap()).unwrap();
+    let names = document["methods"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap());
+    assert_eq!(called.lines().collect::<BTreeSet<_>>(), names.collect::<BTreeSet<_>>());
+    // The last one was `shutdown`.
+    assert_eq!(node.wait().code(), Some(0));
+}
