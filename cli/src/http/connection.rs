@@ -15,7 +15,7 @@ use event_listener::Event as Signal;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, future};
 use smol::{Async, Timer};
 
-use super::limits::{LINGER_BYTES_MAX, LINGER_TIME, SLOWEST_BYTES_PER_SEC, STALL_TIME};
+use super::limits::{LINGER_BYTES_MAX, LINGER_TIME, SLOWEST_BYTES_PER_SEC, STALL_TIME, STUCK_TIME};
 
 /// A caller's socket.
 pub(super) enum Socket {
@@ -58,12 +58,13 @@ impl Socket {
 /// A socket that fails when its reader is too slow.
 pub(super) struct Watched {
     socket: Rc<Socket>,
+    slot: Rc<Slot>,
     patience: Patience,
 }
 
 impl Watched {
-    pub(super) fn new(socket: Rc<Socket>) -> Self {
-        Self { socket, patience: Patience::default() }
+    pub(super) fn new(socket: Rc<Socket>, slot: Rc<Slot>) -> Self {
+        Self { socket, slot, patience: Patience::default() }
     }
 }
 
@@ -86,10 +87,14 @@ impl AsyncWrite for Watched {
         match written {
             Poll::Ready(Ok(count)) => {
                 this.patience.took(count, bytes.len());
+                this.slot.stuck_since.set(None);
                 Poll::Ready(Ok(count))
             }
             Poll::Ready(error) => Poll::Ready(error),
-            Poll::Pending => this.patience.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => {
+                this.slot.wait_for_caller();
+                this.patience.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
         }
     }
 
@@ -139,6 +144,8 @@ pub(super) struct Slot {
     number: u64,
     /// Since when it waits for a request; `None`: it does not.
     idle_since: Cell<Option<Instant>>,
+    /// Since when a request on it waits for its caller, who sends nothing of its body, or takes nothing of the answer.
+    stuck_since: Cell<Option<Instant>>,
     /// Whether part of a request was left unread.
     pub(super) has_unread: Cell<bool>,
     evicted: Signal,
@@ -155,7 +162,23 @@ impl Slot {
         }
     }
 
-    /// Takes it out of those that may have to make room, until what is returned is dropped.
+    /// Its caller's turn has come, if it had not before.
+    pub(super) fn wait_for_caller(&self) {
+        self.stuck_since.set(self.stuck_since.get().or_else(|| Some(Instant::now())));
+    }
+
+    /// Its caller has done something.
+    pub(super) fn go_on(&self) {
+        self.stuck_since.set(None);
+    }
+
+    /// Since when it may have to make room; those that wait for a request come first.
+    fn waits_since(&self, now: Instant) -> Option<(bool, Instant)> {
+        let stuck = self.stuck_since.get().filter(|since| now.duration_since(*since) >= STUCK_TIME);
+        self.idle_since.get().map(|since| (false, since)).or(stuck.map(|since| (true, since)))
+    }
+
+    /// Takes it out of those that wait for a request, until what is returned is dropped.
     pub(super) fn busy(self: &Rc<Self>) -> Rc<Busy> {
         self.idle_since.set(None);
         Rc::new(Busy(Rc::clone(self)))
@@ -173,6 +196,7 @@ pub(super) struct Busy(Rc<Slot>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.0.go_on();
         self.0.idle_since.set(Some(Instant::now()));
     }
 }
@@ -190,7 +214,8 @@ impl Connections {
         Rc::new(Self { max, next: Cell::new(0), slots: RefCell::default(), gone: Signal::new() })
     }
 
-    /// A place for one more, for which the one that waits longest for a request may have to go; `None`: all are busy.
+    /// A place for one more, for which the one that waits longest for a request may have to go, or else the one whose caller has done
+    /// nothing for longest; `None`: all are busy.
     pub(super) fn enter(self: &Rc<Self>) -> Option<Rc<Slot>> {
         if self.slots.borrow().len() >= self.max {
             self.evict()?;
@@ -200,6 +225,7 @@ impl Connections {
         let slot = Rc::new(Slot {
             number,
             idle_since: Cell::new(Some(Instant::now())),
+            stuck_since: Cell::new(None),
             has_unread: Cell::new(false),
             evicted: Signal::new(),
             is_evicted: Cell::new(false),
@@ -221,10 +247,11 @@ impl Connections {
     }
 
     fn evict(&self) -> Option<()> {
+        let now = Instant::now();
         let slots = self.slots.borrow();
-        let waiting = slots.values().filter_map(std::rc::Weak::upgrade);
-        let idle = waiting.filter_map(|slot| slot.idle_since.get().map(|since| (since, slot)));
-        let oldest = idle.min_by_key(|(since, _)| *since).map(|(_, slot)| slot);
+        let all = slots.values().filter_map(std::rc::Weak::upgrade);
+        let waiting = all.filter_map(|slot| slot.waits_since(now).map(|since| (since, slot)));
+        let oldest = waiting.min_by_key(|(since, _)| *since).map(|(_, slot)| slot);
         drop(slots);
         let slot = oldest?;
         // Its place is free at once; it is gone when its task has heard of it.
@@ -259,6 +286,20 @@ mod tests {
         assert!(first.is_evicted.get());
         drop((first, second, third, fourth, other));
         smol::block_on(all.all_gone());
+    }
+
+    #[test]
+    fn where_all_are_busy_the_one_whose_caller_does_nothing_makes_room() {
+        let all = Connections::new(2);
+        let slots = [all.enter().expect("room"), all.enter().expect("room")];
+        let busy = slots.each_ref().map(Slot::busy);
+        slots[0].wait_for_caller();
+        assert!(all.enter().is_none(), "it has some time");
+        slots[0].stuck_since.set(Some(Instant::now().checked_sub(STUCK_TIME).expect("a while ago")));
+        slots[0].wait_for_caller();
+        let third = all.enter().expect("the first makes room");
+        assert!(slots[0].is_evicted.get() && !slots[1].is_evicted.get());
+        drop((third, busy, slots));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Connections over TCP. One more takes the place of the one that has waited longest for a request.
+/// Connections over TCP. One more takes the place of the one that has waited longest for a request, or else of the one whose caller
+/// has done nothing for longest.
 pub(super) const CONNECTIONS_MAX: usize = 256;
 /// Connections on the control socket, likewise. Commands open one for each call.
 pub(super) const CONTROL_CONNECTIONS_MAX: usize = 64;
@@ -17,6 +18,8 @@ pub(super) const HEAD_TIME: Duration = Duration::from_secs(15);
 pub(super) const BODY_TIME: Duration = Duration::from_secs(20);
 /// How long a caller may take nothing of an answer.
 pub(super) const STALL_TIME: Duration = Duration::from_secs(20);
+/// How long a caller may do nothing while others find no place.
+pub(super) const STUCK_TIME: Duration = Duration::from_secs(1);
 /// Bytes that buy a caller who takes an answer slowly another second.
 pub(super) const SLOWEST_BYTES_PER_SEC: u64 = 4096;
 /// How long a refused caller's body is read and thrown away, so that the refusal reaches it before a reset does.

@@ -269,7 +269,7 @@ async fn serve<B: Backend>(inner: Rc<Inner<B>>, socket: Socket, peer: Peer, slot
         let answer = routes::answer(Rc::clone(&inner), peer, Rc::clone(&slot), request);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    let io = FuturesIo::new(Watched::new(Rc::clone(&socket)));
+    let io = FuturesIo::new(Watched::new(Rc::clone(&socket), Rc::clone(&slot)));
     let mut connection = pin!(
         Builder::new()
             .timer(SmolTimer::new())

@@ -144,7 +144,7 @@ impl Jobs {
         queued.map(|job| job.record.info.id).collect()
     }
 
-    /// A new job, and the one that made room for it.
+    /// A new job, and the one that made room for it, if it was kept.
     pub(super) fn add(&mut self, request: Request) -> Result<(JobRecord, Option<JobId>), Failure> {
         let mut room = None;
         if self.jobs.len() >= JOBS_MAX {
@@ -157,9 +157,8 @@ impl Jobs {
             };
             room = Some(*id);
         }
-        if let Some(room) = room {
-            self.jobs.remove(&room);
-        }
+        let room = room.and_then(|room| self.jobs.remove(&room));
+        let room = room.filter(|job| job.record.request.is_durable()).map(|job| job.record.info.id);
         let id = JobId(self.next);
         self.next += 1;
         let info = JobInfo {
