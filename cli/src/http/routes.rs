@@ -81,7 +81,7 @@ async fn route<B: Backend>(
             check_type(&head.headers)?;
             let (body, place) = collect(server, peer, slot, body).await?;
             call(server, peer, login, body, place).await
-        },
+        }
         "/api/events" => stream(server, peer, login, head),
         "/metrics" => allow(head, &[Method::GET, Method::HEAD], "GET, HEAD")
             .map(|()| answer::text("text/plain; version=0.0.4; charset=utf-8", server.backend.metrics())),

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use event_listener::Event as Changed;
+use serde_json::{Map, Value};
 
 use crate::api::{Event, EventKind};
 use crate::clock;
@@ -89,29 +90,27 @@ impl Log {
 
 /// About the bytes that an event takes.
 fn weight(event: &Event) -> usize {
-    let members = event.kind.members.iter();
-    size_of::<Event>()
-        + event.text.len()
-        + members.map(|(name, value)| name.len() + value_weight(value)).sum::<usize>()
+    size_of::<Event>() + event.text.len() + map_weight(&event.kind.members)
 }
 
-fn value_weight(value: &serde_json::Value) -> usize {
-    use serde_json::Value;
-    let own = size_of::<Value>();
+/// A map has room for eleven members at once.
+fn map_weight(members: &Map<String, Value>) -> usize {
+    let rooms = members.len().div_ceil(11) * 11 * (size_of::<String>() + size_of::<Value>());
+    rooms + members.iter().map(|(name, value)| name.len() + value_weight(value)).sum::<usize>()
+}
+
+/// What a value takes beside its own place.
+fn value_weight(value: &Value) -> usize {
     match value {
-        Value::String(text) => own + text.len(),
-        Value::Array(values) => own + values.iter().map(value_weight).sum::<usize>(),
-        Value::Object(members) => {
-            own + members.iter().map(|(name, value)| name.len() + value_weight(value)).sum::<usize>()
-        }
-        _ => own,
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(|it| size_of::<Value>() + value_weight(it)).sum(),
+        Value::Object(members) => map_weight(members),
+        _ => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Map;
-
     use super::*;
     use crate::output::News;
 
