@@ -53,12 +53,13 @@ impl Host {
             }
             allowed_hosts = wish.allowed_hosts;
         }
+        // Before the address: whoever finds that finds the token too.
+        let access = Rc::new(Access::open(&dir)?);
         let is_open = listeners.len() > 1;
         let address = is_open.then(|| AddressFile::write(&dir, &listeners)).transpose()?;
         if let Some(addr) = listeners.iter().find_map(Listener::local_addr) {
             service.set_api(addr);
         }
-        let access = Rc::new(Access::open(&dir)?);
         service.set_access(access.clone());
         let server = Server::start(executor, Rc::new(service.clone()), access, allowed_hosts, listeners);
         Ok(Self { service, server, _control: control, _address: address })
