@@ -263,7 +263,7 @@ pub(crate) async fn show_while<T>(
     tick: impl Fn(),
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let mut last = 0;
+    let mut last = log.base();
     let mut work = Box::pin(work);
     loop {
         let turn = async {
@@ -275,8 +275,12 @@ pub(crate) async fn show_while<T>(
         };
         let ended = future::or(async { Some((&mut work).await) }, turn).await;
         tick();
-        while last < log.last() {
-            for event in log.after(last, EVENTS_AT_ONCE).events {
+        loop {
+            let events = log.after(last, EVENTS_AT_ONCE).events;
+            if events.is_empty() {
+                break;
+            }
+            for event in events {
                 last = event.number;
                 bar.suspend(|| output.show(&event))?;
             }

@@ -82,7 +82,8 @@ impl Backend for Service {
     }
 
     fn beat(&self) -> Value {
-        json!({ "mode": api::Mode::Direct, "enforcement": "none" })
+        let started_unix_ms = self.started_unix_ms();
+        json!({ "mode": api::Mode::Direct, "enforcement": "none", "started_unix_ms": started_unix_ms })
     }
 
     fn metrics(&self) -> String {

@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
@@ -112,4 +113,39 @@ fn a_client_made_from_the_document_runs_through_every_method() {
     assert_eq!(called.lines().collect::<BTreeSet<_>>(), names.collect::<BTreeSet<_>>());
     // The last one was `shutdown`.
     assert_eq!(node.wait().code(), Some(0));
+}
+
+#[test]
+fn event_numbers_go_on_over_a_restart_and_the_loss_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = serve_alone(folder.path(), "node");
+    let api = Api::of(&folder.path().join("node"));
+    let old = api.call("getStatus", &json!({}))["last_event"].as_u64().unwrap();
+    let own = api.call("getEvents", &json!({ "after": old }));
+    assert_eq!((&own["restarted"], &own["missed"]), (&json!(false), &json!(0)));
+    node.stop();
+    let node = serve_alone(folder.path(), "node");
+    let api = Api::of(&folder.path().join("node"));
+    let events = api.call("getEvents", &json!({ "after": old }));
+    assert_eq!(events["restarted"], true, "{events}");
+    let first = events["events"][0]["number"].as_u64().unwrap();
+    assert!(first > old && first < 1 << 53, "{first} after {old}");
+    // A browser sends the header by itself.
+    let mut stream = api.connect();
+    let head = api.head("GET /api/events", &[&api.bearer(), &format!("Last-Event-ID: {old}")]);
+    stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+    let mut read = String::new();
+    let mut buffer = [0; 4096];
+    while !read.contains("event: beat") {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "{read}");
+        read.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    assert!(
+        read.contains("event: reset\ndata: {\"message\":") && read.contains(&format!("id: {first}\n")),
+        "{read}"
+    );
+    let started = api.call("getStatus", &json!({}))["started_unix_ms"].to_string();
+    assert!(read.contains(&format!("\"started_unix_ms\":{started}")), "{read}");
+    node.stop();
 }

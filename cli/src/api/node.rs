@@ -112,6 +112,8 @@ pub(crate) struct Events {
     pub(crate) events: Vec<Event>,
     /// Events after the caller's number that are not kept any more.
     pub(crate) missed: u64,
+    /// Whether the caller's number is of an earlier life of the node: what came before its start is lost, and a new snapshot is due.
+    pub(crate) restarted: bool,
     /// The number of the last event there is.
     pub(crate) last: u64,
 }

@@ -33,7 +33,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) enum Notice {
     Event(Event),
-    /// So many events are not kept any more.
+    /// So many events are not kept any more; 0: those of an earlier life of the node, uncounted.
     Missed(u64),
     /// The node lives; in which mode.
     Beat(Value),
@@ -207,6 +207,7 @@ impl Notices {
 
 fn read_notice(name: &str, data: &str) -> Result<Notice, serde_json::Error> {
     match name {
+        "reset" => Ok(Notice::Missed(0)),
         "missed" => {
             let value: Value = serde_json::from_str(data)?;
             Ok(Notice::Missed(value["missed"].as_u64().unwrap_or_default()))

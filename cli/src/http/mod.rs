@@ -34,8 +34,8 @@ pub(crate) trait Backend: 'static {
     /// The events.
     fn log(&self) -> &Log;
 
-    /// What the event `beat` says: how peers see the node (`mode`), what keeps it so (`enforcement`), and what changes soon. It is
-    /// told every few seconds, and at once when it has changed and an event says so.
+    /// What the event `beat` says: how peers see the node (`mode`), what keeps it so (`enforcement`), when it was started, and what
+    /// changes soon. It is told every few seconds, and at once when it has changed and an event says so.
     fn beat(&self) -> Value;
 
     /// The counters of `/metrics`, as Prometheus reads them.

@@ -110,7 +110,8 @@ impl Service {
         let (new, failures) = Self::look_at_folders(&found, &mut options);
         let home = std::path::absolute(&options.home.dir).unwrap_or_else(|_| options.home.dir.clone());
         let node = Runtime::start(executor, options).await?;
-        let log = Rc::new(Log::new());
+        let started_unix_ms = clock::now_ms();
+        let log = Rc::new(Log::of_life(started_unix_ms));
         let (finished, ended) = smol::channel::unbounded();
         let turns = thread::available_parallelism().map_or(1, usize::from);
         let bench = Bench { executor: executor.clone(), finished, turns: Arc::new(Semaphore::new(turns)) };
@@ -131,7 +132,7 @@ impl Service {
             light: Arc::new(Semaphore::new(jobs::LIGHT_JOBS_MAX)),
             undo: RefCell::default(),
             rates: RefCell::default(),
-            started_unix_ms: clock::now_ms(),
+            started_unix_ms,
             api: Cell::new(None),
             access: RefCell::default(),
             is_ending: Cell::new(false),
@@ -302,6 +303,11 @@ impl Service {
     /// The events.
     pub(crate) fn log(&self) -> &Rc<Log> {
         &self.0.log
+    }
+
+    /// When it was started: milliseconds since 1970.
+    pub(crate) fn started_unix_ms(&self) -> u64 {
+        self.0.started_unix_ms
     }
 
     /// The node below.

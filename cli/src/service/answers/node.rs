@@ -61,7 +61,12 @@ impl Answers<GetEvents> for Service {
     async fn answer(&self, call: GetEvents) -> Result<Events, ApiError> {
         let limit = call.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LISTED_MAX);
         let after = self.0.log.after(call.after, limit.min(LISTED_MAX));
-        Ok(Events { events: after.events, missed: after.missed, last: self.0.log.last() })
+        Ok(Events {
+            events: after.events,
+            missed: after.missed,
+            restarted: after.restarted,
+            last: self.0.log.last(),
+        })
     }
 }
 
