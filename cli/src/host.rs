@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::api::{self, ApiError, Scope};
 use crate::exit::{Exit, Failure};
-use crate::http::Backend;
 use crate::http::listen::{AddressFile, ControlSocket, Listener};
 use crate::http::server::Server;
 use crate::http::token::Access;
+use crate::http::{Backend, LinkedFile};
 use crate::node::Executor;
 use crate::service::{Log, Service};
 
@@ -84,6 +84,10 @@ impl Backend for Service {
     fn beat(&self) -> Value {
         let started_unix_ms = self.started_unix_ms();
         json!({ "mode": api::Mode::Direct, "enforcement": "none", "started_unix_ms": started_unix_ms })
+    }
+
+    fn linked(&self, code: &str) -> Option<LinkedFile> {
+        Self::linked(self, code)
     }
 
     fn metrics(&self) -> String {

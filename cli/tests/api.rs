@@ -14,7 +14,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use support::api::{Api, serve_alone};
 use support::schema::{assert_answers, check, method};
-use support::{ok_json, random_bytes, stderr};
+use support::{Running, Swarm, ok_json, random_bytes, stderr};
 
 /// The seeds' three requests, word for word; "..." stands for an address there.
 const SEEDS: [(&str, &str); 3] = [
@@ -147,5 +147,59 @@ fn event_numbers_go_on_over_a_restart_and_the_loss_is_told() {
     );
     let started = api.call("getStatus", &json!({}))["started_unix_ms"].to_string();
     assert!(read.contains(&format!("\"started_unix_ms\":{started}")), "{read}");
+    node.stop();
+}
+
+#[test]
+fn a_link_leads_to_a_file_that_has_arrived_until_it_is_revoked() {
+    let swarm = Swarm::new();
+    let entry = swarm.ingest("film.mp4", 3 << 20, &[]);
+    let uri = swarm.publish(&[&entry], &[])["uri"].as_str().unwrap().to_owned();
+    let _author = swarm.serve_author();
+    let args = [
+        "serve",
+        "-d",
+        "reader",
+        "-H",
+        "127.0.0.1",
+        "-T",
+        "0",
+        "-P",
+        "0",
+        "--dht",
+        "server",
+        "-b",
+        &swarm.address,
+    ];
+    let node = Running::start(swarm.path(), args);
+    node.ready();
+    let api = Api::of(&swarm.join("reader"));
+    let document = api.document();
+    let channel = api.call("addSubscription", &json!({ "uri": uri }))["channel"].clone();
+    let file = json!({ "channel": channel, "path": "film.mp4" });
+    node.event("complete");
+    let link = api.call("createFileLink", &file);
+    assert_answers(&document, "createFileLink", &link);
+    assert_eq!((&link["valid_secs"], &link["size_bytes"]), (&json!(12 * 3600), &json!(3 << 20)));
+    let line = format!("GET /{}", link["path"].as_str().unwrap());
+    let film = fs::read(swarm.join("film.mp4")).unwrap();
+    let reply = api.ask(&line, &[], b"");
+    assert!(reply.status == 200 && reply.body == film);
+    let part = api.ask(&line, &["Range: bytes=1000000-1999999"], b"");
+    assert!(part.status == 206 && part.body == film[1_000_000..2_000_000]);
+    assert_answers(&document, "getFiles", &api.call("getFiles", &json!({ "channel": channel })));
+    assert_answers(&document, "getPeers", &api.call("getPeers", &json!({})));
+    // One by its path, all of a channel, all by another token.
+    assert_eq!(api.call("revokeFileLinks", &json!({ "path": link["path"] }))["links"], 1);
+    assert_eq!(api.ask(&line, &[], b"").status, 404);
+    let again = || format!("GET /{}", api.call("createFileLink", &file)["path"].as_str().unwrap());
+    let lines = [again(), again()];
+    assert_eq!(api.call("revokeFileLinks", &json!({ "channel": channel }))["links"], 2);
+    let last = again();
+    assert_eq!(api.ask(&last, &[], b"").status, 200);
+    api.call("removeSubscription", &json!({ "channel": channel }));
+    for line in lines.iter().chain([&last]) {
+        assert_eq!(api.ask(line, &[], b"").status, 404);
+    }
     node.stop();
 }

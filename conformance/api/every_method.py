@@ -83,6 +83,8 @@ def subscriptions(api):
     api.resumeSubscription(channel=channel)
     api.markRead(channel=channel)
     assert api.getFiles(channel=channel) == {"sequence": 0, "files": [], "total": 0}
+    refused(3, api.createFileLink, channel=channel, path="film")
+    assert api.revokeFileLinks(channel=channel) == {"links": 0}
     undo = api.removeSubscription(channel=channel)["undo"]
     refused(3, api.getSubscription, channel=channel)
     api.undo(undo=undo)

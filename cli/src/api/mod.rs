@@ -7,6 +7,7 @@
 mod error;
 mod event;
 mod identities;
+mod links;
 mod node;
 mod openrpc;
 mod subscriptions;
@@ -20,6 +21,7 @@ use serde_json::Value;
 pub(crate) use error::ApiError;
 pub(crate) use event::{Event, EventKind};
 pub(crate) use identities::*;
+pub(crate) use links::*;
 pub(crate) use node::*;
 pub(crate) use openrpc::openrpc;
 pub(crate) use subscriptions::*;
@@ -143,7 +145,7 @@ methods! {
     Read "getSettings" (GetSettings) -> Settings;
     /// Changes settings, from now on and for later runs.
     Admin "setSettings" (SetSettings) -> Settings;
-    /// Replaces the token of the API: who has the old one is refused from then on.
+    /// Replaces the token of the API: who has the old one is refused from then on, and links to files end.
     Admin "rotateToken" (RotateToken) -> Done;
     /// Makes a link that logs a browser in, once.
     Admin "createLoginLink" (CreateLoginLink) -> LoginLink;
@@ -168,6 +170,10 @@ methods! {
     Control "markRead" (MarkRead) -> Done;
     /// The files of a followed channel, folder by folder.
     Read "getFiles" (GetFiles) -> Files;
+    /// Makes a link to a file: whoever has it reads the file for 12 hours, or until it is revoked or the node ends.
+    Control "createFileLink" (CreateFileLink) -> FileLink;
+    /// Ends links to files before their time.
+    Control "revokeFileLinks" (RevokeFileLinks) -> Revoked;
 
     /// The identities whose channels this node can publish in.
     Read "getIdentities" (GetIdentities) -> Identities;

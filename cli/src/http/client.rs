@@ -82,7 +82,7 @@ impl Client {
 
     async fn exchange(&self, request: Request<Payload>) -> Result<Exchange, ApiError> {
         let stream = connect_control(&self.dir).await.map_err(|error| lost(&error))?;
-        let stream = stream.ok_or_else(|| lost(&io::ErrorKind::ConnectionRefused.into()))?;
+        let stream = stream.ok_or_else(|| ApiError::not_found("the node on this folder has just ended"))?;
         Exchange::begin(stream, request).await.map_err(|error| lost(&io::Error::other(error)))
     }
 }

@@ -9,6 +9,10 @@ pub(super) const CONNECTIONS_MAX: usize = 256;
 pub(super) const CONTROL_CONNECTIONS_MAX: usize = 64;
 /// Event streams of all callers over TCP: a page needs one for all of its tabs.
 pub(super) const STREAMS_MAX: usize = 32;
+/// Files that are read at once through links.
+pub(super) const FILES_MAX: usize = 32;
+/// Bytes of a file that are read at once.
+pub(super) const FILE_PIECE_BYTES: usize = 64 * 1024;
 /// Calls under way over TCP, and as many again on the control socket: long work is a job, so that a call is soon answered.
 pub(super) const CALLS_MAX: usize = 64;
 

@@ -19,7 +19,7 @@ use super::limits::{
 };
 use super::server::{Inner, Place};
 use super::token::Login;
-use super::{Backend, rpc};
+use super::{Backend, files, rpc};
 
 /// What browsers say in place of `Last-Event-ID` when they connect again.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -66,6 +66,11 @@ async fn route<B: Backend>(
             _ => allow(head, &[Method::GET, Method::HEAD], "GET, HEAD")
                 .map(|()| answer::empty(StatusCode::NO_CONTENT)),
         };
+    }
+    // The code is the login. A link may be followed from any page.
+    if let Some(code) = path.strip_prefix("/files/") {
+        allow(head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+        return files::file(server, head, code).await;
     }
     if !matches!(path, "/api/rpc" | "/api/events" | "/api/openrpc.json" | "/metrics") {
         return Err(Refusal::new(StatusCode::NOT_FOUND, format!("there is nothing at {path:?}")));

@@ -63,6 +63,7 @@ pub(super) struct Counts {
     pub(super) calls: Rc<Cell<usize>>,
     pub(super) control_calls: Rc<Cell<usize>>,
     pub(super) body_bytes: Rc<Cell<usize>>,
+    pub(super) files: Rc<Cell<usize>>,
 }
 
 /// A part of a count, given back when dropped.

@@ -9,6 +9,7 @@ mod channel;
 mod doctor;
 mod exports;
 pub(crate) mod jobs;
+mod links;
 mod log;
 mod metrics;
 mod rates;
@@ -45,6 +46,7 @@ pub(crate) use reporter::Reporter;
 use self::channel::{Channel, channel_of};
 use self::exports::{Bench, Finished};
 use self::jobs::Jobs;
+use self::links::Links;
 use self::rates::Rates;
 use self::records::{Followed, Records};
 use self::undo::UndoTable;
@@ -82,6 +84,7 @@ pub(crate) struct Inner {
     heavy: Arc<Semaphore>,
     light: Arc<Semaphore>,
     undo: RefCell<UndoTable>,
+    links: RefCell<Links>,
     config: RefCell<Config>,
     rates: RefCell<Rates>,
     started_unix_ms: u64,
@@ -131,6 +134,7 @@ impl Service {
             heavy: Arc::new(Semaphore::new(1)),
             light: Arc::new(Semaphore::new(jobs::LIGHT_JOBS_MAX)),
             undo: RefCell::default(),
+            links: RefCell::default(),
             rates: RefCell::default(),
             started_unix_ms,
             api: Cell::new(None),

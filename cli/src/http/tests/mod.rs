@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use serde_json::{Map, Value, json};
 use smol::{Async, Timer};
 use tempfile::TempDir;
 
-use super::Backend;
 use super::listen::{ControlSocket, Listener};
 use super::server::Server;
 use super::token::Access;
+use super::{Backend, LinkedFile};
 use crate::api::{ApiError, EventKind, Scope};
 use crate::node;
 use crate::output::News;
@@ -23,6 +24,7 @@ use crate::service::Log;
 
 mod client;
 mod events;
+mod files;
 mod guard;
 mod random;
 mod rpc;
@@ -33,6 +35,8 @@ const TEST_TIME: Duration = Duration::from_mins(2);
 
 /// An application of a few methods.
 struct Fake {
+    /// What links lead to.
+    film: PathBuf,
     log: Log,
     beats: Cell<u64>,
     go: Signal,
@@ -78,6 +82,11 @@ impl Backend for Fake {
         json!({ "mode": "direct", "enforcement": "none", "change": self.beats.get() })
     }
 
+    fn linked(&self, code: &str) -> Option<LinkedFile> {
+        let (target, name) = (self.film.clone(), code.to_owned());
+        code.starts_with("film").then_some(LinkedFile { target, name })
+    }
+
     fn metrics(&self) -> String {
         "# TYPE megatorrent_up gauge\nmegatorrent_up 1\n".into()
     }
@@ -116,6 +125,7 @@ fn run(test: impl AsyncFnOnce(&Rig)) {
         let dir = tempfile::tempdir().expect("a folder");
         let access = Rc::new(Access::open(dir.path()).expect("a token"));
         let backend = Rc::new(Fake {
+            film: dir.path().join("film"),
             log: Log::new(),
             beats: Cell::new(0),
             go: Signal::new(),

@@ -171,6 +171,7 @@ impl Answers<Shutdown> for Service {
 impl Answers<RotateToken> for Service {
     async fn answer(&self, _: RotateToken) -> Result<Done, ApiError> {
         self.access()?.rotate()?;
+        self.0.links.borrow_mut().clear();
         Ok(Done {})
     }
 }
