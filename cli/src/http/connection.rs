@@ -15,7 +15,7 @@ use event_listener::Event as Signal;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, future};
 use smol::{Async, Timer};
 
-use super::limits::{LINGER_BYTES_MAX, LINGER_TIME, SLOWEST_BYTES_PER_SEC, STALL_TIME, STUCK_TIME};
+use super::limits::{LINGER_BYTES_MAX, LINGER_TIME, SLOWEST_BYTES_PER_SEC, STUCK_TIME};
 
 /// A caller's socket.
 pub(super) enum Socket {
@@ -63,8 +63,9 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(socket: Rc<Socket>, slot: Rc<Slot>) -> Self {
-        Self { socket, slot, patience: Patience::default() }
+    /// `stall` is how long its reader may take nothing.
+    pub(super) fn new(socket: Rc<Socket>, slot: Rc<Slot>, stall: Duration) -> Self {
+        Self { socket, slot, patience: Patience { stall, due: None, timer: None } }
     }
 }
 
@@ -111,8 +112,8 @@ impl AsyncWrite for Watched {
 }
 
 /// How much longer a slow reader is waited for. Its time begins when it takes nothing, and bytes buy it more.
-#[derive(Default)]
 struct Patience {
+    stall: Duration,
     due: Option<Instant>,
     timer: Option<Timer>,
 }
@@ -122,21 +123,21 @@ impl Patience {
     fn took(&mut self, count: usize, offered: usize) {
         let Some(due) = self.due else { return };
         self.timer = None;
-        self.due = (count < offered).then(|| extended(due, count, Instant::now()));
+        self.due = (count < offered).then(|| extended(due, count, Instant::now(), self.stall));
     }
 
     /// Ready when its time is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let due = *self.due.get_or_insert_with(|| Instant::now() + STALL_TIME);
+        let due = *self.due.get_or_insert_with(|| Instant::now() + self.stall);
         let timer = self.timer.get_or_insert_with(|| Timer::at(due));
         ready!(Pin::new(timer).poll(cx));
         Poll::Ready(())
     }
 }
 
-fn extended(due: Instant, count: usize, now: Instant) -> Instant {
+fn extended(due: Instant, count: usize, now: Instant, stall: Duration) -> Instant {
     let bought = Duration::from_millis(count as u64 * 1000 / SLOWEST_BYTES_PER_SEC);
-    (due + bought).min(now + STALL_TIME)
+    (due + bought).min(now + stall)
 }
 
 /// A place among the connections of one kind.
@@ -270,6 +271,7 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::limits::STALL_TIME;
 
     #[test]
     fn the_one_that_waits_longest_makes_room_and_a_busy_one_never() {
@@ -306,8 +308,8 @@ mod tests {
     fn bytes_buy_a_slow_reader_time_up_to_a_bound() {
         let now = Instant::now();
         let due = now + Duration::from_secs(1);
-        assert_eq!(extended(due, 4096, now), now + Duration::from_secs(2));
-        assert_eq!(extended(due, 1 << 20, now), now + STALL_TIME);
-        assert_eq!(extended(due, 1, now), due);
+        assert_eq!(extended(due, 4096, now, STALL_TIME), now + Duration::from_secs(2));
+        assert_eq!(extended(due, 1 << 20, now, STALL_TIME), now + STALL_TIME);
+        assert_eq!(extended(due, 1, now, STALL_TIME), due);
     }
 }

@@ -17,11 +17,25 @@ pub(super) const FILE_PIECE_BYTES: usize = 64 * 1024;
 pub(super) const CALLS_MAX: usize = 64;
 
 /// How long a request's head may take, which is also how long a connection may be idle.
-pub(super) const HEAD_TIME: Duration = Duration::from_secs(15);
+const HEAD_TIME: Duration = Duration::from_secs(15);
 /// How long a request's body may take.
-pub(super) const BODY_TIME: Duration = Duration::from_secs(20);
+const BODY_TIME: Duration = Duration::from_secs(20);
 /// How long a caller may take nothing of an answer.
 pub(super) const STALL_TIME: Duration = Duration::from_secs(20);
+/// How long a caller may take for each step.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    pub(super) head: Duration,
+    pub(super) body: Duration,
+    pub(super) stall: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { head: HEAD_TIME, body: BODY_TIME, stall: STALL_TIME }
+    }
+}
+
 /// How long a caller may do nothing while others find no place.
 pub(super) const STUCK_TIME: Duration = Duration::from_secs(1);
 /// Bytes that buy a caller who takes an answer slowly another second.

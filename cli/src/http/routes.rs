@@ -14,9 +14,7 @@ use super::answer::{self, Answer, Payload, Refusal};
 use super::connection::Slot;
 use super::events::events;
 use super::guard::{self, Peer};
-use super::limits::{
-    BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, CALLS_MAX, CONTROL_BODY_BYTES_MAX, STREAMS_MAX,
-};
+use super::limits::{BODIES_BYTES_MAX, BODY_BYTES_MAX, CALLS_MAX, CONTROL_BODY_BYTES_MAX, STREAMS_MAX};
 use super::server::{Inner, Place};
 use super::token::Login;
 use super::{Backend, files, rpc};
@@ -193,7 +191,7 @@ async fn collect<B: Backend>(
     body: Incoming,
 ) -> Result<(Zeroizing<Vec<u8>>, Place), Refusal> {
     let late = async {
-        Timer::after(BODY_TIME).await;
+        Timer::after(server.times.body).await;
         Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long"))
     };
     future::or(read(server, peer, slot, body), late).await

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use smol::{Async, Timer};
 use tempfile::TempDir;
 
+use super::limits::Times;
 use super::listen::{ControlSocket, Listener};
 use super::server::Server;
 use super::token::Access;
@@ -121,6 +122,10 @@ struct Rig {
 
 /// Runs a test before a server that answers for `node.example` too.
 fn run(test: impl AsyncFnOnce(&Rig)) {
+    run_with(Times::default(), test);
+}
+
+fn run_with(times: Times, test: impl AsyncFnOnce(&Rig)) {
     node::block_on(async |executor| {
         let dir = tempfile::tempdir().expect("a folder");
         let access = Rc::new(Access::open(dir.path()).expect("a token"));
@@ -136,7 +141,8 @@ fn run(test: impl AsyncFnOnce(&Rig)) {
         let addr = tcp.local_addr().expect("an address");
         let (control, unix) = ControlSocket::bind(dir.path()).expect("it listens");
         let hosts = vec!["node.example".to_owned()];
-        let server = Server::start(executor, Rc::clone(&backend), Rc::clone(&access), hosts, vec![tcp, unix]);
+        let (answering, listeners) = (Rc::clone(&backend), vec![tcp, unix]);
+        let server = Server::start_with(executor, answering, Rc::clone(&access), hosts, listeners, times);
         let server = Cell::new(Some(server));
         let rig = Rig { addr, access, backend, dir, server, _control: control };
         let late = async {
