@@ -181,25 +181,25 @@ fn a_link_leads_to_a_file_that_has_arrived_until_it_is_revoked() {
     let link = api.call("createFileLink", &file);
     assert_answers(&document, "createFileLink", &link);
     assert_eq!((&link["valid_secs"], &link["size_bytes"]), (&json!(12 * 3600), &json!(3 << 20)));
-    let line = format!("GET /{}", link["path"].as_str().unwrap());
-    let film = fs::read(swarm.join("film.mp4")).unwrap();
-    let reply = api.ask(&line, &[], b"");
-    assert!(reply.status == 200 && reply.body == film);
-    let part = api.ask(&line, &["Range: bytes=1000000-1999999"], b"");
-    assert!(part.status == 206 && part.body == film[1_000_000..2_000_000]);
+    let first = format!("GET /{}", link["path"].as_str().unwrap());
+    let content = fs::read(swarm.join("film.mp4")).unwrap();
+    let reply = api.ask(&first, &[], b"");
+    assert!(reply.status == 200 && reply.body == content);
+    let part = api.ask(&first, &["Range: bytes=1000000-1999999"], b"");
+    assert!(part.status == 206 && part.body == content[1_000_000..2_000_000]);
     assert_answers(&document, "getFiles", &api.call("getFiles", &json!({ "channel": channel })));
     assert_answers(&document, "getPeers", &api.call("getPeers", &json!({})));
     // One by its path, all of a channel, all by another token.
     assert_eq!(api.call("revokeFileLinks", &json!({ "path": link["path"] }))["links"], 1);
-    assert_eq!(api.ask(&line, &[], b"").status, 404);
+    assert_eq!(api.ask(&first, &[], b"").status, 404);
     let again = || format!("GET /{}", api.call("createFileLink", &file)["path"].as_str().unwrap());
-    let lines = [again(), again()];
+    let others = [again(), again()];
     assert_eq!(api.call("revokeFileLinks", &json!({ "channel": channel }))["links"], 2);
     let last = again();
     assert_eq!(api.ask(&last, &[], b"").status, 200);
     api.call("removeSubscription", &json!({ "channel": channel }));
-    for line in lines.iter().chain([&last]) {
-        assert_eq!(api.ask(line, &[], b"").status, 404);
+    for old in others.iter().chain([&last]) {
+        assert_eq!(api.ask(old, &[], b"").status, 404);
     }
     node.stop();
 }

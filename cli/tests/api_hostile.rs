@@ -183,9 +183,10 @@ fn a_hundred_megabytes_are_refused_and_not_held() {
         let head = api.head("POST /api/rpc", &[JSON, login, framing]);
         stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
         for _ in 0..100 {
-            let sent = match framing.contains("chunked") {
-                true => [format!("{MIB:x}\r\n").as_bytes(), &piece, b"\r\n"].concat(),
-                false => piece.clone(),
+            let sent = if framing.contains("chunked") {
+                [format!("{MIB:x}\r\n").as_bytes(), &piece, b"\r\n"].concat()
+            } else {
+                piece.clone()
             };
             if stream.write_all(&sent).is_err() {
                 break;

@@ -8,6 +8,7 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -184,13 +185,11 @@ fn killed_and_started_again(kills: u64, seed: u64) {
         loop {
             number += 1;
             let change = Change::draw(number, &model);
-            match attempt(&api, &change, folder.path()) {
-                Some(answer) => change.take(&answer, &mut model),
-                None => {
-                    last = Some(change);
-                    break;
-                }
-            }
+            let Some(answer) = attempt(&api, &change, folder.path()) else {
+                last = Some(change);
+                break;
+            };
+            change.take(&answer, &mut model);
         }
         killer.join().unwrap();
         node.wait();
@@ -256,6 +255,27 @@ fn median(mut take: impl FnMut()) -> Duration {
     times[4]
 }
 
+/// Lets peers ask for blobs, each as fast as it gets them; they have got some.
+fn be_busy(api: &Api, addr: SocketAddr, ids: &[BlobId]) {
+    for _ in 0..BUSY_PEERS {
+        let ids = ids.to_vec();
+        let mut line = Line::dial(addr).unwrap();
+        thread::spawn(move || {
+            for id in ids.iter().cycle() {
+                let asked = line.send(&Message::Request(*id));
+                if asked.is_err() || line.receive().is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let begun = Instant::now();
+    while api.call("getStatus", &json!({}))["bytes_sent"].as_u64() < Some(2 << 20) {
+        assert!(begun.elapsed() < PATIENCE, "no peer is served");
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn a_thousand_channels_and_fifty_busy_peers_leave_it_quick_small_and_soon_ended() {
     let swarm = Swarm::new();
@@ -283,24 +303,7 @@ fn a_thousand_channels_and_fifty_busy_peers_leave_it_quick_small_and_soon_ended(
     let api = Api::of(&swarm.join("author"));
     follow_many(&api);
 
-    // Each asks for blobs as fast as it gets them.
-    for _ in 0..BUSY_PEERS {
-        let ids = ids.clone();
-        let mut line = Line::dial(addr).unwrap();
-        thread::spawn(move || {
-            for id in ids.iter().cycle() {
-                let asked = line.send(&Message::Request(*id));
-                if asked.is_err() || line.receive().is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    let begun = Instant::now();
-    while api.call("getStatus", &json!({}))["bytes_sent"].as_u64() < Some(2 << 20) {
-        assert!(begun.elapsed() < PATIENCE, "no peer is served");
-        thread::yield_now();
-    }
+    be_busy(&api, addr, &ids);
     for (method, params) in [
         ("getStatus", json!({})),
         ("getSubscriptions", json!({ "sort": "title", "limit": 60 })),

@@ -111,10 +111,9 @@ async fn route<C: Call>(
         return Err(ApiError::out_of_scope(C::NAME, C::SCOPE));
     }
     let params = match params {
-        Value::Null => Value::Object(serde_json::Map::new()),
         // By position they would hang on the order of members.
         Value::Array(values) if !values.is_empty() => return Err(ApiError::by_position(C::NAME)),
-        Value::Array(_) => Value::Object(serde_json::Map::new()),
+        Value::Null | Value::Array(_) => Value::Object(serde_json::Map::new()),
         params => params,
     };
     let call = serde_json::from_value(params).map_err(|error| ApiError::bad_params(C::NAME, &error))?;

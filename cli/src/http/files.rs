@@ -47,6 +47,10 @@ pub(crate) fn content_type(name: &str) -> &'static str {
     TYPES.iter().find(|(name, _)| Some(*name) == end.as_deref()).map_or(OTHER, |(_, kind)| kind)
 }
 
+/// What a file may do in a browser that shows it: nothing but show itself.
+const POLICY: &str =
+    "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox";
+
 /// A file that is open, and what changes with its content.
 struct Open {
     file: File,
@@ -125,8 +129,6 @@ pub(super) async fn file<B: Backend>(server: &Inner<B>, head: &Parts, code: &str
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_LENGTH, count.into());
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    const POLICY: &str =
-        "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox";
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     for (name, value) in [
         (header::ETAG, Some(tag)),

@@ -1,5 +1,6 @@
 //! Asks a node's API as another program does: over TCP, with the token that lies in the node's folder.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -66,6 +67,7 @@ impl Api {
         Self { addr: addr.lines().next().unwrap().parse().unwrap(), dir: dir.to_owned(), token }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "another program's socket")]
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.addr).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -87,7 +89,7 @@ impl Api {
     pub(crate) fn head(&self, line: &str, headers: &[&str]) -> String {
         let mut text = format!("{line} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|it| it.to_lowercase().starts_with("host:")) {
-            text.push_str(&format!("Host: {}\r\n", self.addr));
+            let _ = write!(text, "Host: {}\r\n", self.addr);
         }
         for header in headers {
             text.push_str(header);
@@ -99,7 +101,7 @@ impl Api {
     pub(crate) fn ask(&self, line: &str, headers: &[&str], body: &[u8]) -> Reply {
         let mut text = self.head(line, headers);
         if !body.is_empty() {
-            text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            let _ = write!(text, "Content-Length: {}\r\n", body.len());
         }
         Reply::parse(&self.send(&[text.as_bytes(), b"\r\n", body].concat()))
     }
