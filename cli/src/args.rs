@@ -192,7 +192,7 @@ pub(crate) struct Ingest {
     /// Seal under a fresh secret, so that nobody can tell that this is the same content as another ingest
     #[arg(long)]
     pub(crate) unlinkable: bool,
-    /// Keep a sealed copy of all blobs, so that the file itself may be changed, moved or deleted; as much space again
+    /// Keep a copy, so that the file itself may be changed, moved or deleted; as much space again, unless the file system shares bytes
     #[arg(long)]
     pub(crate) copy: bool,
     /// Overwrite ENTRY if it exists
@@ -551,7 +551,8 @@ pub(crate) struct ListenArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct FetchArgs {
-    /// Keep the blobs too, so that what is done to the files takes nothing from those who fetch them from here; twice the space
+    /// Keep a copy besides, so that what is done to the files takes nothing from those who fetch them from here; twice the space, unless
+    /// the file system shares bytes
     #[arg(
         long,
         env = "MEGATORRENT_COPY",

@@ -17,7 +17,7 @@ use megatorrent_core::node::{Answer, Command, Draft, Event, Takers, Target};
 use megatorrent_core::parts::PART_LEN;
 use megatorrent_core::tree::Shape;
 use megatorrent_runtime_smol::dht::DhtMode;
-use megatorrent_runtime_smol::export::{Export, Exported, export};
+use megatorrent_runtime_smol::export::{Copies, Export, Exported, export};
 use megatorrent_runtime_smol::home::{self, Home, load_dht_state};
 use megatorrent_runtime_smol::ingest::{AuthorBlobs, ingest};
 use megatorrent_runtime_smol::losses::Loss;
@@ -112,7 +112,7 @@ fn exported(node: &Handle, entry: &FileEntry, out: &Path) -> Vec<u8> {
         state: node.state(),
         out_dir: out,
         workers: 2,
-        copy: false,
+        copies: Copies::None,
         topic: None,
         restore: false,
         sync: false,

@@ -51,7 +51,7 @@ pub(crate) struct AddSubscription {
     /// The folder for the files, as an absolute path [default: `downloads/TITLE-or-KEY/` in the node's folder].
     #[serde(default)]
     pub(crate) output: Option<String>,
-    /// Keep the blobs too.
+    /// Keep a copy besides, which shares the files' bytes where the file system can do that.
     #[serde(default)]
     pub(crate) copy: bool,
     /// Fetch in the order of the bytes rather than the rarest first.

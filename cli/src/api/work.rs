@@ -37,7 +37,7 @@ pub(crate) struct Ingest {
     /// Seal under a fresh secret.
     #[serde(default)]
     pub(crate) unlinkable: bool,
-    /// Keep a copy of all blobs.
+    /// Keep a copy, which shares the file's bytes where the file system can do that.
     #[serde(default)]
     pub(crate) copy: bool,
 }

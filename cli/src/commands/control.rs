@@ -48,7 +48,7 @@ fn with_node<T>(
 async fn start(executor: &Executor, data: &DataArgs) -> Result<Face, Failure> {
     let mut options = Options::new(Home::open(node::prepare(data)?)?);
     options.dht = DhtMode::Off;
-    let service = Service::start(executor, options).await?;
+    let service = Service::start_for_a_command(executor, options).await?;
     Ok(Face::own(Host::open(executor, service, None)?))
 }
 

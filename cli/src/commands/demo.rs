@@ -20,7 +20,7 @@ use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, 
 use megatorrent_core::node::{Command, Draft, Event, Target};
 use megatorrent_core::uri;
 use megatorrent_runtime_smol::dht::DhtMode;
-use megatorrent_runtime_smol::export::{Export, export};
+use megatorrent_runtime_smol::export::{Copies, Export, export};
 use megatorrent_runtime_smol::home::Home;
 use megatorrent_runtime_smol::ingest::ingest_in_place;
 use megatorrent_runtime_smol::outputs::Plan;
@@ -238,7 +238,7 @@ impl Stage<'_> {
                 state,
                 out_dir,
                 workers: WORKERS,
-                copy: false,
+                copies: Copies::None,
                 topic: None,
                 restore: false,
                 sync: false,

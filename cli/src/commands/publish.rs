@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Publish, output: Output) -> Result<(), Failure> {
             if !args.gateways.is_empty() {
                 options.dht = DhtMode::Off;
             }
-            let service = Service::start(executor, options).await?;
+            let service = Service::start_for_a_command(executor, options).await?;
             Face::own(Host::open(executor, service, None)?)
         };
         let spinner = output.spinner();

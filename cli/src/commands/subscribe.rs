@@ -65,7 +65,7 @@ async fn start(executor: &node::Executor, args: &Subscribe, uri: &ChannelUri) ->
         options.dht = DhtMode::Client;
     }
     node::listen(&mut options, &args.listen, 0);
-    let service = Service::start(executor, options).await?;
+    let service = Service::start_for_a_command(executor, options).await?;
     if !args.once {
         service.node().store().sync_behind();
     }

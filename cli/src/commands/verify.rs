@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Verify, output: Output) -> Result<(), Failure> {
             let found = look(&options.home.store, output, &bar, &interrupts).await?;
             node::limit(&mut options, &args.limits);
             node::listen(&mut options, &args.listen, 0);
-            let service = Service::start(executor, options).await?;
+            let service = Service::start_for_a_command(executor, options).await?;
             (Face::own(Host::open(executor, service, None)?), Some(found))
         };
         let timeout = Some(args.timeout).filter(|secs| *secs > 0).map(Duration::from_secs);

@@ -11,7 +11,7 @@ use megatorrent_core::ids::Topic;
 use megatorrent_core::manifest::{FileEntry, Manifest};
 use megatorrent_core::node::{Command, Selection};
 use megatorrent_runtime_smol::Handle;
-use megatorrent_runtime_smol::export::{Export, ExportError, Exported, export, shown};
+use megatorrent_runtime_smol::export::{Copies, Export, ExportError, Exported, export, shown};
 use megatorrent_runtime_smol::outputs::Plan;
 use megatorrent_runtime_smol::state::State;
 use megatorrent_runtime_smol::store::Store;
@@ -70,6 +70,8 @@ struct Current {
     manifest: Arc<Manifest>,
     /// The folder was looked at, and what is wanted is selected.
     is_settled: bool,
+    /// What is kept besides the files; known when it is settled.
+    copies: Copies,
     /// Files that are left as a user has them.
     kept: BTreeSet<usize>,
     /// Files whose blobs are stored and whose turn has not come.
@@ -182,6 +184,7 @@ impl Exports {
             channel_sequence: sequence,
             manifest,
             is_settled: false,
+            copies: Copies::None,
             kept: BTreeSet::new(),
             waiting: BTreeSet::new(),
             done,
@@ -253,8 +256,11 @@ impl Exports {
         if !std::mem::replace(&mut current.is_settled, true) {
             let plan = Plan::new(current.manifest.clone(), goal.out_dir.clone()).restoring(restored);
             plan.check(&self.store, &self.state, &left)?;
+            if goal.copy {
+                current.copies = self.store.copies_of(&goal.out_dir);
+            }
             let topic = topic_of(&self.node, &goal.channel);
-            if let Some(topic) = topic.filter(|_| !goal.copy) {
+            if let Some(topic) = topic.filter(|_| current.copies != Copies::Blobs) {
                 self.store.begin_outputs(topic, sequence, plan);
             }
         } else if !is_other {
@@ -318,7 +324,7 @@ impl Exports {
             (entry.clone(), cancel.clone(), self.bytes.clone(), self.workers);
         let topic = topic_of(&self.node, &goal.channel);
         let manifest = current.manifest.clone();
-        let sequence = current.channel_sequence;
+        let (sequence, copies) = (current.channel_sequence, current.copies);
         let task = self.bench.run(goal.channel, move || {
             let request = Export {
                 entry: &file,
@@ -327,7 +333,7 @@ impl Exports {
                 state: &state,
                 out_dir: &goal.out_dir,
                 workers,
-                copy: goal.copy,
+                copies,
                 topic,
                 restore: goal.restore,
                 sync: false,

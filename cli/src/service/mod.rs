@@ -46,6 +46,7 @@ pub(crate) use reporter::Reporter;
 use self::channel::{Channel, channel_of};
 use self::exports::{Bench, Finished};
 use self::jobs::Jobs;
+use self::jobs::publish::Turns;
 use self::links::Links;
 use self::rates::Rates;
 use self::records::{Followed, Records};
@@ -80,6 +81,7 @@ pub(crate) struct Inner {
     bench: Bench,
     channels: RefCell<BTreeMap<PublicKey, Channel>>,
     jobs: RefCell<Jobs>,
+    publishing: Turns,
     /// Jobs that keep disk and processors busy take turns; of the others some run at once.
     heavy: Arc<Semaphore>,
     light: Arc<Semaphore>,
@@ -98,8 +100,17 @@ pub(crate) struct Inner {
 }
 
 impl Service {
-    /// Starts a node, and goes on with all that an earlier one left.
-    pub(crate) async fn start(executor: &Executor, mut options: Options) -> Result<Self, Failure> {
+    /// Starts a node that stays, and goes on with all that an earlier one left.
+    pub(crate) async fn start(executor: &Executor, options: Options) -> Result<Self, Failure> {
+        Self::open(executor, options, true).await
+    }
+
+    /// Starts a node that a command has for itself: the jobs that one which stays has left are not begun, and none is kept.
+    pub(crate) async fn start_for_a_command(executor: &Executor, options: Options) -> Result<Self, Failure> {
+        Self::open(executor, options, false).await
+    }
+
+    async fn open(executor: &Executor, mut options: Options, keeps_jobs: bool) -> Result<Self, Failure> {
         let found = Followed::all(&options.home.state)?;
         let changed = records::changed(&options.home.state)?;
         if let Some(limits) = changed.limits {
@@ -119,7 +130,7 @@ impl Service {
         let turns = thread::available_parallelism().map_or(1, usize::from);
         let bench = Bench { executor: executor.clone(), finished, turns: Arc::new(Semaphore::new(turns)) };
         let records = Records::new(node.state().clone());
-        let jobs = Jobs::restore(records.jobs()?);
+        let jobs = Jobs::restore(records.jobs()?, keeps_jobs);
         let service = Self(Rc::new(Inner {
             executor: executor.clone(),
             config: RefCell::new(node.config().clone()),
@@ -131,6 +142,7 @@ impl Service {
             bench,
             channels: RefCell::default(),
             jobs: RefCell::new(jobs),
+            publishing: Turns::default(),
             heavy: Arc::new(Semaphore::new(1)),
             light: Arc::new(Semaphore::new(jobs::LIGHT_JOBS_MAX)),
             undo: RefCell::default(),

@@ -22,14 +22,18 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 impl Service {
     /// Takes a job; it is kept before this returns.
     pub(super) async fn add_job(&self, request: Request) -> Result<JobInfo, ApiError> {
-        let is_durable = request.is_durable();
+        let is_kept = self.0.jobs.borrow().keeps(&request);
         let (record, room) = self.0.jobs.borrow_mut().add(request)?;
         let id = record.info.id;
         if let Some(room) = room {
             self.0.records.set_job(room, None).await?;
         }
-        if is_durable && let Err(failure) = self.0.records.set_job(id, Some(&record)).await {
-            self.0.jobs.borrow_mut().end(id, Err(Failure::new(failure.exit, failure.message.clone())));
+        if is_kept && let Err(failure) = self.0.records.set_job(id, Some(&record)).await {
+            let mut jobs = self.0.jobs.borrow_mut();
+            let ended = jobs.ended(id, Err(Failure::new(failure.exit, failure.message.clone())));
+            if let Some(record) = ended {
+                jobs.close(record);
+            }
             return Err(failure.into());
         }
         self.tell_job(&record.info);
@@ -51,20 +55,25 @@ impl Service {
     }
 
     async fn end_job(&self, id: JobId, result: Result<Value, Failure>) {
-        let ended = self.0.jobs.borrow_mut().end(id, result);
+        let ended = self.0.jobs.borrow().ended(id, result);
         let Some(record) = ended else { return };
-        if record.request.is_durable()
-            && let Err(failure) = self.0.records.set_job(id, Some(&record)).await
-        {
+        let is_kept = self.0.jobs.borrow().keeps(&record.request);
+        // Whoever sees that it is over may end the process, and the next one would do the work again.
+        if is_kept && let Err(failure) = self.0.records.set_job(id, Some(&record)).await {
             self.0.reporter.of_job(id).warn(failure.message);
         }
-        self.tell_job(&record.info);
+        let info = record.info.clone();
+        self.0.jobs.borrow_mut().close(record);
+        self.tell_job(&info);
     }
 
     pub(super) async fn cancel_job(&self, id: JobId) -> Result<JobInfo, ApiError> {
         let ended = self.0.jobs.borrow_mut().cancel(id)?;
         if let Some(record) = ended {
-            self.0.records.set_job(id, Some(&record)).await?;
+            let is_kept = self.0.jobs.borrow().keeps(&record.request);
+            if is_kept {
+                self.0.records.set_job(id, Some(&record)).await?;
+            }
             self.tell_job(&record.info);
         }
         self.0.jobs.borrow().info(id)
@@ -79,7 +88,10 @@ impl Service {
                     move || ingest::run(call.file.as_ref(), &ingest::Wish::of(&call)?, &store, &progress);
                 smol::unblock(work).await
             }
-            Request::Publish(call) => publish::run(&call, node, progress, &self.0.reporter.of_job(id)).await,
+            Request::Publish(call) => {
+                let reporter = self.0.reporter.of_job(id);
+                publish::run(&call, node, progress, &reporter, &self.0.publishing).await
+            }
             Request::Verify(call) => self.verify(id, call, progress).await,
             Request::Fetch(call) => {
                 let timeout = call.timeout_secs.map(Duration::from_secs);

@@ -46,8 +46,8 @@ impl Request {
         matches!(self, Self::Ingest(_) | Self::Verify(_))
     }
 
-    /// Whether it is begun again after a restart.
-    pub(super) fn is_durable(&self) -> bool {
+    /// Whether it means something without whoever asked for it.
+    fn is_durable(&self) -> bool {
         !matches!(self, Self::Fetch(_))
     }
 
@@ -113,8 +113,10 @@ impl Progress {
 
 /// The jobs.
 pub(super) struct Jobs {
-    jobs: BTreeMap<JobId, Job>,
+    by_id: BTreeMap<JobId, Job>,
     next: u64,
+    /// Whether jobs are kept over restarts. Those of a node that a command has for itself end with the command.
+    are_kept: bool,
 }
 
 struct Job {
@@ -124,10 +126,10 @@ struct Job {
 }
 
 impl Jobs {
-    /// Jobs of earlier runs; those that were not over are to be begun again.
-    pub(super) fn restore(records: Vec<JobRecord>) -> Self {
+    /// Jobs of earlier runs, where they are kept; those that were not over are to be begun again.
+    pub(super) fn restore(records: Vec<JobRecord>, are_kept: bool) -> Self {
         let next = records.iter().map(|record| record.info.id.0 + 1).max().unwrap_or(1);
-        let jobs = records.into_iter().map(|mut record| {
+        let jobs = records.into_iter().filter(|_| are_kept).map(|mut record| {
             if !record.info.state.is_over() {
                 record.info.state = JobState::Queued;
                 record.info.resumed = true;
@@ -135,20 +137,25 @@ impl Jobs {
             }
             (record.info.id, Job { record, progress: Arc::default(), told: Default::default() })
         });
-        Self { jobs: jobs.collect(), next }
+        Self { by_id: jobs.collect(), next, are_kept }
+    }
+
+    /// Whether a job is begun again after a restart.
+    pub(super) fn keeps(&self, request: &Request) -> bool {
+        self.are_kept && request.is_durable()
     }
 
     /// Those that are to be begun.
     pub(super) fn queued(&self) -> Vec<JobId> {
-        let queued = self.jobs.values().filter(|job| job.record.info.state == JobState::Queued);
+        let queued = self.by_id.values().filter(|job| job.record.info.state == JobState::Queued);
         queued.map(|job| job.record.info.id).collect()
     }
 
     /// A new job, and the one that made room for it, if it was kept.
     pub(super) fn add(&mut self, request: Request) -> Result<(JobRecord, Option<JobId>), Failure> {
         let mut room = None;
-        if self.jobs.len() >= JOBS_MAX {
-            let over = self.jobs.iter().find(|(_, job)| job.record.info.state.is_over());
+        if self.by_id.len() >= JOBS_MAX {
+            let over = self.by_id.iter().find(|(_, job)| job.record.info.state.is_over());
             let Some((id, _)) = over else {
                 return Err(Failure::new(
                     Exit::Other,
@@ -157,8 +164,8 @@ impl Jobs {
             };
             room = Some(*id);
         }
-        let room = room.and_then(|room| self.jobs.remove(&room));
-        let room = room.filter(|job| job.record.request.is_durable()).map(|job| job.record.info.id);
+        let room = room.and_then(|room| self.by_id.remove(&room));
+        let room = room.filter(|job| self.keeps(&job.record.request)).map(|job| job.record.info.id);
         let id = JobId(self.next);
         self.next += 1;
         let info = JobInfo {
@@ -178,22 +185,23 @@ impl Jobs {
         };
         let record = JobRecord { info, request };
         let job = Job { record: record.clone(), progress: Arc::default(), told: Default::default() };
-        self.jobs.insert(id, job);
+        self.by_id.insert(id, job);
         Ok((record, room))
     }
 
     /// Begins a job, unless it was ended before its turn came.
     pub(super) fn begin(&mut self, id: JobId) -> Option<(Request, Arc<Progress>)> {
-        let job = self.jobs.get_mut(&id).filter(|job| job.record.info.state == JobState::Queued)?;
+        let job = self.by_id.get_mut(&id).filter(|job| job.record.info.state == JobState::Queued)?;
         job.record.info.state = JobState::Running;
         Some((job.record.request.clone(), job.progress.clone()))
     }
 
-    /// Ends a job; the record to keep.
-    pub(super) fn end(&mut self, id: JobId, result: Result<Value, Failure>) -> Option<JobRecord> {
-        let job = self.jobs.get_mut(&id).filter(|job| !job.record.info.state.is_over())?;
+    /// The record of a job that ends like this. It is over for others once it is kept and [`Self::close`]d.
+    pub(super) fn ended(&self, id: JobId, result: Result<Value, Failure>) -> Option<JobRecord> {
+        let job = self.by_id.get(&id).filter(|job| !job.record.info.state.is_over())?;
         let was_cancelled = job.progress.cancelled().load(Ordering::Relaxed);
-        let info = &mut job.record.info;
+        let mut record = job.record.clone();
+        let info = &mut record.info;
         (info.done_bytes, info.total_bytes) = (job.progress.done_bytes(), job.progress.total_bytes());
         info.ended_unix_ms = Some(clock::now_ms());
         info.step.clear();
@@ -202,45 +210,58 @@ impl Jobs {
             Err(_) if was_cancelled => info.state = JobState::Cancelled,
             Err(failure) => (info.state, info.error) = (JobState::Failed, Some(ApiError::from(failure))),
         }
-        Some(job.record.clone())
+        Some(record)
+    }
+
+    /// A job is over, as its record says.
+    pub(super) fn close(&mut self, record: JobRecord) {
+        if let Some(job) = self.by_id.get_mut(&record.info.id) {
+            job.record = record;
+        }
     }
 
     /// Asks a job to end. One whose turn has not come is over at once.
     pub(super) fn cancel(&mut self, id: JobId) -> Result<Option<JobRecord>, ApiError> {
-        let job = self.jobs.get_mut(&id).ok_or_else(|| no_job(id))?;
+        let job = self.by_id.get_mut(&id).ok_or_else(|| no_job(id))?;
         job.progress.cancel();
-        let is_queued = job.record.info.state == JobState::Queued;
-        Ok(if is_queued { self.end(id, Err(Failure::new(Exit::Other, "cancelled"))) } else { None })
+        if job.record.info.state != JobState::Queued {
+            return Ok(None);
+        }
+        let ended = self.ended(id, Err(Failure::new(Exit::Other, "cancelled")));
+        if let Some(record) = &ended {
+            self.close(record.clone());
+        }
+        Ok(ended)
     }
 
     /// Whether a job keeps disk and processors busy.
     pub(super) fn is_heavy(&self, id: JobId) -> Result<bool, ApiError> {
-        self.jobs.get(&id).map(|job| job.record.request.is_heavy()).ok_or_else(|| no_job(id))
+        self.by_id.get(&id).map(|job| job.record.request.is_heavy()).ok_or_else(|| no_job(id))
     }
 
     /// A job as it is.
     pub(super) fn info(&self, id: JobId) -> Result<JobInfo, ApiError> {
-        self.jobs.get(&id).map(Job::info).ok_or_else(|| no_job(id))
+        self.by_id.get(&id).map(Job::info).ok_or_else(|| no_job(id))
     }
 
     /// All jobs, newest first.
     pub(super) fn all(&self) -> impl Iterator<Item = JobInfo> {
-        self.jobs.values().rev().map(Job::info)
+        self.by_id.values().rev().map(Job::info)
     }
 
     /// How many are not over.
     pub(super) fn active(&self) -> usize {
-        self.jobs.values().filter(|job| !job.record.info.state.is_over()).count()
+        self.by_id.values().filter(|job| !job.record.info.state.is_over()).count()
     }
 
     /// Asks all work to end, so that the process can; the records stay as they are.
     pub(super) fn cancel_work(&self) {
-        self.jobs.values().for_each(|job| job.progress.cancel());
+        self.by_id.values().for_each(|job| job.progress.cancel());
     }
 
     /// Those that have moved since the last call.
     pub(super) fn moved(&mut self) -> Vec<JobInfo> {
-        let running = self.jobs.values_mut().filter(|job| job.record.info.state == JobState::Running);
+        let running = self.by_id.values_mut().filter(|job| job.record.info.state == JobState::Running);
         running
             .filter_map(|job| {
                 let told = (job.progress.done_bytes(), job.progress.step());
@@ -275,34 +296,38 @@ mod tests {
 
     #[test]
     fn a_job_that_was_not_over_is_begun_again() {
-        let mut jobs = Jobs::restore(Vec::new());
+        let mut jobs = Jobs::restore(Vec::new(), true);
         let (record, _) = jobs.add(verify()).expect("there is room");
         let id = record.info.id;
         jobs.begin(id).expect("its turn has come");
         let mut record = record;
         record.info.state = JobState::Running;
-        let mut again = Jobs::restore(vec![record]);
+        let mut again = Jobs::restore(vec![record.clone()], true);
         assert_eq!(again.queued(), [id]);
         assert!(again.info(id).expect("it is there").resumed);
         assert!(again.add(verify()).expect("there is room").0.info.id > id);
+        let mut of_a_command = Jobs::restore(vec![record], false);
+        assert!(of_a_command.queued().is_empty());
+        assert!(of_a_command.add(verify()).expect("there is room").0.info.id > id);
     }
 
     #[test]
     fn the_oldest_that_is_over_makes_room() {
-        let mut jobs = Jobs::restore(Vec::new());
+        let mut jobs = Jobs::restore(Vec::new(), true);
         let first = jobs.add(verify()).expect("there is room").0.info.id;
         for _ in 1..JOBS_MAX {
             jobs.add(verify()).expect("there is room");
         }
         assert!(jobs.add(verify()).is_err());
         jobs.begin(first).expect("its turn has come");
-        jobs.end(first, Ok(Value::Null)).expect("it ran");
+        let record = jobs.ended(first, Ok(Value::Null)).expect("it ran");
+        jobs.close(record);
         assert_eq!(jobs.add(verify()).expect("there is room").1, Some(first));
     }
 
     #[test]
     fn what_is_cancelled_before_its_turn_is_not_begun() {
-        let mut jobs = Jobs::restore(Vec::new());
+        let mut jobs = Jobs::restore(Vec::new(), true);
         let id = jobs.add(verify()).expect("there is room").0.info.id;
         assert!(jobs.cancel(id).expect("it is there").is_some());
         assert!(jobs.begin(id).is_none());

@@ -1,6 +1,9 @@
 //! Entries into a signed manifest, and its head onto the DHT.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future;
@@ -18,6 +21,7 @@ use megatorrent_runtime_smol::export::data_blobs;
 use megatorrent_runtime_smol::ingest::AuthorBlobs;
 use megatorrent_runtime_smol::store::Store;
 use serde_json::{Value, json};
+use smol::lock::{Mutex, MutexGuardArc};
 
 use super::Progress;
 use crate::api;
@@ -34,12 +38,28 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long putting and reading back may take.
 const PUBLISH_TIMEOUT: Duration = Duration::from_mins(3);
 
+/// Publications of one channel follow each other: the later one gets the higher sequence.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(RefCell<BTreeMap<PublicKey, Arc<Mutex<()>>>>);
+
+impl Turns {
+    async fn of(&self, channel: PublicKey) -> MutexGuardArc<()> {
+        let turn = {
+            let mut channels = self.0.borrow_mut();
+            channels.retain(|_, turn| Arc::strong_count(turn) > 1);
+            channels.entry(channel).or_default().clone()
+        };
+        turn.lock_arc().await
+    }
+}
+
 /// What `publish` prints: the channel's `uri` and `public_key`, `sequence`, `inline`, `private`, and who took the head.
 pub(crate) async fn run(
     call: &api::Publish,
     node: &Handle,
     progress: &Progress,
     reporter: &Reporter,
+    turns: &Turns,
 ) -> Result<Value, Failure> {
     progress.set_step("signing");
     if !call.any_clock {
@@ -64,6 +84,7 @@ pub(crate) async fn run(
         join(node).await?;
     }
     progress.set_step("publishing");
+    let _turn = turns.of(public_key).await;
     node.command(Command::AddIdentity(Box::new(identity))).await?;
     let put = put(node, &public_key, draft).await;
     let _ = node.command(Command::RemoveIdentity(public_key)).await;
