@@ -203,3 +203,33 @@ fn a_link_leads_to_a_file_that_has_arrived_until_it_is_revoked() {
     }
     node.stop();
 }
+
+#[test]
+fn files_are_named_by_absolute_paths_and_never_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = serve_alone(folder.path(), "node");
+    let api = Api::of(&folder.path().join("node"));
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    let film = folder.path().join("film");
+    fs::write(&film, "film").unwrap();
+    let identity = api.call("createIdentity", &json!({}));
+    for file in [json!("/dev/zero"), json!(pipe), json!("film"), json!(folder.path())] {
+        for (method, params) in [
+            ("ingest", json!({ "file": file })),
+            ("ingest", json!({ "file": film, "identity": file })),
+            ("publish", json!({ "entries": [], "identity": file })),
+            ("importIdentity", json!({ "file": file })),
+        ] {
+            let error = api.try_call(method, &params).unwrap_err();
+            assert_eq!(error["data"]["exit_code"], 2, "{method} {params}: {error}");
+        }
+    }
+    let relative = json!({ "channel": identity["channel"], "file": "backup", "passphrase": "correct horse" });
+    assert_eq!(api.try_call("exportIdentity", &relative).unwrap_err()["data"]["exit_code"], 2);
+    let error =
+        api.try_call("addSubscription", &json!({ "uri": identity["uri"], "output": "here" })).unwrap_err();
+    assert_eq!(error["data"]["exit_code"], 2);
+    assert_eq!(api.call("getJobs", &json!({}))["jobs"], json!([]));
+    node.stop();
+}
