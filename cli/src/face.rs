@@ -377,7 +377,7 @@ pub(crate) async fn show_while<T>(
     (tick, is_shown): (impl Fn(), impl Fn(&Event) -> bool),
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let mut last = 0;
+    let mut last = log.base();
     let mut work = Box::pin(work);
     loop {
         let turn = async {
@@ -389,8 +389,12 @@ pub(crate) async fn show_while<T>(
         };
         let ended = future::or(async { Some((&mut work).await) }, turn).await;
         tick();
-        while last < log.last() {
-            for event in log.after(last, EVENTS_AT_ONCE).events {
+        loop {
+            let events = log.after(last, EVENTS_AT_ONCE).events;
+            if events.is_empty() {
+                break;
+            }
+            for event in events {
                 last = event.number;
                 if is_shown(&event) {
                     bar.suspend(|| output.show(&event))?;

@@ -99,12 +99,26 @@ pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
     sync_folder(&folder)
 }
 
+/// Replaces `path` by a file that says something of this process, whole or not at all: after a power cut it is worth nothing.
+pub(crate) fn replace_fleeting(path: &Path, text: &str) -> io::Result<()> {
+    let (mut file, _) = beside(path)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
 /// A file beside `path` that holds the text durably, and their folder.
 fn written(path: &Path, text: &str) -> io::Result<(NamedTempFile, PathBuf)> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".mt-").suffix(".part").tempfile_in(folder)?; // made with mode 0600
+    let (mut file, folder) = beside(path)?;
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
+    Ok((file, folder))
+}
+
+/// An empty file beside `path`, and their folder.
+fn beside(path: &Path) -> io::Result<(NamedTempFile, PathBuf)> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::Builder::new().prefix(".mt-").suffix(".part").tempfile_in(folder)?; // made with mode 0600
     Ok((file, folder.to_owned()))
 }
 

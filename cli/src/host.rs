@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::api::{self, ApiError, Scope};
 use crate::exit::{Exit, Failure};
-use crate::http::Backend;
 use crate::http::listen::{AddressFile, ControlSocket, Listener};
 use crate::http::server::Server;
 use crate::http::token::Access;
+use crate::http::{Backend, LinkedFile};
 use crate::node::Executor;
 use crate::service::{Log, Service};
 
@@ -53,12 +53,13 @@ impl Host {
             }
             allowed_hosts = wish.allowed_hosts;
         }
+        // Before the address: whoever finds that finds the token too.
+        let access = Rc::new(Access::open(&dir)?);
         let is_open = listeners.len() > 1;
         let address = is_open.then(|| AddressFile::write(&dir, &listeners)).transpose()?;
         if let Some(addr) = listeners.iter().find_map(Listener::local_addr) {
             service.set_api(addr);
         }
-        let access = Rc::new(Access::open(&dir)?);
         service.set_access(access.clone());
         let server = Server::start(executor, Rc::new(service.clone()), access, allowed_hosts, listeners);
         Ok(Self { service, server, _control: control, _address: address })
@@ -81,7 +82,12 @@ impl Backend for Service {
     }
 
     fn beat(&self) -> Value {
-        json!({ "mode": api::Mode::Direct, "enforcement": "none" })
+        let started_unix_ms = self.started_unix_ms();
+        json!({ "mode": api::Mode::Direct, "enforcement": "none", "started_unix_ms": started_unix_ms })
+    }
+
+    fn linked(&self, code: &str) -> Option<LinkedFile> {
+        Self::linked(self, code)
     }
 
     fn metrics(&self) -> String {

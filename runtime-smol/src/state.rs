@@ -62,11 +62,14 @@ pub enum StateError {
 impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Held(path) => write!(
-                f,
-                "{} is held by a running node: stop that node, or use another folder (-d)",
-                path.display()
-            ),
+            Self::Held(path) => {
+                let process = holder(path).map(|pid| format!(" (process {pid})")).unwrap_or_default();
+                write!(
+                    f,
+                    "{} is held by a running node{process}: stop that node, or use another folder (-d)",
+                    path.display()
+                )
+            }
             Self::Version(path, version) => write!(
                 f,
                 "{} has form {version}, which this program does not know (it writes form {VERSION}): use the program \
@@ -82,6 +85,19 @@ impl fmt::Display for StateError {
             Self::Io(path, error) => write!(f, "cannot use {}: {error}", path.display()),
         }
     }
+}
+
+/// The process that has a file's lock, where the system says it (proc(5): `/proc/locks`).
+fn holder(path: &Path) -> Option<u32> {
+    let file = fs::metadata(path).ok()?;
+    let (major, minor) = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
+    let place = format!("{major:02x}:{minor:02x}:{}", file.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let of_file = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut of_file =
+        of_file.filter(|words| words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&place.as_str()));
+    // A process of another namespace is called 0, or -1.
+    of_file.find_map(|words| words[4].parse().ok().filter(|pid| *pid > 0))
 }
 
 impl std::error::Error for StateError {

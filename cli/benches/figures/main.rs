@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p megatorrent --bench figures -- [PART]… [--size MiB] [--memory-size MiB] [--runs N] [--dir DIR] [--json]`
 //!
-//! Parts: `primitives`, `ingest`, `transfer`, `seeders`, `memory`, `idle`, `connections`; without one, all of them. The binary is the real one.
+//! Parts: `primitives`, `ingest`, `transfer`, `seeders`, `memory`, `idle`, `service`, `connections`; without one, all of them. The binary is the real one.
 //! Figures are reported, not judged: a shared machine is no place for timed tests.
 
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded to three digits anyway")]
@@ -14,6 +14,7 @@ mod parts;
 mod process;
 mod report;
 mod seeders;
+mod service;
 #[path = "../../tests/support/stranger.rs"]
 mod stranger;
 
@@ -26,7 +27,8 @@ use report::Report;
 /// What ends the benchmark early, with its reason for a person.
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const PARTS: [&str; 7] = ["primitives", "ingest", "transfer", "seeders", "memory", "idle", "connections"];
+const PARTS: [&str; 8] =
+    ["primitives", "ingest", "transfer", "seeders", "memory", "idle", "service", "connections"];
 
 /// What is measured, and how large.
 struct Settings {
@@ -84,6 +86,9 @@ fn run() -> Outcome<()> {
     }
     if settings.wants("idle") {
         parts::idle(folder.path(), settings.runs, &mut report)?;
+    }
+    if settings.wants("service") {
+        service::service(folder.path(), settings.runs, &mut report)?;
     }
     if settings.wants("connections") {
         connections::connections(folder.path(), &mut report)?;

@@ -52,6 +52,11 @@ impl ApiError {
         Self { code: METHOD_NOT_FOUND, message, data: ErrorData { exit_code: Exit::Usage as u8 } }
     }
 
+    pub(crate) fn by_position(method: &str) -> Self {
+        let message = format!("{method}: give the parameters by name, as an object");
+        Self { code: INVALID_PARAMS, message, data: ErrorData { exit_code: Exit::Usage as u8 } }
+    }
+
     pub(crate) fn bad_params(method: &str, error: &serde_json::Error) -> Self {
         let message = format!("{method}: {error}; GET /api/openrpc.json says which parameters it takes");
         Self { code: INVALID_PARAMS, message, data: ErrorData { exit_code: Exit::Usage as u8 } }

@@ -10,7 +10,7 @@ use crate::output::News;
 /// A piece of news. Numbers go up by one; a reader that names the last one that it has gets those after it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Event {
-    /// Its number in this node's life; begins at 1 with each start.
+    /// Its number. Those of a later start of the node are higher.
     pub(crate) number: u64,
     /// Milliseconds since 1970.
     pub(crate) unix_ms: u64,

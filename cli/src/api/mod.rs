@@ -7,6 +7,7 @@
 mod error;
 mod event;
 mod identities;
+mod links;
 mod node;
 mod openrpc;
 mod subscriptions;
@@ -20,6 +21,7 @@ use serde_json::Value;
 pub(crate) use error::ApiError;
 pub(crate) use event::{Event, EventKind};
 pub(crate) use identities::*;
+pub(crate) use links::*;
 pub(crate) use node::*;
 pub(crate) use openrpc::openrpc;
 pub(crate) use subscriptions::*;
@@ -84,7 +86,8 @@ macro_rules! methods {
         pub(crate) trait Application: $(Answers<$call> +)* {}
         impl<A: $(Answers<$call> +)*> Application for A {}
 
-        /// Answers the method called `name` for a caller that may do what `scope` says. `params` is an object, or null.
+        /// Answers the method called `name` for a caller that may do what `scope` says. `params` is an object, null, or an empty
+        /// array.
         pub(crate) async fn dispatch(
             application: &impl Application,
             scope: Scope,
@@ -107,7 +110,12 @@ async fn route<C: Call>(
     if scope < C::SCOPE {
         return Err(ApiError::out_of_scope(C::NAME, C::SCOPE));
     }
-    let params = if params.is_null() { Value::Object(serde_json::Map::new()) } else { params };
+    let params = match params {
+        // By position they would hang on the order of members.
+        Value::Array(values) if !values.is_empty() => return Err(ApiError::by_position(C::NAME)),
+        Value::Null | Value::Array(_) => Value::Object(serde_json::Map::new()),
+        params => params,
+    };
     let call = serde_json::from_value(params).map_err(|error| ApiError::bad_params(C::NAME, &error))?;
     let answer = application.answer(call).await?;
     serde_json::to_value(answer).map_err(|error| ApiError::internal(error.to_string()))
@@ -138,7 +146,7 @@ methods! {
     Read "getSettings" (GetSettings) -> Settings;
     /// Changes settings, from now on and for later runs.
     Admin "setSettings" (SetSettings) -> Settings;
-    /// Replaces the token of the API: who has the old one is refused from then on.
+    /// Replaces the token of the API: who has the old one is refused from then on, and links to files end.
     Admin "rotateToken" (RotateToken) -> Done;
     /// Makes a link that logs a browser in, once.
     Admin "createLoginLink" (CreateLoginLink) -> LoginLink;
@@ -163,6 +171,10 @@ methods! {
     Control "markRead" (MarkRead) -> Done;
     /// The files of a followed channel, folder by folder.
     Read "getFiles" (GetFiles) -> Files;
+    /// Makes a link to a file: whoever has it reads the file for 12 hours, or until it is revoked or the node ends.
+    Control "createFileLink" (CreateFileLink) -> FileLink;
+    /// Ends links to files before their time.
+    Control "revokeFileLinks" (RevokeFileLinks) -> Revoked;
 
     /// The identities whose channels this node can publish in.
     Read "getIdentities" (GetIdentities) -> Identities;

@@ -22,7 +22,7 @@ pub(crate) struct NodeStatus {
     pub(crate) started_unix_ms: u64,
     /// How peers see it.
     pub(crate) mode: Mode,
-    /// The node's folder.
+    /// The node's folder, as an absolute path.
     pub(crate) home: String,
     /// Where it takes peers; null: nowhere.
     pub(crate) p2p: Option<String>,
@@ -115,6 +115,8 @@ pub(crate) struct Events {
     pub(crate) events: Vec<Event>,
     /// Events after the caller's number that are not kept any more.
     pub(crate) missed: u64,
+    /// Whether the caller's number is of an earlier life of the node: what came before its start is lost, and a new snapshot is due.
+    pub(crate) restarted: bool,
     /// The number of the last event there is.
     pub(crate) last: u64,
 }

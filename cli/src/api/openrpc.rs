@@ -8,13 +8,15 @@ use super::{ApiError, Event, METHODS};
 /// The document that `GET /api/openrpc.json` gives.
 pub(crate) fn openrpc() -> Value {
     let settings = SchemaSettings::draft07().with(|it| it.definitions_path = "/components/schemas".into());
-    let mut generator = settings.into_generator();
+    let mut asked = settings.clone().for_deserialize().into_generator();
+    // An answer has all of its members, also those that are null.
+    let mut answered = settings.for_serialize().into_generator();
     let methods: Vec<Value> = METHODS
         .iter()
         .map(|method| {
             let doc = method.doc.trim();
-            let params = (method.params)(&mut generator);
-            let answer = (method.answer)(&mut generator);
+            let params = (method.params)(&mut asked);
+            let answer = (method.answer)(&mut answered);
             json!({
                 "name": method.name, "summary": doc, "x-scope": method.scope, "paramStructure": "by-name",
                 "params": by_name(&params.to_value()), "result": { "name": "answer", "schema": answer },
@@ -22,8 +24,10 @@ pub(crate) fn openrpc() -> Value {
         })
         .collect();
     // Events and errors are described too, though no method names them.
-    generator.subschema_for::<Event>();
-    generator.subschema_for::<ApiError>();
+    answered.subschema_for::<Event>();
+    answered.subschema_for::<ApiError>();
+    let mut schemas = asked.take_definitions(true);
+    schemas.extend(answered.take_definitions(true));
     json!({
         "openrpc": "1.3.2",
         "info": {
@@ -31,7 +35,7 @@ pub(crate) fn openrpc() -> Value {
             "description": "What a node can do: POST /api/rpc, JSON-RPC 2.0. Events: GET /api/events.",
         },
         "methods": methods,
-        "components": { "schemas": generator.take_definitions(true) },
+        "components": { "schemas": schemas },
     })
 }
 
@@ -58,5 +62,20 @@ mod tests {
         let uri = add["params"].as_array().expect("a list").iter().find(|it| it["name"] == "uri");
         assert_eq!(uri.expect("it takes one")["required"], true);
         assert!(document["components"]["schemas"]["Subscription"].is_object());
+    }
+
+    #[test]
+    fn what_requests_and_answers_share_is_one_schema() {
+        let settings = SchemaSettings::draft07();
+        let mut asked = settings.clone().for_deserialize().into_generator();
+        let mut answered = settings.for_serialize().into_generator();
+        for method in METHODS {
+            (method.params)(&mut asked);
+            (method.answer)(&mut answered);
+        }
+        let answered = answered.take_definitions(true);
+        for (name, schema) in asked.take_definitions(true) {
+            assert!(answered.get(&name).is_none_or(|it| *it == schema), "{name}");
+        }
     }
 }

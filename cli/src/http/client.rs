@@ -33,7 +33,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) enum Notice {
     Event(Event),
-    /// So many events are not kept any more.
+    /// So many events are not kept any more; 0: those of an earlier life of the node, uncounted.
     Missed(u64),
     /// The node lives; in which mode.
     Beat(Value),
@@ -82,7 +82,7 @@ impl Client {
 
     async fn exchange(&self, request: Request<Payload>) -> Result<Exchange, ApiError> {
         let stream = connect_control(&self.dir).await.map_err(|error| lost(&error))?;
-        let stream = stream.ok_or_else(|| lost(&io::ErrorKind::ConnectionRefused.into()))?;
+        let stream = stream.ok_or_else(|| ApiError::not_found("the node on this folder has just ended"))?;
         Exchange::begin(stream, request).await.map_err(|error| lost(&io::Error::other(error)))
     }
 }
@@ -207,6 +207,7 @@ impl Notices {
 
 fn read_notice(name: &str, data: &str) -> Result<Notice, serde_json::Error> {
     match name {
+        "reset" => Ok(Notice::Missed(0)),
         "missed" => {
             let value: Value = serde_json::from_str(data)?;
             Ok(Notice::Missed(value["missed"].as_u64().unwrap_or_default()))

@@ -15,7 +15,7 @@ use event_listener::Event as Signal;
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, future};
 use smol::{Async, Timer};
 
-use super::limits::{LINGER_BYTES_MAX, LINGER_TIME, SLOWEST_BYTES_PER_SEC, STALL_TIME};
+use super::limits::{LINGER_BYTES_MAX, LINGER_TIME, SLOWEST_BYTES_PER_SEC, STUCK_TIME};
 
 /// A caller's socket.
 pub(super) enum Socket {
@@ -58,12 +58,14 @@ impl Socket {
 /// A socket that fails when its reader is too slow.
 pub(super) struct Watched {
     socket: Rc<Socket>,
+    slot: Rc<Slot>,
     patience: Patience,
 }
 
 impl Watched {
-    pub(super) fn new(socket: Rc<Socket>) -> Self {
-        Self { socket, patience: Patience::default() }
+    /// `stall` is how long its reader may take nothing.
+    pub(super) fn new(socket: Rc<Socket>, slot: Rc<Slot>, stall: Duration) -> Self {
+        Self { socket, slot, patience: Patience { stall, due: None, timer: None } }
     }
 }
 
@@ -86,10 +88,14 @@ impl AsyncWrite for Watched {
         match written {
             Poll::Ready(Ok(count)) => {
                 this.patience.took(count, bytes.len());
+                this.slot.stuck_since.set(None);
                 Poll::Ready(Ok(count))
             }
             Poll::Ready(error) => Poll::Ready(error),
-            Poll::Pending => this.patience.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => {
+                this.slot.wait_for_caller();
+                this.patience.poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
         }
     }
 
@@ -106,8 +112,8 @@ impl AsyncWrite for Watched {
 }
 
 /// How much longer a slow reader is waited for. Its time begins when it takes nothing, and bytes buy it more.
-#[derive(Default)]
 struct Patience {
+    stall: Duration,
     due: Option<Instant>,
     timer: Option<Timer>,
 }
@@ -117,21 +123,21 @@ impl Patience {
     fn took(&mut self, count: usize, offered: usize) {
         let Some(due) = self.due else { return };
         self.timer = None;
-        self.due = (count < offered).then(|| extended(due, count, Instant::now()));
+        self.due = (count < offered).then(|| extended(due, count, Instant::now(), self.stall));
     }
 
     /// Ready when its time is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let due = *self.due.get_or_insert_with(|| Instant::now() + STALL_TIME);
+        let due = *self.due.get_or_insert_with(|| Instant::now() + self.stall);
         let timer = self.timer.get_or_insert_with(|| Timer::at(due));
         ready!(Pin::new(timer).poll(cx));
         Poll::Ready(())
     }
 }
 
-fn extended(due: Instant, count: usize, now: Instant) -> Instant {
+fn extended(due: Instant, count: usize, now: Instant, stall: Duration) -> Instant {
     let bought = Duration::from_millis(count as u64 * 1000 / SLOWEST_BYTES_PER_SEC);
-    (due + bought).min(now + STALL_TIME)
+    (due + bought).min(now + stall)
 }
 
 /// A place among the connections of one kind.
@@ -139,6 +145,8 @@ pub(super) struct Slot {
     number: u64,
     /// Since when it waits for a request; `None`: it does not.
     idle_since: Cell<Option<Instant>>,
+    /// Since when a request on it waits for its caller, who sends nothing of its body, or takes nothing of the answer.
+    stuck_since: Cell<Option<Instant>>,
     /// Whether part of a request was left unread.
     pub(super) has_unread: Cell<bool>,
     evicted: Signal,
@@ -155,7 +163,23 @@ impl Slot {
         }
     }
 
-    /// Takes it out of those that may have to make room, until what is returned is dropped.
+    /// Its caller's turn has come, if it had not before.
+    pub(super) fn wait_for_caller(&self) {
+        self.stuck_since.set(self.stuck_since.get().or_else(|| Some(Instant::now())));
+    }
+
+    /// Its caller has done something.
+    pub(super) fn go_on(&self) {
+        self.stuck_since.set(None);
+    }
+
+    /// Since when it may have to make room; those that wait for a request come first.
+    fn waits_since(&self, now: Instant) -> Option<(bool, Instant)> {
+        let stuck = self.stuck_since.get().filter(|since| now.duration_since(*since) >= STUCK_TIME);
+        self.idle_since.get().map(|since| (false, since)).or(stuck.map(|since| (true, since)))
+    }
+
+    /// Takes it out of those that wait for a request, until what is returned is dropped.
     pub(super) fn busy(self: &Rc<Self>) -> Rc<Busy> {
         self.idle_since.set(None);
         Rc::new(Busy(Rc::clone(self)))
@@ -173,6 +197,7 @@ pub(super) struct Busy(Rc<Slot>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.0.go_on();
         self.0.idle_since.set(Some(Instant::now()));
     }
 }
@@ -190,7 +215,8 @@ impl Connections {
         Rc::new(Self { max, next: Cell::new(0), slots: RefCell::default(), gone: Signal::new() })
     }
 
-    /// A place for one more, for which the one that waits longest for a request may have to go; `None`: all are busy.
+    /// A place for one more, for which the one that waits longest for a request may have to go, or else the one whose caller has done
+    /// nothing for longest; `None`: all are busy.
     pub(super) fn enter(self: &Rc<Self>) -> Option<Rc<Slot>> {
         if self.slots.borrow().len() >= self.max {
             self.evict()?;
@@ -200,6 +226,7 @@ impl Connections {
         let slot = Rc::new(Slot {
             number,
             idle_since: Cell::new(Some(Instant::now())),
+            stuck_since: Cell::new(None),
             has_unread: Cell::new(false),
             evicted: Signal::new(),
             is_evicted: Cell::new(false),
@@ -221,10 +248,11 @@ impl Connections {
     }
 
     fn evict(&self) -> Option<()> {
+        let now = Instant::now();
         let slots = self.slots.borrow();
-        let waiting = slots.values().filter_map(std::rc::Weak::upgrade);
-        let idle = waiting.filter_map(|slot| slot.idle_since.get().map(|since| (since, slot)));
-        let oldest = idle.min_by_key(|(since, _)| *since).map(|(_, slot)| slot);
+        let all = slots.values().filter_map(std::rc::Weak::upgrade);
+        let waiting = all.filter_map(|slot| slot.waits_since(now).map(|since| (since, slot)));
+        let oldest = waiting.min_by_key(|(since, _)| *since).map(|(_, slot)| slot);
         drop(slots);
         let slot = oldest?;
         // Its place is free at once; it is gone when its task has heard of it.
@@ -243,6 +271,7 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::limits::STALL_TIME;
 
     #[test]
     fn the_one_that_waits_longest_makes_room_and_a_busy_one_never() {
@@ -262,11 +291,25 @@ mod tests {
     }
 
     #[test]
+    fn where_all_are_busy_the_one_whose_caller_does_nothing_makes_room() {
+        let all = Connections::new(2);
+        let slots = [all.enter().expect("room"), all.enter().expect("room")];
+        let busy = slots.each_ref().map(Slot::busy);
+        slots[0].wait_for_caller();
+        assert!(all.enter().is_none(), "it has some time");
+        slots[0].stuck_since.set(Some(Instant::now().checked_sub(STUCK_TIME).expect("a while ago")));
+        slots[0].wait_for_caller();
+        let third = all.enter().expect("the first makes room");
+        assert!(slots[0].is_evicted.get() && !slots[1].is_evicted.get());
+        drop((third, busy, slots));
+    }
+
+    #[test]
     fn bytes_buy_a_slow_reader_time_up_to_a_bound() {
         let now = Instant::now();
         let due = now + Duration::from_secs(1);
-        assert_eq!(extended(due, 4096, now), now + Duration::from_secs(2));
-        assert_eq!(extended(due, 1 << 20, now), now + STALL_TIME);
-        assert_eq!(extended(due, 1, now), due);
+        assert_eq!(extended(due, 4096, now, STALL_TIME), now + Duration::from_secs(2));
+        assert_eq!(extended(due, 1 << 20, now, STALL_TIME), now + STALL_TIME);
+        assert_eq!(extended(due, 1, now, STALL_TIME), due);
     }
 }

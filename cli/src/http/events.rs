@@ -19,6 +19,10 @@ use super::token::Login;
 /// How soon a browser connects again: at once, nearly.
 const FIRST: &str = "retry: 1000\n\n";
 
+/// What is said to a reader whose last event is of an earlier life of the node.
+const RESET: &str =
+    r#"{"message":"the node was started anew: what came before its start is lost; take a new snapshot"}"#;
+
 struct Reader<B: Backend> {
     server: Rc<Inner<B>>,
     login: Login,
@@ -59,11 +63,13 @@ impl<B: Backend> Reader<B> {
 
     fn tell_events(&mut self, text: &mut String) {
         let log = self.server.backend.log();
-        if self.after > log.last() {
-            // A number of another life of the node: all that is kept is new.
-            self.after = 0;
-        }
         let found = log.after(self.after, EVENTS_AT_ONCE_MAX);
+        if found.restarted || self.after == 0 {
+            self.after = log.base();
+        }
+        if found.restarted {
+            put(text, "reset", Some(self.after), RESET);
+        }
         if found.missed > 0 {
             self.after += found.missed;
             put(text, "missed", Some(self.after), &format!("{{\"missed\":{}}}", found.missed));

@@ -2,21 +2,42 @@
 
 use std::time::Duration;
 
-/// Connections over TCP. One more takes the place of the one that has waited longest for a request.
+/// Connections over TCP. One more takes the place of the one that has waited longest for a request, or else of the one whose caller
+/// has done nothing for longest.
 pub(super) const CONNECTIONS_MAX: usize = 256;
 /// Connections on the control socket, likewise. Commands open one for each call.
 pub(super) const CONTROL_CONNECTIONS_MAX: usize = 64;
 /// Event streams of all callers over TCP: a page needs one for all of its tabs.
 pub(super) const STREAMS_MAX: usize = 32;
+/// Files that are read at once through links.
+pub(super) const FILES_MAX: usize = 32;
+/// Bytes of a file that are read at once.
+pub(super) const FILE_PIECE_BYTES: usize = 64 * 1024;
 /// Calls under way over TCP, and as many again on the control socket: long work is a job, so that a call is soon answered.
 pub(super) const CALLS_MAX: usize = 64;
 
 /// How long a request's head may take, which is also how long a connection may be idle.
-pub(super) const HEAD_TIME: Duration = Duration::from_secs(15);
+const HEAD_TIME: Duration = Duration::from_secs(15);
 /// How long a request's body may take.
-pub(super) const BODY_TIME: Duration = Duration::from_secs(20);
+const BODY_TIME: Duration = Duration::from_secs(20);
 /// How long a caller may take nothing of an answer.
 pub(super) const STALL_TIME: Duration = Duration::from_secs(20);
+/// How long a caller may take for each step.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    pub(super) head: Duration,
+    pub(super) body: Duration,
+    pub(super) stall: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { head: HEAD_TIME, body: BODY_TIME, stall: STALL_TIME }
+    }
+}
+
+/// How long a caller may do nothing while others find no place.
+pub(super) const STUCK_TIME: Duration = Duration::from_secs(1);
 /// Bytes that buy a caller who takes an answer slowly another second.
 pub(super) const SLOWEST_BYTES_PER_SEC: u64 = 4096;
 /// How long a refused caller's body is read and thrown away, so that the refusal reaches it before a reset does.

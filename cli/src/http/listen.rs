@@ -182,7 +182,7 @@ impl AddressFile {
         let path = dir.join(ADDRESS_FILE);
         let addrs = listeners.iter().filter_map(Listener::local_addr);
         let lines: Vec<String> = addrs.map(|addr| format!("{addr}\n")).collect();
-        files::replace(&path, &lines.concat())
+        files::replace_fleeting(&path, &lines.concat())
             .map_err(|error| Failure::file("cannot write", &path, &error))?;
         Ok(Self { path })
     }

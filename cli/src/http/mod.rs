@@ -6,6 +6,8 @@
 //! A request passes, in this order: the connection's bounds (`server`, `connection`), the host that it names, its caller's login, its
 //! origin (`guard`), then method, type and length (`routes`), and only then is its body read.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
 use crate::api::{ApiError, Scope};
@@ -15,6 +17,7 @@ mod answer;
 pub(crate) mod client;
 mod connection;
 mod events;
+mod files;
 mod guard;
 mod limits;
 pub(crate) mod listen;
@@ -26,6 +29,17 @@ pub(crate) mod server;
 mod tests;
 pub(crate) mod token;
 
+pub(crate) use files::content_type;
+
+/// The file that a link leads to.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkedFile {
+    /// Where it lies.
+    pub(crate) target: PathBuf,
+    /// What a browser calls it.
+    pub(crate) name: String,
+}
+
 /// What answers behind the server.
 pub(crate) trait Backend: 'static {
     /// Answers a method by its name. A caller that goes away does not end it.
@@ -34,9 +48,12 @@ pub(crate) trait Backend: 'static {
     /// The events.
     fn log(&self) -> &Log;
 
-    /// What the event `beat` says: how peers see the node (`mode`), what keeps it so (`enforcement`), and what changes soon. It is
-    /// told every few seconds, and at once when it has changed and an event says so.
+    /// What the event `beat` says: how peers see the node (`mode`), what keeps it so (`enforcement`), when it was started, and what
+    /// changes soon. It is told every few seconds, and at once when it has changed and an event says so.
     fn beat(&self) -> Value;
+
+    /// The file that a link with this code leads to, if there is such a link.
+    fn linked(&self, code: &str) -> Option<LinkedFile>;
 
     /// The counters of `/metrics`, as Prometheus reads them.
     fn metrics(&self) -> String;

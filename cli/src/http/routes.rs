@@ -14,12 +14,10 @@ use super::answer::{self, Answer, Payload, Refusal};
 use super::connection::Slot;
 use super::events::events;
 use super::guard::{self, Peer};
-use super::limits::{
-    BODIES_BYTES_MAX, BODY_BYTES_MAX, BODY_TIME, CALLS_MAX, CONTROL_BODY_BYTES_MAX, STREAMS_MAX,
-};
+use super::limits::{BODIES_BYTES_MAX, BODY_BYTES_MAX, CALLS_MAX, CONTROL_BODY_BYTES_MAX, STREAMS_MAX};
 use super::server::{Inner, Place};
 use super::token::Login;
-use super::{Backend, rpc};
+use super::{Backend, files, rpc};
 
 /// What browsers say in place of `Last-Event-ID` when they connect again.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -34,7 +32,7 @@ pub(super) async fn answer<B: Backend>(
     let busy = slot.busy();
     let (head, body) = request.into_parts();
     let has_body = !body.is_end_stream();
-    let mut answer = match route(&server, peer, &head, body).await {
+    let mut answer = match route(&server, peer, &slot, &head, body).await {
         Ok(answer) => answer,
         Err(refusal) => {
             slot.has_unread.set(has_body);
@@ -51,6 +49,7 @@ pub(super) async fn answer<B: Backend>(
 async fn route<B: Backend>(
     server: &Rc<Inner<B>>,
     peer: Peer,
+    slot: &Slot,
     head: &Parts,
     body: Incoming,
 ) -> Result<Answer, Refusal> {
@@ -66,6 +65,11 @@ async fn route<B: Backend>(
                 .map(|()| answer::empty(StatusCode::NO_CONTENT)),
         };
     }
+    // The code is the login. A link may be followed from any page.
+    if let Some(code) = path.strip_prefix("/files/") {
+        allow(head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+        return files::file(server, head, code).await;
+    }
     if !matches!(path, "/api/rpc" | "/api/events" | "/api/openrpc.json" | "/metrics") {
         return Err(Refusal::new(StatusCode::NOT_FOUND, format!("there is nothing at {path:?}")));
     }
@@ -75,7 +79,12 @@ async fn route<B: Backend>(
         return Err(Refusal::too_many("too many requests a second"));
     }
     match path {
-        "/api/rpc" => call(server, peer, login, head, body).await,
+        "/api/rpc" => {
+            allow(head, &[Method::POST], "POST")?;
+            check_type(&head.headers)?;
+            let (body, place) = collect(server, peer, slot, body).await?;
+            call(server, peer, login, body, place).await
+        }
         "/api/events" => stream(server, peer, login, head),
         "/metrics" => allow(head, &[Method::GET, Method::HEAD], "GET, HEAD")
             .map(|()| answer::text("text/plain; version=0.0.4; charset=utf-8", server.backend.metrics())),
@@ -124,12 +133,9 @@ async fn call<B: Backend>(
     server: &Rc<Inner<B>>,
     peer: Peer,
     login: Login,
-    head: &Parts,
-    body: Incoming,
+    body: Zeroizing<Vec<u8>>,
+    place: Place,
 ) -> Result<Answer, Refusal> {
-    allow(head, &[Method::POST], "POST")?;
-    check_type(&head.headers)?;
-    let (body, place) = collect(server, peer, body).await?;
     // Meanwhile the token may have been rotated.
     if !server.access.holds(&login) {
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, "the login ended"));
@@ -181,18 +187,20 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
 async fn collect<B: Backend>(
     server: &Inner<B>,
     peer: Peer,
+    slot: &Slot,
     body: Incoming,
 ) -> Result<(Zeroizing<Vec<u8>>, Place), Refusal> {
     let late = async {
-        Timer::after(BODY_TIME).await;
+        Timer::after(server.times.body).await;
         Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long"))
     };
-    future::or(read(server, peer, body), late).await
+    future::or(read(server, peer, slot, body), late).await
 }
 
 async fn read<B: Backend>(
     server: &Inner<B>,
     peer: Peer,
+    slot: &Slot,
     mut body: Incoming,
 ) -> Result<(Zeroizing<Vec<u8>>, Place), Refusal> {
     let bytes_max = if peer.is_control() { CONTROL_BODY_BYTES_MAX } else { BODY_BYTES_MAX };
@@ -203,7 +211,11 @@ async fn read<B: Backend>(
     }
     let mut place = Place::none(&server.counts.body_bytes);
     let mut bytes = Zeroizing::new(Vec::new());
-    while let Some(frame) = future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await {
+    loop {
+        slot.wait_for_caller();
+        let frame = future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await;
+        slot.go_on();
+        let Some(frame) = frame else { break };
         let broken = |_| Refusal::new(StatusCode::BAD_REQUEST, "the body broke off");
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         if data.len() > bytes_max - bytes.len() {

@@ -22,7 +22,7 @@ use super::connection::{Connections, Slot, Socket, Watched};
 use super::guard::Peer;
 use super::limits::{
     ACCEPT_PAUSE, BUFFER_BYTES_MAX, CALLS_BURST, CALLS_PER_SEC, CLOSE_TIME, CONNECTIONS_MAX,
-    CONTROL_CONNECTIONS_MAX, HEAD_TIME, HEADERS_MAX, STALL_TIME,
+    CONTROL_CONNECTIONS_MAX, HEADERS_MAX, STALL_TIME, Times,
 };
 use super::listen::{Listener, is_own_user};
 use super::rate::{Rate, Refusals};
@@ -43,6 +43,7 @@ pub(super) struct Inner<B: Backend> {
     pub(super) backend: Rc<B>,
     pub(super) access: Rc<Access>,
     pub(super) allowed_hosts: Vec<String>,
+    pub(super) times: Times,
     /// The OpenRPC document.
     pub(super) description: Rc<Value>,
     tcp: Rc<Connections>,
@@ -63,6 +64,7 @@ pub(super) struct Counts {
     pub(super) calls: Rc<Cell<usize>>,
     pub(super) control_calls: Rc<Cell<usize>>,
     pub(super) body_bytes: Rc<Cell<usize>>,
+    pub(super) files: Rc<Cell<usize>>,
 }
 
 /// A part of a count, given back when dropped.
@@ -104,11 +106,24 @@ impl<B: Backend> Server<B> {
         allowed_hosts: Vec<String>,
         listeners: Vec<Listener>,
     ) -> Self {
+        Self::start_with(executor, backend, access, allowed_hosts, listeners, Times::default())
+    }
+
+    /// Serves at once, with other times.
+    pub(super) fn start_with(
+        executor: &Executor,
+        backend: Rc<B>,
+        access: Rc<Access>,
+        allowed_hosts: Vec<String>,
+        listeners: Vec<Listener>,
+        times: Times,
+    ) -> Self {
         let inner = Rc::new(Inner {
             executor: Rc::clone(executor),
             backend,
             access,
             allowed_hosts,
+            times,
             description: Rc::new(openrpc()),
             tcp: Connections::new(CONNECTIONS_MAX),
             control: Connections::new(CONTROL_CONNECTIONS_MAX),
@@ -269,11 +284,11 @@ async fn serve<B: Backend>(inner: Rc<Inner<B>>, socket: Socket, peer: Peer, slot
         let answer = routes::answer(Rc::clone(&inner), peer, Rc::clone(&slot), request);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    let io = FuturesIo::new(Watched::new(Rc::clone(&socket)));
+    let io = FuturesIo::new(Watched::new(Rc::clone(&socket), Rc::clone(&slot), inner.times.stall));
     let mut connection = pin!(
         Builder::new()
             .timer(SmolTimer::new())
-            .header_read_timeout(HEAD_TIME)
+            .header_read_timeout(inner.times.head)
             .max_buf_size(BUFFER_BYTES_MAX)
             .max_headers(HEADERS_MAX)
             .serve_connection(io, service)

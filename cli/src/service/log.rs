@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use event_listener::Event as Changed;
+use serde_json::{Map, Value};
 
 use crate::api::{Event, EventKind};
 use crate::clock;
@@ -16,8 +17,13 @@ pub(crate) const EVENTS_MAX: usize = 10_000;
 /// Bytes of kept events, counted by their members and words; the oldest make room.
 pub(crate) const EVENTS_BYTES_MAX: usize = 4 << 20;
 
-/// The log of one node's life. Numbers begin at 1.
+/// Numbers that a node's life has for each millisecond of it: more events than a life has, so that a later life's numbers are higher.
+const NUMBERS_PER_MS: u64 = 1_000;
+
+/// The log of one node's life.
 pub(crate) struct Log {
+    /// The number before the first.
+    base: u64,
     kept: RefCell<VecDeque<(Event, usize)>>,
     kept_bytes: Cell<usize>,
     last: Cell<u64>,
@@ -30,14 +36,28 @@ pub(crate) struct After {
     pub(crate) events: Vec<Event>,
     /// Events after that number that are not kept any more.
     pub(crate) missed: u64,
+    /// Whether the number is of another life of the node, whose later events nobody can have. What is told begins with this one's first.
+    pub(crate) restarted: bool,
 }
 
 impl Log {
+    /// A log whose numbers begin at 1.
     pub(crate) fn new() -> Self {
+        Self::after_number(0)
+    }
+
+    /// The log of a node that was started at this time: no number of an earlier life comes again. They fit into the 53 bits of a
+    /// number in JavaScript.
+    pub(crate) fn of_life(started_unix_ms: u64) -> Self {
+        Self::after_number(started_unix_ms.saturating_mul(NUMBERS_PER_MS))
+    }
+
+    fn after_number(base: u64) -> Self {
         Self {
+            base,
             kept: RefCell::default(),
             kept_bytes: Cell::new(0),
-            last: Cell::new(0),
+            last: Cell::new(base),
             changed: Changed::new(),
         }
     }
@@ -59,20 +79,26 @@ impl Log {
         number
     }
 
-    /// The number of the last event; 0 before the first.
+    /// The number before that of the first event.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// The number of the last event; before the first, the one before its number.
     pub(crate) fn last(&self) -> u64 {
         self.last.get()
     }
 
-    /// At most `limit` events after the one with this number. A number that was never given counts as one of another life: all
-    /// that is kept comes.
+    /// At most `limit` events after the one with this number; after 0, all that are kept.
     pub(crate) fn after(&self, number: u64, limit: usize) -> After {
-        let number = if number > self.last.get() { 0 } else { number };
+        let is_own = (self.base..=self.last.get()).contains(&number);
+        let restarted = !is_own && number != 0;
+        let number = if is_own { number } else { self.base };
         let kept = self.kept.borrow();
         let first = kept.front().map_or(self.last.get() + 1, |(event, _)| event.number);
         let skipped = usize::try_from((number + 1).saturating_sub(first)).unwrap_or(usize::MAX);
         let events = kept.iter().skip(skipped).take(limit).map(|(event, _)| event.clone()).collect();
-        After { events, missed: first.saturating_sub(number + 1) }
+        After { events, missed: first.saturating_sub(number + 1), restarted }
     }
 
     /// Waits until there is an event after the one with this number.
@@ -89,29 +115,27 @@ impl Log {
 
 /// About the bytes that an event takes.
 fn weight(event: &Event) -> usize {
-    let members = event.kind.members.iter();
-    size_of::<Event>()
-        + event.text.len()
-        + members.map(|(name, value)| name.len() + value_weight(value)).sum::<usize>()
+    size_of::<Event>() + event.text.len() + map_weight(&event.kind.members)
 }
 
-fn value_weight(value: &serde_json::Value) -> usize {
-    use serde_json::Value;
-    let own = size_of::<Value>();
+/// A map has room for eleven members at once.
+fn map_weight(members: &Map<String, Value>) -> usize {
+    let rooms = members.len().div_ceil(11) * 11 * (size_of::<String>() + size_of::<Value>());
+    rooms + members.iter().map(|(name, value)| name.len() + value_weight(value)).sum::<usize>()
+}
+
+/// What a value takes beside its own place.
+fn value_weight(value: &Value) -> usize {
     match value {
-        Value::String(text) => own + text.len(),
-        Value::Array(values) => own + values.iter().map(value_weight).sum::<usize>(),
-        Value::Object(members) => {
-            own + members.iter().map(|(name, value)| name.len() + value_weight(value)).sum::<usize>()
-        }
-        _ => own,
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(|it| size_of::<Value>() + value_weight(it)).sum(),
+        Value::Object(members) => map_weight(members),
+        _ => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Map;
-
     use super::*;
     use crate::output::News;
 
@@ -135,8 +159,25 @@ mod tests {
         assert_eq!(numbers(&log.after(1, 10)), [2, 3]);
         assert_eq!(numbers(&log.after(0, 2)), [1, 2]);
         assert!(log.after(3, 10).events.is_empty());
-        // A number of another life.
-        assert_eq!(numbers(&log.after(99, 10)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_number_of_another_life_is_known_for_one() {
+        let earlier = Log::of_life(1_700_000_000_000);
+        let old = push(&earlier, "old");
+        let log = Log::of_life(1_700_000_000_007);
+        let first = push(&log, "new");
+        assert!(first > old && first < 1 << 53);
+        // The clock may have gone back meanwhile.
+        for number in [old, first + 1, 7] {
+            let after = log.after(number, 10);
+            assert_eq!((numbers(&after), after.missed, after.restarted), (vec![first], 0, true));
+        }
+        for number in [0, first - 1] {
+            let after = log.after(number, 10);
+            assert_eq!((numbers(&after), after.missed, after.restarted), (vec![first], 0, false));
+        }
+        assert!(!log.after(first, 10).restarted && log.after(first, 10).events.is_empty());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod channel;
 mod doctor;
 mod exports;
 pub(crate) mod jobs;
+mod links;
 mod log;
 mod metrics;
 mod own_folder;
@@ -47,6 +48,7 @@ use self::channel::{Channel, channel_of};
 use self::exports::{Bench, Finished};
 use self::jobs::Jobs;
 use self::jobs::publish::Turns;
+use self::links::Links;
 use self::rates::Rates;
 pub(crate) use self::records::Changes;
 use self::records::{Followed, Records};
@@ -71,6 +73,8 @@ pub(crate) struct Service(Rc<Inner>);
 pub(crate) struct Inner {
     executor: Executor,
     node: Handle,
+    /// The node's folder, as programs elsewhere can name it.
+    home: PathBuf,
     log: Rc<Log>,
     reporter: Reporter,
     records: Records,
@@ -82,6 +86,7 @@ pub(crate) struct Inner {
     heavy: Arc<Semaphore>,
     light: Arc<Semaphore>,
     undo: RefCell<UndoTable>,
+    links: RefCell<Links>,
     config: RefCell<Config>,
     rates: RefCell<Rates>,
     asked: Asked,
@@ -131,8 +136,10 @@ impl Service {
         (options.gateway, options.takes_all) = (config.gateway, config.takes_all);
         let asked = Asked { host: options.listen.map(|addr| addr.ip()), dht: options.dht.into() };
         let (new, failures) = Self::look_at_folders(&found, &mut options);
+        let home = std::path::absolute(&options.home.dir).unwrap_or_else(|_| options.home.dir.clone());
         let node = Runtime::start(executor, options).await?;
-        let log = Rc::new(Log::new());
+        let started_unix_ms = clock::now_ms();
+        let log = Rc::new(Log::of_life(started_unix_ms));
         let (finished, ended) = smol::channel::unbounded();
         let turns = thread::available_parallelism().map_or(1, usize::from);
         let bench = Bench { executor: executor.clone(), finished, turns: Arc::new(Semaphore::new(turns)) };
@@ -143,6 +150,7 @@ impl Service {
             // Without a DHT the node is no gateway, whatever is wished for a time with one.
             config: RefCell::new(Config { gateway: config.gateway, ..node.config().clone() }),
             node,
+            home,
             reporter: Reporter::new(log.clone()),
             log,
             records,
@@ -153,9 +161,10 @@ impl Service {
             heavy: Arc::new(Semaphore::new(1)),
             light: Arc::new(Semaphore::new(jobs::LIGHT_JOBS_MAX)),
             undo: RefCell::default(),
+            links: RefCell::default(),
             rates: RefCell::default(),
             asked,
-            started_unix_ms: clock::now_ms(),
+            started_unix_ms,
             api: Cell::new(None),
             access: RefCell::default(),
             is_ending: Cell::new(false),
@@ -345,6 +354,11 @@ impl Service {
         &self.0.log
     }
 
+    /// When it was started: milliseconds since 1970.
+    pub(crate) fn started_unix_ms(&self) -> u64 {
+        self.0.started_unix_ms
+    }
+
     /// The node below.
     pub(crate) fn node(&self) -> &Handle {
         &self.0.node
@@ -400,7 +414,7 @@ impl Service {
 
     /// The folder for a channel whose user names none, until its title is known.
     fn own_folder(&self, channel: &PublicKey) -> PathBuf {
-        self.0.node.dir().join(own_folder::DOWNLOADS).join(channel.to_string())
+        self.0.home.join(own_folder::DOWNLOADS).join(channel.to_string())
     }
 
     fn limits(&self) -> Limits {
@@ -450,7 +464,7 @@ impl Service {
 
 fn refused(refusal: &Refusal) -> Failure {
     let exit = match refusal {
-        Refusal::NotFollowed => Exit::NotFound,
+        Refusal::NotFollowed | Refusal::NotBanned => Exit::NotFound,
         Refusal::WrongKey => Exit::Permission,
         Refusal::Selection(_) => Exit::Usage,
         _ => Exit::Other,

@@ -2,8 +2,10 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall fail where it stands")]
 
+pub(crate) mod api;
 pub(crate) mod both;
 pub(crate) mod disk;
+pub(crate) mod schema;
 pub(crate) mod strace;
 pub(crate) mod stranger;
 
@@ -173,6 +175,11 @@ impl Running {
     /// The address for others' `-b`, from the ready line.
     pub(crate) fn ready(&self) -> String {
         self.event("ready")["p2p"].as_str().unwrap().to_owned()
+    }
+
+    /// What it has written to stderr so far.
+    pub(crate) fn said(&self) -> String {
+        self.stderr.lock().unwrap().clone()
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -47,6 +47,24 @@ fn without_a_number_a_stream_begins_here_and_a_header_goes_before_the_query() {
 }
 
 #[test]
+fn a_number_of_another_life_is_answered_by_a_reset_and_all_of_this_one() {
+    run(async |rig| {
+        rig.backend.push("a");
+        let mut stream = rig.begin("GET /api/events?after=99", "").await;
+        let text = read_until(&mut stream, "event: beat").await;
+        assert!(
+            text.contains("id: 0\nevent: reset\ndata: {\"message\":\"the node was started anew"),
+            "{text}"
+        );
+        assert!(text.contains("id: 1\nevent: warning\n") && text.matches("event: reset").count() == 1);
+        rig.backend.push("b");
+        assert!(!read_until(&mut stream, "\"b\"").await.contains("reset"));
+        let mut stream = rig.begin("GET /api/events?after=0", "").await;
+        assert!(!read_until(&mut stream, "event: beat").await.contains("reset"));
+    });
+}
+
+#[test]
 fn a_stream_ends_with_the_login_that_it_hangs_on() {
     run(async |rig| {
         let mut stream = rig.begin("GET /api/events", "").await;

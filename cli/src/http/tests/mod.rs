@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use serde_json::{Map, Value, json};
 use smol::{Async, Timer};
 use tempfile::TempDir;
 
-use super::Backend;
+use super::limits::Times;
 use super::listen::{ControlSocket, Listener};
 use super::server::Server;
 use super::token::Access;
+use super::{Backend, LinkedFile};
 use crate::api::{ApiError, EventKind, Scope};
 use crate::node;
 use crate::output::News;
@@ -23,6 +25,7 @@ use crate::service::Log;
 
 mod client;
 mod events;
+mod files;
 mod guard;
 mod random;
 mod rpc;
@@ -33,6 +36,8 @@ const TEST_TIME: Duration = Duration::from_mins(2);
 
 /// An application of a few methods.
 struct Fake {
+    /// What links lead to.
+    film: PathBuf,
     log: Log,
     beats: Cell<u64>,
     go: Signal,
@@ -78,6 +83,11 @@ impl Backend for Fake {
         json!({ "mode": "direct", "enforcement": "none", "change": self.beats.get() })
     }
 
+    fn linked(&self, code: &str) -> Option<LinkedFile> {
+        let (target, name) = (self.film.clone(), code.to_owned());
+        code.starts_with("film").then_some(LinkedFile { target, name })
+    }
+
     fn metrics(&self) -> String {
         "# TYPE megatorrent_up gauge\nmegatorrent_up 1\n".into()
     }
@@ -112,10 +122,15 @@ struct Rig {
 
 /// Runs a test before a server that answers for `node.example` too.
 fn run(test: impl AsyncFnOnce(&Rig)) {
+    run_with(Times::default(), test);
+}
+
+fn run_with(times: Times, test: impl AsyncFnOnce(&Rig)) {
     node::block_on(async |executor| {
         let dir = tempfile::tempdir().expect("a folder");
         let access = Rc::new(Access::open(dir.path()).expect("a token"));
         let backend = Rc::new(Fake {
+            film: dir.path().join("film"),
             log: Log::new(),
             beats: Cell::new(0),
             go: Signal::new(),
@@ -126,7 +141,8 @@ fn run(test: impl AsyncFnOnce(&Rig)) {
         let addr = tcp.local_addr().expect("an address");
         let (control, unix) = ControlSocket::bind(dir.path()).expect("it listens");
         let hosts = vec!["node.example".to_owned()];
-        let server = Server::start(executor, Rc::clone(&backend), Rc::clone(&access), hosts, vec![tcp, unix]);
+        let (answering, listeners) = (Rc::clone(&backend), vec![tcp, unix]);
+        let server = Server::start_with(executor, answering, Rc::clone(&access), hosts, listeners, times);
         let server = Cell::new(Some(server));
         let rig = Rig { addr, access, backend, dir, server, _control: control };
         let late = async {

@@ -44,6 +44,70 @@ fn five_hundred_slow_connections_keep_nobody_out() {
     });
 }
 
+/// Short times, of which `long` stays out of the way.
+fn times(short: impl FnOnce(&mut Times, Duration)) -> Times {
+    let mut times = Times::default();
+    short(&mut times, Duration::from_millis(300));
+    times
+}
+
+#[test]
+fn a_head_a_body_and_a_pause_have_their_time() {
+    run_with(times(|it, short| it.head = short), async |rig| {
+        let mut half = rig.connect().await;
+        half.write_all(b"GET /healthz HT").await.expect("it is sent");
+        let mut idle = rig.connect().await;
+        idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("it is sent");
+        let mut read = Vec::new();
+        idle.read_to_end(&mut read).await.expect("it ends");
+        assert_eq!(Reply::parse(&read).status, 204);
+        let _ = half.read_to_end(&mut read).await;
+    });
+    run_with(times(|it, short| it.body = short), async |rig| {
+        let mut half = rig.begin("POST /api/rpc HTTP/1.1\r\nContent-Length: 99\r\nX:", "").await;
+        let mut read = Vec::new();
+        half.read_to_end(&mut read).await.expect("it ends");
+        assert_eq!(Reply::parse(&read).status, 400, "two lengths are none");
+        let mut half = rig.connect().await;
+        let bearer = rig.bearer(Scope::Admin);
+        let head = format!(
+            "POST /api/rpc HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{bearer}\r\nContent-Length: 99\r\n\r\n{{"
+        );
+        half.write_all(head.as_bytes()).await.expect("it is sent");
+        let begun = Instant::now();
+        let mut read = Vec::new();
+        half.read_to_end(&mut read).await.expect("it ends");
+        assert_eq!(Reply::parse(&read).status, 408);
+        assert!(begun.elapsed() >= Duration::from_millis(300));
+    });
+}
+
+#[test]
+fn who_takes_nothing_of_an_answer_is_cut() {
+    run_with(times(|it, short| it.stall = short), async |rig| {
+        let bytes = 64 << 20;
+        let call = format!("{{\"method\":\"long\",\"params\":{{\"bytes\":{bytes}}}}}");
+        let mut stream = rig.begin("POST /api/rpc", &call).await;
+        // Nothing tells it but the reading of it.
+        Timer::after(Duration::from_secs(1)).await;
+        let mut read = Vec::new();
+        let _ = stream.read_to_end(&mut read).await;
+        assert!(read.len() < bytes, "{} bytes came", read.len());
+        is_served_soon(rig).await;
+        // Who takes some is not.
+        let mut stream = rig.begin("POST /api/rpc", &call).await;
+        let mut read = 0;
+        let mut buffer = vec![0; 1 << 20];
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            read += count;
+            if read > bytes {
+                break;
+            }
+        }
+        assert!(read > bytes, "{read} bytes came");
+    });
+}
+
 #[test]
 fn a_long_body_is_refused_before_it_comes() {
     run(async |rig| {

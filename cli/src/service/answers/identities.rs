@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use megatorrent_core::identity::Identity;
 use megatorrent_core::uri::ChannelUri;
 
+use super::{check_absolute, check_readable};
 use crate::api::{
     Answers, ApiError, ChannelId, CreateIdentity, Done, ExportIdentity, GetIdentities, Identities,
     IdentityInfo, ImportIdentity,
@@ -21,7 +22,7 @@ const FOLDER: &str = "identities";
 
 impl Service {
     fn identities_dir(&self) -> PathBuf {
-        self.0.node.dir().join(FOLDER)
+        self.0.home.join(FOLDER)
     }
 }
 
@@ -77,6 +78,7 @@ impl Answers<CreateIdentity> for Service {
 
 impl Answers<ImportIdentity> for Service {
     async fn answer(&self, call: ImportIdentity) -> Result<IdentityInfo, ApiError> {
+        check_readable(&call.file).await?;
         let dir = self.identities_dir();
         let imported = smol::unblock(move || {
             let file = Path::new(&call.file);
@@ -92,6 +94,7 @@ impl Answers<ImportIdentity> for Service {
 
 impl Answers<ExportIdentity> for Service {
     async fn answer(&self, call: ExportIdentity) -> Result<Done, ApiError> {
+        check_absolute(&call.file)?;
         let dir = self.identities_dir();
         let exported = smol::unblock(move || {
             let file = PathBuf::from(&call.file);

@@ -4,12 +4,16 @@ mod identities;
 mod node;
 mod subscriptions;
 
+use std::fs;
+use std::path::Path;
+
 use crate::api::{
     Answers, ApiError, CancelJob, Fetch, GetJob, GetJobs, Ingest, JobInfo, Jobs, Publish, Verify,
 };
 
 use super::Service;
 use super::jobs::Request;
+use crate::exit::Failure;
 
 /// Most things that one answer lists, whatever a caller asks for.
 const LISTED_MAX: usize = 10_000;
@@ -22,14 +26,37 @@ fn page<T>(all: Vec<T>, offset: u64, limit: Option<u64>) -> (Vec<T>, u64) {
     (all.into_iter().skip(number(offset)).take(limit).collect(), total)
 }
 
+/// Checks the path of a file that a call names: the node may run in another folder than its caller.
+fn check_absolute(path: &str) -> Result<(), Failure> {
+    if Path::new(path).is_absolute() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{path:?}: name the file by its absolute path")))
+}
+
+/// Checks a file that is to be read: a pipe or a device may never end. One that is not there is its reader's business.
+async fn check_readable(path: &str) -> Result<(), Failure> {
+    check_absolute(path)?;
+    let named = path.to_owned();
+    match smol::unblock(move || fs::metadata(named)).await {
+        Ok(metadata) if !metadata.is_file() => Err(Failure::usage(format!("{path:?} is no regular file"))),
+        _ => Ok(()),
+    }
+}
+
 impl Answers<Ingest> for Service {
     async fn answer(&self, call: Ingest) -> Result<JobInfo, ApiError> {
+        check_readable(&call.file).await?;
+        if let Some(identity) = &call.identity {
+            check_readable(identity).await?;
+        }
         self.add_job(Request::Ingest(call)).await
     }
 }
 
 impl Answers<Publish> for Service {
     async fn answer(&self, call: Publish) -> Result<JobInfo, ApiError> {
+        check_readable(&call.identity).await?;
         self.add_job(Request::Publish(call)).await
     }
 }

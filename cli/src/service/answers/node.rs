@@ -28,7 +28,7 @@ impl Answers<GetStatus> for Service {
             version: env!("CARGO_PKG_VERSION").into(),
             started_unix_ms: it.started_unix_ms,
             mode: Mode::Direct,
-            home: it.node.dir().display().to_string(),
+            home: it.home.display().to_string(),
             p2p: it.node.local_addr().map(|addr| addr.to_string()),
             dht: it.node.dht_addr().map(|addr| addr.to_string()),
             api: it.api.get().map(|addr| addr.to_string()),
@@ -44,7 +44,7 @@ impl Answers<GetStatus> for Service {
             bytes_duplicate: status.bytes_duplicate,
             receive_bytes_per_sec,
             send_bytes_per_sec,
-            free_bytes: doctor::free_bytes(it.node.dir()),
+            free_bytes: doctor::free_bytes(&it.home),
             channels,
             jobs: it.jobs.borrow().active() as u64,
             last_event: it.log.last(),
@@ -62,7 +62,12 @@ impl Answers<GetEvents> for Service {
     async fn answer(&self, call: GetEvents) -> Result<Events, ApiError> {
         let limit = call.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LISTED_MAX);
         let after = self.0.log.after(call.after, limit.min(LISTED_MAX));
-        Ok(Events { events: after.events, missed: after.missed, last: self.0.log.last() })
+        Ok(Events {
+            events: after.events,
+            missed: after.missed,
+            restarted: after.restarted,
+            last: self.0.log.last(),
+        })
     }
 }
 
@@ -179,6 +184,7 @@ impl Answers<Shutdown> for Service {
 impl Answers<RotateToken> for Service {
     async fn answer(&self, _: RotateToken) -> Result<Done, ApiError> {
         self.access()?.rotate()?;
+        self.0.links.borrow_mut().clear();
         Ok(Done {})
     }
 }

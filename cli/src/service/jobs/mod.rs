@@ -151,7 +151,7 @@ impl Jobs {
         queued.map(|job| job.record.info.id).collect()
     }
 
-    /// A new job, and the one that made room for it.
+    /// A new job, and the one that made room for it, if it was kept.
     pub(super) fn add(&mut self, request: Request) -> Result<(JobRecord, Option<JobId>), Failure> {
         let mut room = None;
         if self.by_id.len() >= JOBS_MAX {
@@ -164,9 +164,8 @@ impl Jobs {
             };
             room = Some(*id);
         }
-        if let Some(room) = room {
-            self.by_id.remove(&room);
-        }
+        let room = room.and_then(|room| self.by_id.remove(&room));
+        let room = room.filter(|job| self.keeps(&job.record.request)).map(|job| job.record.info.id);
         let id = JobId(self.next);
         self.next += 1;
         let info = JobInfo {
