@@ -523,5 +523,6 @@ fn a_port_for_the_api_that_is_given_and_taken_is_an_error() {
     node.ready();
     let status = ok_json(folder.path(), ["status", "-d", "data"]);
     assert!(!status["api"].as_str().unwrap().ends_with(":3000"), "{status}");
+    ok(folder.path(), ["healthz", status["api"].as_str().unwrap()]);
     node.stop();
 }

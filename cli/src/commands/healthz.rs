@@ -50,7 +50,8 @@ fn ask(address: SocketAddr) -> io::Result<String> {
 
 fn is_well(first_line: &str) -> bool {
     let mut words = first_line.split(' ');
-    words.next().is_some_and(|version| version.starts_with("HTTP/1.")) && words.next() == Some("200")
+    words.next().is_some_and(|version| version.starts_with("HTTP/1."))
+        && matches!(words.next(), Some("200" | "204"))
 }
 
 #[cfg(test)]
@@ -86,8 +87,9 @@ mod tests {
     }
 
     #[test]
-    fn only_an_answer_of_200_is_well() {
+    fn only_an_answer_of_success_is_well() {
         outcome(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        outcome(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
         outcome(b"HTTP/1.0 200\r\n\r\n").unwrap();
         for answer in [
             &b"HTTP/1.1 503 Service Unavailable\r\n\r\n"[..],
