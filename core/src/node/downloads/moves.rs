@@ -85,7 +85,7 @@ impl Downloads {
         let waiting = self
             .wants
             .busy()
-            .flat_map(|(name, want)| self.waiting_of(now, conns, swarms, helper, (name, want)));
+            .flat_map(|(name, want)| self.waiting_of(now, conns, swarms, (helper, is_scarce), (name, want)));
         waiting.filter(|waiting| waiting.order.0 > most(waiting)).max_by_key(|waiting| waiting.order)
     }
 
@@ -95,7 +95,7 @@ impl Downloads {
         now: Instant,
         conns: &Conns<S>,
         swarms: &Swarms,
-        helper: ConnId,
+        (helper, is_scarce): (ConnId, bool),
         (name, want): (&BlobName, &Want),
     ) -> impl Iterator<Item = Waiting> {
         let transfer = want.transfer();
@@ -110,9 +110,11 @@ impl Downloads {
                     && transfer.askers(request.part()) == 1
             };
             transfer.requests().iter().filter(waits).filter_map(move |request| {
-                // A peer that never brought anything is not cancelled: it is asked for the same as another. One whose line serves
-                // others in between is likely to do so for as long again.
-                let left = self.time_for_all(conns, request.conn(), 0)?.max(self.silent_for(now, request));
+                // A peer that never brought anything is not cancelled: it is asked for the same as another, unless it is one of few
+                // seeds, which serve others meanwhile. One whose line serves others in between is likely to do so for as long again.
+                let unknown = (is_scarce && swarms.is_seed(request.conn())).then_some(Duration::MAX);
+                let left = self.time_for_all(conns, request.conn(), 0).or(unknown)?;
+                let left = left.max(self.silent_for(now, request));
                 let part = request.part();
                 let order = (left, view.availability(place.position(), part), request.asked());
                 Some(Waiting { root, place, part, at: request.conn(), order })
