@@ -1,10 +1,12 @@
 //! The command line. Doc comments here are what `--help` shows.
 #![allow(rustdoc::broken_intra_doc_links, reason = "`[default: …]` is clap's convention, not a link")]
 
-use std::net::IpAddr;
+pub(crate) mod control;
+
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::builder::TypedValueParser as _;
+use clap::builder::{BoolishValueParser, TypedValueParser as _};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use megatorrent_core::addr::PeerAddr;
@@ -30,7 +32,13 @@ Exit codes:
 const NODE_NEWS: &str = r#"  {"event":"ready","p2p","dht","channels"}         it listens
   {"event":"head","channel","sequence"}            a newer head was verified
   {"event":"manifest","channel","sequence","title","files","size"}
+  {"event":"progress","channel","blobs","blobs_total","content_bytes","waiting","dht_lag_secs"}
+                      how much of a channel is here, and what it waits for
+  {"event":"file","sequence","path","size","target","written"}
+                      a file is whole; written: it was not there before
   {"event":"complete","channel","sequence"}        everything is there
+  {"event":"followed","channel"}                   a channel is followed
+  {"event":"unfollowed","channel"}                 it is not any more
   {"event":"withdrawn","channel","sequence","path","target","why"}
                       a file that was deleted or edited where it stood, and is not fetched again; why: which
   {"event":"status","inbound","outbound","peers_known","bytes_received","bytes_sent","dht_late",
@@ -67,6 +75,10 @@ pub(crate) struct Cli {
     /// Log more to stderr: -v info, -vv debug (shows peers' addresses), -vvv trace
     #[arg(short, long, global = true, display_order = 902, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// The configuration file, for commands on a node [default: config.toml in the node's folder, else
+    /// megatorrent/config.toml in $XDG_CONFIG_HOME]
+    #[arg(long, global = true, display_order = 899, value_name = "FILE", env = "MEGATORRENT_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     /// Print the version; with -v also the commit, and the ciphers with the code that they run on this processor. With --json:
     /// {"version","commit","ciphers"}, these each {"name","for","crate","backend"}
     #[arg(short = 'V', long, display_order = 903)]
@@ -99,8 +111,33 @@ pub(crate) enum Command {
     Serve(Serve),
     Subscribe(Subscribe),
     Verify(Verify),
+    Status(control::Status),
+    Add(control::Add),
+    /// Stop following a channel; its files stay
+    Rm(control::One),
+    /// Let a channel rest: nothing of it is fetched, served or asked for
+    Pause(control::OneOrAll),
+    /// Go on with a channel
+    Resume(control::OneOrAll),
+    Ls(control::Ls),
+    /// List the peers that are connected
+    Peers(control::Folder),
+    /// List the peers that are banned
+    Bans(control::Folder),
+    Limit(control::Limit),
+    Settings(control::Settings),
+    /// End the node that runs on the folder
+    Shutdown(control::Folder),
+    /// Say what is amiss with mode, ports, DHT, clock, disk and descriptors, each with a next step
+    Doctor(control::Folder),
+    Token(control::Token),
+    Identity(control::Identity),
     Demo(Demo),
     Simulate(Simulate),
+    Completions(Completions),
+    Man(Man),
+    #[command(hide = true)]
+    Healthz(Healthz),
 }
 
 /// Make an identity: the key that signs a channel, and the read key of its private form
@@ -155,7 +192,7 @@ pub(crate) struct Ingest {
     /// Seal under a fresh secret, so that nobody can tell that this is the same content as another ingest
     #[arg(long)]
     pub(crate) unlinkable: bool,
-    /// Keep a sealed copy of all blobs, so that the file itself may be changed, moved or deleted; as much space again
+    /// Keep a copy, so that the file itself may be changed, moved or deleted; as much space again, unless the file system shares bytes
     #[arg(long)]
     pub(crate) copy: bool,
     /// Overwrite ENTRY if it exists
@@ -233,8 +270,22 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// Put and look up no heads on the DHT for peers that have none
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "MEGATORRENT_NO_GATEWAY",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true,
+        action = ArgAction::Set
+    )]
     pub(crate) no_gateway: bool,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
     #[command(flatten)]
@@ -256,9 +307,6 @@ Examples:
 
 With --json, one line each:
 {NODE_NEWS}
-  {{\"event\":\"progress\",\"channel\",\"blobs\",\"blobs_total\",\"waiting\",\"dht_lag_secs\"}}
-  {{\"event\":\"file\",\"sequence\",\"path\",\"size\",\"target\",\"written\"}}
-                      a file is whole; written: it was not there before
 
 Without --json the status is told only where DHT operations are 30 s late or more."))]
 pub(crate) struct Subscribe {
@@ -268,19 +316,15 @@ pub(crate) struct Subscribe {
     #[command(flatten)]
     pub(crate) data: DataArgs,
     /// Where the files go
-    #[arg(short = 'o', long = "output", value_name = "OUT", default_value = DOWNLOADS_DIR)]
+    #[arg(short = 'o', long = "output", value_name = "OUT", env = "MEGATORRENT_OUTPUT", default_value = DOWNLOADS_DIR)]
     pub(crate) output: PathBuf,
     /// End as soon as the newest manifest is complete
     #[arg(long)]
     pub(crate) once: bool,
-    /// Keep the blobs too, so that what is done to the files takes nothing from those who fetch them from here; twice the space
-    #[arg(long)]
-    pub(crate) copy: bool,
-    /// Fetch the blobs in the order of their bytes, to play a file while it comes, rather than the rarest first
-    #[arg(long)]
-    pub(crate) in_order: bool,
+    #[command(flatten)]
+    pub(crate) fetch: FetchArgs,
     /// Give up after so long without progress; 0 never does [default: 120 with --once, 0 otherwise]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", env = "MEGATORRENT_TIMEOUT")]
     pub(crate) timeout: Option<u64>,
     /// The read key (64 hex digits) of a private channel, in FILE; `-` is stdin
     #[arg(short = 's', long = "secret-file", value_name = "FILE")]
@@ -315,7 +359,7 @@ With --json, one line each:
   {{\"event\":\"checked\",\"files\",\"blobs\",\"wrong\",\"gone\"}}
 and with --repair, for each folder of a channel in which something is missing:
 {NODE_NEWS}
-  {{\"event\":\"progress\",\"channel\",\"blobs\",\"blobs_total\",\"waiting\",\"dht_lag_secs\"}}
+  {{\"event\":\"progress\",\"channel\",\"blobs\",\"blobs_total\",\"content_bytes\",\"waiting\",\"dht_lag_secs\"}}
   {{\"event\":\"file\",\"sequence\",\"path\",\"size\",\"target\",\"written\"}}
   {{\"event\":\"repaired\",\"folders\",\"left\"}}
                       left: things that are not as they were, as they are yours or nobody gave them
@@ -329,7 +373,7 @@ pub(crate) struct Verify {
     #[arg(long)]
     pub(crate) repair: bool,
     /// With --repair, give up after so long without progress; 0 never does
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    #[arg(long, value_name = "SECONDS", env = "MEGATORRENT_TIMEOUT", default_value_t = 120)]
     pub(crate) timeout: u64,
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
@@ -427,6 +471,39 @@ pub(crate) struct Simulate {
     pub(crate) no_shrink: bool,
 }
 
+/// Print what lets a shell complete this program's commands and options
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  megatorrent completions bash > ~/.local/share/bash-completion/completions/megatorrent
+  megatorrent completions fish > ~/.config/fish/completions/megatorrent.fish")]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Write a man page for each command
+///
+/// Prints each page's path. With --json: {"pages"}, a list of them.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  megatorrent man ~/.local/share/man/man1")]
+pub(crate) struct Man {
+    /// The folder, which is made where there is none
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+}
+
+/// Ask a node on this machine whether it is well: exit code 0 where it says so, else 1
+#[derive(Args, Debug)]
+pub(crate) struct Healthz {
+    /// Where its API listens
+    #[arg(value_name = "ADDR", env = "MEGATORRENT_HEALTHZ", default_value = "127.0.0.1:3000")]
+    pub(crate) address: SocketAddr,
+}
+
 /// Some of a plan's events.
 #[derive(Clone, Debug)]
 pub(crate) struct Only(pub(crate) Vec<usize>);
@@ -473,6 +550,54 @@ pub(crate) struct ListenArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct FetchArgs {
+    /// Keep a copy besides, so that what is done to the files takes nothing from those who fetch them from here; twice the space, unless
+    /// the file system shares bytes
+    #[arg(
+        long,
+        env = "MEGATORRENT_COPY",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true,
+        action = ArgAction::Set
+    )]
+    pub(crate) copy: bool,
+    /// Fetch the blobs in the order of their bytes, to play a file while it comes, rather than the rarest first
+    #[arg(
+        long,
+        env = "MEGATORRENT_IN_ORDER",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true,
+        action = ArgAction::Set
+    )]
+    pub(crate) in_order: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ApiArgs {
+    /// The TCP port of the API; 0 is any free one [default: 3000 if it is free, or else any]
+    #[arg(short = 'P', long = "port", value_name = "PORT", env = "MEGATORRENT_PORT")]
+    pub(crate) port: Option<u16>,
+    /// The address of the API. Others than loopback let all who have the token command this node [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDR", env = "MEGATORRENT_RPC_HOST")]
+    pub(crate) rpc_host: Option<IpAddr>,
+    /// A name by which a proxy in front of the API calls it; may be given again
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct LimitArgs {
     /// Bytes a second to send at most, over all connections, such as 500k or 20M [default: without a limit]
     #[arg(long = "upload-limit", value_name = "RATE", env = "MEGATORRENT_UPLOAD_LIMIT", value_parser = rate)]
@@ -481,7 +606,19 @@ pub(crate) struct LimitArgs {
     #[arg(long = "download-limit", value_name = "RATE", env = "MEGATORRENT_DOWNLOAD_LIMIT", value_parser = rate)]
     pub(crate) download: Option<u64>,
     /// Fetch blobs whole, also what could be made here, so that peers learn no lengths; a short file then costs a MiB
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "MEGATORRENT_WHOLE",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        hide_default_value = true,
+        value_parser = BoolishValueParser::new(),
+        hide_possible_values = true,
+        action = ArgAction::Set
+    )]
     pub(crate) whole: bool,
 }
 
@@ -550,7 +687,7 @@ mod tests {
         let mut command = Cli::command();
         let help: String = command.get_subcommands_mut().map(|c| c.render_long_help().to_string()).collect();
         let (all, top) = (News::ALL, command.render_long_help().to_string());
-        for name in all.iter().map(|news| news.name()) {
+        for name in all.iter().filter(|news| news.is_for_commands()).map(|news| news.name()) {
             let entry = format!("{{\"event\":\"{name}\"");
             assert!(help.contains(&entry) || top.contains(&entry), "{name} is in no --help");
         }

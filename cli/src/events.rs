@@ -1,6 +1,6 @@
 //! A node's news in words and JSON: what `serve` and `subscribe` both tell.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::HumanBytes;
 use megatorrent_core::node::{Event, NodeStatus};
@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 
 use crate::exit::Failure;
 use crate::output::{News, Output};
+use crate::service::Reporter;
+use crate::service::jobs::publish;
 
 /// How late a DHT operation is before a user is told in words: what a busy minute delays is nothing to speak of.
 const LAG_MIN: Duration = Duration::from_secs(30);
-/// How often the node's status is told.
-pub(crate) const STATUS_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Tells what concerns the whole node or any channel. Files and completeness are the command's own news.
-pub(crate) fn report(event: &Event, output: Output) -> Result<(), Failure> {
+/// Tells what concerns the whole node or any channel. Files and completeness are told by whoever writes the files.
+pub(crate) fn report(event: &Event, reporter: &Reporter) {
     match event {
         Event::Head { channel, sequence } => {
             let members = json!({ "channel": channel.to_string(), "sequence": sequence });
-            output.event(News::Head, members, &format!("channel {channel}: sequence {sequence}"))
+            reporter.event(News::Head, members, format!("channel {channel}: sequence {sequence}"));
         }
         Event::Manifest { channel, sequence, manifest } => {
             let files = manifest.files().count();
@@ -31,88 +31,47 @@ pub(crate) fn report(event: &Event, output: Output) -> Result<(), Failure> {
             });
             let text =
                 format!("channel {channel}: {title:?}, {}, {}", count(files, "file"), HumanBytes(size));
-            output.event(News::Manifest, members, &text)
+            reporter.event(News::Manifest, members, text);
         }
-        Event::Fork { channel, sequence } => warn(
-            output,
-            &format!(
-                "channel {channel} has two manifests with sequence {sequence}: its author's key is used twice, or in \
-                 other hands too"
-            ),
-        ),
-        Event::BlobsLost { target, sequence } => warn(
-            output,
-            &format!(
-                "{target}: blobs of sequence {sequence} are gone from the folder of the node (-d), or damaged; \
-                 they are fetched again. Check the disk"
-            ),
-        ),
+        Event::Fork { channel, sequence } => reporter.warn(format!(
+            "channel {channel} has two manifests with sequence {sequence}: its author's key is used twice, or in \
+             other hands too"
+        )),
+        Event::BlobsLost { target, sequence } => reporter.warn(format!(
+            "{target}: blobs of sequence {sequence} are gone from the folder of the node (-d), or damaged; \
+             they are fetched again. Check the disk"
+        )),
         Event::Banned { peer, violation, until } => {
             let seconds = until.0 / 1000;
-            warn(output, &format!("{peer} {violation} and is banned until {seconds} (Unix time)"))
+            reporter.warn(format!("{peer} {violation} and is banned until {seconds} (Unix time)"));
         }
         Event::StoreFull { no_space: true } => {
-            warn(output, "no space is left for blobs; fetching goes on when there is some")
+            reporter.warn("no space is left for blobs; fetching goes on when there is some");
         }
         Event::StoreFull { no_space: false } => {
-            warn(output, "the disk takes no blobs (see the log above); fetching goes on when it does")
+            reporter.warn("the disk takes no blobs (see the log above); fetching goes on when it does");
         }
-        Event::HeadRefused { channel, error } => warn(output, &format!("channel {channel}: {error}")),
-        Event::BodyRefused { channel, error, .. } => warn(output, &format!("channel {channel}: {error}")),
+        Event::HeadRefused { channel, error } => reporter.warn(format!("channel {channel}: {error}")),
+        Event::BodyRefused { channel, error, .. } => reporter.warn(format!("channel {channel}: {error}")),
         Event::PageRefused { channel, error, .. } => {
-            warn(output, &format!("channel {channel}: some files cannot be had: {error}"))
+            reporter.warn(format!("channel {channel}: some files cannot be had: {error}"));
         }
-        _ => Ok(()),
+        Event::ClockBehind { channel, sequence, unix, .. } => {
+            reporter.of_channel(*channel).warn(publish::behind(*sequence, *unix));
+        }
+        _ => {}
     }
 }
 
 /// Tells what cannot be read, and what can again.
-pub(crate) fn report_loss(news: &LossNews, output: Output) -> Result<(), Failure> {
+pub(crate) fn report_loss(news: &LossNews, reporter: &Reporter) {
     let text = news.to_string();
     let event = if news.is_back { News::Recovered } else { News::Loss };
-    if output.is_json() {
-        let members = json!({ "state": news.loss.name(), "path": news.path, "message": text });
-        return output.event(event, members, "");
-    }
-    if news.is_back {
-        output.note(&text);
-    } else {
-        output.warn(&text);
-    }
-    Ok(())
+    let members = json!({ "state": news.loss.name(), "path": news.path, "message": text });
+    reporter.event(event, members, text);
 }
 
-/// A warning, which under `--json` is an event too.
-pub(crate) fn warn(output: Output, text: &str) -> Result<(), Failure> {
-    output.warn(text);
-    if output.is_json() { output.event(News::Warning, json!({ "message": text }), "") } else { Ok(()) }
-}
-
-/// Tells the node's status now and then.
-#[derive(Default)]
-pub(crate) struct Status {
-    told: Option<Instant>,
-}
-
-impl Status {
-    /// Tells it the first time and then at most each [`STATUS_INTERVAL`]: in words only where the DHT cannot take all that is
-    /// due, as that delays who looks for the node's channels.
-    pub(crate) fn tell(&mut self, status: NodeStatus, output: Output) -> Result<(), Failure> {
-        if self.told.is_some_and(|told| told.elapsed() < STATUS_INTERVAL) {
-            return Ok(());
-        }
-        self.told = Some(Instant::now());
-        if output.is_json() {
-            return output.event(News::Status, members(status), "");
-        }
-        if let Some(text) = lag(status) {
-            output.note(&text);
-        }
-        Ok(())
-    }
-}
-
-fn members(status: NodeStatus) -> Value {
+pub(crate) fn members(status: NodeStatus) -> Value {
     json!({
         "inbound": status.inbound, "outbound": status.outbound, "peers_known": status.peers_known,
         "bytes_received": status.bytes_received, "bytes_sent": status.bytes_sent, "dht_late": status.dht_late,
@@ -133,7 +92,7 @@ pub(crate) fn lag(status: NodeStatus) -> Option<String> {
 }
 
 /// The channel's title, or else its first collection's.
-fn title(manifest: &megatorrent_core::manifest::Manifest) -> &str {
+pub(crate) fn title(manifest: &megatorrent_core::manifest::Manifest) -> &str {
     let collection = manifest.collections.first().map_or("", |collection| &collection.title);
     if manifest.title.is_empty() { collection } else { &manifest.title }
 }
@@ -155,16 +114,6 @@ mod tests {
 
     fn status(dht_lag_secs: u64) -> NodeStatus {
         NodeStatus { dht_late: 3, dht_lag_secs, ..NodeStatus::default() }
-    }
-
-    #[test]
-    fn the_status_is_told_at_once_and_then_once_a_minute() {
-        let (output, mut told) = (Output::new(false, true), Status::default());
-        told.tell(status(0), output).expect("stderr takes it");
-        let first = told.told;
-        assert!(first.is_some());
-        told.tell(status(999), output).expect("stderr takes it");
-        assert_eq!(told.told, first);
     }
 
     #[test]

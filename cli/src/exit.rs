@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use megatorrent_core::manifest::HeadError;
-use megatorrent_core::node::{DhtError, PublishError};
+use megatorrent_core::node::{DhtError, PublishError, Refusal};
 use megatorrent_runtime_smol::StartError;
 use megatorrent_runtime_smol::export::ExportError;
 use megatorrent_runtime_smol::home::HomeError;
@@ -42,8 +42,27 @@ pub(crate) enum Exit {
     Terminated = 143,
 }
 
+impl Exit {
+    /// The code that has this number; [`Self::Other`] where none has.
+    pub(crate) fn from_code(code: u8) -> Self {
+        const ALL: [Exit; 10] = [
+            Exit::Other,
+            Exit::Usage,
+            Exit::NotFound,
+            Exit::Timeout,
+            Exit::Integrity,
+            Exit::Permission,
+            Exit::NoSpace,
+            Exit::Network,
+            Exit::Interrupted,
+            Exit::Terminated,
+        ];
+        ALL.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Self::Other)
+    }
+}
+
 /// Why a command failed: a message that tells what happened, to what, and what to do next.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     /// The exit code.
     pub(crate) exit: Exit,
@@ -183,17 +202,25 @@ impl From<HeadError> for Failure {
     }
 }
 
-impl From<PublishError> for Failure {
-    fn from(error: PublishError) -> Self {
-        let exit = match &error {
-            PublishError::Dht(DhtError::Stale | DhtError::CasMismatch | DhtError::TooLarge) => Exit::Other,
-            PublishError::Dht(_)
-            | PublishError::NoReplica
-            | PublishError::NotReadBack
-            | PublishError::Gateways(_) => Exit::Network,
+impl From<Refusal> for Failure {
+    /// Of a draft.
+    fn from(refusal: Refusal) -> Self {
+        let exit = match &refusal {
+            Refusal::Publish(error) => exit_of_publication(error),
             _ => Exit::Other,
         };
-        Self::new(exit, format!("the channel is not published: {error}"))
+        Self::new(exit, format!("the channel is not published: {refusal}"))
+    }
+}
+
+fn exit_of_publication(error: &PublishError) -> Exit {
+    match error {
+        PublishError::Dht(DhtError::Stale | DhtError::CasMismatch | DhtError::TooLarge) => Exit::Other,
+        PublishError::Dht(_)
+        | PublishError::NoReplica
+        | PublishError::NotReadBack
+        | PublishError::Gateways(_) => Exit::Network,
+        _ => Exit::Other,
     }
 }
 

@@ -117,3 +117,12 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
         synced => synced,
     }
 }
+
+/// 32 bytes from the operating system.
+pub(crate) fn random_secret() -> Result<Secret, Failure> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *bytes).map_err(|error| {
+        Failure::new(Exit::Other, format!("the system has no randomness to give: {error}"))
+    })?;
+    Ok(Secret::new(*bytes))
+}

@@ -4,16 +4,13 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 
+use megatorrent_runtime_smol::Options;
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::home::{self, Home};
-use megatorrent_runtime_smol::{Handle, Options, Runtime};
-use serde_json::{Value, json};
 use smol::LocalExecutor;
 
 use crate::args::{DataArgs, Dht, LimitArgs, ListenArgs, NetworkArgs};
-use crate::events::count;
-use crate::exit::Failure;
-use crate::output::{News, Output};
+use crate::exit::{Exit, Failure};
 
 /// The executor that nodes and their helpers run on.
 pub(crate) type Executor = Rc<LocalExecutor<'static>>;
@@ -64,33 +61,19 @@ fn raise_file_limit() {
     }
 }
 
-/// Starts a node that listens, and says so.
-pub(crate) async fn start_listening(
-    executor: &Executor,
-    mut options: Options,
-    listen: &ListenArgs,
-    default_port: u16,
-    output: Output,
-) -> Result<Handle, Failure> {
+/// Lets the node listen.
+pub(crate) fn listen(options: &mut Options, listen: &ListenArgs, default_port: u16) {
     raise_file_limit();
     let ip = listen.host.unwrap_or(Ipv6Addr::UNSPECIFIED.into());
     options.listen = Some(SocketAddr::new(ip, listen.p2p_port.unwrap_or(default_port)));
     options.dht_port = listen.dht_port;
-    let node = Runtime::start(executor, options).await?;
-    let (members, text) = ready(&node);
-    output.event(News::Ready, members, &text)?;
-    Ok(node)
 }
 
-fn ready(node: &Handle) -> (Value, String) {
-    let p2p = node.local_addr().map(|addr| addr.to_string());
-    let dht = node.dht_addr().map(|addr| addr.to_string());
-    let channels = node.channels().len();
-    let text = format!(
-        "ready: peers on TCP {}, DHT {}, following {}",
-        p2p.as_deref().unwrap_or("none"),
-        dht.as_ref().map_or("off or not yet there".into(), |addr| format!("on UDP {addr}")),
-        count(channels, "channel"),
-    );
-    (json!({ "p2p": p2p, "dht": dht, "channels": channels }), text)
+/// A path as the node is told it, which may run in another folder.
+pub(crate) fn absolute(path: &Path) -> Result<String, Failure> {
+    let absolute = std::path::absolute(path).map_err(|error| Failure::file("cannot find", path, &error))?;
+    absolute.into_os_string().into_string().map_err(|path| {
+        let message = format!("{} is not UTF-8: name another path", Path::new(&path).display());
+        Failure::new(Exit::Usage, message)
+    })
 }

@@ -7,13 +7,17 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::api::Event;
 use crate::exit::{Failure, exit_of};
+use crate::service::jobs::Progress;
 
 /// How often a bar is drawn.
 const BAR_HZ: u8 = 10;
@@ -25,7 +29,8 @@ macro_rules! news {
     ($($name:ident = $text:literal,)*) => {
         /// A piece of news: the `event` of a line of JSON. The `--help` of each command says which of them it tells, with
         /// what members.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "snake_case")]
         pub(crate) enum News { $($name,)* }
 
         impl News {
@@ -51,6 +56,11 @@ news! {
     Loss = "loss",
     Recovered = "recovered",
     Warning = "warning",
+    Note = "note",
+    Job = "job",
+    Followed = "followed",
+    Unfollowed = "unfollowed",
+    Changed = "changed",
     Stopped = "stopped",
     Error = "error",
     Found = "found",
@@ -62,6 +72,13 @@ news! {
     Timeline = "timeline",
     LeftOut = "left_out",
     Result = "result",
+}
+
+impl News {
+    /// Whether commands show it under `--json`. Those that it is not for say by their end what came of a job, or have words alone.
+    pub(crate) fn is_for_commands(self) -> bool {
+        !matches!(self, Self::Note | Self::Job | Self::Changed)
+    }
 }
 
 /// Where a command's words and data go.
@@ -108,6 +125,28 @@ impl Output {
         self.line(&object.to_string())
     }
 
+    /// An event of a node: a line of NDJSON, or words on stderr where it has any.
+    pub(crate) fn show(self, event: &Event) -> Result<(), Failure> {
+        let (name, text) = (event.kind.event, &event.text);
+        if matches!(name, News::Warning | News::Loss) {
+            self.warn(text);
+        }
+        if !self.json {
+            if !text.is_empty() && !matches!(name, News::Warning | News::Loss) {
+                self.note(text);
+            }
+            return Ok(());
+        }
+        if !name.is_for_commands() {
+            return Ok(());
+        }
+        let mut object = json!({ "event": name.name() });
+        if let Value::Object(object) = &mut object {
+            object.extend(event.kind.members.clone());
+        }
+        self.line(&object.to_string())
+    }
+
     /// Words on stderr; not under `--quiet`.
     pub(crate) fn note(self, text: &str) {
         if !self.quiet {
@@ -132,15 +171,8 @@ impl Output {
         }
     }
 
-    /// A bar that counts bytes up to `total_bytes`, shown only where stderr is a terminal. Words written while it
-    /// stands go through [`ProgressBar::suspend`].
-    pub(crate) fn bytes_bar(self, total_bytes: u64) -> ProgressBar {
-        let bar = self.spinner();
-        count_bytes(&bar, total_bytes);
-        bar
-    }
-
-    /// A line that changes while something of unknown length goes on; see [`Self::bytes_bar`].
+    /// A line that changes while something of unknown length goes on, shown only where stderr is a terminal. Words written while it stands go through
+    /// [`ProgressBar::suspend`].
     pub(crate) fn spinner(self) -> ProgressBar {
         let target = if self.quiet || self.json || !io::stderr().is_terminal() {
             ProgressDrawTarget::hidden()
@@ -164,6 +196,14 @@ pub(crate) fn count_bytes(bar: &ProgressBar, total_bytes: u64) {
     let template = "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
     bar.set_style(ProgressStyle::with_template(template).expect("the template is well formed"));
     bar.set_length(total_bytes);
+}
+
+/// Shows how far work is.
+pub(crate) fn show_progress(bar: &ProgressBar, progress: &Progress) {
+    if let Some(total) = progress.total_bytes() {
+        count_bytes(bar, total);
+        bar.set_position(progress.done_bytes());
+    }
 }
 
 /// Logs to stderr: warnings, and more with each `-v`. The DHT crate repeats ordinary network weather ("could not

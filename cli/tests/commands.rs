@@ -291,28 +291,30 @@ fn a_node_tells_its_status_with_how_late_its_dht_operations_are() {
 }
 
 #[test]
-fn a_folder_that_a_node_holds_is_refused() {
+fn commands_go_to_the_node_that_runs_on_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     ok(folder.path(), ["gen-key"]);
     fs::write(folder.path().join("note"), "hello").unwrap();
-    let node = serve(folder.path(), "held", &[]);
-    let address = node.ready();
+    let hub = serve(folder.path(), "hub", &[]);
+    let node = serve(folder.path(), "held", &[&hub.ready()]);
+    node.ready();
     // Blobs are content-addressed: adding some needs nobody's leave.
     ok(folder.path(), ["ingest", "-i", "note", "-d", "held", "-o", "note.json"]);
-    let uri = format!(
-        "megatorrent://{}",
-        ok_json(folder.path(), ["gen-key", "-k", "b.json"])["public_key"].as_str().unwrap()
-    );
-    for args in [
-        vec!["publish", "-i", "note.json", "-d", "held", "-b", &address],
-        vec!["serve", "-d", "held", "-H", "127.0.0.1", "-T", "0"],
-        vec!["subscribe", &uri, "-d", "held", "--once", "-H", "127.0.0.1", "-b", &address],
-    ] {
-        let output = run(folder.path(), &args);
-        assert_eq!(output.status.code(), Some(6), "{args:?}: {}", stderr(&output));
-        assert!(stderr(&output).contains("held"), "{}", stderr(&output));
-    }
-    node.stop();
+    let published = ok_json(folder.path(), ["publish", "-i", "note.json", "-d", "held", "--title", "Notes"]);
+    let uri = published["uri"].as_str().unwrap();
+    ok(folder.path(), ["subscribe", uri, "-d", "held", "-o", "out", "--once"]);
+    assert_eq!(fs::read(folder.path().join("out/note")).unwrap(), b"hello");
+    let listed = ok_json(folder.path(), ["ls", "-d", "held"]);
+    assert_eq!((&listed["total"], &listed["subscriptions"][0]["title"]), (&1.into(), &"Notes".into()));
+    ok(folder.path(), ["rm", uri, "-d", "held"]);
+    assert_eq!(ok_json(folder.path(), ["status", "-d", "held"])["channels"]["all"], 0);
+    let another = run(folder.path(), ["serve", "-d", "held", "-H", "127.0.0.1", "-T", "0", "-P", "0"]);
+    assert_eq!(another.status.code(), Some(6), "{}", stderr(&another));
+    assert!(stderr(&another).contains("held"), "{}", stderr(&another));
+    ok(folder.path(), ["shutdown", "-d", "held"]);
+    let gone = run(folder.path(), ["shutdown", "-d", "held"]);
+    assert_eq!(gone.status.code(), Some(3), "{}", stderr(&gone));
+    hub.stop();
 }
 
 #[cfg(target_os = "linux")]

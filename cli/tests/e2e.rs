@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use megatorrent_core::identity::Identity;
 use megatorrent_core::manifest::{Extent, HeadContent};
-use megatorrent_core::node::{Command, Draft, Event};
+use megatorrent_core::node::{Command, Draft};
 use megatorrent_runtime_smol::home::Home;
 use megatorrent_runtime_smol::ingest::ingest;
 use megatorrent_runtime_smol::{Options, Runtime};
@@ -382,12 +382,9 @@ fn a_body_that_is_no_manifest_is_an_integrity_failure() {
         options.listen = Some("127.0.0.1:0".parse().unwrap());
         options.bootstrap = vec![swarm.address.parse().unwrap()];
         let liar = Runtime::start(&executor, options).await.unwrap();
-        liar.command(Command::Publish(Draft {
-            content: HeadContent::Body(tree.clone()),
-            read_key: None,
-            gateways: Vec::new(),
-        }));
-        while !matches!(liar.next_event().await, Event::Published { .. }) {}
+        let content = HeadContent::Body(tree.clone());
+        let draft = Draft { content, read_key: None, gateways: Vec::new() };
+        liar.command(Command::Publish { channel, draft }).await.unwrap();
 
         let mut args = subscribe_args("reader", &format!("megatorrent://{channel}"), &swarm.address);
         args.push("--once".into());

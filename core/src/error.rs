@@ -149,6 +149,8 @@ pub enum CloseReason {
     Duplicate,
     /// The peer is banned.
     Banned,
+    /// The settings do not allow such a peer any more.
+    Disallowed,
     /// The node is shutting down.
     Shutdown,
 }

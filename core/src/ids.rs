@@ -227,3 +227,7 @@ pub struct ConnId {
 /// A job handed to the driver; each id gets exactly one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub u64);
+
+/// A command's number, which the caller chooses; each command gets exactly one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);

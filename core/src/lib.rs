@@ -24,7 +24,7 @@
 //! chunk. This one drives two nodes over a pipe in memory until both are keyed:
 //!
 //! ```
-//! use megatorrent_core::ids::ConnId;
+//! use megatorrent_core::ids::{CommandId, ConnId};
 //! use megatorrent_core::node::{Action, Command, Config, DhtError, Event, Input, Job, JobResult, Node};
 //! use megatorrent_core::time::{Instant, UnixTime};
 //!
@@ -59,14 +59,14 @@
 //! }
 //!
 //! let now = Instant(0);
-//! let mut node = |seed| Node::new(Config::default(), None, [seed; 32], now, UnixTime(1_700_000_000_000));
+//! let mut node = |seed| Node::new(Config::default(), [seed; 32], now, UnixTime(1_700_000_000_000));
 //! let (mut alice, mut bob) = (node(1), node(2));
 //! let (mut alice_open, mut bob_open, mut dial) = (Vec::new(), Vec::new(), None);
 //!
 //! // Alice follows a channel, so she wants peers, and Bob is one.
 //! let channel = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".parse()?;
-//! alice.handle(now, Input::Command(Command::AddPeer("192.0.2.1:6881".parse()?)));
-//! alice.handle(now, Input::Command(Command::Follow { channel, read_key: None }));
+//! alice.handle(now, Input::Command(CommandId(1), Command::AddPeer("192.0.2.1:6881".parse()?)));
+//! alice.handle(now, Input::Command(CommandId(2), Command::Follow { channel, read_key: None }));
 //! drain(&mut alice, now, &mut alice_open, &mut dial);
 //!
 //! // The dial succeeds: each side gets a connection.

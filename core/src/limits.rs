@@ -269,6 +269,12 @@ pub const FIND_PEERS_PAUSE: Duration = Duration::from_millis(250);
 pub const FIND_PEERS_PAUSE_DIALLING: Duration = Duration::from_secs(5);
 /// Channels followed; a further subscription is refused.
 pub const CHANNELS_MAX: usize = 1024;
+/// Identities known; a further one is refused.
+pub const IDENTITIES_MAX: usize = CHANNELS_MAX;
+/// Publications in progress, each in a channel of its own; a further one is refused.
+pub const PUBLICATIONS_MAX: usize = 64;
+/// Commands without an answer; a further one is refused.
+pub const COMMANDS_MAX: usize = 4 * CHANNELS_MAX;
 
 /// Announces remembered, so that each is carried on once; at the cap the oldest is forgotten.
 pub const ANNOUNCES_SEEN_MAX: usize = 4096;

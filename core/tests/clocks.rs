@@ -4,14 +4,15 @@ mod support;
 
 use std::time::Duration;
 
+use megatorrent_core::ids::CommandId;
 use megatorrent_core::limits::{SEQUENCE_SIGNED_MAX, SEQUENCE_STEP_MAX};
 use megatorrent_core::manifest::{HeadContent, HeadError};
 use megatorrent_core::node::{
-    Command, Config, DhtError, DhtOp, Draft, Event, Input, Job, JobResult, PublishError,
+    Answer, Command, Config, DhtError, DhtOp, Event, Input, Job, JobResult, PublishError, Refusal,
 };
 use megatorrent_core::time::UnixTime;
 use support::content::item;
-use support::{Bench, UNIX, identity};
+use support::{Bench, UNIX, identity, publication};
 
 const YEAR: Duration = Duration::from_hours(365 * 24);
 /// 2020-07-01.
@@ -29,17 +30,16 @@ fn publish_after(known: u64, unix: UnixTime) -> Bench {
 }
 
 fn publish(bench: &mut Bench) {
-    let content = HeadContent::Inline(vec![]);
-    bench.command(Command::Publish(Draft { content, read_key: None, gateways: Vec::new() }));
+    bench.command(publication());
     bench.sleep(Duration::from_secs(1));
 }
 
 fn published(bench: &Bench) -> Vec<u64> {
-    let sequence = |event: &Event| match event {
-        Event::Published { sequence, .. } => Some(*sequence),
+    let sequence = |(_, result): &(CommandId, Result<Answer, Refusal>)| match result {
+        Ok(Answer::Published { sequence, .. }) => Some(*sequence),
         _ => None,
     };
-    bench.events.iter().filter_map(sequence).collect()
+    bench.replies.iter().filter_map(sequence).collect()
 }
 
 /// The sequence and the time of each warning.
@@ -70,8 +70,7 @@ fn an_author_whose_clock_is_behind_the_channel_takes_the_next_number_and_is_told
 fn a_draft_that_is_signed_again_warns_once() {
     let mut bench = Bench::new(Config::default(), Some(identity()));
     let ahead = UNIX.plus(YEAR).0.cast_signed();
-    let content = HeadContent::Inline(vec![]);
-    bench.command(Command::Publish(Draft { content, read_key: None, gateways: Vec::new() }));
+    bench.command(publication());
     for tries in 0..2 {
         bench.sleep(Duration::from_secs(1));
         while let Some((id, _)) = bench.job(|job| matches!(job, Job::Persist(..))) {
@@ -105,10 +104,8 @@ fn the_last_number_is_signed_and_none_after_it() {
     let bench = publish_after(SEQUENCE_SIGNED_MAX - 1, UNIX);
     assert_eq!(published(&bench), [SEQUENCE_SIGNED_MAX]);
     for known in [SEQUENCE_SIGNED_MAX, SEQUENCE_SIGNED_MAX + 1, i64::MAX.unsigned_abs()] {
-        let bench = publish_after(known, UNIX);
-        let is_refused =
-            |e: &Event| matches!(e, Event::PublishFailed { error: PublishError::SequenceTooHigh, .. });
-        assert!(bench.events.iter().any(is_refused), "{:?}", bench.events);
+        let mut bench = publish_after(known, UNIX);
+        assert_eq!(bench.published(), Some(Err(PublishError::SequenceTooHigh.into())));
         assert_eq!(bench.world.puts, []);
     }
     let bench = publish_after(1, UnixTime(SEQUENCE_SIGNED_MAX + 1));

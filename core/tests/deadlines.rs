@@ -86,6 +86,12 @@ enum Wish {
     Select(bool),
     Join,
     Leave,
+    Pause,
+    Resume,
+    AddIdentity,
+    RemoveIdentity,
+    Unban,
+    Configure,
     Publish(bool),
 }
 
@@ -247,11 +253,16 @@ fn command(content: &Content, n: u8, what: Wish) -> Command {
             Command::Join { topic, tree, selection: Selection::default() }
         }
         Wish::Leave => Command::Leave(topic),
-        Wish::Publish(has_gateways) => Command::Publish(Draft {
-            content: EMPTY,
-            read_key: None,
-            gateways: if has_gateways { vec![addr(1), addr(2)] } else { Vec::new() },
-        }),
+        Wish::Pause => Command::Pause(channel),
+        Wish::Resume => Command::Resume(channel),
+        Wish::AddIdentity => Command::AddIdentity(author(n % AUTHORS).into()),
+        Wish::RemoveIdentity => Command::RemoveIdentity(channel),
+        Wish::Unban => Command::Unban(addr(u16::from(n))),
+        Wish::Configure => Command::Configure(config(n).into()),
+        Wish::Publish(has_gateways) => {
+            let gateways = if has_gateways { vec![addr(1), addr(2)] } else { Vec::new() };
+            Command::Publish { channel, draft: Draft { content: EMPTY, read_key: None, gateways } }
+        }
     }
 }
 
@@ -316,6 +327,12 @@ fn play_all(bytes: &[u8]) {
         }
     }
     play.pass(Duration::from_hours(1));
+    // Each command has its answer, once all jobs have theirs.
+    let bench = &mut play.bench;
+    bench.node.shutdown(bench.now);
+    bench.drain();
+    bench.answer_jobs();
+    assert!(bench.unanswered.is_empty(), "{:?}", bench.unanswered);
 }
 
 proptest! {

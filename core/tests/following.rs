@@ -12,18 +12,17 @@ use megatorrent_core::limits::{
 };
 use megatorrent_core::manifest::HeadContent;
 use megatorrent_core::node::{
-    Command, DhtOp, Draft, Event, Input, Job, JobResult, PublishError, RecordKey, Selection,
+    Command, DhtOp, Input, Job, JobResult, PublishError, RecordKey, Refusal, Selection,
 };
 use megatorrent_core::uri;
 use support::content::item;
 use support::folder::{READ_KEY, tree};
 use support::member::Member;
 use support::peer::Peer;
-use support::{Bench, CONFIG, addr, author, identity};
+use support::{Bench, CONFIG, addr, author, identity, publication};
 
 fn publish(bench: &mut Bench) {
-    let content = HeadContent::Inline(vec![]);
-    bench.command(Command::Publish(Draft { content, read_key: None, gateways: Vec::new() }));
+    bench.command(publication());
 }
 
 fn publisher() -> Bench {
@@ -50,8 +49,8 @@ fn puts(bench: &Bench) -> usize {
 }
 
 fn failure(bench: &mut Bench) -> Option<PublishError> {
-    match bench.event(|event| matches!(event, Event::PublishFailed { .. }))? {
-        Event::PublishFailed { error, .. } => Some(error),
+    match bench.published()? {
+        Err(Refusal::Publish(error)) => Some(error),
         _ => None,
     }
 }

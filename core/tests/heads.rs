@@ -14,13 +14,13 @@ use megatorrent_core::limits::{
 };
 use megatorrent_core::manifest::{Collection, HeadContent};
 use megatorrent_core::node::{
-    Command, Config, DhtError, DhtOp, Draft, Event, Input, Job, JobResult, PublishError, Takers,
+    Answer, Command, Config, DhtError, DhtOp, Event, Input, Job, JobResult, PublishError, Takers,
 };
 use megatorrent_core::time::Instant;
 use support::content::item;
 use support::member::Member;
 use support::peer::Peer;
-use support::{Bench, addr, author, identity};
+use support::{Bench, addr, author, identity, publication};
 
 /// The head of a channel without content.
 fn head(sequence: i64) -> SignedItem {
@@ -45,8 +45,7 @@ fn find(bench: &mut Bench, sequence: i64, copies: usize) {
 }
 
 fn publish(bench: &mut Bench) {
-    let content = HeadContent::Inline(vec![]);
-    bench.command(Command::Publish(Draft { content, read_key: None, gateways: Vec::new() }));
+    bench.command(publication());
 }
 
 const DAY: Duration = Duration::from_hours(24);
@@ -101,7 +100,7 @@ fn an_author_puts_its_own_head_hourly_however_many_have_it() {
     bench.world.is_kept = true;
     publish(&mut bench);
     bench.sleep(DAY);
-    assert!(bench.events.iter().any(|e| matches!(e, Event::Published { .. })));
+    assert!(matches!(bench.published(), Some(Ok(_))));
     assert!(bench.world.puts.len() >= HOURS_OF_A_DAY, "{:?}", bench.world.puts);
 }
 
@@ -113,15 +112,14 @@ fn a_published_head_is_looked_for_several_times_before_it_counts_as_lost() {
     publish(&mut bench);
     // The upkeep of its own channel looks it up too.
     bench.sleep(READ_BACK_PAUSE * READ_BACKS_MAX);
-    assert!(bench.events.iter().any(|e| matches!(e, Event::Published { .. })), "{:?}", bench.events);
+    assert!(matches!(bench.published(), Some(Ok(_))), "{:?}", bench.events);
 
     let mut bench = publisher();
     publish(&mut bench);
     bench.sleep(READ_BACK_PAUSE * (READ_BACKS_MAX - 2));
-    assert!(!bench.events.iter().any(|e| matches!(e, Event::PublishFailed { .. })));
+    assert_eq!(bench.published(), None);
     bench.sleep(READ_BACK_PAUSE * 2);
-    let failed = |e: &Event| matches!(e, Event::PublishFailed { error: PublishError::NotReadBack, .. });
-    assert!(bench.events.iter().any(failed), "{:?}", bench.events);
+    assert_eq!(bench.published(), Some(Err(PublishError::NotReadBack.into())));
 }
 
 /// Lets the world answer the jobs that wait, those of the DHT apart, and takes the DHT's next operation.
@@ -157,10 +155,10 @@ fn a_publication_takes_three_operations_and_ends_with_the_first_copy_of_its_head
             "nothing newer is on the DHT"
         );
         let (read_back, DhtOp::Get(_)) = next_dht_op(&mut bench) else { panic!("it is read back") };
-        let is_published = |e: &Event| matches!(e, Event::Published { takers: Takers::DhtNodes(1), .. });
-        assert!(!bench.events.iter().any(is_published));
+        assert_eq!(bench.published(), None);
         bench.handle(Input::DhtItem(read_back, item));
-        assert!(bench.events.iter().any(is_published), "{:?}", bench.events);
+        let published = bench.published();
+        assert!(matches!(published, Some(Ok(Answer::Published { takers: Takers::DhtNodes(1), .. }))));
         unfinished.push(read_back);
     }
     assert_eq!(bench.now, before, "no timer is waited for");

@@ -10,21 +10,22 @@ use megatorrent_core::blob::BLOB_LEN;
 use megatorrent_core::codec::{Message, kind};
 use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::{BlobId, InfoHash, Secret};
+use megatorrent_core::ids::{BlobId, CommandId, InfoHash, Secret};
 use megatorrent_core::limits::{
     BAN_TIME, HANDSHAKE_TIMEOUT, HELLO_WAIT, IDLE_TIMEOUT, INBOUND_MAX, SEQUENCE_STEP_MAX, STALL_BYTES_MIN,
     STALL_TIMEOUT,
 };
-use megatorrent_core::manifest::{Chunk, HeadContent};
+use megatorrent_core::manifest::Chunk;
 use megatorrent_core::node::{
-    Action, Command, DhtError, DhtOp, Draft, Event, Input, Job, JobResult, Node, RecordKey, Takers,
+    Action, Answer, Command, DhtError, DhtOp, Event, Input, Job, JobResult, Node, PublishError, RecordKey,
+    Takers,
 };
 use megatorrent_core::time::Instant;
 use proptest::prelude::*;
 use support::content::{item_of, sealed};
 use support::ops::{Op, apply};
 use support::peer::Peer;
-use support::{Bench, CONFIG, UNIX, addr, identity};
+use support::{Bench, CONFIG, UNIX, addr, identity, publication};
 
 fn unanswered(identity: Option<Identity>) -> Bench {
     Bench::new(CONFIG, identity)
@@ -127,12 +128,15 @@ fn a_wrong_blob_bans_its_peer_for_an_hour_even_after_a_restart_and_comes_from_an
     assert!(is_complete(&mut bench));
 
     for (age, dialled) in [(BAN_TIME / 2, false), (BAN_TIME, true)] {
-        let mut node = Node::new(CONFIG, None, [1; 32], Instant(0), UNIX.plus(age));
+        let mut node = Node::new(CONFIG, [1; 32], Instant(0), UNIX.plus(age));
         assert!(node.restore(&key, &value));
-        node.handle(Instant(0), Input::Command(Command::AddPeer(addr(1))));
+        node.handle(Instant(0), Input::Command(CommandId(1), Command::AddPeer(addr(1))));
         node.handle(
             Instant(0),
-            Input::Command(Command::Follow { channel: identity().public_key(), read_key: None }),
+            Input::Command(
+                CommandId(2),
+                Command::Follow { channel: identity().public_key(), read_key: None },
+            ),
         );
         let mut dials = std::iter::from_fn(|| node.poll()).filter(|a| matches!(a, Action::Dial(..)));
         assert_eq!(dials.next().is_some(), dialled, "after {age:?}");
@@ -280,9 +284,8 @@ fn sequences_never_go_back_and_forks_are_reported() {
 #[test]
 fn publishing_signs_above_the_known_sequence_stores_first_and_reads_back() {
     let mut bench = unanswered(Some(identity()));
-    let draft = Draft { content: HeadContent::Inline(Vec::new()), read_key: None, gateways: Vec::new() };
     let newer = i64::try_from(UNIX.0).expect("small") + 1000;
-    bench.command(Command::Publish(draft));
+    bench.command(publication());
     // The node stores the subscription to its own channel at once.
     let is_channel = |key: &RecordKey| matches!(key, RecordKey::Channel(_));
     let (followed, ..) = bench.record(is_channel).expect("it is made durable");
@@ -299,22 +302,18 @@ fn publishing_signs_above_the_known_sequence_stores_first_and_reads_back() {
     bench.handle(Input::Done(put, JobResult::DhtPut(Ok(4))));
     let read_back = bench.dht_job(|op| matches!(op, DhtOp::Get(_))).expect("it is read back");
     bench.handle(Input::DhtItem(read_back, item));
-    assert!(
-        bench
-            .event(|e| matches!(e, Event::Published { takers: Takers::DhtNodes(4), inline: true, .. }))
-            .is_some()
-    );
+    let sequence = newer.unsigned_abs() + 1;
+    let answer = Answer::Published { sequence, takers: Takers::DhtNodes(4), inline: true };
+    assert_eq!(bench.published(), Some(Ok(answer)));
 }
 
 #[test]
 fn without_a_dht_publishing_fails_with_the_reason() {
     let mut bench = unanswered(Some(identity()));
-    let draft = Draft { content: HeadContent::Inline(Vec::new()), read_key: None, gateways: Vec::new() };
-    bench.command(Command::Publish(draft));
+    bench.command(publication());
     let get = bench.dht_job(|op| matches!(op, DhtOp::Get(_))).expect("the newest is looked up first");
     bench.handle(Input::Done(get, JobResult::DhtDone(Err(DhtError::Disabled))));
-    let failed = bench.event(|e| matches!(e, Event::PublishFailed { .. })).expect("it fails");
-    assert!(format!("{failed:?}").contains("Disabled"));
+    assert_eq!(bench.published(), Some(Err(PublishError::Dht(DhtError::Disabled).into())));
 }
 
 // --- arbitrary inputs ---------------------------------------------------------------------------------------------
@@ -367,7 +366,7 @@ fn a_subscription_is_remembered_before_its_first_head() {
     let read_key = Some(Secret::new([8; 32]));
     bench.command(Command::Follow { channel, read_key });
     let (_, key, value) = bench.record(|_| true).expect("it is made durable");
-    let mut later = Node::new(CONFIG, None, [1; 32], Instant(0), UNIX);
+    let mut later = Node::new(CONFIG, [1; 32], Instant(0), UNIX);
     assert!(later.restore(&key, &value.expect("it is stored")));
     assert_eq!(later.channel_status(&channel).map(|s| (s.private, s.sequence)), Some((true, 0)));
 }

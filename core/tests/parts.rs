@@ -206,7 +206,7 @@ fn where_seeds_are_few_other_peers_are_preferred() {
         // All of it is in one part.
         let content = Content::of_len(&identity(), 60_000);
         let mut bench = Bench::answering(CONFIG, None);
-        bench.node = Node::new(CONFIG, None, [seed; 32], Instant(0), UNIX);
+        bench.node = Node::new(CONFIG, [seed; 32], Instant(0), UNIX);
         content.follow(&mut bench);
         let asked = Member::with(&mut bench, 1, &content, &[0]);
         let mut seed = Member::seed(&mut bench, 2, &content);

@@ -10,7 +10,7 @@ use megatorrent_core::ids::Secret;
 use megatorrent_core::limits::{
     ANNOUNCE_INTERVAL, CHANNELS_MAX, PATH_LEN_MAX, SELECTED_FILES_MAX, SELECTED_RANGES_MAX,
 };
-use megatorrent_core::node::{Command, Event, Job, Priority, Selection, SelectionError, Target};
+use megatorrent_core::node::{Command, Event, Job, Priority, Refusal, Selection, SelectionError};
 use megatorrent_core::parts::{Mask, PARTS};
 use support::content::{BLOB_BYTES, SEQUENCE};
 use support::folder::{Folder, Spec, only, range};
@@ -226,9 +226,9 @@ fn while_nothing_is_selected_the_channel_pauses_and_what_is_in_flight_is_cancell
 
 // --- what cannot be selected --------------------------------------------------------------------------------------
 
-fn refusal(bench: &mut Bench) -> Option<(Target, SelectionError)> {
-    match bench.event(|event| matches!(event, Event::SelectionRefused { .. }))? {
-        Event::SelectionRefused { target, error } => Some((target, error)),
+fn refusal(bench: &mut Bench) -> Option<SelectionError> {
+    match bench.refusal()? {
+        Refusal::Selection(error) => Some(error),
         _ => None,
     }
 }
@@ -245,7 +245,7 @@ fn a_selection_beyond_its_limits_is_refused_and_the_older_one_stays() {
         (Selection { ranges, ..Selection::default() }, SelectionError::TooManyRanges),
     ] {
         folder.select(&mut bench, selection);
-        assert_eq!(refusal(&mut bench), Some((Target::Channel(folder.channel), why)));
+        assert_eq!(refusal(&mut bench), Some(why));
     }
     seed.bring_all(&mut bench, &folder);
     assert_eq!(folder.names(&seed.asked), ["body", "page", "c0"]);
@@ -261,7 +261,7 @@ fn too_many_files_are_refused() {
     {
         let files = (0..count).map(|n| (n.to_string(), Priority::Low)).collect();
         folder.select(&mut bench, Selection { files, ..Selection::default() });
-        assert_eq!(refusal(&mut bench).map(|(_, error)| error), error);
+        assert_eq!(refusal(&mut bench), error);
     }
 }
 
@@ -280,8 +280,8 @@ fn as_many_channels_have_a_selection_as_can_be_followed() {
     for n in 0..CHANNELS_MAX {
         assert_eq!(select(&mut bench, n, nothing()), None);
     }
-    let refused = (Target::Channel(channel(CHANNELS_MAX)), SelectionError::TooManySelections);
-    assert_eq!(select(&mut bench, CHANNELS_MAX, nothing()), Some(refused));
+    let refused = Some(SelectionError::TooManySelections);
+    assert_eq!(select(&mut bench, CHANNELS_MAX, nothing()), refused);
     assert_eq!(select(&mut bench, CHANNELS_MAX, Selection::default()), None, "it is the default");
     assert_eq!(select(&mut bench, 0, only(&["a"])), None);
     // A selection of everything again, or of an unfollowed channel, makes room.

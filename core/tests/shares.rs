@@ -8,7 +8,9 @@ use megatorrent_core::blob::PLAIN_LEN;
 use megatorrent_core::codec::Message;
 use megatorrent_core::ids::{Root, Secret, Topic};
 use megatorrent_core::limits::{ANNOUNCE_INTERVAL, CHANNELS_MAX, RECHECK_INTERVAL_MIN, SELECTED_RANGES_MAX};
-use megatorrent_core::node::{Command, Event, Priority, Selection, SelectionError, Target, TargetStatus};
+use megatorrent_core::node::{
+    Command, Event, Priority, Refusal, Selection, SelectionError, Target, TargetStatus,
+};
 use megatorrent_core::parts::{Mask, PARTS};
 use megatorrent_core::tree::TreeRef;
 use megatorrent_core::uri;
@@ -214,9 +216,9 @@ fn of_a_share_that_was_just_left_peers_hear_nothing_more() {
 
 // --- what cannot be joined ----------------------------------------------------------------------------------------
 
-fn refusal(bench: &mut Bench) -> Option<(Target, SelectionError)> {
-    match bench.event(|event| matches!(event, Event::SelectionRefused { .. }))? {
-        Event::SelectionRefused { target, error } => Some((target, error)),
+fn refusal(bench: &mut Bench) -> Option<SelectionError> {
+    match bench.refusal()? {
+        Refusal::Selection(error) => Some(error),
         _ => None,
     }
 }
@@ -227,8 +229,8 @@ fn another_tree_under_the_same_topic_is_refused_in_words_and_the_first_stays() {
     let (second, _) = tree(&[2]);
     let (mut bench, mut seed) = joined(&first, Selection::default());
     join(&mut bench, &second, Selection::default());
-    let (target, error) = refusal(&mut bench).expect("it is refused");
-    assert_eq!((target, error), (SHARE, SelectionError::OtherTree));
+    let error = refusal(&mut bench).expect("it is refused");
+    assert_eq!(error, SelectionError::OtherTree);
     assert_eq!(error.to_string(), "the swarm is joined already, for another tree");
     seed.bring_all(&mut bench, &blobs);
     assert_eq!((extent(&bench), status(&bench).root), ((true, true), Some(first)));
@@ -246,7 +248,7 @@ fn a_channels_swarm_is_neither_joined_nor_left() {
     let topic = uri::topic(&channel, None);
     bench.command(Command::Follow { channel, read_key: None });
     bench.command(Command::Join { topic, tree, selection: Selection::default() });
-    assert_eq!(refusal(&mut bench), Some((Target::Swarm(topic), SelectionError::IsChannel)));
+    assert_eq!(refusal(&mut bench), Some(SelectionError::IsChannel));
     bench.command(Command::Leave(topic));
     assert!(bench.node.channel_status(&channel).is_some() && bench.node.swarm_status(&topic).is_none());
 }
@@ -258,7 +260,7 @@ fn a_selection_beyond_its_limits_and_one_share_too_many_are_refused() {
     bench.world.ends_lookups = true;
     let ranges = vec![range("", 0..1); SELECTED_RANGES_MAX + 1];
     join(&mut bench, &tree, Selection { ranges, ..Selection::default() });
-    assert_eq!(refusal(&mut bench), Some((SHARE, SelectionError::TooManyRanges)));
+    assert_eq!(refusal(&mut bench), Some(SelectionError::TooManyRanges));
     assert!(bench.node.swarm_status(&TOPIC).is_none());
     for n in 0..CHANNELS_MAX as u64 {
         let mut topic = Topic([1; 32]);
@@ -267,5 +269,5 @@ fn a_selection_beyond_its_limits_and_one_share_too_many_are_refused() {
         assert_eq!(refusal(&mut bench), None);
     }
     join(&mut bench, &tree, Selection::default());
-    assert_eq!(refusal(&mut bench), Some((SHARE, SelectionError::TooManySwarms)));
+    assert_eq!(refusal(&mut bench), Some(SelectionError::TooManySwarms));
 }

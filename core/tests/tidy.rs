@@ -49,7 +49,8 @@ fn opened(text: &str) -> Option<&str> {
 
 /// Whether a file holds the vocabulary that a node shares with its driver, which is data without rules.
 fn is_vocabulary(path: &Path) -> bool {
-    ["node/api.rs", "api/store.rs", "contents/selection.rs"].iter().any(|file| path.ends_with(file))
+    let files = ["node/api.rs", "api/command.rs", "api/status.rs", "api/store.rs", "contents/selection.rs"];
+    files.iter().any(|file| path.ends_with(file))
 }
 
 /// Whether a line declares a field that other modules can touch.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use megatorrent_core::limits::HEAD_POLL_INTERVAL;
-use megatorrent_core::node::{Command, Event, Input, Job, Selection};
+use megatorrent_core::node::{Command, Event, Job, Selection};
 use megatorrent_core::parts::Mask;
 use support::content::{BLOB_BYTES, SEQUENCE};
 use support::folder::{Folder, Spec, only};
@@ -279,7 +279,7 @@ fn a_user_who_says_that_blobs_may_be_lost_has_them_looked_up_again_with_where_th
     let (mut bench, mut seed) = selecting(&folder, only(&["b"]));
     bench.world.store.blobs.remove(&folder.blob_name("b1"));
     let before = seed.asked.len();
-    bench.handle(Input::Command(Command::LookAgain(folder.channel)));
+    bench.command(Command::LookAgain(folder.channel));
     assert_eq!((bench.count(is_lost), folder.extent(&bench)), (0, (false, false)));
     seed.bring_all(&mut bench, &folder);
     assert_eq!(folder.names(&seed.asked[before..]), ["b1"]);
@@ -288,7 +288,7 @@ fn a_user_who_says_that_blobs_may_be_lost_has_them_looked_up_again_with_where_th
 
     // Where nothing is followed, nothing happens; and data blobs alone stand somewhere.
     let mut bench = Bench::new(CONFIG, None);
-    bench.handle(Input::Command(Command::LookAgain(folder.channel)));
+    bench.command(Command::LookAgain(folder.channel));
     folder.store(&mut bench, |name| ["body", "page"].contains(&name) || name.contains('*'));
     folder.follow(&mut bench);
     let mut stands = BTreeMap::new();

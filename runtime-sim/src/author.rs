@@ -135,7 +135,8 @@ impl<S: Suite> World<S> {
         };
         let content = HeadContent::of(&manifest, S::SHAPE, private, S::SHAPE == Shape::REAL, &mut press)
             .expect("the caller's files make a channel");
-        self.command(id, Command::Publish(Draft { content, read_key, gateways }));
+        let channel = identity.public_key();
+        self.command(id, Command::Publish { channel, draft: Draft { content, read_key, gateways } });
     }
 
     /// Reads a file from a host's store; `None` while a blob is missing or does not open.

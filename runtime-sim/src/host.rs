@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::{BlobName, ConnId, JobId};
+use megatorrent_core::ids::{BlobName, CommandId, ConnId, JobId};
 use megatorrent_core::limits::{
     BANS_MAX, CHANNELS_MAX, DHT_JOBS_MAX, DHT_OPS_BURST, DHT_OPS_PER_MINUTE, DIALS_MAX, INBOUND_MAX,
     OUTBOUND_MAX, PART_SEND_BUFFERS_MAX, PARTS_UNDER_WAY_MAX, PEERS_KNOWN_MAX, RECV_BUFFERS_MAX,
     SEND_BUFFERS_MAX, WANTED_PER_FETCH_MAX,
 };
-use megatorrent_core::node::{Event, Job, Node};
+use megatorrent_core::node::{Answer, Event, Job, Node, Refusal};
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::{Instant, UnixTime};
 
@@ -66,6 +66,10 @@ pub(crate) struct Host<S: Suite> {
     pub(crate) jobs: Jobs,
     pub(crate) store: Store,
     pub(crate) events: VecDeque<(Instant, Event)>,
+    /// Commands given so far, over all runs, those of this run without an answer, and the answers.
+    commands: u64,
+    unanswered: BTreeSet<CommandId>,
+    pub(crate) answers: VecDeque<(Instant, Result<Answer, Refusal>)>,
     /// When the node wants to be woken.
     pub(crate) wake_at: Option<Instant>,
     /// The first wake that is queued for it, which may be earlier: a later deadline costs no new wake.
@@ -94,6 +98,9 @@ impl<S: Suite> Host<S> {
             jobs: Jobs::default(),
             store,
             events: VecDeque::new(),
+            commands: 0,
+            unanswered: BTreeSet::new(),
+            answers: VecDeque::new(),
             wake_at: None,
             wake_queued: None,
             uplink: Uplink::default(),
@@ -128,6 +135,28 @@ impl<S: Suite> Host<S> {
             self.events.pop_front();
         }
         self.events.push_back((now, event));
+    }
+
+    /// Numbers a command.
+    pub(crate) fn begin_command(&mut self) -> CommandId {
+        let id = CommandId(self.commands);
+        self.commands += 1;
+        self.unanswered.insert(id);
+        id
+    }
+
+    /// Keeps the answer to a command, after checking that it is the only one.
+    pub(crate) fn end_command(&mut self, now: Instant, id: CommandId, result: Result<Answer, Refusal>) {
+        check!(Jobs, self.unanswered.remove(&id), "{id:?} is answered but open no more: {result:?}");
+        if self.answers.len() >= EVENTS_KEPT_MAX {
+            self.answers.pop_front();
+        }
+        self.answers.push_back((now, result));
+    }
+
+    /// Forgets the commands of a node that is gone.
+    pub(crate) fn drop_commands(&mut self) {
+        self.unanswered.clear();
     }
 
     /// Replaces the disk by an empty one, after which the node may begin with any sequence.

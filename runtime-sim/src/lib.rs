@@ -70,4 +70,4 @@ pub use null::{NullDirection, NullHandshake, NullSuite};
 pub use store::Store;
 pub use stranger::StrangerEvent;
 pub use traffic::Traffic;
-pub use world::{LISTEN_PORT, World};
+pub use world::{LISTEN_PORT, News, World};

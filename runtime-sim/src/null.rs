@@ -20,7 +20,7 @@ use crate::sparse::without_trailing_zeros;
 /// use megatorrent_core::time::{Instant, UnixTime};
 ///
 /// fn drive(_: Node) {} // as every real driver is declared
-/// drive(Node::<megatorrent_sim::NullSuite>::with_suite(Config::default(), None, [1; 32], Instant(0), UnixTime(0)));
+/// drive(Node::<megatorrent_sim::NullSuite>::with_suite(Config::default(), [1; 32], Instant(0), UnixTime(0)));
 /// ```
 ///
 /// They take the real suite's node, made in the same way:
@@ -30,7 +30,7 @@ use crate::sparse::without_trailing_zeros;
 /// use megatorrent_core::time::{Instant, UnixTime};
 ///
 /// fn drive(_: Node) {}
-/// drive(Node::with_suite(Config::default(), None, [1; 32], Instant(0), UnixTime(0)));
+/// drive(Node::with_suite(Config::default(), [1; 32], Instant(0), UnixTime(0)));
 /// ```
 ///
 /// What is filling in a real blob is zeros here, and a sealed blob is its plaintext and a tag. So content of which most bytes are

@@ -2,7 +2,7 @@
 
 use blake2::Blake2b;
 use blake2::digest::{Digest, consts::U32};
-use megatorrent_core::node::{Action, Event, Job, Takers};
+use megatorrent_core::node::{Action, Answer, Event, Job, Takers};
 use megatorrent_core::time::Instant;
 
 use crate::host::HostId;
@@ -53,6 +53,7 @@ pub(crate) enum Kind {
     Published = 42,
     Connection = 43,
     Banned = 44,
+    Answer = 45,
     OtherEvent = 59,
 }
 
@@ -83,6 +84,13 @@ impl Trace {
             Action::Writable(conn) => (Kind::Writable, u64::from(conn.slot)),
             Action::Job(_, job) => of_job(job),
             Action::Event(event) => of_event(event),
+            Action::Answer(id, answer) => match answer {
+                Ok(Answer::Published { takers, .. }) => {
+                    let (Takers::DhtNodes(count) | Takers::Gateways { count, .. }) = takers;
+                    (Kind::Published, u64::from(*count))
+                }
+                _ => (Kind::Answer, id.0),
+            },
         };
         self.record(now, host, kind, count);
     }
@@ -116,9 +124,6 @@ fn of_event(event: &Event) -> (Kind, u64) {
         Event::Head { sequence, .. } => (Kind::Head, *sequence),
         Event::FileComplete { file, .. } => (Kind::Complete, *file as u64),
         Event::Complete { sequence, .. } => (Kind::Complete, *sequence),
-        Event::Published { takers: Takers::DhtNodes(count) | Takers::Gateways { count, .. }, .. } => {
-            (Kind::Published, u64::from(*count))
-        }
         Event::Connected { conn, .. } | Event::Disconnected { conn, .. } => {
             (Kind::Connection, u64::from(conn.slot))
         }

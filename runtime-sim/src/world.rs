@@ -9,7 +9,7 @@ use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::{BlobName, JobId, Secret};
 use megatorrent_core::limits::{INBOUND_MAX, OUTBOUND_MAX};
 use megatorrent_core::node::{
-    Action, Command, Config, DhtError, DhtOp, Event, Input, Job, JobResult, Node, StoreNews,
+    Action, Answer, Command, Config, DhtError, DhtOp, Event, Input, Job, JobResult, Node, Refusal, StoreNews,
 };
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::{RealSuite, Suite};
@@ -56,7 +56,7 @@ pub struct World<S: Suite = RealSuite> {
     pub(crate) announces: Announces,
     pub(crate) strangers: Strangers,
     /// The nodes' events, for a caller that runs the world event by event; `None`: not kept.
-    news: Option<Vec<(HostId, Event)>>,
+    news: Option<Vec<(HostId, News)>>,
     dht: Dht,
     seed: u64,
     rng_nodes: Rng,
@@ -74,6 +74,15 @@ const _: () = assert!(size_of::<Happening>() <= 40);
 fn public_ip(n: u32) -> Ipv4Addr {
     const NETWORKS: u32 = 60 << 8; // 20.0.0.0/16 to 79.255.0.0/16
     Ipv4Addr::from((((20 << 8) + n % NETWORKS) << 16) | (n / NETWORKS + 1))
+}
+
+/// What a node has said to its user.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// An event.
+    Event(Event),
+    /// The answer to a command.
+    Answer(Result<Answer, Refusal>),
 }
 
 /// An event of the world. Large data is boxed, as the heap moves events about.
@@ -180,13 +189,17 @@ impl<S: Suite> World<S> {
             upload_bytes_per_sec: host.config.upload_limit_bytes_per_sec,
             download_bytes_per_sec: host.config.download_limit_bytes_per_sec,
         };
-        let mut node = Node::with_suite(config, host.identity(), seed, self.now, host.unix(self.now));
+        let identity = host.identity();
+        let mut node = Node::with_suite(config, seed, self.now, host.unix(self.now));
         for (key, value) in host.store.records() {
             assert!(node.restore(key, value), "the node does not take back its own record {key:?}");
         }
         host.node = Some(node);
         self.trace.record(self.now, id, Kind::Started, u64::from(host.epoch));
         self.settle(id);
+        if let Some(identity) = identity {
+            self.command(id, Command::AddIdentity(identity.into()));
+        }
     }
 
     /// Ends a host's node as SIGKILL does: its sockets are reset, and its unanswered jobs never happened. The store keeps
@@ -198,6 +211,7 @@ impl<S: Suite> World<S> {
         }
         host.epoch += 1;
         host.jobs = Jobs::default();
+        host.drop_commands();
         host.writing.clear();
         host.wake_at = None;
         let sockets = std::mem::take(&mut host.conns);
@@ -272,6 +286,19 @@ impl<S: Suite> World<S> {
         self.hosts[id.index()].events.iter()
     }
 
+    /// The answers to a host's commands, over all its runs, with their times.
+    pub fn answers(
+        &self,
+        id: HostId,
+    ) -> impl DoubleEndedIterator<Item = &(Instant, Result<Answer, Refusal>)> {
+        self.hosts[id.index()].answers.iter()
+    }
+
+    /// Counts the publications of a host that succeeded.
+    pub fn publications(&self, id: HostId) -> usize {
+        self.answers(id).filter(|(_, answer)| matches!(answer, Ok(Answer::Published { .. }))).count()
+    }
+
     /// Jobs that a host's node waits for.
     pub fn jobs_open(&self, id: HostId) -> usize {
         self.hosts[id.index()].jobs.open_count()
@@ -284,7 +311,11 @@ impl<S: Suite> World<S> {
 
     /// Gives a host's node a command. Does nothing while it is down.
     pub fn command(&mut self, id: HostId, command: Command) {
-        self.input(id, Input::Command(command));
+        let host = &mut self.hosts[id.index()];
+        if host.node.is_some() {
+            let number = host.begin_command();
+            self.input(id, Input::Command(number, command));
+        }
     }
 
     /// Has a host follow a channel.
@@ -377,8 +408,8 @@ impl<S: Suite> World<S> {
         self.now = self.now.max(at);
     }
 
-    /// Takes the nodes' events since the last call, with their hosts; the first call begins to keep them.
-    pub fn take_news(&mut self) -> Vec<(HostId, Event)> {
+    /// Takes the nodes' events and answers since the last call, with their hosts; the first call begins to keep them.
+    pub fn take_news(&mut self) -> Vec<(HostId, News)> {
         self.news.replace(Vec::new()).unwrap_or_default()
     }
 
@@ -504,9 +535,16 @@ impl<S: Suite> World<S> {
                 self.reported += 1;
                 let event = self.tampered(id, event);
                 if let Some(news) = &mut self.news {
-                    news.push((id, event.clone()));
+                    news.push((id, News::Event(event.clone())));
                 }
                 self.hosts[id.index()].report(self.now, event);
+            }
+            Action::Answer(number, result) => {
+                self.reported += 1;
+                if let Some(news) = &mut self.news {
+                    news.push((id, News::Answer(result.clone())));
+                }
+                self.hosts[id.index()].end_command(self.now, number, result);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use megatorrent_core::ids::Secret;
-use megatorrent_core::node::Event;
+use megatorrent_core::node::{Answer, Event, Refusal};
 use megatorrent_sim::{HostConfig, HostId, World, WorldConfig};
 
 const LIMIT: Duration = Duration::from_mins(10);
@@ -69,11 +69,11 @@ impl Swarm {
 
 /// Those that a host has published.
 fn sequences(world: &World, host: HostId) -> Vec<u64> {
-    let sequence = |event: &Event| match event {
-        Event::Published { sequence, .. } => Some(*sequence),
+    let sequence = |answer: &Result<Answer, Refusal>| match answer {
+        Ok(Answer::Published { sequence, .. }) => Some(*sequence),
         _ => None,
     };
-    world.events(host).filter_map(|(_, event)| sequence(event)).collect()
+    world.answers(host).filter_map(|(_, answer)| sequence(answer)).collect()
 }
 
 #[test]

@@ -11,7 +11,7 @@ use megatorrent_core::ids::{BlobId, Secret};
 use megatorrent_core::limits::{
     GATEWAY_PATIENCE_MIN, ITEM_LIFETIME, OUTBOUND_MAX, OUTBOUND_SHARE, PEERS_PER_NETWORK_MAX,
 };
-use megatorrent_core::node::{Command, Event, PublishError, Takers};
+use megatorrent_core::node::{Answer, Command, Event, PublishError, Refusal, Takers};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::transport::Role;
 use megatorrent_core::uri;
@@ -42,7 +42,7 @@ fn publish(world: &mut World, author: HostId, content: &[u8]) {
 }
 
 fn is_published(world: &World, host: HostId, times: usize) -> bool {
-    world.events(host).filter(|(_, e)| matches!(e, Event::Published { .. })).count() == times
+    world.publications(host) == times
 }
 
 fn is_complete(world: &World, host: HostId, of: HostId) -> bool {
@@ -158,11 +158,11 @@ fn time_to_publish_via(gateways: usize, dead: Option<(usize, Kill)>) -> [Duratio
 }
 
 fn takers_of(world: &World, author: HostId) -> Vec<Takers> {
-    let takers = |(_, event): &(_, Event)| match event {
-        Event::Published { takers, .. } => Some(*takers),
+    let takers = |(_, answer): &(_, Result<Answer, Refusal>)| match answer {
+        Ok(Answer::Published { takers, .. }) => Some(*takers),
         _ => None,
     };
-    world.events(author).filter_map(takers).collect()
+    world.answers(author).filter_map(takers).collect()
 }
 
 /// It accepts connections, and says nothing.
@@ -192,7 +192,7 @@ fn a_gateway_refuses_what_is_forged_or_old_and_a_plain_node_everything() {
     let file = world.ingest(author, "file", b"content");
     world.publish_via(author, "t", &[file], false, addrs);
     let refused = |w: &World| {
-        w.events(author).any(|(_, e)| matches!(e, Event::PublishFailed { error, .. } if error.to_string().contains("Not a Gateway")))
+        w.answers(author).any(|(_, a)| matches!(a, Err(error) if error.to_string().contains("Not a Gateway")))
     };
     assert!(world.run_until(Duration::from_mins(2), refused));
 }
@@ -223,10 +223,8 @@ fn where_no_gateway_can_be_reached_publishing_fails_soon() {
     let addrs = gateways.iter().map(|gateway| world.address(*gateway).into()).collect();
     let file = world.ingest(author, "file", b"content");
     world.publish_via(author, "t", &[file], false, addrs);
-    let is_failed = |w: &World| {
-        let unanswered = PublishError::Gateways(None);
-        w.events(author).any(|(_, e)| matches!(e, Event::PublishFailed { error, .. } if *error == unanswered))
-    };
+    let is_failed =
+        |w: &World| w.answers(author).any(|(_, answer)| *answer == Err(PublishError::Gateways(None).into()));
     assert!(world.run_until(GATEWAY_PATIENCE_MIN + Duration::from_secs(1), is_failed));
     assert!(takers_of(&world, author).is_empty());
 }

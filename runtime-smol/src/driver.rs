@@ -17,16 +17,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_io::{Async, Timer};
 use futures_lite::{FutureExt, future};
 use megatorrent_core::addr::PeerAddr;
-use megatorrent_core::ids::{ConnId, JobId};
-use megatorrent_core::node::{Action, Event, Input, Job, Node};
+use megatorrent_core::ids::{CommandId, ConnId, JobId};
+use megatorrent_core::node::{Action, Answer, Command, Input, Job, Node, Refusal};
 use megatorrent_core::time::{Instant, UnixTime};
 use megatorrent_core::transport::frame::HEADER_LEN;
+use smol::channel::{Receiver, Sender};
 use smol::{LocalExecutor, Task};
 
 use crate::dht::Dht;
 use crate::egress::{Egress, prepare};
+use crate::events::{News, Numbered, Ring};
 use crate::jobs::Jobs;
-use crate::losses::LossNews;
 use crate::signal::Signal;
 use crate::store::Store;
 
@@ -36,8 +37,6 @@ const TURN_BYTES: usize = 4 << 20;
 const TURN_ACTIONS: usize = 1024;
 /// Answers handed in, or connections accepted, in a row before the other tasks get their turn.
 const TURN_INPUTS: usize = 64;
-/// Events kept for a subscriber that is late.
-pub(crate) const EVENTS_MAX: usize = 4096;
 /// How often the node is told the wall time, which others may set and which runs on while the machine sleeps.
 const CLOCK_INTERVAL: Duration = Duration::from_mins(1);
 /// Pause after a failed accept, at first and at last: a process out of file descriptors must not spin.
@@ -86,6 +85,9 @@ struct ConnIo {
     writable: Flag,
 }
 
+/// What becomes of a command.
+type Outcome = Result<Answer, Refusal>;
+
 /// Set by the node's action, taken by the task that waits for it.
 #[derive(Default)]
 struct Flag {
@@ -104,30 +106,6 @@ impl Flag {
     }
 }
 
-/// News kept until somebody takes them.
-#[derive(Default)]
-struct Events {
-    queue: VecDeque<Event>,
-    dropped: u64,
-}
-
-impl Events {
-    /// At the cap, the oldest piece of news about a mere connection makes room, or else the oldest of all.
-    fn push(&mut self, event: Event) {
-        if self.queue.len() >= EVENTS_MAX {
-            let minor = |event: &Event| {
-                matches!(
-                    event,
-                    Event::Connected { .. } | Event::Disconnected { .. } | Event::DialFailed { .. }
-                )
-            };
-            self.queue.remove(self.queue.iter().position(minor).unwrap_or(0));
-            self.dropped += 1;
-        }
-        self.queue.push_back(event);
-    }
-}
-
 /// The node and all that it acts through.
 pub(crate) struct Driver {
     pub(crate) node: RefCell<Node>,
@@ -143,12 +121,13 @@ pub(crate) struct Driver {
     /// Until when the timer task sleeps. While it works: 0, so that nobody wakes it for nothing.
     armed: Cell<Instant>,
     timer: Flag,
-    events: RefCell<Events>,
+    ring: RefCell<Ring>,
     news: Signal,
+    /// Commands given so far, and where their answers are awaited.
+    commands: Cell<u64>,
+    awaited: RefCell<BTreeMap<CommandId, Sender<Outcome>>>,
     quiet: Signal,
     store: Store,
-    losses: RefCell<VecDeque<LossNews>>,
-    loss_news: Signal,
     tasks: RefCell<Vec<Task<()>>>,
     listener: RefCell<Option<Task<()>>>,
 }
@@ -180,12 +159,12 @@ impl Driver {
             late: RefCell::default(),
             armed: Cell::default(),
             timer: Flag::default(),
-            events: RefCell::default(),
+            ring: RefCell::default(),
             news: Signal::default(),
+            commands: Cell::default(),
+            awaited: RefCell::default(),
             quiet: Signal::default(),
             store,
-            losses: RefCell::default(),
-            loss_news: Signal::default(),
             tasks: RefCell::default(),
             listener: RefCell::default(),
         }
@@ -247,9 +226,11 @@ impl Driver {
                 tracing::debug!(?conn, ?reason, "closing");
                 self.drop_conn(conn);
             }
-            Action::Event(event) => {
-                self.events.borrow_mut().push(event);
-                self.news.notify();
+            Action::Event(event) => self.tell(News::Event(event)),
+            Action::Answer(id, outcome) => {
+                let awaited = self.awaited.borrow_mut().remove(&id);
+                // Full it cannot be, and that nobody waits any more changes nothing.
+                let _ = awaited.map(|awaited| awaited.try_send(outcome));
             }
         }
     }
@@ -279,24 +260,34 @@ impl Driver {
         self.pump();
     }
 
-    /// The next piece of news.
-    pub(crate) async fn next_event(&self) -> Event {
-        self.news.wait_for(|| self.events.borrow_mut().queue.pop_front()).await
+    /// Hands a command in; its answer comes through what is returned.
+    pub(crate) fn command(self: &Rc<Self>, command: Command) -> Receiver<Outcome> {
+        let id = CommandId(self.commands.get());
+        self.commands.set(id.0 + 1);
+        let (sender, receiver) = smol::channel::bounded(1);
+        self.awaited.borrow_mut().insert(id, sender);
+        self.handle(Input::Command(id, command));
+        receiver
     }
 
-    /// The next piece of news, if there is one.
-    pub(crate) fn try_event(&self) -> Option<Event> {
-        self.events.borrow_mut().queue.pop_front()
+    fn tell(&self, news: News) {
+        self.ring.borrow_mut().push(news);
+        self.news.notify();
     }
 
-    /// The next piece of news of what cannot be read.
-    pub(crate) async fn next_loss(&self) -> LossNews {
-        self.loss_news.wait_for(|| self.losses.borrow_mut().pop_front()).await
+    /// The number of the newest piece of news.
+    pub(crate) fn newest(&self) -> u64 {
+        self.ring.borrow().newest()
     }
 
-    /// Pieces of news that nobody took in time.
-    pub(crate) fn events_dropped(&self) -> u64 {
-        self.events.borrow().dropped
+    /// The next piece of news after one with this number, if there is one.
+    pub(crate) fn try_after(&self, number: u64) -> Option<Numbered> {
+        self.ring.borrow().after(number)
+    }
+
+    /// The next piece of news after one with this number.
+    pub(crate) async fn after(&self, number: u64) -> Numbered {
+        self.news.wait_for(|| self.try_after(number)).await
     }
 
     /// Closes everything and waits for the jobs under way.
@@ -322,6 +313,8 @@ impl Driver {
         }
         self.dht.stop().await;
         self.jobs.stop().await;
+        // Whoever waits for an answer that cannot come any more learns that.
+        self.awaited.take();
     }
 }
 
@@ -546,12 +539,9 @@ async fn look_after_losses(driver: Rc<Driver>) {
         for news in driver.store.losses().take_store_news() {
             driver.handle(Input::Store(news));
         }
-        let mut losses = driver.losses.borrow_mut();
-        losses.extend(driver.store.losses().take_news());
-        let late = losses.len().saturating_sub(EVENTS_MAX);
-        losses.drain(..late);
-        drop(losses);
-        driver.loss_news.notify();
+        for news in driver.store.losses().take_news() {
+            driver.tell(News::Loss(news));
+        }
     }
 }
 
@@ -565,35 +555,5 @@ async fn hand_in_answers(driver: Rc<Driver>) {
         }
         driver.quiet.notify();
         future::yield_now().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use megatorrent_core::ids::ConnId;
-
-    use super::*;
-
-    fn connected(slot: u32) -> Event {
-        let peer = "127.0.0.1:1".parse().expect("an address");
-        Event::Connected { conn: ConnId { slot, generation: 0 }, peer, outbound: true }
-    }
-
-    #[test]
-    fn news_that_matter_outlive_a_flood_of_connections() {
-        let mut events = Events::default();
-        events.push(Event::StoreFull { no_space: true });
-        for slot in 0..u32::try_from(EVENTS_MAX).expect("small") {
-            events.push(connected(slot));
-        }
-        assert_eq!((events.queue.len(), events.dropped), (EVENTS_MAX, 1));
-        assert!(matches!(events.queue.pop_front(), Some(Event::StoreFull { .. })));
-        assert!(matches!(events.queue.pop_front(), Some(Event::Connected { conn, .. }) if conn.slot == 1));
-
-        let mut events = Events::default();
-        for _ in 0..=EVENTS_MAX {
-            events.push(Event::StoreFull { no_space: true });
-        }
-        assert_eq!((events.queue.len(), events.dropped), (EVENTS_MAX, 1), "bounded also where all matter");
     }
 }

@@ -51,6 +51,18 @@ use crate::store::{Store, boot_id, lock, reserve};
 /// Workers; more asked for are not started. Each takes 1 MiB.
 const WORKERS_MAX: usize = 16;
 
+/// What a node keeps of a channel besides the files that stand in their places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Copies {
+    /// Nothing: a file is held in place.
+    #[default]
+    None,
+    /// A copy of each file that shares its bytes ([`Store::share`]).
+    Shared,
+    /// All blobs.
+    Blobs,
+}
+
 /// What to write, and where.
 #[derive(Clone, Copy, Debug)]
 pub struct Export<'a> {
@@ -66,8 +78,8 @@ pub struct Export<'a> {
     pub out_dir: &'a Path,
     /// Threads to work on it.
     pub workers: usize,
-    /// Keep the blobs, and write the file beside them. Otherwise the file alone is kept, and held in place.
-    pub copy: bool,
+    /// What is kept besides the file.
+    pub copies: Copies,
     /// The topic of the channel, so that what is under way of it is known as such.
     pub topic: Option<Topic>,
     /// A user asks for the file again: what was edited since we wrote it is renamed to `NAME.edited`, what is damaged is
@@ -113,14 +125,17 @@ pub fn export(
     } else if is_ours {
         return run.write(&target, digest, Stands::Ours);
     }
-    if !request.copy && run.is_held(&target, &digest)? {
+    let is_in_place = request.copies != Copies::Blobs;
+    if is_in_place && run.is_held(&target, &digest)? {
+        run.keep_copy(&target, digest)?;
         run.remember(&target, digest, &found)?;
         return Ok(Exported::AlreadyThere);
     }
     let holds = run.compare(&target, &found)?;
     if holds == Holds::All {
-        if !request.copy {
+        if is_in_place {
             run.hold(&target, digest)?;
+            run.keep_copy(&target, digest)?;
         }
         run.remember(&target, digest, &found)?;
         return Ok(Exported::AlreadyThere);
@@ -245,8 +260,10 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn write(&self, target: &Target, digest: [u8; 32], stands: Stands) -> Result<Exported, ExportError> {
-        if !self.request.copy {
-            return self.write_in_place(target, digest, stands);
+        if self.request.copies != Copies::Blobs {
+            let written = self.write_in_place(target, digest, stands)?;
+            self.keep_copy(target, digest)?;
+            return Ok(written);
         }
         let temp = Temp::create(target, self.request.entry.executable)?;
         let failed = |what| move |e: io::Error| ExportError::new(what, &target.path, e);

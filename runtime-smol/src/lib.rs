@@ -21,25 +21,32 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_io::Async;
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::{Identity, PublicKey};
-use megatorrent_core::ids::Topic;
-use megatorrent_core::node::{Command, Config, Event, Input, Node, NodeStatus, Selection, TargetStatus};
+use megatorrent_core::ids::{CommandId, Secret, Topic};
+use megatorrent_core::node::{
+    Answer, BanStatus, Command, Config, Event, Input, Node, NodeStatus, PeerStatus, Refusal, Selection,
+    TargetStatus,
+};
 use smol::LocalExecutor;
 use zeroize::Zeroizing;
 
 use crate::dht::{Dht, DhtMode, Plan, Unreachable};
 use crate::driver::{Clock, Driver};
 use crate::egress::Egress;
+use crate::events::{News, Numbered};
 use crate::home::Home;
 use crate::jobs::Jobs;
 use crate::losses::LossNews;
@@ -50,6 +57,7 @@ pub mod dht;
 mod dht_own;
 mod driver;
 pub mod egress;
+pub mod events;
 pub mod export;
 mod held;
 pub mod home;
@@ -211,8 +219,7 @@ impl Runtime {
         let listener =
             bound.listener.map(Async::new).transpose().map_err(|e| StartError::System("listener", e))?;
 
-        let clock = Clock::start();
-        let seed = seed()?;
+        let (clock, seed) = (Clock::start(), seed()?);
         let config = Config {
             listen_port: bound.local_addr.map(|addr| addr.port()),
             own_address: None,
@@ -222,7 +229,7 @@ impl Runtime {
             download_bytes_per_sec,
             takes_all,
         };
-        let mut node = Node::new(config, identity, *seed, clock.now(), driver::wall_time());
+        let mut node = Node::new(config.clone(), *seed, clock.now(), driver::wall_time());
         select(&mut node, clock.now(), selections);
         restore(&mut node, &state)?;
         let state = Arc::new(state);
@@ -230,7 +237,7 @@ impl Runtime {
 
         let named = bootstrap.iter().any(|peer| matches!(peer, PeerAddr::Dns(..)));
         let wait = plan.is_some_and(|plan| !named && (plan.local || !bootstrap.is_empty()));
-        let config =
+        let of_dht =
             plan.map(|plan| dht_config(egress, plan, bound.dht_port, bootstrap.clone(), (&dir, &store)));
         let driver = Rc::new_cyclic(|driver: &std::rc::Weak<Driver>| {
             let driver = driver.clone();
@@ -239,18 +246,19 @@ impl Runtime {
                     driver.handle(input);
                 }
             };
-            let dht = Rc::new(Dht::start(executor, config, sink));
+            let dht = Rc::new(Dht::start(executor, of_dht, sink));
             Driver::new(node, clock, dht, egress, (jobs, store.clone()), executor)
         });
         driver.run(listener);
-        for peer in bootstrap {
-            driver.handle(Input::Command(Command::AddPeer(peer)));
+        let identity = identity.map(|identity| Command::AddIdentity(identity.into()));
+        for command in identity.into_iter().chain(bootstrap.into_iter().map(Command::AddPeer)) {
+            driver.command(command);
         }
         if wait {
             driver.dht.bound().await;
         }
-        let inner =
-            Inner { driver, dir, store, state, local_addr: bound.local_addr, started: Instant::now() };
+        let (local_addr, started, read) = (bound.local_addr, Instant::now(), Default::default());
+        let inner = Inner { driver, dir, store, state, local_addr, started, config, read };
         Ok(Handle(Rc::new(inner)))
     }
 }
@@ -262,10 +270,11 @@ fn seed() -> Result<Zeroizing<[u8; 32]>, StartError> {
     Ok(seed)
 }
 
-/// What is fetched of channels is known before any of them is.
+/// What is fetched of channels is known before any of them is. Nobody waits for the answers, so the numbers are none that the
+/// driver gives.
 fn select(node: &mut Node, now: megatorrent_core::time::Instant, selections: Vec<(PublicKey, Selection)>) {
-    for (channel, selection) in selections {
-        node.handle(now, Input::Command(Command::Select { channel, selection }));
+    for ((channel, selection), number) in selections.into_iter().zip((0..=u64::MAX).rev()) {
+        node.handle(now, Input::Command(CommandId(number), Command::Select { channel, selection }));
     }
 }
 
@@ -311,34 +320,117 @@ struct Inner {
     state: Arc<State>,
     local_addr: Option<SocketAddr>,
     started: Instant,
+    config: Config,
+    /// The numbers of the last event and the last loss that were given to the handle's own reader.
+    read: (Cell<u64>, Cell<u64>),
+}
+
+/// The answer to a command, to be awaited or not: the command is carried out in any case, and without this only its answer is
+/// lost.
+pub struct Answering(Pin<Box<dyn Future<Output = Result<Answer, Refusal>>>>);
+
+impl fmt::Debug for Answering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answering")
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Answer, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+/// One reader of a node's news, among any number of others.
+#[derive(Debug)]
+pub struct Reader {
+    node: Handle,
+    number: u64,
+}
+
+impl Reader {
+    /// The number of the last piece that was read.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Waits for the next piece of news.
+    pub async fn next(&mut self) -> Numbered {
+        let next = self.node.0.driver.after(self.number).await;
+        self.number = next.number;
+        next
+    }
+
+    /// The next piece of news, if there is one.
+    pub fn try_next(&mut self) -> Option<Numbered> {
+        let next = self.node.0.driver.try_after(self.number)?;
+        self.number = next.number;
+        Some(next)
+    }
 }
 
 impl Handle {
-    /// Tells the node a wish; what becomes of it comes as events.
-    pub fn command(&self, command: Command) {
-        self.0.driver.handle(Input::Command(command));
+    /// Hands the node a command, at once. Its answer is [`Refusal::Shutdown`] where the node ends before there is one.
+    pub fn command(&self, command: Command) -> Answering {
+        let answer = self.0.driver.command(command);
+        Answering(Box::pin(async move { answer.recv().await.unwrap_or(Err(Refusal::Shutdown)) }))
     }
 
-    /// The next piece of news, for one subscriber: each event is given once. Events wait in a ring of bounded size;
-    /// when it is full, the oldest event about a mere connection (connected, disconnected, dial failed) makes room, or
-    /// else the oldest of all, and [`Self::events_dropped`] counts it.
+    /// Reads the node's news after the piece with this number; 0: all that are kept. News wait in one ring of bounded size for
+    /// all readers; when it is full, the oldest piece about a mere connection (connected, disconnected, dial failed) makes room, or
+    /// else the oldest of all, and each reader that has not come to it learns that it missed one.
+    pub fn events_after(&self, number: u64) -> Reader {
+        Reader { node: self.clone(), number }
+    }
+
+    /// The number of the newest piece of news; 0 before the first.
+    pub fn newest_event(&self) -> u64 {
+        self.0.driver.newest()
+    }
+
+    /// The next event for the handle's own reader, which clones share: each event is given once.
     pub async fn next_event(&self) -> Event {
-        self.0.driver.next_event().await
+        loop {
+            if let Some(event) = self.try_event() {
+                return event;
+            }
+            self.0.driver.after(self.0.read.0.get()).await;
+        }
     }
 
-    /// The next piece of news, if one waits.
+    /// The next event for the handle's own reader, if one waits.
     pub fn try_event(&self) -> Option<Event> {
-        self.0.driver.try_event()
+        self.take(&self.0.read.0, |news| match news {
+            News::Event(event) => Some(event.clone()),
+            News::Loss(_) => None,
+        })
     }
 
-    /// The next piece of news of what cannot be read: of each file once, and once when it is back.
+    /// The next piece of news of what cannot be read, for the handle's own reader.
     pub async fn next_loss(&self) -> LossNews {
-        self.0.driver.next_loss().await
+        loop {
+            let loss = self.take(&self.0.read.1, |news| match news {
+                News::Loss(loss) => Some(loss.clone()),
+                News::Event(_) => None,
+            });
+            if let Some(loss) = loss {
+                return loss;
+            }
+            self.0.driver.after(self.0.read.1.get()).await;
+        }
     }
 
-    /// Events that were dropped because nobody took them in time.
-    pub fn events_dropped(&self) -> u64 {
-        self.0.driver.events_dropped()
+    /// Takes the next piece of a kind for the handle's own reader, whose last one has the number in `read`.
+    fn take<T>(&self, read: &Cell<u64>, of_kind: impl Fn(&News) -> Option<T>) -> Option<T> {
+        while let Some(next) = self.0.driver.try_after(read.get()) {
+            read.set(next.number);
+            if let Some(found) = of_kind(&next.news) {
+                return Some(found);
+            }
+        }
+        None
     }
 
     /// The node's counters.
@@ -359,6 +451,31 @@ impl Handle {
     /// The channels followed.
     pub fn channels(&self) -> Vec<PublicKey> {
         self.0.driver.node.borrow().channels()
+    }
+
+    /// The states of all channels followed and swarms joined.
+    pub fn targets(&self) -> Vec<TargetStatus> {
+        self.0.driver.node.borrow().targets()
+    }
+
+    /// The settings that it started with.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The read key of a followed channel, where one is known.
+    pub fn read_key(&self, channel: &PublicKey) -> Option<Secret> {
+        self.0.driver.node.borrow().read_key(channel).cloned()
+    }
+
+    /// The connections.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        self.0.driver.node.borrow().peers(self.0.driver.clock.now())
+    }
+
+    /// The bans in force.
+    pub fn bans(&self) -> Vec<BanStatus> {
+        self.0.driver.node.borrow().bans()
     }
 
     /// Where it listens.

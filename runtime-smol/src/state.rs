@@ -41,6 +41,8 @@ const IDS: Table = TableDefinition::new("ids");
 const OUTPUTS: Table = TableDefinition::new("outputs");
 /// The device and inode of each output folder that files were written into.
 const OUTPUT_FOLDERS: Table = TableDefinition::new("output_folders");
+/// Records of the application above the node: name to bytes.
+const APPLICATION: Table = TableDefinition::new("application");
 const META: Table = TableDefinition::new("meta");
 const VERSION_KEY: &[u8] = b"version";
 
@@ -355,6 +357,31 @@ impl State {
     pub fn note_output(&self, output: &Output) -> Result<(), StateError> {
         let key = [output.channel.as_bytes(), output.folder.as_os_str().as_bytes()].concat();
         self.put(OUTPUTS, &key, Some(&[u8::from(output.copy)]), Durability::None)
+    }
+
+    /// Stores a record of the application durably (`None`: deletes it). What it holds is the application's own business.
+    pub fn set_application(&self, name: &str, value: Option<&[u8]>) -> Result<(), StateError> {
+        self.put(APPLICATION, name.as_bytes(), value, Durability::Immediate)
+    }
+
+    /// The application's records whose names begin so, in the order of their names.
+    pub fn application(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, StateError> {
+        self.run(|database| {
+            let table = match database.begin_read()?.open_table(APPLICATION) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table?,
+            };
+            let mut records = Vec::new();
+            for row in table.range(prefix.as_bytes()..)? {
+                let (name, value) = row?;
+                let Ok(name) = str::from_utf8(name.value()) else { continue };
+                if !name.starts_with(prefix) {
+                    break;
+                }
+                records.push((name.to_owned(), value.value().to_vec()));
+            }
+            Ok(records)
+        })
     }
 
     /// Where channels' files go.

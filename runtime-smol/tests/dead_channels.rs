@@ -101,8 +101,9 @@ async fn author(
     options.dht = DhtMode::Client;
     let node = Runtime::start(executor, options).await.expect("the node starts");
     node.command(follow(identity(number).public_key()));
-    node.command(Command::Publish(Draft { content, read_key: None, gateways: Vec::new() }));
-    wait_for(&node, |event| matches!(event, Event::Published { .. })).await;
+    let draft = Draft { content, read_key: None, gateways: Vec::new() };
+    let channel = identity(number).public_key();
+    node.command(Command::Publish { channel, draft }).await.expect("it is published");
     node
 }
 
@@ -204,7 +205,7 @@ fn a_thousand_channels_of_which_nine_hundred_are_dead_stay_below_128_mib() {
             }
         }
         let follower = start(&executor, follower_dir.path(), Some(at)).await;
-        (0..1000).for_each(|number| follower.command(follow(identity(number).public_key())));
+        (0..1000).for_each(|number| drop(follower.command(follow(identity(number).public_key()))));
         while !(0..100).all(|number| is_complete(&follower, number)) {
             Timer::after(Duration::from_secs(1)).await;
         }

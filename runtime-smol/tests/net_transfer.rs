@@ -13,11 +13,11 @@ use megatorrent_core::blob::PLAIN_LEN;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, Item, Manifest, Reference};
-use megatorrent_core::node::{Command, Draft, Event, Takers, Target};
+use megatorrent_core::node::{Answer, Command, Draft, Event, Takers, Target};
 use megatorrent_core::parts::PART_LEN;
 use megatorrent_core::tree::Shape;
 use megatorrent_runtime_smol::dht::DhtMode;
-use megatorrent_runtime_smol::export::{Export, Exported, export};
+use megatorrent_runtime_smol::export::{Copies, Export, Exported, export};
 use megatorrent_runtime_smol::home::{self, Home, load_dht_state};
 use megatorrent_runtime_smol::ingest::{AuthorBlobs, ingest};
 use megatorrent_runtime_smol::losses::Loss;
@@ -63,7 +63,7 @@ async fn wait_for(node: &Handle, mut wanted: impl FnMut(&Event) -> bool) -> Even
         if wanted(&event) {
             return event;
         }
-        assert!(!matches!(event, Event::PublishFailed { .. } | Event::Banned { .. }), "{event:?}");
+        assert!(!matches!(event, Event::Banned { .. }), "{event:?}");
     }
 }
 
@@ -96,7 +96,8 @@ fn draft(store: &Store, files: &[FileEntry]) -> Command {
     let manifest = Manifest { collections, ..Manifest::default() };
     let blobs = &mut AuthorBlobs { store, secret: &author().content_secret() };
     let content = HeadContent::of(&manifest, Shape::REAL, false, true, blobs).expect("a channel");
-    Command::Publish(Draft { content, read_key: None, gateways: Vec::new() })
+    let draft = Draft { content, read_key: None, gateways: Vec::new() };
+    Command::Publish { channel: author().public_key(), draft }
 }
 
 fn follow(channel: PublicKey) -> Command {
@@ -111,7 +112,7 @@ fn exported(node: &Handle, entry: &FileEntry, out: &Path) -> Vec<u8> {
         state: node.state(),
         out_dir: out,
         workers: 2,
-        copy: false,
+        copies: Copies::None,
         topic: None,
         restore: false,
         sync: false,
@@ -138,10 +139,9 @@ fn a_channel_reaches_subscribers_also_when_its_author_has_gone() {
             "one port number for both"
         );
         publisher.command(follow(channel));
-        publisher.command(draft(publisher.store(), std::slice::from_ref(&entry)));
-        let news = wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
-        let Event::Published { sequence: newest, takers: Takers::DhtNodes(1..), .. } = news else {
-            panic!("{news:?}")
+        let answer = publisher.command(draft(publisher.store(), std::slice::from_ref(&entry))).await;
+        let Ok(Answer::Published { sequence: newest, takers: Takers::DhtNodes(1..), .. }) = answer else {
+            panic!("{answer:?}")
         };
 
         let complete = |event: &Event| matches!(event, Event::Complete { target, sequence } if *target == Target::Channel(channel) && *sequence == newest);
@@ -179,8 +179,8 @@ fn an_author_whose_disk_was_away_serves_on_without_a_restart() {
         let publisher = start(&executor, author_options).await;
         let channel = author().public_key();
         publisher.command(follow(channel));
-        publisher.command(draft(publisher.store(), std::slice::from_ref(&entry)));
-        wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
+        let answer = publisher.command(draft(publisher.store(), std::slice::from_ref(&entry))).await;
+        answer.expect("it is published");
 
         std::fs::rename(&home, &unplugged).expect("renamed");
         std::fs::create_dir(&home).expect("a mount point");
@@ -217,8 +217,7 @@ fn a_subscription_survives_a_restart() {
         let publisher = start(&executor, author_options).await;
         let channel = author().public_key();
         publisher.command(follow(channel));
-        publisher.command(draft(publisher.store(), &[old]));
-        wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
+        publisher.command(draft(publisher.store(), &[old])).await.expect("it is published");
 
         let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
         subscriber.command(follow(channel));
@@ -226,9 +225,8 @@ fn a_subscription_survives_a_restart() {
         subscriber.shutdown().await;
         drop(subscriber);
 
-        publisher.command(draft(publisher.store(), std::slice::from_ref(&new)));
-        let news = wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
-        let Event::Published { sequence: newest, .. } = news else { unreachable!("waited for") };
+        let answer = publisher.command(draft(publisher.store(), std::slice::from_ref(&new))).await;
+        let Ok(Answer::Published { sequence: newest, .. }) = answer else { panic!("{answer:?}") };
         let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
         assert_eq!(subscriber.channels(), [channel]);
         let complete =
@@ -253,8 +251,8 @@ fn a_download_that_was_broken_off_goes_on_from_what_it_has() {
         let publisher = start(&executor, author_options).await;
         let channel = author().public_key();
         publisher.command(follow(channel));
-        publisher.command(draft(publisher.store(), std::slice::from_ref(&entry)));
-        wait_for(&publisher, |event| matches!(event, Event::Published { .. })).await;
+        let answer = publisher.command(draft(publisher.store(), std::slice::from_ref(&entry))).await;
+        answer.expect("it is published");
 
         let subscriber = start(&executor, options(dirs[2].path(), Some(addr(&boot)))).await;
         subscriber.command(follow(channel));

@@ -12,7 +12,7 @@ use megatorrent_core::ids::{BlobName, Root, Secret};
 use megatorrent_core::manifest::{Chunk, EntryPath, Extent, FileEntry, Reference, Slice};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::tree::{Shape, TreeRef};
-use megatorrent_runtime_smol::export::{Export, ExportError, Exported, data_blobs, export};
+use megatorrent_runtime_smol::export::{Copies, Export, ExportError, Exported, data_blobs, export};
 use megatorrent_runtime_smol::home::Home;
 use megatorrent_runtime_smol::ingest::seal_and_store;
 use megatorrent_runtime_smol::state::FileRecord;
@@ -26,19 +26,19 @@ struct World {
     dir: tempfile::TempDir,
     home: Home,
     packs: BTreeMap<u32, Root>,
-    copy: bool,
+    copies: Copies,
 }
 
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let home = Home::open(&dir.path().join("home")).expect("opens");
-        Self { dir, home, packs: BTreeMap::new(), copy: false }
+        Self { dir, home, packs: BTreeMap::new(), copies: Copies::None }
     }
 
     /// One that keeps the blobs beside the files.
     fn copying() -> Self {
-        Self { copy: true, ..Self::new() }
+        Self { copies: Copies::Blobs, ..Self::new() }
     }
 
     fn out(&self) -> PathBuf {
@@ -79,7 +79,7 @@ impl World {
                 state,
                 out_dir: &self.out(),
                 workers,
-                copy: self.copy,
+                copies: self.copies,
                 topic: None,
                 restore: false,
                 sync: false,
@@ -147,7 +147,7 @@ fn files_come_back_as_they_were() {
                 state,
                 out_dir: &world.out(),
                 workers,
-                copy: workers == 3,
+                copies: if workers == 3 { Copies::Blobs } else { Copies::None },
                 topic: None,
                 restore: false,
                 sync: workers == 3,
@@ -411,7 +411,7 @@ fn a_left_over_of_a_killed_process_is_written_over() {
         state,
         out_dir: &world.out(),
         workers: 1,
-        copy: true,
+        copies: Copies::Blobs,
         topic: None,
         restore: false,
         sync: false,

@@ -20,7 +20,7 @@ use megatorrent_core::manifest::{Collection, EntryPath, FileEntry, HeadContent, 
 use megatorrent_core::node::{Command, Draft, Event, Target};
 use megatorrent_core::uri;
 use megatorrent_runtime_smol::dht::DhtMode;
-use megatorrent_runtime_smol::export::{Export, export};
+use megatorrent_runtime_smol::export::{Copies, Export, export};
 use megatorrent_runtime_smol::home::Home;
 use megatorrent_runtime_smol::ingest::ingest_in_place;
 use megatorrent_runtime_smol::outputs::Plan;
@@ -28,13 +28,13 @@ use megatorrent_runtime_smol::{Handle, Options, Runtime};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::gen_key::random_secret;
-use super::publish;
 use crate::args::Demo;
 use crate::events::count;
 use crate::exit::{Exit, Failure};
+use crate::files::random_secret;
 use crate::node::{self, Executor};
 use crate::output::{News, Output};
+use crate::service::jobs::publish;
 use crate::signals::Interrupts;
 
 /// Size of the file that is made where none is given: five full blobs and a piece.
@@ -204,16 +204,12 @@ impl Stage<'_> {
         let manifest = Manifest { collections, ..Manifest::default() };
         let content: HeadContent = publish::head_content(&manifest, author.store(), secret, true, true)?;
         author.dht_joined().await;
-        author.command(Command::Publish(Draft {
-            content,
-            read_key: Some(show.read_key.clone()),
-            gateways: Vec::new(),
-        }));
-        let published = publish::outcome(author, &show.channel, false, |_| {}).await?;
+        let draft = Draft { content, read_key: Some(show.read_key.clone()), gateways: Vec::new() };
+        let takers = publish::put(author, &show.channel, draft).await?.takers;
         self.step(&format!(
             "author signs the private channel {}… and puts its head on the DHT ({})",
             &show.channel.to_string()[..8],
-            publish::words(published.takers),
+            publish::words(takers),
         ))
     }
 
@@ -242,7 +238,7 @@ impl Stage<'_> {
                 state,
                 out_dir,
                 workers: WORKERS,
-                copy: false,
+                copies: Copies::None,
                 topic: None,
                 restore: false,
                 sync: false,

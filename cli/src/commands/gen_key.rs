@@ -3,14 +3,13 @@
 use std::io;
 
 use megatorrent_core::identity::Identity;
-use megatorrent_core::ids::Secret;
 use megatorrent_core::uri::ChannelUri;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::args::GenKey;
 use crate::exit::{Exit, Failure};
-use crate::files;
+use crate::files::{self, random_secret};
 use crate::output::Output;
 
 pub(crate) fn run(args: &GenKey, output: Output) -> Result<(), Failure> {
@@ -48,13 +47,4 @@ pub(crate) fn run(args: &GenKey, output: Output) -> Result<(), Failure> {
         args.key.display()
     ));
     Ok(())
-}
-
-/// 32 bytes from the operating system.
-pub(crate) fn random_secret() -> Result<Secret, Failure> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *bytes).map_err(|error| {
-        Failure::new(Exit::Other, format!("the system has no randomness to give: {error}"))
-    })?;
-    Ok(Secret::new(*bytes))
 }

@@ -1,79 +1,62 @@
 //! `serve`: a node that seeds and follows until it is told to end.
 
-use std::time::Instant;
-
 use futures_lite::future;
-use megatorrent_core::node::{Event, Target};
-use megatorrent_runtime_smol::Handle;
-use megatorrent_runtime_smol::losses::LossNews;
-use serde_json::json;
 
+use crate::activation;
 use crate::args::Serve;
-use crate::choices::{self, Choices};
+use crate::events;
 use crate::exit::Failure;
-use crate::output::{News, Output};
+use crate::face::Face;
+use crate::host::{Host, Wish};
+use crate::node;
+use crate::notify::{self, State};
+use crate::output::Output;
+use crate::service::Service;
 use crate::signals::Interrupts;
-use crate::{events, node};
 
 /// The TCP port where `-T` names none.
 const P2P_PORT: u16 = 6881;
 
 pub(crate) fn run(args: &Serve, output: Output) -> Result<(), Failure> {
+    // Before anything else opens a file.
+    let sockets = activation::take()?;
     let interrupts = Interrupts::install()?;
     node::block_on(async |executor| {
         let mut options = node::options(&args.data, &args.network)?;
         options.gateway = !args.no_gateway;
         node::limit(&mut options, &args.limits);
-        choices::hold_all(&mut options)?;
-        let node = node::start_listening(executor, options, &args.listen, P2P_PORT, output).await?;
-        let told = future::or(tell(&node, output), async {
-            interrupts.next().await;
+        node::listen(&mut options, &args.listen, P2P_PORT);
+        let service = Service::start(executor, options).await?;
+        let wish = Wish {
+            host: args.api.rpc_host,
+            port: args.api.port,
+            sockets,
+            allowed_hosts: args.api.allow_host.clone(),
+        };
+        let host = Host::open(executor, service.clone(), Some(wish))?;
+        let mut face = Face::own(host);
+        let told = async {
+            face.tell_ready(output).await?;
+            notify::tell(State::Ready);
+            loop {
+                for event in face.events().await? {
+                    output.show(&event)?;
+                }
+            }
+        };
+        let ended = async {
+            future::or(
+                async {
+                    interrupts.next().await;
+                },
+                service.ending(),
+            )
+            .await;
             Ok(())
-        })
-        .await;
-        node.shutdown().await;
+        };
+        let told = future::or(told, ended).await;
+        notify::tell(State::Stopping);
+        face.end().await;
         told.and_then(|()| events::stopped(output))
     })
-}
-
-/// What is waited for.
-enum Happening {
-    Event(Event),
-    Loss(LossNews),
-    Tick,
-}
-
-async fn tell(node: &Handle, output: Output) -> Result<(), Failure> {
-    let mut status = events::Status::default();
-    let mut choices = Choices::new(node, None, output)?;
-    let mut tick = smol::Timer::interval_at(Instant::now(), events::STATUS_INTERVAL);
-    loop {
-        let event = async { Happening::Event(node.next_event().await) };
-        let loss = async { Happening::Loss(node.next_loss().await) };
-        let ticked = async {
-            futures_lite::StreamExt::next(&mut tick).await;
-            Happening::Tick
-        };
-        let event = match future::or(event, future::or(loss, ticked)).await {
-            Happening::Event(event) => event,
-            Happening::Loss(news) => {
-                events::report_loss(&news, output)?;
-                continue;
-            }
-            Happening::Tick => {
-                status.tell(node.status(), output)?;
-                continue;
-            }
-        };
-        events::report(&event, output)?;
-        choices.on_event(&event).await?;
-        if let Event::Complete { target: Target::Channel(channel), sequence } = event {
-            let members = json!({ "channel": channel.to_string(), "sequence": sequence });
-            output.event(
-                News::Complete,
-                members,
-                &format!("channel {channel}: sequence {sequence} is complete"),
-            )?;
-        }
-    }
 }

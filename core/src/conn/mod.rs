@@ -32,7 +32,7 @@
 //! blob::seal(&Secret::new([3; 32]), &mut stored, PLAIN_LEN);
 //! let id = blob::id(&stored);
 //! let now = Instant(0);
-//! let mut node = Node::new(Config::default(), None, [1; 32], now, UnixTime(1_700_000_000_000));
+//! let mut node = Node::new(Config::default(), [1; 32], now, UnixTime(1_700_000_000_000));
 //! let end = node.accept(now, "192.0.2.2:50000".parse()?).expect("there is room");
 //! let mut conn: Conn = Conn::new(Link::v5(Role::Dialler, &mut Rng::new([2; 32])), now);
 //! conn.push(&Message::Hello { version: Some(VERSION), sequences: [].into(), port: None, features: 0 });
@@ -384,6 +384,13 @@ impl<C: Ciphers> Conn<C> {
     /// Counts the parts asked for that have not come whole.
     pub fn parts_outstanding(&self) -> usize {
         self.wanted.open_parts()
+    }
+
+    /// Counts the blobs and parts that the peer waits for.
+    pub(crate) fn owed(&self) -> usize {
+        let (answers, parts) = self.slots();
+        let waiting: usize = self.waiting_parts().map(|(_, mask, _)| mask.len()).sum();
+        answers + parts + waiting + usize::from(self.waiting_blob().is_some())
     }
 
     /// Whether some bytes of a message have come and the rest has not.

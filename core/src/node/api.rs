@@ -1,32 +1,35 @@
 //! A node's inputs and outputs: the control plane's vocabulary.
 
+mod command;
+mod status;
 mod store;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+pub use command::{Answer, Command, Draft, PublishError, Refusal, Takers};
+pub use status::{BanStatus, NodeStatus, PeerSource, PeerStatus, TargetStatus};
 pub use store::{Claim, Held, Stand, StoreNews, Written};
 
-use super::channels::contents::{Selection, SelectionError, Target};
+use super::channels::contents::Target;
 use crate::addr::PeerAddr;
 use crate::bep44::SignedItem;
 use crate::blob::BlobRef;
 use crate::buffer::Buffer;
 use crate::error::{CloseReason, Violation};
 use crate::identity::PublicKey;
-use crate::ids::{BlobId, BlobName, ConnId, InfoHash, JobId, Root, Secret, Topic};
+use crate::ids::{BlobId, BlobName, CommandId, ConnId, InfoHash, JobId, Root};
 use crate::manifest::{HeadError, Manifest};
 use crate::parts::Values;
 use crate::time::UnixTime;
-use crate::tree::TreeRef;
 
-/// A node's settings.
+/// A node's settings. Each takes effect on what stands at once where it is changed ([`Command::Configure`]).
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// The port on which peers reach the node; `None`: no peer can, and nothing is announced.
+    /// The port on which peers reach the node; `None`: no peer can, and nothing is announced. The peers that the node has dialled
+    /// are told of another one; without one, they find the earlier one closed.
     pub listen_port: Option<u16>,
     /// The onion or I2P name and port under which peers reach the node, if it has one: it is announced to peers.
     pub own_address: Option<PeerAddr>,
@@ -48,8 +51,8 @@ pub struct Config {
 /// An input from the driver. Any number of inputs may come in any order before the actions are drained.
 #[derive(Debug)]
 pub enum Input {
-    /// A user's command.
-    Command(Command),
+    /// A user's command; [`Action::Answer`] follows, once.
+    Command(CommandId, Command),
     /// The only answer to a job.
     Done(JobId, JobResult),
     /// An item that a [`DhtOp::Get`] found, once for each DHT node that gave it; any number of them before the job's
@@ -66,61 +69,6 @@ pub enum Input {
     Wake,
 }
 
-/// A user's command.
-#[derive(Debug)]
-pub enum Command {
-    /// Follow a channel: look its head up, fetch everything that it names, seed it, and stay up to date. A later command may
-    /// add a read key that the first had not.
-    Follow {
-        /// The channel.
-        channel: PublicKey,
-        /// The read key of a private channel.
-        read_key: Option<Secret>,
-    },
-    /// Stop following a channel: delete its record, drop its wants, and stop serving it. Stored blobs stay. A publication in it of
-    /// which nothing was put yet fails.
-    Unfollow(PublicKey),
-    /// Fetch these parts of a channel, in this order, in its newest version and later ones; may come before
-    /// [`Command::Follow`]. A refused selection changes nothing, and [`Event::SelectionRefused`] says why.
-    Select {
-        /// The channel.
-        channel: PublicKey,
-        /// The parts to fetch.
-        selection: Selection,
-    },
-    /// Look up in the store again all that is selected of a channel, as it may have lost some: what is missing is fetched, and told
-    /// of again. No effect before the channel's files are known.
-    LookAgain(PublicKey),
-    /// Join a swarm without a head, which is about one tree: fetch the tree, and serve it. A later command changes the
-    /// selection. A selection may be refused as in [`Command::Select`].
-    Join {
-        /// The topic under which its peers meet.
-        topic: Topic,
-        /// The tree that it shares.
-        tree: TreeRef,
-        /// The parts to fetch; the tree's path is empty.
-        selection: Selection,
-    },
-    /// Leave a swarm without a head.
-    Leave(Topic),
-    /// Sign and publish a new head for the node's own identity. Answered by [`Event::Published`] or
-    /// [`Event::PublishFailed`].
-    Publish(Draft),
-    /// A peer to try, from configuration or a URI.
-    AddPeer(PeerAddr),
-}
-
-/// The content of a new head; its blobs are stored already.
-#[derive(Clone, Debug)]
-pub struct Draft {
-    /// The content.
-    pub content: crate::manifest::HeadContent,
-    /// Seal it under this key (a private channel).
-    pub read_key: Option<Secret>,
-    /// Nodes that put it on the DHT for this one, at most [`crate::limits::GATEWAYS_MAX`]; empty: the node puts it itself.
-    pub gateways: Vec<PeerAddr>,
-}
-
 /// A request of the node to its driver.
 #[derive(Debug)]
 pub enum Action {
@@ -134,6 +82,8 @@ pub enum Action {
     Writable(ConnId),
     /// Do work and answer with [`Input::Done`].
     Job(JobId, Job),
+    /// Give the user the only answer to a command.
+    Answer(CommandId, Result<Answer, Refusal>),
     /// Report an event to the user.
     Event(Event),
 }
@@ -346,13 +296,6 @@ pub enum Event {
         /// The version's sequence.
         sequence: u64,
     },
-    /// A selection is refused, and changes nothing.
-    SelectionRefused {
-        /// The channel or swarm that it was for.
-        target: Target,
-        /// Why.
-        error: SelectionError,
-    },
     /// The store has lost blobs that were selected and stored. They are fetched again; [`Event::Complete`] or
     /// [`Event::SelectionComplete`] follows. Events about the manifest and its files are not repeated.
     BlobsLost {
@@ -364,30 +307,14 @@ pub enum Event {
     /// The draft takes the sequence after the newest one, which lies ahead of our clock: our clock is behind, or the author's
     /// was ahead. Emitted once for a draft.
     ClockBehind {
+        /// The command that publishes it.
+        command: CommandId,
         /// The channel.
         channel: PublicKey,
         /// The draft's sequence: read as milliseconds since 1970, the time that the channel has reached.
         sequence: u64,
         /// The time on our clock.
         unix: UnixTime,
-    },
-    /// The draft is signed, durable and on the DHT, and was read back.
-    Published {
-        /// The channel.
-        channel: PublicKey,
-        /// The new head's sequence.
-        sequence: u64,
-        /// The DHT nodes or gateways that took it.
-        takers: Takers,
-        /// Whether it is inline (a v5 reader can use it) rather than a pointer to a body.
-        inline: bool,
-    },
-    /// The draft is not on the DHT.
-    PublishFailed {
-        /// The channel; `None` where the node has no identity to publish with.
-        channel: Option<PublicKey>,
-        /// Why.
-        error: PublishError,
     },
     /// A connection is open and keyed.
     Connected {
@@ -426,119 +353,4 @@ pub enum Event {
         /// Whether space or quota ran out; otherwise the disk failed.
         no_space: bool,
     },
-}
-
-/// The nodes that took a published head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takers {
-    /// This many remote DHT nodes hold it.
-    DhtNodes(u32),
-    /// Gateways, each of which says that other DHT nodes hold it.
-    Gateways {
-        /// The number of gateways.
-        count: u32,
-        /// Whether a gateway other than the first that took it has found it on the DHT. Otherwise only the first one
-        /// says that it is there.
-        read_back_by_another: bool,
-    },
-}
-
-/// Why a draft could not be published.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PublishError {
-    /// The node has no identity.
-    NoIdentity,
-    /// Another publication is in progress.
-    Busy,
-    /// The node follows as many channels as it can, without its own.
-    TooManyChannels,
-    /// The head does not fit a BEP 44 value.
-    TooLarge,
-    /// The next sequence is above [`crate::limits::SEQUENCE_SIGNED_MAX`].
-    SequenceTooHigh,
-    /// The new sequence could not be made durable, so nothing was put.
-    NotDurable,
-    /// The channel was unfollowed before anything was put.
-    Unfollowed,
-    /// The DHT did not take it.
-    Dht(DhtError),
-    /// No remote node holds it.
-    NoReplica,
-    /// It was put, but reading it back found nothing or an older head.
-    NotReadBack,
-    /// No gateway put it; the text is the last answer.
-    Gateways(Option<String>),
-}
-
-impl core::fmt::Display for PublishError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::NoIdentity => f.write_str("there is no identity to sign with"),
-            Self::Busy => f.write_str("another publication is in progress"),
-            Self::TooManyChannels => {
-                f.write_str("the node follows too many channels to follow its own as well")
-            }
-            Self::TooLarge => f.write_str("the head does not fit the 996 bytes of a DHT item"),
-            Self::SequenceTooHigh => f.write_str(
-                "its next sequence is above 2^53, which not every program reads: begin another channel",
-            ),
-            Self::NotDurable => f.write_str("the new sequence could not be stored, so nothing was published"),
-            Self::Unfollowed => f.write_str("the channel was unfollowed meanwhile"),
-            Self::Dht(error) => write!(f, "{error}"),
-            Self::NoReplica => f.write_str("no other DHT node stored the head"),
-            Self::NotReadBack => f.write_str("the head could not be read back from the DHT"),
-            Self::Gateways(None) => f.write_str("no gateway answered"),
-            Self::Gateways(Some(why)) => write!(f, "no gateway took it; the last one said: {why}"),
-        }
-    }
-}
-
-/// The state of a channel or a swarm without a head, to show to a user.
-#[derive(Clone, Debug)]
-pub struct TargetStatus {
-    /// Whose it is.
-    pub target: Target,
-    /// The topic under which its peers meet.
-    pub topic: Topic,
-    /// Whether a read key is known.
-    pub private: bool,
-    /// Highest sequence seen; 0 before the first head.
-    pub sequence: u64,
-    /// Blobs of the newest version that are stored, as far as its trees are known.
-    pub blobs_stored: u64,
-    /// Blobs that the newest version names, index blobs included; 0 before it is known.
-    pub blobs_total: u64,
-    /// Bytes of content that the newest version names; 0 before it is known.
-    pub content_bytes: u64,
-    /// Whether all of them are stored, and the version is known to be the newest.
-    pub complete: bool,
-    /// Whether everything selected is stored.
-    pub satisfied: bool,
-    /// What it waits for, in words; `None` when complete.
-    pub waiting: Option<String>,
-    /// The body's reference, where the head does not carry the content itself; of a swarm without a head, its tree.
-    pub root: Option<TreeRef>,
-}
-
-/// A node's counters, to show to a user.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NodeStatus {
-    /// Connections that peers opened.
-    pub inbound: usize,
-    /// Connections that the node opened.
-    pub outbound: usize,
-    /// Addresses known.
-    pub peers_known: usize,
-    /// Bans in force.
-    pub bans: usize,
-    /// Blob bytes received and stored.
-    pub bytes_received: u64,
-    /// Blob bytes sent.
-    pub bytes_sent: u64,
-    /// Blob bytes received that were not wanted any more.
-    pub bytes_duplicate: u64,
-    /// DHT operations that are due and have not started, because the budget is used up or the most are in flight.
-    pub dht_late: usize,
-    /// By how many seconds the most overdue of them is late; 0 where none is.
-    pub dht_lag_secs: u64,
 }

@@ -7,7 +7,7 @@ use core::mem;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::api::{Action, Event};
+use super::api::{Action, Event, PeerStatus};
 use super::cx::Cx;
 use super::peers::Peers;
 use super::timers::Timer;
@@ -38,6 +38,8 @@ struct Entry<S: Suite> {
     listens_at: Option<PeerAddr>,
     opened: Instant,
     is_keyed: bool,
+    /// Bytes that came and went over its socket.
+    bytes: (u64, u64),
     /// The peer has sent a HELLO, so it reads ours.
     has_said_hello: bool,
     version: Version,
@@ -191,6 +193,7 @@ impl<S: Suite> Conns<S> {
             listens_at: None,
             opened: now,
             is_keyed: false,
+            bytes: (0, 0),
             has_said_hello: false,
             version: Version::Unknown,
             broke: None,
@@ -236,6 +239,36 @@ impl<S: Suite> Conns<S> {
     ) -> Option<ConnId> {
         let fitting = self.entries().filter(|(id, e)| e.is_outbound() && fits(*id, &e.peer, e.opened));
         fitting.min_by_key(|(_, e)| e.opened).map(|(id, _)| id)
+    }
+
+    /// Counts bytes that came or went over a connection.
+    pub(super) fn note_moved(&mut self, id: ConnId, received: usize, sent: usize) {
+        if let Some(entry) = self.entry_mut(id) {
+            entry.bytes.0 += received as u64;
+            entry.bytes.1 += sent as u64;
+        }
+    }
+
+    /// What there is to show of each connection, but for what others know of it.
+    pub(super) fn statuses(&self, now: Instant) -> Vec<PeerStatus> {
+        let status = |(conn, entry): (ConnId, &Entry<S>)| PeerStatus {
+            conn,
+            address: entry.address().clone(),
+            outbound: entry.is_outbound(),
+            found: None,
+            open_for: now.since(entry.opened),
+            bytes_received: entry.bytes.0,
+            bytes_sent: entry.bytes.1,
+            shared: Vec::new(),
+            is_keyed: entry.is_keyed,
+            speaks_v6: match entry.version {
+                Version::Unknown => None,
+                version => Some(version == Version::V6),
+            },
+            wanted_of_it: entry.conn.outstanding() + entry.conn.parts_outstanding(),
+            wanted_of_us: entry.conn.owed(),
+        };
+        self.entries().map(status).collect()
     }
 
     // --- the peer -------------------------------------------------------------------------------------------
@@ -321,6 +354,17 @@ impl<S: Suite> Conns<S> {
         true
     }
 
+    /// Changes the port on which we listen; returns the connections whose peers are to be told: those that we dialled, as the
+    /// others know where they reached us.
+    pub(super) fn set_listen_port(&mut self, port: Option<u16>) -> Vec<ConnId> {
+        if self.listen_port == port {
+            return Vec::new();
+        }
+        self.listen_port = port;
+        let is_told = |(_, entry): &(ConnId, &Entry<S>)| entry.is_outbound() && entry.is_keyed;
+        self.entries().filter(is_told).map(|(id, _)| id).collect()
+    }
+
     // --- one connection for each peer -----------------------------------------------------------------------
 
     /// Completes the handshake; returns the connections to close, and why.
@@ -378,8 +422,11 @@ impl<S: Suite> Conns<S> {
         if let Some(other) = peers.connection(&addr) {
             return self.on_second_connection(peers, id, other);
         }
-        if let Some(entry) = self.entry_mut(id) {
-            entry.listens_at = Some(addr.clone());
+        let entry = self.entry_mut(id)?;
+        let before = entry.listens_at.replace(addr.clone());
+        if let Some(before) = before.filter(|before| peers.connection(before) == Some(id)) {
+            // It listens on another port than it did.
+            peers.ended(cx, &before, false);
         }
         peers.accepted(cx, &addr, id);
         None

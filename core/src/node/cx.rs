@@ -105,13 +105,14 @@ impl Cx {
         id
     }
 
-    pub(super) fn job(&mut self, pending: Pending, job: Job) {
+    pub(super) fn job(&mut self, pending: Pending, job: Job) -> JobId {
         let id = self.job_id(pending);
         self.act(Action::Job(id, job));
+        id
     }
 
-    pub(super) fn persist(&mut self, pending: Pending, key: RecordKey, value: Option<Vec<u8>>) {
-        self.job(pending, Job::Persist(key, value));
+    pub(super) fn persist(&mut self, pending: Pending, key: RecordKey, value: Option<Vec<u8>>) -> JobId {
+        self.job(pending, Job::Persist(key, value))
     }
 
     /// Has the store note which native blobs have these ids, as their author says.

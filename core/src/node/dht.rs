@@ -35,8 +35,8 @@ pub(super) enum Purpose {
     Poll(PublicKey),
     /// Keep a head alive.
     Reput(PublicKey),
-    /// Any step of a publication.
-    Publish,
+    /// Any step of the publication in a channel.
+    Publish(PublicKey),
     /// Put an item for another node.
     Relay(PublicKey),
     /// Put an item for another node again.
@@ -54,7 +54,7 @@ pub(super) enum Purpose {
 impl Purpose {
     fn class(self) -> Class {
         match self {
-            Self::Publish => Class::Publish,
+            Self::Publish(_) => Class::Publish,
             Self::Announce(_) | Self::Reput(_) => Class::Upkeep,
             Self::Poll(_) => Class::Poll,
             Self::Lookup(..) => Class::Lookup,
@@ -114,17 +114,18 @@ struct Line {
 }
 
 impl Line {
-    /// Returns when the next operation is due.
-    fn due(&self) -> Option<Instant> {
+    /// Returns when the next operation is due. `announces`: we announce.
+    fn due(&self, announces: bool) -> Option<Instant> {
         let asked = self.waiting.values().next().map(|waiting| waiting.asked);
-        asked.into_iter().chain(self.announces.first().map(|(due, _)| *due)).min()
+        let announce = self.announces.first().filter(|_| announces).map(|(due, _)| *due);
+        asked.into_iter().chain(announce).min()
     }
 
     /// Returns by how much each operation that is due and has not started is late.
-    fn late(&self, now: Instant) -> impl Iterator<Item = Duration> {
+    fn late(&self, announces: bool, now: Instant) -> impl Iterator<Item = Duration> {
         let asked = self.waiting.values().map(|waiting| waiting.asked).take_while(move |due| *due < now);
-        let announces = self.announces.iter().map(|(due, _)| *due).take_while(move |due| *due < now);
-        asked.chain(announces).map(move |due| now.since(due))
+        let due = self.announces.iter().map(|(due, _)| *due).take_while(move |due| announces && *due < now);
+        asked.chain(due).map(move |due| now.since(due))
     }
 }
 
@@ -167,6 +168,17 @@ impl DhtQueue {
         }
     }
 
+    /// Changes the port to announce: all announces are due with the new one at once, or wait until there is one.
+    pub(super) fn set_port(&mut self, port: Option<u16>, now: Instant) {
+        if self.port == port {
+            return;
+        }
+        self.port = port;
+        for purpose in self.announces.keys().copied().collect::<Vec<_>>() {
+            self.announce_at(purpose, now);
+        }
+    }
+
     fn line(&mut self, purpose: Purpose) -> &mut Line {
         &mut self.lines[purpose.class() as usize]
     }
@@ -180,7 +192,7 @@ impl DhtQueue {
             let at = self.asked;
             self.waiting.insert(purpose, (at, None));
             self.line(purpose).waiting.insert(at, Waiting { asked: now, purpose, op });
-            if purpose == Purpose::Publish {
+            if purpose.class() == Class::Publish {
                 self.note_awaited(purpose, ALWAYS);
             }
         }
@@ -210,11 +222,11 @@ impl DhtQueue {
         self.push(now, purpose, DhtOp::Put(item, cas))
     }
 
-    /// Announces a topic or a blob at once and each [`ANNOUNCE_INTERVAL`]. Returns `false` where it is announced already, no peer can
-    /// reach us, or [`ANNOUNCES_MAX`] of its class are.
+    /// Announces a topic or a blob at once and each [`ANNOUNCE_INTERVAL`], while peers can reach us. Returns `false` where it is
+    /// announced already, or [`ANNOUNCES_MAX`] of its class are.
     pub(super) fn announce(&mut self, purpose: Purpose, now: Instant) -> bool {
         let has_room = self.line(purpose).announces.len() < ANNOUNCES_MAX;
-        let is_begun = has_room && self.port.is_some() && !self.announces.contains_key(&purpose);
+        let is_begun = has_room && !self.announces.contains_key(&purpose);
         if is_begun {
             self.announce_at(purpose, now);
         }
@@ -236,7 +248,8 @@ impl DhtQueue {
     /// Returns when an operation may start as all do, if one is due and need not wait for one in flight.
     fn next_usual(&self, now: Instant) -> Option<Instant> {
         let has_room = self.in_flight.len() + DHT_JOBS_RESERVED < DHT_JOBS_MAX;
-        let due = self.lines.iter().filter_map(Line::due).min().filter(|_| has_room)?;
+        let announces = self.port.is_some();
+        let due = self.lines.iter().filter_map(|line| line.due(announces)).min().filter(|_| has_room)?;
         Some(due.max(self.budget.next_of(1 + DHT_OPS_RESERVED, now)))
     }
 
@@ -251,7 +264,7 @@ impl DhtQueue {
     pub(super) fn next(&mut self, now: Instant) -> Option<(Purpose, DhtOp)> {
         let is_now = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_now(self.next_usual(now)) {
-            let is_due = |class: &Class| is_now(self.lines[*class as usize].due());
+            let is_due = |class: &Class| is_now(self.lines[*class as usize].due(self.port.is_some()));
             let due = Class::ALL.into_iter().filter(is_due);
             let (start_tag, class) = due
                 .map(|class| (self.virtual_time.max(self.lines[class as usize].start_tag), class))
@@ -280,8 +293,9 @@ impl DhtQueue {
 
     /// Takes the operation of a class that has been due longest.
     fn take_first(&mut self, class: Class, now: Instant) -> Option<(Purpose, DhtOp)> {
+        let announces = self.port.is_some();
         let line = &mut self.lines[class as usize];
-        let due = line.due();
+        let due = line.due(announces);
         if let Some((at, _)) =
             line.waiting.first_key_value().filter(|(_, waiting)| Some(waiting.asked) == due)
         {
@@ -327,7 +341,7 @@ impl DhtQueue {
 
     /// Counts the operations that are due and have not started, and returns by how much the most overdue one is late.
     pub(super) fn late(&self, now: Instant) -> (usize, Duration) {
-        let late = self.lines.iter().flat_map(|line| line.late(now));
+        let late = self.lines.iter().flat_map(|line| line.late(self.port.is_some(), now));
         late.fold((0, Duration::ZERO), |(count, most), late| (count + 1, most.max(late)))
     }
 }
@@ -404,7 +418,7 @@ mod tests {
             for (class, purpose) in [
                 (Class::Favour, Purpose::LookUpHead(channel())),
                 (Class::Poll, Purpose::Poll(channel())),
-                (Class::Publish, Purpose::Publish),
+                (Class::Publish, Purpose::Publish(channel())),
             ] {
                 let waiting = Waiting { asked: start, purpose, op: DhtOp::Get(channel()) };
                 queue.lines[class as usize].waiting.insert(n as u64, waiting);
@@ -429,7 +443,7 @@ mod tests {
             "{topics} of topics and {blobs} of blobs"
         );
         // An idle class has saved up nothing.
-        queue.push(start, Purpose::Publish, DhtOp::Get(channel()));
+        queue.push(start, Purpose::Publish(channel()), DhtOp::Get(channel()));
         let next = run(&mut queue, start + Duration::from_mins(2), 5);
         assert_eq!(of(&next, Class::Publish), 1, "{next:?}");
     }

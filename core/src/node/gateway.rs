@@ -106,6 +106,15 @@ impl Gateway {
         }
     }
 
+    /// Becomes a gateway, or stops being one: what is under way is answered, and nothing is kept alive any more.
+    pub(super) fn set_on(&mut self, cx: &mut Cx, is_on: bool) {
+        self.is_on = is_on;
+        if !is_on {
+            self.kept.clear();
+            self.wait_to_keep(cx);
+        }
+    }
+
     pub(super) fn is_on(&self) -> bool {
         self.is_on
     }
@@ -185,6 +194,8 @@ impl Gateway {
         let stored = said.is_ok().then(|| item.clone());
         if said.is_ok() {
             self.remember(&item, cx.now());
+        }
+        if said.is_ok() && self.is_on {
             self.keep(item, cx.now());
             self.wait_to_keep(cx);
         }

@@ -51,6 +51,16 @@ impl Gossip {
         }
     }
 
+    /// Changes the name under which peers reach us; returns whether there is another one to announce.
+    pub(super) fn set_own(&mut self, cx: &mut Cx, own: Option<PeerAddr>) -> bool {
+        let has_changed = self.own != own;
+        self.own = own;
+        if self.own.is_none() {
+            cx.cancel_timer(Timer::Announce);
+        }
+        has_changed && self.own.is_some()
+    }
+
     pub(super) fn opened(&mut self, conn: ConnId, now: Instant) {
         self.sent.insert(conn, Bucket::new(ANNOUNCES_PER_MINUTE, ANNOUNCES_PER_MINUTE, now));
     }

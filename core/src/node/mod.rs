@@ -21,6 +21,7 @@
 
 mod api;
 mod channels;
+mod commands;
 mod conns;
 mod cx;
 mod dht;
@@ -43,8 +44,8 @@ pub use api::*;
 pub use channels::contents::{FileRange, Priority, Selection, SelectionError, Target};
 
 use crate::addr::PeerAddr;
-use crate::identity::{Identity, PublicKey};
-use crate::ids::{ConnId, JobId, Topic};
+use crate::identity::PublicKey;
+use crate::ids::{ConnId, JobId, Secret, Topic};
 use crate::suite::{RealSuite, Suite};
 use crate::time::{Instant, UnixTime};
 use dispatch::Dispatcher;
@@ -54,30 +55,18 @@ pub struct Node<S: Suite = RealSuite>(Dispatcher<S>);
 
 impl Node {
     /// `seed` is 32 bytes of full entropy; `unix` is the wall time at `now`, from which the node reckons wall time.
-    pub fn new(
-        config: Config,
-        identity: Option<Identity>,
-        seed: [u8; 32],
-        now: Instant,
-        unix: UnixTime,
-    ) -> Self {
-        Self::with_suite(config, identity, seed, now, unix)
+    pub fn new(config: Config, seed: [u8; 32], now: Instant, unix: UnixTime) -> Self {
+        Self::with_suite(config, seed, now, unix)
     }
 }
 
 impl<S: Suite> Node<S> {
     /// [`Node::new`] over another suite.
-    pub fn with_suite(
-        config: Config,
-        identity: Option<Identity>,
-        seed: [u8; 32],
-        now: Instant,
-        unix: UnixTime,
-    ) -> Self {
-        Self(Dispatcher::new(config, identity, seed, now, unix))
+    pub fn with_suite(config: Config, seed: [u8; 32], now: Instant, unix: UnixTime) -> Self {
+        Self(Dispatcher::new(config, seed, now, unix))
     }
 
-    /// Takes back a record of an earlier run, before anything else. `false`: it does not parse and is left alone.
+    /// Takes back a record of an earlier run, before anything else. `false`: it does not parse, or there is no room for it, and it is left alone.
     pub fn restore(&mut self, key: &RecordKey, value: &[u8]) -> bool {
         self.0.restore(key, value)
     }
@@ -112,7 +101,8 @@ impl<S: Suite> Node<S> {
         self.step(now, |leaves| leaves.set_clock(unix));
     }
 
-    /// Control in: closes every connection; the driver drains the actions and ends. Nothing is begun afterwards.
+    /// Control in: closes every connection and ends every publication; the driver drains the actions and ends. Nothing is begun
+    /// afterwards.
     pub fn shutdown(&mut self, now: Instant) {
         self.step(now, Dispatcher::shutdown);
     }
@@ -160,6 +150,26 @@ impl<S: Suite> Node<S> {
     /// The channels followed.
     pub fn channels(&self) -> Vec<PublicKey> {
         self.0.channels()
+    }
+
+    /// The read key of a followed channel, where one is known.
+    pub fn read_key(&self, channel: &PublicKey) -> Option<&Secret> {
+        self.0.read_key(channel)
+    }
+
+    /// The states of all channels followed and swarms joined.
+    pub fn targets(&self) -> Vec<TargetStatus> {
+        self.0.targets()
+    }
+
+    /// The connections.
+    pub fn peers(&self, now: Instant) -> Vec<PeerStatus> {
+        self.0.peers(now)
+    }
+
+    /// The bans in force.
+    pub fn bans(&self) -> Vec<BanStatus> {
+        self.0.bans()
     }
 
     /// Counters.

@@ -7,6 +7,7 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::mem;
 use core::time::Duration;
 
 use super::api::Action;
@@ -155,6 +156,16 @@ impl Throttles {
         Self { upload: new(upload), download: new(download) }
     }
 
+    /// Changes the limits. The connections that wait for a share go on, and wait anew under the new limit.
+    pub(super) fn set(&mut self, cx: &mut Cx, upload: Option<u64>, download: Option<u64>) {
+        for conn in change(&mut self.upload, upload, cx.now()) {
+            cx.act(Action::Writable(conn));
+        }
+        for conn in change(&mut self.download, download, cx.now()) {
+            cx.act(Action::Readable(conn));
+        }
+    }
+
     /// Returns how many bytes a connection may send at once; 0: it waits for [`Action::Writable`].
     pub(super) fn may_send(&mut self, cx: &mut Cx, conn: ConnId) -> usize {
         allow(&mut self.upload, cx, conn)
@@ -198,6 +209,16 @@ impl Throttles {
             throttle.forget(conn);
         }
     }
+}
+
+/// Changes a limit, and returns the connections that waited under the earlier one.
+fn change(throttle: &mut Option<Throttle>, limit: Option<u64>, now: Instant) -> VecDeque<ConnId> {
+    let limit = limit.map(|limit| limit.max(RATE_LIMIT_MIN));
+    if throttle.as_ref().map(|throttle| throttle.bytes_per_sec) == limit {
+        return VecDeque::new();
+    }
+    let before = mem::replace(throttle, limit.map(|limit| Throttle::new(limit, now)));
+    before.map(|before| before.waiting).unwrap_or_default()
 }
 
 fn allow(throttle: &mut Option<Throttle>, cx: &mut Cx, conn: ConnId) -> usize {

@@ -32,7 +32,7 @@ pub(super) enum Timer {
     /// An item that we put for another node is due to be put again.
     Keep,
     /// A step of a publication through gateways takes too long, or its pause is over.
-    Publish,
+    Publish(PublicKey),
     /// Transfers are checked for slow peers.
     Review,
     /// An upload slot has been held for so long that it does not count any more.
@@ -59,7 +59,7 @@ impl Timer {
             Self::Store => "store retry",
             Self::Announce => "announce",
             Self::Keep => "upkeep of relayed items",
-            Self::Publish => "publication",
+            Self::Publish(_) => "publication",
             Self::Review => "transfer review",
             Self::Uploads => "upload slot",
             Self::Have => "HAVE",

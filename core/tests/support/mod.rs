@@ -12,15 +12,16 @@ pub(crate) mod peer;
 pub(crate) mod store;
 pub(crate) mod world;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::error::CloseReason;
 use megatorrent_core::identity::Identity;
-use megatorrent_core::ids::{ConnId, JobId, Secret};
+use megatorrent_core::ids::{CommandId, ConnId, JobId, Secret};
+use megatorrent_core::manifest::HeadContent;
 use megatorrent_core::node::{
-    Action, Command, Config, DhtOp, Event, Input, Job, Node, NodeStatus, RecordKey,
+    Action, Answer, Command, Config, DhtOp, Draft, Event, Input, Job, Node, NodeStatus, RecordKey, Refusal,
 };
 use megatorrent_core::time::{Instant, UnixTime};
 use world::World;
@@ -55,6 +56,12 @@ pub(crate) fn addr(port: u16) -> PeerAddr {
     at(&format!("127.0.0.1:{port}"))
 }
 
+/// Publishes nothing at all in the channel that most tests are about.
+pub(crate) fn publication() -> Command {
+    let draft = Draft { content: HeadContent::Inline(Vec::new()), read_key: None, gateways: Vec::new() };
+    Command::Publish { channel: identity().public_key(), draft }
+}
+
 /// A node, its time, and its actions so far, oldest first.
 pub(crate) struct Bench {
     pub(crate) node: Node,
@@ -67,6 +74,11 @@ pub(crate) struct Bench {
     pub(crate) dials: Vec<(JobId, PeerAddr)>,
     pub(crate) closed: Vec<(ConnId, CloseReason)>,
     pub(crate) events: Vec<Event>,
+    /// Commands given so far, and those without an answer.
+    commands: u64,
+    pub(crate) unanswered: BTreeSet<CommandId>,
+    /// The answers to the others, each checked to be the only one.
+    pub(crate) replies: Vec<(CommandId, Result<Answer, Refusal>)>,
     /// Every action as text, where a test asks for that.
     pub(crate) log: Option<Vec<String>>,
 }
@@ -74,8 +86,8 @@ pub(crate) struct Bench {
 impl Bench {
     /// A node whose jobs wait until a test answers them.
     pub(crate) fn new(config: Config, identity: Option<Identity>) -> Self {
-        Self {
-            node: Node::new(config, identity, [9; 32], Instant(0), UNIX),
+        let mut bench = Self {
+            node: Node::new(config, [9; 32], Instant(0), UNIX),
             now: Instant(0),
             world: World::default(),
             answers: false,
@@ -83,8 +95,16 @@ impl Bench {
             dials: Vec::new(),
             closed: Vec::new(),
             events: Vec::new(),
+            commands: 0,
+            unanswered: BTreeSet::new(),
+            replies: Vec::new(),
             log: None,
+        };
+        if let Some(identity) = identity {
+            bench.command(Command::AddIdentity(identity.into()));
+            bench.replies.clear();
         }
+        bench
     }
 
     /// A node whose jobs are answered at once.
@@ -109,8 +129,12 @@ impl Bench {
         self.drain();
     }
 
-    pub(crate) fn command(&mut self, command: Command) {
-        self.handle(Input::Command(command));
+    pub(crate) fn command(&mut self, command: Command) -> CommandId {
+        let id = CommandId(self.commands);
+        self.commands += 1;
+        self.unanswered.insert(id);
+        self.handle(Input::Command(id, command));
+        id
     }
 
     pub(crate) fn drain(&mut self) {
@@ -124,6 +148,10 @@ impl Bench {
                     Action::Close(conn, reason) => self.closed.push((conn, reason)),
                     Action::Job(id, job) => self.jobs.push_back((id, job)),
                     Action::Event(event) => self.events.push(event),
+                    Action::Answer(id, result) => {
+                        assert!(self.unanswered.remove(&id), "{id:?} has no answer yet: {result:?}");
+                        self.replies.push((id, result));
+                    }
                     Action::Readable(_) | Action::Writable(_) => {}
                 }
             }
@@ -181,6 +209,21 @@ impl Bench {
     pub(crate) fn event(&mut self, fits: impl Fn(&Event) -> bool) -> Option<Event> {
         let at = self.events.iter().position(fits)?;
         Some(self.events.remove(at))
+    }
+
+    /// Takes the first refusal of a command.
+    pub(crate) fn refusal(&mut self) -> Option<Refusal> {
+        let at = self.replies.iter().position(|(_, result)| result.is_err())?;
+        self.replies.remove(at).1.err()
+    }
+
+    /// Takes the answer to the first publication that has ended.
+    pub(crate) fn published(&mut self) -> Option<Result<Answer, Refusal>> {
+        let is_of = |result: &Result<Answer, Refusal>| {
+            matches!(result, Ok(Answer::Published { .. }) | Err(Refusal::Publish(_)))
+        };
+        let at = self.replies.iter().position(|(_, result)| is_of(result))?;
+        Some(self.replies.remove(at).1)
     }
 
     /// Counts the events that fit.

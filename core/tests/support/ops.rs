@@ -221,7 +221,7 @@ pub(crate) fn apply(bench: &mut Bench, peers: &mut Vec<Peer>, op: Op) {
                 bench.handle(Input::DhtPeers(*id, vec![found]));
             }
         }
-        Op::AddPeer(port) => bench.command(Command::AddPeer(addr(port))),
+        Op::AddPeer(port) => drop(bench.command(Command::AddPeer(addr(port)))),
         of_peer => apply_to_peer(bench, peers, of_peer),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::Secret;
-use megatorrent_core::node::Event;
+
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
@@ -51,9 +51,7 @@ impl<S: Suite> Crowd<S> {
         rng.fill(&mut content);
         let file = world.ingest(author, "film", &content);
         world.publish(author, "Channel", &[file], false);
-        let is_published = |world: &World<S>| {
-            world.events(author).any(|(_, event)| matches!(event, Event::Published { .. }))
-        };
+        let is_published = |world: &World<S>| world.publications(author) > 0;
         assert!(world.run_until(Duration::from_mins(2), is_published));
         let followers: Vec<HostId> = (0..nodes).map(|_| world.add_host(config::<S>())).collect();
         for &follower in &followers {

@@ -90,9 +90,7 @@ impl Race {
         content.chunks_mut(S::PLAIN_LEN).for_each(|blob| rng.fill(&mut blob[..MARK_LEN]));
         let file = world.ingest(seeder, "film", &content);
         world.publish(seeder, "Channel", &[file], false);
-        let is_published = |world: &World<S>| {
-            world.events(seeder).any(|(_, event)| matches!(event, Event::Published { .. }))
-        };
+        let is_published = |world: &World<S>| world.publications(seeder) > 0;
         assert!(world.run_until(Duration::from_mins(2), is_published), "the seeder cannot publish");
         world.run_for(SEEDER_READY);
         let peers: Vec<HostId> = (0..self.nodes).map(|_| world.add_host(config.clone())).collect();

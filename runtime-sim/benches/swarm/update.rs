@@ -86,7 +86,7 @@ impl Update {
 }
 
 fn is_published<S: Suite>(world: &World<S>, host: HostId) -> bool {
-    world.events(host).any(|(_, event)| matches!(event, Event::Published { .. }))
+    world.publications(host) > 0
 }
 
 /// The newest sequence of which a host's node has reported the head; 0: none.

@@ -9,7 +9,7 @@ use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::limits::BAN_TIME;
 use megatorrent_core::manifest::FileEntry;
-use megatorrent_core::node::{Command, Event};
+use megatorrent_core::node::{Answer, Command, Event, Refusal};
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::Suite;
 use megatorrent_core::time::Instant;
@@ -24,7 +24,7 @@ use crate::faults::PartitionId;
 use crate::host::HostId;
 use crate::traffic::{Traffic, has_open_frames};
 use crate::v5;
-use crate::world::World;
+use crate::world::{News, World};
 
 /// Longest first publication.
 const PUBLISH_TIME_MAX: Duration = Duration::from_mins(10);
@@ -458,33 +458,46 @@ impl<S: Suite> Stage<S> {
 
     /// Takes the nodes' events.
     fn hear(&mut self) {
-        for (host, event) in self.world.take_news() {
+        for (host, news) in self.world.take_news() {
+            let event = match news {
+                News::Event(event) => event,
+                News::Answer(answer) if host == self.author => {
+                    self.hear_answer(answer);
+                    continue;
+                }
+                News::Answer(_) => continue,
+            };
             if let Event::Banned { peer, violation, .. } = &event {
                 self.check_ban(host, peer, *violation);
             }
             if host == self.author {
-                self.hear_author(event);
+                self.hear_author(&event);
             } else if let Some(&index) = self.by_host.get(&host) {
                 self.hear_peer(index, event);
             }
         }
     }
 
-    fn hear_author(&mut self, event: Event) {
-        match event {
-            Event::Head { sequence, .. } if sequence > self.newest => {
-                self.newest = sequence;
-                let version = self.version();
-                self.versions.insert(sequence, (version, self.world.now()));
-                (0..self.plan.members.len()).for_each(|index| self.recount(index));
-            }
-            Event::Published { .. } => {
+    fn hear_author(&mut self, event: &Event) {
+        if let Event::Head { sequence, .. } = event
+            && *sequence > self.newest
+        {
+            self.newest = *sequence;
+            let version = self.version();
+            self.versions.insert(*sequence, (version, self.world.now()));
+            (0..self.plan.members.len()).for_each(|index| self.recount(index));
+        }
+    }
+
+    fn hear_answer(&mut self, answer: Result<Answer, Refusal>) {
+        match answer {
+            Ok(Answer::Published { .. }) => {
                 self.publishing = false;
                 if self.version() > 0 {
                     self.tell("head", format!("version {} is on the DHT", self.version()));
                 }
             }
-            Event::PublishFailed { error, .. } => {
+            Err(Refusal::Publish(error)) => {
                 self.tell("head", format!("the author tries again to publish: {error}"));
                 self.agree(self.world.now() + RETRY, Todo::Publish);
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::{BlobName, Secret};
 use megatorrent_core::manifest::{Extent, Reference};
-use megatorrent_core::node::Event;
+
 use megatorrent_core::rng::Rng;
 use megatorrent_core::suite::BlobFormat;
 use megatorrent_core::time::Instant;
@@ -64,8 +64,7 @@ pub(crate) fn author(world: &mut World<Small>, number: u16, blobs: usize) -> Aut
     }
     let data: Vec<BlobName> = world.store(host).blob_ids().filter(|id| !index.contains(id)).collect();
     world.publish(host, "Channel", &files, false);
-    let is_published =
-        |world: &World<Small>| world.events(host).any(|(_, event)| matches!(event, Event::Published { .. }));
+    let is_published = |world: &World<Small>| world.publications(host) > 0;
     assert!(world.run_until(Duration::from_mins(2), is_published));
     let (data_blobs, all) = (blobs as u64, world.store(host).blob_count() as u64);
     Author { host, channel, tree_blobs: all - data_blobs, data_blobs, data }

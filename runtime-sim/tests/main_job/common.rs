@@ -5,7 +5,7 @@ use std::time::Duration;
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::FileEntry;
-use megatorrent_core::node::Event;
+use megatorrent_core::node::{Answer, Event, Refusal};
 use megatorrent_core::rng::Rng;
 use megatorrent_sim::{HostConfig, HostId, World, WorldConfig};
 
@@ -98,11 +98,11 @@ pub(crate) fn publish(world: &mut World, author: HostId, files: &[FileEntry]) {
 
 /// For each publication of `author`: its sequence and whether it is inline.
 pub(crate) fn published(world: &World, author: HostId) -> Vec<(u64, bool)> {
-    let of = |event: &Event| match event {
-        Event::Published { sequence, inline, .. } => Some((*sequence, *inline)),
+    let of = |answer: &Result<Answer, Refusal>| match answer {
+        Ok(Answer::Published { sequence, inline, .. }) => Some((*sequence, *inline)),
         _ => None,
     };
-    world.events(author).filter_map(|(_, event)| of(event)).collect()
+    world.answers(author).filter_map(|(_, answer)| of(answer)).collect()
 }
 
 /// Whether `host` has reported an event that `is_it`.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use megatorrent_core::ids::BlobName;
 
 use crate::state::StateError;
-use crate::store::is_no_space;
+use crate::store::{StoreError, is_no_space};
 
 /// What became of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,16 @@ impl ExportError {
             Self::NoSpace(path.to_owned())
         } else {
             Self::Io(what, path.to_owned(), error)
+        }
+    }
+}
+
+impl From<StoreError> for ExportError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSpace(path) => Self::NoSpace(path),
+            StoreError::Io(what, path, error) => Self::Io(what, path, error),
+            StoreError::Format(path) => Self::Io("use", path, io::ErrorKind::Unsupported.into()),
         }
     }
 }

@@ -13,8 +13,8 @@ use rustix::fs::{self as sys, AtFlags, Mode, OFlags};
 
 use super::aside::take_place;
 use super::{
-    ExportError, Exported, Found, Piece, Run, Sealed, Stands, Target, boot, check_name, check_size, digest,
-    pieces,
+    Copies, ExportError, Exported, Found, Piece, Run, Sealed, Stands, Target, boot, check_name, check_size,
+    digest, pieces,
 };
 use crate::held::HeldFile;
 use crate::held::table::{Header, Stat, hex};
@@ -105,16 +105,55 @@ impl Run<'_> {
         let failed = |what| move |e: io::Error| ExportError::new(what, &target.path, e);
         let held = store.hold_file(&target.path, target.open_file()?, Some(hex(&digest)));
         let held = held.map_err(failed("write the table of"))?;
+        let roots = self.hold_blobs(target, &held)?;
+        store.held_files().replaced(&held);
+        roots.iter().try_for_each(|root| store.drop_copy(root)).map_err(failed("remove a blob of"))
+    }
+
+    /// Counts all blobs as held in a file that has the right content; their roots.
+    fn hold_blobs(&self, target: &Target, held: &HeldFile) -> Result<Vec<Root>, ExportError> {
+        let store = self.request.store;
         let mut roots = Vec::new();
         for piece in pieces(self.request) {
             if let Piece { sealed: Sealed::Blob(blob, len), offset } = piece? {
                 let len = u32::try_from(len).expect("a blob holds at most 2^20 bytes");
-                store.hold(&held, (&blob, len), offset).map_err(failed("write the table of"))?;
+                let is_held = store.hold(held, (&blob, len), offset);
+                is_held.map_err(|e| ExportError::new("write the table of", &target.path, e))?;
                 roots.push(blob.root);
             }
         }
-        store.held_files().replaced(&held);
-        roots.iter().try_for_each(|root| store.drop_copy(root)).map_err(failed("remove a blob of"))
+        Ok(roots)
+    }
+
+    /// Holds a copy besides that shares the bytes of the file that stands there, where one is wanted and there is none.
+    pub(super) fn keep_copy(&self, target: &Target, digest: [u8; 32]) -> Result<(), ExportError> {
+        let store = self.request.store;
+        if self.request.copies != Copies::Shared || self.has_copy()? {
+            return Ok(());
+        }
+        let failed = |what| move |e: io::Error| ExportError::new(what, &target.path, e);
+        let Some(path) = store.share(&target.open_file()?)? else {
+            return Err(failed("share the bytes of")(io::ErrorKind::Unsupported.into()));
+        };
+        let held = File::open(&path).and_then(|file| store.hold_file(&path, file, Some(hex(&digest))));
+        let held =
+            held.inspect_err(|_| store.unshare(&path)).map_err(failed("write the table of a copy of"))?;
+        self.hold_blobs(target, &held).map(drop).inspect_err(|_| {
+            store.held_files().forget(&held);
+            store.unshare(&path);
+        })
+    }
+
+    /// Whether copies hold all blobs.
+    fn has_copy(&self) -> Result<bool, ExportError> {
+        for piece in pieces(self.request) {
+            if let Sealed::Blob(blob, _) = piece?.sealed
+                && !self.request.store.has_in_copy(&blob.root)
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -155,7 +194,8 @@ fn working(
     for number in store.held_files().orphans() {
         let _ = sys::unlinkat(&target.folder.fd, working_name(number), AtFlags::empty());
     }
-    let created = store.held_files().create(|number| {
+    let folder = target.path.parent().unwrap_or(Path::new("/"));
+    let created = store.held_files().create(folder, |number| {
         let name = working_name(number);
         let mode = Mode::from_raw_mode(if entry.executable { 0o777 } else { 0o666 });
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

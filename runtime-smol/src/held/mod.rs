@@ -13,7 +13,8 @@ pub(crate) mod working;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -179,8 +180,15 @@ impl HeldFiles {
         for path in fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
             let number = path.file_stem().and_then(|stem| u64::from_str_radix(stem.to_str()?, 16).ok());
             let is_new = path.extension().is_some_and(|extension| extension == NEW);
-            if is_new || number.is_some_and(|number| index.orphans.contains(&number)) {
-                index.orphans.extend(number);
+            if !is_new && !number.is_some_and(|number| index.orphans.contains(&number)) {
+                continue;
+            }
+            index.orphans.extend(number);
+            let folder = working::begun_in(&path).filter(|_| is_new);
+            let is_left =
+                folder.zip(number).is_some_and(|(folder, number)| !working::remove(&folder, number));
+            // One that cannot be removed, as where its folder is not mounted, is looked for again the next time.
+            if !is_left {
                 let _ = fs::remove_file(path);
             }
         }
@@ -206,15 +214,16 @@ impl HeldFiles {
 
     // --- files ----------------------------------------------------------------------------------------------
 
-    /// Begins to hold a file that is open; `header` is made from its number.
+    /// Begins to hold a file in a folder that is open; it and its header are made from its number.
     pub(crate) fn create(
         &self,
+        folder: &Path,
         content: impl FnOnce(u64) -> io::Result<(File, Header)>,
     ) -> io::Result<Arc<HeldFile>> {
         let number = free_number()?;
         let new = self.new_path(number);
-        // First of all, so that the number of a file that is left behind is known.
-        File::create_new(&new)?;
+        // First of all, so that a file that is left behind is found.
+        File::create_new(&new)?.write_all(folder.as_os_str().as_bytes())?;
         let (file, header) = content(number).inspect_err(|_| drop(fs::remove_file(&new)))?;
         let table = Table::create(new, header).and_then(|table| self.give_name(number, table));
         let table = table.inspect_err(|_| _ = lock(&self.index).orphans.insert(number))?;

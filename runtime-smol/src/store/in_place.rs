@@ -98,7 +98,8 @@ impl Store {
         let stat = Stat::of(&file)?;
         let mut header = Header::new(path, stat);
         header.digest = digest;
-        self.0.held.create(|_| Ok((file, header)))
+        // It has its name, and no other is to be found by its folder.
+        self.0.held.create(Path::new(""), |_| Ok((file, header)))
     }
 
     /// Takes a held file that was touched for one that was not. For tests of what a disk does by itself.

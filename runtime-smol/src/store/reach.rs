@@ -125,7 +125,7 @@ impl Store {
     }
 
     /// Refuses to make anything in a folder that is not the node's.
-    pub(crate) fn check_home(&self) -> Result<(), StoreError> {
+    pub fn check_home(&self) -> Result<(), StoreError> {
         if self.is_away() {
             let error = io::Error::new(io::ErrorKind::NotFound, "its disk is not mounted");
             return Err(StoreError::new("use", &self.0.home.dir, error));

@@ -17,7 +17,9 @@ use megatorrent_core::manifest::{Collection, EntryPath, Extent, FileEntry, Item,
 use megatorrent_core::node::{Claim, Held, Stand, Written};
 use megatorrent_core::parts::{self, Mask, PART_LEN, PARTS, Values};
 use megatorrent_core::rng::Rng;
-use megatorrent_runtime_smol::export::{Export, ExportError, Exported, data_blobs, export, forget_output};
+use megatorrent_runtime_smol::export::{
+    Copies, Export, ExportError, Exported, data_blobs, export, forget_output,
+};
 use megatorrent_runtime_smol::home::{self, Home, HomeError};
 use megatorrent_runtime_smol::ingest::{IngestError, ingest, ingest_in_place};
 use megatorrent_runtime_smol::outputs::Plan;
@@ -390,7 +392,7 @@ impl Reader {
             state,
             out_dir,
             workers: 2,
-            copy: false,
+            copies: Copies::None,
             topic: Some(TOPIC),
             restore,
             sync: false,

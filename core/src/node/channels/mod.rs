@@ -7,13 +7,14 @@
 pub(crate) mod contents;
 pub(crate) mod heads;
 mod messages;
+mod pause;
 mod status;
 pub(crate) mod swarms;
 
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::api::{Event, Held, StoreNews};
+use super::api::{Event, Held, Refusal, StoreNews};
 use super::conns::Conns;
 use super::cx::Cx;
 use super::dht::{DhtQueue, Purpose};
@@ -21,13 +22,13 @@ use super::downloads::Downloads;
 use super::timers::Timer;
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
-use crate::ids::{BlobName, ConnId, Root, Secret, Topic};
+use crate::ids::{BlobName, ConnId, JobId, Root, Secret, Topic};
 use crate::limits::CHANNELS_MAX;
 use crate::parts::Mask;
 use crate::suite::Suite;
 use crate::time::Instant;
 use crate::tree::{Shape, TreeRef};
-use contents::{Contents, Effect, Place, Selection, SelectionError, Target};
+use contents::{Contents, Effect, Place, Selection, SelectionError};
 use heads::{Adopted, Followed, Heads};
 pub(super) use messages::GetHead;
 use swarms::{STANDALONE_VERSION, Swarms};
@@ -87,11 +88,37 @@ impl Channels {
 
     // --- following ------------------------------------------------------------------------------------------
 
-    /// Begins to follow a channel, or gives it the read key that was missing; the subscription outlives the process.
-    pub(super) fn follow<S: Suite>(&mut self, env: &mut Env<'_, S>, channel: PublicKey, key: Option<Secret>) {
-        if self.begin_to_follow(env, channel, key) {
+    /// Begins to follow a channel, or gives it the read key that was missing; the subscription outlives the process. Returns the
+    /// job that makes it durable.
+    pub(super) fn follow<S: Suite>(
+        &mut self,
+        env: &mut Env<'_, S>,
+        channel: PublicKey,
+        key: Option<Secret>,
+    ) -> Result<JobId, Refusal> {
+        if self.heads.contradicts(&channel, key.as_ref()) {
+            return Err(Refusal::WrongKey);
+        }
+        self.begin_to_follow(env, channel, key)?;
+        self.note_awaited(env, channel);
+        self.heads.remember(env.cx, channel).ok_or(Refusal::NotFollowed)
+    }
+
+    /// Follows a channel in which a head is about to be published, perhaps under another read key than before.
+    pub(super) fn follow_own<S: Suite>(
+        &mut self,
+        env: &mut Env<'_, S>,
+        channel: PublicKey,
+        key: Option<Secret>,
+    ) -> Result<Topic, Refusal> {
+        if self.begin_to_follow(env, channel, key)? {
             self.heads.remember(env.cx, channel);
         }
+        self.note_awaited(env, channel);
+        self.heads.topic(&channel).ok_or(Refusal::NotFollowed)
+    }
+
+    fn note_awaited<S: Suite>(&mut self, env: &mut Env<'_, S>, channel: PublicKey) {
         if let Some(topic) = self.heads.topic(&channel) {
             self.heads.note_awaited(env.cx, &channel);
             self.swarms.note_awaited(env.cx, &topic);
@@ -106,16 +133,17 @@ impl Channels {
         env: &mut Env<'_, S>,
         channel: PublicKey,
         read_key: Option<Secret>,
-    ) -> bool {
+    ) -> Result<bool, Refusal> {
         let has_room = self.has_room();
         let followed = self.heads.follow(env.cx, channel, read_key, has_room);
+        let followed = followed.ok_or(Refusal::TooManyChannels)?;
         match followed {
-            Followed::Refused => return false,
             Followed::Before => {}
             Followed::Newly(topic) => {
                 self.swarms.join(env.cx, env.conns, topic, Some(channel));
                 env.cx.set_timer_sooner(Timer::Swarm(topic), env.cx.now());
             }
+            Followed::Moved(..) if self.heads.is_paused(&channel) => {}
             Followed::Moved(before, topic) => {
                 self.drop_swarm(env, &before);
                 self.swarms.join(env.cx, env.conns, topic, Some(channel));
@@ -126,38 +154,48 @@ impl Channels {
             }
         }
         env.cx.set_timer_sooner(Timer::Channel(channel), env.cx.now());
-        followed != Followed::Before
+        Ok(followed != Followed::Before)
     }
 
     /// Whether another channel can be followed, or swarm joined.
     fn has_room(&self) -> bool {
-        self.swarms.len() < CHANNELS_MAX
+        self.swarms.len() + self.heads.count_paused() < CHANNELS_MAX
     }
 
-    /// Takes a channel back from its record. `false`: it does not parse.
+    /// Takes a channel back from its record. `false`: it does not parse, or there is no room for it.
     pub(super) fn restore<S: Suite>(
         &mut self,
         env: &mut Env<'_, S>,
         channel: PublicKey,
         value: &[u8],
     ) -> bool {
-        let Some((read_key, head)) = Heads::read_record(channel, value) else { return false };
-        self.begin_to_follow(env, channel, read_key);
+        let Some((read_key, head, is_paused)) = Heads::read_record(channel, value) else { return false };
+        if self.begin_to_follow(env, channel, read_key).is_err() {
+            return false;
+        }
+        if is_paused {
+            self.stop(env, channel);
+        }
         if let Some(adopted) = head.and_then(|head| self.heads.restore(env.cx, channel, head)) {
             self.adopt(env, adopted);
         }
         true
     }
 
-    pub(super) fn unfollow<S: Suite>(&mut self, env: &mut Env<'_, S>, channel: PublicKey) {
+    /// Stops following a channel; the job that deletes its record.
+    pub(super) fn unfollow<S: Suite>(
+        &mut self,
+        env: &mut Env<'_, S>,
+        channel: PublicKey,
+    ) -> Result<JobId, Refusal> {
         self.contents.forget_selection(&channel);
-        if let Some(topic) = self.heads.unfollow(env.cx, &channel) {
-            env.cx.cancel_timer(Timer::Channel(channel));
-            let is_of = |p: &Purpose| [Purpose::Poll(channel), Purpose::Reput(channel)].contains(p);
-            env.dht.forget(is_of);
-            self.drop_swarm(env, &topic);
-            self.swarms.rewatch_all(env.cx, env.conns);
-        }
+        let (topic, job) = self.heads.unfollow(env.cx, &channel).ok_or(Refusal::NotFollowed)?;
+        env.cx.cancel_timer(Timer::Channel(channel));
+        let is_of = |p: &Purpose| [Purpose::Poll(channel), Purpose::Reput(channel)].contains(p);
+        env.dht.forget(is_of);
+        self.drop_swarm(env, &topic);
+        self.swarms.rewatch_all(env.cx, env.conns);
+        Ok(job)
     }
 
     /// What is fetched of a channel, in this version and later ones.
@@ -166,26 +204,28 @@ impl Channels {
         env: &mut Env<'_, S>,
         channel: PublicKey,
         selection: Selection,
-    ) {
-        let topic = self.heads.topic(&channel);
+    ) -> Result<(), SelectionError> {
+        let topic = self.heads.topic(&channel).filter(|_| !self.heads.is_paused(&channel));
         let head = self.heads.read(&channel).map(|head| head.content);
-        match (self.contents.select(channel, topic, selection, head), topic) {
-            (Ok(effects), Some(topic)) => self.on_content(env, topic, effects),
-            (Ok(_), None) => {}
-            (Err(error), _) => {
-                let target = Target::Channel(channel);
-                env.cx.event(Event::SelectionRefused { target, error });
-            }
+        let effects = self.contents.select(channel, topic, selection, head)?;
+        if let Some(topic) = topic {
+            self.on_content(env, topic, effects);
         }
+        Ok(())
     }
 
     /// All that is selected of a channel is looked up in the store again.
-    pub(super) fn look_up_anew<S: Suite>(&mut self, env: &mut Env<'_, S>, channel: &PublicKey) {
-        let head = self.heads.read(channel).map(|head| head.content);
-        if let (Some(topic), Some(head)) = (self.heads.topic(channel), head) {
-            let effects = self.contents.look_up_anew(topic, head);
+    pub(super) fn look_up_anew<S: Suite>(
+        &mut self,
+        env: &mut Env<'_, S>,
+        channel: &PublicKey,
+    ) -> Result<(), Refusal> {
+        let topic = self.heads.topic(channel).ok_or(Refusal::NotFollowed)?;
+        if let Some(head) = self.heads.read(channel).filter(|_| !self.heads.is_paused(channel)) {
+            let effects = self.contents.look_up_anew(topic, head.content);
             self.on_content(env, topic, effects);
         }
+        Ok(())
     }
 
     /// Becomes part of a swarm without a head, or changes what is fetched of it.
@@ -195,28 +235,28 @@ impl Channels {
         topic: Topic,
         tree: TreeRef,
         selection: Selection,
-    ) {
-        if let Err(error) = self.may_join(&topic, &tree, &selection) {
-            let target = Target::Swarm(topic);
-            return env.cx.event(Event::SelectionRefused { target, error });
-        }
+    ) -> Result<(), SelectionError> {
+        self.may_join(&topic, &tree, &selection)?;
         let now = env.cx.now();
         env.cx.set_timer_sooner(Timer::Swarm(topic), now);
         if !self.swarms.join(env.cx, env.conns, topic, None) {
             let effects = self.contents.select_tree(topic, tree, selection);
-            return self.on_content(env, topic, effects);
+            self.on_content(env, topic, effects);
+            return Ok(());
         }
         env.dht.announce(Purpose::Announce(topic.info_hash()), now);
         self.swarms.seek(env.cx, &topic);
         self.swarms.note_awaited(env.cx, &topic);
         let effects = self.contents.begin_tree(now, topic, STANDALONE_VERSION, tree, selection);
         self.on_content(env, topic, effects);
+        Ok(())
     }
 
     fn may_join(&self, topic: &Topic, tree: &TreeRef, selection: &Selection) -> Result<(), SelectionError> {
         selection.check()?;
         match self.swarms.contains(topic) {
             true if self.swarms.channel(topic).is_some() => Err(SelectionError::IsChannel),
+            false if self.heads.is_of_paused(topic) => Err(SelectionError::IsChannel),
             true if !self.contents.is_about(topic, tree) => Err(SelectionError::OtherTree),
             false if !self.has_room() => Err(SelectionError::TooManySwarms),
             _ => Ok(()),
@@ -224,11 +264,13 @@ impl Channels {
     }
 
     /// Leaves a swarm without a head.
-    pub(super) fn leave<S: Suite>(&mut self, env: &mut Env<'_, S>, topic: Topic) {
-        if self.swarms.contains(&topic) && self.swarms.channel(&topic).is_none() {
-            self.drop_swarm(env, &topic);
-            self.swarms.rewatch_all(env.cx, env.conns);
+    pub(super) fn leave<S: Suite>(&mut self, env: &mut Env<'_, S>, topic: Topic) -> Result<(), Refusal> {
+        if !self.swarms.contains(&topic) || self.swarms.channel(&topic).is_some() {
+            return Err(Refusal::NotFollowed);
         }
+        self.drop_swarm(env, &topic);
+        self.swarms.rewatch_all(env.cx, env.conns);
+        Ok(())
     }
 
     /// A swarm is of no interest any more.
@@ -279,7 +321,9 @@ impl Channels {
         let is_head = matches!(adopted, Some(Adopted::Head { .. }));
         if let Some(adopted) = adopted {
             self.adopt(env, adopted);
-            self.heads.spread(env.conns, &self.swarms, channel);
+            if !self.heads.is_paused(&channel) {
+                self.heads.spread(env.conns, &self.swarms, channel);
+            }
         }
         is_head
     }
@@ -293,6 +337,9 @@ impl Channels {
     fn adopt<S: Suite>(&mut self, env: &mut Env<'_, S>, adopted: Adopted) {
         let Adopted::Head { channel, topic, sequence, content } = adopted else { return };
         let now = env.cx.now();
+        if self.heads.is_paused(&channel) {
+            return env.cx.event(Event::Head { channel, sequence });
+        }
         self.drop_content(env, &topic);
         env.dht.announce(Purpose::Announce(topic.info_hash()), now);
         env.cx.event(Event::Head { channel, sequence });
@@ -408,7 +455,9 @@ impl Channels {
         let mut has_more = false;
         for effect in effects {
             match effect {
-                Effect::Job(pending, job) => env.cx.job(pending, job),
+                Effect::Job(pending, job) => {
+                    env.cx.job(pending, job);
+                }
                 Effect::Event(event) => env.cx.event(event),
                 Effect::Want(wanted, place) => {
                     if env.downloads.is_empty() {

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::super::api::TargetStatus;
 use super::super::conns::Conns;
@@ -10,7 +11,7 @@ use super::Channels;
 use super::contents::Target;
 use super::swarms::STANDALONE_VERSION;
 use crate::identity::PublicKey;
-use crate::ids::Topic;
+use crate::ids::{ConnId, Topic};
 use crate::suite::Suite;
 
 impl Channels {
@@ -36,6 +37,7 @@ impl Channels {
             content_bytes,
             complete: self.contents.has_all(&topic) && is_newest,
             satisfied,
+            paused: self.heads.is_paused(channel),
             waiting: (!satisfied).then(|| self.waiting(conns, downloads, peers_known, &topic)),
             root: self.heads.root(channel).cloned(),
         })
@@ -62,9 +64,21 @@ impl Channels {
             content_bytes,
             complete: self.contents.has_all(topic),
             satisfied,
+            paused: false,
             waiting: (!satisfied).then(|| self.waiting(conns, downloads, peers_known, topic)),
             root: Some(tree),
         })
+    }
+
+    /// The swarms that a peer watches too, by what they are of.
+    pub(crate) fn shared(&self, conn: ConnId) -> Vec<Target> {
+        let target = |topic| self.swarms.channel(&topic).map_or(Target::Swarm(topic), Target::Channel);
+        self.swarms.shared(conn).map(target).collect()
+    }
+
+    /// The swarms without a head.
+    pub(crate) fn standalone(&self) -> Vec<Topic> {
+        self.contents.topics().into_iter().filter(|topic| self.contents.tree(topic).is_some()).collect()
     }
 
     /// What a channel or a swarm without a head waits for: "no peers" says why.
@@ -75,6 +89,9 @@ impl Channels {
         peers_known: usize,
         topic: &Topic,
     ) -> String {
+        if self.heads.is_of_paused(topic) {
+            return "it is paused".into();
+        }
         let channel = self.swarms.channel(topic);
         let what = match self.contents.waiting(topic) {
             None => return channel.map(|channel| self.heads.waiting(&channel)).unwrap_or_default(),

@@ -119,7 +119,7 @@ impl<S: Suite> Dispatcher<S> {
             Incoming::NotFound(id) => self.downloads.on_not_found(conns, conn, id),
             Incoming::Message(message) => self.on_message(conn, message),
             Incoming::PublishAnswered(answer) => {
-                self.with_publications(|publications, env| publications.on_put_answered(env, conn, answer));
+                self.with_publications(|publications, env| publications.on_put_answered(env, conn, &answer));
             }
         }
     }
@@ -209,7 +209,7 @@ impl<S: Suite> Dispatcher<S> {
             let topics = self.channels.heads().topics();
             self.gossip.announce_to(&mut self.cx, &mut self.conns, conn, topics);
         }
-        self.with_publications(|publications, env| publications.on_hello(env, conn));
+        self.with_publications(|publications, env| publications.on_ready(env, conn));
         self.with_channels(|channels, env| channels.on_sequences(env, sequences));
     }
 
@@ -230,7 +230,8 @@ impl<S: Suite> Dispatcher<S> {
         match judged {
             Err(violation) => self.shut_out(conn, violation),
             Ok(is_unseen) => {
-                self.with_publications(|publications, env| publications.on_head(env, conn, item.as_ref()));
+                let said = (&tag, item.as_ref());
+                self.with_publications(|publications, env| publications.on_head(env, conn, said));
                 item.filter(|_| is_unseen)
                     .into_iter()
                     .for_each(|item| self.channels.offer(&mut self.cx, item));

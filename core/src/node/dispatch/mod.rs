@@ -2,24 +2,25 @@
 //! file has the driver's inputs and the work that they make possible; `connections.rs` has the peers' messages, `stored.rs` what the
 //! store says.
 
+mod commands;
 mod connections;
+mod settings;
 mod stored;
+mod views;
 
 use alloc::vec::Vec;
 
-use super::api::{
-    Action, Command, Config, Draft, Event, Input, Job, JobResult, NodeStatus, PublishError, RecordKey,
-    TargetStatus,
-};
+use super::api::{Action, Config, Event, Input, Job, JobResult, RecordKey};
 use super::channels::{self, Channels};
+use super::commands::Commands;
 use super::conns::Conns;
 use super::cx::{Cx, Pending};
 use super::dht::{DhtQueue, Purpose};
 use super::downloads::Downloads;
 use super::gateway::Gateway;
 use super::gossip::Gossip;
-use super::peers::{Need, Peers, Source};
-use super::publications::{self, Next, Publications};
+use super::peers::{Need, Peers};
+use super::publications::Publications;
 use super::throttle::Throttles;
 use super::timers::Timer;
 use super::uploads::Uploads;
@@ -27,8 +28,8 @@ use crate::addr::PeerAddr;
 use crate::bep44::SignedItem;
 use crate::conn::Incoming;
 use crate::error::{CloseReason, Violation};
-use crate::identity::{Identity, PublicKey};
-use crate::ids::{ConnId, JobId, Root, Topic};
+use crate::identity::PublicKey;
+use crate::ids::{ConnId, JobId, Root};
 use crate::limits::{INBOUND_FETCHING_MAX, INBOUND_MAX};
 use crate::rng::Rng;
 use crate::suite::Suite;
@@ -45,6 +46,7 @@ pub(super) struct Dispatcher<S: Suite> {
     uploads: Uploads,
     throttles: Throttles,
     dht: DhtQueue,
+    commands: Commands,
     publications: Publications,
     gateway: Gateway,
     gossip: Gossip,
@@ -52,13 +54,7 @@ pub(super) struct Dispatcher<S: Suite> {
 }
 
 impl<S: Suite> Dispatcher<S> {
-    pub(super) fn new(
-        config: Config,
-        identity: Option<Identity>,
-        seed: [u8; 32],
-        now: Instant,
-        unix: UnixTime,
-    ) -> Self {
+    pub(super) fn new(config: Config, seed: [u8; 32], now: Instant, unix: UnixTime) -> Self {
         let rng = Rng::new(seed);
         Self {
             conns: Conns::new(rng.fork("connections"), config.listen_port),
@@ -69,7 +65,8 @@ impl<S: Suite> Dispatcher<S> {
             uploads: Uploads::new(S::BLOB_LEN, S::PART_LEN),
             throttles: Throttles::new(config.upload_bytes_per_sec, config.download_bytes_per_sec, now),
             dht: DhtQueue::new(now, config.listen_port),
-            publications: Publications::new(identity),
+            commands: Commands::default(),
+            publications: Publications::default(),
             gateway: Gateway::new(config.gateway, now),
             gossip: Gossip::new(config.own_address),
             is_shut_down: false,
@@ -98,7 +95,7 @@ impl<S: Suite> Dispatcher<S> {
 
     pub(super) fn handle(&mut self, input: Input) {
         match input {
-            Input::Command(command) => self.on_command(command),
+            Input::Command(id, command) => self.on_command(id, command),
             Input::Done(job, result) => self.on_done(job, result),
             Input::DhtItem(job, item) => self.on_dht_item(job, item),
             Input::DhtPeers(job, peers) => self.on_dht_peers(job, peers),
@@ -127,6 +124,7 @@ impl<S: Suite> Dispatcher<S> {
 
     pub(super) fn shutdown(&mut self) {
         self.is_shut_down = true;
+        self.publications.shutdown(&mut self.cx);
         for conn in self.conns.ids() {
             self.close(conn, CloseReason::Shutdown);
         }
@@ -152,6 +150,7 @@ impl<S: Suite> Dispatcher<S> {
 
     pub(super) fn dialed(&mut self, job: JobId, connected: bool) -> Option<ConnId> {
         let Some(Pending::Dial(peer)) = self.cx.answered(job) else { return None };
+        let connected = connected && !self.peers.is_excluded(&peer);
         let is_needed = self.peers.on_dial_answered(&peer, connected);
         let mut conn = None;
         if connected && !self.is_shut_down {
@@ -187,6 +186,7 @@ impl<S: Suite> Dispatcher<S> {
         let room = line.recv_space().len();
         debug_assert!(n <= room, "more was received than there was space for");
         self.throttles.received(conn, n.min(room));
+        self.conns.note_moved(conn, n.min(room), 0);
         // The bytes may hold several messages; all of them are handed in with the first.
         let mut n = n.min(room);
         while let Some(line) = self.conns.get_mut(conn) {
@@ -213,6 +213,7 @@ impl<S: Suite> Dispatcher<S> {
         let Some(line) = self.conns.get_mut(conn) else { return };
         let spent = line.sent(self.cx.now(), n);
         self.throttles.sent(conn, n);
+        self.conns.note_moved(conn, 0, n);
         if let Some(reason) = self.conns.drained(conn) {
             return self.close(conn, reason);
         }
@@ -220,73 +221,23 @@ impl<S: Suite> Dispatcher<S> {
         self.with_channels(|channels, env| channels.on_room(env, conn));
     }
 
-    pub(super) fn channels(&self) -> Vec<PublicKey> {
-        self.channels.heads().channels().collect()
-    }
-
-    pub(super) fn status(&self, now: Instant) -> NodeStatus {
-        let (inbound, outbound) = self.conns.count();
-        let (dht_late, lag) = self.dht.late(now.max(self.cx.now()));
-        let (bytes_received, bytes_duplicate) = self.downloads.bytes();
-        NodeStatus {
-            inbound,
-            outbound,
-            peers_known: self.peers.known(),
-            bans: self.peers.bans(&self.cx),
-            bytes_received,
-            bytes_sent: self.uploads.bytes_sent(),
-            bytes_duplicate,
-            dht_late,
-            dht_lag_secs: lag.as_secs(),
-        }
-    }
-
-    pub(super) fn channel_status(&self, channel: &PublicKey) -> Option<TargetStatus> {
-        self.channels.status(&self.conns, &self.downloads, self.peers.known(), channel)
-    }
-
-    pub(super) fn swarm_status(&self, topic: &Topic) -> Option<TargetStatus> {
-        self.channels.swarm_status(&self.conns, &self.downloads, self.peers.known(), topic)
-    }
-
     // --- inputs ---------------------------------------------------------------------------------------------
-
-    fn on_command(&mut self, command: Command) {
-        match command {
-            Command::Follow { channel, read_key } => {
-                self.with_channels(|channels, env| channels.follow(env, channel, read_key));
-            }
-            Command::Unfollow(channel) => {
-                self.with_channels(|channels, env| channels.unfollow(env, channel));
-                self.publications.on_unfollowed(&mut self.cx, &mut self.dht, &channel);
-            }
-            Command::Select { channel, selection } => {
-                self.with_channels(|channels, env| channels.select(env, channel, selection));
-            }
-            Command::LookAgain(channel) => {
-                self.with_channels(|channels, env| channels.look_up_anew(env, &channel));
-            }
-            Command::Join { topic, tree, selection } => {
-                self.with_channels(|channels, env| channels.join(env, topic, tree, selection));
-            }
-            Command::Leave(topic) => self.with_channels(|channels, env| channels.leave(env, topic)),
-            Command::Publish(draft) => self.publish(draft),
-            Command::AddPeer(addr) => self.peers.add(&self.cx, addr, Source::Configured),
-        }
-    }
 
     fn on_done(&mut self, job: JobId, result: JobResult) {
         // A job that is not ours, or answered twice, is the driver's fault and changes nothing.
         let Some(pending) = self.cx.answered(job) else { return };
+        self.commands.on_job(&mut self.cx, job, matches!(result, JobResult::Persisted(true)));
         match (pending, result) {
             (Pending::ReadBlob(conn, id), JobResult::BlobRead(buffer, found)) => {
-                self.uploads.on_blob_read(&self.cx, &mut self.conns, conn, (id, buffer, found));
+                let is_given = found && self.channels.may_serve(&self.conns, conn);
+                self.uploads.on_blob_read(&self.cx, &mut self.conns, conn, (id, buffer, is_given));
                 if !found {
                     self.with_channels(|channels, env| channels.on_asked_in_vain(env, conn));
                 }
             }
             (Pending::ReadPart(conn, root, part), JobResult::PartRead(buffer, values)) => {
                 let found = values.is_some();
+                let values = values.filter(|_| self.channels.may_serve(&self.conns, conn));
                 self.uploads.on_part_read(&self.cx, &mut self.conns, conn, ((root, part), buffer, values));
                 if !found {
                     self.with_channels(|channels, env| channels.on_asked_in_vain(env, conn));
@@ -334,7 +285,7 @@ impl<S: Suite> Dispatcher<S> {
             self.announce_own();
         }
         if is_own {
-            self.with_publications(|publications, env| publications.on_stored(env, durable));
+            self.with_publications(|publications, env| publications.on_stored(env, channel, durable));
         }
         self.channels.offer_next(&mut self.cx, channel);
     }
@@ -344,7 +295,7 @@ impl<S: Suite> Dispatcher<S> {
             match timer {
                 Timer::Conn(conn) => self.on_conn_timer(conn),
                 Timer::Channel(channel) => {
-                    let is_own = self.publications.channel() == Some(channel);
+                    let is_own = self.publications.is_own(&channel);
                     self.with_channels(|channels, env| channels.on_channel_timer(env, channel, is_own));
                 }
                 Timer::Swarm(topic) => {
@@ -359,7 +310,9 @@ impl<S: Suite> Dispatcher<S> {
                 Timer::Watch => self.with_channels(Channels::on_watch_timer),
                 Timer::Throttle => self.throttles.on_timer(&mut self.cx),
                 Timer::Announce => self.announce_own(),
-                Timer::Publish => self.with_publications(Publications::on_timer),
+                Timer::Publish(channel) => {
+                    self.with_publications(|publications, env| publications.on_timer(env, channel));
+                }
                 Timer::Bans => self.peers.end_bans(&mut self.cx),
                 Timer::Keep => {
                     let heads = self.channels.heads();
@@ -397,6 +350,9 @@ impl<S: Suite> Dispatcher<S> {
             self.connect();
             self.start_dht();
             self.peers.delete_forgotten(&mut self.cx);
+        }
+        for (command, result) in self.publications.take_ended() {
+            self.commands.on_published(&mut self.cx, command, result);
         }
         self.conns.flush(&mut self.cx);
     }
@@ -450,43 +406,6 @@ impl<S: Suite> Dispatcher<S> {
         step(&mut self.channels, &mut env)
     }
 
-    /// Lets a publication go on, and does what it asks for next.
-    fn with_publications(
-        &mut self,
-        step: impl FnOnce(&mut Publications, &mut publications::Env<'_, S>) -> Next,
-    ) {
-        let mut env = publications::Env::new(&mut self.cx, &mut self.conns, &mut self.peers, &mut self.dht);
-        match step(&mut self.publications, &mut env) {
-            Next::Nothing => {}
-            Next::Sign(channel) if !self.channels.heads().is_followed(&channel) => {
-                self.publications.fail_unfollowed(&mut self.cx);
-            }
-            Next::Sign(channel) => {
-                let recorded = self.channels.heads().sequence(&channel);
-                let signed = self.publications.sign(&mut self.cx, recorded);
-                if signed.is_some_and(|item| !self.channels.accept_own(&mut self.cx, item)) {
-                    self.publications.fail_unusable(&mut self.cx);
-                }
-            }
-            Next::NotePut(channel) => self.with_channels(|channels, env| channels.note_put(env, &channel)),
-        }
-    }
-
-    fn publish(&mut self, draft: Draft) {
-        let Some(channel) = self.publications.admit(&mut self.cx) else { return };
-        let read_key = draft.read_key.clone();
-        self.with_channels(|channels, env| channels.follow(env, channel, read_key));
-        let Some(topic) = self.channels.heads().topic(&channel) else {
-            let error = PublishError::TooManyChannels;
-            return self.cx.event(Event::PublishFailed { channel: Some(channel), error });
-        };
-        if draft.gateways.is_empty() {
-            // It begins with a look-up of its own, which says what one of the upkeep would.
-            self.channels.note_looked_up(&self.cx, channel);
-        }
-        self.with_publications(|publications, env| publications.begin(env, channel, topic, draft));
-    }
-
     /// Announces our own name to all peers.
     fn announce_own(&mut self) {
         self.gossip.announce(&mut self.cx, &mut self.conns, self.channels.heads().topics());
@@ -511,7 +430,7 @@ impl<S: Suite> Dispatcher<S> {
             Purpose::Poll(channel) if item.key == channel => {
                 self.with_channels(|channels, env| channels.on_polled(env, item));
             }
-            Purpose::Publish => {
+            Purpose::Publish(channel) if item.key == channel => {
                 self.with_publications(|publications, env| publications.on_dht_item(env, &item));
             }
             Purpose::LookUpHead(channel) if item.key == channel => self.gateway.on_item(channel, &item),
@@ -539,8 +458,8 @@ impl<S: Suite> Dispatcher<S> {
         let Some(purpose) = self.dht.purpose(job) else { return };
         self.dht.finished(job);
         match purpose {
-            Purpose::Publish => {
-                self.with_publications(|publications, env| publications.on_dht_done(env, result));
+            Purpose::Publish(channel) => {
+                self.with_publications(|publications, env| publications.on_dht_done(env, channel, result));
             }
             Purpose::Relay(key) => {
                 let stored = self.gateway.on_relayed(&mut self.cx, &mut self.conns, key, result);

@@ -288,6 +288,15 @@ impl Downloads {
         self.is_due = true;
     }
 
+    /// Blobs are taken whole from here on, or the parts that hold content: those that are wanted already too.
+    pub(super) fn set_takes_all(&mut self, cx: &mut Cx, takes_all: bool) {
+        if mem::replace(&mut self.takes_all, takes_all) != takes_all {
+            self.wants.need_again(self.part_len, takes_all);
+            self.is_due = true;
+            self.finish_what_is_here(cx);
+        }
+    }
+
     /// Whether nothing is wanted.
     pub(super) fn is_empty(&self) -> bool {
         self.wants.is_empty()

@@ -71,6 +71,11 @@ impl Transfer {
         self.needed = self.needed | mask;
     }
 
+    /// Exactly these parts must come from peers, unless all must.
+    pub(super) fn set_needed(&mut self, mask: Mask) {
+        self.needed = if self.needs_all { Mask::ALL } else { mask };
+    }
+
     pub(super) fn values(&self) -> Option<&Arc<Values>> {
         self.values.as_ref()
     }

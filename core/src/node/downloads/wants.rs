@@ -104,12 +104,18 @@ impl Default for Wants {
 
 /// What a blob is said to hold at a place, and the parts that must come from peers.
 fn claim(wanted: &Wanted, part_len: usize, takes_all: bool) -> (Claim, Mask) {
-    match wanted {
-        Wanted::Native { blob, len, .. } => {
-            let needed = if takes_all { Mask::ALL } else { parts::needed(*len as usize, part_len) };
-            (Claim::Content(blob.key.clone(), *len), needed)
-        }
-        Wanted::Pack(_) | Wanted::V5(_) => (Claim::Pack, Mask::ALL),
+    let claim = match wanted {
+        Wanted::Native { blob, len, .. } => Claim::Content(blob.key.clone(), *len),
+        Wanted::Pack(_) | Wanted::V5(_) => Claim::Pack,
+    };
+    let needed = needed(&claim, part_len, takes_all);
+    (claim, needed)
+}
+
+fn needed(claim: &Claim, part_len: usize, takes_all: bool) -> Mask {
+    match claim {
+        Claim::Content(_, len) if !takes_all => parts::needed(*len as usize, part_len),
+        Claim::Content(..) | Claim::Pack => Mask::ALL,
     }
 }
 
@@ -155,6 +161,20 @@ impl Wants {
             want.given_up_at = None;
         });
         self.requeue(&name);
+    }
+
+    /// Reckons again which parts must come from peers.
+    pub(super) fn need_again(&mut self, part_len: usize, takes_all: bool) {
+        let names: Vec<BlobName> = self.by_name.keys().copied().collect();
+        for name in names {
+            self.change(&name, |want| {
+                let needed = want.places.iter().map(|(_, claim)| needed(claim, part_len, takes_all));
+                if let Some(needed) = needed.reduce(|all, mask| all | mask) {
+                    want.transfer.set_needed(needed);
+                }
+            });
+            self.requeue(&name);
+        }
     }
 
     /// What only one swarm wanted and nobody was asked for is dropped. What is in flight arrives and is stored, unless it is given

@@ -4,12 +4,13 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::super::api::{Event, RecordKey};
+use super::super::api::{BanStatus, Event, RecordKey};
 use super::super::cx::{Cx, Pending};
 use super::super::timers::Timer;
 use super::netgroup::same_host;
 use crate::addr::PeerAddr;
 use crate::error::Violation;
+use crate::ids::JobId;
 use crate::limits::{BAN_TIME, BANS_MAX, BANS_PER_HOST_MAX};
 use crate::time::UnixTime;
 
@@ -17,6 +18,8 @@ use crate::time::UnixTime;
 #[derive(Default)]
 pub(super) struct Bans {
     until: BTreeMap<PeerAddr, UnixTime>,
+    /// What the peers did, of those that did it in this run.
+    violations: BTreeMap<PeerAddr, Violation>,
 }
 
 impl Bans {
@@ -25,7 +28,9 @@ impl Bans {
         // More lies that the peer told before the ban cause no second event.
         if !self.has(addr, cx.unix()) {
             let until = cx.unix().plus(BAN_TIME);
-            if let Some(room) = self.add(addr.clone(), until) {
+            let room = self.add(addr.clone(), until);
+            self.violations.insert(addr.clone(), violation);
+            if let Some(room) = room {
                 cx.persist(Pending::Record, RecordKey::Ban(room), None);
             }
             let event = Event::Banned { peer: addr.clone(), violation, until };
@@ -55,6 +60,36 @@ impl Bans {
         self.wait(cx);
     }
 
+    /// Lifts the ban of an address, or all bans of its host where that is banned; the jobs that delete their records.
+    pub(super) fn lift(&mut self, cx: &mut Cx, addr: &PeerAddr) -> Option<Vec<JobId>> {
+        if !self.has(addr, cx.unix()) {
+            return None;
+        }
+        let mut lifted = Vec::from([addr.clone()]);
+        self.until.remove(addr);
+        if self.has(addr, cx.unix()) {
+            lifted.extend(self.until.range(same_host(addr)).map(|(other, _)| other.clone()));
+        }
+        let mut jobs = Vec::new();
+        for addr in lifted {
+            self.until.remove(&addr);
+            self.violations.remove(&addr);
+            jobs.push(cx.persist(Pending::Record, RecordKey::Ban(addr), None));
+        }
+        self.wait(cx);
+        Some(jobs)
+    }
+
+    /// The bans in force.
+    pub(super) fn statuses(&self, unix: UnixTime) -> Vec<BanStatus> {
+        let in_force = self.until.iter().filter(|(_, until)| unix < **until);
+        let status = |(peer, until): (&PeerAddr, &UnixTime)| {
+            let violation = self.violations.get(peer).copied();
+            BanStatus { peer: peer.clone(), violation, until: *until }
+        };
+        in_force.map(status).collect()
+    }
+
     fn wait(&self, cx: &mut Cx) {
         match self.next_end() {
             Some(end) => {
@@ -73,6 +108,7 @@ impl Bans {
         }
         let first = self.until.iter().min_by_key(|(_, until)| **until).map(|(addr, _)| addr.clone())?;
         self.until.remove(&first);
+        self.violations.remove(&first);
         Some(first)
     }
 
@@ -93,6 +129,7 @@ impl Bans {
         let ended: Vec<_> =
             self.until.iter().filter(|(_, until)| **until <= unix).map(|(a, _)| a.clone()).collect();
         self.until.retain(|_, until| *until > unix);
+        self.violations.retain(|addr, _| self.until.contains_key(addr));
         ended
     }
 

@@ -5,6 +5,8 @@
 //! share is full, a newcomer takes the place of a worse address in the same share, or is ignored: who was there first
 //! stays, since a flood is always newer than what it shall wash away. Only what the user configured has no share.
 
+mod known;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::cmp::Reverse;

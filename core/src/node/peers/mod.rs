@@ -12,11 +12,11 @@ mod shares;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::api::{Action, RecordKey};
+use super::api::{Action, BanStatus, PeerSource, RecordKey, Refusal};
 use super::cx::{Cx, Pending};
 use crate::addr::PeerAddr;
 use crate::error::Violation;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, JobId};
 use crate::time::Instant;
 use bans::Bans;
 use book::Book;
@@ -140,6 +140,18 @@ impl Peers {
         self.book.add(addr, source, cx.now());
     }
 
+    /// Notes an address that the user named.
+    pub(super) fn configure(&mut self, cx: &Cx, addr: &PeerAddr) -> Result<(), Refusal> {
+        if self.is_banned(cx, addr) {
+            return Err(Refusal::Banned);
+        }
+        if self.book.is_ourselves(addr) {
+            return Err(Refusal::Ourselves);
+        }
+        self.book.add(addr.clone(), Source::Configured, cx.now());
+        if self.book.knows(addr) { Ok(()) } else { Err(Refusal::TooManyPeers) }
+    }
+
     /// Notes what a look-up on the DHT found; of that, what may be a peer's address. A private one is only where the DHT is a
     /// private network's.
     pub(super) fn on_dht_peers(&mut self, cx: &Cx, mut peers: Vec<PeerAddr>) -> Vec<PeerAddr> {
@@ -153,6 +165,29 @@ impl Peers {
     /// Notes an address that the peer at `referrer` told.
     pub(super) fn told(&mut self, cx: &Cx, addr: PeerAddr, source: Source, referrer: &PeerAddr) {
         self.book.told(addr, source, referrer, cx.now());
+    }
+
+    /// Changes whether the DHT is a private network's; returns the connections that must end. Found by a public DHT, a private
+    /// address is no peer's.
+    pub(super) fn set_private_dht(&mut self, is_private: bool) -> Vec<ConnId> {
+        self.private_dht = is_private;
+        if is_private { Vec::new() } else { self.book.forget_private_dht() }
+    }
+
+    /// Whether an address must not be a peer's.
+    pub(super) fn is_excluded(&self, addr: &PeerAddr) -> bool {
+        !self.private_dht && self.book.is_of_private_dht(addr)
+    }
+
+    /// How an address was found.
+    pub(super) fn found(&self, addr: &PeerAddr) -> Option<PeerSource> {
+        Some(match self.book.source(addr)? {
+            Source::Configured => PeerSource::Configured,
+            Source::Remembered => PeerSource::Remembered,
+            Source::Dht => PeerSource::Dht,
+            Source::Announced => PeerSource::Announced,
+            Source::Exchanged => PeerSource::Exchanged,
+        })
     }
 
     /// The addresses that a peer at `asker` is told of.
@@ -202,6 +237,18 @@ impl Peers {
     pub(super) fn ban(&mut self, cx: &mut Cx, addr: &PeerAddr, violation: Violation) -> Option<ConnId> {
         self.bans.ban(cx, addr, violation);
         self.book.connection(addr)
+    }
+
+    /// Lifts the ban of an address; the jobs that delete its records. `None`: it is not banned.
+    pub(super) fn unban(&mut self, cx: &mut Cx, addr: &PeerAddr) -> Option<Vec<JobId>> {
+        let jobs = self.bans.lift(cx, addr)?;
+        self.book.bans_changed();
+        Some(jobs)
+    }
+
+    /// The bans in force.
+    pub(super) fn ban_statuses(&self, cx: &Cx) -> Vec<BanStatus> {
+        self.bans.statuses(cx.unix())
     }
 
     /// Takes a ban back from its record. `false`: the record does not parse.

@@ -45,6 +45,8 @@ enum Phase {
 struct Gateway {
     addr: PeerAddr,
     phase: Phase,
+    /// It was asked to put the head, and has not answered that.
+    owes_put: bool,
     /// It took the head.
     took: bool,
     /// It speaks v5, so it can put a head, but not look one up.
@@ -55,12 +57,15 @@ struct Gateway {
 
 impl Gateway {
     fn new(addr: &PeerAddr) -> Self {
-        Self { addr: addr.clone(), phase: Phase::Waiting, took: false, is_v5: false, is_late: false }
+        let (phase, owes_put, took, is_v5, is_late) = (Phase::Waiting, false, false, false, false);
+        Self { addr: addr.clone(), phase, owes_put, took, is_v5, is_late }
     }
 }
 
 /// The gateways, and the current question.
 pub(super) struct Gateways {
+    /// The channel of the publication.
+    channel: PublicKey,
     all: Vec<Gateway>,
     question: Option<Question>,
     /// When the question was asked, and when its time is over.
@@ -80,8 +85,9 @@ pub(super) struct Gateways {
 }
 
 impl Gateways {
-    pub(super) fn new(addrs: &[PeerAddr], now: Instant) -> Self {
+    pub(super) fn new(channel: PublicKey, addrs: &[PeerAddr], now: Instant) -> Self {
         Self {
+            channel,
             all: addrs.iter().take(GATEWAYS_MAX).map(Gateway::new).collect(),
             question: None,
             began: now,
@@ -135,6 +141,7 @@ impl Gateways {
                 if !line.ask_to_publish(item.clone()) {
                     return true;
                 }
+                self.all[at].owes_put = true;
             }
             (Some(Question::LookUp { channel, topic, known }), Some(key)) if is_v6 => {
                 let (tag, known, look_up) = (uri::tag(key, topic), *known, Some(*channel));
@@ -154,7 +161,7 @@ impl Gateways {
     fn wait(&mut self, cx: &mut Cx) {
         if !self.is_answered {
             self.ends = self.began + self.limit();
-            cx.set_timer(Timer::Publish, self.ends);
+            cx.set_timer(Timer::Publish(self.channel), self.ends);
         }
     }
 
@@ -190,19 +197,21 @@ impl Gateways {
             self.pace = self.pace.max(took);
             self.ends = self.ends.min(cx.now() + took.max(GATEWAY_PATIENCE_MIN));
         }
-        cx.set_timer(Timer::Publish, self.ends);
+        cx.set_timer(Timer::Publish(self.channel), self.ends);
         true
     }
 
-    /// Notes an answer to our PUBLISH. `false`: it is not from one of the gateways.
-    pub(super) fn put_answered(&mut self, addr: &PeerAddr, answer: Result<(), String>) -> bool {
-        let Some(gateway) = self.all.iter_mut().find(|g| g.addr == *addr) else { return false };
+    /// Notes an answer to our PUBLISH. `false`: it is not from a gateway that owes one.
+    pub(super) fn put_answered(&mut self, addr: &PeerAddr, answer: &Result<(), String>) -> bool {
+        let owes = |g: &&mut Gateway| g.addr == *addr && g.owes_put;
+        let Some(gateway) = self.all.iter_mut().find(owes) else { return false };
+        gateway.owes_put = false;
         match answer {
             Ok(()) => {
                 gateway.took = true;
                 self.first_taker.get_or_insert_with(|| addr.clone());
             }
-            Err(why) => self.refusal = Some(why),
+            Err(why) => self.refusal = Some(why.clone()),
         }
         true
     }
@@ -216,6 +225,7 @@ impl Gateways {
     /// waited for where another answers. `is_asking`: a question is open. `false`: nothing has changed.
     pub(super) fn on_gone(&mut self, cx: &mut Cx, peer: &PeerAddr, is_asking: bool) -> bool {
         let Some(gateway) = self.all.iter_mut().find(|g| g.addr == *peer) else { return false };
+        gateway.owes_put = false;
         match gateway.phase {
             Phase::Asked => gateway.phase = Phase::Done,
             Phase::Waiting => gateway.is_late = true,

@@ -4,19 +4,20 @@
 //! A head is durable before it is used, so that a restart cannot be rolled back.
 
 mod held;
+mod pause;
 mod push;
 mod record;
 mod upkeep;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::bep44::SignedItem;
 use crate::identity::PublicKey;
-use crate::ids::{ConnId, Secret, Topic};
+use crate::ids::{ConnId, JobId, Secret, Topic};
 use crate::limits::{GOSSIP_CHANNELS_MAX, HEAD_LEN_MAX, HEAD_POLL_INTERVAL, HEAD_RETRY_INTERVAL};
 use crate::manifest::{Head, HeadContent, HeadError};
 use crate::node::api::{DhtError, Event, RecordKey};
@@ -29,6 +30,7 @@ use crate::tree::{Shape, TreeRef};
 use crate::uri;
 pub(crate) use held::HeldHead;
 use push::Told;
+use record::Record;
 
 /// How long after the disk did not take a head it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -128,8 +130,6 @@ pub(crate) enum Followed {
     Newly(Topic),
     /// It has another read key, and so another swarm: the one before, and this one.
     Moved(Topic, Topic),
-    /// It is not followed: there is no room.
-    Refused,
 }
 
 /// What is durable from here on.
@@ -145,12 +145,15 @@ pub(crate) struct Heads {
     shape: Shape,
     /// Boxed, as a node of the tree has room for eleven, and most nodes follow fewer.
     by_channel: BTreeMap<PublicKey, Box<Upkeep>>,
+    /// Those that are paused.
+    paused: BTreeSet<PublicKey>,
     conns: ConnTable<Told>,
 }
 
 impl Heads {
     pub(crate) fn new(shape: Shape) -> Self {
-        Self { shape, by_channel: BTreeMap::new(), conns: ConnTable::default() }
+        let (by_channel, paused, conns) = (BTreeMap::new(), BTreeSet::new(), ConnTable::default());
+        Self { shape, by_channel, paused, conns }
     }
 
     pub(crate) fn opened(&mut self, conn: ConnId) {
@@ -163,57 +166,68 @@ impl Heads {
 
     // --- following ------------------------------------------------------------------------------------------
 
-    /// Begins to follow a channel, if there is room for it, or gives it the read key that was missing.
+    /// The read key of a channel, where one is known.
+    pub(crate) fn read_key(&self, channel: &PublicKey) -> Option<&Secret> {
+        self.by_channel.get(channel)?.read_key.as_ref()
+    }
+
+    /// Whether a read key cannot be a channel's: it does not open the newest head, which the known one opens, and no newer
+    /// one came that the known one does not open.
+    pub(crate) fn contradicts(&self, channel: &PublicKey, read_key: Option<&Secret>) -> bool {
+        let Some((upkeep, key)) = self.by_channel.get(channel).zip(read_key) else { return false };
+        let is_outdated = matches!(upkeep.refused, Some((_, HeadError::ReadKeyWrong)));
+        let opens = |head: &HeldHead| Head::from_json_in(self.shape, channel, Some(key), head.document());
+        let is_wrong = |head: &HeldHead| matches!(opens(head), Err(HeadError::ReadKeyWrong));
+        !is_outdated && upkeep.head.as_ref().is_some_and(is_wrong)
+    }
+
+    /// Begins to follow a channel, if there is room for it, or gives it the read key that was missing. `None`: there is no room.
     pub(crate) fn follow(
         &mut self,
-        cx: &mut Cx,
+        cx: &Cx,
         channel: PublicKey,
         read_key: Option<Secret>,
         has_room: bool,
-    ) -> Followed {
+    ) -> Option<Followed> {
         let now = cx.now();
         if let Some(upkeep) = self.by_channel.get_mut(&channel) {
             if read_key.is_none() || upkeep.read_key == read_key {
-                return Followed::Before;
+                return Some(Followed::Before);
             }
             // Another key means another swarm, and heads that can now be read.
             let before = upkeep.topic;
             upkeep.topic = uri::topic(&channel, read_key.as_ref());
             (upkeep.read_key, upkeep.refused, upkeep.poll_due) = (read_key, None, Some(now));
             self.conns.iter_mut().for_each(|(_, told)| told.forget(&channel));
-            return Followed::Moved(before, upkeep.topic);
+            return Some(Followed::Moved(before, upkeep.topic));
         }
         if !has_room {
-            let error = HeadError::Malformed("too many channels are followed");
-            cx.event(Event::HeadRefused { channel, error });
-            return Followed::Refused;
+            return None;
         }
         let upkeep = Upkeep::new(&channel, read_key, now);
         let topic = upkeep.topic;
         self.by_channel.insert(channel, Box::new(upkeep));
-        Followed::Newly(topic)
+        Some(Followed::Newly(topic))
     }
 
-    /// Follows a channel no longer, and deletes its record; its topic.
-    pub(crate) fn unfollow(&mut self, cx: &mut Cx, channel: &PublicKey) -> Option<Topic> {
+    /// Follows a channel no longer, and deletes its record; its topic, and that job.
+    pub(crate) fn unfollow(&mut self, cx: &mut Cx, channel: &PublicKey) -> Option<(Topic, JobId)> {
         let upkeep = self.by_channel.remove(channel)?;
+        self.paused.remove(channel);
         self.conns.iter_mut().for_each(|(_, told)| told.forget(channel));
-        cx.persist(Pending::Record, RecordKey::Channel(*channel), None);
-        Some(upkeep.topic)
+        let job = cx.persist(Pending::Record, RecordKey::Channel(*channel), None);
+        Some((upkeep.topic, job))
     }
 
-    /// Stores a channel's record as it is, also where no head is known yet.
-    pub(crate) fn remember(&self, cx: &mut Cx, channel: PublicKey) {
-        if let Some(upkeep) = self.by_channel.get(&channel) {
-            persist(cx, Pending::Record, channel, upkeep.read_key.as_ref(), upkeep.head.as_ref());
-        }
+    /// Stores a channel's record as it is, also where no head is known yet. A head that is being stored stays in it.
+    pub(crate) fn remember(&self, cx: &mut Cx, channel: PublicKey) -> Option<JobId> {
+        let upkeep = self.by_channel.get(&channel)?;
+        let is_paused = self.is_paused(&channel);
+        Some(persist(cx, Pending::Record, channel, (upkeep.read_key.as_ref(), is_paused), upkeep.newest()))
     }
 
     /// Reads a channel's record. `None`: it does not parse.
-    pub(crate) fn read_record(
-        channel: PublicKey,
-        value: &[u8],
-    ) -> Option<(Option<Secret>, Option<HeldHead>)> {
+    pub(crate) fn read_record(channel: PublicKey, value: &[u8]) -> Option<Record> {
         record::decode(channel, value)
     }
 
@@ -242,6 +256,9 @@ impl Heads {
 
     /// A properly signed head of a channel: taken if the channel is followed and it is newer than all that is known.
     pub(crate) fn offer(&mut self, cx: &mut Cx, channel: PublicKey, head: HeldHead) {
+        if self.is_paused(&channel) {
+            return;
+        }
         let Some(upkeep) = self.by_channel.get_mut(&channel) else { return };
         let sequence = head.sequence();
         if let Some(known) = upkeep.newest() {
@@ -296,14 +313,10 @@ impl Heads {
     }
 
     fn make_durable(&mut self, cx: &mut Cx, channel: PublicKey, head: HeldHead, read: Head) {
+        let is_paused = self.is_paused(&channel);
         if let Some(upkeep) = self.by_channel.get_mut(&channel) {
-            persist(
-                cx,
-                Pending::Head(channel, head.sequence()),
-                channel,
-                upkeep.read_key.as_ref(),
-                Some(&head),
-            );
+            let pending = Pending::Head(channel, head.sequence());
+            persist(cx, pending, channel, (upkeep.read_key.as_ref(), is_paused), Some(&head));
             upkeep.accepting = Some((head, read));
         }
     }
@@ -354,7 +367,8 @@ impl Heads {
 
     /// The topics of the channels that have a head.
     pub(crate) fn topics(&self) -> impl Iterator<Item = Topic> {
-        self.by_channel.values().filter(|upkeep| upkeep.head.is_some()).map(|upkeep| upkeep.topic)
+        let active = self.by_channel.iter().filter(|(channel, _)| !self.is_paused(channel));
+        active.filter(|(_, upkeep)| upkeep.head.is_some()).map(|(_, upkeep)| upkeep.topic)
     }
 
     /// The sequence of the newest durable head; 0 before the first.
@@ -417,7 +431,8 @@ impl Heads {
 
     /// The sequences of the public channels, the newest [`GOSSIP_CHANNELS_MAX`], for a v5 peer.
     pub(crate) fn public_sequences(&self) -> BTreeMap<PublicKey, u64> {
-        let public = self.by_channel.iter().filter(|(_, upkeep)| upkeep.read_key.is_none());
+        let is_told = |key: &PublicKey, upkeep: &Upkeep| upkeep.read_key.is_none() && !self.is_paused(key);
+        let public = self.by_channel.iter().filter(|(key, upkeep)| is_told(key, upkeep));
         let mut newest: Vec<(u64, PublicKey)> =
             public.filter_map(|(key, upkeep)| Some((upkeep.head.as_ref()?.sequence(), *key))).collect();
         newest.sort_unstable_by(|a, b| b.cmp(a));
@@ -434,8 +449,9 @@ fn persist(
     cx: &mut Cx,
     pending: Pending,
     channel: PublicKey,
-    read_key: Option<&Secret>,
+    (read_key, is_paused): (Option<&Secret>, bool),
     head: Option<&HeldHead>,
-) {
-    cx.persist(pending, RecordKey::Channel(channel), Some(record::encode(read_key, head)));
+) -> JobId {
+    let record = record::encode(read_key, head, is_paused);
+    cx.persist(pending, RecordKey::Channel(channel), Some(record))
 }

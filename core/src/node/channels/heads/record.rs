@@ -15,7 +15,10 @@ const ITEM: u64 = 2;
 /// The newest head as a document that came without an item: sequence, document.
 const DOCUMENT: u64 = 3;
 
-pub(super) fn encode(read_key: Option<&Secret>, head: Option<&HeldHead>) -> Vec<u8> {
+/// The channel is paused; otherwise it is not there.
+const PAUSED: u64 = 4;
+
+pub(super) fn encode(read_key: Option<&Secret>, head: Option<&HeldHead>, is_paused: bool) -> Vec<u8> {
     let mut map = Vec::new();
     if let Some(key) = read_key {
         map.push((READ_KEY.into(), Value::Bytes(key.expose().to_vec())));
@@ -30,13 +33,19 @@ pub(super) fn encode(read_key: Option<&Secret>, head: Option<&HeldHead>) -> Vec<
             None => (DOCUMENT.into(), Value::Array([head.sequence().into(), document].into())),
         });
     }
+    if is_paused {
+        map.push((PAUSED.into(), true.into()));
+    }
     let mut out = Vec::new();
     ciborium::into_writer(&Value::Map(map), &mut out).expect("writing to memory does not fail");
     out
 }
 
+/// What a record says: the read key, the head, and whether the channel is paused.
+pub(crate) type Record = (Option<Secret>, Option<HeldHead>, bool);
+
 /// `None`: not a record of ours, or its item is not properly signed. A document's signature is not checked here.
-pub(super) fn decode(channel: PublicKey, bytes: &[u8]) -> Option<(Option<Secret>, Option<HeldHead>)> {
+pub(super) fn decode(channel: PublicKey, bytes: &[u8]) -> Option<Record> {
     let value: Value = ciborium::from_reader(bytes).ok()?;
     let field =
         |name: u64| value.as_map()?.iter().find(|(key, _)| *key == name.into()).map(|(_, value)| value);
@@ -49,7 +58,7 @@ pub(super) fn decode(channel: PublicKey, bytes: &[u8]) -> Option<(Option<Secret>
         (None, Some(document)) => Some(decode_document(document.as_array()?)?),
         (None, None) => None,
     };
-    Some((read_key, head))
+    Some((read_key, head, field(PAUSED).is_some()))
 }
 
 fn decode_item(channel: PublicKey, fields: &[Value]) -> Option<HeldHead> {
@@ -80,11 +89,13 @@ mod tests {
         let key = Secret::new([4; 32]);
         for key in [None, Some(&key)] {
             for head in [None, Some(&item), Some(&document)] {
-                let bytes = encode(key, head);
-                assert_eq!(decode(channel, &bytes), Some((key.cloned(), head.cloned())));
+                for is_paused in [false, true] {
+                    let bytes = encode(key, head, is_paused);
+                    assert_eq!(decode(channel, &bytes), Some((key.cloned(), head.cloned(), is_paused)));
+                }
             }
         }
-        let mut bytes = encode(None, Some(&item));
+        let mut bytes = encode(None, Some(&item), false);
         let at = bytes.len() - 1;
         bytes[at] ^= 1;
         assert_eq!(decode(channel, &bytes), None);

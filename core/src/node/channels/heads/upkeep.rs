@@ -85,12 +85,15 @@ impl Heads {
 
     /// When something of a channel's head is due next.
     pub(crate) fn due(&self, channel: &PublicKey) -> Option<Instant> {
-        self.by_channel.get(channel)?.due()
+        if self.is_paused(channel) { None } else { self.by_channel.get(channel)?.due() }
     }
 
     /// Does what is due. `is_own`: the channel is the node's own.
     pub(crate) fn on_timer(&mut self, cx: &mut Cx, dht: &mut DhtQueue, channel: PublicKey, is_own: bool) {
         let now = cx.now();
+        if self.is_paused(&channel) {
+            return;
+        }
         let Some(upkeep) = self.by_channel.get_mut(&channel) else { return };
         if let Some((_, head)) = upkeep.untaken.take_if(|(due, _)| *due <= now) {
             self.offer(cx, channel, head);

@@ -1,7 +1,7 @@
 //! Writes a manifest's files, one after the other, as their blobs become complete: all but those that a user has deleted or edited.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -11,24 +11,38 @@ use megatorrent_core::ids::Topic;
 use megatorrent_core::manifest::{FileEntry, Manifest};
 use megatorrent_core::node::{Command, Selection};
 use megatorrent_runtime_smol::Handle;
-use megatorrent_runtime_smol::export::{Export, ExportError, Exported, export, shown};
+use megatorrent_runtime_smol::export::{Copies, Export, ExportError, Exported, export, shown};
 use megatorrent_runtime_smol::outputs::Plan;
 use megatorrent_runtime_smol::state::State;
 use megatorrent_runtime_smol::store::Store;
 use megatorrent_runtime_smol::survey::{Deed, Kept, Survey};
 use serde_json::json;
 use smol::Task;
+use smol::channel::Sender;
+use smol::lock::Semaphore;
 
-use super::Goal;
-use crate::choices::{self, Teller};
-use crate::events;
+use super::Reporter;
+use super::withdrawn::{self, Withdrawn};
 use crate::exit::Failure;
-use crate::output::{News, Output};
+use crate::node::Executor;
+use crate::output::News;
 
 /// Threads that open and write one file. Each takes 1 MiB, and the node needs a processor too.
 const WORKERS_MAX: usize = 2;
 /// How often a file's blobs are looked up again, as some were gone when it was to be written.
 const LOOKS_MAX: u32 = 3;
+
+/// Where a channel's files go, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Goal {
+    pub(super) channel: PublicKey,
+    pub(super) out_dir: PathBuf,
+    /// Whether the blobs are kept beside the files.
+    pub(super) copy: bool,
+    pub(super) in_order: bool,
+    /// Whether what was deleted, edited or damaged is brought back.
+    pub(super) restore: bool,
+}
 
 /// The files of one channel's newest manifest, on their way into the output folder.
 pub(super) struct Exports {
@@ -36,7 +50,8 @@ pub(super) struct Exports {
     node: Handle,
     store: Store,
     state: Arc<State>,
-    output: Output,
+    bench: Bench,
+    reporter: Reporter,
     workers: usize,
     /// Nothing was ever written to the folder, and nothing is in it.
     is_new: bool,
@@ -45,7 +60,7 @@ pub(super) struct Exports {
     manifest: Option<Current>,
     surveying: Option<Surveying>,
     running: Option<Running>,
-    teller: Teller,
+    withdrawn: Withdrawn,
     /// Bytes opened so far, over all files.
     bytes: Arc<AtomicU64>,
 }
@@ -55,6 +70,8 @@ struct Current {
     manifest: Arc<Manifest>,
     /// The folder was looked at, and what is wanted is selected.
     is_settled: bool,
+    /// What is kept besides the files; known when it is settled.
+    copies: Copies,
     /// Files that are left as a user has them.
     kept: BTreeSet<usize>,
     /// Files whose blobs are stored and whose turn has not come.
@@ -74,8 +91,7 @@ struct Current {
 struct Surveying {
     sequence: u64,
     cancel: Arc<AtomicBool>,
-    task: Task<Result<Vec<Kept>, ExportError>>,
-    result: Option<Result<Vec<Kept>, ExportError>>,
+    task: Task<()>,
 }
 
 struct Running {
@@ -83,32 +99,66 @@ struct Running {
     index: usize,
     entry: FileEntry,
     cancel: Arc<AtomicBool>,
-    task: Task<Result<Exported, ExportError>>,
-    result: Option<Result<Exported, ExportError>>,
+    task: Task<()>,
+}
+
+/// Work of a channel that has ended; [`Exports::finish`] takes it.
+pub(super) struct Finished {
+    pub(super) channel: PublicKey,
+    work: Work,
+}
+
+enum Work {
+    Survey(u64, Result<Vec<Kept>, ExportError>),
+    Export(u64, usize, Result<Exported, ExportError>),
+}
+
+/// What work needs that ends later.
+#[derive(Clone)]
+pub(super) struct Bench {
+    pub(super) executor: Executor,
+    /// Takes what has ended; its other end calls [`Exports::finish`].
+    pub(super) finished: Sender<Finished>,
+    /// How many files are written, and folders looked at, at once.
+    pub(super) turns: Arc<Semaphore>,
+}
+
+impl Bench {
+    fn run(&self, channel: PublicKey, work: impl FnOnce() -> Work + Send + 'static) -> Task<()> {
+        let (finished, turns) = (self.finished.clone(), self.turns.clone());
+        self.executor.spawn(async move {
+            let turn = turns.acquire_arc().await;
+            let work = smol::unblock(work).await;
+            drop(turn);
+            // Nobody is there to take it when the node ends.
+            let _ = finished.try_send(Finished { channel, work });
+        })
+    }
 }
 
 impl Exports {
-    pub(super) fn new(goal: Goal, is_new: bool, node: &Handle, output: Output) -> Self {
+    pub(super) fn new(goal: Goal, is_new: bool, node: &Handle, bench: Bench, reporter: Reporter) -> Self {
         Self {
             goal,
             node: node.clone(),
             store: node.store().clone(),
             state: node.state().clone(),
-            output,
+            bench,
+            reporter,
             workers: thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX),
             is_new,
             is_held: !is_new,
             manifest: None,
             surveying: None,
             running: None,
-            teller: Teller::default(),
+            withdrawn: Withdrawn::default(),
             bytes: Arc::default(),
         }
     }
 
     /// What is fetched before the folder was looked at.
     pub(super) fn first_selection(is_new: bool, in_order: bool) -> Selection {
-        if is_new { Selection { in_order, ..Selection::default() } } else { choices::nothing() }
+        if is_new { Selection { in_order, ..Selection::default() } } else { withdrawn::nothing() }
     }
 
     /// There is a newer version, and what is in the folder was not looked at for it.
@@ -116,7 +166,7 @@ impl Exports {
         if !self.is_new {
             self.is_held = true;
             let channel = self.goal.channel;
-            self.node.command(Command::Select { channel, selection: choices::nothing() });
+            self.node.command(Command::Select { channel, selection: withdrawn::nothing() });
         }
     }
 
@@ -134,6 +184,7 @@ impl Exports {
             channel_sequence: sequence,
             manifest,
             is_settled: false,
+            copies: Copies::None,
             kept: BTreeSet::new(),
             waiting: BTreeSet::new(),
             done,
@@ -157,15 +208,30 @@ impl Exports {
         let (store, state, out_dir) = (self.store.clone(), self.state.clone(), self.goal.out_dir.clone());
         let cancel = Arc::new(AtomicBool::new(false));
         let cancelled = cancel.clone();
-        let task = smol::unblock(move || {
-            Survey { store: &store, state: &state, out_dir: &out_dir }.kept(&manifest, &cancelled)
+        let task = self.bench.run(self.goal.channel, move || {
+            let survey = Survey { store: &store, state: &state, out_dir: &out_dir };
+            Work::Survey(sequence, survey.kept(&manifest, &cancelled))
         });
-        self.surveying = Some(Surveying { sequence, cancel, task, result: None });
+        self.surveying = Some(Surveying { sequence, cancel, task });
+    }
+
+    /// Brings back what was deleted, edited or damaged: looks at the folder, and from then on leaves nothing as a user made it.
+    pub(super) fn restore(&mut self) {
+        self.goal.restore = true;
+        if let Some(current) = &mut self.manifest {
+            current.is_settled = false;
+            current.complete = false;
+            current.done.clear();
+            current.failure = None;
+        }
+        self.is_held = true;
+        self.survey();
     }
 
     fn end_survey(&mut self) {
         if let Some(surveying) = self.surveying.take() {
             surveying.cancel.store(true, Ordering::Relaxed);
+            surveying.task.detach();
         }
     }
 
@@ -190,8 +256,11 @@ impl Exports {
         if !std::mem::replace(&mut current.is_settled, true) {
             let plan = Plan::new(current.manifest.clone(), goal.out_dir.clone()).restoring(restored);
             plan.check(&self.store, &self.state, &left)?;
+            if goal.copy {
+                current.copies = self.store.copies_of(&goal.out_dir);
+            }
             let topic = topic_of(&self.node, &goal.channel);
-            if let Some(topic) = topic.filter(|_| !goal.copy) {
+            if let Some(topic) = topic.filter(|_| current.copies != Copies::Blobs) {
                 self.store.begin_outputs(topic, sequence, plan);
             }
         } else if !is_other {
@@ -200,18 +269,18 @@ impl Exports {
         let files = current.manifest.files().enumerate().filter(|(n, _)| left.contains(n));
         // A copy that is kept is as much the channel's as what was made of it.
         let paths = files.filter(|_| !goal.copy).map(|(_, entry)| entry.path.as_str().to_owned());
-        let selection = choices::all_but(paths, goal.in_order);
+        let selection = withdrawn::all_but(paths, goal.in_order);
         current.done.extend(&left);
         current.waiting.retain(|file| !current.done.contains(file));
         current.kept = left;
-        if let Some(failure) = choices::edited(kept) {
+        if let Some(failure) = withdrawn::edited(kept) {
             current.failure.get_or_insert(failure);
         }
         let (channel, manifest) = (goal.channel, current.manifest.clone());
         if std::mem::take(&mut self.is_held) || is_other {
             self.node.command(Command::Select { channel, selection });
         }
-        self.teller.tell((&channel, sequence), &manifest, kept, self.output)?;
+        self.withdrawn.tell((&channel, sequence), &manifest, kept, &self.reporter);
         self.start_next();
         Ok(())
     }
@@ -255,7 +324,8 @@ impl Exports {
             (entry.clone(), cancel.clone(), self.bytes.clone(), self.workers);
         let topic = topic_of(&self.node, &goal.channel);
         let manifest = current.manifest.clone();
-        let task = smol::unblock(move || {
+        let (sequence, copies) = (current.channel_sequence, current.copies);
+        let task = self.bench.run(goal.channel, move || {
             let request = Export {
                 entry: &file,
                 packs: &manifest.packs,
@@ -263,50 +333,36 @@ impl Exports {
                 state: &state,
                 out_dir: &goal.out_dir,
                 workers,
-                copy: goal.copy,
+                copies,
                 topic,
                 restore: goal.restore,
                 sync: false,
             };
-            export(
-                &request,
-                &|n| {
-                    bytes.fetch_add(n, Ordering::Relaxed);
-                },
-                &cancelled,
-            )
-        });
-        let sequence = current.channel_sequence;
-        self.running = Some(Running { sequence, index, entry, cancel, task, result: None });
-    }
-
-    /// Waits until the look at the folder is through, or the file under way is written or has failed; for ever where nothing is
-    /// under way.
-    pub(super) async fn wait(&mut self) {
-        if let Some(surveying) = &mut self.surveying {
-            if surveying.result.is_none() {
-                surveying.result = Some((&mut surveying.task).await);
-            }
-            return;
-        }
-        match &mut self.running {
-            Some(running) if running.result.is_none() => running.result = Some((&mut running.task).await),
-            Some(_) => {}
-            None => future::pending().await,
-        }
-    }
-
-    /// Takes note of what [`Self::wait`] waited for, and begins the next.
-    pub(super) fn finish_one(&mut self) -> Result<(), Failure> {
-        if let Some(Surveying { sequence, result, .. }) = self.surveying.take() {
-            return match result {
-                Some(Err(ExportError::Cancelled)) | None => Ok(()),
-                Some(kept) => self.settle(sequence, &kept?),
+            let progress = |n| {
+                bytes.fetch_add(n, Ordering::Relaxed);
             };
-        }
-        let Some(Running { sequence, index, entry, result: Some(result), .. }) = self.running.take() else {
-            return Ok(());
+            Work::Export(sequence, index, export(&request, &progress, &cancelled))
+        });
+        self.running = Some(Running { sequence, index, entry, cancel, task });
+    }
+
+    /// Takes what has ended, and begins the next.
+    pub(super) fn finish(&mut self, finished: Finished) -> Result<(), Failure> {
+        let (sequence, index, result) = match finished.work {
+            Work::Survey(sequence, kept) => {
+                if self.surveying.as_ref().is_none_or(|it| it.sequence != sequence) {
+                    return Ok(());
+                }
+                self.surveying = None;
+                return match kept {
+                    Err(ExportError::Cancelled) => Ok(()),
+                    kept => self.settle(sequence, &kept?),
+                };
+            }
+            Work::Export(sequence, index, result) => (sequence, index, result),
         };
+        let is_it = |it: &mut Running| (it.sequence, it.index) == (sequence, index);
+        let Some(Running { entry, .. }) = self.running.take_if(is_it) else { return Ok(()) };
         let (node, channel) = (self.node.clone(), self.goal.channel);
         if let Some(current) = self.current(sequence) {
             if matches!(result, Err(ExportError::Missing(_) | ExportError::Vanished(_))) {
@@ -323,35 +379,34 @@ impl Exports {
             // Events may have added it again while it was written.
             current.waiting.remove(&index);
         }
-        let told = match result {
+        match result {
             Ok(exported) => self.tell(sequence, &entry, &exported),
-            Err(ExportError::Cancelled) => Ok(()),
+            Err(ExportError::Cancelled) => {}
             Err(error) => {
                 let failure = Failure::from(error);
-                let told = events::warn(self.output, &failure.message);
+                self.reporter.warn(&failure.message);
                 if let Some(current) = self.current(sequence) {
                     current.failure.get_or_insert(failure);
                 }
-                told
             }
-        };
+        }
         self.start_next();
-        told
+        Ok(())
     }
 
-    fn tell(&self, sequence: u64, entry: &FileEntry, exported: &Exported) -> Result<(), Failure> {
+    fn tell(&self, sequence: u64, entry: &FileEntry, exported: &Exported) {
         let target = self.goal.out_dir.join(entry.path.as_str());
         let written = *exported != Exported::AlreadyThere;
         if let Exported::SetAside(aside) = exported {
             let text = format!("{}: what you made of it is kept as {}", shown(&target), shown(aside));
-            events::warn(self.output, &text)?;
+            self.reporter.warn(text);
         }
         let members = json!({
             "sequence": sequence, "path": entry.path.as_str(), "size": entry.size, "target": target,
             "written": written,
         });
         let text = format!("{} {}", shown(&target), if written { "written" } else { "is there already" });
-        self.output.event(News::File, members, &text)
+        self.reporter.event(News::File, members, text);
     }
 
     /// The path of a file in the channel, for a message.
@@ -359,6 +414,16 @@ impl Exports {
         let current = self.manifest.as_ref().filter(|current| current.channel_sequence == sequence);
         let entry = current.and_then(|current| current.manifest.files().nth(file));
         entry.map_or_else(|| format!("file {file}"), |entry| entry.path.to_string())
+    }
+
+    /// Whether a file of the newest manifest is in its place, or was left as a user has it.
+    pub(super) fn is_written(&self, file: usize) -> bool {
+        self.manifest.as_ref().is_some_and(|it| it.done.contains(&file) && !it.kept.contains(&file))
+    }
+
+    /// A file's place.
+    pub(super) fn target(&self, entry: &FileEntry) -> PathBuf {
+        self.goal.out_dir.join(entry.path.as_str())
     }
 
     /// Bytes opened so far.
@@ -382,11 +447,6 @@ impl Exports {
         self.manifest.as_ref().map_or(0, |current| current.kept.len())
     }
 
-    /// Whether nothing is left to do for the newest manifest.
-    pub(super) fn is_done(&self) -> bool {
-        self.surveying.is_none() && self.running.is_none() && self.complete_sequence().is_some()
-    }
-
     /// Whether some file of the newest manifest could not be written.
     pub(super) fn has_failed(&self) -> bool {
         self.manifest.as_ref().is_some_and(|current| current.failure.is_some())
@@ -406,9 +466,7 @@ impl Exports {
         }
         if let Some(running) = self.running.take() {
             running.cancel.store(true, Ordering::Relaxed);
-            if running.result.is_none() {
-                drop(running.task.await);
-            }
+            running.task.await;
         }
     }
 }

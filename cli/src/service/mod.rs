@@ -1,0 +1,403 @@
+//! The application: what a user means by "my node".
+//!
+//! Goals: subscriptions with their folders, publications, jobs, limits and settings, kept over restarts; every change an event with a
+//! number. Non-goals: the protocol, which is core's, and how a call comes in, which is the faces' business.
+
+mod answers;
+mod backup;
+mod channel;
+mod doctor;
+mod exports;
+pub(crate) mod jobs;
+mod log;
+mod metrics;
+mod rates;
+mod records;
+mod reporter;
+mod undo;
+mod withdrawn;
+mod work;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use event_listener::Event as Changed;
+use futures_lite::StreamExt;
+use megatorrent_core::identity::PublicKey;
+use megatorrent_core::node::{Command, Config, Event, Refusal, Selection};
+use megatorrent_runtime_smol::events::News as NodeNews;
+use megatorrent_runtime_smol::survey::Survey;
+use megatorrent_runtime_smol::{Handle, Options, Runtime};
+use serde_json::json;
+use smol::Task;
+use smol::channel::Receiver;
+use smol::lock::Semaphore;
+
+pub(crate) use log::Log;
+pub(crate) use reporter::Reporter;
+
+use self::channel::{Channel, channel_of};
+use self::exports::{Bench, Finished};
+use self::jobs::Jobs;
+use self::jobs::publish::Turns;
+use self::rates::Rates;
+use self::records::{Followed, Records};
+use self::undo::UndoTable;
+use crate::api::{self, ApiError, ChannelId, Limits, Settings};
+use crate::clock;
+use crate::events;
+use crate::exit::{Exit, Failure};
+use crate::http::token::Access;
+use crate::node::Executor;
+use crate::output::News;
+
+/// How often channels and jobs are looked at.
+const TICK: Duration = Duration::from_millis(200);
+/// How often the node's status is an event.
+const STATUS_INTERVAL: Duration = Duration::from_mins(1);
+/// Folder for downloads without one of their own, in the node's.
+const DOWNLOADS: &str = "downloads";
+
+/// The application on a running node. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Service(Rc<Inner>);
+
+pub(crate) struct Inner {
+    executor: Executor,
+    node: Handle,
+    log: Rc<Log>,
+    reporter: Reporter,
+    records: Records,
+    bench: Bench,
+    channels: RefCell<BTreeMap<PublicKey, Channel>>,
+    jobs: RefCell<Jobs>,
+    publishing: Turns,
+    /// Jobs that keep disk and processors busy take turns; of the others some run at once.
+    heavy: Arc<Semaphore>,
+    light: Arc<Semaphore>,
+    undo: RefCell<UndoTable>,
+    config: RefCell<Config>,
+    rates: RefCell<Rates>,
+    started_unix_ms: u64,
+    /// Where the API listens.
+    api: Cell<Option<SocketAddr>>,
+    /// Who may use it.
+    access: RefCell<Option<Rc<Access>>>,
+    is_ending: Cell<bool>,
+    ending: Changed,
+    tasks: RefCell<Vec<Task<()>>>,
+}
+
+impl Service {
+    /// Starts a node that stays, and goes on with all that an earlier one left.
+    pub(crate) async fn start(executor: &Executor, options: Options) -> Result<Self, Failure> {
+        Self::open(executor, options, true).await
+    }
+
+    /// Starts a node that a command has for itself: the jobs that one which stays has left are not begun, and none is kept.
+    pub(crate) async fn start_for_a_command(executor: &Executor, options: Options) -> Result<Self, Failure> {
+        Self::open(executor, options, false).await
+    }
+
+    async fn open(executor: &Executor, mut options: Options, keeps_jobs: bool) -> Result<Self, Failure> {
+        let found = Followed::all(&options.home.state)?;
+        let changed = records::changed(&options.home.state)?;
+        if let Some(limits) = changed.limits {
+            options.upload_bytes_per_sec = limits.upload_bytes_per_sec;
+            options.download_bytes_per_sec = limits.download_bytes_per_sec;
+        }
+        if let Some(settings) = changed.settings {
+            options.gateway = settings.gateway;
+            options.takes_all = settings.whole;
+        }
+        let (new, failures) = Self::look_at_folders(&found, &mut options);
+        let node = Runtime::start(executor, options).await?;
+        let log = Rc::new(Log::new());
+        let (finished, ended) = smol::channel::unbounded();
+        let turns = thread::available_parallelism().map_or(1, usize::from);
+        let bench = Bench { executor: executor.clone(), finished, turns: Arc::new(Semaphore::new(turns)) };
+        let records = Records::new(node.state().clone());
+        let jobs = Jobs::restore(records.jobs()?, keeps_jobs);
+        let service = Self(Rc::new(Inner {
+            executor: executor.clone(),
+            config: RefCell::new(node.config().clone()),
+            node,
+            reporter: Reporter::new(log.clone()),
+            log,
+            records,
+            bench,
+            channels: RefCell::default(),
+            jobs: RefCell::new(jobs),
+            publishing: Turns::default(),
+            heavy: Arc::new(Semaphore::new(1)),
+            light: Arc::new(Semaphore::new(jobs::LIGHT_JOBS_MAX)),
+            undo: RefCell::default(),
+            rates: RefCell::default(),
+            started_unix_ms: clock::now_ms(),
+            api: Cell::new(None),
+            access: RefCell::default(),
+            is_ending: Cell::new(false),
+            ending: Changed::new(),
+            tasks: RefCell::default(),
+        }));
+        service.adopt(found, &new);
+        for (key, failure) in failures {
+            if let Some(channel) = service.0.channels.borrow_mut().get_mut(&key) {
+                channel.fail(failure);
+            }
+        }
+        service.run(ended);
+        Ok(service)
+    }
+
+    /// Says which output folders are new, and which cannot be used; lets nothing be fetched into others before they were looked at.
+    fn look_at_folders(
+        found: &[(PublicKey, Followed)],
+        options: &mut Options,
+    ) -> (BTreeSet<PublicKey>, Vec<(PublicKey, Failure)>) {
+        let (store, state) = (options.home.store.clone(), &options.home.state);
+        let mut new = BTreeSet::new();
+        let mut failures = Vec::new();
+        for (channel, record) in found {
+            if let Some(out_dir) = &record.output {
+                match (Survey { store: &store, state, out_dir }).is_new() {
+                    Ok(true) => drop(new.insert(*channel)),
+                    Ok(false) => {}
+                    Err(error) => failures.push((*channel, Failure::from(error))),
+                }
+                let selection = Self::first_selection(new.contains(channel), record.in_order);
+                options.selections.push((*channel, selection));
+            }
+        }
+        (new, failures)
+    }
+
+    /// What is fetched before the output folder was looked at.
+    fn first_selection(is_new: bool, in_order: bool) -> Selection {
+        exports::Exports::first_selection(is_new, in_order)
+    }
+
+    /// Takes the channels of earlier runs, those too that only the node knows.
+    fn adopt(&self, found: Vec<(PublicKey, Followed)>, new: &BTreeSet<PublicKey>) {
+        let it = &self.0;
+        let mut found: BTreeMap<_, _> = found.into_iter().collect();
+        let mut channels = it.channels.borrow_mut();
+        for key in it.node.channels() {
+            let record = found.remove(&key).unwrap_or_else(Followed::seeded);
+            if record.paused {
+                drop(it.node.command(Command::Pause(key)));
+            }
+            let channel = Channel::new(key, record, new.contains(&key), &it.node, &it.bench, &it.reporter);
+            channels.insert(key, channel);
+        }
+        // A record that was written before its channel was followed, as the process ended between the two.
+        drop(channels);
+        for (key, _) in found {
+            self.spawn(|it| async move {
+                let _ = it.0.records.set_channel(ChannelId(key), None).await;
+            });
+        }
+    }
+
+    /// Sets its own tasks going.
+    fn run(&self, ended: Receiver<Finished>) {
+        self.spawn(|it| async move { it.follow_events().await });
+        self.spawn(|it| async move {
+            while let Ok(finished) = ended.recv().await {
+                it.finish(finished);
+            }
+        });
+        self.spawn(|it| async move {
+            let mut ticks = smol::Timer::interval_at(Instant::now(), TICK);
+            let mut told = None;
+            while ticks.next().await.is_some() {
+                it.tick(&mut told);
+            }
+        });
+        for job in self.0.jobs.borrow().queued() {
+            self.begin(job);
+        }
+    }
+
+    fn spawn<F: Future<Output = ()> + 'static>(&self, work: impl FnOnce(Self) -> F) {
+        let task = self.0.executor.spawn(work(self.clone()));
+        self.0.tasks.borrow_mut().push(task);
+    }
+
+    async fn follow_events(&self) {
+        let mut events = self.0.node.events_after(0);
+        loop {
+            let next = events.next().await;
+            if next.missed > 0 {
+                tracing::warn!(next.missed, "events came faster than they were taken");
+            }
+            match &*next.news {
+                NodeNews::Event(event) => self.on_event(event),
+                NodeNews::Loss(loss) => events::report_loss(loss, &self.0.reporter),
+            }
+        }
+    }
+
+    fn on_event(&self, event: &Event) {
+        let it = &self.0;
+        let of = channel_of(event);
+        let reporter = of.map_or_else(|| it.reporter.clone(), |channel| it.reporter.of_channel(channel));
+        events::report(event, &reporter);
+        let mut channels = it.channels.borrow_mut();
+        if let Event::StoreFull { .. } = event {
+            channels.values_mut().for_each(Channel::note_full);
+        }
+        let Some(key) = of else { return };
+        if !channels.contains_key(&key) && it.node.channel_status(&key).is_some() {
+            // A channel of one's own, which publishing follows.
+            let record = Followed::seeded();
+            channels.insert(key, Channel::new(key, record, false, &it.node, &it.bench, &it.reporter));
+        }
+        let Some(channel) = channels.get_mut(&key) else { return };
+        if let Err(failure) = channel.on_event(event) {
+            channel.fail(failure);
+        }
+        if channel.take_new_title() {
+            let (record, key) = (channel.record.clone(), ChannelId(key));
+            self.spawn(|it| async move {
+                let _ = it.0.records.set_channel(key, Some(&record)).await;
+            });
+        }
+    }
+
+    fn finish(&self, finished: Finished) {
+        let mut channels = self.0.channels.borrow_mut();
+        let Some(channel) = channels.get_mut(&finished.channel) else { return };
+        if let Err(failure) = channel.finish(finished) {
+            channel.fail(failure);
+        }
+    }
+
+    fn tick(&self, told: &mut Option<Instant>) {
+        let it = &self.0;
+        for channel in it.channels.borrow_mut().values_mut() {
+            if let Err(failure) = channel.look() {
+                channel.fail(failure);
+            }
+        }
+        for job in it.jobs.borrow_mut().moved() {
+            self.tell_job(&job);
+        }
+        it.rates.borrow_mut().note(&it.node.status());
+        self.0.undo.borrow_mut().forget();
+        if told.is_none_or(|told| told.elapsed() >= STATUS_INTERVAL) {
+            *told = Some(Instant::now());
+            let status = it.node.status();
+            it.reporter.event(News::Status, events::members(status), events::lag(status).unwrap_or_default());
+        }
+        it.tasks.borrow_mut().retain(|task| !task.is_finished());
+    }
+
+    fn tell_job(&self, job: &api::JobInfo) {
+        let members = json!({
+            "kind": job.kind, "state": job.state, "step": job.step, "done_bytes": job.done_bytes,
+            "total_bytes": job.total_bytes,
+        });
+        self.0.reporter.of_job(job.id).event(News::Job, members, "");
+    }
+
+    /// The events.
+    pub(crate) fn log(&self) -> &Rc<Log> {
+        &self.0.log
+    }
+
+    /// The node below.
+    pub(crate) fn node(&self) -> &Handle {
+        &self.0.node
+    }
+
+    /// Says where the API listens.
+    pub(crate) fn set_api(&self, addr: SocketAddr) {
+        self.0.api.set(Some(addr));
+    }
+
+    /// Says who may use the API.
+    pub(crate) fn set_access(&self, access: Rc<Access>) {
+        *self.0.access.borrow_mut() = Some(access);
+    }
+
+    fn access(&self) -> Result<Rc<Access>, Failure> {
+        let access = self.0.access.borrow().clone();
+        access.ok_or_else(|| Failure::new(Exit::NotFound, "this node has no API that others could use"))
+    }
+
+    /// Waits until a caller asks for the end.
+    pub(crate) async fn ending(&self) {
+        loop {
+            let ending = self.0.ending.listen();
+            if self.0.is_ending.get() {
+                return;
+            }
+            ending.await;
+        }
+    }
+
+    /// Ends all that is under way and the node. What is not over goes on at the next start.
+    pub(crate) async fn end(&self) {
+        let it = &self.0;
+        it.jobs.borrow().cancel_work();
+        let mut channels = std::mem::take(&mut *it.channels.borrow_mut());
+        for channel in channels.values_mut() {
+            channel.end().await;
+        }
+        let tasks = std::mem::take(&mut *it.tasks.borrow_mut());
+        drop(tasks);
+        it.node.shutdown().await;
+    }
+
+    /// The folder for a channel that names none.
+    fn own_folder(&self, channel: &PublicKey) -> PathBuf {
+        self.0.node.dir().join(DOWNLOADS).join(channel.to_string())
+    }
+
+    fn limits(&self) -> Limits {
+        let config = self.0.config.borrow();
+        Limits {
+            upload_bytes_per_sec: config.upload_bytes_per_sec,
+            download_bytes_per_sec: config.download_bytes_per_sec,
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let config = self.0.config.borrow();
+        Settings { gateway: config.gateway, whole: config.takes_all }
+    }
+
+    /// Lets the node go by another configuration, now and in later runs.
+    async fn configure(&self, change: impl FnOnce(&mut Config)) -> Result<(), ApiError> {
+        let mut config = self.0.config.borrow().clone();
+        change(&mut config);
+        self.command(Command::Configure(Box::new(config.clone()))).await?;
+        *self.0.config.borrow_mut() = config;
+        let changed = records::Changes { limits: Some(self.limits()), settings: Some(self.settings()) };
+        self.0.records.set_changed(&changed).await?;
+        let members = json!({ "limits": changed.limits, "settings": changed.settings });
+        self.0.reporter.event(News::Changed, members, "");
+        Ok(())
+    }
+
+    async fn command(&self, command: Command) -> Result<(), ApiError> {
+        self.0.node.command(command).await.map(drop).map_err(|refusal| refused(&refusal).into())
+    }
+}
+
+fn refused(refusal: &Refusal) -> Failure {
+    let exit = match refusal {
+        Refusal::NotFollowed => Exit::NotFound,
+        Refusal::WrongKey => Exit::Permission,
+        Refusal::Selection(_) => Exit::Usage,
+        _ => Exit::Other,
+    };
+    Failure::new(exit, refusal.to_string())
+}
