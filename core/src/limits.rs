@@ -130,6 +130,11 @@ pub const PARTS_LOADED_MAX: usize = 4;
 pub const PART_WINDOW_MAX: usize = 256;
 /// Parts asked for at once on a connection that has not brought any yet.
 pub const PART_WINDOW_START: usize = 2;
+/// Connections that may be asked, up to which the window of each grows by one for each part that comes in time, until its rate is
+/// known. Where there are more, they bring enough together, and what few have is better not waited for at one.
+pub const PART_WINDOW_GROWS_FOR: usize = 3;
+/// Parts asked for at once of one of few seeds, at least: the more it may choose from, the fewer it sends twice.
+pub const PART_WINDOW_SEED: usize = 8;
 /// Peers that one part is asked of at once.
 pub const ASKED_AT_ONCE_MAX: usize = 3;
 /// The same of an index blob or a document: while those that were asked are silent, another is at each review, as all else waits for it.
@@ -378,7 +383,8 @@ const _: () = {
     assert!(RECV_BUFFERS_MAX > DOWNLOAD_CONNECTIONS_MAX);
     assert!(UPLOAD_SLOTS <= UPLOAD_SLOTS_QUICK && UPLOAD_SLOTS_QUICK <= PART_SEND_BUFFERS_MAX);
     assert!(PARTS_LOADED_MAX <= PART_SEND_BUFFERS_MAX);
-    assert!(PART_WINDOW_START <= PART_WINDOW_MAX && PART_WINDOW_MAX <= PARTS_UNDER_WAY_MAX);
+    assert!(PART_WINDOW_START <= PART_WINDOW_SEED && PART_WINDOW_SEED <= PART_WINDOW_MAX);
+    assert!(PART_WINDOW_MAX <= PARTS_UNDER_WAY_MAX);
     assert!(SLOT_TIME_MIN.as_millis() <= SLOT_TIME_START.as_millis());
     assert!(SLOT_TIME_START.as_millis() <= SLOT_TIME_MAX.as_millis());
     assert!(1 + PIECE_HEADER_LEN + PIECE_LEN_MAX <= CONTROL_LEN_MAX);

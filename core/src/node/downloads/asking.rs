@@ -99,6 +99,7 @@ impl Downloads {
             return false;
         }
         self.count_quiet(cx.now(), conns);
+        self.fit_windows(conns, swarms);
         let mut is_any_useless = false;
         loop {
             let (epoch, is_scarce) = (self.wants.epoch(), self.are_seeds_scarce(swarms));

@@ -19,6 +19,7 @@ mod rate;
 mod transfer;
 mod wants;
 mod whole;
+mod window;
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -37,8 +38,7 @@ use crate::addr::PeerAddr;
 use crate::buffer::Buffer;
 use crate::ids::{BlobId, BlobName, ConnId, Topic};
 use crate::limits::{
-    PART_WINDOW_MAX, PART_WINDOW_START, PARTS_UNDER_WAY_MAX, RECV_BUFFERS_MAX, REFUSED_MAX, USELESS_AFTER,
-    USELESS_LOADING_AFTER, WINDOW_START,
+    PARTS_UNDER_WAY_MAX, RECV_BUFFERS_MAX, REFUSED_MAX, USELESS_AFTER, USELESS_LOADING_AFTER, WINDOW_START,
 };
 use crate::parts::Mask;
 use crate::suite::Suite;
@@ -46,11 +46,8 @@ use crate::time::Instant;
 use candidates::Candidate;
 use rate::Rate;
 use wants::Wants;
+use window::Start;
 
-/// A connection is asked for what it brings in this time, beside what it brings while a request is on its way.
-const WINDOW_TIME: Duration = Duration::from_millis(250);
-/// Parts beyond that, so that a slow connection is never without a request.
-const WINDOW_SPARE: usize = 2;
 /// A pause longer than this says nothing of how long parts take.
 const PART_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long the store rests after it had no room or failed.
@@ -72,6 +69,8 @@ struct Line {
     salt: u64,
     /// How fast it brings what it is asked for, and when it last brought something.
     rate: Rate,
+    /// The window of parts before that is known.
+    start: Start,
     brought_at: Instant,
     /// When it was asked for something while nothing else was outstanding, and the shortest time that this ever took to come.
     asked_idle: Option<Instant>,
@@ -91,6 +90,7 @@ impl Line {
             interests: BTreeSet::new(),
             salt,
             rate: Rate::default(),
+            start: Start::default(),
             brought_at: now,
             asked_idle: None,
             nearest: None,
@@ -106,18 +106,6 @@ impl Line {
             let took = now.since(asked);
             self.nearest = Some(self.nearest.map_or(took, |nearest| nearest.min(took)));
         }
-    }
-
-    /// Parts of `part_len` bytes that may be asked for at once.
-    fn part_window(&self, part_len: usize) -> usize {
-        let rate = self.rate.bytes_per_sec();
-        if rate == 0 {
-            return PART_WINDOW_START;
-        }
-        let time = WINDOW_TIME + self.nearest.unwrap_or_default() * 2;
-        let bytes = u128::from(rate) * time.as_millis() / 1000;
-        let parts = usize::try_from(bytes / part_len as u128).unwrap_or(PART_WINDOW_MAX);
-        (parts + WINDOW_SPARE).min(PART_WINDOW_MAX)
     }
 }
 

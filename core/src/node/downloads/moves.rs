@@ -20,6 +20,11 @@ use crate::time::Instant;
 
 /// What waits for longer than this moves, and for longer than twice the time in which the other peer would bring it.
 const MOVE_AFTER: Duration = Duration::from_millis(800);
+/// The same of the last parts, where no more than [`LAST_PARTS`] are under way and nothing else is missing.
+const LAST_MOVE_AFTER: Duration = Duration::from_millis(400);
+const LAST_PARTS: usize = 4;
+/// How often the last parts move.
+const LAST_MOVES_MAX: u8 = 3;
 /// Some of what moves comes twice. Where one byte in so many and [`MOVED_FREE`] more came twice, nothing moves.
 const MOVED_SHARE: u64 = 80;
 const MOVED_FREE: u64 = 640 << 10;
@@ -52,13 +57,15 @@ impl Downloads {
         else {
             return false;
         };
-        let mask = Mask::one(part);
+        let (mask, name) = (Mask::one(part), BlobName::Native(root));
+        let request = self.wants.get(&name).and_then(|want| want.transfer().request_of(at, part));
+        let moves = request.map_or(0, Request::moves) + 1;
         self.release(at, root, mask);
         self.cancel(conns, at, root, mask);
         self.ask_for_parts(cx, conns, helper, (root, &place), mask);
         // Between seeds it moves once, or it would go back and forth.
         if !swarms.is_seed(at) || swarms.is_seed(helper) {
-            self.wants.with_transfer(&BlobName::Native(root), |transfer| transfer.note_moved(helper, part));
+            self.wants.with_transfer(&name, |transfer| transfer.note_moved(helper, part, moves));
         }
         true
     }
@@ -73,20 +80,26 @@ impl Downloads {
     ) -> Option<Waiting> {
         let own = self.time_for_all(conns, helper, 1).unwrap_or_default();
         let is_spent = self.bytes_duplicate > self.bytes_received / MOVED_SHARE + MOVED_FREE;
+        let after = if self.is_at_end() { LAST_MOVE_AFTER } else { MOVE_AFTER };
         let most = |waiting: &Waiting| {
             if is_scarce && swarms.is_seed(waiting.at) {
                 own
             } else if is_spent {
                 Duration::MAX
             } else {
-                MOVE_AFTER.max(own * 2)
+                after.max(own * 2)
             }
         };
         let waiting = self
             .wants
             .busy()
-            .flat_map(|(name, want)| self.waiting_of(now, conns, swarms, helper, (name, want)));
+            .flat_map(|(name, want)| self.waiting_of(now, conns, swarms, (helper, is_scarce), (name, want)));
         waiting.filter(|waiting| waiting.order.0 > most(waiting)).max_by_key(|waiting| waiting.order)
+    }
+
+    /// Whether only the last parts are missing, and all of them are asked for.
+    fn is_at_end(&self) -> bool {
+        self.wants.parts_under_way() <= LAST_PARTS && !self.wants.is_any_queued()
     }
 
     /// The parts of a blob that wait at one peer each.
@@ -95,24 +108,27 @@ impl Downloads {
         now: Instant,
         conns: &Conns<S>,
         swarms: &Swarms,
-        helper: ConnId,
+        (helper, is_scarce): (ConnId, bool),
         (name, want): (&BlobName, &Want),
     ) -> impl Iterator<Item = Waiting> {
         let transfer = want.transfer();
         let found = name.root().zip(self.has_of(conns, swarms, helper, name, want));
+        let moves_max = if self.is_at_end() { LAST_MOVES_MAX } else { 1 };
         found.into_iter().flat_map(move |(root, (place, has))| {
             let view = swarms.view(helper, place.topic());
             let waits = move |request: &&Request| {
                 has.has(request.part())
                     && !request.is_begun()
-                    && !request.was_moved()
+                    && request.moves() < moves_max
                     && request.conn() != helper
                     && transfer.askers(request.part()) == 1
             };
             transfer.requests().iter().filter(waits).filter_map(move |request| {
-                // A peer that never brought anything is not cancelled: it is asked for the same as another. One whose line serves
-                // others in between is likely to do so for as long again.
-                let left = self.time_for_all(conns, request.conn(), 0)?.max(self.silent_for(now, request));
+                // A peer that never brought anything is not cancelled: it is asked for the same as another, unless it is one of few
+                // seeds, which serve others meanwhile. One whose line serves others in between is likely to do so for as long again.
+                let unknown = (is_scarce && swarms.is_seed(request.conn())).then_some(Duration::MAX);
+                let left = self.time_for_all(conns, request.conn(), 0).or(unknown)?;
+                let left = left.max(self.silent_for(now, request));
                 let part = request.part();
                 let order = (left, view.availability(place.position(), part), request.asked());
                 Some(Waiting { root, place, part, at: request.conn(), order })

@@ -110,6 +110,9 @@ impl Downloads {
         }
         let request = self.wants.get(&name).and_then(|want| want.transfer().request_of(conn, piece.part));
         let half_len = self.part_len.div_ceil(2);
+        if let Some(request) = request.filter(|request| piece.is_second || request.len().is_some()) {
+            line.note_took(now.since(request.asked()), request.len().is_some(), self.part_len);
+        }
         match request.map(|request| (request.is_begun(), request.asked(), request.len())) {
             Some((_, asked, len)) if !piece.is_second => {
                 self.usual_wait = (self.usual_wait * 7 + now.since(asked)) / 8;

@@ -319,6 +319,11 @@ impl Wants {
         self.by_name.is_empty()
     }
 
+    /// Whether something is missing that nobody is asked for.
+    pub(super) fn is_any_queued(&self) -> bool {
+        self.queues.in_turn().any(|topic| self.queues.of(topic).next().is_some())
+    }
+
     /// Blobs are missing, and nobody is asked for any.
     pub(super) fn is_starved(&self) -> bool {
         self.idle == self.by_name.len()
