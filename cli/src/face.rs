@@ -16,7 +16,7 @@ use crate::events;
 use crate::exit::{Exit, Failure};
 use crate::given::Given;
 use crate::host::Host;
-use crate::http::client::{Client, Notice, Notices};
+use crate::http::client::{Client, Notice, Notices, Process};
 use crate::output::{News, Output, count_bytes};
 use crate::service::jobs::Progress;
 use crate::service::jobs::verify::Found;
@@ -88,6 +88,14 @@ impl Face {
             }
         }
         Ok(Some(face))
+    }
+
+    /// The process of the node, where it is another one.
+    pub(crate) async fn process(&self) -> Option<Process> {
+        match &self.node {
+            Node::Other(other) => other.0.process().await,
+            Node::Own(_) => None,
+        }
     }
 
     /// The node, where it is this process's own.

@@ -18,6 +18,11 @@ const SMALL_LEN_MAX: u64 = 64 * 1024;
 /// Longest entry that is read: a v5 entry is some 280 bytes for each MiB of its file.
 const ENTRY_LEN_MAX: u64 = 64 << 20;
 
+/// Files that are not written to the end are called `.mt-RANDOM.part`.
+const PREFIX: &str = ".mt-";
+const SUFFIX: &str = ".part";
+const RANDOM_LEN: usize = 6;
+
 /// Whether `path` stands for stdin.
 pub(crate) fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == STDIN
@@ -118,8 +123,21 @@ fn written(path: &Path, text: &str) -> io::Result<(NamedTempFile, PathBuf)> {
 /// An empty file beside `path`, and their folder.
 fn beside(path: &Path) -> io::Result<(NamedTempFile, PathBuf)> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new().prefix(".mt-").suffix(".part").tempfile_in(folder)?; // made with mode 0600
+    let mut builder = tempfile::Builder::new();
+    let file = builder.prefix(PREFIX).rand_bytes(RANDOM_LEN).suffix(SUFFIX).tempfile_in(folder)?; // made with mode 0600
     Ok((file, folder.to_owned()))
+}
+
+/// Removes what killed processes left in a folder that nobody else writes to.
+pub(crate) fn clear(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let random = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
+        if random.is_some_and(|random| random.len() == RANDOM_LEN) {
+            // One that stays is in nobody's way.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Waits until the names in a folder have reached the disk. A file system that cannot say so has the file all the same.

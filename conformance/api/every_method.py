@@ -58,6 +58,7 @@ def node(api):
     api.addPeer(address="127.0.0.1:1")
     refused(3, api.removeBan, address="127.0.0.1:1")
     assert api.getLimits() == {"upload_bytes_per_sec": None, "download_bytes_per_sec": None}
+    assert (api.getOptions()["host"], api.getOptions()["dht"]) == ("127.0.0.1", "off")
     limits = api.setLimits(upload_bytes_per_sec=1 << 20)
     assert limits == api.getLimits() == {"upload_bytes_per_sec": 1 << 20, "download_bytes_per_sec": None}
     assert api.setLimits(upload_bytes_per_sec=None)["upload_bytes_per_sec"] is None

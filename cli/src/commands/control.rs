@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_lite::future;
 use indicatif::HumanBytes;
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::Options;
@@ -29,6 +30,8 @@ use crate::signals::Interrupts;
 
 /// How often `status --watch` looks.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long `shutdown` waits for the end of the node.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Does `work` with the node that runs on a folder; where none does, with one that speaks to nobody.
 fn with_node<T>(
@@ -243,8 +246,20 @@ pub(crate) fn shutdown(args: &Folder, output: Output) -> Result<(), Failure> {
             let message = format!("no node runs on {}", args.data.dir.display());
             return Err(Failure::new(Exit::NotFound, message));
         };
+        let process = face.process().await;
         let done = face.call(api::Shutdown {}).await?;
-        print(&done, "the node is ending", output)
+        let ended = async {
+            match &process {
+                Some(process) => process.ended().await,
+                None => future::pending().await,
+            }
+            "the node has ended"
+        };
+        let late = async {
+            smol::Timer::after(if process.is_some() { END_TIMEOUT } else { Duration::ZERO }).await;
+            "the node is ending"
+        };
+        print(&done, future::or(ended, late).await, output)
     })
 }
 

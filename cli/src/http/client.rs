@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::io;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -10,6 +12,8 @@ use futures_lite::future;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use rustix::process::PidfdFlags;
 use serde_json::{Value, json};
 use smol::Async;
 use smol_hyper::rt::FuturesIo;
@@ -46,6 +50,12 @@ impl Client {
             .await
             .map_err(|error| Failure::file("cannot connect to", &dir.join(CONTROL_SOCKET), &error))?;
         Ok(found.map(|_| Self { dir: dir.to_owned() }))
+    }
+
+    /// The node's process, so that its end can be waited for. `None`: the system does not show it, or it has ended.
+    pub(crate) async fn process(&self) -> Option<Process> {
+        let stream = connect_control(&self.dir).await.ok()??;
+        Process::behind(&stream)
     }
 
     /// Makes a call.
@@ -85,6 +95,37 @@ impl Client {
         let stream = stream.ok_or_else(|| ApiError::not_found("the node on this folder has just ended"))?;
         Exchange::begin(stream, request).await.map_err(|error| lost(&io::Error::other(error)))
     }
+}
+
+/// The process at the other end of a control socket.
+pub(crate) struct Process {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    handle: Async<OwnedFd>,
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Process {
+    fn behind(stream: &Async<UnixStream>) -> Option<Self> {
+        let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
+        let handle = rustix::process::pidfd_open(peer.pid, PidfdFlags::empty()).ok()?;
+        Some(Self { handle: Async::new_nonblocking(handle).ok()? })
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(&self) {
+        // What cannot be waited for is not waited for.
+        let _ = self.handle.readable().await;
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Process {
+    fn behind(_: &Async<UnixStream>) -> Option<Self> {
+        None
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(&self) {}
 }
 
 type Driver = Pin<Box<dyn Future<Output = ()>>>;

@@ -101,6 +101,7 @@ impl Login {
 impl Access {
     /// Reads the token in the node's folder, and makes it where there is none. Only for whoever holds the folder.
     pub(crate) fn open(dir: &Path) -> Result<Self, Failure> {
+        files::clear(dir);
         let file = dir.join(TOKEN_FILE);
         let admin = match read(&file) {
             Err(failure) if failure.exit == Exit::NotFound => {
@@ -278,7 +279,10 @@ mod tests {
     #[test]
     fn the_token_is_made_once_for_its_owner_alone() {
         let dir = tempfile::tempdir().expect("a folder");
+        let left = dir.path().join(".mt-a0Bc1D.part");
+        std::fs::write(&left, "half of a token").expect("writes");
         let first = Access::open(dir.path()).expect("it opens").token(Scope::Admin);
+        assert!(!left.exists(), "what a killed process left is removed");
         assert!(first.starts_with("mt_") && first.len() == 46, "{}", &*first);
         let file = dir.path().join(TOKEN_FILE);
         assert_eq!(std::fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o600);

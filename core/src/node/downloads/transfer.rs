@@ -148,8 +148,8 @@ impl Transfer {
 
     /// A part that a connection is asked for waited at so many others before.
     pub(super) fn note_moved(&mut self, conn: ConnId, part: usize, moves: u8) {
-        let moved = self.requests.iter_mut().find(|request| request.conn == conn && request.part == part);
-        if let Some(request) = moved {
+        let request = self.requests.iter_mut().find(|request| request.conn == conn && request.part == part);
+        if let Some(request) = request {
             request.moves = moves;
         }
     }
