@@ -92,7 +92,7 @@ pub(crate) fn status(args: &Status, output: Output) -> Result<(), Failure> {
             interrupts.next().await;
             Ok(())
         };
-        futures_lite::future::or(show, ended).await
+        future::or(show, ended).await
     })
 }
 
