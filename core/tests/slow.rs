@@ -48,8 +48,9 @@ fn what_a_peer_withholds_is_asked_of_an_idle_one_after_about_a_second_and_cancel
     let (content, mut bench) = fetching(1);
     let [mut silent, mut honest] = seeds(&mut bench, &content);
     let name = content.name(0);
-    let withheld = silent.asked_of(&name);
     honest.bring_all(&mut bench, &content);
+    silent.hear(&mut bench);
+    let withheld = silent.asked_of(&name);
     assert_eq!(honest.asked_of(&name), !withheld);
     while honest.parts_open() == 0 {
         assert!(bench.now < Instant(0) + Duration::from_secs(2), "nobody else is asked");
@@ -240,7 +241,7 @@ fn what_is_wanted_by_a_deadline_is_asked_of_a_busy_peer_too() {
         let mut silent = Member::with(&mut bench, 1, &content, &[0]);
         let withheld = silent.asked_of(&content.name(0));
         let mut busy = Member::seed(&mut bench, 2, &content).at(PART_BYTES * 4);
-        pass(&mut bench, &content, Duration::from_secs(3), &mut [&mut silent, &mut busy]);
+        pass(&mut bench, &content, Duration::from_secs(4), &mut [&mut silent, &mut busy]);
         assert!(busy.parts_open() > 0);
         let is_asked = busy.asked_of(&content.name(0)).covers(withheld);
         assert_eq!(is_asked, is_urgent);
@@ -253,8 +254,9 @@ fn what_is_wanted_by_a_deadline_is_asked_of_a_busy_peer_too() {
 fn a_store_that_is_slower_than_the_peers_bounds_what_is_under_way_and_nothing_is_lost() {
     let (content, mut bench) = fetching(26);
     let mut silent = Member::seed(&mut bench, 1, &content);
-    let withheld = silent.parts_open() as u64;
     let mut fast = Member::seed(&mut bench, 2, &content);
+    silent.hear(&mut bench);
+    let withheld = silent.parts_open() as u64;
     bench.answers = false;
     fast.bring_all(&mut bench, &content);
     let writes = bench.jobs.iter().filter(|(_, job)| matches!(job, Job::WritePart(..))).count();
@@ -262,7 +264,7 @@ fn a_store_that_is_slower_than_the_peers_bounds_what_is_under_way_and_nothing_is
     // What the one withholds is asked of the other, and both bring it at the same time.
     bench.sleep(Duration::from_secs(2));
     fast.hear(&mut bench);
-    assert_eq!(fast.parts_open() as u64, withheld);
+    assert!(fast.parts_open() as u64 >= withheld, "{}", fast.parts_open());
     for _ in 0..2 * withheld {
         silent.bring(&mut bench, &content, PART_BYTES / 2);
         fast.bring(&mut bench, &content, PART_BYTES / 2);
@@ -279,8 +281,10 @@ fn a_store_that_is_slower_than_the_peers_bounds_what_is_under_way_and_nothing_is
 fn a_refused_want_goes_elsewhere_at_once_and_comes_back_after_a_while() {
     let (content, mut bench) = fetching(1);
     let [mut refusing, mut other] = seeds(&mut bench, &content);
+    refusing.hear(&mut bench);
+    let asked = refusing.parts_asked();
     refusing.refuse(&mut bench);
-    assert_eq!(refusing.parts_asked(), PART_WINDOW_START, "it is asked for nothing more of it");
+    assert_eq!(refusing.parts_asked(), asked, "it is asked for nothing more of it");
     other.bring_all(&mut bench, &content);
     assert_eq!((content.stored(&bench), other.parts_asked()), (1, PARTS));
     assert_eq!((bench.closed.len(), bench.status().bans), (0, 0));

@@ -69,7 +69,7 @@ fn files_come_by_priority_and_equal_ones_in_the_manifests_order_where_order_coun
 fn a_changed_priority_applies_to_blobs_that_are_not_fetched_yet() {
     let folder = Folder::new(SEQUENCE, &SINGLES);
     let (mut bench, mut seed) = selecting(&folder, Selection { in_order: true, ..normal_first(&["a", "b"]) });
-    seed.bring(&mut bench, &folder, BLOB_BYTES);
+    seed.bring(&mut bench, &folder, BLOB_BYTES / 2);
     folder.select(&mut bench, Selection { in_order: true, ..normal_first(&["e"]) });
     // The range in flight goes on.
     assert_eq!(fetched(&folder, &mut bench, &mut seed), ["a0", "b0", "e0", "c0", "d0"]);
