@@ -241,6 +241,9 @@ fn check(option: &Arg, values: &[String]) -> Result<(), String> {
     }
 }
 
+/// Commands that touch no node's folder.
+const HOMELESS: [&str; 3] = ["gen-key", "demo", "simulate"];
+
 /// A command line, with the environment, as it was given.
 pub(crate) struct Invocation {
     args: Vec<OsString>,
@@ -258,6 +261,7 @@ impl Invocation {
         let matches = Cli::command().try_get_matches_from(&args)?;
         if matches
             .subcommand()
+            .filter(|(name, _)| !HOMELESS.contains(name))
             .is_some_and(|(_, given)| matches!(given.try_get_one::<PathBuf>("dir"), Ok(None)))
         {
             let why = "neither XDG_DATA_HOME nor HOME says where the node's folder is: name one with -d";
