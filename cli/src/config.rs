@@ -241,9 +241,6 @@ fn check(option: &Arg, values: &[String]) -> Result<(), String> {
     }
 }
 
-/// Commands that touch no node's folder.
-const HOMELESS: [&str; 3] = ["gen-key", "demo", "simulate"];
-
 /// A command line, with the environment, as it was given.
 pub(crate) struct Invocation {
     args: Vec<OsString>,
@@ -258,12 +255,17 @@ impl Invocation {
     }
 
     fn try_of(args: Vec<OsString>) -> Result<Self, clap::Error> {
-        let matches = Cli::command().try_get_matches_from(&args)?;
-        if matches
-            .subcommand()
-            .filter(|(name, _)| !HOMELESS.contains(name))
-            .is_some_and(|(_, given)| matches!(given.try_get_one::<PathBuf>("dir"), Ok(None)))
-        {
+        let command = Cli::command();
+        let matches = command.clone().try_get_matches_from(&args)?;
+        // Whether a command has the option, only its definition says in every build.
+        let has_dir = |name: &str| {
+            command
+                .find_subcommand(name)
+                .is_some_and(|it| it.get_arguments().any(|arg| arg.get_id() == "dir"))
+        };
+        let lacks_dir =
+            |(name, given): (&str, &ArgMatches)| has_dir(name) && given.get_one::<PathBuf>("dir").is_none();
+        if matches.subcommand().is_some_and(lacks_dir) {
             let why = "neither XDG_DATA_HOME nor HOME says where the node's folder is: name one with -d";
             return Err(Cli::command().error(ErrorKind::MissingRequiredArgument, why));
         }

@@ -33,6 +33,14 @@ fn gen_key_makes_a_private_file_once() {
     #[cfg(unix)]
     assert_eq!(std::os::unix::fs::MetadataExt::mode(&fs::metadata(&path).unwrap()) & 0o777, 0o600);
 
+    let homeless = |args: &[&str]| megatorrent().current_dir(folder.path()).args(args).output();
+    assert_eq!(
+        homeless(&["gen-key", "-k", "other.json"]).unwrap().status.code(),
+        Some(0),
+        "it needs no home"
+    );
+    assert_eq!(homeless(&["ls"]).unwrap().status.code(), Some(2));
+
     let again = run(folder.path(), ["gen-key"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(again.stdout.is_empty() && stderr(&again).contains("not overwritten"), "{}", stderr(&again));
