@@ -14,7 +14,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use support::api::{Api, serve_alone};
 use support::schema::{assert_answers, check, method};
-use support::{Running, Swarm, ok_json, random_bytes, stderr};
+use support::{Swarm, ok_json, random_bytes, serve, stderr};
 
 /// The seeds' three requests, word for word; "..." stands for an address there.
 const SEEDS: [(&str, &str); 3] = [
@@ -156,22 +156,7 @@ fn a_link_leads_to_a_file_that_has_arrived_until_it_is_revoked() {
     let entry = swarm.ingest("film.mp4", 3 << 20, &[]);
     let uri = swarm.publish(&[&entry], &[])["uri"].as_str().unwrap().to_owned();
     let _author = swarm.serve_author();
-    let args = [
-        "serve",
-        "-d",
-        "reader",
-        "-H",
-        "127.0.0.1",
-        "-T",
-        "0",
-        "-P",
-        "0",
-        "--dht",
-        "server",
-        "-b",
-        &swarm.address,
-    ];
-    let node = Running::start(swarm.path(), args);
+    let node = serve(swarm.path(), "reader", &[&swarm.address]);
     node.ready();
     let api = Api::of(&swarm.join("reader"));
     let document = api.document();

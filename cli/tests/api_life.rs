@@ -20,7 +20,7 @@ use megatorrent_core::ids::{BlobId, Secret};
 use serde_json::{Value, json};
 use support::api::{Api, JSON, Reply, serve_alone, serve_with};
 use support::stranger::Line;
-use support::{MIB, PATIENCE, Running, Swarm, ok_json, random_bytes, run, stderr};
+use support::{MIB, PATIENCE, Running, Swarm, ok_json, random_bytes, run, serve_args, stderr};
 
 /// Channels that a large node follows.
 const CHANNELS: usize = 1000;
@@ -283,22 +283,9 @@ fn a_thousand_channels_and_fifty_busy_peers_leave_it_quick_small_and_soon_ended(
     swarm.publish(&[&entry], &[]);
     let id = |path: &PathBuf| blob::id(&fs::read(path).unwrap()[..BLOB_LEN]);
     let ids: Vec<BlobId> = support::blobs(&swarm.join("author")).iter().map(id).collect();
-    let args = [
-        "serve",
-        "-d",
-        "author",
-        "-H",
-        "127.0.0.1",
-        "-T",
-        "0",
-        "-P",
-        "0",
-        "--dht",
-        "server",
-        "-b",
-        &swarm.address,
-    ];
-    let mut node = Running::start(swarm.path(), args.iter().chain(&["--upload-limit", "8M"]));
+    let limit = ["--upload-limit".to_owned(), "8M".to_owned()];
+    let mut node =
+        Running::start(swarm.path(), [&serve_args("author", &[&swarm.address])[..], &limit].concat());
     let addr = node.ready().parse().unwrap();
     let api = Api::of(&swarm.join("author"));
     follow_many(&api);

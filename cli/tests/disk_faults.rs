@@ -260,8 +260,21 @@ fn serving(every: bool) {
     let uri = published["uri"].as_str().unwrap();
     let start = |case: &str, log: &Path, fault: Option<&Case>| {
         let home = format!("{case}/author");
-        let args =
-            ["serve", "-d", &home, "-H", "127.0.0.1", "-T", "0", "--dht", "server", "-b", &swarm.address];
+        let args = [
+            "serve",
+            "-d",
+            &home,
+            "-H",
+            "127.0.0.1",
+            "-T",
+            "0",
+            "-P",
+            "0",
+            "--dht",
+            "server",
+            "-b",
+            &swarm.address,
+        ];
         let mut node = Traced::start(swarm.path(), log, fault, &args);
         // Long enough for a reader that finds it by the DHT.
         let mut reader = subscribe_args(&format!("{case}/first"), uri, &swarm.address);

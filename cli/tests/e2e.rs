@@ -414,7 +414,7 @@ fn an_author_without_a_dht_publishes_through_a_gateway() {
 #[test]
 fn a_node_that_is_no_gateway_says_so() {
     let swarm = Swarm::new();
-    let plain = ["serve", "-d", "plain", "-H", "127.0.0.1", "-T", "0", "--no-gateway"];
+    let plain = ["serve", "-d", "plain", "-H", "127.0.0.1", "-T", "0", "-P", "0", "--no-gateway"];
     let plain = Running::start(swarm.path(), plain);
     let entry = swarm.ingest("note.txt", 5000, &[]);
     let args = ["publish", "-i", &entry, "-d", "author", "--gateway", &plain.ready()];
@@ -444,8 +444,21 @@ fn a_gateway_that_refuses_connections_costs_seconds_and_is_no_failure_beside_ano
 fn the_only_dht_server_reads_back_what_another_gateway_put_at_it() {
     let swarm = Swarm::new();
     let entry = swarm.ingest("note.txt", 5000, &[]);
-    let client =
-        ["serve", "-d", "client", "-H", "127.0.0.1", "-T", "0", "--dht", "client", "-b", &swarm.address];
+    let client = [
+        "serve",
+        "-d",
+        "client",
+        "-H",
+        "127.0.0.1",
+        "-T",
+        "0",
+        "-P",
+        "0",
+        "--dht",
+        "client",
+        "-b",
+        &swarm.address,
+    ];
     let client = Running::start(swarm.path(), client);
     let gateways = ["--gateway", &client.ready(), "--gateway", &swarm.address];
     let publish = ["publish", "-i", &entry, "-d", "author"].into_iter().chain(gateways);

@@ -23,7 +23,7 @@ const UPLOAD_LIMIT: &str = "6M";
 /// A seeder with a folder of its own that holds what the author's holds.
 fn seeder(swarm: &Swarm, name: &str) -> (Running, String) {
     copy_folder(&swarm.join("author"), &swarm.join(name));
-    let args = ["serve", "-d", name, "-H", "127.0.0.1", "-T", "0", "--dht", "server"];
+    let args = ["serve", "-d", name, "-H", "127.0.0.1", "-T", "0", "-P", "0", "--dht", "server"];
     let more = ["-b", &swarm.address, "--upload-limit", UPLOAD_LIMIT];
     let node = Running::start(swarm.path(), args.iter().chain(&more));
     let address = node.ready();
@@ -101,8 +101,21 @@ fn a_limited_seeder_goes_on_by_itself_after_its_peer_was_slow() {
     let swarm = Swarm::new();
     let entry = swarm.ingest("film", 20 * MIB, &["--copy"]);
     swarm.publish(&[&entry], &[]);
-    let args =
-        ["serve", "-d", "author", "-H", "127.0.0.1", "-T", "0", "--dht", "off", "--upload-limit", "16M"];
+    let args = [
+        "serve",
+        "-d",
+        "author",
+        "-H",
+        "127.0.0.1",
+        "-T",
+        "0",
+        "-P",
+        "0",
+        "--dht",
+        "off",
+        "--upload-limit",
+        "16M",
+    ];
     let node = Running::start(swarm.path(), args);
     let mut line = Line::dial(node.ready().parse().unwrap()).unwrap();
     let id = |path: &PathBuf| blob::id(&fs::read(path).unwrap()[..BLOB_LEN]);

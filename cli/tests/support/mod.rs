@@ -232,11 +232,16 @@ pub(crate) fn random_bytes(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// A serving node on loopback, in the folder `name` below `folder`.
+/// The arguments of a node on loopback with its data in `name`, on ports that are free.
+pub(crate) fn serve_args(name: &str, bootstrap: &[&str]) -> Vec<String> {
+    let args = ["serve", "-d", name, "-H", "127.0.0.1", "-T", "0", "-P", "0", "--dht", "server"];
+    let bootstrap = bootstrap.iter().flat_map(|address| ["-b", address]);
+    args.into_iter().chain(bootstrap).map(ToString::to_string).collect()
+}
+
+/// A node on loopback with its data in `name`.
 pub(crate) fn serve(folder: &Path, name: &str, bootstrap: &[&str]) -> Running {
-    let mut args = vec!["serve", "-d", name, "-H", "127.0.0.1", "-T", "0", "--dht", "server"];
-    args.extend(bootstrap.iter().flat_map(|b| ["-b", *b]));
-    Running::start(folder, args)
+    Running::start(folder, serve_args(name, bootstrap))
 }
 
 /// The arguments of a subscriber on loopback, with its data in `NAME` and its files in `NAME-out`.
