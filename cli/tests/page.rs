@@ -1,0 +1,34 @@
+//! The page in a real browser: the tests in `conformance/page` drive Debian's Chromium against real nodes and a stand-in.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What `scripts/test` installs; without it the tests here are skipped.
+fn is_installed(folder: &Path) -> bool {
+    let has = |program: &str| {
+        let mut command = Command::new(program);
+        command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let is_there = has("node") && has("chromium") && folder.join("node_modules/playwright-core").is_dir();
+    if !is_there {
+        eprintln!("skipped: needs node, chromium and `npm ci` in conformance/page, all of which scripts/test installs");
+    }
+    is_there
+}
+
+/// Runs the tests of one file; what they said is shown where one fails.
+fn in_browser(file: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/page");
+    if !is_installed(&folder) {
+        return;
+    }
+    let mut command = Command::new("node");
+    command.args(["--test", "--test-reporter=spec", file]).current_dir(&folder);
+    command.env("MEGATORRENT", env!("CARGO_BIN_EXE_megatorrent"));
+    let output = command.output().expect("node runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    // A file without tests passes too.
+    assert!(!said.contains("tests 0"), "{said}");
+}
