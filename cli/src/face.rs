@@ -154,6 +154,19 @@ impl Face {
         output.event(News::Ready, members, &text)
     }
 
+    /// Tells where the page is, with a link that logs a browser in. It is for a human who looks now, and in no output for programs.
+    pub(crate) async fn tell_page(&self, output: Output) -> Result<(), Failure> {
+        let Some(api) = self.call(GetStatus {}).await?.api else { return Ok(()) };
+        if !output.is_json() {
+            let link = self.call(api::CreateLoginLink {}).await?;
+            output.note(&format!(
+                "page: http://{api}/{} (once, within five minutes; `megatorrent token link` prints another)",
+                link.path
+            ));
+        }
+        Ok(())
+    }
+
     /// Publishes; what came of it.
     pub(crate) async fn publish(
         &mut self,

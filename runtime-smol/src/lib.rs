@@ -37,8 +37,8 @@ use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::{CommandId, Secret, Topic};
 use megatorrent_core::node::{
-    Answer, BanStatus, Command, Config, Event, Input, Node, NodeStatus, PeerStatus, Refusal, Selection,
-    TargetStatus,
+    Answer, BanStatus, BlobCell, Command, Config, Event, Input, Node, NodeStatus, PeerStatus, Refusal,
+    Selection, TargetStatus,
 };
 use smol::LocalExecutor;
 use zeroize::Zeroizing;
@@ -441,6 +441,11 @@ impl Handle {
     /// A followed channel's state.
     pub fn channel_status(&self, channel: &PublicKey) -> Option<TargetStatus> {
         self.0.driver.node.borrow().channel_status(channel)
+    }
+
+    /// The blobs of a followed channel's newest version, in at most `cells_max` cells.
+    pub fn cells(&self, channel: &PublicKey, cells_max: usize) -> Vec<BlobCell> {
+        self.0.driver.node.borrow().cells(channel, cells_max)
     }
 
     /// The state of a swarm without a head that the node has joined.

@@ -6,6 +6,7 @@
 
 mod error;
 mod event;
+mod folders;
 mod identities;
 mod links;
 mod node;
@@ -20,6 +21,7 @@ use serde_json::Value;
 
 pub(crate) use error::ApiError;
 pub(crate) use event::{Event, EventKind};
+pub(crate) use folders::*;
 pub(crate) use identities::*;
 pub(crate) use links::*;
 pub(crate) use node::*;
@@ -130,6 +132,8 @@ methods! {
     Read "getEvents" (GetEvents) -> Events;
     /// The peers that are connected, with what goes to and fro.
     Read "getPeers" (GetPeers) -> Peers;
+    /// How fast bytes of blobs came and went, over the last ten minutes or the last day.
+    Read "getRates" (GetRates) -> RateHistory;
     /// The peers that are banned, why and until when.
     Read "getBans" (GetBans) -> Bans;
     /// Lifts a ban.
@@ -171,6 +175,8 @@ methods! {
     Control "markRead" (MarkRead) -> Done;
     /// The files of a followed channel, folder by folder.
     Read "getFiles" (GetFiles) -> Files;
+    /// Which blobs of a channel's newest version are here, gathered into a few cells.
+    Read "getBlobs" (GetBlobs) -> Blobs;
     /// Makes a link to a file: whoever has it reads the file for 12 hours, or until it is revoked or the node ends.
     Control "createFileLink" (CreateFileLink) -> FileLink;
     /// Ends links to files before their time.
@@ -189,6 +195,18 @@ methods! {
     Control "ingest" (Ingest) -> JobInfo;
     /// Signs a channel's new manifest and puts it on the DHT, as a job.
     Control "publish" (Publish) -> JobInfo;
+    /// What is in a folder on the node, to choose from.
+    Control "getFolder" (GetFolder) -> Folder;
+    /// What would be published of a file or a folder on the node, and how that differs from the channel's newest version.
+    Control "planPublication" (PlanPublication) -> Plan;
+    /// Encrypts a file or a folder on the node and signs it as a channel's newest version, as a job.
+    Control "publishFolder" (PublishFolder) -> JobInfo;
+    /// Makes a folder on the node for bytes that a caller has.
+    Control "createUpload" (CreateUpload) -> Upload;
+    /// Adds bytes to a file in an upload's folder.
+    Control "writeUpload" (WriteUpload) -> Written;
+    /// Removes an upload's folder.
+    Control "removeUpload" (RemoveUpload) -> Done;
     /// Looks at all that the node holds, byte by byte, as a job.
     Control "verify" (Verify) -> JobInfo;
     /// Waits, as a job, until all that is wanted of a channel is in its place, or tells why it does not come.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use megatorrent_core::node::PeerSource;
 use megatorrent_runtime_smol::dht::DhtMode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -147,6 +148,68 @@ pub(crate) struct Peer {
     pub(crate) bytes_sent: u64,
     /// The channels that both follow, by their keys.
     pub(crate) channels: Vec<super::ChannelId>,
+    /// How its address was found; null: it called, and does not say where it listens.
+    pub(crate) found: Option<Found>,
+    /// Whether both have shown who they are.
+    pub(crate) ready: bool,
+    /// Blobs and parts that it was asked for and that have not come.
+    pub(crate) wanted_of_it: u64,
+    /// Blobs and parts that it waits for.
+    pub(crate) wanted_of_us: u64,
+}
+
+/// How a peer's address was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Found {
+    /// By the user: an option, or an address.
+    Named,
+    /// It served in an earlier run.
+    Remembered,
+    /// By the DHT.
+    Dht,
+    /// It told of itself.
+    Announced,
+    /// Another peer told of it.
+    Exchanged,
+}
+
+impl From<PeerSource> for Found {
+    fn from(source: PeerSource) -> Self {
+        match source {
+            PeerSource::Configured => Self::Named,
+            PeerSource::Remembered => Self::Remembered,
+            PeerSource::Dht => Self::Dht,
+            PeerSource::Announced => Self::Announced,
+            PeerSource::Exchanged => Self::Exchanged,
+        }
+    }
+}
+
+/// Asks how fast bytes of blobs came and went.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GetRates {
+    /// Over the last 24 hours rather than the last ten minutes.
+    #[serde(default)]
+    pub(crate) day: bool,
+}
+
+/// Rates, the oldest first. They begin with the node's start.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct RateHistory {
+    /// Over how many seconds each was taken.
+    pub(crate) step_secs: u64,
+    pub(crate) samples: Vec<RateSample>,
+}
+
+/// The rates over a while.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct RateSample {
+    /// When it ended: milliseconds since 1970.
+    pub(crate) unix_ms: u64,
+    pub(crate) receive_bytes_per_sec: u64,
+    pub(crate) send_bytes_per_sec: u64,
 }
 
 /// Asks for the peers that are banned.

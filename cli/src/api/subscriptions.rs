@@ -60,6 +60,10 @@ pub(crate) struct AddSubscription {
     /// Take the output folder although it is not the one that files were written to before.
     #[serde(default)]
     pub(crate) new: bool,
+    /// Only look: what the channel is and which files it has is found out, and nothing of them is fetched. It is listed nowhere, and
+    /// ends after half an hour, with the node, or by `removeSubscription`; without this it becomes a subscription.
+    #[serde(default)]
+    pub(crate) preview: bool,
 }
 
 impl fmt::Debug for AddSubscription {
@@ -91,6 +95,8 @@ pub(crate) enum State {
     WaitingForPeers,
     /// All that is wanted is here, and was not seen yet.
     New,
+    /// All that was wanted is here, and nobody has said within the hour that there is nothing newer.
+    NotAskedLately,
     /// All that is wanted is here.
     UpToDate,
 }
@@ -108,6 +114,7 @@ pub(crate) struct Counts {
     pub(crate) arriving: u64,
     pub(crate) waiting_for_peers: u64,
     pub(crate) new: u64,
+    pub(crate) not_asked_lately: u64,
     pub(crate) up_to_date: u64,
 }
 
@@ -124,6 +131,7 @@ impl Counts {
             State::Arriving => &mut self.arriving,
             State::WaitingForPeers => &mut self.waiting_for_peers,
             State::New => &mut self.new,
+            State::NotAskedLately => &mut self.not_asked_lately,
             State::UpToDate => &mut self.up_to_date,
         } += 1;
     }
@@ -133,6 +141,8 @@ impl Counts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Subscription {
     pub(crate) channel: ChannelId,
+    /// Its number in this node, by which a page can name it without its key.
+    pub(crate) number: u64,
     /// Its address, without the read key.
     pub(crate) uri: String,
     /// Whether its read key is known.
@@ -168,6 +178,26 @@ pub(crate) struct Subscription {
     pub(crate) completed_unix_ms: Option<u64>,
     /// Whether a version is here that was not marked as seen.
     pub(crate) unread: bool,
+    /// When the DHT last said which version is the newest; null: not yet, in this node's life.
+    pub(crate) asked_unix_ms: Option<u64>,
+    /// About how many of its bytes are here.
+    pub(crate) here_bytes: u64,
+    /// Bytes of it that came a second, over the last seconds.
+    pub(crate) receive_bytes_per_sec: u64,
+    /// How the newest version differs from the one that was marked as seen; null: that is not known.
+    pub(crate) difference: Option<Difference>,
+    /// Files that are left as a user has them.
+    pub(crate) kept_files: u64,
+    /// Whether it is only looked at.
+    pub(crate) preview: bool,
+}
+
+/// How a version differs from an earlier one, in files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Difference {
+    pub(crate) added: u64,
+    pub(crate) changed: u64,
+    pub(crate) removed: u64,
 }
 
 /// Asks for the channels that are followed.
@@ -177,9 +207,9 @@ pub(crate) struct GetSubscriptions {
     /// Those alone whose title or key has this in it, whatever the case.
     #[serde(default)]
     pub(crate) search: Option<String>,
-    /// Those in this state alone.
+    /// Those in one of these states alone; empty: in any.
     #[serde(default)]
-    pub(crate) state: Option<State>,
+    pub(crate) states: Vec<State>,
     /// In which order [default: added].
     #[serde(default)]
     pub(crate) sort: Sort,
@@ -207,6 +237,10 @@ pub(crate) enum Sort {
     State,
     /// By their bytes.
     Size,
+    /// By their bytes that are here.
+    Here,
+    /// By the number of their newest version, which is the time at which it was made.
+    Changed,
 }
 
 /// The channels that are followed.
@@ -312,6 +346,59 @@ pub(crate) struct FileInfo {
     pub(crate) folder: bool,
     /// Where it lies, if all of it is there; of a folder, null.
     pub(crate) target: Option<String>,
+    /// How far it is; of a folder, of the file in it that is behind most.
+    pub(crate) state: FileState,
+    /// How it differs from the version that was marked as seen; null: not at all, or that is not known.
+    pub(crate) change: Option<FileChange>,
+    /// Files in it, if it is a folder, or else 1.
+    pub(crate) files: u64,
+    /// Those of them that are in their places.
+    pub(crate) files_here: u64,
+}
+
+/// How far a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FileState {
+    /// It could not be written.
+    Failed,
+    /// It is not here, or not all of it.
+    Missing,
+    /// A user has deleted or edited it, and it is left so.
+    Kept,
+    /// It is in its place.
+    Here,
+}
+
+/// How a file differs from an earlier version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FileChange {
+    New,
+    Changed,
+}
+
+/// Asks which blobs of a channel's newest version are here.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GetBlobs {
+    pub(crate) channel: ChannelId,
+    /// Into how many cells they are gathered at most [default: 600].
+    #[serde(default)]
+    pub(crate) cells: Option<u64>,
+}
+
+/// The blobs of a version, as far as they are known, in cells of one size but for the last, in the order of the content.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Blobs {
+    /// Blobs in each cell.
+    pub(crate) blobs: Vec<u32>,
+    /// Those that are here.
+    pub(crate) here: Vec<u32>,
+    /// Those of which parts are here, and not all.
+    pub(crate) under_way: Vec<u32>,
+    /// Those that are neither here nor with any peer that is connected.
+    pub(crate) unseen: Vec<u32>,
 }
 
 #[cfg(test)]
@@ -326,6 +413,7 @@ mod tests {
             copy: false,
             in_order: false,
             new: false,
+            preview: false,
         };
         assert!(!format!("{call:?}").contains("secret"));
     }

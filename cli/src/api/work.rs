@@ -111,6 +111,7 @@ pub(crate) struct Fetch {
 pub(crate) enum JobKind {
     Ingest,
     Publish,
+    PublishFolder,
     Verify,
     /// It ends with the process: the channel itself is what goes on.
     Fetch,
@@ -162,7 +163,7 @@ pub(crate) struct JobInfo {
     /// Whether it was begun again after a restart.
     pub(crate) resumed: bool,
     /// What came of it; null before it is done. Of `ingest`, `path`, `size`, `blobs` and the `entry`; of `publish` what the
-    /// command prints; of `verify` the counts.
+    /// command prints; of `publishFolder` that, `files`, `size` and `left_out`; of `verify` the counts.
     pub(crate) result: Option<Value>,
     /// Why it failed; null where it did not.
     pub(crate) error: Option<ApiError>,

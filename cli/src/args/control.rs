@@ -150,6 +150,8 @@ pub(crate) enum TokenCommand {
         #[arg(long, value_enum, default_value_t = Scope::Admin)]
         scope: Scope,
     },
+    /// Print a link that logs a browser in to the page, once and within five minutes
+    Link,
     /// Make another one: who has the old one is refused from then on
     Rotate,
 }

@@ -116,7 +116,7 @@ fn status_words(status: &api::NodeStatus) -> String {
         counts.arriving,
         counts.waiting_for_peers,
         counts.new,
-        counts.up_to_date,
+        counts.up_to_date + counts.not_asked_lately,
         counts.paused,
         status.jobs,
         or_none(&status.api),
@@ -135,6 +135,7 @@ pub(crate) fn add(args: &Add, output: Output) -> Result<(), Failure> {
         copy: args.fetch.copy,
         in_order: args.fetch.in_order,
         new: args.data.new,
+        preview: false,
     };
     with_node(&args.data, async |face| {
         let added = face.call(call).await?;
@@ -286,6 +287,12 @@ pub(crate) fn token(args: &Token, output: Output) -> Result<(), Failure> {
             let token = read_token(&args.data.dir, scope)?;
             output.result(&json!({ "token": *token }), &token)
         }
+        TokenCommand::Link => with_node(&args.data, async |face| {
+            let (status, link) = (face.call(api::GetStatus {}).await?, face.call(api::CreateLoginLink {}).await?);
+            let none = || Failure::new(Exit::NotFound, "no node with a page runs here; `megatorrent serve` is one");
+            let url = format!("http://{}/{}", status.api.ok_or_else(none)?, link.path);
+            output.result(&json!({ "url": url, "valid_secs": link.valid_secs }), &url)
+        }),
         TokenCommand::Rotate => with_node(&args.data, async |face| {
             let done = face.call(api::RotateToken {}).await?;
             print(&done, "there is another token; `megatorrent token show` prints it", output)

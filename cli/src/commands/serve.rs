@@ -46,6 +46,7 @@ pub(crate) fn run(args: &Serve, invocation: &Invocation, output: Output) -> Resu
         let mut face = Face::own(host);
         let told = async {
             face.tell_ready(output).await?;
+            face.tell_page(output).await?;
             notify::tell(State::Ready);
             loop {
                 for event in face.events().await? {

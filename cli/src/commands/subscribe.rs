@@ -30,6 +30,7 @@ pub(crate) fn run(args: &Subscribe, given: &Given, output: Output) -> Result<(),
         copy: args.fetch.copy,
         in_order: args.fetch.in_order,
         new: args.data.new,
+        preview: false,
     };
     let timeout = args.timeout.or(args.once.then_some(ONCE_TIMEOUT.as_secs())).filter(|secs| *secs > 0);
     let wait = Fetch { channel: ChannelId(uri.public_key), timeout_secs: timeout, patient: !args.once };

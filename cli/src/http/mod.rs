@@ -21,6 +21,7 @@ mod files;
 mod guard;
 mod limits;
 pub(crate) mod listen;
+mod page;
 mod rate;
 mod routes;
 mod rpc;

@@ -17,7 +17,7 @@ use super::guard::{self, Peer};
 use super::limits::{BODIES_BYTES_MAX, BODY_BYTES_MAX, CALLS_MAX, CONTROL_BODY_BYTES_MAX, STREAMS_MAX};
 use super::server::{Inner, Place};
 use super::token::Login;
-use super::{Backend, files, rpc};
+use super::{Backend, files, page, rpc};
 
 /// What browsers say in place of `Last-Event-ID` when they connect again.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -59,11 +59,21 @@ async fn route<B: Backend>(
     if let "/healthz" | "/readyz" | "/login" = path {
         guard::origin(peer, &head.method, &head.headers, host, None)?;
         return match path {
+            "/login" if head.method == Method::POST => {
+                check_type(&head.headers)?;
+                let (body, _place) = collect(server, peer, slot, body).await?;
+                exchange(server, &body)
+            }
             "/login" => log_in(server, head),
             "/readyz" => ready(server, head),
             _ => allow(head, &[Method::GET, Method::HEAD], "GET, HEAD")
                 .map(|()| answer::empty(StatusCode::NO_CONTENT)),
         };
+    }
+    // Files of the page say nothing of the node, and a link may lead to it from anywhere.
+    if let Some(asset) = page::find(path) {
+        allow(head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+        return Ok(page::file(asset, head));
     }
     // The code is the login. A link may be followed from any page.
     if let Some(code) = path.strip_prefix("/files/") {
@@ -111,16 +121,40 @@ fn ready<B: Backend>(server: &Inner<B>, head: &Parts) -> Result<Answer, Refusal>
 }
 
 fn log_in<B: Backend>(server: &Inner<B>, head: &Parts) -> Result<Answer, Refusal> {
-    allow(head, &[Method::GET], "GET")?;
+    allow(head, &[Method::GET], "GET, POST")?;
     let cookie = query(head, "code").and_then(|code| server.access.redeem(code)).ok_or_else(|| {
         Refusal::new(StatusCode::FORBIDDEN, "this link was used, or is too old: have the node make another")
     })?;
-    let mut cookie = HeaderValue::from_str(&cookie).expect("names and values of cookies are ASCII");
-    cookie.set_sensitive(true);
     let mut answer = answer::empty(StatusCode::SEE_OTHER);
-    answer.headers_mut().insert(header::SET_COOKIE, cookie);
+    set_cookie(&mut answer, &cookie);
     answer.headers_mut().insert(header::LOCATION, HeaderValue::from_static("./"));
     Ok(answer)
+}
+
+/// Begins the session of a browser whose user typed a token in.
+fn exchange<B: Backend>(server: &Inner<B>, body: &[u8]) -> Result<Answer, Refusal> {
+    let call: Exchange = serde_json::from_slice(body)
+        .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the body is {\"token\": TOKEN}"))?;
+    let cookie = server.access.exchange(call.token.trim()).ok_or_else(|| {
+        let message = "this is not the node's token, or no longer; `megatorrent token show` prints it";
+        Refusal::new(StatusCode::FORBIDDEN, message)
+    })?;
+    let mut answer = answer::empty(StatusCode::NO_CONTENT);
+    set_cookie(&mut answer, &cookie);
+    Ok(answer)
+}
+
+/// What `POST login` takes.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exchange {
+    token: Zeroizing<String>,
+}
+
+fn set_cookie(answer: &mut Answer, cookie: &str) {
+    let mut cookie = HeaderValue::from_str(cookie).expect("names and values of cookies are ASCII");
+    cookie.set_sensitive(true);
+    answer.headers_mut().insert(header::SET_COOKIE, cookie);
 }
 
 /// The value of a parameter in the query, as it stands there.

@@ -59,6 +59,7 @@ impl Tokens {
 /// A secret that can be used until some time.
 struct Timed {
     secret: Secret,
+    scope: Scope,
     until: Instant,
 }
 
@@ -143,7 +144,7 @@ impl Access {
 
     /// Makes a link that logs a browser in, once.
     pub(crate) fn login_link(&self) -> Result<LoginLink, Failure> {
-        let code = remember(&self.codes, CODES_MAX, CODE_TIME)?;
+        let code = remember(&self.codes, CODES_MAX, CODE_TIME, Scope::Admin)?;
         let path = format!("login?code={}", Base64UrlUnpadded::encode_string(&*code));
         Ok(LoginLink { path, valid_secs: CODE_TIME.as_secs() })
     }
@@ -153,7 +154,16 @@ impl Access {
         let code = decode(code)?;
         let position = find(&self.codes.borrow(), &code)?;
         self.codes.borrow_mut().remove(position);
-        let session = remember(&self.sessions, SESSIONS_MAX, SESSION_TIME).ok()?;
+        self.begin_session(Scope::Admin)
+    }
+
+    /// Begins a browser's session for whoever has a token; its `Set-Cookie` header.
+    pub(super) fn exchange(&self, token: &str) -> Option<Zeroizing<String>> {
+        self.begin_session(self.by_token(token)?.scope)
+    }
+
+    fn begin_session(&self, scope: Scope) -> Option<Zeroizing<String>> {
+        let session = remember(&self.sessions, SESSIONS_MAX, SESSION_TIME, scope).ok()?;
         let (name, value) = (self.cookie_name(), text(&session));
         // Without a path the cookie is for the folder that the browser asked: this works in a subfolder behind a proxy too.
         let seconds = SESSION_TIME.as_secs();
@@ -180,8 +190,8 @@ impl Access {
         let mut pairs = cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
         let session = parse(pairs.find(|&(key, _)| key == &*name)?.1)?;
         let sessions = self.sessions.borrow();
-        let until = sessions.get(find(&sessions, &session)?)?.until;
-        Some(self.login(Scope::Admin, Way::Cookie, Some(until)))
+        let found = sessions.get(find(&sessions, &session)?)?;
+        Some(self.login(found.scope, Way::Cookie, Some(found.until)))
     }
 
     /// Whether a caller who logged in earlier may go on.
@@ -248,7 +258,12 @@ fn random() -> Result<Secret, Failure> {
 }
 
 /// Makes a secret that can be used for a while, and has it remembered.
-fn remember(list: &RefCell<VecDeque<Timed>>, max: usize, time: Duration) -> Result<Secret, Failure> {
+fn remember(
+    list: &RefCell<VecDeque<Timed>>,
+    max: usize,
+    time: Duration,
+    scope: Scope,
+) -> Result<Secret, Failure> {
     let secret = random()?;
     let mut list = list.borrow_mut();
     let now = Instant::now();
@@ -256,7 +271,7 @@ fn remember(list: &RefCell<VecDeque<Timed>>, max: usize, time: Duration) -> Resu
     while list.len() >= max {
         list.pop_front();
     }
-    list.push_back(Timed { secret: secret.clone(), until: now + time });
+    list.push_back(Timed { secret: secret.clone(), scope, until: now + time });
     Ok(secret)
 }
 
@@ -331,11 +346,21 @@ mod tests {
     }
 
     #[test]
+    fn a_token_begins_a_session_of_its_scope() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let access = Access::open(dir.path()).expect("it opens");
+        let cookie = access.exchange(&access.token(Scope::Read)).expect("it begins one");
+        let login = access.by_cookies(cookie.split(';').next().expect("a pair")).expect("it is known");
+        assert_eq!((login.scope, login.way), (Scope::Read, Way::Cookie));
+        assert!(access.exchange("mt_wrong").is_none());
+    }
+
+    #[test]
     fn codes_and_sessions_are_bounded_and_end() {
         let list = RefCell::default();
-        let first = remember(&list, 2, Duration::from_mins(1)).expect("a secret");
-        remember(&list, 2, Duration::from_mins(1)).expect("a secret");
-        remember(&list, 2, Duration::ZERO).expect("a secret");
+        let first = remember(&list, 2, Duration::from_mins(1), Scope::Admin).expect("a secret");
+        remember(&list, 2, Duration::from_mins(1), Scope::Admin).expect("a secret");
+        remember(&list, 2, Duration::ZERO, Scope::Admin).expect("a secret");
         assert!(list.borrow().len() == 2 && find(&list.borrow(), &first).is_none());
         let ended = list.borrow()[1].secret.clone();
         assert!(find(&list.borrow(), &ended).is_none());

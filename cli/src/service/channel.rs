@@ -1,5 +1,6 @@
 //! One channel that is followed: what is known of it, what is done about its files, and what there is to say of it.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use super::exports::{Bench, Exports, Finished, Goal};
 use super::jobs::verify::Found;
 use super::own_folder;
 use super::records::{Followed, Known};
-use crate::api::{ChannelId, State, Subscription};
+use crate::api::{ChannelId, Difference, FileChange, FileState, State, Subscription};
 use crate::clock;
 use crate::events;
 use crate::exit::{Exit, Failure};
@@ -26,6 +27,19 @@ use crate::output::News;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Without a byte for so long, a channel waits for peers.
 const WAITING_AFTER: Duration = Duration::from_secs(30);
+
+/// Over which time its rate is taken.
+const RATE_WINDOW: Duration = Duration::from_secs(5);
+/// How long the DHT's word on what is newest holds.
+const ASKED_LATELY_MS: u64 = 60 * 60 * 1_000;
+/// How long a channel is looked at.
+const PREVIEW_MS: u64 = 30 * 60 * 1_000;
+
+/// About the bytes of a version that are here.
+fn here_bytes(status: &TargetStatus) -> u64 {
+    let share = u128::from(status.content_bytes) * u128::from(status.blobs_stored);
+    u64::try_from(share / u128::from(status.blobs_total.max(1))).unwrap_or(u64::MAX)
+}
 
 /// A channel that is followed.
 pub(super) struct Channel {
@@ -58,6 +72,12 @@ pub(super) struct Channel {
     last_change: Instant,
     /// When progress was told last, and which.
     told_progress: Option<(Instant, (u64, u64))>,
+    /// The state that was told last.
+    told_state: Option<State>,
+    /// How files differ from the version that was marked as seen, by their paths.
+    changes: BTreeMap<String, FileChange>,
+    /// Bytes that were here over the last seconds.
+    here: VecDeque<(Instant, u64)>,
 }
 
 /// What moves while a download does.
@@ -122,12 +142,15 @@ impl Channel {
             last_progress: Progress::default(),
             last_change: Instant::now(),
             told_progress: None,
+            told_state: None,
+            changes: BTreeMap::new(),
+            here: VecDeque::new(),
         }
     }
 
     /// Whether its files go where a record says, and as it says.
     pub(super) fn goes_as(&self, record: &Followed) -> bool {
-        let goal = |it: &Followed| (it.output.clone(), it.copy, it.in_order);
+        let goal = |it: &Followed| (it.output.clone(), it.copy, it.in_order, it.preview);
         goal(&self.record) == goal(record)
     }
 
@@ -153,6 +176,7 @@ impl Channel {
             Event::Manifest { sequence, manifest, .. } => {
                 self.is_readable = true;
                 self.refused = None;
+                self.compare(*sequence, manifest);
                 self.manifest = Some((*sequence, manifest.clone()));
                 events::title(manifest).clone_into(&mut self.title);
                 self.files = manifest.files().count() as u64;
@@ -202,6 +226,62 @@ impl Channel {
         Ok(())
     }
 
+    /// Notes how a version differs from the one that was marked as seen.
+    fn compare(&mut self, sequence: u64, manifest: &Manifest) {
+        let Some((before, old)) = &self.manifest else { return };
+        if *before >= sequence {
+            return;
+        }
+        let is_read = self.record.read_sequence >= *before;
+        let earlier = if is_read { BTreeMap::new() } else { std::mem::take(&mut self.changes) };
+        let is_known = is_read || self.record.known.difference.is_some();
+        let old: BTreeMap<&str, &FileEntry> = old.files().map(|file| (file.path.as_str(), file)).collect();
+        let (mut difference, mut found) = (Difference::default(), 0_u64);
+        self.changes.clear();
+        for file in manifest.files() {
+            let path = file.path.as_str();
+            let known = old.get(path);
+            found += u64::from(known.is_some());
+            let change = match (earlier.get(path), known) {
+                (Some(FileChange::New), _) | (_, None) => FileChange::New,
+                (Some(FileChange::Changed), _) => FileChange::Changed,
+                (None, Some(known)) if known.reference != file.reference => FileChange::Changed,
+                (None, Some(_)) => continue,
+            };
+            let count = match change {
+                FileChange::New => &mut difference.added,
+                FileChange::Changed => &mut difference.changed,
+            };
+            *count += 1;
+            self.changes.insert(path.to_owned(), change);
+        }
+        difference.removed = (old.len() as u64).saturating_sub(found);
+        self.record.known.difference = is_known.then_some(difference);
+        self.is_record_new = true;
+    }
+
+    /// How a file of the newest version differs from the version that was marked as seen.
+    pub(super) fn change_of(&self, path: &str) -> Option<FileChange> {
+        self.changes.get(path).copied()
+    }
+
+    /// How far a file of the newest version is.
+    pub(super) fn file_state(&self, index: usize) -> FileState {
+        self.exports.as_ref().map_or(FileState::Missing, |exports| exports.file_state(index))
+    }
+
+    /// The newest version was marked as seen.
+    pub(super) fn note_read(&mut self) {
+        self.changes.clear();
+        self.record.known.difference = None;
+    }
+
+    /// Whether it was looked at for long enough.
+    pub(super) fn is_old_preview(&self) -> bool {
+        let age_ms = clock::now_ms().saturating_sub(self.record.added_unix_ms);
+        self.record.preview && age_ms >= PREVIEW_MS
+    }
+
     fn refuse(&mut self, why: String) {
         self.refused = Some(Failure::new(Exit::Integrity, why));
     }
@@ -238,7 +318,8 @@ impl Channel {
             let is_complete = self.told_complete == Some(sequence);
             self.completed_unix_ms.filter(|_| is_complete).map(|unix_ms| (blobs, unix_ms))
         });
-        let known = Known { sequence, files: self.files, size_bytes: self.size_bytes, complete };
+        let difference = self.record.known.difference;
+        let known = Known { sequence, files: self.files, size_bytes: self.size_bytes, complete, difference };
         if known != self.record.known {
             self.record.known = known;
             self.is_record_new = true;
@@ -307,8 +388,38 @@ impl Channel {
         } else if self.exports.as_ref().is_some_and(Exports::is_surveying) {
             self.last_change = Instant::now();
         }
+        self.note_rate(&status);
         self.tell_progress(&status);
-        self.tell_complete(&status)
+        self.tell_complete(&status)?;
+        self.tell_state(&status);
+        Ok(())
+    }
+
+    /// Notes how much is here, while more comes.
+    fn note_rate(&mut self, status: &TargetStatus) {
+        let now = Instant::now();
+        while self.here.front().is_some_and(|(at, _)| now - *at > RATE_WINDOW) {
+            self.here.pop_front();
+        }
+        if !status.satisfied || !self.here.is_empty() {
+            self.here.push_back((now, here_bytes(status)));
+        }
+    }
+
+    /// Bytes of it that came a second.
+    fn rate(&self) -> u64 {
+        let (Some(first), Some(last)) = (self.here.front(), self.here.back()) else { return 0 };
+        let ms = u64::try_from((last.0 - first.0).as_millis()).unwrap_or(u64::MAX);
+        if ms == 0 { 0 } else { last.1.saturating_sub(first.1).saturating_mul(1_000) / ms }
+    }
+
+    /// Tells that its state is another.
+    fn tell_state(&mut self, status: &TargetStatus) {
+        let complete = self.told_complete.is_some_and(|told| told == status.sequence);
+        let state = self.state(Some(status), complete);
+        if self.told_state.replace(state).is_some_and(|told| told != state) {
+            self.reporter.event(News::Changed, json!({ "state": state }), "");
+        }
     }
 
     /// Tells how many blobs are here, where that has changed; what comes within a moment is told at once.
@@ -331,6 +442,9 @@ impl Channel {
 
     /// Tells once for each version that all that is wanted of it is in its place.
     fn tell_complete(&mut self, status: &TargetStatus) -> Result<(), Failure> {
+        if self.record.preview {
+            return Ok(());
+        }
         let sequence = match &self.exports {
             Some(exports) => exports.complete_sequence().filter(|_| !exports.has_failed()),
             None => status.satisfied.then_some(status.sequence),
@@ -441,12 +555,25 @@ impl Channel {
             added_unix_ms: self.record.added_unix_ms,
             completed_unix_ms: known_complete.map(|it| it.1).or(self.completed_unix_ms),
             unread: complete && sequence > self.record.read_sequence,
+            asked_unix_ms: status.as_ref().and_then(|status| status.asked).map(|asked| asked.0),
+            here_bytes: if complete {
+                known.map_or(self.size_bytes, |known| known.size_bytes)
+            } else {
+                status.as_ref().map_or(0, here_bytes)
+            },
+            receive_bytes_per_sec: self.rate(),
+            difference: self.record.known.difference,
+            kept_files: self.exports.as_ref().map_or(0, Exports::kept) as u64,
+            preview: self.record.preview,
+            number: self.record.number,
         }
     }
 
     /// The first word that holds.
     fn state(&self, status: Option<&TargetStatus>, complete: bool) -> State {
         let sequence = status.map_or(0, |status| status.sequence);
+        let asked = status.and_then(|status| status.asked).map_or(0, |asked| asked.0);
+        let is_fresh = clock::now_ms().saturating_sub(asked) < ASKED_LATELY_MS;
         let is_locked = self.refused.as_ref().is_some_and(|failure| failure.exit == Exit::Permission);
         match () {
             () if self.is_forked => State::Conflict,
@@ -458,6 +585,7 @@ impl Channel {
             () if self.record.paused => State::Paused,
             () if sequence == 0 => State::Looking,
             () if complete && sequence > self.record.read_sequence => State::New,
+            () if complete && !is_fresh => State::NotAskedLately,
             () if complete => State::UpToDate,
             () if self.last_change.elapsed() >= WAITING_AFTER => State::WaitingForPeers,
             () => State::Arriving,

@@ -23,6 +23,7 @@ use smol::lock::Semaphore;
 
 use super::Reporter;
 use super::withdrawn::{self, Withdrawn};
+use crate::api::FileState;
 use crate::exit::Failure;
 use crate::node::Executor;
 use crate::output::News;
@@ -440,6 +441,16 @@ impl Exports {
     pub(super) fn is_written(&self, file: usize) -> bool {
         let is_not = |it: &Current| it.kept.contains(&file) || it.failed.contains(&file);
         self.manifest.as_ref().is_some_and(|it| it.done.contains(&file) && !is_not(it))
+    }
+
+    /// How far a file of the newest manifest is.
+    pub(super) fn file_state(&self, file: usize) -> FileState {
+        match &self.manifest {
+            Some(it) if it.failed.contains(&file) => FileState::Failed,
+            Some(it) if it.kept.contains(&file) => FileState::Kept,
+            Some(it) if it.done.contains(&file) => FileState::Here,
+            _ => FileState::Missing,
+        }
     }
 
     /// A file's place.

@@ -17,6 +17,7 @@ mod rates;
 mod records;
 mod reporter;
 mod undo;
+mod uploads;
 mod withdrawn;
 mod work;
 
@@ -95,6 +96,8 @@ pub(crate) struct Inner {
     api: Cell<Option<SocketAddr>>,
     /// Who may use it.
     access: RefCell<Option<Rc<Access>>>,
+    /// The highest number that a channel has.
+    numbers: Cell<u64>,
     is_ending: Cell<bool>,
     ending: Changed,
     tasks: RefCell<Vec<Task<()>>>,
@@ -167,6 +170,7 @@ impl Service {
             started_unix_ms,
             api: Cell::new(None),
             access: RefCell::default(),
+            numbers: Cell::new(found.iter().map(|(_, record)| record.number).max().unwrap_or(0)),
             is_ending: Cell::new(false),
             ending: Changed::new(),
             tasks: RefCell::default(),
@@ -191,6 +195,9 @@ impl Service {
         let mut new = BTreeSet::new();
         let mut failures = Vec::new();
         for (channel, record) in found {
+            if record.preview {
+                options.selections.push((*channel, exports::Exports::first_selection(false, false)));
+            }
             if let Some(out_dir) = &record.output {
                 match (Survey { store: &store, state, out_dir }).is_new() {
                     Ok(true) => drop(new.insert(*channel)),
@@ -215,7 +222,14 @@ impl Service {
         let mut found: BTreeMap<_, _> = found.into_iter().collect();
         let mut channels = it.channels.borrow_mut();
         for key in it.node.channels() {
-            let record = found.remove(&key).unwrap_or_else(Followed::seeded);
+            let mut record = found.remove(&key).unwrap_or_else(Followed::seeded);
+            if record.preview {
+                // Whoever looked at it is gone.
+                drop(it.node.command(Command::Unfollow(key)));
+                self.forget(key);
+                continue;
+            }
+            self.number(&mut record);
             if record.paused {
                 drop(it.node.command(Command::Pause(key)));
             }
@@ -225,9 +239,22 @@ impl Service {
         // A record that was written before its channel was followed, as the process ended between the two.
         drop(channels);
         for (key, _) in found {
-            self.spawn(|it| async move {
-                let _ = it.0.records.set_channel(ChannelId(key), None).await;
-            });
+            self.forget(key);
+        }
+    }
+
+    /// Removes a channel's record, behind the work.
+    fn forget(&self, key: PublicKey) {
+        self.spawn(|it| async move {
+            let _ = it.0.records.set_channel(ChannelId(key), None).await;
+        });
+    }
+
+    /// Gives a channel a number, if it has none.
+    fn number(&self, record: &mut Followed) {
+        if record.number == 0 {
+            self.0.numbers.set(self.0.numbers.get() + 1);
+            record.number = self.0.numbers.get();
         }
     }
 
@@ -282,7 +309,8 @@ impl Service {
         let Some(key) = of else { return };
         if !channels.contains_key(&key) && it.node.channel_status(&key).is_some() {
             // A channel of one's own, which publishing follows.
-            let record = Followed::seeded();
+            let mut record = Followed::seeded();
+            self.number(&mut record);
             channels.insert(key, Channel::new(key, record, false, &it.node, &it.bench, &it.reporter));
         }
         let Some(channel) = channels.get_mut(&key) else { return };
@@ -328,6 +356,7 @@ impl Service {
                 self.keep(*key, record);
             }
         }
+        self.end_previews();
         for job in it.jobs.borrow_mut().moved() {
             self.tell_job(&job);
         }
@@ -339,6 +368,20 @@ impl Service {
             it.reporter.event(News::Status, events::members(status), events::lag(status).unwrap_or_default());
         }
         it.tasks.borrow_mut().retain(|task| !task.is_finished());
+    }
+
+    /// Ends previews that nobody made a subscription of.
+    fn end_previews(&self) {
+        let channels = self.0.channels.borrow();
+        let old: Vec<PublicKey> =
+            channels.iter().filter(|(_, channel)| channel.is_old_preview()).map(|(key, _)| *key).collect();
+        drop(channels);
+        for key in old {
+            self.spawn(|it| async move {
+                let call = api::RemoveSubscription { channel: ChannelId(key) };
+                let _ = api::Answers::answer(&it, call).await;
+            });
+        }
     }
 
     fn tell_job(&self, job: &api::JobInfo) {

@@ -10,7 +10,7 @@ use megatorrent_runtime_smol::state::{State, StateError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ChannelId, JobId, JobInfo};
+use crate::api::{ChannelId, Difference, JobId, JobInfo};
 use crate::clock;
 use crate::exit::Failure;
 
@@ -34,6 +34,12 @@ pub(super) struct Followed {
     /// What was known of it at last, for a time at which it was not read again.
     #[serde(default)]
     pub(super) known: Known,
+    /// Its number in this node; 0: it has none yet.
+    #[serde(default)]
+    pub(super) number: u64,
+    /// Whether it is only looked at.
+    #[serde(default)]
+    pub(super) preview: bool,
 }
 
 /// What a list says of a version.
@@ -44,6 +50,9 @@ pub(super) struct Known {
     pub(super) size_bytes: u64,
     /// The number of its blobs, and when it was complete: milliseconds since 1970. `None`: it is not.
     pub(super) complete: Option<(u64, u64)>,
+    /// How it differs from the one that was marked as seen, where that is known.
+    #[serde(default)]
+    pub(super) difference: Option<Difference>,
 }
 
 /// A job, with what begins it again.
@@ -164,6 +173,8 @@ impl Followed {
             read_sequence: 0,
             title: String::new(),
             known: Known::default(),
+            number: 0,
+            preview: false,
         }
     }
 

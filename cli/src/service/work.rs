@@ -9,7 +9,7 @@ use megatorrent_core::node::Command;
 use serde_json::{Value, json};
 
 use super::jobs::verify::Found;
-use super::jobs::{Progress, Request, ingest, publish, verify};
+use super::jobs::{Progress, Request, folder, ingest, publish, verify};
 use super::{Reporter, Service};
 use crate::api::{self, ApiError, JobId, JobInfo};
 use crate::events::count;
@@ -91,6 +91,13 @@ impl Service {
             Request::Publish(call) => {
                 let reporter = self.0.reporter.of_job(id);
                 publish::run(&call, node, progress, &reporter, &self.0.publishing).await
+            }
+            Request::PublishFolder(call) => {
+                let reporter = self.0.reporter.of_job(id);
+                let identity = self.identity_of(&call.channel).await.ok_or_else(|| {
+                    Failure::new(Exit::NotFound, "the channel's identity is not in the node's folder any more")
+                })?;
+                folder::run(&call, identity, node, progress, &reporter, &self.0.publishing).await
             }
             Request::Verify(call) => self.verify(id, call, progress).await,
             Request::Fetch(call) => {

@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 pub use command::{Answer, Command, Draft, PublishError, Refusal, Takers};
-pub use status::{BanStatus, NodeStatus, PeerSource, PeerStatus, TargetStatus};
+pub use status::{BanStatus, BlobCell, NodeStatus, PeerSource, PeerStatus, TargetStatus};
 pub use store::{Claim, Held, Stand, StoreNews, Written};
 
 use super::channels::contents::Target;

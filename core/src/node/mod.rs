@@ -182,6 +182,12 @@ impl<S: Suite> Node<S> {
         self.0.channel_status(channel)
     }
 
+    /// The blobs of a followed channel's newest version, as far as they are known, in the order of the content and at most
+    /// `cells_max` cells. Blobs whose places are beyond what peers tell of are left out.
+    pub fn cells(&self, channel: &PublicKey, cells_max: usize) -> Vec<BlobCell> {
+        self.0.cells(channel, cells_max)
+    }
+
     /// The state of a swarm without a head that the node has joined.
     pub fn swarm_status(&self, topic: &Topic) -> Option<TargetStatus> {
         self.0.swarm_status(topic)

@@ -24,6 +24,13 @@ impl Service {
     fn identities_dir(&self) -> PathBuf {
         self.0.home.join(FOLDER)
     }
+
+    /// The identity of a channel, where the node's folder has it.
+    pub(in crate::service) async fn identity_of(&self, channel: &ChannelId) -> Option<Identity> {
+        let (dir, key) = (self.identities_dir(), channel.0);
+        let all = smol::unblock(move || all(&dir)).await;
+        all.into_iter().map(|(identity, _)| identity).find(|it| it.public_key() == key)
+    }
 }
 
 fn info(identity: &Identity, file: &Path) -> IdentityInfo {

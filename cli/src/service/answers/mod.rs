@@ -1,5 +1,6 @@
 //! The answer to each method.
 
+mod folders;
 mod identities;
 mod node;
 mod subscriptions;

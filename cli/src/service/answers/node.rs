@@ -8,8 +8,8 @@ use megatorrent_core::node::{Command, Target};
 use super::LISTED_MAX;
 use crate::api::{
     self, AddPeer, Answers, ApiError, Ban, Bans, ChannelId, Counts, CreateLoginLink, Doctor, Done, Events,
-    GetBans, GetDoctor, GetEvents, GetLimits, GetOptions, GetPeers, GetSettings, GetStatus, Limits,
-    LoginLink, Mode, NodeOptions, NodeStatus, Peer, Peers, RemoveBan, RotateToken, SetLimits, SetSettings,
+    GetBans, GetDoctor, GetEvents, GetLimits, GetOptions, GetPeers, GetRates, GetSettings, GetStatus,
+    Limits, LoginLink, Mode, NodeOptions, NodeStatus, Peer, Peers, RateHistory, RemoveBan, RotateToken, SetLimits, SetSettings,
     Settings, Shutdown,
 };
 use crate::exit::{Exit, Failure};
@@ -22,7 +22,9 @@ impl Answers<GetStatus> for Service {
         let (receive_bytes_per_sec, send_bytes_per_sec) = it.rates.borrow().bytes_per_sec();
         let mut channels = Counts::default();
         for channel in it.channels.borrow().values() {
-            channels.add(channel.info().state);
+            if !channel.record.preview {
+                channels.add(channel.info().state);
+            }
         }
         Ok(NodeStatus {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -80,6 +82,10 @@ impl Answers<GetPeers> for Service {
             bytes_received: peer.bytes_received,
             bytes_sent: peer.bytes_sent,
             channels: peer.shared.iter().filter_map(channel).map(ChannelId).collect(),
+            found: peer.found.map(Into::into),
+            ready: peer.is_keyed,
+            wanted_of_it: peer.wanted_of_it as u64,
+            wanted_of_us: peer.wanted_of_us as u64,
         });
         Ok(Peers { peers: peers.collect() })
     }
@@ -87,6 +93,12 @@ impl Answers<GetPeers> for Service {
 
 fn channel(target: &Target) -> Option<PublicKey> {
     if let Target::Channel(channel) = target { Some(*channel) } else { None }
+}
+
+impl Answers<GetRates> for Service {
+    async fn answer(&self, call: GetRates) -> Result<RateHistory, ApiError> {
+        Ok(self.0.rates.borrow().history(call.day))
+    }
 }
 
 impl Answers<GetBans> for Service {

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::page;
 use crate::api::{
-    AddSubscription, Answers, ApiError, ChannelId, Counts, Done, FileInfo, Files, GetFiles, GetSubscription,
-    GetSubscriptions, MarkRead, PauseSubscription, RemoveSubscription, ResumeSubscription, Sort,
+    AddSubscription, Answers, ApiError, Blobs, ChannelId, Counts, Done, FileInfo, FileState, Files, GetBlobs,
+    GetFiles, GetSubscription, GetSubscriptions, MarkRead, PauseSubscription, RemoveSubscription, ResumeSubscription, Sort,
     Subscription, Subscriptions, Undo, Undoable,
 };
 use crate::exit::{Exit, Failure};
@@ -22,6 +22,9 @@ use crate::service::Service;
 use crate::service::channel::Channel;
 use crate::service::records::Followed;
 use crate::service::undo::{Back, UNDO_FOR};
+
+/// Cells of a map of blobs at most.
+const CELLS_MAX: usize = 600;
 
 impl Service {
     /// Follows a channel, or changes how it is followed. The record is there before this returns.
@@ -33,7 +36,7 @@ impl Service {
             None => false,
         };
         let is_same = it.channels.borrow().get(&key).is_some_and(|old| old.goes_as(&record));
-        let paused = record.paused;
+        let (paused, is_preview) = (record.paused, record.preview);
         if !is_same {
             self.replace(key, record, is_new).await?;
         } else if let Some(channel) = it.channels.borrow_mut().get_mut(&key) {
@@ -54,14 +57,18 @@ impl Service {
             // A peer that is refused now is found otherwise.
             drop(it.node.add_bootstrap(peer.clone()));
         }
-        let members = json!({ "channel": key.to_string() });
-        it.reporter.of_channel(key).event(News::Followed, members, format!("channel {key} is followed"));
+        if !is_preview {
+            let members = json!({ "channel": key.to_string() });
+            it.reporter.of_channel(key).event(News::Followed, members, format!("channel {key} is followed"));
+        }
         Ok(())
     }
 
     /// Puts a channel in the place of one that went elsewhere, or of none.
     async fn replace(&self, key: PublicKey, record: Followed, is_new: bool) -> Result<(), ApiError> {
         let it = &self.0;
+        let mut record = record;
+        self.number(&mut record);
         let old = it.channels.borrow_mut().remove(&key);
         let mut known = None;
         if let Some(mut old) = old {
@@ -71,6 +78,9 @@ impl Service {
         it.records.set_channel(ChannelId(key), Some(&record)).await?;
         if record.output.is_some() {
             let selection = Self::first_selection(is_new, record.in_order);
+            self.command(Command::Select { channel: key, selection }).await?;
+        } else if record.preview {
+            let selection = Self::first_selection(false, false);
             self.command(Command::Select { channel: key, selection }).await?;
         }
         // What came meanwhile found none, and made one for itself.
@@ -151,7 +161,16 @@ impl Answers<AddSubscription> for Service {
     async fn answer(&self, call: AddSubscription) -> Result<Subscription, ApiError> {
         let uri: ChannelUri = call.uri.trim().parse().map_err(|error| Failure::usage(format!("{error}")))?;
         let before = self.0.channels.borrow().get(&uri.public_key).map(|channel| channel.record.clone());
+        if call.preview {
+            if before.as_ref().is_none_or(|before| before.preview) {
+                let record = before.unwrap_or_else(|| Followed { preview: true, ..Followed::seeded() });
+                self.follow(&uri, record, false).await?;
+            }
+            return self.info(&ChannelId(uri.public_key));
+        }
         let before = before.unwrap_or_else(Followed::seeded);
+        let added_unix_ms =
+            if before.preview { Followed::seeded().added_unix_ms } else { before.added_unix_ms };
         let (output, unnamed) = match &call.output {
             Some(output) if !Path::new(output).is_absolute() => {
                 let message = format!("{output:?}: name the output folder by its absolute path");
@@ -163,8 +182,15 @@ impl Answers<AddSubscription> for Service {
                 None => (self.own_folder(&uri.public_key), true),
             },
         };
-        let record =
-            Followed { output: Some(output), unnamed, copy: call.copy, in_order: call.in_order, ..before };
+        let record = Followed {
+            output: Some(output),
+            unnamed,
+            copy: call.copy,
+            in_order: call.in_order,
+            preview: false,
+            added_unix_ms,
+            ..before
+        };
         self.follow(&uri, record, call.new).await?;
         self.info(&ChannelId(uri.public_key))
     }
@@ -174,6 +200,7 @@ impl Answers<GetSubscriptions> for Service {
     async fn answer(&self, call: GetSubscriptions) -> Result<Subscriptions, ApiError> {
         let mut counts = Counts::default();
         let mut found: Vec<Subscription> = self.0.channels.borrow().values().map(Channel::info).collect();
+        found.retain(|one| !one.preview);
         for one in &found {
             counts.add(one.state);
         }
@@ -182,12 +209,14 @@ impl Answers<GetSubscriptions> for Service {
             (search.is_empty()
                 || one.title.to_lowercase().contains(&search)
                 || one.channel.to_string().contains(&search))
-                && call.state.is_none_or(|state| state == one.state)
+                && (call.states.is_empty() || call.states.contains(&one.state))
         });
         match call.sort {
             Sort::Added => found.sort_by_key(|one| (one.added_unix_ms, one.channel)),
             Sort::Title => found.sort_by_cached_key(|one| (one.title.to_lowercase(), one.channel)),
             Sort::State => found.sort_by_key(|one| (one.state, one.channel)),
+            Sort::Here => found.sort_by_key(|one| (one.here_bytes, one.channel)),
+            Sort::Changed => found.sort_by_key(|one| (one.sequence, one.channel)),
             Sort::Size => found.sort_by_key(|one| (one.size_bytes, one.channel)),
         }
         if call.descending {
@@ -214,6 +243,9 @@ impl Answers<RemoveSubscription> for Service {
         self.command(Command::Unfollow(key)).await?;
         self.0.records.set_channel(call.channel, None).await?;
         let back = Back::Follow(key, read_key, Box::new(channel.record.clone()));
+        if channel.record.preview {
+            return Ok(Undoable { undo: 0, for_ms: 0 });
+        }
         let undo = self.0.undo.borrow_mut().add(back);
         let text = format!("channel {key} is not followed any more; its files stay");
         let members = json!({ "channel": key.to_string() });
@@ -275,6 +307,9 @@ impl Answers<MarkRead> for Service {
             let is_read =
                 self.0.channels.borrow().get(&key).is_none_or(|it| it.record.read_sequence >= sequence);
             if !is_read {
+                if let Some(channel) = self.0.channels.borrow_mut().get_mut(&key) {
+                    channel.note_read();
+                }
                 self.change(key, |record| record.read_sequence = sequence).await?;
             }
         }
@@ -300,10 +335,37 @@ impl Answers<GetFiles> for Service {
                 size_bytes: 0,
                 folder: folder.is_some(),
                 target: folder.is_none().then(|| channel.target_of(index, file)).flatten(),
+                state: FileState::Here,
+                change: None,
+                files: 0,
+                files_here: 0,
             });
+            let state = channel.file_state(index);
             info.size_bytes += file.size;
+            info.state = info.state.min(state);
+            info.change = info.change.max(channel.change_of(file.path.as_str()));
+            info.files += 1;
+            info.files_here += u64::from(state == FileState::Here);
         }
         let (files, total) = page(found.into_values().collect(), call.offset, call.limit);
         Ok(Files { sequence, files, total })
+    }
+}
+
+impl Answers<GetBlobs> for Service {
+    async fn answer(&self, call: GetBlobs) -> Result<Blobs, ApiError> {
+        if !self.0.channels.borrow().contains_key(&call.channel.0) {
+            return Err(not_followed(&call.channel));
+        }
+        let cells = call.cells.and_then(|cells| usize::try_from(cells).ok()).unwrap_or(CELLS_MAX);
+        let found = self.0.node.cells(&call.channel.0, cells.clamp(1, CELLS_MAX));
+        let mut blobs = Blobs::default();
+        for cell in found {
+            blobs.blobs.push(cell.blobs);
+            blobs.here.push(cell.stored);
+            blobs.under_way.push(cell.under_way);
+            blobs.unseen.push(cell.unseen);
+        }
+        Ok(blobs)
     }
 }

@@ -65,6 +65,24 @@ pub(crate) fn run(input: &Path, wish: &Wish, store: &Store, progress: &Progress)
     if let Some(metadata) = &input.metadata {
         progress.set_total(metadata.len());
     }
+    let file = sealed(input, wish, store, progress)?;
+    let (size, blobs) = (file.size, file.reference.blob_count());
+    let text = entry::to_json(&file);
+    let entry: Value = serde_json::from_str(&text).expect("an entry is JSON");
+    Ok(json!({ "path": wish.path.as_str(), "size": size, "blobs": blobs, "entry": entry, "text": text }))
+}
+
+/// Reads a file to its end, for its entry in a manifest. Waits for the disk.
+pub(super) fn entry_of(
+    input: &Path,
+    wish: &Wish,
+    store: &Store,
+    progress: &Progress,
+) -> Result<FileEntry, Failure> {
+    sealed(Input::open(input)?, wish, store, progress)
+}
+
+fn sealed(input: Input, wish: &Wish, store: &Store, progress: &Progress) -> Result<FileEntry, Failure> {
     let (modified_ms, executable) = input.metadata.as_ref().map_or((None, false), attributes);
     // What is sealed of a pipe has no other place than the folder of the node.
     let shared = if wish.copy { input.share(store)? } else { None };
@@ -76,12 +94,9 @@ pub(crate) fn run(input: &Path, wish: &Wish, store: &Store, progress: &Progress)
     let extents = extents?;
     let reference =
         if wish.v5 { Reference::Chunks(chunks(&extents, store)?) } else { Reference::Extents(extents) };
-    let (size, blobs) = (reference.size().unwrap_or_default(), reference.blob_count());
+    let size = reference.size().unwrap_or_default();
     let path = wish.path.clone();
-    let file = FileEntry { path, size, modified_ms, executable, reference, blake3: None };
-    let text = entry::to_json(&file);
-    let entry: Value = serde_json::from_str(&text).expect("an entry is JSON");
-    Ok(json!({ "path": wish.path.as_str(), "size": size, "blobs": blobs, "entry": entry, "text": text }))
+    Ok(FileEntry { path, size, modified_ms, executable, reference, blake3: None })
 }
 
 fn seal(
@@ -134,7 +149,7 @@ impl Input {
 }
 
 /// Modification time in milliseconds since 1970, and whether the owner may execute the file.
-fn attributes(metadata: &Metadata) -> (Option<u64>, bool) {
+pub(super) fn attributes(metadata: &Metadata) -> (Option<u64>, bool) {
     let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     #[cfg(unix)]
     let executable = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o100 != 0;

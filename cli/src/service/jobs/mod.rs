@@ -1,5 +1,6 @@
 //! Work that takes a while: each piece with a number, a state, progress and an end, kept over restarts.
 
+pub(crate) mod folder;
 pub(crate) mod ingest;
 pub(crate) mod publish;
 pub(crate) mod verify;
@@ -27,6 +28,7 @@ pub(super) const LIGHT_JOBS_MAX: usize = 64;
 pub(super) enum Request {
     Ingest(api::Ingest),
     Publish(api::Publish),
+    PublishFolder(api::PublishFolder),
     Verify(api::Verify),
     Fetch(api::Fetch),
 }
@@ -36,6 +38,7 @@ impl Request {
         match self {
             Self::Ingest(_) => JobKind::Ingest,
             Self::Publish(_) => JobKind::Publish,
+            Self::PublishFolder(_) => JobKind::PublishFolder,
             Self::Verify(_) => JobKind::Verify,
             Self::Fetch(_) => JobKind::Fetch,
         }
@@ -43,7 +46,7 @@ impl Request {
 
     /// Whether it keeps disk and processors busy.
     pub(super) fn is_heavy(&self) -> bool {
-        matches!(self, Self::Ingest(_) | Self::Verify(_))
+        matches!(self, Self::Ingest(_) | Self::PublishFolder(_) | Self::Verify(_))
     }
 
     /// Whether it means something without whoever asked for it.
@@ -55,13 +58,18 @@ impl Request {
         match self {
             Self::Ingest(ingest) => ingest.file.clone(),
             Self::Publish(publish) => publish.title.clone(),
+            Self::PublishFolder(publish) => publish.title.clone(),
             Self::Verify(_) => "all that is held".into(),
             Self::Fetch(fetch) => fetch.channel.to_string(),
         }
     }
 
     fn channel(&self) -> Option<ChannelId> {
-        if let Self::Fetch(fetch) = self { Some(fetch.channel) } else { None }
+        match self {
+            Self::Fetch(fetch) => Some(fetch.channel),
+            Self::PublishFolder(publish) => Some(publish.channel),
+            Self::Ingest(_) | Self::Publish(_) | Self::Verify(_) => None,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future;
+use megatorrent_core::addr::PeerAddr;
 use megatorrent_core::identity::{Identity, PublicKey};
 use megatorrent_core::ids::Secret;
 use megatorrent_core::manifest::{
@@ -67,16 +68,41 @@ pub(crate) async fn run(
     }
     let identity = files::read_identity(call.identity.as_ref())?;
     let read_key = read_key(call, &identity)?;
+    let manifest = manifest(call)?;
     let gateways = call
         .gateways
         .iter()
         .map(|text| text.parse().map_err(|_| Failure::usage(format!("{text:?} is no gateway's HOST:PORT"))));
     let gateways: Vec<_> = gateways.collect::<Result<_, _>>()?;
-    let manifest = manifest(call)?;
+    let version = Version { identity, read_key, manifest, gateways, with_ids: !call.no_ids };
+    put_out(version, node, progress, reporter, turns).await
+}
+
+/// What is to be signed and put out, and how.
+pub(super) struct Version {
+    pub(super) identity: Identity,
+    /// `None`: the channel is public.
+    pub(super) read_key: Option<Secret>,
+    pub(super) manifest: Manifest,
+    /// Nodes that put the head on the DHT; none: this one does.
+    pub(super) gateways: Vec<PeerAddr>,
+    pub(super) with_ids: bool,
+}
+
+/// Signs a version and puts it out: what `publish` prints.
+pub(super) async fn put_out(
+    version: Version,
+    node: &Handle,
+    progress: &Progress,
+    reporter: &Reporter,
+    turns: &Turns,
+) -> Result<Value, Failure> {
+    progress.set_step("signing");
+    let Version { identity, read_key, manifest, gateways, with_ids } = version;
     let (public_key, private) = (identity.public_key(), read_key.is_some());
     warn_of_missing_blobs(&manifest, node.store(), reporter);
     let secret = identity.content_secret();
-    let content = head_content(&manifest, node.store(), &secret, private, !call.no_ids)?;
+    let content = head_content(&manifest, node.store(), &secret, private, with_ids)?;
     let via = !gateways.is_empty();
     let draft = Draft { content, read_key: read_key.clone(), gateways };
     if !via {
@@ -147,7 +173,7 @@ fn publish_failure(refusal: Refusal, via: bool, node: &Handle) -> Failure {
 }
 
 /// Waits for a node of the DHT, or tells why there is none.
-async fn join(node: &Handle) -> Result<(), Failure> {
+pub(super) async fn join(node: &Handle) -> Result<(), Failure> {
     let joined = async {
         node.dht_joined().await;
         Ok(())
@@ -195,7 +221,12 @@ fn manifest(call: &api::Publish) -> Result<Manifest, Failure> {
         })?;
         items.push(Item::File(file));
     }
-    let collections = vec![Collection { title: call.title.clone(), items }];
+    manifest_of(call.title.clone(), items)
+}
+
+/// One collection.
+pub(super) fn manifest_of(title: String, items: Vec<Item>) -> Result<Manifest, Failure> {
+    let collections = vec![Collection { title, items }];
     let manifest = Manifest { collections, ..Manifest::default() };
     manifest.check().map_err(|error| Failure::usage(format!("these entries make no channel: {error}")))?;
     Ok(manifest)

@@ -34,10 +34,25 @@ pub struct TargetStatus {
     pub satisfied: bool,
     /// Whether the channel is paused ([`super::Command::Pause`]).
     pub paused: bool,
+    /// When the DHT last said which head is the newest; `None`: it has not yet, in this node's life.
+    pub asked: Option<UnixTime>,
     /// What it waits for, in words; `None` when complete.
     pub waiting: Option<String>,
     /// The body's reference, where the head does not carry the content itself; of a swarm without a head, its tree.
     pub root: Option<TreeRef>,
+}
+
+/// Blobs of a version that lie next to each other in the order of the content, to show to a user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlobCell {
+    /// How many.
+    pub blobs: u32,
+    /// Those that are here.
+    pub stored: u32,
+    /// Those of which parts are here, and not all.
+    pub under_way: u32,
+    /// Those that are neither here nor with any peer that is connected.
+    pub unseen: u32,
 }
 
 /// A node's counters, to show to a user.

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::super::api::TargetStatus;
+use super::super::api::{BlobCell, TargetStatus};
 use super::super::conns::Conns;
 use super::super::downloads::Downloads;
 use super::Channels;
@@ -38,6 +38,7 @@ impl Channels {
             complete: self.contents.has_all(&topic) && is_newest,
             satisfied,
             paused: self.heads.is_paused(channel),
+            asked: self.heads.answered(channel),
             waiting: (!satisfied).then(|| self.waiting(conns, downloads, peers_known, &topic)),
             root: self.heads.root(channel).cloned(),
         })
@@ -65,9 +66,15 @@ impl Channels {
             complete: self.contents.has_all(topic),
             satisfied,
             paused: false,
+            asked: None,
             waiting: (!satisfied).then(|| self.waiting(conns, downloads, peers_known, topic)),
             root: Some(tree),
         })
+    }
+
+    /// The blobs of a channel's newest version, as far as they are known, in at most `cells_max` cells.
+    pub(crate) fn cells(&self, channel: &PublicKey, cells_max: usize) -> Vec<BlobCell> {
+        self.heads.topic(channel).map_or_else(Vec::new, |topic| self.swarms.cells(&topic, cells_max))
     }
 
     /// The swarms that a peer watches too, by what they are of.

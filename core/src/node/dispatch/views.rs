@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::Dispatcher;
 use crate::identity::PublicKey;
 use crate::ids::{Secret, Topic};
-use crate::node::api::{BanStatus, NodeStatus, PeerStatus, TargetStatus};
+use crate::node::api::{BanStatus, BlobCell, NodeStatus, PeerStatus, TargetStatus};
 use crate::suite::Suite;
 use crate::time::Instant;
 
@@ -37,6 +37,10 @@ impl<S: Suite> Dispatcher<S> {
 
     pub(in super::super) fn channel_status(&self, channel: &PublicKey) -> Option<TargetStatus> {
         self.channels.status(&self.conns, &self.downloads, self.peers.known(), channel)
+    }
+
+    pub(in super::super) fn cells(&self, channel: &PublicKey, cells_max: usize) -> Vec<BlobCell> {
+        self.channels.cells(channel, cells_max)
     }
 
     pub(in super::super) fn swarm_status(&self, topic: &Topic) -> Option<TargetStatus> {

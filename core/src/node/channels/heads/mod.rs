@@ -25,7 +25,7 @@ use crate::node::cx::{Cx, Pending};
 use crate::node::dht::Class;
 use crate::node::table::ConnTable;
 use crate::node::timers::Timer;
-use crate::time::Instant;
+use crate::time::{Instant, UnixTime};
 use crate::tree::{Shape, TreeRef};
 use crate::uri;
 pub(crate) use held::HeldHead;
@@ -62,6 +62,8 @@ struct Upkeep {
     /// When a look-up last found the newest head, and the number of nodes that gave it.
     copies: Option<(Instant, usize)>,
     poll_error: Option<DhtError>,
+    /// When a look-up last ended with an answer.
+    answered: Option<UnixTime>,
     /// A look-up has ended or is as good as that, so that the newest head is known, as far as the DHT knows it.
     is_looked_up: bool,
     /// When the look-up under way is as good as ended, as it has brought a head.
@@ -91,6 +93,7 @@ impl Upkeep {
             poll_best: None,
             copies: None,
             poll_error: None,
+            answered: None,
             is_looked_up: false,
             settled_due: None,
             awaited: None,
@@ -409,6 +412,11 @@ impl Heads {
     /// The body that the newest durable head refers to, where it does not carry the content itself.
     pub(crate) fn root(&self, channel: &PublicKey) -> Option<&TreeRef> {
         self.by_channel.get(channel)?.root.as_ref()
+    }
+
+    /// When the DHT last said which head is the newest.
+    pub(crate) fn answered(&self, channel: &PublicKey) -> Option<UnixTime> {
+        self.by_channel.get(channel)?.answered
     }
 
     pub(crate) fn is_private(&self, channel: &PublicKey) -> bool {

@@ -128,6 +128,7 @@ impl Heads {
     pub(crate) fn note_put(&mut self, cx: &Cx, channel: &PublicKey) {
         if let Some(upkeep) = self.by_channel.get_mut(channel) {
             (upkeep.put, upkeep.is_looked_up) = (Some(cx.now()), true);
+            upkeep.answered = Some(cx.unix());
         }
     }
 
@@ -199,6 +200,9 @@ impl Heads {
         let Some(upkeep) = self.by_channel.get_mut(&channel) else { return };
         let best = upkeep.poll_best.take();
         upkeep.poll_error = error;
+        if error.is_none() {
+            upkeep.answered = Some(cx.unix());
+        }
         // Without a DHT there is nothing newer to be learnt from it.
         upkeep.is_looked_up |= matches!(error, None | Some(DhtError::Disabled));
         upkeep.settled_due = None;

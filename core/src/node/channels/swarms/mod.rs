@@ -6,6 +6,7 @@
 mod availability;
 mod have;
 mod lookup;
+mod map;
 mod positions;
 mod share;
 mod watch;

@@ -86,6 +86,11 @@ impl Stored {
         self.under_way.contains_key(&position)
     }
 
+    /// Whether a blob is here whole.
+    pub(super) fn has(&self, position: usize) -> bool {
+        self.positions.has(position)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.log.len()
     }

@@ -33,6 +33,11 @@ impl Theirs {
         self.version
     }
 
+    /// Whether the peer has every blob.
+    pub(super) fn is_all(&self) -> bool {
+        self.is_all
+    }
+
     /// The peer has a blob: what it had of it before. `None`: that is no news. Of a peer that has all, nothing is.
     pub(super) fn add(&mut self, position: usize) -> Option<Mask> {
         if self.is_all || !self.positions.add(position) {
