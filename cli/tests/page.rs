@@ -32,3 +32,33 @@ fn in_browser(file: &str) {
     // A file without tests passes too.
     assert!(!said.contains("tests 0"), "{said}");
 }
+
+#[test]
+fn what_a_person_does_from_the_first_minute_on() {
+    in_browser("life.test.mjs");
+}
+
+#[test]
+fn the_mode_line_is_never_too_hopeful() {
+    in_browser("mode.test.mjs");
+}
+
+#[test]
+fn a_thousand_channels_stay_where_they_are() {
+    in_browser("thousand.test.mjs");
+}
+
+#[test]
+fn hostile_texts_stay_texts() {
+    in_browser("hostile.test.mjs");
+}
+
+#[test]
+fn the_keyboard_alone_does_it() {
+    in_browser("keys.test.mjs");
+}
+
+#[test]
+fn every_screen_is_well_to_look_at_and_to_hear() {
+    in_browser("sight.test.mjs");
+}

@@ -90,6 +90,19 @@ export class Node {
     return result;
   }
 
+  /** Waits for a job's good end; its result. */
+  async job(id) {
+    const deadline = Date.now() + PATIENCE_MS;
+    for (;;) {
+      const { jobs } = await this.call('getJobs');
+      const job = jobs.find((it) => it.id === id);
+      if (job?.state === 'done') return job.result;
+      if (job?.error) throw new Error(`${job.kind}: ${job.error.message}`);
+      if (Date.now() > deadline) throw new Error(`a job does not end: ${JSON.stringify(job)}`);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
   /** `http://HOST:PORT` of its API. */
   async origin() {
     const { api } = await this.call('getStatus');
