@@ -1,7 +1,7 @@
 // The page's beginning.
 import { html, render } from './html.js';
 import { startKeys } from './keys.js';
-import { enter, list } from './listing.js';
+import { enter } from './listing.js';
 import { applyTheme } from './node.js';
 import { onEnter, startRoute } from './route.js';
 import { App } from './shell.js';
@@ -16,13 +16,21 @@ startRoute();
 startKeys();
 onEnter((route, before) => {
   if (route.place !== 'c' || route.number !== null || (before.place === 'c' && before.number === null)) return;
-  enter();
-  // Back from a channel, the focus is where it was.
-  if (list.focus) requestAnimationFrame(() => requestAnimationFrame(() => document.querySelector(`.row[data-key="${list.focus}"]`)?.focus({ preventScroll: true })));
+  enter(before.place === 'c');
 });
 
 begin();
 changed();
+
+// What sticks to the edge of the screen sticks below the head, which grows with its words.
+const head = new ResizeObserver(([entry]) => document.documentElement.style.setProperty('--head', `${entry.target.offsetHeight}px`));
+new MutationObserver(() => {
+  const found = document.querySelector('.head');
+  if (found && found !== head.of) {
+    head.of = found;
+    head.observe(found);
+  }
+}).observe(root, { childList: true, subtree: false });
 
 // A page that was put aside comes back with nothing that it knew.
 addEventListener('pagehide', end);

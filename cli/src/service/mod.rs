@@ -229,11 +229,15 @@ impl Service {
                 self.forget(key);
                 continue;
             }
-            self.number(&mut record);
+            let is_numbered = self.number(&mut record);
             if record.paused {
                 drop(it.node.command(Command::Pause(key)));
             }
-            let channel = Channel::new(key, record, new.contains(&key), &it.node, &it.bench, &it.reporter);
+            let mut channel =
+                Channel::new(key, record, new.contains(&key), &it.node, &it.bench, &it.reporter);
+            if is_numbered {
+                channel.note_record();
+            }
             channels.insert(key, channel);
         }
         // A record that was written before its channel was followed, as the process ended between the two.
@@ -250,12 +254,14 @@ impl Service {
         });
     }
 
-    /// Gives a channel a number, if it has none.
-    fn number(&self, record: &mut Followed) {
-        if record.number == 0 {
+    /// Gives a channel a number, if it has none; whether it had none.
+    fn number(&self, record: &mut Followed) -> bool {
+        let is_new = record.number == 0;
+        if is_new {
             self.0.numbers.set(self.0.numbers.get() + 1);
             record.number = self.0.numbers.get();
         }
+        is_new
     }
 
     /// Sets its own tasks going.
@@ -311,7 +317,9 @@ impl Service {
             // A channel of one's own, which publishing follows.
             let mut record = Followed::seeded();
             self.number(&mut record);
-            channels.insert(key, Channel::new(key, record, false, &it.node, &it.bench, &it.reporter));
+            let mut channel = Channel::new(key, record, false, &it.node, &it.bench, &it.reporter);
+            channel.note_record();
+            channels.insert(key, channel);
         }
         let Some(channel) = channels.get_mut(&key) else { return };
         if let Err(failure) = channel.on_event(event) {

@@ -95,7 +95,10 @@ impl Service {
             Request::PublishFolder(call) => {
                 let reporter = self.0.reporter.of_job(id);
                 let identity = self.identity_of(&call.channel).await.ok_or_else(|| {
-                    Failure::new(Exit::NotFound, "the channel's identity is not in the node's folder any more")
+                    Failure::new(
+                        Exit::NotFound,
+                        "the channel's identity is not in the node's folder any more",
+                    )
                 })?;
                 folder::run(&call, identity, node, progress, &reporter, &self.0.publishing).await
             }

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::page;
 use crate::api::{
     AddSubscription, Answers, ApiError, Blobs, ChannelId, Counts, Done, FileInfo, FileState, Files, GetBlobs,
-    GetFiles, GetSubscription, GetSubscriptions, MarkRead, PauseSubscription, RemoveSubscription, ResumeSubscription, Sort,
-    Subscription, Subscriptions, Undo, Undoable,
+    GetFiles, GetSubscription, GetSubscriptions, MarkRead, PauseSubscription, RemoveSubscription,
+    ResumeSubscription, Sort, Subscription, Subscriptions, Undo, Undoable,
 };
 use crate::exit::{Exit, Failure};
 use crate::output::News;
