@@ -126,8 +126,9 @@ export function onListKey(event, letters) {
   const keys = rows();
   const at = keys.indexOf(list.focus);
   const channel = state.channels.get(list.focus);
-  const inRow = event.target.closest?.('.row') || event.target === document.body;
-  if (!inRow) return false;
+  const inRow = event.target.closest?.('.row');
+  const isFree = event.target === document.body || event.target.id === 'main';
+  if (!inRow && !(isFree && ['j', 'k'].includes(event.key))) return false;
   const targets = list.selected.size ? selected() : channel ? [channel] : [];
   const letter = letters && !event.ctrlKey && !event.metaKey && !event.altKey ? event.key : '';
   if (event.key === 'ArrowDown' || letter === 'j') move(at + 1, event.shiftKey);

@@ -3,9 +3,10 @@ import { html, render } from './html.js';
 import { startKeys } from './keys.js';
 import { enter } from './listing.js';
 import { applyTheme } from './node.js';
+import { forget } from './mode.js';
 import { onEnter, startRoute } from './route.js';
 import { App } from './shell.js';
-import { changed, onChange, state } from './store.js';
+import { changed, drawNow, onChange } from './store.js';
 import { begin, end, refresh } from './sync.js';
 
 const root = document.getElementById('page');
@@ -37,13 +38,11 @@ addEventListener('pagehide', end);
 addEventListener('pageshow', (event) => event.persisted && begin());
 document.addEventListener('visibilitychange', () => {
   if (document.hidden) return;
-  changed();
+  drawNow();
   refresh();
 });
 // Files that miss the field are not opened in the page's place.
 for (const name of ['dragover', 'drop']) addEventListener(name, (event) => event.preventDefault());
 
-// For a frame, so that a frozen tab shows no old mode when it is woken.
-document.addEventListener('freeze', () => {
-  state.beatAt = -Infinity;
-});
+// A frozen tab shows no old mode when it is woken.
+document.addEventListener('freeze', forget);

@@ -96,6 +96,8 @@ pub(crate) struct Inner {
     api: Cell<Option<SocketAddr>>,
     /// Who may use it.
     access: RefCell<Option<Rc<Access>>>,
+    /// Whether the network was told of a channel, in this life.
+    has_told: Cell<bool>,
     /// The highest number that a channel has.
     numbers: Cell<u64>,
     is_ending: Cell<bool>,
@@ -141,6 +143,7 @@ impl Service {
         let (new, failures) = Self::look_at_folders(&found, &mut options);
         let home = std::path::absolute(&options.home.dir).unwrap_or_else(|_| options.home.dir.clone());
         let node = Runtime::start(executor, options).await?;
+        let follows_none = node.channels().is_empty();
         let started_unix_ms = clock::now_ms();
         let log = Rc::new(Log::of_life(started_unix_ms));
         let (finished, ended) = smol::channel::unbounded();
@@ -170,6 +173,7 @@ impl Service {
             started_unix_ms,
             api: Cell::new(None),
             access: RefCell::default(),
+            has_told: Cell::new(!found.is_empty() || !follows_none),
             numbers: Cell::new(found.iter().map(|(_, record)| record.number).max().unwrap_or(0)),
             is_ending: Cell::new(false),
             ending: Changed::new(),

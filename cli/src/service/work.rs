@@ -81,6 +81,9 @@ impl Service {
 
     async fn work(&self, id: JobId, request: Request, progress: &Arc<Progress>) -> Result<Value, Failure> {
         let node = &self.0.node;
+        if matches!(request, Request::Publish(_) | Request::PublishFolder(_)) {
+            self.0.has_told.set(true);
+        }
         match request {
             Request::Ingest(call) => {
                 let (store, progress) = (node.store().clone(), progress.clone());

@@ -49,6 +49,7 @@ impl Answers<GetStatus> for Service {
             free_bytes: doctor::free_bytes(&it.home),
             channels,
             jobs: it.jobs.borrow().active() as u64,
+            told_nothing: !it.has_told.get(),
             last_event: it.log.last(),
         })
     }

@@ -30,6 +30,7 @@ impl Service {
     /// Follows a channel, or changes how it is followed. The record is there before this returns.
     async fn follow(&self, uri: &ChannelUri, record: Followed, new: bool) -> Result<(), ApiError> {
         let it = &self.0;
+        it.has_told.set(true);
         let key = uri.public_key;
         let is_new = match &record.output {
             Some(out_dir) => self.take_folder(key, out_dir.clone(), record.copy, new).await?,
