@@ -114,5 +114,6 @@ export async function copy(text) {
     from?.focus();
   }
   state.polite = done ? S.copied : S.copyFailed;
+  changed();
   return done;
 }

@@ -16,6 +16,7 @@ import { NEEDS, about, changedAt, describe, headline, title } from './words.js';
 
 const phone = matchMedia('(max-width: 719px)');
 const NEEDS_SHOWN = 4;
+const NEEDS_SHOWN_PHONE = 1;
 
 function Mark({ word }) {
   return word.icon === 'ring' ? html`<${Ring} part=${word.part} />` : html`<${Icon} name=${word.icon} />`;
@@ -38,7 +39,7 @@ export function actionsOf(channels, { open = true } = {}) {
 function Needs() {
   const all = [...state.channels.values()].filter((channel) => NEEDS.includes(channel.state));
   if (all.length === 0) return null;
-  const shown = all.slice(0, NEEDS_SHOWN);
+  const shown = all.slice(0, phone.matches ? NEEDS_SHOWN_PHONE : NEEDS_SHOWN);
   return html`<section aria-labelledby="needs">
     <h2 id="needs">${S.needsYou}</h2>
     <ul class="card needs">
@@ -60,7 +61,7 @@ function Needs() {
   </section>`;
 }
 
-function Row({ channel, index, style, compact, inFocus, isSelected, isFaded }) {
+function Row({ channel, index, style, compact, inFocus, isSelected, isFaded, isTwin }) {
   const word = describe(channel);
   const bar = word.part !== undefined && !compact;
   const open = (event) => {
@@ -75,10 +76,10 @@ function Row({ channel, index, style, compact, inFocus, isSelected, isFaded }) {
       <input type="checkbox" tabindex="-1" checked=${isSelected} aria-label=${S.select(title(channel))}
         onClick=${(event) => { event.stopPropagation(); pick(channel.channel, event.shiftKey); }} />
     </span>
-    <span role="gridcell" class="c-title"><b class="name"><bdi>${title(channel)}</bdi></b>
-      ${!compact && html`<small>${channel.title ? about(channel) : `${figures(channel.channel)} · ${about(channel)}`}</small>`}</span>
+    <span role="gridcell" class="c-title"><b class="name"><bdi>${title(channel)}</bdi>${compact && isTwin && html`<small> · ${figures(channel.channel)}</small>`}</b>
+      ${!compact && html`<small>${channel.title && !isTwin ? about(channel) : `${figures(channel.channel)} · ${about(channel)}`}</small>`}</span>
     <span role="gridcell" class=${`c-state ${word.tone ?? ''}`}><${Mark} word=${word} />
-      <span class="lines"><span class="word">${word.bold ? html`<b>${word.title}</b>` : word.title}${word.tail && ` · ${word.tail}`}</span>
+      <span class="lines"><span class="word">${word.bold ? html`<b>${word.title}</b>` : word.title}${word.tail && ` · ${word.tail}`}${compact && !word.tail && word.second && html`<small> · ${word.second}</small>`}</span>
         ${bar ? html`<${Bar} part=${word.part} label=${word.title} />` : !compact && html`<small>${word.second}</small>`}</span></span>
     <span role="gridcell" class="c-changed figure">${changedAt(channel)}</span>
     <span role="gridcell" class="c-here figure">${channel.files > 0 ? bytes(channel.here_bytes) : ''}</span>
@@ -125,8 +126,9 @@ export function onListKey(event, letters) {
   const keys = rows();
   const at = keys.indexOf(list.focus);
   const channel = state.channels.get(list.focus);
-  const inRow = event.target.closest?.('.row') || event.target === document.body;
-  if (!inRow) return false;
+  const inRow = event.target.closest?.('.row');
+  const isFree = event.target === document.body || event.target.id === 'main';
+  if (!inRow && !(isFree && ['j', 'k'].includes(event.key))) return false;
   const targets = list.selected.size ? selected() : channel ? [channel] : [];
   const letter = letters && !event.ctrlKey && !event.metaKey && !event.altKey ? event.key : '';
   if (event.key === 'ArrowDown' || letter === 'j') move(at + 1, event.shiftKey);
@@ -175,12 +177,21 @@ function Head() {
   </div>`;
 }
 
+// Titles that more than one channel has: there the figures of the key tell them apart.
+function sameTitles() {
+  const once = new Set();
+  const twice = new Set();
+  for (const { title: name } of state.channels.values()) (once.has(name) ? twice : once).add(name);
+  return twice;
+}
+
 class Grid extends Component {
   render() {
     const keys = rows();
     const compact = isCompact() && !phone.matches;
     const height = phone.matches ? 68 : compact ? 34 : 56;
     const focus = keys.indexOf(list.focus);
+    const twins = sameTitles();
     const leave = () => {
       list.over = false;
       setTimeout(() => !list.over && !this.base?.contains(document.activeElement) && settle(), 50);
@@ -188,12 +199,12 @@ class Grid extends Component {
     return html`<div ref=${this.keep} class=${`card grid ${compact ? 'compact' : ''} ${list.selected.size ? 'picking' : ''}`} role="grid" aria-label=${S.channels}
       aria-rowcount=${keys.length + 1} aria-multiselectable="true" id="list"
       onPointerEnter=${() => { list.over = true; }} onPointerLeave=${leave} onFocusOut=${leave}>
-      <div role="rowgroup"><${Head} /></div>
+      <div role="rowgroup" class="sticky"><${Head} /></div>
       <${Virtual} count=${keys.length} height=${height} focus=${focus} seen=${(indexes) => setSeen(new Set(indexes.map((index) => keys[index])))}
         row=${(index, style) => {
           const channel = state.channels.get(keys[index]);
           return html`<${Row} key=${channel.channel} channel=${channel} index=${index} style=${style} compact=${compact}
-            inFocus=${index === Math.max(0, focus)} isSelected=${list.selected.has(channel.channel)} isFaded=${!matches(channel)} />`;
+            inFocus=${index === Math.max(0, focus)} isSelected=${list.selected.has(channel.channel)} isFaded=${!matches(channel)} isTwin=${twins.has(channel.title)} />`;
         }} />
     </div>`;
   }

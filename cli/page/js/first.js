@@ -11,7 +11,6 @@ import { S } from './strings.js';
 
 export function FirstRun() {
   const { status } = state;
-  const isSilent = status && status.bytes_received === 0 && status.bytes_sent === 0 && status.jobs === 0;
   const make = (event) => {
     event.preventDefault();
     newChannel(event.target.elements.title.value.trim());
@@ -24,7 +23,7 @@ export function FirstRun() {
         <details><summary><${Icon} name=${isFresh() && state.beat.mode === 'direct' ? 'eye' : 'unknown'} /><span><b>${isFresh() && state.beat.mode === 'direct' ? S.modeDirect : S.modeUnknown}.</b>${' '}
           ${isFresh() && state.beat.mode === 'direct' ? S.directNow : S.modeAsking}</span><span class="link">${S.whatOthersSee}</span></summary><${OthersTable} /></details>
       </div>
-      ${isSilent && html`<p class="soft">${S.toldNothing}</p>`}
+      ${status?.told_nothing && html`<p class="soft">${S.toldNothing}</p>`}
     </section>
     <section aria-labelledby="begin"><h2 id="begin">${S.followOrMake}</h2>
       <div class="two">

@@ -74,12 +74,10 @@ function onKey(event) {
     pairUntil = performance.now() + PAIR_MS;
   } else if (event.key === '/') {
     event.preventDefault();
-    if (place !== 'c' || number !== null) go('c');
-    requestAnimationFrame(() => requestAnimationFrame(() => document.querySelector('#find')?.focus()));
+    go('c', undefined, '#find');
   } else if (event.key === 'f') {
     event.preventDefault();
-    go('f');
-    requestAnimationFrame(() => requestAnimationFrame(() => document.querySelector('#address')?.focus()));
+    go('f', undefined, '#address');
   } else if (event.key === '?') {
     openKeys();
   }

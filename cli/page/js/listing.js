@@ -97,6 +97,11 @@ export async function sortAgain() {
 }
 
 function put(order) {
+  if (list.isBack && list.focus) {
+    // Back from a channel, the focus is where it was.
+    list.isBack = false;
+    requestAnimationFrame(() => requestAnimationFrame(() => document.querySelector(`.row[data-key="${list.focus}"]`)?.focus({ preventScroll: true })));
+  }
   list.order = order;
   list.isWhole = true;
   list.more = [];
@@ -105,7 +110,8 @@ function put(order) {
 }
 
 // The place is entered: the order may be another one now.
-export function enter() {
+export function enter(isBack) {
+  list.isBack = isBack;
   list.order = null;
   list.isWhole = false;
   list.more = [];
@@ -137,7 +143,7 @@ export function search(text) {
 // Rows that do not fit any more go, when nobody points at them.
 export function settle() {
   if (!list.order) return;
-  const rest = list.order.filter((key) => matches(state.channels.get(key)));
+  const rest = list.order.filter((key) => !state.channels.has(key) || matches(state.channels.get(key)));
   if (rest.length !== list.order.length) {
     list.order = rest;
     changed();

@@ -4,7 +4,7 @@ import { clock as time } from './format.js';
 import { html } from './html.js';
 import { Icon } from './icons.js';
 import { openDialog } from './dialog.js';
-import { changed, state } from './store.js';
+import { changed, drawNow, state } from './store.js';
 import { S } from './strings.js';
 
 // A beat comes every five seconds.
@@ -44,7 +44,7 @@ function lapse() {
 // What was known is old: after a page was put aside, or a computer slept.
 export function forget() {
   state.beatAt = -Infinity;
-  changed();
+  drawNow();
 }
 
 function announce(before, beat) {

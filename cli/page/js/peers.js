@@ -28,7 +28,14 @@ export function PeerRow({ peer }) {
   return html`<li><code>${plain(peer.address)}</code><span class="soft">${doing(peer)}</span></li>`;
 }
 
+const phone = matchMedia('(max-width: 719px)');
+
 export function PeerTable({ peers, names }) {
+  if (phone.matches) {
+    return html`<ul class="list">${peers.map((peer) => html`<li key=${peer.address + peer.connected_secs}><div><p><code>${plain(peer.address)}</code></p>
+      <p class="soft">${doing(peer)} · ${found(peer)}</p><p class="soft"><bdi>${names(peer)}</bdi></p></div>
+      <span class="figure right soft">↓ ${bytes(peer.bytes_received)}<br />↑ ${bytes(peer.bytes_sent)}</span></li>`)}</ul>`;
+  }
   return html`<div class="scroll"><table class="facts">
     <thead><tr><th scope="col">${S.peer}</th><th scope="col">${S.columnState}</th><th scope="col">${S.foundByHead}</th><th scope="col" class="desk">${S.columnChannel}</th>
       <th scope="col" class="right"><${Icon} name="down" size=${11} /><span class="offscreen">${S.down}</span></th><th scope="col" class="right"><${Icon} name="up" size=${11} /><span class="offscreen">${S.up}</span></th><th scope="col" class="right desk">${S.since}</th></tr></thead>

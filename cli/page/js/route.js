@@ -8,9 +8,14 @@ export function onEnter(hear) {
   enters.push(hear);
 }
 
-export function go(place, number) {
+// What gets the focus on entering; the content as a whole, where nothing is named.
+let target = null;
+
+// Goes to a place. `focus` names what gets the focus there.
+export function go(place, number, focus = null) {
+  target = focus;
   const path = number === undefined ? place : `${place}/${number}`;
-  if (location.hash === `#${path}`) read();
+  if (location.hash === `#${path}`) read({});
   else location.hash = path;
 }
 
@@ -18,7 +23,7 @@ export function href(place) {
   return `#${place}`;
 }
 
-function read() {
+function read(event) {
   const [place, number] = location.hash.slice(1).split('/');
   const before = state.route;
   const known = PLACES.includes(place) ? place : 'c';
@@ -27,11 +32,15 @@ function read() {
   const isNew = before.place !== state.route.place || before.number !== state.route.number;
   enters.forEach((hear) => hear(state.route, before));
   changed();
-  if (!isNew) return;
   const keep = history.state?.top;
+  const focus = target;
+  target = null;
+  // The page itself has the focus at first.
+  if (!event && !focus) return;
   requestAnimationFrame(() => {
-    scrollTo(0, keep ?? 0);
-    document.querySelector('main')?.focus({ preventScroll: true });
+    if (isNew) scrollTo(0, keep ?? 0);
+    const named = focus && document.querySelector(focus);
+    if (named || isNew) (named || document.querySelector('main'))?.focus({ preventScroll: !named });
   });
 }
 

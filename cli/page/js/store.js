@@ -42,6 +42,11 @@ export function changed() {
   else requestAnimationFrame(now);
 }
 
+// Draws at once: what is not true any more must not be seen for another moment.
+export function drawNow() {
+  draw();
+}
+
 // Kept over visits: how the page looks, and nothing of what it shows.
 export const settings = {
   get(name) {

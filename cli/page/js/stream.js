@@ -41,6 +41,7 @@ export function start(listener) {
 // Ends, as the page is put aside.
 export function stop() {
   if (!running) return;
+  if (isLeader) bus?.postMessage({ say: 'bye' });
   running = false;
   isLeader = false;
   clearTimeout(timer);
@@ -81,6 +82,11 @@ function onTold(told) {
     if (!isLeader) return;
     bus.postMessage({ say: 'leader', id });
     if (lastBeat) bus.postMessage({ say: 'event', name: 'beat', data: lastBeat.data, age: monotonic() - lastBeat.at });
+    return;
+  }
+  if (told.say === 'bye') {
+    heardAt = -Infinity;
+    if (!isLeader && !navigator.locks) elect();
     return;
   }
   heardAt = monotonic();

@@ -232,7 +232,7 @@ export const S = {
   whatAChannelIs: 'A channel is a folder that its author keeps up to date. You get each new version without asking, from whoever has it, and pass it on. No server, no account.',
   howOthersSee: 'How others see you',
   directNow: 'Fast. Peers see your IP address. This is on now.',
-  toldNothing: 'So far this node has told the network only that it exists, and nothing of what you like.',
+  toldNothing: 'Since its start this node has told the network only that it exists, and nothing of what you like.',
   followOrMake: 'Follow a channel, or make one',
   followText: 'Paste the address that the author gave you. You see the files and their size before any is fetched.',
   makeOne: 'Make one',

@@ -1,6 +1,5 @@
 // Rows of one height, of which only those near the screen are in the document, and the one that has the focus.
 import { Component, html } from './html.js';
-import { changed } from './store.js';
 
 const ALL_MAX = 100;
 const DOM_MAX = 60;
@@ -8,10 +7,13 @@ const AROUND = 8;
 
 export class Virtual extends Component {
   componentDidMount() {
-    this.onScroll = () => this.props.count > ALL_MAX && changed();
+    this.onScroll = () => {
+      const [first, end] = this.range();
+      if (first !== this.first || end !== this.end) this.setState({});
+    };
     addEventListener('scroll', this.onScroll, { passive: true });
     addEventListener('resize', this.onScroll);
-    changed();
+    this.onScroll();
   }
 
   componentWillUnmount() {
@@ -31,6 +33,7 @@ export class Virtual extends Component {
 
   render({ count, height, row, focus, seen, role }) {
     const [first, end] = this.range();
+    Object.assign(this, { first, end });
     const indexes = [];
     if (focus >= 0 && focus < first && focus < count) indexes.push(focus);
     for (let index = first; index < end; index += 1) indexes.push(index);
@@ -46,7 +49,7 @@ export class Virtual extends Component {
 export function reveal(element) {
   if (!element) return;
   const box = element.getBoundingClientRect();
-  const head = document.querySelector('.head')?.getBoundingClientRect().bottom ?? 0;
+  const head = (document.querySelector('.head')?.offsetHeight ?? 0) + (document.querySelector('.sticky')?.offsetHeight ?? 0);
   const foot = document.querySelector('.foot')?.offsetHeight ?? 0;
   if (box.top < head + 8) scrollBy(0, box.top - head - 8);
   else if (box.bottom > innerHeight - foot - 8) scrollBy(0, box.bottom - innerHeight + foot + 8);

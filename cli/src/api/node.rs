@@ -61,6 +61,8 @@ pub(crate) struct NodeStatus {
     pub(crate) channels: Counts,
     /// Jobs that are queued or under way.
     pub(crate) jobs: u64,
+    /// Whether, since its start, it has told the network no more than that it exists: no channel was followed, looked at or published.
+    pub(crate) told_nothing: bool,
     /// The number of the last event.
     pub(crate) last_event: u64,
 }

@@ -288,8 +288,10 @@ pub(crate) fn token(args: &Token, output: Output) -> Result<(), Failure> {
             output.result(&json!({ "token": *token }), &token)
         }
         TokenCommand::Link => with_node(&args.data, async |face| {
-            let (status, link) = (face.call(api::GetStatus {}).await?, face.call(api::CreateLoginLink {}).await?);
-            let none = || Failure::new(Exit::NotFound, "no node with a page runs here; `megatorrent serve` is one");
+            let (status, link) =
+                (face.call(api::GetStatus {}).await?, face.call(api::CreateLoginLink {}).await?);
+            let none =
+                || Failure::new(Exit::NotFound, "no node with a page runs here; `megatorrent serve` is one");
             let url = format!("http://{}/{}", status.api.ok_or_else(none)?, link.path);
             output.result(&json!({ "url": url, "valid_secs": link.valid_secs }), &url)
         }),

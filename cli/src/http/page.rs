@@ -3,10 +3,9 @@
 //! Nothing here knows in which folder of a proxy it lies: the files name each other by relative paths. They are packed (gzip), as the
 //! build script leaves them, and sent so: every browser unpacks them, and who names no coding takes any (RFC 9110, 12.5.3).
 
-use hyper::Method;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{StatusCode, header::HeaderName};
+use hyper::{Method, StatusCode};
 
 use super::answer::{Answer, Payload, answer};
 
@@ -75,8 +74,16 @@ const ASSETS: &[Asset] = &[
     asset("js/words.js", JS, include_bytes!(concat!(env!("OUT_DIR"), "/page/js/words.js.gz"))),
     asset("vendor/htm.mjs", JS, include_bytes!(concat!(env!("OUT_DIR"), "/page/vendor/htm.mjs.gz"))),
     asset("vendor/preact.mjs", JS, include_bytes!(concat!(env!("OUT_DIR"), "/page/vendor/preact.mjs.gz"))),
-    asset("vendor/uPlot.iife.min.js", JS, include_bytes!(concat!(env!("OUT_DIR"), "/page/vendor/uPlot.iife.min.js.gz"))),
-    asset("vendor/uPlot.min.css", CSS, include_bytes!(concat!(env!("OUT_DIR"), "/page/vendor/uPlot.min.css.gz"))),
+    asset(
+        "vendor/uPlot.iife.min.js",
+        JS,
+        include_bytes!(concat!(env!("OUT_DIR"), "/page/vendor/uPlot.iife.min.js.gz")),
+    ),
+    asset(
+        "vendor/uPlot.min.css",
+        CSS,
+        include_bytes!(concat!(env!("OUT_DIR"), "/page/vendor/uPlot.min.css.gz")),
+    ),
 ];
 
 /// The file at a path; the index at the folder itself.
@@ -92,7 +99,7 @@ pub(super) fn file(asset: &'static Asset, head: &Parts) -> Answer {
     let known = head.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let is_index = asset.path == INDEX;
     let is_known = !is_index && known.is_some_and(|known| known.split(',').any(|it| it.trim() == tag));
-    let bytes: &[u8] = if is_known || head.method == Method::HEAD { &[] } else { asset.bytes };
+    let bytes: &'static [u8] = if is_known || head.method == Method::HEAD { &[] } else { asset.bytes };
     let status = if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
     let mut answer = answer(status, asset.content_type, Payload::whole(bytes));
     let headers = answer.headers_mut();
@@ -165,7 +172,12 @@ mod tests {
                 "svg" => SVG,
                 other => panic!("{other}"),
             };
-            assert_eq!((asset.content_type, unpacked(asset)), (kind, found[asset.path].clone()), "{}", asset.path);
+            assert_eq!(
+                (asset.content_type, unpacked(asset)),
+                (kind, found[asset.path].clone()),
+                "{}",
+                asset.path
+            );
         }
         let bytes: usize = ASSETS.iter().map(|asset| asset.bytes.len()).sum();
         assert!(bytes < BYTES_MAX, "{bytes}");
@@ -187,10 +199,14 @@ mod tests {
     fn the_page_has_nothing_inline_and_names_no_other_host() {
         let text = |asset: &Asset| String::from_utf8(unpacked(asset)).unwrap();
         let index = text(find("/").unwrap());
-        assert!(index.contains("<html lang=\"en\"") && !index.contains("<style") && !index.contains("<script>"));
+        assert!(
+            index.contains("<html lang=\"en\"") && !index.contains("<style") && !index.contains("<script>")
+        );
         for asset in ASSETS.iter().filter(|asset| !asset.path.starts_with("vendor/")) {
             let text = text(asset);
-            for wrong in ["innerHTML", "dangerouslySet", "javascript:", " style=\"", "onclick=\"", "eval(", "url(http"] {
+            for wrong in
+                ["innerHTML", "dangerouslySet", "javascript:", " style=\"", "onclick=\"", "eval(", "url(http"]
+            {
                 assert!(!text.contains(wrong), "{}: {wrong}", asset.path);
             }
             let links = text.matches("http://").count() + text.matches("https://").count();

@@ -133,9 +133,10 @@ fn log_in<B: Backend>(server: &Inner<B>, head: &Parts) -> Result<Answer, Refusal
 
 /// Begins the session of a browser whose user typed a token in.
 fn exchange<B: Backend>(server: &Inner<B>, body: &[u8]) -> Result<Answer, Refusal> {
-    let call: Exchange = serde_json::from_slice(body)
+    let Exchange { token } = serde_json::from_slice(body)
         .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the body is {\"token\": TOKEN}"))?;
-    let cookie = server.access.exchange(call.token.trim()).ok_or_else(|| {
+    let token = Zeroizing::new(token);
+    let cookie = server.access.exchange(token.trim()).ok_or_else(|| {
         let message = "this is not the node's token, or no longer; `megatorrent token show` prints it";
         Refusal::new(StatusCode::FORBIDDEN, message)
     })?;
@@ -148,7 +149,7 @@ fn exchange<B: Backend>(server: &Inner<B>, body: &[u8]) -> Result<Answer, Refusa
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Exchange {
-    token: Zeroizing<String>,
+    token: String,
 }
 
 fn set_cookie(answer: &mut Answer, cookie: &str) {

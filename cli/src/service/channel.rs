@@ -228,7 +228,13 @@ impl Channel {
 
     /// Notes how a version differs from the one that was marked as seen.
     fn compare(&mut self, sequence: u64, manifest: &Manifest) {
-        let Some((before, old)) = &self.manifest else { return };
+        let Some((before, old)) = &self.manifest else {
+            // What it came after is not known any more.
+            if self.record.known.sequence != sequence {
+                self.record.known.difference = None;
+            }
+            return;
+        };
         if *before >= sequence {
             return;
         }
@@ -274,6 +280,11 @@ impl Channel {
     pub(super) fn note_read(&mut self) {
         self.changes.clear();
         self.record.known.difference = None;
+    }
+
+    /// Its record has changed.
+    pub(super) fn note_record(&mut self) {
+        self.is_record_new = true;
     }
 
     /// Whether it was looked at for long enough.

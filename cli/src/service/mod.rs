@@ -96,6 +96,8 @@ pub(crate) struct Inner {
     api: Cell<Option<SocketAddr>>,
     /// Who may use it.
     access: RefCell<Option<Rc<Access>>>,
+    /// Whether the network was told of a channel, in this life.
+    has_told: Cell<bool>,
     /// The highest number that a channel has.
     numbers: Cell<u64>,
     is_ending: Cell<bool>,
@@ -141,6 +143,7 @@ impl Service {
         let (new, failures) = Self::look_at_folders(&found, &mut options);
         let home = std::path::absolute(&options.home.dir).unwrap_or_else(|_| options.home.dir.clone());
         let node = Runtime::start(executor, options).await?;
+        let follows_none = node.channels().is_empty();
         let started_unix_ms = clock::now_ms();
         let log = Rc::new(Log::of_life(started_unix_ms));
         let (finished, ended) = smol::channel::unbounded();
@@ -170,6 +173,7 @@ impl Service {
             started_unix_ms,
             api: Cell::new(None),
             access: RefCell::default(),
+            has_told: Cell::new(!found.is_empty() || !follows_none),
             numbers: Cell::new(found.iter().map(|(_, record)| record.number).max().unwrap_or(0)),
             is_ending: Cell::new(false),
             ending: Changed::new(),
@@ -229,11 +233,15 @@ impl Service {
                 self.forget(key);
                 continue;
             }
-            self.number(&mut record);
+            let is_numbered = self.number(&mut record);
             if record.paused {
                 drop(it.node.command(Command::Pause(key)));
             }
-            let channel = Channel::new(key, record, new.contains(&key), &it.node, &it.bench, &it.reporter);
+            let mut channel =
+                Channel::new(key, record, new.contains(&key), &it.node, &it.bench, &it.reporter);
+            if is_numbered {
+                channel.note_record();
+            }
             channels.insert(key, channel);
         }
         // A record that was written before its channel was followed, as the process ended between the two.
@@ -250,12 +258,14 @@ impl Service {
         });
     }
 
-    /// Gives a channel a number, if it has none.
-    fn number(&self, record: &mut Followed) {
-        if record.number == 0 {
+    /// Gives a channel a number, if it has none; whether it had none.
+    fn number(&self, record: &mut Followed) -> bool {
+        let is_new = record.number == 0;
+        if is_new {
             self.0.numbers.set(self.0.numbers.get() + 1);
             record.number = self.0.numbers.get();
         }
+        is_new
     }
 
     /// Sets its own tasks going.
@@ -311,7 +321,9 @@ impl Service {
             // A channel of one's own, which publishing follows.
             let mut record = Followed::seeded();
             self.number(&mut record);
-            channels.insert(key, Channel::new(key, record, false, &it.node, &it.bench, &it.reporter));
+            let mut channel = Channel::new(key, record, false, &it.node, &it.bench, &it.reporter);
+            channel.note_record();
+            channels.insert(key, channel);
         }
         let Some(channel) = channels.get_mut(&key) else { return };
         if let Err(failure) = channel.on_event(event) {

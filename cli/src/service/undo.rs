@@ -8,8 +8,10 @@ use megatorrent_core::ids::Secret;
 
 use super::records::Followed;
 
-/// How long it can be taken back.
+/// How long it is offered to be taken back.
 pub(super) const UNDO_FOR: Duration = Duration::from_secs(10);
+/// How long it can be: whoever is just reaching for it is not told that it is too late.
+const KEPT_FOR: Duration = Duration::from_mins(1);
 /// What can be taken back at once; the oldest makes room.
 const UNDO_MAX: usize = 1_000;
 
@@ -45,6 +47,6 @@ impl UndoTable {
 
     /// Forgets what cannot be taken back any more.
     pub(super) fn forget(&mut self) {
-        self.table.retain(|_, (since, _)| since.elapsed() < UNDO_FOR);
+        self.table.retain(|_, (since, _)| since.elapsed() < KEPT_FOR);
     }
 }

@@ -10,9 +10,7 @@ use megatorrent_core::manifest::EntryPath;
 use rustix::fs::OFlags;
 
 use super::{Service, doctor};
-use crate::api::{
-    Answers, ApiError, CreateUpload, Done, RemoveUpload, Upload, WriteUpload, Written,
-};
+use crate::api::{Answers, ApiError, CreateUpload, Done, RemoveUpload, Upload, WriteUpload, Written};
 use crate::exit::{Exit, Failure};
 
 /// The folder of all uploads, in the node's.

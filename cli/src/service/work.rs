@@ -81,6 +81,9 @@ impl Service {
 
     async fn work(&self, id: JobId, request: Request, progress: &Arc<Progress>) -> Result<Value, Failure> {
         let node = &self.0.node;
+        if matches!(request, Request::Publish(_) | Request::PublishFolder(_)) {
+            self.0.has_told.set(true);
+        }
         match request {
             Request::Ingest(call) => {
                 let (store, progress) = (node.store().clone(), progress.clone());
@@ -95,7 +98,10 @@ impl Service {
             Request::PublishFolder(call) => {
                 let reporter = self.0.reporter.of_job(id);
                 let identity = self.identity_of(&call.channel).await.ok_or_else(|| {
-                    Failure::new(Exit::NotFound, "the channel's identity is not in the node's folder any more")
+                    Failure::new(
+                        Exit::NotFound,
+                        "the channel's identity is not in the node's folder any more",
+                    )
                 })?;
                 folder::run(&call, identity, node, progress, &reporter, &self.0.publishing).await
             }

@@ -162,3 +162,41 @@ fn what_is_wrong_first_is_said() {
         );
     });
 }
+
+#[test]
+fn the_page_is_for_everybody_on_a_host_of_ours_and_is_not_kept() {
+    run(async |rig| {
+        let index = rig.ask("GET /", &["Sec-Fetch-Site: cross-site"], "").await;
+        assert_eq!((index.status, index.header("cache-control")), (200, Some("no-store")));
+        assert!(index.header("content-security-policy").is_some_and(|it| it.contains("script-src 'self'")));
+        assert_eq!(index.header("content-encoding"), Some("gzip"));
+        let css = rig.ask("GET /app.css", &[], "").await;
+        assert_eq!((css.status, css.header("cache-control")), (200, Some("no-cache")));
+        let tag = format!("If-None-Match: {}", css.header("etag").expect("it has one"));
+        let again = rig.ask("GET /app.css", &[&tag], "").await;
+        assert_eq!((again.status, again.body.as_str()), (304, ""));
+        assert_eq!(rig.ask("HEAD /app.css", &[], "").await.body, "");
+        assert_eq!(rig.ask("POST /", &[], "").await.status, 405);
+        assert_eq!(rig.ask("GET /js/../app.css", &[], "").await.status, 404);
+        assert_eq!(rig.ask("GET /vendor/README.md", &[], "").await.status, 404);
+        assert_eq!(rig.ask("GET /", &["Host: evil.example"], "").await.status, 421);
+    });
+}
+
+#[test]
+fn a_token_is_changed_for_a_cookie_of_its_scope() {
+    run(async |rig| {
+        let json = "Content-Type: application/json";
+        let body = |token: &str| serde_json::json!({ "token": token }).to_string();
+        let token = rig.access.token(Scope::Read);
+        let done = rig.ask("POST /login", &[json], &body(&token)).await;
+        assert_eq!(done.status, 204);
+        let cookie = done.header("set-cookie").expect("it sets one");
+        assert!(cookie.contains("httponly") && cookie.contains("samesite=strict"), "{cookie}");
+        assert_eq!(rig.ask("POST /login", &[json], &body("mt_wrong")).await.status, 403);
+        assert_eq!(rig.ask("POST /login", &[json], "{}").await.status, 400);
+        assert_eq!(rig.ask("POST /login", &[], &body(&token)).await.status, 415);
+        let other = "Sec-Fetch-Site: cross-site";
+        assert_eq!(rig.ask("POST /login", &[json, other], &body(&token)).await.status, 403);
+    });
+}

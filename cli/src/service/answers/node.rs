@@ -8,9 +8,9 @@ use megatorrent_core::node::{Command, Target};
 use super::LISTED_MAX;
 use crate::api::{
     self, AddPeer, Answers, ApiError, Ban, Bans, ChannelId, Counts, CreateLoginLink, Doctor, Done, Events,
-    GetBans, GetDoctor, GetEvents, GetLimits, GetOptions, GetPeers, GetRates, GetSettings, GetStatus,
-    Limits, LoginLink, Mode, NodeOptions, NodeStatus, Peer, Peers, RateHistory, RemoveBan, RotateToken, SetLimits, SetSettings,
-    Settings, Shutdown,
+    GetBans, GetDoctor, GetEvents, GetLimits, GetOptions, GetPeers, GetRates, GetSettings, GetStatus, Limits,
+    LoginLink, Mode, NodeOptions, NodeStatus, Peer, Peers, RateHistory, RemoveBan, RotateToken, SetLimits,
+    SetSettings, Settings, Shutdown,
 };
 use crate::exit::{Exit, Failure};
 use crate::service::{Changes, Service, doctor, refused};
@@ -49,6 +49,7 @@ impl Answers<GetStatus> for Service {
             free_bytes: doctor::free_bytes(&it.home),
             channels,
             jobs: it.jobs.borrow().active() as u64,
+            told_nothing: !it.has_told.get(),
             last_event: it.log.last(),
         })
     }

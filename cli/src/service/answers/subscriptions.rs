@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::page;
 use crate::api::{
     AddSubscription, Answers, ApiError, Blobs, ChannelId, Counts, Done, FileInfo, FileState, Files, GetBlobs,
-    GetFiles, GetSubscription, GetSubscriptions, MarkRead, PauseSubscription, RemoveSubscription, ResumeSubscription, Sort,
-    Subscription, Subscriptions, Undo, Undoable,
+    GetFiles, GetSubscription, GetSubscriptions, MarkRead, PauseSubscription, RemoveSubscription,
+    ResumeSubscription, Sort, Subscription, Subscriptions, Undo, Undoable,
 };
 use crate::exit::{Exit, Failure};
 use crate::output::News;
@@ -30,6 +30,7 @@ impl Service {
     /// Follows a channel, or changes how it is followed. The record is there before this returns.
     async fn follow(&self, uri: &ChannelUri, record: Followed, new: bool) -> Result<(), ApiError> {
         let it = &self.0;
+        it.has_told.set(true);
         let key = uri.public_key;
         let is_new = match &record.output {
             Some(out_dir) => self.take_folder(key, out_dir.clone(), record.copy, new).await?,

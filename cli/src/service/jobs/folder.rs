@@ -98,7 +98,9 @@ impl Tree {
             return self.add_folder(&file, &path, depth + 1);
         }
         if self.files.len() >= FILES_MAX {
-            return Err(bad(format!("a channel has at most {FILES_MAX} files; publish a part of the folder")));
+            return Err(bad(format!(
+                "a channel has at most {FILES_MAX} files; publish a part of the folder"
+            )));
         }
         let path = EntryPath::new(&path).map_err(|error| bad(error.to_string()))?;
         self.size += metadata.len();
@@ -138,8 +140,7 @@ pub(in crate::service) async fn run(
     });
     let (entries, size, left_out) = sealed.await?;
     let files = entries.len();
-    let manifest =
-        publish::manifest_of(call.title.clone(), entries.into_iter().map(Item::File).collect())?;
+    let manifest = publish::manifest_of(call.title.clone(), entries.into_iter().map(Item::File).collect())?;
     progress.set_step("looking for the DHT");
     publish::join(node).await?;
     let version = Version { identity, read_key, manifest, gateways: Vec::new(), with_ids: true };

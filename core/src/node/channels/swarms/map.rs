@@ -14,8 +14,7 @@ impl Swarms {
     pub(crate) fn cells(&self, topic: &Topic, cells_max: usize) -> Vec<BlobCell> {
         let Some(swarm) = self.by_topic.get(topic) else { return Vec::new() };
         let version = swarm.availability.version();
-        let mut theirs =
-            self.members.iter().filter_map(|(_, member)| member.shares.get(topic)?.theirs());
+        let mut theirs = self.members.iter().filter_map(|(_, member)| member.shares.get(topic)?.theirs());
         let is_somewhere = theirs.any(|theirs| theirs.is_all() && theirs.version() == version);
         cells(swarm, is_somewhere, cells_max)
     }
