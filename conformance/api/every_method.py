@@ -4,6 +4,7 @@ every_method.py URL FOLDER CHANNEL: FOLDER has the generated client, a file `fil
 CHANNEL is an address that nobody publishes, with its read key. The client checks each answer.
 """
 
+import base64
 import sys
 import time
 
@@ -65,6 +66,7 @@ def node(api):
     settings = api.getSettings()
     changed = api.setSettings(gateway=not settings["gateway"])
     assert changed == {**settings, "gateway": not settings["gateway"]} == api.getSettings()
+    assert api.getRates()["step_secs"] < api.getRates(day=True)["step_secs"]
     assert api.createLoginLink()["path"].startswith("login?code=")
 
 
@@ -73,7 +75,7 @@ def subscriptions(api):
     channel = followed["channel"]
     assert followed["state"] == "looking" and CHANNEL.startswith(followed["uri"])
     assert api.getSubscription(channel=channel)["channel"] == channel
-    for given, total in [({}, 1), ({"search": channel[:9].upper()}, 1), ({"search": "x"}, 0), ({"search": channel[:9]}, 1), ({"state": "paused"}, 0)]:
+    for given, total in [({}, 1), ({"search": channel[:9].upper()}, 1), ({"search": "x"}, 0), ({"search": channel[:9]}, 1), ({"states": ["paused", "new"]}, 0), ({"states": ["looking"], "sort": "changed"}, 1)]:
         assert api.getSubscriptions(**given)["total"] == total, given
     undo = api.pauseSubscription(channel=channel)["undo"]
     assert api.getSubscription(channel=channel)["state"] == "paused"
@@ -84,6 +86,7 @@ def subscriptions(api):
     api.resumeSubscription(channel=channel)
     api.markRead(channel=channel)
     assert api.getFiles(channel=channel) == {"sequence": 0, "files": [], "total": 0}
+    assert api.getBlobs(channel=channel, cells=9) == {"blobs": [], "here": [], "under_way": [], "unseen": []}
     refused(3, api.createFileLink, channel=channel, path="film")
     assert api.revokeFileLinks(channel=channel) == {"links": 0}
     undo = api.removeSubscription(channel=channel)["undo"]
@@ -120,12 +123,31 @@ def work(api, channel, identity):
     assert len(api.getJobs()["jobs"]) == 4
 
 
+def folders(api, identity):
+    assert {"name": "film", "folder": False, "size_bytes": 3 << 20} in api.getFolder(path=FOLDER)["entries"]
+    assert api.getFolder(limit=0)["entries"] == []
+    made = api.createUpload()
+    upload, text = made["upload"], base64.b64encode(b"words").decode()
+    assert api.writeUpload(upload=upload, path="a/b.txt", offset=0, data=text) == {"size_bytes": 5}
+    refused(2, api.writeUpload, upload=upload, path="a/b.txt", offset=6, data=text)
+    refused(2, api.writeUpload, upload=upload, path="../b.txt", offset=0, data=text)
+    refused(3, api.writeUpload, upload="../identities", path="b.txt", offset=0, data=text)
+    plan = api.planPublication(source=made["folder"], channel=identity["channel"])
+    assert (plan["files"], plan["size_bytes"], plan["added"], plan["listed"][0]["path"]) == (1, 5, 1, "a/b.txt")
+    refused(3, api.publishFolder, source=made["folder"], channel=CHANNEL.split("/")[2].split(":")[0][::-1])
+    job = over(api, api.publishFolder(source=made["folder"], channel=identity["channel"], title="Words"))
+    assert (job["state"], job["done_bytes"], job["error"]["data"]["exit_code"]) == ("failed", 5, 8), job
+    api.removeUpload(upload=upload)
+    refused(3, api.removeUpload, upload=upload)
+
+
 def main():
     api = Told(megatorrent_api.Client(URL, token()))
     node(api)
     channel = subscriptions(api)
     identity = identities(api)
     work(api, channel, identity)
+    folders(api, identity)
     api.rotateToken()
     try:
         api.getStatus()

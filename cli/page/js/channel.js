@@ -40,7 +40,10 @@ function Banner({ channel }) {
     </section>`;
   }
   if (['up_to_date', 'new'].includes(channel.state)) return null;
-  return html`<section class=${`banner still ${word.tone ?? ''}`}><${Icon} name=${word.icon} /><p><b>${word.title}.</b> ${word.second}</p></section>`;
+  return html`<section class=${`banner still ${word.tone ?? ''}`}><${Icon} name=${word.icon} /><p><b>${word.title}.</b> ${word.second}</p>
+    ${channel.state === 'looking' && html`<button type="button" class="link" onClick=${() => go('a', undefined, '#peer')}>${S.addPeer}</button>`}
+    ${channel.state === 'waiting_for_peers' && html`<button type="button" class="link" onClick=${() => go('n')}>${S.why}</button>`}
+    ${channel.state === 'needs_key' && html`<button type="button" class="link" onClick=${() => go('f', undefined, '#address')}>${S.enterKey}</button>`}</section>`;
 }
 
 class Peers extends Component {

@@ -104,7 +104,7 @@ export class RateGraph extends Component {
     const data = columns(this.history);
     const most = Math.max(...data[1], ...data[2], 0);
     const limit = this.props.limit ?? 0;
-    this.top = ceiling(Math.max(most, limit));
+    this.top = ceiling(Math.max(most, limit * 1.1));
     if (!this.plot) await this.build();
     else this.plot.setData(data);
     if (this.state.top !== this.top) this.setState({ top: this.top });

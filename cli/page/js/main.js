@@ -1,4 +1,5 @@
 // The page's beginning.
+import { call } from './api.js';
 import { html, render } from './html.js';
 import { startKeys } from './keys.js';
 import { enter } from './listing.js';
@@ -6,11 +7,17 @@ import { applyTheme } from './node.js';
 import { forget } from './mode.js';
 import { onEnter, startRoute } from './route.js';
 import { App } from './shell.js';
-import { changed, drawNow, onChange } from './store.js';
+import { changed, drawNow, onChange, state } from './store.js';
 import { begin, end, refresh } from './sync.js';
 
 const root = document.getElementById('page');
-onChange(() => render(html`<${App} />`, root));
+let isDrawn = false;
+onChange(() => {
+  // What stands there until now is the frame alone.
+  if (!isDrawn) root.textContent = '';
+  isDrawn = true;
+  render(html`<${App} />`, root);
+});
 
 applyTheme();
 startRoute();
@@ -39,7 +46,9 @@ addEventListener('pageshow', (event) => event.persisted && begin());
 document.addEventListener('visibilitychange', () => {
   if (document.hidden) return;
   drawNow();
-  refresh();
+  // Another tab may have logged in meanwhile.
+  if (state.login === 'out') call('getStatus').then(begin, () => {});
+  else refresh();
 });
 // Files that miss the field are not opened in the page's place.
 for (const name of ['dragover', 'drop']) addEventListener(name, (event) => event.preventDefault());

@@ -93,12 +93,11 @@ export function App() {
   return html`<div class=${`app ${isFresh() ? '' : 'stale'}`}>
     <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); document.querySelector('main').focus(); }}>${S.skip}</a>
     <div class="head"><${Header} /><${ModeLine} /></div>
-    <main id="main" tabindex="-1">${state.login === null && !state.loaded ? html`<div class="page"><p class="soft">${S.asking}</p></div>` : html`<${Place} />`}</main>
+    <main id="main" tabindex="-1">${state.login === null && !state.loaded ? html`<div class="page"><p class="soft">${S.asking}</p></div>` : html`<${Place} />`}${state.menu && html`<${Menu} key=${state.menu.label} menu=${state.menu} />`}</main>
     <${Places} kind="foot" />
     <${Toasts} />
     <div class="offscreen" aria-live="assertive">${state.spoken}</div>
     <div class="offscreen" aria-live="polite">${state.polite ?? ''}</div>
-    ${state.menu && html`<${Menu} key=${state.menu.label} menu=${state.menu} />`}
     ${state.dialog && html`<${Dialog} key=${state.dialog.title} dialog=${state.dialog} />`}
   </div>`;
 }

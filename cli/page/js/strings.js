@@ -194,6 +194,7 @@ export const S = {
   peer: 'Peer',
   connected: (n) => `${n} connected`,
   noPeers: 'No peer is connected.',
+  why: 'Why?',
   allPeers: 'All peers',
   foundBy: (list) => `Found by ${list}.`,
   foundByHead: 'Found by',

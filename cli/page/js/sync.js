@@ -9,8 +9,16 @@ const TICK_MS = 1000;
 const CHUNK = 200;
 const LOG_MAX = 500;
 
-// Channels of which something was told since they were asked for.
+// Of those that are not on the screen, some are asked for now and then.
+const OTHERS_TICKS = 5;
+const OTHERS = 50;
+// Times of proof grow old without an event.
+const AGAIN_TICKS = 30;
+
+// Channels of which something was told since they were asked for, and those whose state is another.
 const dirty = new Set();
+const urgent = new Set();
+let ticks = 0;
 let dirtyStatus = true;
 let dirtyJobs = true;
 let ticking = 0;
@@ -72,7 +80,7 @@ function hear(name, data, ageMs) {
     return;
   }
   if (name === 'refused') {
-    call('getStatus').catch(() => {});
+    call('getStatus').catch(() => state.login === 'out' && end());
     return;
   }
   dirtyStatus = true;
@@ -85,7 +93,10 @@ function hear(name, data, ageMs) {
   } else if (data.channel) {
     dirty.add(data.channel);
     // A state is told at once.
-    if (name === 'changed' || name === 'complete') tick();
+    if (name === 'changed' || name === 'complete') {
+      urgent.add(data.channel);
+      tick();
+    }
   }
   if (data.text) {
     state.log.push(data);
@@ -111,7 +122,11 @@ async function tick() {
   busy = true;
   try {
     if (state.stale) await snapshot();
-    const keys = [...dirty].filter((key) => seen.has(key)).slice(0, CHUNK);
+    ticks += 1;
+    if (ticks % AGAIN_TICKS === 0) seen.forEach((key) => dirty.add(key));
+    const wanted = [...dirty].filter((key) => urgent.has(key) || seen.has(key)).slice(0, CHUNK);
+    const others = ticks % OTHERS_TICKS === 0 ? [...dirty].filter((key) => !seen.has(key) && !urgent.has(key)).slice(0, OTHERS) : [];
+    const keys = [...wanted, ...others];
     const calls = keys.map((key) => ['getSubscription', { channel: key }]);
     const moves = state.status && (state.status.receive_bytes_per_sec > 0 || state.status.send_bytes_per_sec > 0);
     if (dirtyStatus || moves) calls.push(['getStatus']);
@@ -133,6 +148,7 @@ function take(calls, answers) {
     const [method, params] = calls[index];
     if (method === 'getSubscription') {
       dirty.delete(params.channel);
+      urgent.delete(params.channel);
       if (answer instanceof Error) state.channels.delete(params.channel);
       else if (!answer.preview) state.channels.set(answer.channel, answer);
     } else if (answer instanceof Error) {
