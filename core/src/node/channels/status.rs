@@ -39,6 +39,7 @@ impl Channels {
             satisfied,
             paused: self.heads.is_paused(channel),
             waiting: (!satisfied).then(|| self.waiting(conns, downloads, peers_known, &topic)),
+            store_rests: downloads.store_rests(),
             root: self.heads.root(channel).cloned(),
         })
     }
@@ -66,6 +67,7 @@ impl Channels {
             satisfied,
             paused: false,
             waiting: (!satisfied).then(|| self.waiting(conns, downloads, peers_known, topic)),
+            store_rests: downloads.store_rests(),
             root: Some(tree),
         })
     }
