@@ -228,7 +228,7 @@ fn read_all(folder: &Path) -> Outcome<()> {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             read_all(&entry.path())?;
-        } else {
+        } else if entry.file_type()?.is_file() {
             std::io::copy(&mut fs::File::open(entry.path())?, &mut std::io::sink())?;
         }
     }
