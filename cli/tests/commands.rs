@@ -478,6 +478,11 @@ fn files_without_a_folder_go_to_one_of_the_channels_title_in_the_home() {
     let listed = ok_json(folder.path(), ["ls"]);
     let output = downloads.join("Notes_of_ mine").display().to_string();
     assert_eq!(listed["subscriptions"][0]["output"], output);
+    // A home that is named by a part of its path is found again from everywhere.
+    subscribe(&["-d", "reader"]);
+    let listed = ok_json(folder.path(), ["ls", "-d", "reader"]);
+    let output = folder.path().join("reader/downloads/Notes_of_ mine").display().to_string();
+    assert_eq!(listed["subscriptions"][0]["output"], output);
     // It stays there, whatever the channel is called later.
     publish("Other");
     subscribe(&[]);

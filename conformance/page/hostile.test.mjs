@@ -36,7 +36,7 @@ async function hostile(t, options) {
 
 const isWhole = async (page) => {
   assert.deepEqual(await page.evaluate(() => [document.title, document.images.length, document.querySelectorAll('main script').length]), [
-    '(1) Megatorrent', 0, 0,
+    '(2) Megatorrent', 0, 0,
   ]);
 };
 
@@ -49,7 +49,7 @@ for (const width of [1280, 360]) {
       await page.locator('h1').first().waitFor();
       await page.waitForTimeout(300);
       await isWhole(page);
-      await assertNothingSticksOut(page);
+      await assertNothingSticksOut(page, place);
     }
   });
 }

@@ -44,7 +44,7 @@ for (const theme of ['light', 'dark']) {
       for (const [name, to] of Object.entries(SCREENS)) {
         await go(page, to);
         await picture(page, `${name}-${theme}-${width}`);
-        await assertNothingSticksOut(page);
+        await assertNothingSticksOut(page, `${name}, ${width} wide`);
         if (zoom === 1) assert.deepEqual(await violations(page), [], `${name}, ${width} wide`);
       }
       await page.close();

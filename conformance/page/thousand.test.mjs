@@ -15,7 +15,8 @@ async function thousand(t, options) {
   const answers = channels(COUNT);
   const standIn = await StandIn.start(t, { real: await real.origin(), answers });
   const page = await open(t, await person(t, options), `${standIn.origin}/`);
-  await page.getByRole('row').nth(20).waitFor();
+  // All of them are known once the count says so.
+  await page.locator(`[role=grid][aria-rowcount="${COUNT + 1}"]`).waitFor();
   return { page, standIn, answers };
 }
 

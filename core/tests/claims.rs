@@ -176,10 +176,12 @@ fn a_store_without_room_is_left_alone_and_tried_again() {
         seed.bring_all(&mut bench, &content);
         let is_full = |event: &Event| matches!(event, Event::StoreFull { .. });
         assert_eq!((bench.count(is_full), seed.parts_asked()), (1, 2));
+        let rests = |bench: &Bench| bench.node.channel_status(&content.channel).map(|it| it.store_rests);
+        assert_eq!(rests(&bench), Some(true));
         bench.world.store.fails = None;
         bench.sleep(std::time::Duration::from_secs(6));
         seed.bring_all(&mut bench, &content);
-        assert_eq!((content.stored(&bench), bench.status().bans), (1, 0));
+        assert_eq!((content.stored(&bench), bench.status().bans, rests(&bench)), (1, 0, Some(false)));
     }
 }
 

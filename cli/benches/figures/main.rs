@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p megatorrent --bench figures -- [PART]… [--size MiB] [--memory-size MiB] [--runs N] [--dir DIR] [--json]`
 //!
-//! Parts: `primitives`, `ingest`, `transfer`, `seeders`, `memory`, `idle`, `service`, `connections`; without one, all of them. The binary is the real one.
+//! Parts: `primitives`, `ingest`, `transfer`, `holders`, `seeders`, `memory`, `idle`, `service`, `connections`; without one, all of them. The binary is the real one.
 //! Figures are reported, not judged: a shared machine is no place for timed tests.
 
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded to three digits anyway")]
@@ -27,8 +27,8 @@ use report::Report;
 /// What ends the benchmark early, with its reason for a person.
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const PARTS: [&str; 8] =
-    ["primitives", "ingest", "transfer", "seeders", "memory", "idle", "service", "connections"];
+const PARTS: [&str; 9] =
+    ["primitives", "ingest", "transfer", "holders", "seeders", "memory", "idle", "service", "connections"];
 
 /// What is measured, and how large.
 struct Settings {
@@ -93,13 +93,16 @@ fn run() -> Outcome<()> {
     if settings.wants("connections") {
         connections::connections(folder.path(), &mut report)?;
     }
-    if settings.wants("ingest") || settings.wants("transfer") {
+    if ["ingest", "transfer", "holders"].iter().any(|part| settings.wants(part)) {
         let bench = parts::Bench::new(folder.path(), settings.size_mib, settings.runs)?;
         if settings.wants("ingest") {
             bench.ingest(&mut report)?;
         }
         if settings.wants("transfer") {
             bench.transfer(&mut report)?;
+        }
+        if settings.wants("holders") {
+            bench.holders(&mut report)?;
         }
         bench.close()?;
     }

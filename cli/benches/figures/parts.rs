@@ -1,6 +1,7 @@
 //! The parts of the benchmark.
 
 use std::fs;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use crate::report::{Goal, Report};
 /// The floors and ceilings that the project set itself.
 const INGEST_RATIO_MIN: f64 = 0.8;
 const TRANSFER_RATIO_MIN: f64 = 0.8;
+const HELD_RATIO_MIN: f64 = 0.85;
 const PEAK_MIB_MAX: f64 = 64.0;
 const IDLE_MIB_MAX: f64 = 20.0;
 const READY_MS_MAX: f64 = 100.0;
@@ -85,9 +87,9 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(folder: &Path, size_mib: u64, runs: usize) -> Outcome<Self> {
-        // The input and the author's blobs; for each run, and one to warm up, the blobs of an ingest, the blobs and the
-        // file of a transfer, and what the primitives write beside them.
-        input::check_free(folder, 2 * size_mib + (3 * size_mib + machine::FILES_MIB) * (runs as u64 + 1))?;
+        // The input, the author's blobs and what two holders have; for each run, and one to warm up, the index of an ingest, the files of
+        // three transfers, and what the primitives write beside them.
+        input::check_free(folder, 5 * size_mib + (5 * size_mib + machine::FILES_MIB) * (runs as u64 + 1))?;
         let folder = folder.join("bench");
         fs::create_dir(&folder)?;
         run(&folder, &["gen-key"])?;
@@ -149,7 +151,7 @@ impl Bench {
             &self.folder,
             &["ingest", "-i", "input", "-d", "author", "-k", "identity.json", "-o", "entry.json"],
         )?;
-        let swarm = Swarm::start(&self.folder, "entry.json")?;
+        let swarm = Swarm::start(&self.folder, "author", "entry.json")?;
         let mut seen = Transfers::default();
         let mut last = (String::new(), String::new());
         for number in 0..=self.runs {
@@ -159,7 +161,7 @@ impl Bench {
             read_all(&self.folder.join("author/blobs"))?;
             input::warm_page_cache(&self.folder, self.size_mib * 5 / 2)?;
             let name = format!("subscriber-{number}");
-            let transfer = swarm.subscribe(&name)?;
+            let transfer = swarm.subscribe(&name, &[])?;
             input::compare(&self.folder.join(format!("{name}-out/input")), self.size_mib, SEED)?;
             if number > 0 {
                 seen.add(&transfer, limit, self.mb());
@@ -168,6 +170,45 @@ impl Bench {
         }
         swarm.stop()?;
         seen.tell(report);
+        Ok(())
+    }
+
+    /// What a subscriber that holds the file in place hands out in a time, beside one that keeps copies of the blobs.
+    pub(crate) fn holders(&self, report: &mut Report) -> Outcome<()> {
+        report.heading(&format!("{} MiB from a subscriber, once the author is gone", self.size_mib));
+        run(
+            &self.folder,
+            &["ingest", "-i", "input", "-d", "first", "-k", "identity.json", "-o", "first.json"],
+        )?;
+        let mut swarm = Swarm::start(&self.folder, "first", "first.json")?;
+        let holders: [(&str, &[&str]); 2] = [("placed", &[]), ("copied", &["--copy"])];
+        for (name, options) in holders {
+            swarm.subscribe(name, options)?;
+        }
+        let mut rates = [Vec::new(), Vec::new()];
+        let mut last = (String::new(), String::new());
+        for number in 0..=self.runs {
+            for (at, (holder, _)) in holders.iter().enumerate() {
+                swarm.hand_over_to(holder)?;
+                self.prepare(&[&last.0, &last.1])?;
+                // What a holder has belongs in the page cache, as after its own download.
+                read_all(&self.folder.join(holder))?;
+                read_all(&self.folder.join(format!("{holder}-out")))?;
+                input::warm_page_cache(&self.folder, self.size_mib * 5 / 4)?;
+                let name = format!("of-{holder}-{number}");
+                let transfer = swarm.subscribe(&name, &[])?;
+                input::compare(&self.folder.join(format!("{name}-out/input")), self.size_mib, SEED)?;
+                rates[at].push(self.mb() / transfer.blobs.as_secs_f64());
+                last = (name.clone(), format!("{name}-out"));
+            }
+        }
+        swarm.stop()?;
+        // The first of each warms up.
+        let [placed, copied] = rates.map(|mut rates| rates.split_off(1));
+        let ratios: Vec<f64> = placed.iter().zip(&copied).map(|(placed, copied)| placed / copied).collect();
+        report.figure("held in place: manifest to all blobs", "MB/s", &placed, Goal::None);
+        report.figure("copies kept: manifest to all blobs", "MB/s", &copied, Goal::None);
+        report.figure("held in place / copies kept", "", &ratios, Goal::AtLeast(HELD_RATIO_MIN));
         Ok(())
     }
 }
@@ -187,18 +228,18 @@ fn read_all(folder: &Path) -> Outcome<()> {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             read_all(&entry.path())?;
-        } else {
+        } else if entry.file_type()?.is_file() {
             std::io::copy(&mut fs::File::open(entry.path())?, &mut std::io::sink())?;
         }
     }
     Ok(())
 }
 
-/// A bootstrap node and an author that serves one file.
+/// A bootstrap node and one that serves a channel of one file: its author at first.
 struct Swarm {
     folder: PathBuf,
     bootstrap: Process,
-    author: Process,
+    seeder: Process,
     address: String,
     uri: String,
 }
@@ -217,25 +258,33 @@ struct Transfer {
 }
 
 impl Swarm {
-    /// Publishes `entry`, whose blobs are in the folder `author`.
-    fn start(folder: &Path, entry: &str) -> Outcome<Self> {
+    /// Publishes `entry`, which the folder `author` holds.
+    fn start(folder: &Path, author: &str, entry: &str) -> Outcome<Self> {
         let bootstrap = Process::start(folder, &serve_args("bootstrap", None))?;
         let address = bootstrap.ready()?;
-        let publish = Process::start(folder, &["publish", "-d", "author", "-b", &address, "-i", entry])?;
+        let publish = Process::start(folder, &["publish", "-d", author, "-b", &address, "-i", entry])?;
         let (_, published) = publish.event(|object| object["uri"].is_string())?;
         publish.finish()?;
         let uri = published["uri"].as_str().unwrap_or_default().to_owned();
-        let author = Process::start(folder, &serve_args("author", Some(&address)))?;
-        author.ready()?;
-        Ok(Self { folder: folder.to_owned(), bootstrap, author, address, uri })
+        let seeder = Process::start(folder, &serve_args(author, Some(&address)))?;
+        seeder.ready()?;
+        Ok(Self { folder: folder.to_owned(), bootstrap, seeder, address, uri })
     }
 
-    fn subscribe(&self, name: &str) -> Outcome<Transfer> {
-        let before = self.author.cpu_secs()?;
+    /// Another folder is served instead, and what was served before is not any more.
+    fn hand_over_to(&mut self, name: &str) -> Outcome<()> {
+        let next = Process::start(&self.folder, &serve_args(name, Some(&self.address)))?;
+        next.ready()?;
+        mem::replace(&mut self.seeder, next).terminate()?;
+        Ok(())
+    }
+
+    fn subscribe(&self, name: &str, options: &[&str]) -> Outcome<Transfer> {
+        let before = self.seeder.cpu_secs()?;
         let out = format!("{name}-out");
         let args = ["subscribe", &self.uri, "-d", name, "-o", &out, "--once"];
         let node = ["-H", "127.0.0.1", "--dht", "server", "-b", &self.address];
-        let process = Process::start(&self.folder, &[&args[..], &node].concat())?;
+        let process = Process::start(&self.folder, &[&args[..], &node, options].concat())?;
         let started = process.started();
         let (manifest_at, _) = process.event_named("manifest")?;
         let is_stored = |event: &Value| {
@@ -247,17 +296,17 @@ impl Swarm {
             blobs: stored_at - manifest_at,
             start_to_blobs: stored_at - started,
             whole: usage.wall,
-            sender_cpu_secs: self.author.cpu_secs()? - before,
+            sender_cpu_secs: self.seeder.cpu_secs()? - before,
             receiver_cpu_secs: usage.cpu_secs,
             peak_mib: usage.peak_mib,
         })
     }
 
-    /// Ends both nodes; the author's peak memory in MiB.
+    /// Ends both nodes; the seeder's peak memory in MiB.
     fn stop(self) -> Outcome<f64> {
-        let author = self.author.terminate()?;
+        let seeder = self.seeder.terminate()?;
         self.bootstrap.terminate()?;
-        Ok(author.peak_mib)
+        Ok(seeder.peak_mib)
     }
 }
 
@@ -322,9 +371,9 @@ pub(crate) fn memory(folder: &Path, size_mib: u64, report: &mut Report) -> Outco
     let ingest =
         run(&folder, &["ingest", "-i", "input", "-d", "author", "-k", "identity.json", "-o", "entry.json"])?;
     fs::remove_file(folder.join("input"))?;
-    let swarm = Swarm::start(&folder, "entry.json")?;
+    let swarm = Swarm::start(&folder, "author", "entry.json")?;
     let start = Instant::now();
-    let subscribe = swarm.subscribe("subscriber")?;
+    let subscribe = swarm.subscribe("subscriber", &[])?;
     let secs = start.elapsed().as_secs_f64();
     let serve = swarm.stop()?;
     input::compare(&folder.join("subscriber-out/input"), size_mib, LARGE_SEED)?;

@@ -1,6 +1,7 @@
 //! One channel that is followed: what is known of it, what is done about its files, and what there is to say of it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -215,8 +216,8 @@ impl Channel {
         let Some(exports) = self.exports.as_mut().filter(|it| self.record.unnamed && it.is_new()) else {
             return Ok(());
         };
-        let downloads = self.node.dir().join(own_folder::DOWNLOADS);
-        let Some(folder) = own_folder::make(&downloads, &self.title, &self.key) else { return Ok(()) };
+        let Some(downloads) = self.record.output.as_deref().and_then(Path::parent) else { return Ok(()) };
+        let Some(folder) = own_folder::make(downloads, &self.title, &self.key) else { return Ok(()) };
         let output = Output { channel: self.key, folder: folder.clone(), copy: self.record.copy };
         self.node.state().note_output(&output)?;
         exports.move_to(folder.clone());
@@ -391,7 +392,8 @@ impl Channel {
             looked_at_bytes: self.node.store().looked_at_bytes(),
         };
         if progress != self.last_progress {
-            if progress.blobs > self.last_progress.blobs {
+            // What was under way when the store failed may be kept after that.
+            if progress.blobs > self.last_progress.blobs && !status.store_rests {
                 self.is_full = false;
             }
             self.last_progress = progress;

@@ -85,9 +85,12 @@ export async function violations(page) {
 }
 
 /** Fails where the page is wider than the window, or a text is cut at an edge that does not say so. */
-export async function assertNothingSticksOut(page) {
+export async function assertNothingSticksOut(page, where = '') {
   const found = await page.evaluate(() => {
-    const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+    const edge = document.documentElement.clientWidth;
+    const isWide = document.documentElement.scrollWidth > edge;
+    const sticksOut = (it) => it.checkVisibility() && it.getBoundingClientRect().right > edge + 1;
+    const wide = isWide ? [...document.querySelectorAll('body *')].filter(sticksOut).slice(0, 3).map((it) => it.outerHTML.slice(0, 200)) : [];
     const cut = [...document.querySelectorAll('button, a, label, h1, h2, h3, p')].filter((it) => {
       const style = getComputedStyle(it);
       const isSeen = it.checkVisibility() && it.clientWidth > 0;
@@ -96,5 +99,5 @@ export async function assertNothingSticksOut(page) {
     });
     return { wide, cut: cut.map((it) => it.outerHTML.slice(0, 200)) };
   });
-  assert.deepEqual(found, { wide: 0, cut: [] });
+  assert.deepEqual(found, { wide: [], cut: [] }, where);
 }

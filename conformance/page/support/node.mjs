@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 /** The longest that a test waits for anything, on a machine that is busy with other things. */
-export const PATIENCE_MS = 60_000;
+export const PATIENCE_MS = 30_000;
 
 const PROGRAM = process.env.MEGATORRENT;
 
@@ -35,7 +35,7 @@ export function run(home, ...args) {
 export class Node {
   static async start(t, { home = folder(t), args = [], bootstrap } = {}) {
     const given = bootstrap === undefined ? [] : ['-b', bootstrap];
-    const own = ['serve', '-d', 'node', '--new', '-P', '0', '-h', '127.0.0.1', '--json', ...given, ...args];
+    const own = ['serve', '-d', 'node', '--new', '-P', '0', '-H', '127.0.0.1', '-T', '0', '--json', ...given, ...args];
     const child = spawn(PROGRAM, own, { cwd: home, env: environment(home), stdio: ['ignore', 'pipe', 'pipe'] });
     const node = new Node(home, child);
     t.after(() => node.kill());

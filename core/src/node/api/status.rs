@@ -38,6 +38,8 @@ pub struct TargetStatus {
     pub asked: Option<UnixTime>,
     /// What it waits for, in words; `None` when complete.
     pub waiting: Option<String>,
+    /// Whether the store had no room or failed, and is left alone for a while, so that nothing is asked for.
+    pub store_rests: bool,
     /// The body's reference, where the head does not carry the content itself; of a swarm without a head, its tree.
     pub root: Option<TreeRef>,
 }

@@ -40,6 +40,7 @@ impl Channels {
             paused: self.heads.is_paused(channel),
             asked: self.heads.answered(channel),
             waiting: (!satisfied).then(|| self.waiting(conns, downloads, peers_known, &topic)),
+            store_rests: downloads.store_rests(),
             root: self.heads.root(channel).cloned(),
         })
     }
@@ -68,6 +69,7 @@ impl Channels {
             paused: false,
             asked: None,
             waiting: (!satisfied).then(|| self.waiting(conns, downloads, peers_known, topic)),
+            store_rests: downloads.store_rests(),
             root: Some(tree),
         })
     }
