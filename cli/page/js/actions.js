@@ -38,12 +38,9 @@ export async function takeBack(toast) {
   refresh();
 }
 
-// Says what went wrong with what a user has just done.
+// Says what went wrong with what a user has just done, above the place where it was done, until it is closed.
 export function say(text) {
-  const toast = { id: next, text: S.errors[text] ?? plain(text), bad: true, held: false };
-  next += 1;
-  state.toasts = [...state.toasts.slice(-2), toast];
-  toast.timer = setTimeout(() => drop(toast), 12000);
+  state.problem = text === null ? null : S.errors[text] ?? plain(text);
   changed();
 }
 

@@ -28,7 +28,8 @@ function read(event) {
   const before = state.route;
   const known = PLACES.includes(place) ? place : 'c';
   state.route = { place: known, number: /^\d+$/.test(number ?? '') ? Number(number) : null };
-  if (state.menu) state.menu = null;
+  state.menu = null;
+  state.problem = null;
   const isNew = before.place !== state.route.place || before.number !== state.route.number;
   enters.forEach((hear) => hear(state.route, before));
   changed();

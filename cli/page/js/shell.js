@@ -1,5 +1,5 @@
 // What stands on every screen: places, rates, the mode line, and what is said in passing.
-import { drop, takeBack } from './actions.js';
+import { say, takeBack } from './actions.js';
 import { Activity } from './activity.js';
 import { ChannelPage, find } from './channel.js';
 import { actionsOf, Channels } from './channels.js';
@@ -77,12 +77,17 @@ function Place() {
 }
 
 function Toasts() {
-  return html`<div class="toasts" role="status" aria-live="polite">${state.toasts.map((toast) => html`<div key=${toast.id} class=${`toast ${toast.bad ? 'bad' : ''}`}
+  return html`<div class="toasts" role="status" aria-live="polite">${state.toasts.map((toast) => html`<div key=${toast.id} class="toast"
     onPointerEnter=${() => { toast.held = true; }} onPointerLeave=${() => { toast.held = false; }} onFocusIn=${() => { toast.held = true; }} onFocusOut=${() => { toast.held = false; }}>
     <span><bdi>${plain(toast.text)}</bdi></span>
-    ${toast.undo ? html`<button type="button" class="link" onClick=${() => takeBack(toast)}>${S.undo}</button>`
-      : html`<button type="button" class="link" aria-label=${S.close} onClick=${() => { toast.held = false; drop(toast); }}><${Icon} name="close" size=${13} /></button>`}
+    <button type="button" class="link" onClick=${() => takeBack(toast)}>${S.undo}</button>
   </div>`)}</div>`;
+}
+
+function Problem() {
+  if (!state.problem) return null;
+  return html`<div class="trouble"><p class="problem" role="alert"><${Icon} name="octagon" /><span>${state.problem}</span></p>
+    <button type="button" class="quiet" aria-label=${S.close} onClick=${() => say(null)}><${Icon} name="close" /></button></div>`;
 }
 
 export function App() {
@@ -93,7 +98,7 @@ export function App() {
   return html`<div class=${`app ${isFresh() ? '' : 'stale'}`}>
     <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); document.querySelector('main').focus(); }}>${S.skip}</a>
     <div class="head"><${Header} /><${ModeLine} /></div>
-    <main id="main" tabindex="-1">${state.login === null && !state.loaded ? html`<div class="page"><p class="soft">${S.asking}</p></div>` : html`<${Place} />`}${state.menu && html`<${Menu} key=${state.menu.label} menu=${state.menu} />`}</main>
+    <main id="main" tabindex="-1"><${Problem} />${state.login === null && !state.loaded ? html`<div class="page"><p class="soft">${S.asking}</p></div>` : html`<${Place} />`}${state.menu && html`<${Menu} key=${state.menu.label} menu=${state.menu} />`}</main>
     <${Places} kind="foot" />
     <${Toasts} />
     <div class="offscreen" aria-live="assertive">${state.spoken}</div>
