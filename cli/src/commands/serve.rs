@@ -3,6 +3,7 @@
 use futures_lite::future;
 
 use crate::activation;
+use crate::api;
 use crate::args::Serve;
 use crate::config::Invocation;
 use crate::events;
@@ -46,6 +47,7 @@ pub(crate) fn run(args: &Serve, invocation: &Invocation, output: Output) -> Resu
         let mut face = Face::own(host);
         let told = async {
             face.tell_ready(output).await?;
+            tell_login(&face, output).await?;
             notify::tell(State::Ready);
             loop {
                 for event in face.events().await? {
@@ -70,4 +72,16 @@ pub(crate) fn run(args: &Serve, invocation: &Invocation, output: Output) -> Resu
         face.end().await;
         told.and_then(|()| events::stopped(output))
     })
+}
+
+/// Says where the API is, with a link that logs a browser in once: to who sits there alone, as a log keeps what it is told.
+async fn tell_login(face: &Face, output: Output) -> Result<(), Failure> {
+    if !output.is_watched() {
+        return Ok(());
+    }
+    let Some(api) = face.call(api::GetStatus {}).await?.api else { return Ok(()) };
+    let link = face.call(api::CreateLoginLink {}).await?;
+    let minutes = link.valid_secs / 60;
+    output.note(&format!("API: http://{api}/{}   for a browser, once, within {minutes} minutes", link.path));
+    Ok(())
 }
