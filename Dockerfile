@@ -7,7 +7,6 @@ COPY --chown=65532:65532 --chmod=0700 packaging/docker/data /data
 USER 65532:65532
 WORKDIR /data
 ENV MEGATORRENT_DATA=/data/node
-ENV MEGATORRENT_OUTPUT=/data/downloads
 ENV MEGATORRENT_P2P_PORT=6881
 ENV XDG_CONFIG_HOME=/data/config
 VOLUME /data

@@ -156,14 +156,16 @@ impl Face {
 
     /// Tells where the page is, with a link that logs a browser in. It is for a human who looks now, and in no output for programs.
     pub(crate) async fn tell_page(&self, output: Output) -> Result<(), Failure> {
-        let Some(api) = self.call(GetStatus {}).await?.api else { return Ok(()) };
-        if !output.is_json() {
-            let link = self.call(api::CreateLoginLink {}).await?;
-            output.note(&format!(
-                "page: http://{api}/{} (once, within five minutes; `megatorrent token link` prints another)",
-                link.path
-            ));
+        if !output.is_watched() {
+            return Ok(());
         }
+        let Some(api) = self.call(GetStatus {}).await?.api else { return Ok(()) };
+        let link = self.call(api::CreateLoginLink {}).await?;
+        output.note(&format!(
+            "page: http://{api}/{} (once, within {} minutes; `megatorrent token link` prints another)",
+            link.path,
+            link.valid_secs / 60
+        ));
         Ok(())
     }
 

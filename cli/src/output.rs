@@ -21,6 +21,10 @@ use crate::service::jobs::Progress;
 
 /// How often a bar is drawn.
 const BAR_HZ: u8 = 10;
+/// To the terminal's first place, and what removes the rest of a line, and all below.
+const HOME: &str = "\x1b[H";
+const CLEAR_LINE: &str = "\x1b[K";
+const CLEAR_BELOW: &str = "\x1b[J";
 /// How often a spinner turns.
 const SPINNER_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -98,9 +102,23 @@ impl Output {
         self.json
     }
 
+    /// Whether somebody reads the words at a terminal.
+    pub(crate) fn is_watched(self) -> bool {
+        !self.json && !self.quiet && io::stderr().is_terminal()
+    }
+
     /// The result of a command: `object` under `--json`, `text` otherwise.
     pub(crate) fn result(self, object: &Value, text: &str) -> Result<(), Failure> {
         if self.json { self.line(&object.to_string()) } else { self.line(text) }
+    }
+
+    /// What is so now, in place of what was shown before where stdout is a terminal; otherwise after it.
+    pub(crate) fn view(self, object: &Value, text: &str) -> Result<(), Failure> {
+        if self.json || !io::stdout().is_terminal() {
+            return self.result(object, text);
+        }
+        let lines: String = text.lines().map(|line| format!("{line}{CLEAR_LINE}\n")).collect();
+        self.line(&format!("{HOME}{lines}{CLEAR_BELOW}"))
     }
 
     /// A line of data.
@@ -174,10 +192,10 @@ impl Output {
     /// A line that changes while something of unknown length goes on, shown only where stderr is a terminal. Words written while it stands go through
     /// [`ProgressBar::suspend`].
     pub(crate) fn spinner(self) -> ProgressBar {
-        let target = if self.quiet || self.json || !io::stderr().is_terminal() {
-            ProgressDrawTarget::hidden()
-        } else {
+        let target = if self.is_watched() {
             ProgressDrawTarget::stderr_with_hz(BAR_HZ)
+        } else {
+            ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(None, target);
         let bar = bar.with_style(ProgressStyle::default_spinner()).with_finish(ProgressFinish::AndClear);

@@ -9,6 +9,8 @@ use crate::service::{Changes, Reporter, Service};
 /// The configuration file as it was read last.
 pub(crate) struct Reload<'a> {
     invocation: &'a Invocation,
+    /// As it was at the node's start.
+    started: Config,
     config: Config,
     serve: Serve,
 }
@@ -18,7 +20,7 @@ impl<'a> Reload<'a> {
     pub(crate) fn new(invocation: &'a Invocation) -> Result<Self, Failure> {
         let config = invocation.config()?.unwrap_or_else(Config::none);
         let serve = serve(invocation, &config)?;
-        Ok(Self { invocation, config, serve })
+        Ok(Self { invocation, started: config.clone(), config, serve })
     }
 
     /// Reads the file again and lets the node go by it; says what came of that.
@@ -50,8 +52,10 @@ impl<'a> Reload<'a> {
         }
         let path = if config.path().as_os_str().is_empty() { self.config.path() } else { config.path() };
         let path = path.display();
-        let cold = changes.iter().filter(|knob| !knob.is_reloadable);
-        for knob in cold {
+        let waiting: Vec<_> =
+            self.started.changes(&config).into_iter().filter(|knob| !knob.is_reloadable).collect();
+        service.wait_for_restart(waiting.iter().map(|knob| knob.name).collect());
+        for knob in waiting.into_iter().filter(|knob| changes.contains(knob)) {
             reporter.warn(format!("{path}: {} has changed: restart to apply", knob.name));
         }
         reporter.note(if changes.is_empty() {

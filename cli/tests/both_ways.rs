@@ -135,6 +135,17 @@ fn channels() {
 }
 
 #[test]
+fn where_there_is_nothing_no_line_is_printed() {
+    both_ways(|home| {
+        for list in [&["ls"][..], &["peers"], &["bans"], &["identity", "list"]] {
+            assert_eq!(home.run(0, list), "");
+        }
+        home.run(0, ["ls", "--json"]);
+        home.run(0, ["identity", "list", "--json"]);
+    });
+}
+
+#[test]
 fn the_node() {
     both_ways(|home| {
         home.run_for_shape(0, ["status", "--json"]);
@@ -152,6 +163,8 @@ fn the_node() {
         home.run(0, ["settings"]);
         home.run(2, ["settings", "whole"]);
         home.run(0, ["token", "rotate"]);
+        home.run_for_shape(0, ["token", "show", "--json"]);
+        home.run_for_shape(0, ["token", "show", "--scope", "read", "--json"]);
     });
 }
 
@@ -171,5 +184,6 @@ fn identities() {
         home.run(3, ["identity", "import", "none"]);
         home.run(3, ["identity", "export", &"a1".repeat(32), "other", "-p", "passphrase"]);
         home.run(2, ["identity", "export", "films", "other", "-p", "passphrase"]);
+        home.run_for_shape(0, ["identity", "new", "--json"]);
     });
 }

@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -487,8 +487,12 @@ fn files_without_a_folder_go_to_one_of_the_channels_title_in_the_home() {
     publish("Other");
     subscribe(&[]);
     assert!(all_below(&downloads).iter().eq(["Notes_of_ mine", "Notes_of_ mine/note"]));
-    subscribe(&["-d", "untitled", "-o", "out"]);
-    assert!(!folder.path().join("untitled/downloads").exists() && folder.path().join("out/note").exists());
+    subscribe(&["-d", "other", "-o", "out"]);
+    assert!(!folder.path().join("other/downloads").exists() && folder.path().join("out/note").exists());
+    ok(folder.path(), ["publish", "-i", "note.json", "-d", "author"]);
+    subscribe(&["-d", "untitled"]);
+    let key = uri.as_str().unwrap().strip_prefix("megatorrent://").unwrap();
+    assert!(folder.path().join("untitled/downloads").join(key).join("note").exists());
     author.stop();
     hub.stop();
 }
@@ -516,6 +520,45 @@ fn a_node_keeps_the_port_that_it_chose_at_its_first_run() {
     assert_eq!(refused.status.code(), Some(8));
     let said = stderr(&refused);
     assert!(said.contains(&kept.to_string()) && said.contains("stop it") && said.contains("-T"), "{said}");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "plays another program")]
+fn a_port_for_peers_or_the_dht_that_is_given_and_taken_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (tcp_port, udp_port) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
+    for (option, port) in [("-T", tcp_port), ("-D", udp_port)] {
+        let args = ["serve", "-d", "data", "-H", "127.0.0.1", "-P", "0", "--dht", "server"];
+        let port = port.to_string();
+        let refused = run(folder.path(), args.into_iter().chain([option, &port]));
+        assert_eq!(refused.status.code(), Some(8), "{option}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains(&port), "{}", stderr(&refused));
+    }
+}
+
+#[test]
+fn a_folder_on_which_no_node_ran_has_no_token_and_says_how_it_gets_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), ["token", "show"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("megatorrent serve"), "{}", stderr(&output));
+}
+
+#[test]
+fn status_says_whether_a_node_runs_and_which_states_channels_are_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let uri = ok_json(folder.path(), ["gen-key"])["public_uri"].as_str().unwrap().to_owned();
+    ok(folder.path(), ["add", &uri, "-d", "node"]);
+    let alone = ok(folder.path(), ["status", "-d", "node"]);
+    assert!(alone.contains("node    none runs on ") && alone.contains("1 channel: 1 looked for"), "{alone}");
+    let node = serve(folder.path(), "node", &[]);
+    node.ready();
+    ok(folder.path(), ["pause", "-d", "node"]);
+    let beside = ok(folder.path(), ["status", "-d", "node"]);
+    assert!(beside.contains("node    runs on ") && beside.contains("1 channel: 1 paused"), "{beside}");
+    node.stop();
 }
 
 #[test]

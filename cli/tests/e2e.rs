@@ -245,6 +245,12 @@ fn a_file_whose_disk_is_not_mounted_is_named_and_served_once_it_is_back() {
     let (code, said) = subscribe_once(&swarm, "reader", uri, &[]);
     assert!(code == Some(3) && said.contains("--new"), "{code:?}: {said}");
     assert!(!swarm.join("reader-out").exists());
+    // Nor is an empty folder in its place, where it is mounted, taken for it, unless it is to be.
+    fs::create_dir(swarm.join("reader-out")).unwrap();
+    assert_eq!(subscribe_once(&swarm, "reader", uri, &[]).0, Some(3));
+    let _author = swarm.serve_author();
+    assert_fetches(&swarm, "reader", uri, &["--new"]);
+    assert!(fs::read(swarm.join("reader-out/film")).unwrap() == fs::read(swarm.join("disk/film")).unwrap());
 }
 
 #[test]

@@ -247,7 +247,7 @@ export const S = {
   // Log-in
   loginTitle: 'Log in to this node',
   loginLead: 'Have the node make a link, and open it in this browser. It works once, for five minutes:',
-  loginServe: 'The node prints one too when it starts.',
+  loginServe: 'At a terminal, serve prints one too when it starts.',
   orToken: 'Or its token',
   tokenHelp: 'megatorrent token show prints it. The page keeps a cookie instead, and not the token.',
   logIn: 'Log in',

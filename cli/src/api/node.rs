@@ -356,14 +356,16 @@ fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Limit>, D::Error> 
 #[serde(deny_unknown_fields)]
 pub(crate) struct GetSettings {}
 
-/// What can be changed while the node runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What can be changed while the node runs, and what waits for its next start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Whether heads are put and looked up on the DHT for peers that have none.
     pub(crate) gateway: bool,
     /// Whether blobs are fetched whole, so that peers learn no lengths.
     pub(crate) whole: bool,
+    /// Keys of the configuration file that say something else than at the node's start, and apply after a restart alone.
+    pub(crate) restart: Vec<String>,
 }
 
 /// Changes settings. What is left out stays.

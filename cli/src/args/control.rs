@@ -107,11 +107,15 @@ fn limit(text: &str) -> Result<Rate, String> {
 }
 
 /// Show or change settings, from now on and for later runs
+///
+/// What the configuration file says anew and only a restart applies is shown too: addresses, ports, the part in the DHT.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   megatorrent settings
-  megatorrent settings whole true")]
+  megatorrent settings whole true
+
+With --json: what the API's getSettings answers.")]
 pub(crate) struct Settings {
     /// Which to change: `gateway`, to put and look up heads on the DHT for peers that have none; `whole`, to fetch blobs whole, so
     /// that peers learn no lengths

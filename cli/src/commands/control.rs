@@ -9,7 +9,7 @@ use megatorrent_runtime_smol::Options;
 use megatorrent_runtime_smol::dht::DhtMode;
 use megatorrent_runtime_smol::home::Home;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::{self, ChannelId};
 use crate::args::DataArgs;
@@ -18,6 +18,7 @@ use crate::args::control::{
     Token, TokenCommand,
 };
 use crate::config::Invocation;
+use crate::events;
 use crate::exit::{Exit, Failure};
 use crate::face::Face;
 use crate::files;
@@ -60,11 +61,17 @@ async fn start(executor: &Executor, data: &DataArgs) -> Result<Face, Failure> {
     Ok(Face::own(Host::open(executor, service, None)?))
 }
 
-/// Prints an answer: itself under `--json`, words otherwise.
+/// Prints an answer: itself under `--json`, words otherwise, and of none no line.
 fn print(answer: &impl Serialize, words: &str, output: Output) -> Result<(), Failure> {
-    let object = serde_json::to_value(answer)
-        .map_err(|error| Failure::new(Exit::Other, format!("an answer is no JSON: {error}")))?;
-    output.result(&object, words)
+    if words.is_empty() && !output.is_json() {
+        return Ok(());
+    }
+    output.result(&object(answer)?, words)
+}
+
+fn object(answer: &impl Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(answer)
+        .map_err(|error| Failure::new(Exit::Other, format!("an answer is no JSON: {error}")))
 }
 
 fn channel(text: &str) -> Result<ChannelId, Failure> {
@@ -81,10 +88,11 @@ pub(crate) fn status(args: &Status, output: Output) -> Result<(), Failure> {
         let show = async {
             loop {
                 let status = face.call(api::GetStatus {}).await?;
-                print(&status, &status_words(&status), output)?;
+                let words = status_words(&status, face.service().is_some());
                 if !args.watch {
-                    return Ok(());
+                    return print(&status, &words, output);
                 }
+                output.view(&object(&status)?, &words)?;
                 smol::Timer::after(WATCH_INTERVAL).await;
             }
         };
@@ -96,12 +104,16 @@ pub(crate) fn status(args: &Status, output: Output) -> Result<(), Failure> {
     })
 }
 
-fn status_words(status: &api::NodeStatus) -> String {
+fn status_words(status: &api::NodeStatus, is_own: bool) -> String {
     let or_none = |it: &Option<String>| it.clone().unwrap_or_else(|| "none".into());
-    let counts = &status.channels;
+    let node = if is_own {
+        format!("none runs on {}", status.home)
+    } else {
+        format!("runs on {} since {}", status.home, crate::clock::utc(status.started_unix_ms))
+    };
     format!(
-        "peers   {} in, {} out, {} known; TCP {}\ndht     {} nodes; UDP {}\nrates   {}/s down, {}/s up; {} received, {} sent\n\
-         follows {} channels: {} arriving, {} waiting for peers, {} new, {} up to date, {} paused\njobs    {} under way\napi     {}",
+        "node    {node}\npeers   {} in, {} out, {} known; TCP {}\ndht     {} nodes; UDP {}\n\
+         rates   {}/s down, {}/s up; {} received, {} sent\nfollows {}\njobs    {} under way\napi     {}",
         status.inbound,
         status.outbound,
         status.peers_known,
@@ -112,15 +124,30 @@ fn status_words(status: &api::NodeStatus) -> String {
         HumanBytes(status.send_bytes_per_sec),
         HumanBytes(status.bytes_received),
         HumanBytes(status.bytes_sent),
-        counts.all,
-        counts.arriving,
-        counts.waiting_for_peers,
-        counts.new,
-        counts.up_to_date + counts.not_asked_lately,
-        counts.paused,
+        follows_words(&status.channels),
         status.jobs,
         or_none(&status.api),
     )
+}
+
+/// How many channels there are, and of each state that one has.
+fn follows_words(counts: &api::Counts) -> String {
+    let states = [
+        (counts.conflict, "in conflict"),
+        (counts.needs_key, "without their key"),
+        (counts.folder_missing, "without their folder"),
+        (counts.needs_space, "without space"),
+        (counts.looking, "looked for"),
+        (counts.arriving, "arriving"),
+        (counts.waiting_for_peers, "waiting for peers"),
+        (counts.new, "new"),
+        (counts.up_to_date + counts.not_asked_lately, "up to date"),
+        (counts.paused, "paused"),
+    ];
+    let states = states.into_iter().filter(|(count, _)| *count > 0);
+    let states: Vec<_> = states.map(|(count, state)| format!("{count} {state}")).collect();
+    let all = events::count(counts.all, "channel");
+    if states.is_empty() { all } else { format!("{all}: {}", states.join(", ")) }
 }
 
 pub(crate) fn add(args: &Add, output: Output) -> Result<(), Failure> {
@@ -236,7 +263,14 @@ pub(crate) fn settings(args: &Settings, output: Output) -> Result<(), Failure> {
         } else {
             face.call(api::GetSettings {}).await?
         };
-        print(&settings, &format!("gateway  {}\nwhole    {}", settings.gateway, settings.whole), output)
+        let restart = if settings.restart.is_empty() {
+            String::new()
+        } else {
+            let keys = settings.restart.join(", ");
+            format!("\nrestart  to apply {keys}: the configuration file says something else now")
+        };
+        let words = format!("gateway  {}\nwhole    {}{restart}", settings.gateway, settings.whole);
+        print(&settings, &words, output)
     })
 }
 
@@ -284,7 +318,12 @@ pub(crate) fn token(args: &Token, output: Output) -> Result<(), Failure> {
                 Scope::Control => api::Scope::Control,
                 Scope::Admin => api::Scope::Admin,
             };
-            let token = read_token(&args.data.dir, scope)?;
+            let token = read_token(&args.data.dir, scope).map_err(|mut failure| {
+                if failure.exit == Exit::NotFound {
+                    failure.message.push_str("; the first `megatorrent serve` on the folder makes one");
+                }
+                failure
+            })?;
             output.result(&json!({ "token": *token }), &token)
         }
         TokenCommand::Link => with_node(&args.data, async |face| {

@@ -19,6 +19,8 @@ use smol::Async;
 use smol_hyper::rt::FuturesIo;
 
 use super::answer::Payload;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::credentials::Credentials;
 use super::listen::{CONTROL_SOCKET, connect_control};
 use crate::api::{ApiError, Call, Event};
 use crate::exit::{Exit, Failure, exit_of};
@@ -106,8 +108,8 @@ pub(crate) struct Process {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 impl Process {
     fn behind(stream: &Async<UnixStream>) -> Option<Self> {
-        let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
-        let handle = rustix::process::pidfd_open(peer.pid, PidfdFlags::empty()).ok()?;
+        let pid = Credentials::of(stream).ok()?.pid?;
+        let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
         Some(Self { handle: Async::new_nonblocking(handle).ok()? })
     }
 

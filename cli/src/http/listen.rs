@@ -160,8 +160,8 @@ impl Reached {
 pub(super) fn is_own_user(socket: impl AsFd) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
-        let own = rustix::process::geteuid();
-        rustix::net::sockopt::socket_peercred(socket).is_ok_and(|peer| peer.uid == own || peer.uid.is_root())
+        let own = rustix::process::geteuid().as_raw();
+        super::credentials::Credentials::of(socket).is_ok_and(|peer| peer.uid == own || peer.uid == 0)
     }
     // Elsewhere the file's mode alone decides.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -16,6 +16,7 @@ use crate::service::Log;
 mod answer;
 pub(crate) mod client;
 mod connection;
+mod credentials;
 mod events;
 mod files;
 mod guard;

@@ -91,6 +91,8 @@ pub(crate) struct Inner {
     config: RefCell<Config>,
     rates: RefCell<Rates>,
     asked: Asked,
+    /// Keys of the configuration file that wait for a restart.
+    waiting: RefCell<Vec<&'static str>>,
     started_unix_ms: u64,
     /// Where the API listens.
     api: Cell<Option<SocketAddr>>,
@@ -170,6 +172,7 @@ impl Service {
             links: RefCell::default(),
             rates: RefCell::default(),
             asked,
+            waiting: RefCell::default(),
             started_unix_ms,
             api: Cell::new(None),
             access: RefCell::default(),
@@ -482,7 +485,16 @@ impl Service {
 
     fn settings(&self) -> Settings {
         let config = self.0.config.borrow();
-        Settings { gateway: config.gateway, whole: config.takes_all }
+        let restart = self.0.waiting.borrow().iter().map(|key| (*key).to_owned()).collect();
+        Settings { gateway: config.gateway, whole: config.takes_all, restart }
+    }
+
+    /// Says which keys of the configuration file wait for a restart.
+    pub(crate) fn wait_for_restart(&self, keys: Vec<&'static str>) {
+        if keys == self.0.waiting.replace(keys.clone()) {
+            return;
+        }
+        self.tell_changed();
     }
 
     /// Lets the node go by what a call changes, now and in later runs.
@@ -507,9 +519,13 @@ impl Service {
         if let Some(kept) = kept {
             self.0.records.set_changed(&kept).await?;
         }
+        self.tell_changed();
+        Ok(())
+    }
+
+    fn tell_changed(&self) {
         let members = json!({ "limits": self.limits(), "settings": self.settings() });
         self.0.reporter.event(News::Changed, members, "");
-        Ok(())
     }
 
     async fn command(&self, command: Command) -> Result<(), ApiError> {

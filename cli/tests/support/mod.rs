@@ -167,6 +167,13 @@ impl Running {
         }
     }
 
+    /// The next line, of a command that tells no events.
+    pub(crate) fn line(&self) -> Value {
+        let line = self.lines.recv_timeout(PATIENCE);
+        let line = line.unwrap_or_else(|_| panic!("no line; stderr:\n{}", self.said()));
+        serde_json::from_str(&line).unwrap()
+    }
+
     /// The next event of that name.
     pub(crate) fn event(&self, name: &str) -> Value {
         self.event_where(name, |event| event["event"] == name)

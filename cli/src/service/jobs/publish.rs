@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,10 +187,22 @@ pub(super) async fn join(node: &Handle) -> Result<(), Failure> {
     };
     let late = async {
         smol::Timer::after(JOIN_TIMEOUT).await;
-        let message = "no node of the DHT answers; name one that does with -b HOST:PORT";
-        Err(Failure::new(Exit::Network, message))
+        let stays = node.local_addr().is_some();
+        let own = node.dht_addr().filter(|_| stays && node.config().private_dht);
+        Err(Failure::new(Exit::Network, nobody_answers(own)))
     };
     future::or(joined, future::or(unreachable, late)).await
+}
+
+/// `own`: the DHT's address of a node that stays, where the network is a private one.
+fn nobody_answers(own: Option<SocketAddrV4>) -> String {
+    let message = "no node of the DHT answers; name one that does with -b HOST:PORT";
+    match own {
+        None => message.into(),
+        Some(addr) => format!(
+            "{message}. Where this is the first node of a network of your own, start a second one with -b {addr}: others keep a head"
+        ),
+    }
 }
 
 fn read_key(call: &api::Publish, identity: &Identity) -> Result<Option<Secret>, Failure> {
@@ -313,5 +326,17 @@ fn hint(error: &PublishError, is_via: bool) -> &'static str {
             "; try again later, or name another --gateway: any node that serves without --no-gateway"
         }
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_node_of_a_network_is_told_how_it_gets_a_second() {
+        assert!(!nobody_answers(None).contains("second"));
+        let own = "192.168.1.10:6881".parse().expect("an address");
+        assert!(nobody_answers(Some(own)).contains("start a second one with -b 192.168.1.10:6881"));
     }
 }
