@@ -106,7 +106,7 @@ impl Downloads {
                     }
                     _ => {}
                 }
-            } else if is_idle {
+            } else if is_idle && !self.ask_for_last(cx, conns, swarms, conn) {
                 self.move_here(cx, conns, swarms, conn, is_scarce);
             }
         }

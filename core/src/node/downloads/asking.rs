@@ -203,6 +203,9 @@ impl Downloads {
             self.ask_for_parts(cx, conns, conn, (root, &place), mask);
             return Asked::Yes;
         }
+        if self.ask_for_last(cx, conns, swarms, conn) {
+            return Asked::Yes;
+        }
         if self.move_here(cx, conns, swarms, conn, is_scarce) { Asked::Full } else { Asked::Useless }
     }
 

@@ -5,13 +5,15 @@
 //! played. A connection is asked for what it brings in the time that a request needs, and a little more.
 //!
 //! Native blobs come by parts, each checked alone (`native.rs`, `transfer.rs`): a wrong part is a lie of the peer that sent it. v5
-//! blobs come whole (`whole.rs`). What takes too long is asked of another peer too (`again.rs`).
+//! blobs come whole (`whole.rs`). What takes too long is asked of another peer too (`again.rs`), and so are the last parts
+//! (`last.rs`).
 
 mod again;
 mod asking;
 mod candidates;
 mod dropped;
 mod interest;
+mod last;
 mod moves;
 mod native;
 mod queue;

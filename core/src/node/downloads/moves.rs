@@ -20,10 +20,8 @@ use crate::time::Instant;
 
 /// What waits for longer than this moves, and for longer than twice the time in which the other peer would bring it.
 const MOVE_AFTER: Duration = Duration::from_millis(800);
-/// The same of the last parts, where no more than [`LAST_PARTS`] are under way and nothing else is missing.
+/// The same of the last parts (`last.rs`), and how often they move: those that no second peer has been asked for.
 const LAST_MOVE_AFTER: Duration = Duration::from_millis(400);
-const LAST_PARTS: usize = 4;
-/// How often the last parts move.
 const LAST_MOVES_MAX: u8 = 3;
 /// Some of what moves comes twice. Where one byte in so many and [`MOVED_FREE`] more came twice, nothing moves.
 const MOVED_SHARE: u64 = 80;
@@ -79,7 +77,7 @@ impl Downloads {
         is_scarce: bool,
     ) -> Option<Waiting> {
         let own = self.time_for_all(conns, helper, 1).unwrap_or_default();
-        let is_spent = self.bytes_duplicate > self.bytes_received / MOVED_SHARE + MOVED_FREE;
+        let is_spent = !self.may_come_twice();
         let after = if self.is_at_end() { LAST_MOVE_AFTER } else { MOVE_AFTER };
         let most = |waiting: &Waiting| {
             if is_scarce && swarms.is_seed(waiting.at) {
@@ -97,9 +95,9 @@ impl Downloads {
         waiting.filter(|waiting| waiting.order.0 > most(waiting)).max_by_key(|waiting| waiting.order)
     }
 
-    /// Whether only the last parts are missing, and all of them are asked for.
-    fn is_at_end(&self) -> bool {
-        self.wants.parts_under_way() <= LAST_PARTS && !self.wants.is_any_queued()
+    /// Whether more may come twice without that anybody is known to be slow.
+    pub(super) fn may_come_twice(&self) -> bool {
+        self.bytes_duplicate <= self.bytes_received / MOVED_SHARE + MOVED_FREE
     }
 
     /// The parts of a blob that wait at one peer each.

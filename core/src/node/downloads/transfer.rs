@@ -109,6 +109,11 @@ impl Transfer {
         self.requests.is_empty() && self.writing.is_empty() && !self.is_finishing
     }
 
+    /// Counts the parts that are under way, each once.
+    pub(super) fn parts_under_way(&self) -> usize {
+        (self.asked() | self.writing).len()
+    }
+
     /// Counts what is under way: requests, and parts that are being written.
     pub(super) fn under_way(&self) -> usize {
         self.requests.len() + self.writing.len()
