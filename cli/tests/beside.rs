@@ -232,8 +232,8 @@ fn a_node_at_a_terminal_prints_a_link_that_logs_a_browser_in() {
     let text = String::from_utf8(text).unwrap();
     let cookie = text.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
     let cookie = format!("Cookie: {}", cookie.split(';').next().unwrap());
-    assert_eq!(api.ask("GET /", &[&cookie], b"").status, 200);
-    assert_eq!(api.ask("GET /", &[], b"").status, 401);
+    assert_eq!(api.ask("GET /metrics", &[&cookie], b"").status, 200);
+    assert_eq!(api.ask("GET /metrics", &[], b"").status, 401);
     ok(folder.path(), ["shutdown", "-d", "node"]);
     assert!(script.wait().unwrap().success());
     // A log keeps what it is told, so it is told nothing.

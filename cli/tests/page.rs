@@ -12,7 +12,9 @@ fn is_installed(folder: &Path) -> bool {
     };
     let is_there = has("node") && has("chromium") && folder.join("node_modules/playwright-core").is_dir();
     if !is_there {
-        eprintln!("skipped: needs node, chromium and `npm ci` in conformance/page, all of which scripts/test installs");
+        eprintln!(
+            "skipped: needs node, chromium and `npm ci` in conformance/page, all of which scripts/test installs"
+        );
     }
     is_there
 }
