@@ -223,8 +223,8 @@ fn a_node_at_a_terminal_prints_a_link_that_logs_a_browser_in() {
     let folder = tempfile::tempdir().unwrap();
     let serve = "serve -d node -H 127.0.0.1 -T 0 -P 0 --dht off";
     let mut script = at_a_terminal(folder.path(), serve).spawn().unwrap();
-    let lines = BufReader::new(script.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let link = lines.filter(|line| line.contains("/login?code=")).next().unwrap();
+    let mut lines = BufReader::new(script.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let link = lines.find(|line| line.contains("/login?code=")).unwrap();
     let api = Api::of(&folder.path().join("node"));
     let path =
         link.split_whitespace().find_map(|word| word.strip_prefix(&format!("http://{}", api.addr))).unwrap();
@@ -235,6 +235,7 @@ fn a_node_at_a_terminal_prints_a_link_that_logs_a_browser_in() {
     assert_eq!(api.ask("GET /metrics", &[&cookie], b"").status, 200);
     assert_eq!(api.ask("GET /metrics", &[], b"").status, 401);
     ok(folder.path(), ["shutdown", "-d", "node"]);
+    lines.for_each(drop);
     assert!(script.wait().unwrap().success());
     // A log keeps what it is told, so it is told nothing.
     let node = serve_with(folder.path(), "node", &[]);

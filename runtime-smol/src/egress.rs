@@ -372,6 +372,18 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_is_taken_is_an_error_of_the_dht_each_time() {
+        let bound = at(0).bind(Some(LOOPBACK), None).expect("a port is free");
+        let taken = SocketAddrV4::new(LOOPBACK, bound.dht_port);
+        let _held = hold_udp(taken);
+        // Its thread fails before or after it is asked whether it could open its socket.
+        for _ in 0..200 {
+            let opened = smol::block_on(at(0).open_dht(taken, &[], DhtBuilder::default()));
+            assert_eq!(opened.err().map(|error| error.kind()), Some(io::ErrorKind::AddrInUse));
+        }
+    }
+
+    #[test]
     fn a_refused_dial_is_an_error() {
         let bound = at(0).bind(None, None).expect("a port is free");
         let addr = bound.local_addr.expect("listens");

@@ -3,6 +3,7 @@
 //! The values are core's own business ([`RecordKey`]); this file only keeps them. One process holds the database at a
 //! time, by a lock that ends with the process. A commit is whole or not there at all, whatever ends the process.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -343,6 +344,19 @@ impl State {
             })
         };
         self.any_file_below(&folder, |path, record| !is_as_written(path, record))
+    }
+
+    /// Forgets what was written below a folder. It becomes durable as a file's record does.
+    pub(crate) fn forget_files_below(&self, folder: &Path) -> Result<(), StateError> {
+        let below = RefCell::new(Vec::new());
+        self.any_file_below(folder, |path, _| {
+            below.borrow_mut().push(path.to_owned());
+            false
+        })?;
+        for path in below.into_inner() {
+            self.put(FILES, path.as_os_str().as_bytes(), None, Durability::None)?;
+        }
+        Ok(())
     }
 
     fn any_file_below(

@@ -19,8 +19,6 @@ use super::server::{Inner, Place};
 use super::token::Login;
 use super::{Backend, files, page, rpc};
 
-const LOGGED_IN: &str =
-    "You are logged in. api/openrpc.json says what api/rpc answers, api/events tells what happens.\n";
 /// What browsers say in place of `Last-Event-ID` when they connect again.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -82,7 +80,7 @@ async fn route<B: Backend>(
         allow(head, &[Method::GET, Method::HEAD], "GET, HEAD")?;
         return files::file(server, head, code).await;
     }
-    if !matches!(path, "/" | "/api/rpc" | "/api/events" | "/api/openrpc.json" | "/metrics") {
+    if !matches!(path, "/api/rpc" | "/api/events" | "/api/openrpc.json" | "/metrics") {
         return Err(Refusal::new(StatusCode::NOT_FOUND, format!("there is nothing at {path:?}")));
     }
     let login = guard::login(peer, &head.headers, &server.access)?;
@@ -98,9 +96,6 @@ async fn route<B: Backend>(
             call(server, peer, login, body, place).await
         }
         "/api/events" => stream(server, peer, login, head),
-        // What a login link leads to, where there is no page.
-        "/" => allow(head, &[Method::GET, Method::HEAD], "GET, HEAD")
-            .map(|()| answer::text("text/plain; charset=utf-8", LOGGED_IN)),
         "/metrics" => allow(head, &[Method::GET, Method::HEAD], "GET, HEAD")
             .map(|()| answer::text("text/plain; version=0.0.4; charset=utf-8", server.backend.metrics())),
         _ => allow(head, &[Method::GET, Method::HEAD], "GET, HEAD")

@@ -139,6 +139,7 @@ impl Origin {
 pub(super) async fn keep(inner: Rc<Inner>) {
     let mut origin = Origin::new(&inner.config);
     let mut retry = Backoff::new(RETRY_INTERVAL);
+    let mut has_failed = false;
     if !origin.names.is_empty() {
         origin.resolve(&inner.config.egress).await;
     }
@@ -146,6 +147,7 @@ pub(super) async fn keep(inner: Rc<Inner>) {
         match build(&inner, &origin).await {
             Ok(client) => {
                 retry = Backoff::new(RETRY_INTERVAL);
+                has_failed = false;
                 inner.suspected.set(false);
                 inner.client.replace(Some(client.clone()));
                 inner.changed.notify();
@@ -160,7 +162,11 @@ pub(super) async fn keep(inner: Rc<Inner>) {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, port = inner.config.port, "the DHT's UDP socket cannot be opened; trying again");
+                // The client before this one may not have let go of the port yet.
+                if has_failed || inner.address.get().is_none() {
+                    tracing::warn!(%error, port = inner.config.port, "the DHT's UDP socket cannot be opened; trying again");
+                }
+                has_failed = true;
                 Timer::after(retry.pause()).await;
             }
         }

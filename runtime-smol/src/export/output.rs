@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::ExportError;
 use crate::held::table::folder_id;
+use crate::outputs::real_path;
 use crate::state::State;
-use crate::store::is_empty;
+use crate::store::{Store, is_empty};
 
 /// Refuses an output folder that had files and is not there, or is another, empty one: nothing is made below a mount point.
 ///
@@ -24,12 +25,22 @@ pub fn check_output(state: &State, out_dir: &Path) -> Result<(), ExportError> {
     }
 }
 
-/// Takes an output folder as one that never had files.
+/// Takes an output folder as one that never had files, where it would be refused ([`check_output`]): what was in it is nobody's deed, and is
+/// held no longer. Whether that was so.
 ///
 /// # Errors
 /// Those of the state.
-pub fn forget_output(state: &State, out_dir: &Path) -> Result<(), ExportError> {
-    state.persist_output(&absolute(out_dir)?, None).map_err(ExportError::State)
+pub fn forget_output(store: &Store, state: &State, out_dir: &Path) -> Result<bool, ExportError> {
+    match check_output(state, out_dir) {
+        Err(ExportError::OutputAbsent(_)) => {}
+        other => return other.map(|()| false),
+    }
+    let real = real_path(out_dir);
+    store.held_files().forget_below(&real);
+    state.forget_files_below(&real).map_err(ExportError::State)?;
+    // Last, so that it is done again where it was cut short.
+    state.persist_output(&absolute(out_dir)?, None).map_err(ExportError::State)?;
+    Ok(true)
 }
 
 /// A file was written into the folder.

@@ -60,6 +60,16 @@ impl HeldFiles {
         under_way.filter_map(file).collect()
     }
 
+    /// Holds no file below a folder any longer.
+    pub(crate) fn forget_below(&self, folder: &Path) {
+        let files: Vec<Arc<HeldFile>> = lock(&self.index).files.values().cloned().collect();
+        let is_below =
+            |file: &&Arc<HeldFile>| file.header().path().is_some_and(|path| path.starts_with(folder));
+        for file in files.iter().filter(is_below) {
+            self.forget(file);
+        }
+    }
+
     /// A blob stands in a file, as far as the row says.
     pub(crate) fn count_as_there(&self, file: &Arc<HeldFile>, row: &Row) -> io::Result<()> {
         let place = self.place_at(file, row)?;

@@ -1,5 +1,7 @@
 //! What cannot be read, or is not what it was.
 
+use megatorrent_runtime_smol::survey::Survey;
+
 use super::*;
 
 #[test]
@@ -143,6 +145,10 @@ fn a_folder_that_is_no_nodes_is_refused_and_an_output_folder_that_had_files_is_n
     fs::rename(reader.world.path("unplugged"), reader.out()).expect("renamed");
     assert_eq!(reader.export().expect("it is back"), Exported::AlreadyThere);
     fs::remove_dir_all(reader.out()).expect("removed");
-    forget_output(&reader.home.state, &reader.out()).expect("forgotten");
+    let forget = || forget_output(&reader.home.store, &reader.home.state, &reader.out()).expect("forgotten");
+    assert!(forget());
     check().expect("it is made anew");
+    let survey = Survey { store: &reader.home.store, state: &reader.home.state, out_dir: &reader.out() };
+    assert!(survey.is_new().expect("it is looked at"), "nothing that was in it counts as deleted");
+    assert!(!forget(), "one that is in use is left as it is");
 }

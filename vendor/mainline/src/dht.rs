@@ -619,7 +619,7 @@ fn run(config: Config, receiver: Receiver<ActorMessage>) {
             }
         }
         Err(err) => {
-            if let Ok(ActorMessage::Check(sender)) = receiver.try_recv() {
+            if let Ok(ActorMessage::Check(sender)) = receiver.recv() {
                 let _ = sender.send(Err(err));
             }
         }

@@ -32,11 +32,12 @@ impl Service {
         let it = &self.0;
         it.has_told.set(true);
         let key = uri.public_key;
-        let is_new = match &record.output {
+        let (is_new, begins_anew) = match &record.output {
             Some(out_dir) => self.take_folder(key, out_dir.clone(), record.copy, new).await?,
-            None => false,
+            None => (false, false),
         };
-        let is_same = it.channels.borrow().get(&key).is_some_and(|old| old.goes_as(&record));
+        let goes_as_before = |old: &Channel| !begins_anew && old.goes_as(&record);
+        let is_same = it.channels.borrow().get(&key).is_some_and(goes_as_before);
         let (paused, is_preview) = (record.paused, record.preview);
         if !is_same {
             self.replace(key, record, is_new).await?;
@@ -50,6 +51,10 @@ impl Service {
                 it.records.set_channel(ChannelId(key), None).await?;
             }
             return Err(error);
+        }
+        if begins_anew {
+            // The node may think that it has what was there.
+            self.command(Command::LookAgain(key)).await?;
         }
         if paused {
             self.command(Command::Pause(key)).await?;
@@ -100,22 +105,21 @@ impl Service {
         Ok(())
     }
 
-    /// Notes an output folder; whether nothing was ever written to it, and nothing is in it.
+    /// Notes an output folder; whether nothing was ever written to it, and nothing is in it, and whether it takes the place of one that had
+    /// files.
     async fn take_folder(
         &self,
         channel: PublicKey,
         folder: PathBuf,
         copy: bool,
         new: bool,
-    ) -> Result<bool, ApiError> {
+    ) -> Result<(bool, bool), ApiError> {
         let (store, state) = (self.0.node.store().clone(), self.0.node.state().clone());
         let taken = smol::unblock(move || {
-            if new {
-                export::forget_output(&state, &folder)?;
-            }
+            let begins_anew = new && export::forget_output(&store, &state, &folder)?;
             let is_new = Survey { store: &store, state: &state, out_dir: &folder }.is_new()?;
             state.note_output(&Folder { channel, folder, copy })?;
-            Ok::<bool, Failure>(is_new)
+            Ok::<_, Failure>((is_new, begins_anew))
         });
         Ok(taken.await?)
     }
