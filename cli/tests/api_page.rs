@@ -54,6 +54,9 @@ fn a_preview_fetches_no_file_and_becomes_a_subscription() {
     let channel = author.call("createIdentity", &json!({}))["channel"].clone();
     let uri = published(&author, source, &channel)["uri"].clone();
 
+    let own = until(&author, "getSubscription", &json!({ "channel": channel }), |it| it["complete"] == true);
+    assert_eq!((&own["unread"], &own["state"]), (&json!(false), &json!("up_to_date")));
+
     let (_reader, reader) = node(&swarm, "reader");
     let document = reader.document();
     assert_eq!(reader.call("getStatus", &json!({}))["told_nothing"], true);

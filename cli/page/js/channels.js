@@ -83,7 +83,7 @@ function Row({ channel, index, style, compact, inFocus, isSelected, isFaded, isT
         ${bar ? html`<${Bar} part=${word.part} label=${word.title} />` : !compact && html`<small>${word.second}</small>`}</span></span>
     <span role="gridcell" class="c-changed figure">${changedAt(channel)}</span>
     <span role="gridcell" class="c-here figure">${channel.files > 0 ? bytes(channel.here_bytes) : ''}</span>
-    <span role="gridcell" class="c-more"><${MoreButton} label=${S.moreOf(title(channel))} items=${() => actionsOf([channel])} /></span>
+    <span role="gridcell" class="c-more"><${MoreButton} inList label=${S.moreOf(title(channel))} items=${() => actionsOf([channel])} /></span>
   </div>`;
 }
 

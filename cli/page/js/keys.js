@@ -11,7 +11,7 @@ import { S } from './strings.js';
 
 // How long the second key of two is waited for.
 const PAIR_MS = 1500;
-const REGIONS = ['#mode', '.places, .foot', '#list [tabindex="0"], [role="tree"] [tabindex="0"], main', 'aside'];
+const REGIONS = [['#mode'], ['.places', '.foot'], ['#list .row[tabindex="0"]', '[role="tree"] [tabindex="0"]', 'main'], ['aside']];
 
 let pairUntil = 0;
 
@@ -31,7 +31,7 @@ function visible(element) {
 }
 
 function nextRegion(back) {
-  const all = REGIONS.map((selector) => [...document.querySelectorAll(selector)].find(visible)).filter(Boolean);
+  const all = REGIONS.map((region) => region.map((selector) => document.querySelector(selector)).find(visible)).filter(Boolean);
   const at = all.findIndex((it) => it === document.activeElement || it.contains(document.activeElement));
   const to = all[(at + (back ? -1 : 1) + all.length) % all.length];
   const focusable = to.matches('nav, aside') ? to.querySelector('a[aria-current], a, button') : to;

@@ -9,7 +9,7 @@ export function openMenu(event, items, label) {
   event.stopPropagation();
   const from = event.currentTarget;
   const box = from.getBoundingClientRect();
-  const point = event.type === 'contextmenu' && event.clientX > 0;
+  const point = event.type === 'contextmenu' && event.button === 2;
   state.menu = {
     items: items.filter(Boolean), label, from: point ? document.activeElement : from,
     x: point ? event.clientX : box.right, y: point ? event.clientY : box.bottom + 4, point,
@@ -67,6 +67,6 @@ export class Menu extends Component {
   }
 }
 
-export function MoreButton({ items, label }) {
-  return html`<button type="button" class="more" aria-haspopup="menu" aria-label=${label} onClick=${(event) => openMenu(event, items(), label)}><${Icon} name="more" /></button>`;
+export function MoreButton({ items, label, inList }) {
+  return html`<button type="button" class="more" tabindex=${inList ? -1 : undefined} aria-haspopup="menu" aria-label=${label} onClick=${(event) => openMenu(event, items(), label)}><${Icon} name="more" /></button>`;
 }

@@ -408,6 +408,7 @@ export const S = {
     [['p'], 'pause or resume'],
     [['u'], 'mark as read'],
     [['Delete'], 'unfollow, with undo'],
+    [['Shift F10'], 'all that can be done'],
     [['Esc'], 'close, leave the selection'],
     [['?'], 'this list'],
   ],

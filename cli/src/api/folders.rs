@@ -106,6 +106,7 @@ pub(crate) struct CreateUpload {}
 
 /// A folder for bytes that a caller has. It stays until it is removed: what was published is handed out from it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the words of the API")]
 pub(crate) struct Upload {
     /// Its name.
     pub(crate) upload: String,

@@ -390,6 +390,7 @@ pub(crate) struct GetBlobs {
 
 /// The blobs of a version, as far as they are known, in cells of one size but for the last, in the order of the content.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the words of the API")]
 pub(crate) struct Blobs {
     /// Blobs in each cell.
     pub(crate) blobs: Vec<u32>,

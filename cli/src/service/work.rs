@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::jobs::verify::Found;
 use super::jobs::{Progress, Request, folder, ingest, publish, verify};
 use super::{Reporter, Service};
-use crate::api::{self, ApiError, JobId, JobInfo};
+use crate::api::{self, Answers, ApiError, ChannelId, JobId, JobInfo, MarkRead};
 use crate::events::count;
 use crate::exit::{Exit, Failure};
 use crate::output::News;
@@ -93,7 +93,9 @@ impl Service {
             }
             Request::Publish(call) => {
                 let reporter = self.0.reporter.of_job(id);
-                publish::run(&call, node, progress, &reporter, &self.0.publishing).await
+                let put = publish::run(&call, node, progress, &reporter, &self.0.publishing).await?;
+                self.mark_own(&put).await;
+                Ok(put)
             }
             Request::PublishFolder(call) => {
                 let reporter = self.0.reporter.of_job(id);
@@ -103,7 +105,9 @@ impl Service {
                         "the channel's identity is not in the node's folder any more",
                     )
                 })?;
-                folder::run(&call, identity, node, progress, &reporter, &self.0.publishing).await
+                let put = folder::run(&call, identity, node, progress, &reporter, &self.0.publishing).await?;
+                self.mark_own(&put).await;
+                Ok(put)
             }
             Request::Verify(call) => self.verify(id, call, progress).await,
             Request::Fetch(call) => {
@@ -111,6 +115,15 @@ impl Service {
                 self.fetched(call.channel.0, timeout, call.patient, progress).await?;
                 Ok(json!({}))
             }
+        }
+    }
+
+    /// What a user has just published is no news to them.
+    async fn mark_own(&self, put: &Value) {
+        let channel = put["public_key"].as_str().and_then(|key| key.parse().ok()).map(ChannelId);
+        if channel.is_some() {
+            // It may not be followed.
+            let _ = Answers::answer(self, MarkRead { channel }).await;
         }
     }
 
