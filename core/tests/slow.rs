@@ -44,30 +44,67 @@ fn complete(bench: &mut Bench, content: &Content, members: &mut [&mut Member], m
 }
 
 #[test]
-fn what_a_peer_withholds_is_asked_of_an_idle_one_after_about_a_second_and_cancelled_once_it_is_stored() {
+fn what_peers_withhold_is_asked_of_an_idle_one_after_about_a_second_and_cancelled_once_it_is_stored() {
     let (content, mut bench) = fetching(1);
-    let [mut silent, mut honest] = seeds(&mut bench, &content);
+    let mut silent: [Member; 3] = seeds(&mut bench, &content);
+    let mut honest = Member::seed(&mut bench, 50, &content);
     let name = content.name(0);
     honest.bring_all(&mut bench, &content);
-    silent.hear(&mut bench);
-    let withheld = silent.asked_of(&name);
-    assert_eq!(honest.asked_of(&name), !withheld);
+    let union = |masks: &mut dyn Iterator<Item = Mask>| masks.fold(Mask::NONE, |all, mask| all | mask);
+    silent.iter_mut().for_each(|peer| peer.hear(&mut bench));
+    let withheld = union(&mut silent.iter().map(|peer| peer.asked_of(&name)));
+    assert_eq!(
+        (honest.asked_of(&name), withheld.len()),
+        (!withheld, 3 * PART_WINDOW_START),
+        "not the last ones"
+    );
     while honest.parts_open() == 0 {
         assert!(bench.now < Instant(0) + Duration::from_secs(2), "nobody else is asked");
-        pass(&mut bench, &content, Duration::from_millis(50), &mut [&mut silent]);
+        pass(&mut bench, &content, Duration::from_millis(50), &mut silent.each_mut());
         honest.hear(&mut bench);
     }
     assert!(bench.now > Instant(0) + Duration::from_millis(900), "{:?}", bench.now);
-    assert_eq!((honest.asked_of(&name), silent.cancelled.len()), (Mask::ALL, 0), "whichever comes first");
+    let cancelled =
+        |silent: &[Member]| union(&mut silent.iter().flat_map(|peer| &peer.cancelled).map(|(_, mask)| *mask));
+    assert_eq!(cancelled(&silent), Mask::NONE, "whichever comes first");
     honest.bring(&mut bench, &content, PART_BYTES);
+    silent.iter_mut().for_each(|peer| peer.hear(&mut bench));
+    assert_eq!(cancelled(&silent).len(), 1, "it is stored");
+    honest.bring_all(&mut bench, &content);
+    silent.iter_mut().for_each(|peer| peer.hear(&mut bench));
+    let open: usize = silent.iter().map(|peer| peer.open.len()).sum();
+    assert_eq!((content.stored(&bench), cancelled(&silent), open), (1, withheld, 0));
+    assert_eq!((bench.status().bytes_duplicate, bench.closed.len()), (0, 0));
+}
+
+#[test]
+fn the_last_parts_are_asked_of_an_idle_peer_too_at_once() {
+    let (content, mut bench) = fetching(2);
+    let [mut silent, mut honest] = seeds(&mut bench, &content);
+    honest.bring_all(&mut bench, &content);
+    assert_eq!((content.stored(&bench), bench.now), (2, Instant(0)), "nobody waited");
     silent.hear(&mut bench);
-    let [(_, first)] = silent.cancelled[..] else { panic!("{:?}", silent.cancelled) };
-    assert_eq!(first.len(), 1, "it is stored");
+    let cancelled: usize = silent.cancelled.iter().map(|(_, mask)| mask.len()).sum();
+    assert_eq!((cancelled, silent.parts_open()), (PART_WINDOW_START, 0));
+    assert_eq!((bench.status().bytes_duplicate, bench.closed.len()), (0, 0));
+}
+
+#[test]
+fn content_of_few_parts_is_not_asked_for_twice_at_once() {
+    let content = Content::of_len(&identity(), 3 * PART_LEN - 100);
+    let mut bench = Bench::answering(CONFIG, None);
+    content.follow(&mut bench);
+    let [mut silent, mut honest] = seeds(&mut bench, &content);
     honest.bring_all(&mut bench, &content);
     silent.hear(&mut bench);
-    let cancelled = silent.cancelled.iter().fold(Mask::NONE, |mask, (_, more)| mask | *more);
-    assert_eq!((content.stored(&bench), cancelled, silent.open.len()), (1, withheld, 0));
-    assert_eq!((bench.status().bytes_duplicate, bench.closed.len()), (0, 0));
+    assert_eq!(
+        silent.parts_open() + honest.parts_asked(),
+        3,
+        "one byte in eight may come twice, and no part"
+    );
+    pass(&mut bench, &content, Duration::from_secs(2), &mut [&mut silent]);
+    honest.bring_all(&mut bench, &content);
+    assert_eq!(content.stored(&bench), 1);
 }
 
 #[test]
