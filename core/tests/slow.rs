@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use megatorrent_core::error::{CloseReason, Violation};
 use megatorrent_core::limits::{
-    ASKED_AT_ONCE_MAX, PART_WINDOW_START, PARTS_UNDER_WAY_MAX, PIECE_LEN_MAX, SILENCE_MAX,
+    ASKED_AT_ONCE_MAX, PART_WINDOW_SEED, PART_WINDOW_START, PARTS_UNDER_WAY_MAX, PIECE_LEN_MAX, SILENCE_MAX,
 };
 use megatorrent_core::node::{Command, FileRange, Job, Selection};
 use megatorrent_core::parts::{Mask, PART_LEN, PARTS, Values};
@@ -68,6 +68,42 @@ fn what_a_peer_withholds_is_asked_of_an_idle_one_after_about_a_second_and_cancel
     let cancelled = silent.cancelled.iter().fold(Mask::NONE, |mask, (_, more)| mask | *more);
     assert_eq!((content.stored(&bench), cancelled, silent.open.len()), (1, withheld, 0));
     assert_eq!((bench.status().bytes_duplicate, bench.closed.len()), (0, 0));
+}
+
+#[test]
+fn the_last_parts_are_asked_of_an_idle_peer_too_before_they_take_long() {
+    let (content, mut bench) = fetching(2);
+    let [mut busy, mut idle] = seeds(&mut bench, &content);
+    idle.bring_all(&mut bench, &content);
+    busy.hear(&mut bench);
+    let left = busy.parts_open();
+    assert_eq!((left, idle.parts_open()), (PART_WINDOW_SEED, 0), "they are not the last ones");
+    busy.bring(&mut bench, &content, (left as u64 - 3) * PART_BYTES);
+    pass(&mut bench, &content, Duration::from_millis(300), &mut [&mut busy]);
+    idle.bring_all(&mut bench, &content);
+    assert_eq!(content.stored(&bench), 2, "at the next review");
+    busy.hear(&mut bench);
+    let cancelled: usize = busy.cancelled.iter().map(|(_, mask)| mask.len()).sum();
+    assert_eq!((cancelled, busy.parts_open()), (3, 0));
+    assert_eq!((bench.status().bytes_duplicate, bench.closed.len()), (0, 0));
+}
+
+#[test]
+fn content_of_few_parts_is_not_asked_for_twice_at_once() {
+    let content = Content::of_len(&identity(), 3 * PART_LEN - 100);
+    let mut bench = Bench::answering(CONFIG, None);
+    content.follow(&mut bench);
+    let [mut silent, mut honest] = seeds(&mut bench, &content);
+    honest.bring_all(&mut bench, &content);
+    silent.hear(&mut bench);
+    let name = content.name(0);
+    assert_eq!(
+        silent.asked_of(&name) & honest.asked_of(&name),
+        Mask::NONE,
+        "a part is more than a quarter of what came"
+    );
+    honest.bytes_per_sec = 4 * MIB;
+    complete(&mut bench, &content, &mut [&mut honest], Duration::from_secs(6));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The last parts are asked of a second peer at once. Each peer has a line of its own that others wait for too, and who has to wait
+//! The last parts are asked of a second peer, at the next review at the latest. Each peer has a line of its own that others wait for too, and who has to wait
 //! for the longest of them waits while most lines are free already.
 
 use super::super::channels::contents::Place;
@@ -17,14 +17,29 @@ use crate::time::Instant;
 const LAST_PARTS: usize = 4;
 /// Peers that each of them is asked of without waiting.
 const LAST_ASKED_AT_ONCE_MAX: usize = 2;
+/// One byte in so many may come twice by that, as small content has few parts but the last ones.
+const LAST_SHARE: u64 = 4;
 
 impl Downloads {
     /// Whether only the last parts are missing, and all of them are asked for.
-    pub(super) fn is_at_end(&self) -> bool {
+    fn is_at_end(&self) -> bool {
         // Most times it is not, and this tells it at once: few parts are asked of more peers than the last ones.
-        let may_be =
-            || self.wants.parts_under_way() <= LAST_PARTS * LAST_ASKED_AT_ONCE_MAX && !self.wants.is_any_queued();
-        may_be() && self.wants.busy().map(|(_, want)| want.transfer().parts_under_way()).sum::<usize>() <= LAST_PARTS
+        let may_be = || {
+            self.wants.parts_under_way() <= LAST_PARTS * LAST_ASKED_AT_ONCE_MAX && !self.wants.is_any_queued()
+        };
+        may_be() && self.different_parts_under_way() <= LAST_PARTS
+    }
+
+    fn different_parts_under_way(&self) -> usize {
+        self.wants.busy().map(|(_, want)| want.transfer().parts_under_way()).sum()
+    }
+
+    /// Whether one part more may come twice: no more than moves may so far, and not too much if all comes twice that is asked of
+    /// several peers.
+    fn may_come_twice(&self) -> bool {
+        let more = self.wants.parts_under_way().saturating_sub(self.different_parts_under_way()) + 1;
+        let twice = self.bytes_duplicate + (more * self.part_len) as u64;
+        twice <= self.bytes_received / LAST_SHARE && self.bytes_duplicate <= self.moved_twice_max()
     }
 
     /// Asks a peer that is asked for nothing for one of the last parts that others were asked for. `false`: there is none.

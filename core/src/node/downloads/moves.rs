@@ -20,12 +20,9 @@ use crate::time::Instant;
 
 /// What waits for longer than this moves, and for longer than twice the time in which the other peer would bring it.
 const MOVE_AFTER: Duration = Duration::from_millis(800);
-/// The same of the last parts (`last.rs`), and how often they move: those that no second peer has been asked for.
-const LAST_MOVE_AFTER: Duration = Duration::from_millis(400);
-const LAST_MOVES_MAX: u8 = 3;
 /// Some of what moves comes twice. Where one byte in so many and [`MOVED_FREE`] more came twice, nothing moves.
 const MOVED_SHARE: u64 = 80;
-const MOVED_FREE: u64 = 640 << 10;
+const MOVED_FREE: u64 = 512 << 10;
 
 /// A part that one peer is asked for and has not begun to bring, and that another has.
 struct Waiting {
@@ -55,15 +52,13 @@ impl Downloads {
         else {
             return false;
         };
-        let (mask, name) = (Mask::one(part), BlobName::Native(root));
-        let request = self.wants.get(&name).and_then(|want| want.transfer().request_of(at, part));
-        let moves = request.map_or(0, Request::moves) + 1;
+        let mask = Mask::one(part);
         self.release(at, root, mask);
         self.cancel(conns, at, root, mask);
         self.ask_for_parts(cx, conns, helper, (root, &place), mask);
         // Between seeds it moves once, or it would go back and forth.
         if !swarms.is_seed(at) || swarms.is_seed(helper) {
-            self.wants.with_transfer(&name, |transfer| transfer.note_moved(helper, part, moves));
+            self.wants.with_transfer(&BlobName::Native(root), |transfer| transfer.note_moved(helper, part));
         }
         true
     }
@@ -77,15 +72,14 @@ impl Downloads {
         is_scarce: bool,
     ) -> Option<Waiting> {
         let own = self.time_for_all(conns, helper, 1).unwrap_or_default();
-        let is_spent = !self.may_come_twice();
-        let after = if self.is_at_end() { LAST_MOVE_AFTER } else { MOVE_AFTER };
+        let is_spent = self.bytes_duplicate > self.moved_twice_max();
         let most = |waiting: &Waiting| {
             if is_scarce && swarms.is_seed(waiting.at) {
                 own
             } else if is_spent {
                 Duration::MAX
             } else {
-                after.max(own * 2)
+                MOVE_AFTER.max(own * 2)
             }
         };
         let waiting = self
@@ -95,9 +89,9 @@ impl Downloads {
         waiting.filter(|waiting| waiting.order.0 > most(waiting)).max_by_key(|waiting| waiting.order)
     }
 
-    /// Whether more may come twice without that anybody is known to be slow.
-    pub(super) fn may_come_twice(&self) -> bool {
-        self.bytes_duplicate <= self.bytes_received / MOVED_SHARE + MOVED_FREE
+    /// So many bytes may come twice before nothing moves.
+    pub(super) fn moved_twice_max(&self) -> u64 {
+        self.bytes_received / MOVED_SHARE + MOVED_FREE
     }
 
     /// The parts of a blob that wait at one peer each.
@@ -111,13 +105,12 @@ impl Downloads {
     ) -> impl Iterator<Item = Waiting> {
         let transfer = want.transfer();
         let found = name.root().zip(self.has_of(conns, swarms, helper, name, want));
-        let moves_max = if self.is_at_end() { LAST_MOVES_MAX } else { 1 };
         found.into_iter().flat_map(move |(root, (place, has))| {
             let view = swarms.view(helper, place.topic());
             let waits = move |request: &&Request| {
                 has.has(request.part())
                     && !request.is_begun()
-                    && request.moves() < moves_max
+                    && !request.was_moved()
                     && request.conn() != helper
                     && transfer.askers(request.part()) == 1
             };

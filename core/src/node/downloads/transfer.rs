@@ -16,8 +16,8 @@ pub(super) struct Request {
     asked: Instant,
     /// Only so many bytes of it, since the rest can be made here.
     len: Option<usize>,
-    /// At how many other connections it waited before.
-    moves: u8,
+    /// It waited at another connection before, and stays at this one.
+    was_moved: bool,
     /// Its first half, once that came.
     begun: Option<Buffer>,
 }
@@ -44,8 +44,8 @@ impl Request {
         self.begun.is_some()
     }
 
-    pub(super) fn moves(&self) -> u8 {
-        self.moves
+    pub(super) fn was_moved(&self) -> bool {
+        self.was_moved
     }
 }
 
@@ -147,15 +147,15 @@ impl Transfer {
 
     /// A connection is asked for parts; for so many bytes of each, where not for all.
     pub(super) fn ask(&mut self, conn: ConnId, mask: Mask, len: Option<usize>, now: Instant) {
-        let request = |part| Request { conn, part, asked: now, len, moves: 0, begun: None };
+        let request = |part| Request { conn, part, asked: now, len, was_moved: false, begun: None };
         self.requests.extend(mask.iter().map(request));
     }
 
-    /// A part that a connection is asked for waited at so many others before.
-    pub(super) fn note_moved(&mut self, conn: ConnId, part: usize, moves: u8) {
-        let request = self.requests.iter_mut().find(|request| request.conn == conn && request.part == part);
-        if let Some(request) = request {
-            request.moves = moves;
+    /// A part that a connection is asked for waited at another one before.
+    pub(super) fn note_moved(&mut self, conn: ConnId, part: usize) {
+        let moved = self.requests.iter_mut().find(|request| request.conn == conn && request.part == part);
+        if let Some(request) = moved {
+            request.was_moved = true;
         }
     }
 
