@@ -59,7 +59,7 @@ test('what would be followed is shown as text, and control characters can be see
   await page.evaluate(() => { location.hash = '#f'; });
   await page.getByLabel('Address').fill('megatorrent://whatever');
   await page.getByRole('button', { name: 'Show what is in it' }).click();
-  await page.getByRole('region', { name: 'What it is' }).getByText('<img src=x').waitFor();
+  await page.getByRole('region', { name: 'What it is' }).getByText('<img src=x').first().waitFor();
   await isWhole(page);
   await page.evaluate(() => { location.hash = '#c'; });
   const titles = await page.locator('.row .name').allInnerTexts();

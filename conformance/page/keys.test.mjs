@@ -32,7 +32,7 @@ test('a channel is followed, opened, paused and unfollowed, and that taken back'
   await keyboard.press('c');
   const row = page.getByRole('row', { name: /Field notes/ });
   await row.waitFor();
-  await keyboard.press('ArrowDown');
+  await keyboard.press('j');
   await page.waitForFunction(() => document.activeElement?.matches('.row'));
   await keyboard.press('p');
   await page.getByRole('row', { name: /Field notes.*Paused/ }).waitFor();

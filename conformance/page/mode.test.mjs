@@ -39,8 +39,7 @@ test('a page begins without a mode, also when it comes back from the history', a
   const shown = await page.locator('body').innerText({ timeout: 5000 }).catch(() => '');
   assert.doesNotMatch(shown, /Direct\./);
   node.signal('SIGCONT');
-  await page.goto(home);
-  await mode(page).getByText('Direct.').waitFor();
+  await mode(await open(t, context, home)).getByText('Direct.').waitFor();
   const html = await (await context.request.get(home)).text();
   assert.doesNotMatch(html, /Direct/);
 });
