@@ -16,7 +16,7 @@ export function channel(n, given = {}) {
   return {
     channel: key(n), number: n + 1, uri: `megatorrent://${key(n)}`, private: n % 3 === 0, title: isKnown ? `Channel ${String(n).padStart(4, '0')}` : '',
     state, waiting: isWhole ? null : 'no peer is known', failure: state === 'folder_missing' ? 'cannot open /media/disk: it is not there' : null,
-    sequence: isKnown ? 1_790_000_000 + n : 0, complete: isWhole, files: isKnown ? 3 : 0, size_bytes: isKnown ? 300 * MIB : 0,
+    sequence: isKnown ? Date.now() - (n + 1) * 7_000_000 : 0, complete: isWhole, files: isKnown ? 3 : 0, size_bytes: isKnown ? 300 * MIB : 0,
     blobs: isWhole ? 302 : 120, blobs_total: isKnown ? 302 : 0, output: `/home/somebody/downloads/${n}`, copy: false, in_order: false,
     added_unix_ms: Date.now() - 40 * DAY_MS, completed_unix_ms: isWhole ? Date.now() - DAY_MS : null, unread: state === 'new',
     asked_unix_ms: state === 'looking' ? null : Date.now() - 240_000, here_bytes: isWhole ? 300 * MIB : isKnown ? 119 * MIB : 0,
@@ -87,4 +87,52 @@ export function channels(count, { of = mixed, peer = {}, texts = {} } = {}) {
     },
     undo: {},
   };
+}
+
+/** A node as somebody might have it, for pictures of the page. */
+export function lifelike() {
+  const titles = [
+    ['Field recordings, north coast', 'new', 12, 840], ['Open atlas of rivers', 'arriving', 48, 3100], ['Letters 1901–1914', 'up_to_date', 214, 410],
+    ['Slow radio', 'up_to_date', 96, 9200], ['Seed catalogue', 'new', 7, 66], ['Lectures on number theory', 'up_to_date', 31, 14_200],
+    ['Night sky, every clear night', 'paused', 180, 22_000], ['A small museum', 'up_to_date', 1204, 5300], ['Kitchen notes', 'up_to_date', 88, 120],
+  ];
+  const of = () => titles.map(([title, state, files, mib], n) => {
+    const size_bytes = mib * MIB;
+    const here_bytes = state === 'arriving' ? Math.round(size_bytes * 0.62) : size_bytes;
+    const blobs_total = mib + 3;
+    return channel(n, {
+      title, state, files, size_bytes, here_bytes, blobs_total, blobs: Math.round((blobs_total * here_bytes) / size_bytes), private: n === 2,
+      sequence: Date.now() - (n + 1) * 8_000_000, unread: state === 'new', receive_bytes_per_sec: state === 'arriving' ? 4.2 * MIB : 0,
+      completed_unix_ms: state === 'arriving' ? null : Date.now() - (n + 1) * 8_000_000,
+      difference: state === 'arriving' ? { added: 6, changed: 2, removed: 0 } : null,
+    });
+  });
+  const answers = channels(0, { of });
+  const found = ['dht', 'exchanged', 'announced', 'dht'];
+  answers.getPeers = () => ({
+    peers: found.map((by, n) => ({ ...PEER, found: by, address: `192.0.2.${n * 40 + 7}:${28_011 + n * 77}`, channels: [key(1)], wanted_of_us: n % 2, connected_secs: 300 * (n + 1) })),
+  });
+  const wave = (n, high, width) => Math.round(high * MIB * Math.max(0, Math.sin(n / width) + 0.3 * Math.sin(n / 7) + 0.4));
+  answers.getRates = () => ({
+    step_secs: 1,
+    samples: Array.from({ length: 600 }, (_, n) => ({
+      unix_ms: Date.now() - (600 - n) * 1000, receive_bytes_per_sec: wave(n, 3, 90), send_bytes_per_sec: wave(n + 140, 1, 60),
+    })),
+  });
+  answers.getFiles = (wanted) => ({
+    files: wanted.under ? [] : [
+      ['2019', 14, 900, null], ['2020', 20, 1400, 'new'], ['overview.pdf', 0, 41, 'changed'], ['read me.txt', 0, 0.01, null], ['sources.bib', 0, 0.2, null],
+    ].map(([name, files, mib, change], n) => ({
+      path: name, size_bytes: Math.round(mib * MIB), folder: files > 0, target: files > 0 ? null : `/home/somebody/${name}`,
+      state: n === 2 ? 'missing' : 'here', change: files > 0 ? null : change, files: files || 1, files_here: n === 1 ? 13 : files || 1,
+    })),
+    sequence: 1, total: 5,
+  });
+  answers.getBlobs = () => {
+    const blobs = Array.from({ length: 300 }, () => 10);
+    return {
+      blobs, here: blobs.map((_, n) => (n < 170 ? 10 : (n * 7) % 11)), under_way: blobs.map((_, n) => (n > 170 && n % 23 === 0 ? 2 : 0)), unseen: blobs.map((_, n) => (n > 288 ? 3 : 0)),
+    };
+  };
+  return answers;
 }
