@@ -419,11 +419,11 @@ impl Channel {
         }
     }
 
-    /// Bytes of it that came a second.
+    /// Bytes of it that came a second; 0 until a second has shown it, since what was published here is there at once.
     fn rate(&self) -> u64 {
         let (Some(first), Some(last)) = (self.here.front(), self.here.back()) else { return 0 };
         let ms = u64::try_from((last.0 - first.0).as_millis()).unwrap_or(u64::MAX);
-        if ms == 0 { 0 } else { last.1.saturating_sub(first.1).saturating_mul(1_000) / ms }
+        if ms < 1_000 { 0 } else { last.1.saturating_sub(first.1).saturating_mul(1_000) / ms }
     }
 
     /// Tells that its state is another.

@@ -177,9 +177,15 @@ impl Home {
         };
         text.lines()
             .filter(|line| !is_chance(line))
-            .map(|line| without_numbers(&without_replicas(line)) + "\n")
+            .map(|line| without_asking(&without_numbers(&without_replicas(line))) + "\n")
             .collect()
     }
+}
+
+/// Without when a channel was asked about last: a command's own node has had no time for it.
+fn without_asking(line: &str) -> String {
+    let (lately, up_to_date) = ("not asked lately", "up to date      ");
+    line.replace("\"asked_unix_ms\":null", "\"asked_unix_ms\":TIME").replace(lately, up_to_date)
 }
 
 fn sorted(text: &str) -> String {
