@@ -117,7 +117,7 @@ impl Output {
         if self.json || !io::stdout().is_terminal() {
             return self.result(object, text);
         }
-        let lines: String = text.lines().map(|line| format!("{line}{CLEAR_LINE}\n")).collect();
+        let lines: String = text.lines().flat_map(|line| [line, CLEAR_LINE, "\n"]).collect();
         self.line(&format!("{HOME}{lines}{CLEAR_BELOW}"))
     }
 

@@ -129,18 +129,7 @@ impl Service {
 
     async fn open(executor: &Executor, mut options: Options, keeps_jobs: bool) -> Result<Self, Failure> {
         let found = Followed::all(&options.home.state)?;
-        let changed = records::changed(&options.home.state)?;
-        let mut config = Config {
-            upload_bytes_per_sec: options.upload_bytes_per_sec,
-            download_bytes_per_sec: options.download_bytes_per_sec,
-            gateway: options.gateway,
-            takes_all: options.takes_all,
-            ..Config::default()
-        };
-        changed.apply(&mut config);
-        options.upload_bytes_per_sec = config.upload_bytes_per_sec;
-        options.download_bytes_per_sec = config.download_bytes_per_sec;
-        (options.gateway, options.takes_all) = (config.gateway, config.takes_all);
+        let config = Self::as_changed(&mut options)?;
         let asked = Asked { host: options.listen.map(|addr| addr.ip()), dht: options.dht.into() };
         let (new, failures) = Self::look_at_folders(&found, &mut options);
         let home = std::path::absolute(&options.home.dir).unwrap_or_else(|_| options.home.dir.clone());
@@ -191,6 +180,22 @@ impl Service {
         }
         service.run(ended);
         Ok(service)
+    }
+
+    /// Lets calls of earlier runs change what this one was started with; what is changed at run time, as it begins.
+    fn as_changed(options: &mut Options) -> Result<Config, Failure> {
+        let mut config = Config {
+            upload_bytes_per_sec: options.upload_bytes_per_sec,
+            download_bytes_per_sec: options.download_bytes_per_sec,
+            gateway: options.gateway,
+            takes_all: options.takes_all,
+            ..Config::default()
+        };
+        records::changed(&options.home.state)?.apply(&mut config);
+        options.upload_bytes_per_sec = config.upload_bytes_per_sec;
+        options.download_bytes_per_sec = config.download_bytes_per_sec;
+        (options.gateway, options.takes_all) = (config.gateway, config.takes_all);
+        Ok(config)
     }
 
     /// Says which output folders are new, and which cannot be used; lets nothing be fetched into others before they were looked at.
@@ -491,10 +496,11 @@ impl Service {
 
     /// Says which keys of the configuration file wait for a restart.
     pub(crate) fn wait_for_restart(&self, keys: Vec<&'static str>) {
-        if keys == self.0.waiting.replace(keys.clone()) {
-            return;
+        let is_new = *self.0.waiting.borrow() != keys;
+        self.0.waiting.replace(keys);
+        if is_new {
+            self.tell_changed();
         }
-        self.tell_changed();
     }
 
     /// Lets the node go by what a call changes, now and in later runs.
