@@ -58,6 +58,7 @@ test('single letters are keys unless they are switched off or typed into a field
   await keyboard.press('Escape');
   await page.getByRole('dialog').waitFor({ state: 'detached' });
   await keyboard.press('/');
+  await page.waitForFunction(() => document.activeElement?.id === 'find');
   await keyboard.type('0007 gp');
   assert.equal(await page.getByLabel('Find a channel').inputValue(), '0007 gp');
   await keyboard.press('Escape');
