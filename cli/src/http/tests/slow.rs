@@ -88,9 +88,10 @@ fn who_takes_nothing_of_an_answer_is_cut() {
         let bytes = 64 << 20;
         let call = format!("{{\"method\":\"long\",\"params\":{{\"bytes\":{bytes}}}}}");
         let mut stream = rig.begin("POST /api/rpc", &call).await;
+        let mut read = vec![0];
+        stream.read_exact(&mut read).await.expect("the answer begins");
         // Nothing tells it but the reading of it.
         Timer::after(Duration::from_secs(1)).await;
-        let mut read = Vec::new();
         let _ = stream.read_to_end(&mut read).await;
         assert!(read.len() < bytes, "{} bytes came", read.len());
         is_served_soon(rig).await;
