@@ -32,8 +32,11 @@ test('a channel is followed, opened, paused and unfollowed, and that taken back'
   await keyboard.press('c');
   const row = page.getByRole('row', { name: /Field notes/ });
   await row.waitFor();
-  await keyboard.press('j');
-  await page.waitForFunction(() => document.activeElement?.matches('.row'));
+  // The page takes the focus to its content a frame after it was entered.
+  for (let turn = 0; turn < 50 && !(await page.evaluate(() => document.activeElement?.matches('.row'))); turn += 1) {
+    await keyboard.press('j');
+    await page.waitForTimeout(100);
+  }
   await keyboard.press('p');
   await page.getByRole('row', { name: /Field notes.*Paused/ }).waitFor();
   await keyboard.press('p');
