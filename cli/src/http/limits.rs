@@ -55,6 +55,8 @@ pub(super) const BUFFER_BYTES_MAX: usize = 16 * 1024;
 pub(super) const HEADERS_MAX: usize = 64;
 /// Longest body over TCP. As JSON it takes up to sixteen times as much memory.
 pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
+/// A body by which somebody logs in: who sends it is not known yet, and a token is short.
+pub(super) const LOGIN_BODY_BYTES_MAX: usize = 1 << 10;
 /// Longest body on the control socket: the longest entry that `publish` reads (`files`), and some.
 pub(super) const CONTROL_BODY_BYTES_MAX: usize = 72 << 20;
 /// Bytes of all bodies over TCP that are held at once.

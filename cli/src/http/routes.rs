@@ -14,7 +14,9 @@ use super::answer::{self, Answer, Payload, Refusal};
 use super::connection::Slot;
 use super::events::events;
 use super::guard::{self, Peer};
-use super::limits::{BODIES_BYTES_MAX, BODY_BYTES_MAX, CALLS_MAX, CONTROL_BODY_BYTES_MAX, STREAMS_MAX};
+use super::limits::{
+    BODIES_BYTES_MAX, BODY_BYTES_MAX, CALLS_MAX, CONTROL_BODY_BYTES_MAX, LOGIN_BODY_BYTES_MAX, STREAMS_MAX,
+};
 use super::server::{Inner, Place};
 use super::token::Login;
 use super::{Backend, files, page, rpc};
@@ -61,7 +63,7 @@ async fn route<B: Backend>(
         return match path {
             "/login" if head.method == Method::POST => {
                 check_type(&head.headers)?;
-                let (body, _place) = collect(server, peer, slot, body).await?;
+                let (body, _place) = collect(server, peer, LOGIN_BODY_BYTES_MAX, slot, body).await?;
                 exchange(server, &body)
             }
             "/login" => log_in(server, head),
@@ -92,7 +94,8 @@ async fn route<B: Backend>(
         "/api/rpc" => {
             allow(head, &[Method::POST], "POST")?;
             check_type(&head.headers)?;
-            let (body, place) = collect(server, peer, slot, body).await?;
+            let bytes_max = if peer.is_control() { CONTROL_BODY_BYTES_MAX } else { BODY_BYTES_MAX };
+            let (body, place) = collect(server, peer, bytes_max, slot, body).await?;
             call(server, peer, login, body, place).await
         }
         "/api/events" => stream(server, peer, login, head),
@@ -222,6 +225,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
 async fn collect<B: Backend>(
     server: &Inner<B>,
     peer: Peer,
+    bytes_max: usize,
     slot: &Slot,
     body: Incoming,
 ) -> Result<(Zeroizing<Vec<u8>>, Place), Refusal> {
@@ -229,16 +233,16 @@ async fn collect<B: Backend>(
         Timer::after(server.times.body).await;
         Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the body took too long"))
     };
-    future::or(read(server, peer, slot, body), late).await
+    future::or(read(server, peer, bytes_max, slot, body), late).await
 }
 
 async fn read<B: Backend>(
     server: &Inner<B>,
     peer: Peer,
+    bytes_max: usize,
     slot: &Slot,
     mut body: Incoming,
 ) -> Result<(Zeroizing<Vec<u8>>, Place), Refusal> {
-    let bytes_max = if peer.is_control() { CONTROL_BODY_BYTES_MAX } else { BODY_BYTES_MAX };
     let too_long =
         || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {bytes_max} bytes"));
     if body.size_hint().lower() > bytes_max as u64 {

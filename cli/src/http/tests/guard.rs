@@ -195,6 +195,7 @@ fn a_token_is_changed_for_a_cookie_of_its_scope() {
         assert!(cookie.contains("httponly") && cookie.contains("samesite=strict"), "{cookie}");
         assert_eq!(rig.ask("POST /login", &[json], &body("mt_wrong")).await.status, 403);
         assert_eq!(rig.ask("POST /login", &[json], "{}").await.status, 400);
+        assert_eq!(rig.ask("POST /login", &[json], &body(&"x".repeat(1024))).await.status, 413);
         assert_eq!(rig.ask("POST /login", &[], &body(&token)).await.status, 415);
         let other = "Sec-Fetch-Site: cross-site";
         assert_eq!(rig.ask("POST /login", &[json, other], &body(&token)).await.status, 403);
