@@ -38,6 +38,8 @@ test('a channel is followed, arrives while it is watched, and an update comes by
   assert.equal((await reader.call('getSubscriptions')).total, 0, 'nothing is followed before the button');
   await preview.getByRole('button', { name: 'Follow' }).click();
   await page.getByRole('treeitem', { name: /data\.bin.*Here/ }).waitFor();
+  // Who leaves before it is whole has not seen it yet, and finds it as new.
+  await page.getByRole('region', { name: 'Versions' }).getByText('in place').waitFor();
   assert.doesNotMatch(page.url(), new RegExp(channel.slice(0, 8)), 'no key is in the address');
   await page.getByRole('link', { name: 'Channels', exact: true }).first().click();
   await page.getByRole('row', { name: /Field notes.*Up to date/ }).waitFor();
