@@ -1,7 +1,7 @@
 //! What a call of an idle node takes with 10 connections and with 1000, side by side: `cargo bench -p megatorrent-core --bench
 //! idle`. Each figure is the least of many, so that other programs disturb it little.
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../tests/all/support/mod.rs"]
 mod support;
 
 use std::hint::black_box;

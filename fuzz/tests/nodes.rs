@@ -1,6 +1,6 @@
 //! A node that follows a channel, whose peers watch it too and say anything.
 
-#[path = "../../core/tests/support/mod.rs"]
+#[path = "../../core/tests/all/support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;

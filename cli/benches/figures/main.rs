@@ -15,7 +15,7 @@ mod process;
 mod report;
 mod seeders;
 mod service;
-#[path = "../../tests/support/stranger.rs"]
+#[path = "../../tests/all/support/stranger.rs"]
 mod stranger;
 
 use std::error::Error;
