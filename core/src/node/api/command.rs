@@ -39,6 +39,9 @@ pub enum Command {
     /// Look up in the store again all that is selected of a channel, as it may have lost some: what is missing is fetched, and told
     /// of again. No effect before the channel's files are known. Answered at once.
     LookAgain(PublicKey),
+    /// Ask the DHT for a newer head of a channel at once rather than when it is due; while it is paused, or was asked a moment ago,
+    /// no sooner than that allows. Answered at once.
+    LookUp(PublicKey),
     /// Join a swarm without a head, which is about one tree: fetch the tree, and serve it. A later command changes the
     /// selection. Answered at once.
     Join {

@@ -26,6 +26,8 @@ pub struct TargetStatus {
     pub blobs_stored: u64,
     /// Blobs that the newest version names, index blobs included; 0 before it is known.
     pub blobs_total: u64,
+    /// Parts of 64 KiB that are stored of blobs that are not whole yet.
+    pub parts_stored: u64,
     /// Bytes of content that the newest version names; 0 before it is known.
     pub content_bytes: u64,
     /// Whether all of them are stored, and the version is known to be the newest.

@@ -228,6 +228,17 @@ impl Channels {
         Ok(())
     }
 
+    /// A user asks for a newer head.
+    pub(super) fn look_up_head<S: Suite>(
+        &mut self,
+        env: &mut Env<'_, S>,
+        channel: &PublicKey,
+    ) -> Result<(), Refusal> {
+        self.heads.topic(channel).ok_or(Refusal::NotFollowed)?;
+        self.heads.poll_soon(env.cx, channel);
+        Ok(())
+    }
+
     /// Becomes part of a swarm without a head, or changes what is fetched of it.
     pub(super) fn join<S: Suite>(
         &mut self,

@@ -38,6 +38,9 @@ impl<S: Suite> Dispatcher<S> {
             Command::LookAgain(channel) => {
                 self.with_channels(|channels, env| channels.look_up_anew(env, &channel))?;
             }
+            Command::LookUp(channel) => {
+                self.with_channels(|channels, env| channels.look_up_head(env, &channel))?;
+            }
             Command::Join { topic, tree, selection } => {
                 self.with_channels(|channels, env| channels.join(env, topic, tree, selection))?;
             }

@@ -135,13 +135,21 @@ impl Heads {
     /// Peers named their newest sequences.
     pub(crate) fn on_gossip(&mut self, cx: &mut Cx, sequences: &BTreeMap<PublicKey, u64>) {
         for (channel, sequence) in sequences {
-            let Some(upkeep) = self.by_channel.get_mut(channel) else { continue };
-            if *sequence > upkeep.newest().map_or(0, HeldHead::sequence)
-                && let Some(due) = &mut upkeep.poll_due
-            {
-                *due = (*due).min(cx.now().max(upkeep.polled + GOSSIP_POLL_INTERVAL));
-                cx.set_timer_sooner(Timer::Channel(*channel), *due);
+            let newest =
+                self.by_channel.get(channel).map(|upkeep| upkeep.newest().map_or(0, HeldHead::sequence));
+            if newest.is_some_and(|newest| *sequence > newest) {
+                self.poll_soon(cx, channel);
             }
+        }
+    }
+
+    /// Looks a head up as soon as it may be after the last look-up.
+    pub(crate) fn poll_soon(&mut self, cx: &mut Cx, channel: &PublicKey) {
+        if let Some(upkeep) = self.by_channel.get_mut(channel)
+            && let Some(due) = &mut upkeep.poll_due
+        {
+            *due = (*due).min(cx.now().max(upkeep.polled + GOSSIP_POLL_INTERVAL));
+            cx.set_timer_sooner(Timer::Channel(*channel), *due);
         }
     }
 

@@ -18,6 +18,12 @@ impl Swarms {
         let is_somewhere = theirs.any(|theirs| theirs.is_all() && theirs.version() == version);
         cells(swarm, is_somewhere, cells_max)
     }
+
+    /// Parts that are here of blobs of the newest version that are not whole.
+    pub(crate) fn parts_stored(&self, topic: &Topic) -> u64 {
+        let masks = self.by_topic.get(topic).into_iter().flat_map(|swarm| swarm.stored.under_way());
+        masks.map(|(_, mask)| mask.len() as u64).sum()
+    }
 }
 
 /// `is_somewhere`: one peer has every blob.
