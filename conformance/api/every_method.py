@@ -84,6 +84,7 @@ def subscriptions(api):
     refused(3, api.undo, undo=undo)
     api.pauseSubscription()
     api.resumeSubscription(channel=channel)
+    api.checkSubscription(channel=channel)
     api.markRead(channel=channel)
     assert api.getFiles(channel=channel) == {"sequence": 0, "files": [], "total": 0}
     assert api.getBlobs(channel=channel, cells=9) == {"blobs": [], "here": [], "under_way": [], "unseen": []}
@@ -91,6 +92,7 @@ def subscriptions(api):
     assert api.revokeFileLinks(channel=channel) == {"links": 0}
     undo = api.removeSubscription(channel=channel)["undo"]
     refused(3, api.getSubscription, channel=channel)
+    refused(3, api.checkSubscription, channel=channel)
     api.undo(undo=undo)
     again = api.getSubscription(channel=channel)
     assert (again["output"], again["added_unix_ms"]) == (followed["output"], followed["added_unix_ms"])

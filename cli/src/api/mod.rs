@@ -169,6 +169,8 @@ methods! {
     Control "pauseSubscription" (PauseSubscription) -> Undoable;
     /// Goes on with a channel.
     Control "resumeSubscription" (ResumeSubscription) -> Done;
+    /// Asks at once for a channel's newer version, and tries a folder again that has failed, rather than when it is due.
+    Control "checkSubscription" (CheckSubscription) -> Done;
     /// Takes back what was done to a subscription, while that can be.
     Control "undo" (Undo) -> Done;
     /// Marks a channel's files as seen.

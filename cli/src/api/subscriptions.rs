@@ -284,6 +284,14 @@ pub(crate) struct ResumeSubscription {
     pub(crate) channel: Option<ChannelId>,
 }
 
+/// Looks after a channel at once; after all of them where none is named.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CheckSubscription {
+    #[serde(default)]
+    pub(crate) channel: Option<ChannelId>,
+}
+
 /// What was done, and can be undone for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Undoable {

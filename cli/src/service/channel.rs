@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use megatorrent_core::identity::PublicKey;
 use megatorrent_core::manifest::{FileEntry, Manifest};
 use megatorrent_core::node::{DhtError, Event, Target, TargetStatus};
+use megatorrent_core::parts::PARTS;
 use megatorrent_core::uri::ChannelUri;
 use megatorrent_runtime_smol::Handle;
 use megatorrent_runtime_smol::state::Output;
@@ -18,6 +19,7 @@ use super::exports::{Bench, Exports, Finished, Goal};
 use super::jobs::verify::Found;
 use super::own_folder;
 use super::records::{Followed, Known};
+use super::trouble::Trouble;
 use crate::api::{ChannelId, Difference, FileChange, FileState, State, Subscription};
 use crate::clock;
 use crate::events;
@@ -38,8 +40,10 @@ const PREVIEW_MS: u64 = 30 * 60 * 1_000;
 
 /// About the bytes of a version that are here.
 fn here_bytes(status: &TargetStatus) -> u64 {
-    let share = u128::from(status.content_bytes) * u128::from(status.blobs_stored);
-    u64::try_from(share / u128::from(status.blobs_total.max(1))).unwrap_or(u64::MAX)
+    // In parts, as on a slow line a blob takes long.
+    let stored = u128::from(status.blobs_stored) * PARTS as u128 + u128::from(status.parts_stored);
+    let all = u128::from(status.blobs_total.max(1)) * PARTS as u128;
+    u64::try_from(u128::from(status.content_bytes) * stored.min(all) / all).unwrap_or(u64::MAX)
 }
 
 /// A channel that is followed.
@@ -58,7 +62,7 @@ pub(super) struct Channel {
     /// Why its newest head, body or a page cannot be used.
     refused: Option<Failure>,
     /// Why its files cannot be written.
-    failure: Option<Failure>,
+    trouble: Trouble,
     is_full: bool,
     /// Sequence of the newest manifest whose files are all written, or failed.
     told_complete: Option<u64>,
@@ -87,6 +91,7 @@ struct Progress {
     sequence: u64,
     blobs: u64,
     blobs_total: u64,
+    parts: u64,
     exported_bytes: u64,
     looked_at_bytes: u64,
 }
@@ -133,7 +138,7 @@ impl Channel {
             size_bytes: 0,
             is_forked: false,
             refused: None,
-            failure: None,
+            trouble: Trouble::default(),
             is_full: false,
             told_complete: None,
             completed_unix_ms: None,
@@ -182,11 +187,9 @@ impl Channel {
                 events::title(manifest).clone_into(&mut self.title);
                 self.files = manifest.files().count() as u64;
                 self.size_bytes = manifest.files().map(|file| file.size).sum();
-                self.name_folder()?;
                 self.note_known();
-                if let Some(exports) = &mut self.exports {
-                    exports.begin(*sequence, manifest.clone())?;
-                }
+                self.trouble.begin();
+                self.begin(*sequence, manifest.clone())?;
             }
             Event::FileComplete { sequence, file, .. } => {
                 if let Some(exports) = &mut self.exports {
@@ -209,6 +212,27 @@ impl Channel {
             _ => {}
         }
         self.look()
+    }
+
+    /// Goes over to a version.
+    fn begin(&mut self, sequence: u64, manifest: Arc<Manifest>) -> Result<(), Failure> {
+        self.name_folder()?;
+        self.exports.as_mut().map_or(Ok(()), |exports| exports.begin(sequence, manifest))
+    }
+
+    /// Tries its folder again, which has failed.
+    fn try_again(&mut self) -> Result<(), Failure> {
+        match (&self.manifest, &mut self.exports) {
+            (Some((sequence, _)), Some(exports)) if exports.has_begun(*sequence) => exports.begin_again(),
+            (Some((sequence, manifest)), _) => return self.begin(*sequence, manifest.clone()),
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
+    /// A user wants it looked at now rather than when it is due.
+    pub(super) fn hurry(&mut self) {
+        self.trouble.hurry(Instant::now());
     }
 
     /// Gives the folder that the user did not name its name, before anything is in it.
@@ -377,6 +401,9 @@ impl Channel {
     /// Looks how far it is, and tells it.
     pub(super) fn look(&mut self) -> Result<(), Failure> {
         let Some(status) = self.node.channel_status(&self.key) else { return Ok(()) };
+        if !self.record.paused && self.trouble.take_due(Instant::now()) {
+            self.try_again()?;
+        }
         if let Some(exports) = &mut self.exports
             && status.satisfied
             && exports.is_settled(status.sequence)
@@ -388,6 +415,7 @@ impl Channel {
             sequence: status.sequence,
             blobs: status.blobs_stored,
             blobs_total: status.blobs_total,
+            parts: status.parts_stored,
             exported_bytes: self.exports.as_ref().map_or(0, Exports::bytes),
             looked_at_bytes: self.node.store().looked_at_bytes(),
         };
@@ -403,9 +431,25 @@ impl Channel {
         }
         self.note_rate(&status);
         self.tell_progress(&status);
-        self.tell_complete(&status)?;
+        if !self.trouble.rests() {
+            self.tell_complete(&status)?;
+            self.note_trouble(&status);
+        }
         self.tell_state(&status);
         Ok(())
+    }
+
+    /// Looks whether its folder does what it should.
+    fn note_trouble(&mut self, status: &TargetStatus) {
+        let Some(exports) = &self.exports else { return self.trouble.end() };
+        let sequence = status.sequence;
+        if let Some(failure) = exports.file_failure(sequence) {
+            self.trouble.note_file(failure.clone(), Instant::now());
+        } else if exports.is_in_place(sequence) {
+            self.trouble.end();
+        } else if exports.is_settled(sequence) && !exports.is_surveying() {
+            self.trouble.end_of_folder();
+        }
     }
 
     /// Notes how much is here, while more comes.
@@ -428,8 +472,7 @@ impl Channel {
 
     /// Tells that its state is another.
     fn tell_state(&mut self, status: &TargetStatus) {
-        let complete = self.told_complete.is_some_and(|told| told == status.sequence);
-        let state = self.state(Some(status), complete);
+        let state = self.state(Some(status), self.is_complete(status.sequence));
         if self.told_state.replace(state).is_some_and(|told| told != state) {
             self.reporter.event(News::Changed, json!({ "state": state }), "");
         }
@@ -465,11 +508,11 @@ impl Channel {
         let Some(sequence) = sequence.filter(|sequence| self.told_complete != Some(*sequence)) else {
             return Ok(());
         };
+        // What lies at its place after a power cut, and is not whole, must be known to be ours.
+        self.node.state().flush()?;
         self.told_complete = Some(sequence);
         self.completed_unix_ms = Some(clock::now_ms());
         self.note_known();
-        // What lies at its place after a power cut, and is not whole, must be known to be ours.
-        self.node.state().flush()?;
         let members = json!({ "channel": self.key.to_string(), "sequence": sequence });
         let kept = self.exports.as_ref().map_or(0, Exports::kept);
         let text = events::complete_text(sequence, kept as u64);
@@ -485,7 +528,7 @@ impl Channel {
         patient: bool,
     ) -> Option<Result<(), Failure>> {
         let refused = self.refused.as_ref().filter(|_| !patient || !self.is_readable);
-        if let Some(failure) = refused.or(self.failure.as_ref().filter(|_| !patient)) {
+        if let Some(failure) = refused.or(self.trouble.failure().filter(|_| !patient)) {
             return Some(Err(failure.clone()));
         }
         if self.is_full && !patient {
@@ -534,6 +577,12 @@ impl Channel {
         }
     }
 
+    /// Whether all of a version that is wanted is in its place, but for what a user made of it.
+    fn is_complete(&self, sequence: u64) -> bool {
+        let is_in_place = |exports: &Exports| exports.is_in_place(sequence);
+        self.told_complete == Some(sequence) || self.exports.as_ref().is_some_and(is_in_place)
+    }
+
     /// What there is to say of it.
     pub(super) fn info(&self) -> Subscription {
         let status = self.node.channel_status(&self.key);
@@ -542,12 +591,12 @@ impl Channel {
         // Until it is read, what was known of it holds.
         let known = Some(&self.record.known).filter(|it| self.manifest.is_none() && it.sequence == sequence);
         let known_complete = known.and_then(|known| known.complete);
-        let complete = known_complete.is_some() || self.told_complete.is_some_and(|told| told == sequence);
+        let complete = known_complete.is_some() || self.is_complete(sequence);
         // A node that is told to let it rest does not count them.
         let resting = Some(&self.record.known).filter(|it| self.record.paused && it.sequence == sequence);
         let counted = known_complete.or_else(|| resting.and_then(|known| known.complete));
         let blobs = |now: fn(&TargetStatus) -> u64| counted.map_or(status.as_ref().map_or(0, now), |it| it.0);
-        let failure = self.refused.as_ref().or(self.failure.as_ref());
+        let failure = self.refused.as_ref().or(self.trouble.failure());
         Subscription {
             channel: ChannelId(self.key),
             uri: uri.to_public_string(),
@@ -591,10 +640,10 @@ impl Channel {
         match () {
             () if self.is_forked => State::Conflict,
             () if is_locked => State::NeedsKey,
-            () if self.failure.as_ref().is_some_and(|failure| failure.exit != Exit::NoSpace) => {
+            () if self.trouble.failure().is_some_and(|failure| failure.exit != Exit::NoSpace) => {
                 State::FolderMissing
             }
-            () if self.is_full || self.failure.is_some() => State::NeedsSpace,
+            () if self.is_full || self.trouble.failure().is_some() => State::NeedsSpace,
             () if self.record.paused => State::Paused,
             () if sequence == 0 => State::Looking,
             () if complete && sequence > self.record.read_sequence => State::New,
@@ -605,10 +654,12 @@ impl Channel {
         }
     }
 
-    /// A failure of its folder; it is looked at again with the next version.
+    /// A failure of its folder, which is tried again later.
     pub(super) fn fail(&mut self, failure: Failure) {
-        self.reporter.warn(&failure.message);
-        self.failure = Some(failure);
+        let message = failure.message.clone();
+        if self.trouble.note(failure, Instant::now()) {
+            self.reporter.warn(message);
+        }
     }
 
     /// Ends what is under way. What has come of a file stays under its working name, for the next time.

@@ -273,9 +273,10 @@ impl Exports {
         };
         let left: BTreeSet<usize> = kept.iter().map(|one| one.file).collect();
         let is_other = left != current.kept;
-        if !std::mem::replace(&mut current.is_settled, true) {
+        if !current.is_settled {
             let plan = Plan::new(current.manifest.clone(), goal.out_dir.clone()).restoring(restored);
             plan.check(&self.store, &self.state, &left)?;
+            current.is_settled = true;
             if goal.copy {
                 current.copies = self.store.copies_of(&goal.out_dir);
             }
@@ -469,9 +470,26 @@ impl Exports {
         (current.complete && current.done.len() == current.files).then_some(current.channel_sequence)
     }
 
+    /// Whether it writes this version.
+    pub(super) fn has_begun(&self, sequence: u64) -> bool {
+        self.manifest.as_ref().is_some_and(|it| it.channel_sequence == sequence)
+    }
+
     /// Whether the folder was looked at for this version.
     pub(super) fn is_settled(&self, sequence: u64) -> bool {
         self.manifest.as_ref().is_some_and(|it| it.channel_sequence == sequence && it.is_settled)
+    }
+
+    /// The failure of a file of this version, once all others are in their places.
+    pub(super) fn file_failure(&self, sequence: u64) -> Option<&Failure> {
+        self.complete_sequence().filter(|complete| *complete == sequence)?;
+        self.manifest.as_ref().filter(|it| !it.failed.is_empty())?.failure.as_ref()
+    }
+
+    /// Whether all of this version is in its place, or was left as a user has it.
+    pub(super) fn is_in_place(&self, sequence: u64) -> bool {
+        self.complete_sequence() == Some(sequence)
+            && self.manifest.as_ref().is_some_and(|it| it.failed.is_empty())
     }
 
     /// Files that are left as a user has them.

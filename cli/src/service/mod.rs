@@ -16,6 +16,7 @@ mod own_folder;
 mod rates;
 mod records;
 mod reporter;
+mod trouble;
 mod undo;
 mod uploads;
 mod withdrawn;

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::page;
 use crate::api::{
-    AddSubscription, Answers, ApiError, Blobs, ChannelId, Counts, Done, FileInfo, FileState, Files, GetBlobs,
-    GetFiles, GetSubscription, GetSubscriptions, MarkRead, PauseSubscription, RemoveSubscription,
-    ResumeSubscription, Sort, Subscription, Subscriptions, Undo, Undoable,
+    AddSubscription, Answers, ApiError, Blobs, ChannelId, CheckSubscription, Counts, Done, FileInfo,
+    FileState, Files, GetBlobs, GetFiles, GetSubscription, GetSubscriptions, MarkRead, PauseSubscription,
+    RemoveSubscription, ResumeSubscription, Sort, Subscription, Subscriptions, Undo, Undoable,
 };
 use crate::exit::{Exit, Failure};
 use crate::output::News;
@@ -281,6 +281,18 @@ impl Answers<ResumeSubscription> for Service {
     async fn answer(&self, call: ResumeSubscription) -> Result<Done, ApiError> {
         for key in self.named(call.channel)? {
             self.set_paused(key, false).await?;
+        }
+        Ok(Done {})
+    }
+}
+
+impl Answers<CheckSubscription> for Service {
+    async fn answer(&self, call: CheckSubscription) -> Result<Done, ApiError> {
+        for key in self.named(call.channel)? {
+            if let Some(channel) = self.0.channels.borrow_mut().get_mut(&key) {
+                channel.hurry();
+            }
+            self.command(Command::LookUp(key)).await?;
         }
         Ok(Done {})
     }
