@@ -94,6 +94,16 @@ test('each state can be told without colour: a word and a shape of its own', asy
   assert.ok(marks.every((mark) => mark.shape !== ''));
 });
 
+test('a theme that was chosen is there before any part of the page', async (t) => {
+  const page = await show(t);
+  await go(page, '#n');
+  await page.getByRole('radio', { name: 'Dark' }).check({ force: true });
+  await page.route('**/js/main.js', (route) => route.abort());
+  await page.reload();
+  const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  assert.equal(await ground(), 'rgb(19, 21, 20)');
+});
+
 test('what a screen reader is told of each screen is as it was', async (t) => {
   const page = await show(t);
   for (const [name, to] of Object.entries(SCREENS)) {

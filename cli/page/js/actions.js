@@ -77,6 +77,11 @@ export function resume(channels) {
   return each(channels, 'resumeSubscription');
 }
 
+// Looks after them now rather than when it is due.
+export function check(channels) {
+  return each(channels, 'checkSubscription');
+}
+
 export function markRead(channels) {
   return each(channels, 'markRead');
 }

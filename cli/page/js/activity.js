@@ -8,12 +8,12 @@ import { Bar, Icon, Seal } from './icons.js';
 import { JobRow, isOver } from './jobs.js';
 import { isFresh } from './mode.js';
 import { PeerTable, foundBy } from './peers.js';
+import { Polled } from './polled.js';
 import { state } from './store.js';
 import { S } from './strings.js';
 import { refresh, setSeen } from './sync.js';
 import { describe, title } from './words.js';
 
-const PEERS_MS = 2000;
 const LOG_SHOWN = 100;
 const DONE_SHOWN = 5;
 
@@ -32,24 +32,12 @@ function Transfers() {
   </section>`;
 }
 
-class Peers extends Component {
-  componentDidMount() {
-    this.load();
-    this.timer = setInterval(() => this.load(), PEERS_MS);
-  }
+class Peers extends Polled {
+  static EACH_MS = 2000;
 
-  componentWillUnmount() {
-    clearInterval(this.timer);
-  }
-
-  async load() {
-    if (document.hidden || (this.state.peers && !isFresh())) return;
-    try {
-      const [{ peers }, { bans }] = [await call('getPeers'), await call('getBans')];
-      this.setState({ peers, bans });
-    } catch {
-      // The next one comes soon.
-    }
+  async ask() {
+    const [{ peers }, { bans }] = [await call('getPeers'), await call('getBans')];
+    return { peers, bans };
   }
 
   render(_, { peers, bans = [], error }) {

@@ -1,19 +1,19 @@
 // A map of a version's blobs: cells of as many blobs each, in the order of the content. The sentence below it says the same.
 import { call } from './api.js';
 import { count } from './format.js';
-import { Component, html } from './html.js';
-import { isFresh } from './mode.js';
+import { html } from './html.js';
+import { Polled } from './polled.js';
 import { S } from './strings.js';
 
-const EACH_MS = 2000;
 const GAP = 3;
 
 const sum = (numbers) => numbers.reduce((all, one) => all + one, 0);
 
-export class Blobs extends Component {
+export class Blobs extends Polled {
+  static EACH_MS = 2000;
+
   componentDidMount() {
-    this.load();
-    this.timer = setInterval(() => this.load(), EACH_MS);
+    super.componentDidMount();
     this.redraw = () => this.draw();
     addEventListener('theme', this.redraw);
     this.scheme = matchMedia('(prefers-color-scheme: dark)');
@@ -22,23 +22,19 @@ export class Blobs extends Component {
   }
 
   componentWillUnmount() {
-    clearInterval(this.timer);
+    super.componentWillUnmount();
     removeEventListener('theme', this.redraw);
     this.scheme.removeEventListener('change', this.redraw);
     this.sizes.disconnect();
   }
 
-  async load() {
-    if (document.hidden || (this.state.map && !isFresh())) return;
-    try {
-      const map = await call('getBlobs', { channel: this.props.channel });
-      this.setState({ map }, () => {
-        this.draw();
-        if (this.base) this.sizes.observe(this.base);
-      });
-    } catch {
-      // The next one comes soon.
-    }
+  async ask() {
+    return { map: await call('getBlobs', { channel: this.props.channel }) };
+  }
+
+  loaded() {
+    this.draw();
+    if (this.base) this.sizes.observe(this.base);
   }
 
   draw() {

@@ -10,13 +10,14 @@ import { Bar, Icon, Seal } from './icons.js';
 import { MoreButton } from './menu.js';
 import { isFresh } from './mode.js';
 import { PeerRow, foundBy } from './peers.js';
+import { Polled } from './polled.js';
 import { go, href } from './route.js';
+import { Steps } from './steps.js';
 import { state } from './store.js';
 import { S } from './strings.js';
 import { setSeen } from './sync.js';
 import { changes, describe, title, version } from './words.js';
 
-const PEERS_MS = 3000;
 const PEERS_SHOWN = 5;
 const phone = matchMedia('(max-width: 719px)');
 
@@ -41,30 +42,15 @@ function Banner({ channel }) {
   }
   if (['up_to_date', 'new'].includes(channel.state)) return null;
   return html`<section class=${`banner still ${word.tone ?? ''}`}><${Icon} name=${word.icon} /><p><b>${word.title}.</b> ${word.second}</p>
-    ${channel.state === 'looking' && html`<button type="button" class="link" onClick=${() => go('a', undefined, '#peer')}>${S.addPeer}</button>`}
-    ${channel.state === 'waiting_for_peers' && html`<button type="button" class="link" onClick=${() => go('n')}>${S.why}</button>`}
-    ${channel.state === 'needs_key' && html`<button type="button" class="link" onClick=${() => go('f', undefined, '#address')}>${S.enterKey}</button>`}</section>`;
+    <span class="buttons"><${Steps} channel=${channel} plain /></span></section>`;
 }
 
-class Peers extends Component {
-  componentDidMount() {
-    this.load();
-    this.timer = setInterval(() => this.load(), PEERS_MS);
-  }
+class Peers extends Polled {
+  static EACH_MS = 3000;
 
-  componentWillUnmount() {
-    clearInterval(this.timer);
-  }
-
-  async load() {
-    if (document.hidden || (this.state.peers && !isFresh())) return;
-    try {
-      const { peers } = await call('getPeers');
-      const ours = peers.filter((peer) => peer.channels.includes(this.props.channel));
-      this.setState({ peers: ours });
-    } catch {
-      // The next one comes soon.
-    }
+  async ask() {
+    const { peers } = await call('getPeers');
+    return { peers: peers.filter((peer) => peer.channels.includes(this.props.channel)) };
   }
 
   render(_, { peers }) {

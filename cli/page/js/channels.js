@@ -8,6 +8,7 @@ import { filterBy, isCompact, list, matches, rows, search, selected, setCompact,
 import { MoreButton, openMenu } from './menu.js';
 import { isFresh } from './mode.js';
 import { go } from './route.js';
+import { Steps, stepsOf } from './steps.js';
 import { changed, state } from './store.js';
 import { S } from './strings.js';
 import { setSeen } from './sync.js';
@@ -31,7 +32,7 @@ export function actionsOf(channels, { open = true } = {}) {
     one && open && { label: S.open, run: () => go('c', one.number) },
     channels.some((channel) => channel.unread) && { label: S.markRead, off, run: () => markRead(channels) },
     isPaused ? { label: S.resume, off, run: () => resume(channels) } : { label: S.pause, off, run: () => pause(channels) },
-    one?.state === 'needs_key' && { label: S.enterKey, off, run: () => go('f') },
+    ...(one ? stepsOf(one).filter((step) => step.label !== S.unfollow) : []),
     { label: S.unfollow, off, run: () => unfollow(channels) },
   ];
 }
@@ -47,12 +48,9 @@ function Needs() {
         const word = describe(channel);
         return html`<li key=${channel.channel} class=${word.tone}>
           <${Icon} name=${word.icon} />
-          <p><b><bdi>${title(channel)}</bdi></b><span>: ${word.title}. </span><span class="soft">${word.second}</span></p>
+          <p><b><a href=${`#c/${channel.number}`}><bdi>${title(channel)}</bdi></a></b><span>: ${word.title}. </span><span class="soft">${word.second}</span></p>
           <span class="buttons">
-            ${channel.state === 'needs_key'
-              ? html`<button type="button" class="button" disabled=${!isFresh()} onClick=${() => go('f')}>${S.enterKey}</button>`
-              : html`<button type="button" class="button" onClick=${() => go('c', channel.number)}>${S.open}</button>`}
-            <button type="button" class="button plain" disabled=${!isFresh()} onClick=${() => unfollow([channel])}>${S.unfollow}</button>
+            <${Steps} channel=${channel} />
           </span>
         </li>`;
       })}

@@ -27,7 +27,7 @@ class Chooser extends Component {
     }
   }
 
-  render({ choice }, { folder, error }) {
+  render({ choice, isFolder }, { folder, error }) {
     const join = (name) => `${folder.path === '/' ? '' : folder.path}/${name}`;
     return html`<div class="chooser">
       ${error && html`<p class="problem" role="alert"><${Icon} name="octagon" /><span>${error}</span></p>`}
@@ -35,7 +35,7 @@ class Chooser extends Component {
         <p class="path"><code>${plain(folder.path)}</code></p>
         <ul class="card list entries">
           ${folder.parent && html`<li><button type="button" onClick=${() => this.go(folder.parent)}><${Icon} name="back" />${S.folderAbove}</button></li>`}
-          ${folder.entries.map((entry) => html`<li key=${entry.name}>
+          ${folder.entries.filter((entry) => entry.folder || !isFolder).map((entry) => html`<li key=${entry.name}>
             ${entry.folder ? html`<button type="button" onClick=${() => this.go(join(entry.name))}><${Icon} name="folder" /><bdi>${plain(entry.name)}</bdi></button>`
               : html`<button type="button" onClick=${() => choice.take(join(entry.name))}><${Icon} name="file" /><bdi>${plain(entry.name)}</bdi><span class="soft figure">${bytes(entry.size_bytes)}</span></button>`}</li>`)}
           ${folder.entries.length < folder.total && html`<li><button type="button" onClick=${() => this.go(folder.path, folder.entries.length)}>${S.moreFiles(folder.total - folder.entries.length)}</button></li>`}
@@ -45,8 +45,8 @@ class Chooser extends Component {
   }
 }
 
-// Lets a file or a folder be chosen, and hands its path on.
-export function choose(take) {
+// Lets a file or a folder be chosen, and hands its path on. `isFolder`: a folder only.
+export function choose(take, { title = S.chooseOnNode, text = S.chooseText, isFolder = false } = {}) {
   const choice = {
     path: null,
     take(path) {
@@ -56,8 +56,8 @@ export function choose(take) {
     },
   };
   openDialog({
-    title: S.chooseOnNode, wide: true, keep: S.close,
-    body: () => html`<p class="soft">${S.chooseText}</p><${Chooser} choice=${choice} />`,
+    title, wide: true, keep: S.close,
+    body: () => html`<p class="soft">${text}</p><${Chooser} choice=${choice} isFolder=${isFolder} />`,
     act: { label: S.chooseThisFolder, ready: () => choice.path !== null, run: async () => { settings.set('folder', choice.path); take(choice.path); } },
   });
 }

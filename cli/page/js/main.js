@@ -3,7 +3,6 @@ import { call } from './api.js';
 import { html, render } from './html.js';
 import { startKeys } from './keys.js';
 import { enter } from './listing.js';
-import { applyTheme } from './node.js';
 import { forget } from './mode.js';
 import { onEnter, startRoute } from './route.js';
 import { App } from './shell.js';
@@ -19,7 +18,6 @@ onChange(() => {
   render(html`<${App} />`, root);
 });
 
-applyTheme();
 startRoute();
 startKeys();
 onEnter((route, before) => {

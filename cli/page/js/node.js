@@ -6,6 +6,7 @@ import { bytes, plain, span } from './format.js';
 import { Component, html } from './html.js';
 import { Icon } from './icons.js';
 import { OthersTable, isFresh } from './mode.js';
+import { Polled } from './polled.js';
 import { changed, settings, state } from './store.js';
 import { S } from './strings.js';
 import { onEvents } from './sync.js';
@@ -104,23 +105,11 @@ class Settings extends Component {
   }
 }
 
-class Doctor extends Component {
-  componentDidMount() {
-    this.load();
-    this.timer = setInterval(() => this.load(), 10000);
-  }
+class Doctor extends Polled {
+  static EACH_MS = 10000;
 
-  componentWillUnmount() {
-    clearInterval(this.timer);
-  }
-
-  async load() {
-    if (document.hidden) return;
-    try {
-      this.setState({ checks: (await call('getDoctor')).checks });
-    } catch {
-      // The next one comes soon.
-    }
+  async ask() {
+    return { checks: (await call('getDoctor')).checks };
   }
 
   render(_, { checks }) {
@@ -166,12 +155,12 @@ function shutDown() {
   });
 }
 
-export function setTheme(theme) {
+function setTheme(theme) {
   settings.set('theme', theme === 'system' ? null : theme);
   applyTheme();
 }
 
-export function applyTheme() {
+function applyTheme() {
   const theme = settings.get('theme');
   if (theme) document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;

@@ -241,6 +241,9 @@ export const S = {
   titleField: 'Title',
   titleExample: 'For example: Field notes',
   chooseFolder: 'Choose a folder',
+  chooseFolderText: 'From now on the channel’s files are written there. What lies in the old folder stays.',
+  tryAgain: 'Try again',
+  askNow: 'Ask now',
   filesGoTo: 'Files go to',
   free: (size) => `${size} free`,
 
