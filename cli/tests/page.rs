@@ -2,6 +2,10 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+/// Two browsers at once, however many tests run: more than a small machine has processors for would be slow for a person too.
+static TURNS: [Mutex<()>; 2] = [Mutex::new(()), Mutex::new(())];
 
 /// What `scripts/test` installs; without it the tests here are skipped.
 fn is_installed(folder: &Path) -> bool {
@@ -19,8 +23,9 @@ fn is_installed(folder: &Path) -> bool {
     is_there
 }
 
-/// Runs the tests of one file; what they said is shown where one fails.
-fn in_browser(file: &str) {
+/// Runs the tests of one file, after the others of its turn; what they said is shown where one fails.
+fn in_browser(turn: usize, file: &str) {
+    let _turn = TURNS[turn].lock().unwrap_or_else(PoisonError::into_inner);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/page");
     if !is_installed(&folder) {
         return;
@@ -37,30 +42,30 @@ fn in_browser(file: &str) {
 
 #[test]
 fn what_a_person_does_from_the_first_minute_on() {
-    in_browser("life.test.mjs");
+    in_browser(1, "life.test.mjs");
 }
 
 #[test]
 fn the_mode_line_is_never_too_hopeful() {
-    in_browser("mode.test.mjs");
+    in_browser(1, "mode.test.mjs");
 }
 
 #[test]
 fn a_thousand_channels_stay_where_they_are() {
-    in_browser("thousand.test.mjs");
+    in_browser(1, "thousand.test.mjs");
 }
 
 #[test]
 fn hostile_texts_stay_texts() {
-    in_browser("hostile.test.mjs");
+    in_browser(1, "hostile.test.mjs");
 }
 
 #[test]
 fn the_keyboard_alone_does_it() {
-    in_browser("keys.test.mjs");
+    in_browser(0, "keys.test.mjs");
 }
 
 #[test]
 fn every_screen_is_well_to_look_at_and_to_hear() {
-    in_browser("sight.test.mjs");
+    in_browser(0, "sight.test.mjs");
 }

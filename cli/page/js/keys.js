@@ -1,5 +1,5 @@
 // Keys of the whole page. Single letters can be switched off.
-import { markRead, pause, resume, unfollow } from './actions.js';
+import { markRead, pause, resume, takeBack, unfollow } from './actions.js';
 import { find } from './channel.js';
 import { onListKey } from './channels.js';
 import { openDialog } from './dialog.js';
@@ -56,6 +56,11 @@ function onKey(event) {
       go(event.key);
       return;
     }
+  }
+  if (event.key === 'z' && (plain || event.ctrlKey || event.metaKey) && state.toasts.length) {
+    event.preventDefault();
+    takeBack(state.toasts.at(-1));
+    return;
   }
   const { place, number } = state.route;
   if (place === 'c' && number === null && onListKey(event, letters)) {

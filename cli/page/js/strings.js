@@ -411,6 +411,7 @@ export const S = {
     [['p'], 'pause or resume'],
     [['u'], 'mark as read'],
     [['Delete'], 'unfollow, with undo'],
+    [['z', 'Ctrl Z'], 'take back what was done last'],
     [['Shift F10'], 'all that can be done'],
     [['Esc'], 'close, leave the selection'],
     [['?'], 'this list'],
