@@ -103,6 +103,12 @@ test('a dropped file is copied, listed before anything is signed, published, and
   await publication.getByText('Keep this node running.').waitFor();
   await publication.getByRole('button', { name: 'Copy its address' }).waitFor();
 
+  await publication.getByRole('button', { name: 'Put away' }).click();
+  await publication.waitFor({ state: 'detached' });
+  await page.reload();
+  await page.getByRole('button', { name: 'Publish an update' }).waitFor();
+  assert.equal(await publication.count(), 0, 'it stays away');
+
   const [{ uri, channel }] = (await node.call('getIdentities')).identities;
   const reader = await net.start();
   await reader.call('addSubscription', { uri });

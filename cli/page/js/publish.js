@@ -10,7 +10,7 @@ import { cancel, isOver } from './jobs.js';
 import { MoreButton } from './menu.js';
 import { isFresh } from './mode.js';
 import { go } from './route.js';
-import { changed, state } from './store.js';
+import { changed, settings, state } from './store.js';
 import { S } from './strings.js';
 import { refresh } from './sync.js';
 import { Upload, chosen, dropped } from './upload.js';
@@ -200,6 +200,18 @@ function Steps({ job }) {
   })}</ol>`;
 }
 
+// What was done stays until it is put away; which of it was, this browser knows.
+const PUT_AWAY_MAX = 200;
+
+function putAway() {
+  return (settings.get('putAway') ?? '').split(' ').filter(Boolean);
+}
+
+function put(job) {
+  settings.set('putAway', [...putAway(), String(job.id)].slice(-PUT_AWAY_MAX).join(' '));
+  changed();
+}
+
 function Publication({ job }) {
   const channel = state.channels.get(job.channel);
   const again = () => {
@@ -215,6 +227,7 @@ function Publication({ job }) {
         ${job.state === 'done' && html`<button type="button" class="button" onClick=${() => copy(job.result.uri)}><${Icon} name="copy" />${S.copyAddress}</button>`}
         ${['failed', 'cancelled'].includes(job.state) && html`<button type="button" class="button" disabled=${!isFresh()} onClick=${again}>${S.chooseAgain}</button>`}
         ${channel && html`<button type="button" class="button plain" onClick=${() => go('c', channel.number)}>${S.open}</button>`}
+        ${isOver(job) && html`<button type="button" class="button plain" onClick=${() => put(job)}>${S.putAway}</button>`}
       </div></header>
     ${job.state === 'failed' ? html`<p class="problem" role="alert"><${Icon} name="octagon" /><span>${plain(job.error?.message ?? '')}</span></p>`
       : job.state === 'cancelled' ? html`<p class="soft">${S.jobCancelled}</p>` : html`<${Steps} job=${job} />`}
@@ -273,7 +286,8 @@ export class Publish extends Component {
     const jobs = [...state.jobs.values()].filter((job) => job.kind === 'publish_folder');
     const latest = new Map();
     for (const job of jobs) if (!latest.has(job.channel) || !isOver(job)) latest.set(job.channel, job);
-    const shown = [...latest.values()].slice(0, 10);
+    const away = new Set(putAway());
+    const shown = [...latest.values()].filter((job) => !isOver(job) || !away.has(String(job.id))).slice(0, 10);
     return html`<div class="page"><h1>${S.publish}</h1>
       <${Drop} />
       <${Draft} />

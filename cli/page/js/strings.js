@@ -300,6 +300,7 @@ export const S = {
   chooseOnNode: 'Choose on the node',
   chooseText: 'Nothing is copied: what you choose is handed out from where it lies. A click on a file chooses it.',
   chooseThisFolder: 'Choose this folder',
+  putAway: 'Put away',
   chooseAgain: 'Choose again',
   folderAbove: 'The folder above',
   emptyFolder: 'Nothing is in it.',
