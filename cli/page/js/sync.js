@@ -5,6 +5,7 @@ import { changed, state } from './store.js';
 import * as stream from './stream.js';
 
 const TICK_MS = 1000;
+const SOON_MS = 200;
 // Channels that are asked for at once.
 const CHUNK = 200;
 const LOG_MAX = 500;
@@ -22,6 +23,7 @@ let ticks = 0;
 let dirtyStatus = true;
 let dirtyJobs = true;
 let ticking = 0;
+let soon = 0;
 let busy = false;
 // Those that are on the screen: only they are asked for again at once.
 let seen = new Set();
@@ -92,10 +94,13 @@ function hear(name, data, ageMs) {
     changed();
   } else if (data.channel) {
     dirty.add(data.channel);
-    // A state is told at once.
-    if (name === 'changed' || name === 'complete') {
+    // The state of what is on the screen is told at once, with those that change in the same moment.
+    if ((name === 'changed' || name === 'complete') && seen.has(data.channel)) {
       urgent.add(data.channel);
-      tick();
+      soon ||= setTimeout(() => {
+        soon = 0;
+        tick();
+      }, SOON_MS);
     }
   }
   if (data.text) {
