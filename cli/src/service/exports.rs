@@ -86,6 +86,8 @@ struct Current {
     complete: bool,
     /// The first failure.
     failure: Option<Failure>,
+    /// What was said of those that failed, so that it is said once however often they are tried.
+    told: BTreeMap<usize, String>,
     /// How often blobs of a file were gone when it was to be written.
     looks: BTreeMap<usize, u32>,
 }
@@ -205,6 +207,7 @@ impl Exports {
             files,
             complete: false,
             failure: None,
+            told: BTreeMap::new(),
             looks: BTreeMap::new(),
         });
         if std::mem::take(&mut self.is_new) {
@@ -404,9 +407,12 @@ impl Exports {
             Ok(exported) => self.tell(sequence, &entry, &exported),
             Err(ExportError::Cancelled) => {}
             Err(error) => {
-                let failure = Failure::from(error);
-                self.reporter.warn(&failure.message);
+                let (failure, reporter) = (Failure::from(error), self.reporter.clone());
                 if let Some(current) = self.current(sequence) {
+                    if current.told.insert(index, failure.message.clone()).as_ref() != Some(&failure.message)
+                    {
+                        reporter.warn(&failure.message);
+                    }
                     current.failed.insert(index);
                     current.failure.get_or_insert(failure);
                 }

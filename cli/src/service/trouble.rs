@@ -57,10 +57,11 @@ impl Trouble {
         }
     }
 
-    /// It is being tried, for whatever reason.
+    /// It is being tried for another version, of which no file has failed yet.
     pub(super) fn begin(&mut self) {
         if let Some(known) = &mut self.0 {
             known.due = None;
+            known.of_file = false;
         }
     }
 
@@ -109,6 +110,10 @@ mod tests {
         trouble.note_file(failure("no space"), now);
         trouble.end_of_folder();
         assert!(trouble.failure().is_some(), "the file is not there yet");
+        trouble.begin();
+        trouble.end_of_folder();
+        assert!(trouble.failure().is_none(), "another version has other files");
+        trouble.note_file(failure("no space"), now);
         trouble.end();
         assert!(trouble.note(failure("no folder"), now));
         assert!(trouble.take_due(now + Duration::from_secs(10)), "from the beginning");
